@@ -1,0 +1,1 @@
+"""DeepGIN: deep generative inpainting network for extreme image inpainting (Li et al., 2020)."""

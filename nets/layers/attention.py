@@ -1,0 +1,29 @@
+"""Self-attention over all positions of a feature map.
+
+In and out: N C H W. A file of its own because attention is the costly layer: N*(HW)^2 values, and the place where a
+later blockwise form belongs.
+"""
+
+from torch import Tensor, nn
+
+
+class NonLocalAttention(nn.Module):
+    """The SA block of DeepGIN (section 3.2): embedded-Gaussian non-local attention with a residual sum, N C H W -> same.
+
+    Queries, keys and values have C/2 channels; the softmax runs over keys and is not scaled.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels // 2, 1)
+        self.key = nn.Conv2d(channels, channels // 2, 1)
+        self.value = nn.Conv2d(channels, channels // 2, 1)
+        self.output = nn.Conv2d(channels // 2, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N C H W -> N C H W."""
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
+        attention = (query.transpose(1, 2) @ key).softmax(dim=2)  # N, HW queries, HW keys
+        mixed = (value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])
+        attended: Tensor = x + self.output(mixed)
+        return attended
