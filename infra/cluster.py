@@ -1,0 +1,78 @@
+"""The Ray cluster: a private one in this process's care, or the one that RAY_ADDRESS names.
+
+In: functions and small arguments. Out: small results. Pixels never pass here: tasks read and write files themselves.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+from infra.settings import DEFAULTS, apply_defaults
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def connected(num_cpus: int | None = None) -> Iterator[None]:
+    """Ray for the time of the block: RAY_ADDRESS if it is set, else a cluster of our own that ends with the block.
+
+    Inside another such block this one changes nothing. A cluster of our own has a fresh token that only its own
+    processes know.
+    """
+    apply_defaults()
+    if not os.environ.get("RAY_ADDRESS"):
+        _own_token()  # before the import: Ray reads its authentication mode once
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env={"env_vars": DEFAULTS}, log_to_driver=False)
+    else:
+        cpus = max(num_cpus or 0, os.cpu_count() or 1)
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _own_token() -> None:
+    if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_MODE"] = "token"
+
+
+def run_tasks(
+    function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], *, max_retries: int = 3
+) -> Iterator[Result]:
+    """Calls the function once per argument tuple in Ray tasks of one core; results come in the order of completion.
+
+    At most two tasks per core are under way. Lost workers and OSErrors are tried again; any other exception is raised
+    here as itself.
+    """
+    import ray
+
+    remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=[ConnectionError])
+    limit = max(2, int(2 * ray.cluster_resources().get("CPU", 1)))
+    waiting = iter(arguments)
+    running = [remote.remote(*args) for args in islice(waiting, limit)]
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        running.extend(remote.remote(*args) for args in islice(waiting, 1))
+        yield _result(ray, done[0])
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as fault:
+        if isinstance(fault.cause, Exception):
+            raise fault.cause from None
+        raise

@@ -1,0 +1,57 @@
+"""What the environment decides: defaults for the libraries we stand on, the tracking server, the revision of our code.
+
+In: environment variables. Out: plain values. No secret is stored or printed; keys of S3 are left to s3fs and its usual
+AWS_* variables.
+"""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
+
+DEFAULTS: Final = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OMP_NUM_THREADS": "1",
+}
+"""Telemetry and update checks off, pickled models refused; a variable that the user has set wins."""
+
+
+def apply_defaults() -> None:
+    """Puts the defaults into this process's environment, before any of the libraries is imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def tracking_uri() -> str:
+    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def code_revision() -> str:
+    """`source:<digest>` over all our Python files, the same in a checkout, a wheel and a job's working directory."""
+    digest = hashlib.sha256()
+    for path in sorted(p for package in PACKAGES for p in (PROJECT_ROOT / package).rglob("*.py")):
+        digest.update(str(path.relative_to(PROJECT_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"source:{digest.hexdigest()[:16]}"
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that the code runs from, `-dirty` behind it if files differ; None outside one."""
+    describe = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

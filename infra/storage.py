@@ -1,0 +1,154 @@
+"""Files by URI, anywhere fsspec reaches: local paths, s3://, memory://.
+
+Whatever is published appears at once and whole: locally by a file written aside and renamed, on object stores by one
+put. A file of its own because nobody else may know which of the two it is.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+ASIDE = ".aside-"
+
+
+def join(uri: str, *parts: str) -> str:
+    """The URI of something below `uri`."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def locate(uri: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URI and the path on it; a plain path is local and becomes absolute."""
+    fs, path = url_to_fs(uri)
+    return fs, str(path)
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local URI, None for any other."""
+    fs, path = locate(uri)
+    return Path(path) if isinstance(fs, LocalFileSystem) else None
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there."""
+    fs, path = locate(uri)
+    return bool(fs.exists(path))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file; FileNotFoundError names the URI."""
+    fs, path = locate(uri)
+    try:
+        return bytes(fs.cat_file(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file at {uri}") from None
+
+
+def read_range(uri: str, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset`; fewer where the file ends before."""
+    fs, path = locate(uri)
+    return bytes(fs.cat_file(path, start=offset, end=offset + size))
+
+
+def publish(uri: str, data: bytes) -> None:
+    """Writes the file at once and whole, over an older one if there is one."""
+    fs, path = locate(uri)
+    with _named_faults(uri):
+        if isinstance(fs, LocalFileSystem):
+            with _written_aside(Path(path)) as aside:
+                aside.write_bytes(data)
+        else:
+            fs.pipe_file(path, data)
+
+
+def publish_file(uri: str, source: Path) -> None:
+    """As `publish`, from a local file."""
+    fs, path = locate(uri)
+    with _named_faults(uri):
+        if isinstance(fs, LocalFileSystem):
+            with _written_aside(Path(path)) as aside:
+                shutil.copyfile(source, aside)
+        else:
+            fs.put_file(str(source), path)
+
+
+def list_files(uri: str) -> Iterator[tuple[str, int]]:
+    """Every file below the folder as (path relative to it, size in bytes), folder by folder, names in byte order.
+
+    A link to a folder is not followed; what is written aside is passed over.
+    """
+    fs, root = locate(uri)
+    yield from _walk(fs, root.rstrip("/"), "")
+
+
+def remove(uri: str) -> None:
+    """Removes a file or a folder with all in it; nothing there is no fault."""
+    fs, path = locate(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def digest_file(uri: str, digest: Any) -> int:
+    """Feeds the file to a hashlib digest, a megabyte at a time; returns its size in bytes."""
+    fs, path = locate(uri)
+    size = 0
+    with fs.open(path, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+            size += len(chunk)
+    return size
+
+
+@contextmanager
+def scratch_folder(uri: str) -> Iterator[Path]:
+    """A local folder for work in progress, gone afterwards; beside a local `uri`, else in the temporary folder."""
+    here = local_path(uri)
+    if here is not None:
+        here.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _walk(fs: AbstractFileSystem, root: str, below: str) -> Iterator[tuple[str, int]]:
+    folder = f"{root}/{below}" if below else root
+    for entry in sorted(fs.ls(folder, detail=True), key=lambda e: os.fsencode(e["name"])):
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if name.startswith(ASIDE) or not name:
+            continue
+        relative = f"{below}/{name}" if below else name
+        if entry["type"] == "directory" and not entry.get("islink"):
+            yield from _walk(fs, root, relative)
+        elif entry["type"] == "file" or entry.get("islink"):
+            yield relative, entry["size"] or 0
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f"{ASIDE}{secrets.token_hex(6)}"
+    try:
+        yield aside
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_faults(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(fault.errno, f"no space to write {uri}: free some, then run the same command again") from None
+        raise

@@ -1,0 +1,42 @@
+"""The processes that train together: rank, size, and the few things they do with each other.
+
+The only file that knows torch.distributed. Networks, objectives and the loop see a `World` and nothing of the launcher.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together; alone it is rank 0 of 1 and every exchange is a no-op."""
+
+    rank: int = 0
+    size: int = 1
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        offset = 0
+        for tensor in tensors:
+            tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
+            offset += tensor.numel()
+
+    def barrier(self) -> None:
+        """Waits until every rank has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def current_world() -> World:
+    """The world that the launcher has set up, or a world of one."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World()

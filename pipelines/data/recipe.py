@@ -1,0 +1,29 @@
+"""What decides the bytes of a dataset: the recipe of a build."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ShardRecipe:
+    """Together with the files and the seed, all that the bytes of the shards depend on."""
+
+    source: str
+    """The dataset's layout, a name of DATASETS."""
+    short_side_px: int | None = None
+    """Reduce photos to this short side and store them as PNG; None keeps the bytes of the file where it can."""
+    holdout: float = 0.0
+    """Share of the train photos that goes to the split val, by a digest of their key."""
+    min_side_px: int = 32
+    """Smaller photos are rejected."""
+    max_pixels: int = 100_000_000
+    """Larger photos are rejected before they are decoded."""
+    masks: tuple[str, ...] = ("rectangle", "brush", "automaton")
+    """Mask families of which each val photo carries one recipe; empty stores none."""
+    mask_size_px: int = 256
+    """Height and width of what the network sees: the size of those masks."""
+    mask_canvas_px: int = 256
+    """The size at which they are drawn before they are reduced."""
+    shard_bytes: int = 64 << 20
+    """Shards are made about as large as this; their number is a power of two."""
+    max_reject_share: float = 0.1
+    """More rejected photos than this share, and more than ten, stop the build."""

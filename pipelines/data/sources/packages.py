@@ -1,0 +1,55 @@
+"""The photographs that scikit-image, scikit-learn and matplotlib carry: the data of a demo without any download.
+
+Whole photos are held out, never crops of one. Paths are relative to the folder that the packages are installed in.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from infra import storage
+from pipelines.records import Photo, Refused
+
+_SKIMAGE: Final = "skimage/data"
+_SKLEARN: Final = "sklearn/datasets/images"
+_MATPLOTLIB: Final = "matplotlib/mpl-data/sample_data"
+
+TRAIN: Final = (
+    f"{_SKIMAGE}/astronaut.png",
+    f"{_SKIMAGE}/brick.png",
+    f"{_SKIMAGE}/camera.png",
+    f"{_SKIMAGE}/coffee.png",
+    f"{_SKIMAGE}/coins.png",
+    f"{_SKIMAGE}/grass.png",
+    f"{_SKIMAGE}/gravel.png",
+    f"{_SKIMAGE}/hubble_deep_field.jpg",
+    f"{_SKIMAGE}/moon.png",
+    f"{_SKIMAGE}/motorcycle_left.png",
+    f"{_SKIMAGE}/retina.jpg",
+    f"{_SKLEARN}/flower.jpg",
+    f"{_MATPLOTLIB}/grace_hopper.jpg",
+)
+VAL: Final = (f"{_SKIMAGE}/chelsea.png", f"{_SKIMAGE}/rocket.jpg", f"{_SKLEARN}/china.jpg")
+
+
+def packages_root() -> str:
+    """The folder that holds the three packages; raises Refused where one of them is missing."""
+    specs = {name: find_spec(name) for name in ("skimage", "sklearn", "matplotlib")}
+    for name, spec in specs.items():
+        if spec is None or spec.origin is None:
+            raise Refused(f"the package {name} is not installed: its photos are part of this source")
+    origin = specs["skimage"]
+    assert origin is not None and origin.origin is not None
+    return str(Path(origin.origin).parent.parent)
+
+
+def list_packages(root: str) -> Iterator[Photo]:
+    """The named photos, train and val."""
+    for split, paths in (("train", TRAIN), ("val", VAL)):
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            fs, location = storage.locate(storage.join(root, folder, name))
+            if not fs.exists(location):
+                raise Refused(f"no {path} under {root}: install scikit-image, scikit-learn and matplotlib as pinned")
+            yield Photo(path, split, None, int(fs.size(location)))

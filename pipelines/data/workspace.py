@@ -1,0 +1,67 @@
+"""The folder of a build in progress: `<out>/.build`, gone once the dataset is committed.
+
+Every step writes its files first and a small JSON marker last; a step whose marker is there is not done again. So a
+killed build goes on where it stopped, and no step ever reads what another has written by half.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from pipelines.data.recipe import ShardRecipe
+from pipelines.manifest import table_bytes
+from pipelines.records import canonical_json
+
+FOLDER: Final = ".build"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a task of a build needs to know; small, and the same for every task."""
+
+    root: str
+    out: str
+    recipe: ShardRecipe
+    seed: int
+
+    def at(self, *parts: str) -> str:
+        """The URI of something in the workspace."""
+        return storage.join(self.out, FOLDER, *parts)
+
+    def once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Runs the step unless its marker is there; returns what the marker says."""
+        uri = self.at(f"{marker}.json")
+        if not storage.exists(uri):
+            storage.publish(uri, canonical_json(step()))
+        return dict(json.loads(storage.read_bytes(uri)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How photos spread over shards and buckets; decided once, from the listing."""
+
+    num_chunks: int
+    num_shards: dict[str, int]
+    """Per split, a power of two."""
+    num_digest_buckets: int
+
+    def bucket(self, split: str, number: int) -> str:
+        """The bucket of rows that holds all inputs of this shard: whole shards, at most 256 buckets a split."""
+        return f"{split}-{number * min(256, self.num_shards[split]) // self.num_shards[split]:03d}"
+
+
+def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Publishes rows as one Parquet file."""
+    storage.publish(uri, table_bytes(pa.Table.from_pylist(rows, schema)))
+
+
+def read_rows(uris: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of all those files that are there."""
+    found = (uri for uri in uris if storage.exists(uri))
+    return [row for uri in found for row in pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()]

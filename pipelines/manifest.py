@@ -1,0 +1,137 @@
+"""The manifest of a built dataset: commit record, one row per shard, one table per shard with a row per input.
+
+Written by `pipelines.data`, read by every room after it. Nobody reads it whole: a reader takes the commit record, the
+rows of the shards (a few integers each), and the tables of the shards it works on.
+"""
+
+import io
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
+
+COMMIT_FILE: Final = "dataset.json"
+SHARDS_FILE: Final = "shards.parquet"
+FORMAT: Final = 1
+
+_MEMBER = pa.struct(
+    [("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())]
+)
+TABLE_SCHEMA: Final = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("source_sha256", pa.string()),
+        ("label", pa.string()),
+        ("outcome", pa.string()),  # written, duplicate or rejected
+        ("reason", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("members", pa.list_(_MEMBER)),
+        ("sample_sha256", pa.string()),
+        ("masks", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A committed dataset: its URI, its commit record and its shards in order of (split, number)."""
+
+    uri: str
+    commit: dict[str, Any]
+    shards: tuple[ShardRecord, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the source it was built from."""
+        return str(self.commit["recipe"]["source"])
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The dataset digest: what training, scores and versions refer to."""
+        return str(self.commit["manifest_sha256"])
+
+    def split(self, name: str) -> tuple[ShardRecord, ...]:
+        """The shards of a split, in order; raises Refused naming the splits there are."""
+        shards = tuple(s for s in self.shards if s.split == name)
+        if sum(s.num_samples for s in shards) == 0:
+            filled = sorted({s.split for s in self.shards if s.num_samples})
+            raise Refused(f"no photos in split {name!r} of {self.uri}: it has {', '.join(filled) or 'none at all'}")
+        return shards
+
+
+def manifest_digest(recipe: dict[str, Any], seed: int, shards: tuple[ShardRecord, ...]) -> str:
+    """SHA-256 over recipe, seed and the sorted lines "split number shard-sha256"."""
+    lines = sorted(f"{s.split} {s.number} {s.sha256}" for s in shards)
+    return sha256_hex("\n".join([canonical_json(recipe).decode(), str(seed), *lines]).encode())
+
+
+def seal(fields_of_commit: dict[str, Any]) -> bytes:
+    """The bytes of a commit record: its fields and the SHA-256 of them."""
+    return canonical_json({**fields_of_commit, "sha256": sha256_hex(canonical_json(fields_of_commit))})
+
+
+def unseal(data: bytes, uri: str) -> dict[str, Any]:
+    """The fields of a commit record; raises Damaged where they are not what was sealed."""
+    import json
+
+    try:
+        record = json.loads(data)
+        sealed = record.pop("sha256")
+    except (ValueError, KeyError, AttributeError):
+        raise Damaged(f"{uri} is not a commit record: restore it or build the dataset again") from None
+    if sealed != sha256_hex(canonical_json(record)) or data != seal(record):
+        raise Damaged(f"{uri} does not match its own digest: restore it or build the dataset again")
+    return dict(record)
+
+
+def open_dataset(uri: str) -> Dataset:
+    """Reads and checks commit record and shard rows; raises Refused where nothing is committed, Damaged where torn."""
+    commit_uri = storage.join(uri, COMMIT_FILE)
+    if not storage.exists(commit_uri):
+        raise Refused(f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`")
+    commit = unseal(storage.read_bytes(commit_uri), commit_uri)
+    rows = read_checked(storage.join(uri, SHARDS_FILE), commit["shards_sha256"])
+    return Dataset(uri, commit, shards_from_parquet(rows))
+
+
+def read_checked(uri: str, sha256: str) -> bytes:
+    """The file's bytes; raises Damaged naming it where they are not those of the digest."""
+    data = storage.read_bytes(uri)
+    if sha256_hex(data) != sha256:
+        raise Damaged(f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…; restore it or build again")
+    return data
+
+
+def shards_to_parquet(shards: tuple[ShardRecord, ...]) -> bytes:
+    """The bytes of shards.parquet."""
+    columns = {f.name: [getattr(s, f.name) for s in shards] for f in fields(ShardRecord)}
+    return table_bytes(pa.table(columns))
+
+
+def shards_from_parquet(data: bytes) -> tuple[ShardRecord, ...]:
+    """The rows of shards.parquet."""
+    return tuple(ShardRecord(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist())
+
+
+def read_table(uri: str, shard: ShardRecord) -> pa.Table:
+    """The rows of a shard's inputs, checked against their digest, in the order of their keys."""
+    data = read_checked(storage.join(uri, shard.table), shard.table_sha256)
+    return pq.read_table(io.BytesIO(data), schema=TABLE_SCHEMA)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A Parquet file in memory."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_statistics=False, store_schema=False)
+    return sink.getvalue()
+
+
+def record_to_dict(shard: ShardRecord) -> dict[str, Any]:
+    """The record as JSON takes it."""
+    return asdict(shard)

@@ -1,0 +1,142 @@
+"""The doors between the rooms: what is handed from one to the next, with key grammar, ranges and units.
+
+A bad sample is a value (`Rejected`), a bad argument is an exception (`Refused`). In the pipelines images are uint8 RGB
+HxWx3 and masks uint8 HxW in {0, 1}, 1 = hole.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+MAX_KEY_BYTES: Final = 200
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
+
+
+class Refused(ValueError):
+    """Bad input, noticed before any work began: says what, which value, where, and what to do."""
+
+
+class Damaged(RuntimeError):
+    """Bytes that are not what was written: says which file and which key."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling for one value: sorted names, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    """SHA-256 of the bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_key(path: str) -> str:
+    """The key of a file from its path under the dataset's root, which uses `/` and does not start with it.
+
+    The last suffix goes; UTF-8 bytes outside [A-Za-z0-9_/-] become =XX. Raises ValueError saying what no key can hold.
+    """
+    parts = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in parts):
+        raise ValueError("path leaves or blurs the root")
+    stem = parts[-1].rpartition(".")[0] or parts[-1]
+    raw = "/".join([*parts[:-1], stem]).encode("utf-8", "surrogateescape")
+    key = "".join(chr(b) if b in _PLAIN else f"={b:02X}" for b in raw)
+    if len(key) > MAX_KEY_BYTES:
+        raise ValueError(f"key longer than {MAX_KEY_BYTES} bytes")
+    return key
+
+
+def is_key(text: str) -> bool:
+    """Whether the text follows the key grammar."""
+    return len(text) <= MAX_KEY_BYTES and re.fullmatch(r"(?:[A-Za-z0-9_/-]|=[0-9A-F]{2})+", text) is not None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file found under a source's root, before anything of it was read."""
+
+    path: str
+    """Relative to the root, with `/`."""
+    split: str
+    label: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A cleaned photo, ready to be a member of a shard."""
+
+    picture: bytes
+    suffix: str
+    """jpg, png or webp: what `picture` holds."""
+    width_px: int
+    height_px: int
+    normalised: tuple[str, ...]
+    """What was done to the original, in order; empty where its bytes were kept."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A photo that did not become a sample, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file inside a shard: where its data lies and the CRC32 of it."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A row of shards.parquet. Files are relative to the dataset's URI; digests are SHA-256 in hexadecimal."""
+
+    split: str
+    number: int
+    file: str
+    num_samples: int
+    size_bytes: int
+    sha256: str
+    table: str
+    table_sha256: str
+    num_duplicates: int
+    num_rejected: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a rank trains on in one step: N photos with K masks each."""
+
+    keys: tuple[str, ...]
+    positions: tuple[int, ...]
+    """Global sample numbers since the start of training."""
+    image: torch.Tensor
+    """uint8 N3HW."""
+    mask: torch.Tensor
+    """uint8 NKHW in {0, 1}, 1 = hole."""
+    planes: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric over the pairs of one hole-ratio bin, as sum and count, so that scores merge exactly."""
+
+    total: float
+    count: int
+
+    def __add__(self, other: "Score") -> "Score":
+        return Score(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        """The mean over pairs; NaN where there is none."""
+        return self.total / self.count if self.count else float("nan")
