@@ -2,17 +2,32 @@
 
 Images come in as float32 N3HW in [0, 1] and masks as N1HW in {0, 1} with 1 = hole; each network maps them to the
 range of its paper itself. Nothing here reads a file, touches the network or knows how many devices there are.
-`NETWORKS` is the one table by which a checkpoint or a registered version finds the class of its generator again.
+`NETWORKS` is the one table by which a checkpoint or a registered version finds the class of its generator again,
+`OBJECTIVES` the one by which a recipe finds its learning step.
 """
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
+from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
+from nets.objective import Objective
 
-NETWORKS: dict[str, tuple[type[nn.Module], type]] = {"deepgin": (DeepGIN, DeepGINConfig)}
+
+@dataclass(frozen=True)
+class NetworkKind:
+    """A generator's class and the class of its configuration."""
+
+    network: Callable[[Any], nn.Module]
+    config: Callable[..., Any]
+
+
+NETWORKS: dict[str, NetworkKind] = {"deepgin": NetworkKind(DeepGIN, DeepGINConfig)}
+
+OBJECTIVES: dict[type, Callable[[Any], Objective]] = {DeepGINObjectiveConfig: deepgin_objective}
 
 
 def build_network(description: dict[str, Any]) -> nn.Module:
@@ -20,10 +35,16 @@ def build_network(description: dict[str, Any]) -> nn.Module:
     name = description.get("name")
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: known are {', '.join(sorted(NETWORKS))}")
-    network, config = NETWORKS[name]
-    return network(config(**description["config"]))
+    kind = NETWORKS[name]
+    return kind.network(kind.config(**description["config"]))
 
 
-def describe_network(name: str, network: nn.Module) -> dict[str, Any]:
-    """The description from which `build_network` makes the same architecture again."""
-    return {"name": name, "config": asdict(network.config)}  # type: ignore[call-overload]
+def describe_network(config: Any) -> dict[str, Any]:
+    """The description of a network's configuration, from which `build_network` makes the same architecture again."""
+    name = next(name for name, kind in NETWORKS.items() if isinstance(config, type(kind.config())))
+    return {"name": name, "config": asdict(config)}
+
+
+def build_objective(config: Any) -> Objective:
+    """The learning step of a configuration, its networks with fresh weights."""
+    return OBJECTIVES[type(config)](config)

@@ -4,13 +4,16 @@ A bad sample is a value (`Rejected`), a bad argument is an exception (`Refused`)
 HxWx3 and masks uint8 HxW in {0, 1}, 1 = hole.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 MAX_KEY_BYTES: Final = 200
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
@@ -18,6 +21,10 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 class Refused(ValueError):
     """Bad input, noticed before any work began: says what, which value, where, and what to do."""
+
+
+class Failed(RuntimeError):
+    """Work that ended on a fault of its own: says which, where, and what to do."""
 
 
 class Damaged(RuntimeError):
@@ -133,7 +140,7 @@ class Score:
     total: float
     count: int
 
-    def __add__(self, other: "Score") -> "Score":
+    def __add__(self, other: Score) -> Score:
         return Score(self.total + other.total, self.count + other.count)
 
     @property

@@ -52,6 +52,10 @@ class ShardReader:
         (picture,) = parts.values()
         return Stored(row["key"], dataset.name, picture, note)
 
+    def key(self, shard: int, sample: int) -> str:
+        """The key of a sample, without reading it."""
+        return str(self._rows(shard)[sample]["key"])
+
     def _member(self, shard: int, record: ShardRecord, member: dict[str, Any]) -> bytes:
         data = os.pread(self._file(shard).fileno(), member["size"], member["offset"])
         if len(data) != member["size"] or zlib.crc32(data) != member["crc32"]:

@@ -1,0 +1,199 @@
+"""MLflow: runs, curves, pictures, model versions and aliases. The only file that talks to its server.
+
+In: plain values, files and URIs. Out: identifiers. One logical run is found again by its tag `lacuna.run`, whatever the
+number of attempts; a point of a curve is written once, because points go up in order and the server knows the last.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import mlflow
+from mlflow.entities import Metric, Param, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+
+EXPERIMENT: Final = "lacuna"
+RUN_TAG: Final = "lacuna.run"
+CLOCK_METRIC: Final = "images_per_second"
+_MAX_BATCH: Final = 900
+_MAX_PARAM_CHARACTERS: Final = 6000
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        """What MLflow loads it by."""
+        return f"models:/{self.name}/{self.number}"
+
+
+class Tracking:
+    """A client of one tracking server or database."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        self._client = MlflowClient(uri, uri)
+
+    def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The MLflow run of a logical run, made if it is not there, set to RUNNING; returns MLflow's id of it."""
+        experiment = self._experiment()
+        found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'", max_results=1)
+        if found:
+            run_id = str(found[0].info.run_id)
+            self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        run_id = str(self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id}).info.run_id)
+        flat = [Param(key, str(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
+        self._client.log_batch(run_id, params=flat)
+        return run_id
+
+    def close_run(self, run_id: str, *, failed: bool) -> None:
+        """Sets the run's end state."""
+        self._client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED if failed else RunStatus.FINISHED))
+
+    def log_points(self, run_id: str, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Writes (step, values) points in order, those that the server already has left out."""
+        history = self._client.get_metric_history(run_id, CLOCK_METRIC)
+        last, now = max((m.step for m in history), default=-1), int(time.time() * 1000)
+        for step, values in points:
+            if step > last:
+                metrics = [Metric(key, value, now, step) for key, value in values.items() if key != CLOCK_METRIC]
+                metrics.append(Metric(CLOCK_METRIC, values[CLOCK_METRIC], now, step))
+                self._client.log_batch(run_id, metrics=metrics[-_MAX_BATCH:])
+
+    def log_file(self, run_id: str, folder: str, name: str, data: bytes) -> None:
+        """Stores a file among the run's artifacts, over an older one of that name."""
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / name
+            path.write_bytes(data)
+            self._client.log_artifact(run_id, str(path), folder)
+
+    def log_model(
+        self,
+        run_id: str,
+        code: Path,
+        files: Mapping[str, str],
+        *,
+        packages: Sequence[Path],
+        signature: ModelSignature,
+        requirements: Sequence[str],
+        metadata: Mapping[str, str],
+    ) -> str:
+        """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI."""
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.pyfunc.log_model(
+                name="generator",
+                python_model=str(code),
+                artifacts=dict(files),
+                code_paths=[str(package) for package in packages],
+                signature=signature,
+                pip_requirements=list(requirements),
+                metadata=dict(metadata),
+            )
+        return str(info.model_uri)
+
+    def create_version(self, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Version:
+        """Registers a stored model as the next version of a name, its tags set with it."""
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self._client.create_model_version(name, source, run_id=run_id, tags=dict(tags))
+        return self.version(name, str(made.version))
+
+    def version(self, name: str, number: str) -> Version:
+        """One version; raises FileNotFoundError naming what there is instead."""
+        for version in self.versions(name):
+            if version.number == number:
+                return version
+        numbers = ", ".join(v.number for v in self.versions(name)) or "none"
+        raise FileNotFoundError(f"no version {number} of model {name!r} at {self.uri}: its versions are {numbers}")
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a name, oldest first; empty where the name is unknown."""
+        found = self._client.search_model_versions(f"name = '{name}'")
+        return sorted((_version(v) for v in found), key=lambda v: int(v.number))
+
+    def aliased(self, name: str, alias: str) -> Version | None:
+        """The version that the alias points at, None where there is no such alias or model."""
+        try:
+            found = self._client.get_model_version_by_alias(name, alias)
+        except MlflowException as fault:
+            if fault.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        return self.version(name, str(found.version))
+
+    def move_alias(self, name: str, alias: str, number: str) -> None:
+        """Points the alias at the version."""
+        self._client.set_registered_model_alias(name, alias, number)
+
+    def tag_version(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Sets tags of a version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(version.name, version.number, key, value)
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Copies all files of a version into the folder; raises OSError where some are missing."""
+        try:
+            return Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(folder), tracking_uri=self.uri))
+        except (MlflowException, OSError) as fault:
+            raise OSError(f"the files of {version.uri} cannot be had: {fault}") from None
+
+    def load(self, uri: str) -> Any:
+        """The pyfunc of a `models:/` URI, pickle disallowed; raises FileNotFoundError where there is none."""
+        try:
+            return mlflow.pyfunc.load_model(uri)
+        except (MlflowException, OSError) as fault:
+            raise FileNotFoundError(f"cannot load {uri} from {self.uri}: {fault}") from None
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=_artifacts_beside(self.uri)))
+        except MlflowException:  # another process made it in this moment
+            return self._experiment()
+
+
+def _version(version: ModelVersion) -> Version:
+    return Version(version.name, str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _artifacts_beside(uri: str) -> str | None:
+    """For a database in a file: a folder beside it, wherever one stands. Servers know their own place."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,50 @@
+"""`lacuna evaluate`: a model and a dataset -> scores per hole-ratio bin, with a passport that says what they mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.cli import as_module
+from jobs.progress import progress, say
+from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate, save_scorecard
+from pipelines.evaluation.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Score a model on the held-out photos of a dataset, each with the masks that the dataset fixes for it."""
+
+    model: str
+    """A checkpoint or run URI, `models:/NAME/VERSION`, `models:/NAME@champion`, `telea` or `navier-stokes`."""
+    data: str
+    """URI of the dataset."""
+    out: str
+    """URI for scores.json and pairs.parquet."""
+    split: str = "val"
+    """Which photos."""
+    resize: str = "centre-square"
+    """How photos come to the size of their masks."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Scores, stores and reports."""
+    with progress() as show:
+        card = evaluate(
+            arguments.model, arguments.data, arguments.split, arguments.resize, lambda *n: show("evaluating", *n)
+        )
+    save_scorecard(card, arguments.out)
+    say(table(card))
+    return {"model": card.model, "scores": card.summary(), "passport": card.passport}
+
+
+def table(card: Scorecard) -> str:
+    """The scores as text: a row per bin that has pairs."""
+    rows = [f"{'hole ratio':<10} {'pairs':>6} " + " ".join(f"{m:>10}" for m in METRICS)]
+    for name, score in card.scores[METRICS[0]].items():
+        if score.count:
+            means = " ".join(f"{card.mean(m, name):>10.3f}" for m in METRICS)
+            rows.append(f"{name if name != ALL else 'all':<10} {score.count:>6} {means}")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    as_module("evaluate")

@@ -1,0 +1,68 @@
+"""`lacuna fill`: a photo and a mask -> the photo with its hole filled."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from infra import storage
+from jobs.cli import as_module
+from pipelines.data.cleaning import clean
+from pipelines.data.recipe import ShardRecipe
+from pipelines.evaluation.fillers import open_model
+from pipelines.masks.bins import hole_ratio
+from pipelines.masks.foreign import read_mask
+from pipelines.records import Refused, Rejected
+from pipelines.stream.geometry import Picture, decode
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Fill the hole of a photo of any size; pixels outside the hole stay what they are."""
+
+    model: str
+    """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI, `telea` or `navier-stokes`."""
+    image: str
+    """URI of the photo."""
+    mask: str
+    """URI of the mask, of the photo's size."""
+    out: str
+    """URI of the PNG to write."""
+    hole: Literal["auto", "white", "black"] = "auto"
+    """Colour of the hole in the mask; auto is white, and refuses a mask that looks inverted."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Fills, writes and reports."""
+    if PurePosixPath(arguments.out).suffix.lower() != ".png":
+        raise Refused(f"--out is {arguments.out}: name a .png, the only format that keeps every pixel as it is")
+    image = _read_photo(arguments.image)
+    mask = read_mask(_read(arguments.mask), image.shape[:2], arguments.hole, arguments.mask)
+    model = open_model(arguments.model)
+    filled = model.fill(image[None], mask[None])[0]
+    done, png = cv2.imencode(".png", cv2.cvtColor(filled, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise RuntimeError("OpenCV could not encode the result as PNG")
+    storage.publish(arguments.out, png.tobytes())
+    size = {"width_px": image.shape[1], "height_px": image.shape[0]}
+    return {**model.identity, "out": arguments.out, **size, "hole_ratio": round(hole_ratio(mask), 4)}
+
+
+def _read(uri: str) -> bytes:
+    if not storage.exists(uri):
+        raise Refused(f"no file at {uri}")
+    return storage.read_bytes(uri)
+
+
+def _read_photo(uri: str) -> Picture:
+    """The photo, upright RGB; raises Refused where it is none."""
+    sample = clean(_read(uri), ShardRecipe("folder", min_side_px=1))
+    if isinstance(sample, Rejected):
+        raise Refused(f"{uri} cannot be filled: {sample.reason}")
+    return np.ascontiguousarray(decode(sample.picture, uri))
+
+
+if __name__ == "__main__":
+    as_module("fill")

@@ -1,0 +1,56 @@
+"""Live progress on stderr: bars on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+_SECONDS_BETWEEN_LINES: Final = 5.0
+
+
+class Show(Protocol):
+    """Takes what is being done, how much of it is done, how much there is, and a remark."""
+
+    def __call__(self, what: str, done: int, total: int, remark: str = "") -> None: ...
+
+
+@contextmanager
+def progress() -> Iterator[Show]:
+    """Shows progress for the time of a block."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[remark]}"), console=Console(stderr=True)) as bars:
+        yield _Bars(bars)
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks = {}  # type: ignore[var-annotated]
+
+    def __call__(self, what: str, done: int, total: int, remark: str = "") -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, remark=remark)
+        self._bars.update(self._tasks[what], completed=done, total=total, remark=remark)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int, remark: str = "") -> None:
+        now = time.monotonic()
+        if done == total or now - self._last.get(what, float("-inf")) >= _SECONDS_BETWEEN_LINES:
+            self._last[what] = now
+            print(f"{what:<12} {done}/{total} {remark}".rstrip(), file=sys.stderr, flush=True)
+
+
+def say(line: str = "") -> None:
+    """A line of text on stderr."""
+    print(line, file=sys.stderr, flush=True)

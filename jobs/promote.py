@@ -1,0 +1,43 @@
+"""`lacuna promote`: the alias `champion` moves to a version that is better on the same pairs, and to no other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from infra.settings import tracking_uri
+from infra.tracking import Tracking
+from jobs.cli import as_module
+from jobs.faults import NotDone
+from jobs.progress import say
+from pipelines.registry.promotion import CHAMPION, promote
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Make a version the champion if a paired comparison finds it better; exit 1 and the verdict if not."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the registered model."""
+    version: tyro.conf.Positional[str]
+    """Number of the version."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Judges, moves the alias, reports."""
+    tracking = Tracking(tracking_uri())
+    verdict = promote(arguments.name, arguments.version, tracking)
+    champion = tracking.aliased(arguments.name, CHAMPION)
+    report = {
+        "promoted": verdict.promoted,
+        "champion_version": champion.number if champion else None,
+        "verdict": verdict.as_json(),
+    }
+    if not verdict.promoted:
+        raise NotDone(f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}", report)
+    say(f"version {arguments.version} of {arguments.name!r} is champion: {verdict.reason}")
+    return report
+
+
+if __name__ == "__main__":
+    as_module("promote")

@@ -1,0 +1,34 @@
+"""`lacuna register`: a checkpoint and its scores -> a version in the model registry."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra.settings import tracking_uri
+from infra.tracking import Tracking
+from jobs.cli import as_module
+from pipelines.checkpoints import open_checkpoint
+from pipelines.evaluation.evaluate import load_scorecard
+from pipelines.registry.package import register
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Register a scored checkpoint as a model version; done before, it is found again."""
+
+    checkpoint: str
+    """URI of the checkpoint, or of a run for its newest."""
+    scores: str
+    """URI that `lacuna evaluate` wrote the checkpoint's scores to."""
+    name: str
+    """Name of the registered model."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Registers and reports."""
+    card, checkpoint = load_scorecard(arguments.scores), open_checkpoint(arguments.checkpoint)
+    version = register(checkpoint, card, arguments.name, Tracking(tracking_uri()))
+    return {"model": version.name, "version": version.number, "uri": version.uri, "tags": version.tags}
+
+
+if __name__ == "__main__":
+    as_module("register")

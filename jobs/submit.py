@@ -1,0 +1,61 @@
+"""`lacuna submit`: any verb as a job on a running Ray cluster, followed to its end, with its own exit code."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from infra.jobs import JobEnd, follow, submit
+from jobs.cli import VERBS, as_module
+from jobs.faults import NotDone
+from jobs.progress import say
+from pipelines.records import Refused
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Run `lacuna VERB ...` as a job on a Ray cluster: `lacuna submit --cluster ADDRESS train RECIPE --data ...`."""
+
+    command: tyro.conf.Positional[tuple[str, ...]]
+    """The verb and its options."""
+    cluster: str
+    """Address of the cluster's dashboard, such as http://127.0.0.1:8265."""
+
+
+def parse(words: list[str]) -> Arguments:
+    """Takes `--cluster ADDRESS` out of the words, wherever it stands; all others belong to the verb."""
+    if "--cluster" not in words[:-1]:
+        raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
+    at = words.index("--cluster")
+    command = (*words[:at], *words[at + 2 :])
+    if not command or command[0] not in VERBS or command[0] == "submit":
+        raise Refused(f"no verb to run: give one of {', '.join(v for v in VERBS if v != 'submit')} and its options")
+    return Arguments(command, words[at + 1])
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
+    verb, *options = arguments.command
+    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI",) if n in os.environ}
+    job_id = submit(arguments.cluster, ("python", "-m", f"jobs.{verb}", *options), environment)
+    say(f"job {job_id} at {arguments.cluster}")
+    end = follow(arguments.cluster, job_id)
+    report = {"job_id": end.job_id, "status": end.status, "exit_code": end.exit_code, "report": _report(end)}
+    if end.status != "SUCCEEDED":
+        raise NotDone(f"job {job_id} ended as {end.status}: {end.message[-300:]}", report, end.exit_code or 1)
+    return report
+
+
+def _report(end: JobEnd) -> dict[str, Any] | None:
+    """The verb's own report, the last line of its log."""
+    try:
+        report = json.loads(end.last_line)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) else None
+
+
+if __name__ == "__main__":
+    as_module("submit")

@@ -1,0 +1,123 @@
+"""`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from infra.settings import git_commit, tracking_uri
+from infra.tracking import Tracking
+from jobs.cli import as_module
+from jobs.progress import progress, say
+from jobs.recipes import RECIPES
+from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
+from pipelines.manifest import Dataset, open_dataset
+from pipelines.records import Refused
+from pipelines.stream.reading import ShardReader
+from pipelines.training.launch import launch
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.run import TrainRun, claim_run, upload
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a recipe. The same command again resumes; more --images trains on."""
+
+    recipe: tyro.conf.Positional[str]
+    """Name of the recipe."""
+    data: tuple[str, ...]
+    """URIs of datasets."""
+    out: str
+    """URI of the run."""
+    workers: int = 1
+    """Processes that train together, one core each."""
+    images: int | None = None
+    """Stop at this many photos seen; the recipe's own end if not given."""
+    dry_run: bool = False
+    """Only say what would be trained."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Trains and reports."""
+    if arguments.recipe not in RECIPES:
+        raise Refused(f"unknown recipe {arguments.recipe!r}: known are {', '.join(RECIPES)}")
+    recipe = RECIPES[arguments.recipe]()
+    datasets = tuple(open_dataset(uri) for uri in arguments.data)
+    until_images = arguments.images or recipe.images
+    _check(recipe, datasets, arguments.workers, until_images)
+    if arguments.dry_run:
+        return _plan(recipe, datasets, until_images)
+    run_id = claim_run(recipe, datasets, arguments.out)
+    done = latest_checkpoint(arguments.out)
+    if done is None or done.images_seen < until_images:
+        done = _train(arguments, recipe, datasets, run_id, until_images)
+    return {
+        "run_id": run_id,
+        "images_seen": done.images_seen,
+        "checkpoint": done.uri,
+        "weights_sha256": done.file_sha256("generator"),
+    }
+
+
+def _check(recipe: TrainRecipe, datasets: tuple[Dataset, ...], workers: int, until_images: int) -> None:
+    if not datasets:
+        raise Refused("--data is empty: give at least one dataset")
+    if workers < 1 or recipe.batch_size % workers:
+        raise Refused(f"--workers is {workers}: the batch of {recipe.batch_size} photos must divide by it")
+    if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
+        raise Refused(
+            f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
+        )
+    ShardReader(datasets, "train")  # raises where there is nothing to train on
+
+
+def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> dict[str, Any]:
+    from pipelines.training.state import TrainState
+
+    networks = TrainState(recipe).objective.networks
+    num_photos = sum(ShardReader(datasets, "train").counts)
+    return {
+        "recipe": recipe.as_json(),
+        "num_parameters": {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items()},
+        "num_steps": until_images // recipe.batch_size,
+        "num_epochs": round(until_images / num_photos, 2),
+    }
+
+
+def _train(
+    arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], run_id: str, until_images: int
+) -> Checkpoint:
+    """Opens the MLflow run, trains, and closes the run with its true end."""
+    tags = {"lacuna.datasets": ",".join(d.manifest_sha256 for d in datasets), "lacuna.commit": git_commit() or ""}
+    tracking, tracking_run = _open_tracking(run_id, recipe, tags)
+    train_run = TrainRun(recipe, arguments.data, arguments.out, until_images, run_id, tracking_uri(), tracking_run)
+    failed = True
+    try:
+        with progress() as show:
+            uri = launch(train_run, arguments.workers, lambda p: show("training", *_told(p, until_images)))
+        failed = False
+    finally:
+        upload(train_run)
+        if tracking is not None and tracking_run is not None:
+            tracking.close_run(tracking_run, failed=failed)
+    return open_checkpoint(uri)
+
+
+def _open_tracking(run_id: str, recipe: TrainRecipe, tags: dict[str, str]) -> tuple[Tracking | None, str | None]:
+    """The MLflow run, or nothing where its server is out of reach: that stops no training."""
+    try:
+        tracking = Tracking(tracking_uri())
+        return tracking, tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
+    except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
+        say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
+        return None, None
+
+
+def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:
+    values = point["values"]
+    remark = f"{values['images_per_second']:.0f} photos/s, L1 {values.get('l1_out', float('nan')):.4f}"
+    return point["images_seen"], until_images, remark
+
+
+if __name__ == "__main__":
+    as_module("train")

@@ -1,0 +1,98 @@
+"""Checkpoints: one folder per clock, `checkpoints/<images_seen>/`, that counts only once its `state.json` is there.
+
+A door between training, which writes them, and evaluation and registry, which read the generator out of them. Tensors
+are safetensors, everything else is JSON; `state.json` carries the SHA-256 of every file and of itself and is written
+last. A damaged checkpoint is refused loudly, and the one before it is taken.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from infra import storage
+from pipelines.manifest import read_checked, seal, unseal
+from pipelines.records import Damaged, Refused, sha256_hex
+
+FOLDER: Final = "checkpoints"
+STATE_FILE: Final = "state.json"
+_KEPT: Final = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose state is whole; its tensors are checked when they are read."""
+
+    uri: str
+    state: dict[str, Any]
+
+    @property
+    def images_seen(self) -> int:
+        """The clock at which it was taken."""
+        return int(self.state["images_seen"])
+
+    def file_sha256(self, name: str) -> str:
+        """The recorded digest of one of its files, by its name without suffix."""
+        return str(self.state["files"][f"{name}.safetensors"])
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The named tensors of one file; raises Damaged naming the file where its bytes are not those recorded."""
+        return load(self.read(name))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file, checked."""
+        file = f"{name}.safetensors"
+        return read_checked(storage.join(self.uri, file), self.state["files"][file])
+
+
+def save_checkpoint(out: str, files: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Checkpoint:
+    """Publishes tensors and state at the state's clock under the run `out`, then drops all but the two newest."""
+    uri = storage.join(out, FOLDER, f"{state['images_seen']:012d}")
+    digests = {}
+    for name, tensors in sorted(files.items()):
+        data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        storage.publish(storage.join(uri, f"{name}.safetensors"), data)
+        digests[f"{name}.safetensors"] = sha256_hex(data)
+    whole = {**state, "files": digests}
+    storage.publish(storage.join(uri, STATE_FILE), seal(whole))
+    for old in _uris(out)[_KEPT:]:
+        storage.remove(old)
+    return Checkpoint(uri, whole)
+
+
+def latest_checkpoint(out: str) -> Checkpoint | None:
+    """The newest whole checkpoint of a run; a damaged one is named in the log and passed over."""
+    for uri in _uris(out):
+        try:
+            checkpoint = open_checkpoint(uri)
+            for name in checkpoint.state["files"]:
+                checkpoint.read(name.removesuffix(".safetensors"))
+            return checkpoint
+        except (Damaged, FileNotFoundError) as fault:
+            log.warning("checkpoint refused, the one before it is taken: %s", fault)
+    return None
+
+
+def open_checkpoint(uri: str) -> Checkpoint:
+    """The checkpoint of this folder, or the newest of a run's folder; raises Refused where there is none."""
+    state_uri = storage.join(uri, STATE_FILE)
+    if storage.exists(state_uri):
+        return Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
+    newest = latest_checkpoint(uri)
+    if newest is None:
+        raise Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
+    return newest
+
+
+def _uris(out: str) -> list[str]:
+    """The committed checkpoints of a run, newest first."""
+    fs, path = storage.locate(storage.join(out, FOLDER))
+    if not fs.exists(path):
+        return []
+    names = (str(entry).rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False))
+    uris = [storage.join(out, FOLDER, name) for name in sorted(names, reverse=True) if name.isdigit()]
+    return [uri for uri in uris if storage.exists(storage.join(uri, STATE_FILE))]

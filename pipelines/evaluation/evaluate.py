@@ -1,0 +1,140 @@
+"""From weights to scores: every pair of a split is filled and measured once, chunk by chunk, in Ray tasks.
+
+In: a model's name and a dataset. Out: a `Scorecard`: sums and counts per metric and bin, one row per pair, and the
+passport that says what the numbers mean. A chunk is computed whole by one task at one batch shape and one thread, and
+chunks are merged in list order, so the digits do not depend on the number of workers.
+"""
+
+import io
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from infra import storage
+from infra.cluster import connected, run_tasks
+from pipelines.evaluation.fillers import Model, open_model
+from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, list_digest, num_chunks, read_chunk
+from pipelines.manifest import open_dataset, table_bytes
+from pipelines.masks.bins import BINS, bin_of, hole_ratio
+from pipelines.records import Refused, Score, canonical_json
+from pipelines.stream.geometry import RESIZES
+
+SCORES_FILE: Final = "scores.json"
+PAIRS_FILE: Final = "pairs.parquet"
+ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What a model scored on the pairs of a split."""
+
+    model: dict[str, str]
+    passport: dict[str, Any]
+    scores: dict[str, dict[str, Score]]
+    """metric -> bin, and `all` -> score."""
+    rows: list[dict[str, Any]]
+    """One per pair, in list order: key, recipe, bin, ratio and every metric."""
+
+    def mean(self, metric: str, bin_name: str = ALL) -> float:
+        """The mean of a metric over the pairs of a bin."""
+        return self.scores[metric][bin_name].mean
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """metric -> bin -> mean, bins without pairs left out."""
+        return {m: {b: round(s.mean, 4) for b, s in bins.items() if s.count} for m, bins in self.scores.items()}
+
+
+def evaluate(model: str, data: str, split: str, resize: str, progress: Callable[[int, int], None]) -> Scorecard:
+    """Scores a model on all pairs of a split; raises Refused for bad arguments before any pair is filled."""
+    if resize not in RESIZES:
+        raise Refused(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
+    dataset, opened = open_dataset(data), open_model(model)
+    chunks = num_chunks(dataset, split)
+    results: dict[int, list[dict[str, Any]]] = {}
+    with connected():
+        for chunk, rows in run_tasks(_score_chunk, [(model, data, split, resize, c) for c in range(chunks)]):
+            results[chunk] = rows
+            progress(len(results), chunks)
+    rows = [row for chunk in range(chunks) for row in results[chunk]]
+    passport = {
+        "dataset": dataset.name,
+        "manifest_sha256": dataset.manifest_sha256,
+        "split": split,
+        "pairs_sha256": list_digest((row["key"], row["recipe"]) for row in rows),
+        "num_pairs": len(rows),
+        "resize": resize,
+        "quantisation": "uint8, rounded and clamped",
+        "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
+        "bins": list(BINS),
+        "versions": _versions(),
+    }
+    return Scorecard(opened.identity, passport, _scores(rows), rows)
+
+
+def save_scorecard(card: Scorecard, out: str) -> None:
+    """Publishes the pairs and then the scores under `out`."""
+    storage.publish(storage.join(out, PAIRS_FILE), table_bytes(pa.Table.from_pylist(card.rows)))
+    sums = {m: {b: [s.total, s.count] for b, s in bins.items()} for m, bins in card.scores.items()}
+    facts = {"model": card.model, "passport": card.passport, "sums": sums, "means": card.summary()}
+    storage.publish(storage.join(out, SCORES_FILE), canonical_json(facts) + b"\n")
+
+
+def load_scorecard(uri: str) -> Scorecard:
+    """The scorecard under a URI; raises Refused where there is none."""
+    import json
+
+    if not storage.exists(storage.join(uri, SCORES_FILE)):
+        raise Refused(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
+    facts = json.loads(storage.read_bytes(storage.join(uri, SCORES_FILE)))
+    rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(uri, PAIRS_FILE)))).to_pylist()
+    return Scorecard(facts["model"], facts["passport"], _scores(rows), rows)
+
+
+@lru_cache(maxsize=2)
+def _model(name: str) -> Model:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    return open_model(name)
+
+
+def _score_chunk(model: str, data: str, split: str, resize: str, chunk: int) -> tuple[int, list[dict[str, Any]]]:
+    pairs = read_chunk(data, split, resize, chunk)
+    inpainted = _fill_at_one_shape(_model(model), pairs)
+    return chunk, [_row(pairs, i, inpainted[i]) for i in range(len(pairs.keys))]
+
+
+def _fill_at_one_shape(model: Model, pairs: Pairs) -> Any:
+    """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
+    full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys)))
+    index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
+    return model.fill(pairs.images[index], pairs.masks[index])[: len(pairs.keys)]
+
+
+def _row(pairs: Pairs, i: int, inpainted: Any) -> dict[str, Any]:
+    mask = pairs.masks[i]
+    place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": bin_of(mask), "ratio": hole_ratio(mask)}
+    return place | measure(pairs.images[i], mask, inpainted)
+
+
+def _scores(rows: list[dict[str, Any]]) -> dict[str, dict[str, Score]]:
+    scores = {metric: dict.fromkeys((ALL, *BINS), Score(0.0, 0)) for metric in METRICS}
+    for row in rows:
+        for metric, bins in scores.items():
+            for name in (ALL, row["bin"]):
+                bins[name] += Score(row[metric], 1)
+    return scores
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "opencv-python-headless", "numpy", "scikit-image")
+    return {"python": platform.python_version()} | {p: version(p).partition("+")[0] for p in packages}

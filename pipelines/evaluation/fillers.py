@@ -1,0 +1,85 @@
+"""Whatever fills holes, behind one door: a checkpoint, a registered version, or one of OpenCV's two methods.
+
+A filler takes uint8 NHWC images and uint8 NHW masks in {0, 1} and gives uint8 NHWC inpainted pictures; outside the hole
+they are the image. Models are named as on the command line: `telea`, `navier-stokes`, a `models:/` URI, or the URI
+of a checkpoint or of a training run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infra.settings import tracking_uri
+from nets import build_network
+from nets.filling import fill_levels
+from pipelines.checkpoints import Checkpoint, open_checkpoint
+from pipelines.records import Damaged
+
+Pictures = NDArray[np.uint8]
+Filler = Callable[[Pictures, Pictures], Pictures]
+
+_CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+_RADIUS_PX: Final = 3
+
+
+@dataclass(frozen=True)
+class Model:
+    """A filler and what it is."""
+
+    fill: Filler
+    identity: dict[str, str]
+    """Its name and, for a network, the SHA-256 of its weights."""
+
+
+def open_model(name: str) -> Model:
+    """The model of a command-line name; raises Refused or FileNotFoundError where there is none."""
+    if name in _CLASSICAL:
+        return Model(partial(_fill_classically, _CLASSICAL[name]), {"model": name, "opencv": cv2.__version__})
+    if name.startswith("models:/"):
+        return _registered(name)
+    return network_model(open_checkpoint(name))
+
+
+def network_model(checkpoint: Checkpoint) -> Model:
+    """The generator of a checkpoint."""
+    network = build_network(checkpoint.state["network"]).eval()
+    network.load_state_dict(checkpoint.tensors("generator"))
+    network.to(memory_format=torch.channels_last)
+    identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256("generator")}
+    return Model(network_filler(network, int(checkpoint.state["size_px"])), identity)
+
+
+def network_filler(network: torch.nn.Module, size_px: int) -> Filler:
+    """A network as a filler of photos of any size."""
+
+    def fill(images: Pictures, masks: Pictures) -> Pictures:
+        image, mask = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images, masks))
+        return fill_levels(network, image, mask, size_px).numpy()
+
+    return fill
+
+
+def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Pictures:
+    pairs = zip(images, masks, strict=True)
+    return np.stack([np.asarray(cv2.inpaint(i, m, _RADIUS_PX, method), np.uint8) for i, m in pairs])
+
+
+def _registered(uri: str) -> Model:
+    from infra.tracking import Tracking
+
+    try:
+        model = Tracking(tracking_uri()).load(uri)
+    except ValueError as fault:  # what the model's own code says of weights that are not those registered
+        raise Damaged(f"{uri}: {fault}") from None
+    weights = str(model.metadata.metadata["weights_sha256"])
+
+    def fill(images: Pictures, masks: Pictures) -> Pictures:
+        return np.asarray(model.predict({"image": images, "mask": masks}), np.uint8)
+
+    return Model(fill, {"model": uri, "weights_sha256": weights})

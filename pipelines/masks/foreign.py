@@ -1,0 +1,68 @@
+"""Masks that others drew: read, understood or refused, never guessed at.
+
+In: the bytes of a picture. Out: uint8 HxW in {0, 1}, 1 = hole. Ours is white = hole; a mask that looks like the other
+convention is refused with the evidence, unless its user says which colour the hole has.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.records import Refused
+
+_MAX_GREY_SHARE = 0.05
+_SUSPICIOUS_RATIO = 0.5
+
+
+def read_mask(data: bytes, size: tuple[int, int], hole: str, where: str) -> NDArray[np.uint8]:
+    """The mask for a photo of this (height, width); `hole` is auto, white or black.
+
+    Raises Refused naming `where`: no picture, another size, grey, empty, full, or by all signs inverted.
+    """
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if picture is None:
+        raise Refused(f"{where} is no picture: give a mask as PNG, white where the hole is")
+    if picture.shape[:2] != size:
+        raise Refused(
+            f"{where} is {picture.shape[1]}x{picture.shape[0]}, the photo {size[1]}x{size[0]}: they must be the same"
+        )
+    mask = _binary(_one_channel(picture, where), where)
+    if hole == "black":
+        mask = (1 - mask).astype(np.uint8)
+    _refuse_odd(mask, hole, where)
+    return mask
+
+
+def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    """8-bit grey; colour is refused, an opaque alpha channel is dropped."""
+    if picture.dtype != np.uint8:
+        raise Refused(f"{where} has {picture.dtype.itemsize * 8} bits a channel: give an 8-bit or 1-bit mask")
+    if picture.ndim == 2:
+        return picture.astype(np.uint8)
+    if picture.shape[2] == 4 and picture[..., 3].min() < 255:
+        raise Refused(f"{where} has transparency: give a mask of black and white pixels, white where the hole is")
+    if np.ptp(picture[..., :3], axis=2).max() > 8:
+        raise Refused(f"{where} is a colour picture: give a mask of black and white pixels, white where the hole is")
+    return np.ascontiguousarray(picture[..., 0], np.uint8)
+
+
+def _binary(grey: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+    if grey.max(initial=0) == 1:
+        return grey  # an array of 0 and 1 saved as a picture
+    share = float(((grey > 16) & (grey < 239)).mean())
+    if share > _MAX_GREY_SHARE:
+        raise Refused(f"{where} is {share:.0%} grey: a mask has black and white pixels, white where the hole is")
+    return (grey > 127).astype(np.uint8)
+
+
+def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
+    ratio = float(mask.mean())
+    if ratio in (0.0, 1.0):
+        state = "empty: no pixel is white" if ratio == 0 else "full: every pixel is white"
+        raise Refused(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border.mean() > 0.9:
+        raise Refused(
+            f"{where} looks inverted: {ratio:.0%} of it and {border.mean():.0%} of its border are white, and white is "
+            "the hole; give --hole black if black is the hole, --hole white if it is right as it is"
+        )

@@ -1,0 +1,114 @@
+"""From a checkpoint and its scores to a registered version that carries both.
+
+The version is an MLflow pyfunc from code: safetensors, JSON, our `nets/`, no pickle. Its files hold the scorecard it was
+registered with, its tags say which data, recipe, code and weights made it.
+"""
+
+import json
+from importlib.metadata import version as package_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+
+from infra.settings import PROJECT_ROOT, git_commit
+from infra.tracking import Tracking, Version
+from pipelines.chance import Chance
+from pipelines.checkpoints import Checkpoint
+from pipelines.evaluation.evaluate import Scorecard, save_scorecard
+from pipelines.evaluation.fillers import network_model
+from pipelines.masks.recipe import MaskRecipe
+from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.registry.trial import try_in_fresh_process
+
+WEIGHTS_TAG: Final = "lacuna.weights_sha256"
+SCORES_TAG: Final = "lacuna.scores_sha256"
+_REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
+
+
+def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Tracking) -> Version:
+    """Registers the checkpoint's generator with its scores; finds the version again if that was done before.
+
+    Raises Refused where the scores are of other weights, Failed where the stored model fails its trial.
+    """
+    weights_sha256 = checkpoint.file_sha256("generator")
+    if card.model.get("weights_sha256") != weights_sha256:
+        raise Refused(
+            f"the scores are those of {card.model}, the checkpoint {checkpoint.uri} has weights {weights_sha256}: "
+            "evaluate this checkpoint first"
+        )
+    tags = _tags(checkpoint, card)
+    for version in tracking.versions(name):
+        if all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG)):
+            return version
+    run_id = _tracking_run(checkpoint, tracking)
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        source = tracking.log_model(
+            run_id,
+            Path(__file__).with_name("model.py"),
+            _files(folder, checkpoint, card),
+            packages=[PROJECT_ROOT / "nets"],
+            signature=_signature(),
+            requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
+            metadata={"weights_sha256": weights_sha256},
+        )
+        try_in_fresh_process(tracking.uri, source, folder, **_trial(checkpoint))
+    return tracking.create_version(name, source, run_id, tags)
+
+
+def _tracking_run(checkpoint: Checkpoint, tracking: Tracking) -> str:
+    """The MLflow run of the training that made the checkpoint, also where its server was away at the time."""
+    state = checkpoint.state
+    recipe: dict[str, Any] = state["recipe"]
+    return tracking.open_run(state["run_id"], recipe["name"], recipe, {})
+
+
+def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
+    """Writes what the version carries beside its code; artifact name -> path."""
+    described = {
+        "network": checkpoint.state["network"],
+        "size_px": checkpoint.state["size_px"],
+        "weights_sha256": checkpoint.file_sha256("generator"),
+    }
+    (folder / "generator.safetensors").write_bytes(checkpoint.read("generator"))
+    (folder / "network.json").write_bytes(canonical_json(described))
+    save_scorecard(card, str(folder))
+    names = {"weights": "generator.safetensors", "network": "network.json"}
+    return {k: str(folder / v) for k, v in (names | {"scores": "scores.json", "pairs": "pairs.parquet"}).items()}
+
+
+def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
+    state = checkpoint.state
+    return {
+        WEIGHTS_TAG: checkpoint.file_sha256("generator"),
+        SCORES_TAG: sha256_hex(canonical_json([card.passport, card.summary()])),
+        "lacuna.datasets": ",".join(state["datasets"]),
+        "lacuna.recipe": str(state["recipe"]["name"]),
+        "lacuna.recipe_sha256": sha256_hex(canonical_json(state["recipe"])),
+        "lacuna.images_seen": str(checkpoint.images_seen),
+        "lacuna.code": str(state["code_revision"]),
+        "lacuna.commit": git_commit() or "not in a checkout",
+        "lacuna.run": str(state["run_id"]),
+        "lacuna.passport": json.dumps(card.passport, sort_keys=True),
+    }
+
+
+def _signature() -> ModelSignature:
+    levels = np.dtype(np.uint8)
+    images = TensorSpec(levels, (-1, -1, -1, 3), "image")
+    inputs = Schema([images, TensorSpec(levels, (-1, -1, -1), "mask")])
+    params = ParamSchema([ParamSpec("seed", "long", 0), ParamSpec("num_fills", "long", 1)])
+    return ModelSignature(inputs, Schema([TensorSpec(levels, (-1, -1, -1, 3))]), params)
+
+
+def _trial(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """A made-up photo of an odd size, a mask on it, and the checkpoint's own fill."""
+    height, width = 83, 117
+    chance = Chance("trial")
+    image = (chance.words(height * width * 3) % np.uint64(256)).astype(np.uint8).reshape(1, height, width, 3)
+    mask = MaskRecipe("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
+    return {"image": image, "mask": mask, "fill": network_model(checkpoint).fill(image, mask)}

@@ -1,0 +1,87 @@
+"""The Ray Train entry: places the ranks of a run, starts them again when one is lost, and waits for the end.
+
+In: a `TrainRun` and a number of workers. Out: the URI of the last checkpoint. Checkpoints are ours, so Ray's storage is
+a scratch folder of each attempt and its `report` carries metrics only.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import pyarrow.fs
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from infra import storage
+from infra.cluster import connected
+from infra.world import current_world
+from pipelines.records import Failed
+from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
+
+_MAX_FAILURES: Final = 2
+_COLLECTIVE_TIMEOUT_SECONDS: Final = 600
+
+
+def launch(run: TrainRun, num_workers: int, progress: Callable[[dict[str, Any]], None]) -> str:
+    """Runs the training on `num_workers` ranks of one core each; `progress` gets the newest point of the curves."""
+    scratch = storage.join(run.out, ".ray")
+    fs, path = storage.locate(scratch)
+    with connected(num_workers), _Watch(storage.join(run.out, PROGRESS_FILE), progress):
+        trainer = TorchTrainer(
+            _rank,
+            train_loop_config={"run": run},
+            scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
+            torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
+            run_config=RunConfig(
+                name=f"{run.run_id}-{secrets.token_hex(4)}",
+                storage_path=path,
+                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
+                failure_config=FailureConfig(max_failures=_MAX_FAILURES),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as fault:
+            raise Failed(_first_fault(fault)) from None
+        finally:
+            storage.remove(scratch)
+    return str(result.return_value)
+
+
+def _rank(config: dict[str, Any]) -> str:
+    return run_rank(config["run"], current_world(), ray.train.report)
+
+
+def _first_fault(fault: Exception) -> str:
+    """What the lowest failed rank said."""
+    failures: dict[int, Exception] = getattr(fault, "worker_failures", {})
+    for rank, cause in sorted(failures.items()):
+        return f"rank {rank}: {cause}"
+    return str(fault)
+
+
+class _Watch:
+    """Looks once a second whether the run has left a newer point, for the time of a block."""
+
+    def __init__(self, uri: str, progress: Callable[[dict[str, Any]], None]) -> None:
+        self._uri, self._progress = uri, progress
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        import json
+
+        seen = b""
+        while not self._ended.wait(1.0):
+            if storage.exists(self._uri) and (data := storage.read_bytes(self._uri)) != seen:
+                seen = data
+                self._progress(json.loads(data))

@@ -1,0 +1,71 @@
+"""A training as data: everything that decides what is learned, apart from the datasets."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nets import OBJECTIVES, describe_network
+from pipelines.records import Refused
+from pipelines.stream.batching import StreamConfig
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """An Adam optimiser of one network."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """A complete, named training. The clock is photos seen over all ranks; masked copies do not count."""
+
+    name: str
+    objective: Any
+    """The configuration of an objective in OBJECTIVES."""
+    stream: StreamConfig
+    optimisers: dict[str, AdamConfig]
+    """By network."""
+    batch_size: int
+    """Photos in a step, over all ranks."""
+    images: int
+    """Clock at which the training ends."""
+    constant_images: int
+    """Learning rates are constant up to this clock, then fall linearly to zero at `images`."""
+    checkpoint_images: int
+    """Clock between two checkpoints."""
+    clip_norm: float | None = 3.0
+    """Global norm to which the gradients of a phase are clipped."""
+    seed: int = 0
+    metric_images: int = field(default=1024)
+    """Clock between two points of a curve."""
+
+    def __post_init__(self) -> None:
+        if type(self.objective) not in OBJECTIVES:
+            known = ", ".join(kind.__name__ for kind in OBJECTIVES)
+            raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
+        if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
+            raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
+
+    def learning_rate_factor(self, images_seen: int) -> float:
+        """1 during the constant part, then linear to 0 at the end."""
+        if images_seen <= self.constant_images:
+            return 1.0
+        return max(0.0, (self.images - images_seen) / (self.images - self.constant_images))
+
+    def as_json(self) -> dict[str, Any]:
+        """The recipe as JSON has it; what a run is identified by."""
+        fields = asdict(self)
+        fields["objective"] = {"kind": type(self.objective).__name__, **asdict(self.objective)}
+        return _without_tuples(fields)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The description of the generator."""
+        return describe_network(self.objective.network)
+
+
+def _without_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_tuples(v) for name, v in value.items()}
+    return [_without_tuples(v) for v in value] if isinstance(value, (tuple, list)) else value

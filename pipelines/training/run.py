@@ -1,0 +1,196 @@
+"""A training run: its identity, its records under `--out`, and what each of its processes does.
+
+`run.json` says who the run is and is written once; other settings at the same place are refused with the differing
+field. `metrics/<clock>.json` holds the points that lead up to the checkpoint of that clock and is published before it,
+so that curves can be told again, each point once, whatever became of the tracking server.
+"""
+
+import json
+import logging
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+
+from infra import storage
+from infra.settings import code_revision
+from infra.world import World
+from pipelines.checkpoints import Checkpoint, latest_checkpoint
+from pipelines.manifest import Dataset, open_dataset
+from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.stream.batching import Stream
+from pipelines.training.loop import Point, train
+from pipelines.training.observation import observe_fills
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.state import TrainState
+
+RUN_FILE: Final = "run.json"
+PROGRESS_FILE: Final = "progress.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """One training, as every process of it gets it."""
+
+    recipe: TrainRecipe
+    data: tuple[str, ...]
+    out: str
+    until_images: int
+    run_id: str
+    """The logical run: the same for all attempts."""
+    tracking_uri: str
+    tracking_run: str | None
+    """MLflow's id of the run; None while its server is out of reach."""
+
+
+def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> str:
+    """The id of the run at `out`, made at its first start; raises Refused where other settings were given before."""
+    asked = {"recipe": recipe.as_json(), "datasets": [d.manifest_sha256 for d in datasets]}
+    uri = storage.join(out, RUN_FILE)
+    if not storage.exists(uri):
+        started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
+        storage.publish(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
+    there = json.loads(storage.read_bytes(uri))
+    difference = first_difference(there, asked)
+    if difference is not None:
+        name, old, new = difference
+        raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
+    return str(there["run_id"])
+
+
+def first_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
+    if not isinstance(asked, dict) or not isinstance(there, dict):
+        return None if there == asked else (name, there, asked)
+    for key, value in asked.items():
+        difference = first_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
+        if difference is not None:
+            return difference
+    return None
+
+
+def run_rank(run: TrainRun, world: World, report: Any) -> str:
+    """What one rank does: restore, train, commit. Returns the URI of the last checkpoint; `report` gets each point."""
+    torch.set_num_threads(1)
+    datasets = tuple(open_dataset(uri) for uri in run.data)
+    state, checkpoint = TrainState(run.recipe), latest_checkpoint(run.out)
+    if checkpoint is not None:
+        state.restore(checkpoint)
+    _agree(state.images_seen, world)
+    committer = Committer(run, state, datasets, world, checkpoint)
+    stream = Stream(datasets, run.recipe.stream, run.recipe.seed)
+
+    def commit(points: list[Point]) -> None:
+        if world.rank == 0:
+            committer.commit(points)
+        world.barrier()
+        report(points[-1].values | {"images_seen": state.images_seen})
+
+    train(
+        run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit
+    )
+    return committer.finish()
+
+
+def _agree(images_seen: int, world: World) -> None:
+    clock = torch.tensor([images_seen], dtype=torch.float64)
+    world.average([clock])
+    if float(clock) != images_seen:
+        raise RuntimeError(f"rank {world.rank} starts at {images_seen} images and others elsewhere: storage is stale")
+
+
+class Committer:
+    """What rank 0 makes durable: points, pictures and checkpoints, and their copies on the tracking server.
+
+    The server is talked to by a thread of its own, so that no step waits for it.
+    """
+
+    def __init__(
+        self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World, last: Checkpoint | None
+    ) -> None:
+        self._run, self._state, self._datasets, self._world = run, state, datasets, world
+        self._last = last
+        self._uploads = ThreadPoolExecutor(max_workers=1)
+
+    def show(self, point: Point) -> None:
+        """Leaves the newest point where the launching process looks for it."""
+        if self._world.rank == 0:
+            storage.publish(storage.join(self._run.out, PROGRESS_FILE), canonical_json(asdict(point)))
+
+    def commit(self, points: list[Point]) -> None:
+        """Publishes points, a picture, and the checkpoint last."""
+        clock = self._state.images_seen
+        observation = observe_fills(
+            self._state.objective.networks["generator"], self._datasets[0], _still(self._run), self._size
+        )
+        if observation is not None:
+            points[-1].values["psnr_hole_observed"] = observation.psnr_hole
+            self._publish(f"pictures/{clock:012d}.png", observation.picture)
+        self._publish(f"metrics/{clock:012d}.json", canonical_json([asdict(point) for point in points]))
+        self._last = self._state.save(self._run.out, self._facts())
+        self._uploads.submit(upload, self._run)
+
+    def finish(self) -> str:
+        """Waits for uploads under way; returns the URI of the newest checkpoint."""
+        self._uploads.shutdown(wait=True)
+        if self._world.rank == 0 and self._last is not None:
+            return self._last.uri
+        return ""
+
+    @property
+    def _size(self) -> int:
+        return self._run.recipe.stream.size_px
+
+    def _publish(self, name: str, data: bytes) -> None:
+        storage.publish(storage.join(self._run.out, name), data)
+
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint says about itself beside its tensors."""
+        batch = self._run.recipe.batch_size
+        return {
+            "run_id": self._run.run_id,
+            "tracking_run": self._run.tracking_run,
+            "recipe": self._run.recipe.as_json(),
+            "network": self._run.recipe.network,
+            "size_px": self._size,
+            "stage": self._state.objective.stage_at(self._state.images_seen).name,
+            "datasets": [d.manifest_sha256 for d in self._datasets],
+            "code_revision": code_revision(),
+            "ledger": {"num_steps": self._state.images_seen // batch, "batch_size": batch},
+        }
+
+
+def _still(run: TrainRun) -> str:
+    """The resize of the pictures that are watched: the recipe's own unless it draws at random."""
+    return "centre-square" if run.recipe.stream.resize == "random-square" else run.recipe.stream.resize
+
+
+def upload(run: TrainRun) -> None:
+    """Brings the tracking server up to the last commit; a server out of reach is a warning, never a fault."""
+    if run.tracking_run is None:
+        return
+    from infra.tracking import Tracking
+
+    try:
+        tracking = Tracking(run.tracking_uri)
+        points = [(p["images_seen"], p["values"]) for p in committed_points(run.out)]
+        tracking.log_points(run.tracking_run, points)
+        newest = f"{points[-1][0]:012d}.png"
+        picture = storage.join(run.out, "pictures", newest)
+        if storage.exists(picture):
+            tracking.log_file(run.tracking_run, "fills", newest, storage.read_bytes(picture))
+    except Exception as fault:  # noqa: BLE001 - whatever the server does, training goes on; the points are on disk
+        log.warning("the tracking server at %s did not take the curves: %s", run.tracking_uri, fault)
+
+
+def committed_points(out: str) -> list[dict[str, Any]]:
+    """All points of a run up to its newest checkpoint, in order."""
+    newest = latest_checkpoint(out)
+    names = sorted(name for name, _ in storage.list_files(storage.join(out, "metrics")))
+    known = [n for n in names if newest is not None and int(n.removesuffix(".json")) <= newest.images_seen]
+    return [point for name in known for point in json.loads(storage.read_bytes(storage.join(out, "metrics", name)))]
