@@ -3,6 +3,7 @@
 In: functions and small arguments. Out: small results. Pixels never pass here: tasks read and write files themselves.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -31,11 +32,16 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": DEFAULTS}, log_to_driver=False)
+        ray.init(runtime_env={"env_vars": DEFAULTS}, log_to_driver=False, logging_level=logging.WARNING)
     else:
         cpus = max(num_cpus or 0, os.cpu_count() or 1)
         ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 << 20, log_to_driver=False
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=256 << 20,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
         )
     try:
         yield
@@ -54,8 +60,8 @@ def run_tasks(
 ) -> Iterator[Result]:
     """Calls the function once per argument tuple in Ray tasks of one core; results come in the order of completion.
 
-    At most two tasks per core are under way. Lost workers and OSErrors are tried again; any other exception is raised
-    here as itself.
+    At most two tasks per core are under way. Lost workers and broken connections are tried again; any other exception
+    is raised here as itself.
     """
     import ray
 

@@ -7,6 +7,7 @@ number of attempts; a point of a curve is written once, because points go up in 
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ class Tracking:
         metadata: Mapping[str, str],
     ) -> str:
         """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI."""
-        with mlflow.start_run(run_id=run_id):
+        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it misses an example and type hints; there is a signature
             info = mlflow.pyfunc.log_model(
                 name="generator",
                 python_model=str(code),

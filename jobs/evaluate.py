@@ -5,7 +5,7 @@ from typing import Any
 
 from jobs.cli import as_module
 from jobs.progress import progress, say
-from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate, save_scorecard
+from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate
 from pipelines.evaluation.metrics import METRICS
 
 
@@ -29,9 +29,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Scores, stores and reports."""
     with progress() as show:
         card = evaluate(
-            arguments.model, arguments.data, arguments.split, arguments.resize, lambda *n: show("evaluating", *n)
+            arguments.model,
+            arguments.data,
+            arguments.split,
+            arguments.resize,
+            arguments.out,
+            lambda *n: show("evaluating", *n),
         )
-    save_scorecard(card, arguments.out)
     say(table(card))
     return {"model": card.model, "scores": card.summary(), "passport": card.passport}
 

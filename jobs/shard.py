@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress
 from pipelines.data.build import build_dataset
@@ -31,8 +32,8 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Builds and reports."""
     started = time.monotonic()
-    plan = Plan(_root(arguments), arguments.out, arguments.recipe, arguments.seed)
-    with progress() as show:
+    plan = Plan(root_of(arguments), arguments.out, arguments.recipe, arguments.seed)
+    with exclusive(arguments.out), progress() as show:
         dataset = build_dataset(plan, show)
     rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
     return {
@@ -44,13 +45,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def _root(arguments: Arguments) -> str:
-    source = DATASETS.get(arguments.recipe.source)
+def root_of(arguments: Arguments) -> str:
+    name = arguments.recipe.source
+    if name not in DATASETS:
+        raise Refused(f"unknown source {name!r}: known are {', '.join(DATASETS)}")
+    default_root = DATASETS[name].default_root
     if arguments.root is not None:
         return arguments.root
-    if source is None or source.default_root is None:
-        raise Refused(f"--root is missing: where does the source {arguments.recipe.source!r} lie? Known: {[*DATASETS]}")
-    return source.default_root()
+    if default_root is None:
+        raise Refused(f"--root is missing: the folder in which {name} lies")
+    return default_root()
 
 
 if __name__ == "__main__":

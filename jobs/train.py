@@ -5,6 +5,7 @@ from typing import Any
 
 import tyro
 
+from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import as_module
@@ -47,10 +48,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     _check(recipe, datasets, arguments.workers, until_images)
     if arguments.dry_run:
         return _plan(recipe, datasets, until_images)
-    run_id = claim_run(recipe, datasets, arguments.out)
-    done = latest_checkpoint(arguments.out)
-    if done is None or done.images_seen < until_images:
-        done = _train(arguments, recipe, datasets, run_id, until_images)
+    with exclusive(arguments.out):
+        run_id = claim_run(recipe, datasets, arguments.out)
+        done = latest_checkpoint(arguments.out)
+        if done is None or done.images_seen < until_images:
+            done = _train(arguments, recipe, datasets, run_id, until_images)
     return {
         "run_id": run_id,
         "images_seen": done.images_seen,

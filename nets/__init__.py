@@ -14,6 +14,7 @@ from torch import nn
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
+from nets.layers.convolution import lay_channels_last
 from nets.objective import Objective
 
 
@@ -36,7 +37,9 @@ def build_network(description: dict[str, Any]) -> nn.Module:
     if name not in NETWORKS:
         raise ValueError(f"unknown network {name!r}: known are {', '.join(sorted(NETWORKS))}")
     kind = NETWORKS[name]
-    return kind.network(kind.config(**description["config"]))
+    network = kind.network(kind.config(**description["config"]))
+    lay_channels_last(network)
+    return network
 
 
 def describe_network(config: Any) -> dict[str, Any]:
@@ -47,4 +50,7 @@ def describe_network(config: Any) -> dict[str, Any]:
 
 def build_objective(config: Any) -> Objective:
     """The learning step of a configuration, its networks with fresh weights."""
-    return OBJECTIVES[type(config)](config)
+    objective = OBJECTIVES[type(config)](config)
+    for network in objective.networks.values():
+        lay_channels_last(network)
+    return objective

@@ -37,10 +37,12 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int) ->
     resized = _resize(image, target)
     holes = _resize(mask, target).gt(0).float() if (height, width) != target else mask
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
-    filled = torch.cat([
-        network(pictures[i : i + _PHASES_AT_A_TIME], masks[i : i + _PHASES_AT_A_TIME])["inpainted"]
-        for i in range(0, len(pictures), _PHASES_AT_A_TIME)
-    ])
+    filled = torch.cat(
+        [
+            network(pictures[i : i + _PHASES_AT_A_TIME], masks[i : i + _PHASES_AT_A_TIME])["inpainted"]
+            for i in range(0, len(pictures), _PHASES_AT_A_TIME)
+        ]
+    )
     whole = _resize(from_phases(filled, target), (height, width)).clamp(0, 1)
     return torch.where(mask > 0, whole, image)
 

@@ -1,4 +1,4 @@
-"""One small function per loss term: float tensors in, one scalar out, mean over all elements unless it says otherwise."""
+"""One small function per loss term: float tensors in, one scalar out, the mean over all elements unless it says so."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -18,9 +18,7 @@ COMMIT_FILE: Final = "dataset.json"
 SHARDS_FILE: Final = "shards.parquet"
 FORMAT: Final = 1
 
-_MEMBER = pa.struct(
-    [("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())]
-)
+_MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
 TABLE_SCHEMA: Final = pa.schema(
     [
         ("key", pa.string()),

@@ -41,6 +41,17 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def first_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
+    if not isinstance(asked, dict) or not isinstance(there, dict):
+        return None if there == asked else (name, there, asked)
+    for key, value in asked.items():
+        difference = first_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
+        if difference is not None:
+            return difference
+    return None
+
+
 def make_key(path: str) -> str:
     """The key of a file from its path under the dataset's root, which uses `/` and does not start with it.
 

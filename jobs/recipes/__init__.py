@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo
+from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
 from pipelines.training.recipe import TrainRecipe
 
 RECIPES: dict[str, Callable[[], TrainRecipe]] = {
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
+    "deepgin-faces": deepgin_faces,
 }

@@ -129,6 +129,8 @@ class DeepGIN(nn.Module):
         coarse = self.coarse(torch.cat([known + mask, mask], dim=1))
         detail, low, alpha = self.refinement(torch.cat([coarse * mask + known, mask], dim=1))
         detail = detail * mask + known
-        residual = F.interpolate(low - reduce_by_four(detail), size=image.shape[2:], mode="bilinear", align_corners=True)
+        residual = F.interpolate(
+            low - reduce_by_four(detail), size=image.shape[2:], mode="bilinear", align_corners=True
+        )
         predicted = detail + alpha * residual
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}

@@ -4,7 +4,7 @@ Terms and weights are Eq. 7's; the generator's update comes before the critics',
 as in the authors' code. The perceptual and the style term need VGG-19 features and are not part of this objective yet.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
@@ -19,7 +19,7 @@ from nets.objective import Objective, Outputs, Phase, Stage
 class DeepGINObjectiveConfig:
     """Sizes and weights of a DeepGIN training; the defaults are the paper's."""
 
-    network: DeepGINConfig = DeepGINConfig()
+    network: DeepGINConfig = field(default_factory=DeepGINConfig)
     critic_width: int = 64
     warm_up_images: int = 100_000
     """Clock at which the critics join in; the paper: 10 epochs."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class NonLocalAttention(nn.Module):
-    """The SA block of DeepGIN (section 3.2): embedded-Gaussian non-local attention with a residual sum, N C H W -> same.
+    """The SA block of DeepGIN (section 3.2): embedded-Gaussian non-local attention, residual sum, N C H W -> same.
 
     Queries, keys and values have C/2 channels; the softmax runs over keys and is not scaled.
     """

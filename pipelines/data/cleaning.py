@@ -9,7 +9,7 @@ import warnings
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipelines.data.recipe import ShardRecipe
 from pipelines.records import Rejected, Sample
@@ -35,7 +35,7 @@ def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
 
 
 def _reason(fault: Exception) -> str:
-    if isinstance(fault, Image.UnidentifiedImageError):
+    if isinstance(fault, UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(_FORMATS)})"
     return f"cannot be decoded: {type(fault).__name__}: {str(fault)[:120]}"
 
@@ -56,13 +56,15 @@ def _sample(raw: bytes, image: Image.Image, recipe: ShardRecipe) -> Sample:
     suffix = _KEPT.get(str(image.format))
     upright = image.getexif().get(_EXIF_ORIENTATION, 1) in (0, 1)
     image.load()  # decodes all of it: a cut file is noticed here
-    if suffix and upright and image.mode in ("RGB", "L") and "transparency" not in image.info:
-        if recipe.short_side_px is None:
-            return Sample(raw, suffix, *image.size, normalised=())
+    plain = upright and image.mode in ("RGB", "L") and "transparency" not in image.info
+    if suffix and plain and recipe.short_side_px is None:
+        return Sample(raw, suffix, *image.size, normalised=())
     done: list[str] = []
     image = _resized(_to_rgb(_upright(image, done), done), recipe.short_side_px, done)
+    if image.info.get("icc_profile"):
+        done.append("colour profile dropped")
     sink = io.BytesIO()
-    image.save(sink, "PNG", compress_level=6)
+    image.save(sink, "PNG", compress_level=6, icc_profile=None)
     return Sample(sink.getvalue(), "png", *image.size, normalised=(*done, "png"))
 
 

@@ -21,9 +21,7 @@ from pipelines.records import Photo, Refused, make_key, sha256_hex
 PHOTOS_PER_CHUNK: Final = 1000
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
-_PHOTO = pa.schema(
-    [("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("size_bytes", pa.int64())]
-)
+_PHOTO = pa.schema([("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("size_bytes", pa.int64())])
 _SCANNED = pa.schema(
     [
         ("key", pa.string()),

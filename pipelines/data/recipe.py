@@ -18,7 +18,9 @@ class ShardRecipe:
     max_pixels: int = 100_000_000
     """Larger photos are rejected before they are decoded."""
     masks: tuple[str, ...] = ("rectangle", "brush", "automaton")
-    """Mask families of which each val photo carries one recipe; empty stores none."""
+    """Mask families of which each held-out photo carries recipes; empty stores none."""
+    masks_per_family: int = 1
+    """How many recipes of each family."""
     mask_size_px: int = 256
     """Height and width of what the network sees: the size of those masks."""
     mask_canvas_px: int = 256

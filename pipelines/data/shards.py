@@ -88,11 +88,9 @@ def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path
     written, duplicates, rejected = (
         sum(row["outcome"] == o for row in rows) for o in ("written", "duplicate", "rejected")
     )
-    place = {"split": split, "number": number, "file": file, "table": table_file}
-    sizes = {"num_samples": written, "num_duplicates": duplicates, "num_rejected": rejected}
-    return ShardRecord(
-        **place, **sizes, size_bytes=writer.size_bytes, sha256=sha256, table_sha256=table_sha256
-    )
+    place: dict[str, Any] = {"split": split, "number": number, "file": file, "table": table_file}
+    sizes: dict[str, Any] = {"num_samples": written, "num_duplicates": duplicates, "num_rejected": rejected}
+    return ShardRecord(**place, **sizes, size_bytes=writer.size_bytes, sha256=sha256, table_sha256=table_sha256)
 
 
 def _settled_rows(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:
@@ -145,9 +143,12 @@ def _write_sample(plan: Plan, writer: ShardWriter, row: dict[str, Any], sample: 
 
 
 def fixed_masks(recipe: ShardRecipe, seed: int, key: str) -> list[str]:
-    """The mask recipes that a held-out photo carries, one of each family, chosen by its key alone."""
-    size, canvas = recipe.mask_size_px, recipe.mask_canvas_px
-    return [recipe_for(family, canvas, size, seed, "mask", recipe.source, key).line() for family in recipe.masks]
+    """The mask recipes that a held-out photo carries, so many of each family, chosen by its key alone."""
+    return [
+        recipe_for(family, recipe.mask_canvas_px, recipe.mask_size_px, seed, "mask", recipe.source, key, number).line()
+        for number in range(recipe.masks_per_family)
+        for family in recipe.masks
+    ]
 
 
 def read_index(shard: bytes) -> list[Member]:

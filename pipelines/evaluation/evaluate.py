@@ -26,7 +26,7 @@ from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, list_digest, num_chunks, read_chunk
 from pipelines.manifest import open_dataset, table_bytes
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.records import Refused, Score, canonical_json
+from pipelines.records import Refused, Score, canonical_json, first_difference
 from pipelines.stream.geometry import RESIZES
 
 SCORES_FILE: Final = "scores.json"
@@ -54,31 +54,47 @@ class Scorecard:
         return {m: {b: round(s.mean, 4) for b, s in bins.items() if s.count} for m, bins in self.scores.items()}
 
 
-def evaluate(model: str, data: str, split: str, resize: str, progress: Callable[[int, int], None]) -> Scorecard:
-    """Scores a model on all pairs of a split; raises Refused for bad arguments before any pair is filled."""
+def evaluate(
+    model: str, data: str, split: str, resize: str, out: str, progress: Callable[[int, int], None]
+) -> Scorecard:
+    """Scores a model on all pairs of a split and publishes that under `out`; done before, it is only read again.
+
+    Raises Refused for bad arguments, or other ones than before at this place, before any pair is filled.
+    """
     if resize not in RESIZES:
         raise Refused(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
-    dataset, opened = open_dataset(data), open_model(model)
+    dataset = open_dataset(data)
     chunks = num_chunks(dataset, split)
+    asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
+    identity = open_model(model).identity
+    if storage.exists(storage.join(out, SCORES_FILE)):
+        return _same_card(load_scorecard(out), identity, asked, out)
     results: dict[int, list[dict[str, Any]]] = {}
     with connected():
         for chunk, rows in run_tasks(_score_chunk, [(model, data, split, resize, c) for c in range(chunks)]):
             results[chunk] = rows
             progress(len(results), chunks)
     rows = [row for chunk in range(chunks) for row in results[chunk]]
-    passport = {
+    passport = asked | {
         "dataset": dataset.name,
-        "manifest_sha256": dataset.manifest_sha256,
-        "split": split,
         "pairs_sha256": list_digest((row["key"], row["recipe"]) for row in rows),
         "num_pairs": len(rows),
-        "resize": resize,
         "quantisation": "uint8, rounded and clamped",
         "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
         "bins": list(BINS),
-        "versions": _versions(),
     }
-    return Scorecard(opened.identity, passport, _scores(rows), rows)
+    card = Scorecard(identity, passport, _scores(rows), rows)
+    save_scorecard(card, out)
+    return card
+
+
+def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any], out: str) -> Scorecard:
+    there = {"model": card.model, **card.passport}
+    difference = first_difference(there, {"model": identity, **asked})
+    if difference is not None:
+        name, old, new = difference
+        raise Refused(f"{out} holds scores with {name} = {old!r}, not {new!r}: name another --out")
+    return card
 
 
 def save_scorecard(card: Scorecard, out: str) -> None:

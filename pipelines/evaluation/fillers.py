@@ -19,7 +19,7 @@ from infra.settings import tracking_uri
 from nets import build_network
 from nets.filling import fill_levels
 from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.records import Damaged
+from pipelines.evaluation.apart import ModelProcess
 
 Pictures = NDArray[np.uint8]
 Filler = Callable[[Pictures, Pictures], Pictures]
@@ -38,7 +38,7 @@ class Model:
 
 
 def open_model(name: str) -> Model:
-    """The model of a command-line name; raises Refused or FileNotFoundError where there is none."""
+    """The model of a command-line name; raises Refused or Failed where there is none."""
     if name in _CLASSICAL:
         return Model(partial(_fill_classically, _CLASSICAL[name]), {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
@@ -50,7 +50,6 @@ def network_model(checkpoint: Checkpoint) -> Model:
     """The generator of a checkpoint."""
     network = build_network(checkpoint.state["network"]).eval()
     network.load_state_dict(checkpoint.tensors("generator"))
-    network.to(memory_format=torch.channels_last)
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256("generator")}
     return Model(network_filler(network, int(checkpoint.state["size_px"])), identity)
 
@@ -71,15 +70,5 @@ def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Picture
 
 
 def _registered(uri: str) -> Model:
-    from infra.tracking import Tracking
-
-    try:
-        model = Tracking(tracking_uri()).load(uri)
-    except ValueError as fault:  # what the model's own code says of weights that are not those registered
-        raise Damaged(f"{uri}: {fault}") from None
-    weights = str(model.metadata.metadata["weights_sha256"])
-
-    def fill(images: Pictures, masks: Pictures) -> Pictures:
-        return np.asarray(model.predict({"image": images, "mask": masks}), np.uint8)
-
-    return Model(fill, {"model": uri, "weights_sha256": weights})
+    process = ModelProcess(tracking_uri(), uri)
+    return Model(process.fill, {"model": uri, "weights_sha256": process.metadata["weights_sha256"]})

@@ -61,6 +61,4 @@ def recipe_for(family: str, drawn_px: int, size_px: int, *path: int | str) -> Ma
     """A recipe for square masks of the family's present version; `path` is the seed path, joined by slashes."""
     if family not in MASKS:
         raise ValueError(f"unknown mask family {family!r}: known are {', '.join(MASKS)}")
-    return MaskRecipe(
-        family, MASKS[family].version, (drawn_px, drawn_px), (size_px, size_px), "/".join(map(str, path))
-    )
+    return MaskRecipe(family, MASKS[family].version, (drawn_px, drawn_px), (size_px, size_px), "/".join(map(str, path)))

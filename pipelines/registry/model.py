@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from safetensors.torch import load
 
 from nets import build_network
@@ -34,11 +34,10 @@ class Inpainter(PythonModel):
             )
         self._network = build_network(description["network"]).eval()
         self._network.load_state_dict(load(weights))
-        self._network.to(memory_format=torch.channels_last)
         self._size_px = int(description["size_px"])
 
     def predict(
-        self, context: PythonModelContext, model_input: dict[str, Any], params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
     ) -> np.ndarray:
         """Inpainted pictures; raises ValueError for a mask of another size or with values other than 0 and 1."""
         image, mask = (np.ascontiguousarray(model_input[name]) for name in ("image", "mask"))

@@ -1,7 +1,7 @@
 """From a checkpoint and its scores to a registered version that carries both.
 
-The version is an MLflow pyfunc from code: safetensors, JSON, our `nets/`, no pickle. Its files hold the scorecard it was
-registered with, its tags say which data, recipe, code and weights made it.
+The version is an MLflow pyfunc from code: safetensors, JSON, our `nets/`, no pickle. Its files hold the scorecard it
+was registered with, its tags say which data, recipe, code and weights made it.
 """
 
 import json
@@ -18,11 +18,11 @@ from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import Tracking, Version
 from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
+from pipelines.evaluation.apart import ModelProcess
 from pipelines.evaluation.evaluate import Scorecard, save_scorecard
 from pipelines.evaluation.fillers import network_model
 from pipelines.masks.recipe import MaskRecipe
-from pipelines.records import Refused, canonical_json, sha256_hex
-from pipelines.registry.trial import try_in_fresh_process
+from pipelines.records import Failed, Refused, canonical_json, sha256_hex
 
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
@@ -56,7 +56,7 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
             requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
             metadata={"weights_sha256": weights_sha256},
         )
-        try_in_fresh_process(tracking.uri, source, folder, **_trial(checkpoint))
+    _try_apart(source, checkpoint, tracking)
     return tracking.create_version(name, source, run_id, tags)
 
 
@@ -105,10 +105,14 @@ def _signature() -> ModelSignature:
     return ModelSignature(inputs, Schema([TensorSpec(levels, (-1, -1, -1, 3))]), params)
 
 
-def _trial(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
-    """A made-up photo of an odd size, a mask on it, and the checkpoint's own fill."""
+def _try_apart(model_uri: str, checkpoint: Checkpoint, tracking: Tracking) -> None:
+    """The stored model must load in a fresh process and fill a photo of an odd size as the checkpoint does."""
     height, width = 83, 117
-    chance = Chance("trial")
-    image = (chance.words(height * width * 3) % np.uint64(256)).astype(np.uint8).reshape(1, height, width, 3)
+    noise = (Chance("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
+    image = noise.reshape(1, height, width, 3)
     mask = MaskRecipe("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
-    return {"image": image, "mask": mask, "fill": network_model(checkpoint).fill(image, mask)}
+    stored = ModelProcess(tracking.uri, model_uri)
+    fill = stored.fill(image, mask)
+    stored.close()
+    if not np.array_equal(fill, network_model(checkpoint).fill(image, mask)):
+        raise Failed(f"{model_uri} does not fill as {checkpoint.uri} does: nothing was registered")

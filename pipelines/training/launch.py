@@ -7,12 +7,9 @@ a scratch folder of each attempt and its `report` carries metrics only.
 import secrets
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow.fs
-import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from infra import storage
 from infra.cluster import connected
@@ -27,31 +24,40 @@ _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 def launch(run: TrainRun, num_workers: int, progress: Callable[[dict[str, Any]], None]) -> str:
     """Runs the training on `num_workers` ranks of one core each; `progress` gets the newest point of the curves."""
     scratch = storage.join(run.out, ".ray")
-    fs, path = storage.locate(scratch)
     with connected(num_workers), _Watch(storage.join(run.out, PROGRESS_FILE), progress):
-        trainer = TorchTrainer(
-            _rank,
-            train_loop_config={"run": run},
-            scaling_config=ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
-            torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
-            run_config=RunConfig(
-                name=f"{run.run_id}-{secrets.token_hex(4)}",
-                storage_path=path,
-                storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
-                failure_config=FailureConfig(max_failures=_MAX_FAILURES),
-            ),
-        )
         try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as fault:
-            raise Failed(_first_fault(fault)) from None
+            return _fit(run, num_workers, scratch)
         finally:
             storage.remove(scratch)
-    return str(result.return_value)
+
+
+def _fit(run: TrainRun, num_workers: int, scratch: str) -> str:
+    from ray import train  # not at the head of the file: `connected` must come before Ray is imported
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    fs, path = storage.locate(scratch)
+    trainer: Any = TorchTrainer(
+        cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
+        train_loop_config={"run": run},
+        scaling_config=train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
+        torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
+        run_config=train.RunConfig(
+            name=f"{run.run_id}-{secrets.token_hex(4)}",
+            storage_path=path,
+            storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
+            failure_config=train.FailureConfig(max_failures=_MAX_FAILURES),
+        ),
+    )
+    try:
+        return str(trainer.fit().return_value)
+    except train.TrainingFailedError as fault:
+        raise Failed(_first_fault(fault)) from None
 
 
 def _rank(config: dict[str, Any]) -> str:
-    return run_rank(config["run"], current_world(), ray.train.report)
+    from ray.train import report
+
+    return run_rank(config["run"], current_world(), report)
 
 
 def _first_fault(fault: Exception) -> str:

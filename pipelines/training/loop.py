@@ -75,9 +75,7 @@ def train(
             points, meter = [], Meter(world, state.images_seen)
 
 
-def update(
-    phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainState, world: World
-) -> dict[str, Tensor]:
+def update(phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainState, world: World) -> dict[str, Tensor]:
     """One optimiser update of the phase's networks from the step's outputs; returns its terms, detached."""
     terms = phase.terms(outputs)
     total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()

@@ -57,7 +57,7 @@ class TrainRecipe:
         """The recipe as JSON has it; what a run is identified by."""
         fields = asdict(self)
         fields["objective"] = {"kind": type(self.objective).__name__, **asdict(self.objective)}
-        return _without_tuples(fields)
+        return dict(_without_tuples(fields))
 
     @property
     def network(self) -> dict[str, Any]:

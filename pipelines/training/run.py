@@ -20,7 +20,7 @@ from infra.settings import code_revision
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.records import Refused, canonical_json, first_difference, sha256_hex
 from pipelines.stream.batching import Stream
 from pipelines.training.loop import Point, train
 from pipelines.training.observation import observe_fills
@@ -63,17 +63,6 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> s
     return str(there["run_id"])
 
 
-def first_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
-    if not isinstance(asked, dict) or not isinstance(there, dict):
-        return None if there == asked else (name, there, asked)
-    for key, value in asked.items():
-        difference = first_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
-        if difference is not None:
-            return difference
-    return None
-
-
 def run_rank(run: TrainRun, world: World, report: Any) -> str:
     """What one rank does: restore, train, commit. Returns the URI of the last checkpoint; `report` gets each point."""
     torch.set_num_threads(1)
@@ -91,9 +80,7 @@ def run_rank(run: TrainRun, world: World, report: Any) -> str:
         world.barrier()
         report(points[-1].values | {"images_seen": state.images_seen})
 
-    train(
-        run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit
-    )
+    train(run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit)
     return committer.finish()
 
 

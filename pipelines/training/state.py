@@ -19,8 +19,6 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.seed, "weights"))
             self.objective = build_objective(recipe.objective)
-        for network in self.objective.networks.values():
-            network.to(memory_format=torch.channels_last)  # 1.4 times as fast as channels first on a CPU
         self.optimisers = {
             name: torch.optim.Adam(self.objective.networks[name].parameters(), lr=o.learning_rate, betas=o.betas)
             for name, o in recipe.optimisers.items()

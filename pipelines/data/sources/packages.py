@@ -18,19 +18,24 @@ _MATPLOTLIB: Final = "matplotlib/mpl-data/sample_data"
 TRAIN: Final = (
     f"{_SKIMAGE}/astronaut.png",
     f"{_SKIMAGE}/brick.png",
-    f"{_SKIMAGE}/camera.png",
-    f"{_SKIMAGE}/coffee.png",
     f"{_SKIMAGE}/coins.png",
     f"{_SKIMAGE}/grass.png",
     f"{_SKIMAGE}/gravel.png",
     f"{_SKIMAGE}/hubble_deep_field.jpg",
     f"{_SKIMAGE}/moon.png",
     f"{_SKIMAGE}/motorcycle_left.png",
+    f"{_SKIMAGE}/motorcycle_right.png",
     f"{_SKIMAGE}/retina.jpg",
-    f"{_SKLEARN}/flower.jpg",
+    f"{_SKLEARN}/china.jpg",
     f"{_MATPLOTLIB}/grace_hopper.jpg",
 )
-VAL: Final = (f"{_SKIMAGE}/chelsea.png", f"{_SKIMAGE}/rocket.jpg", f"{_SKLEARN}/china.jpg")
+VAL: Final = (
+    f"{_SKIMAGE}/camera.png",
+    f"{_SKIMAGE}/chelsea.png",
+    f"{_SKIMAGE}/coffee.png",
+    f"{_SKIMAGE}/rocket.jpg",
+    f"{_SKLEARN}/flower.jpg",
+)
 
 
 def packages_root() -> str:
