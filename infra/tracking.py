@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import mlflow
+import numpy as np
 from mlflow.entities import Metric, Param, RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
@@ -95,11 +97,16 @@ class Tracking:
         files: Mapping[str, str],
         *,
         packages: Sequence[Path],
-        signature: ModelSignature,
+        shapes: Mapping[str, Sequence[int]],
+        params: Mapping[str, int],
         requirements: Sequence[str],
         metadata: Mapping[str, str],
     ) -> str:
-        """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI."""
+        """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI.
+
+        `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole numbers
+        with their defaults.
+        """
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it misses an example and type hints; there is a signature
             info = mlflow.pyfunc.log_model(
@@ -107,7 +114,7 @@ class Tracking:
                 python_model=str(code),
                 artifacts=dict(files),
                 code_paths=[str(package) for package in packages],
-                signature=signature,
+                signature=_signature(shapes, params),
                 pip_requirements=list(requirements),
                 metadata=dict(metadata),
             )
@@ -177,6 +184,13 @@ class Tracking:
             return str(self._client.create_experiment(EXPERIMENT, artifact_location=_artifacts_beside(self.uri)))
         except MlflowException:  # another process made it in this moment
             return self._experiment()
+
+
+def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -> ModelSignature:
+    levels = np.dtype(np.uint8)
+    inputs = Schema([TensorSpec(levels, tuple(s), name) for name, s in shapes.items() if name != "output"])
+    numbers = ParamSchema([ParamSpec(name, "long", default) for name, default in params.items()])
+    return ModelSignature(inputs, Schema([TensorSpec(levels, tuple(shapes["output"]))]), numbers)
 
 
 def _version(version: ModelVersion) -> Version:

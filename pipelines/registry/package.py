@@ -11,8 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
-from mlflow.models import ModelSignature
-from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import Tracking, Version
@@ -52,7 +50,8 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
             Path(__file__).with_name("model.py"),
             _files(folder, checkpoint, card),
             packages=[PROJECT_ROOT / "nets"],
-            signature=_signature(),
+            shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
+            params={"seed": 0, "num_fills": 1},
             requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
             metadata={"weights_sha256": weights_sha256},
         )
@@ -95,14 +94,6 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
         "lacuna.run": str(state["run_id"]),
         "lacuna.passport": json.dumps(card.passport, sort_keys=True),
     }
-
-
-def _signature() -> ModelSignature:
-    levels = np.dtype(np.uint8)
-    images = TensorSpec(levels, (-1, -1, -1, 3), "image")
-    inputs = Schema([images, TensorSpec(levels, (-1, -1, -1), "mask")])
-    params = ParamSchema([ParamSpec("seed", "long", 0), ParamSpec("num_fills", "long", 1)])
-    return ModelSignature(inputs, Schema([TensorSpec(levels, (-1, -1, -1, 3))]), params)
 
 
 def _try_apart(model_uri: str, checkpoint: Checkpoint, tracking: Tracking) -> None:

@@ -1,0 +1,50 @@
+"""Things that cost seconds to make and that many tests look at: a Ray cluster, a dataset, a trained run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import connected
+from infra.settings import apply_defaults
+from infra.world import World
+from pipelines.data.build import build_dataset
+from pipelines.data.workspace import Plan
+from pipelines.manifest import Dataset
+from pipelines.training.run import TrainRun, claim_run, run_rank
+from tests.making import photo_folder, shard_recipe, train_recipe
+
+apply_defaults()
+
+
+def silent(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of this process, shared by all tests that need one."""
+    with connected(2):
+        yield
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 60 photos."""
+    return photo_folder(tmp_path_factory.mktemp("photos"), 60)
+
+
+@pytest.fixture(scope="session")
+def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
+    """The photos as a committed dataset; tests must not change it."""
+    out = tmp_path_factory.mktemp("dataset") / "data"
+    return build_dataset(Plan(str(photos), str(out), shard_recipe(), seed=0), silent)
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainRun:
+    """A finished run of the smallest recipe, trained in this process; tests must not change it."""
+    out, recipe = str(tmp_path_factory.mktemp("run") / "run"), train_recipe()
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run_rank(run, World(), silent)
+    return run

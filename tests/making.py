@@ -1,0 +1,75 @@
+"""What tests are made of: photos whose colours say which they are, a small recipe, and the command as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jobs.recipes.deepgin import deepgin_demo
+from nets.deepgin.network import DeepGINConfig
+from nets.deepgin.objective import DeepGINObjectiveConfig
+from pipelines.data.recipe import ShardRecipe
+from pipelines.stream.batching import StreamConfig
+from pipelines.training.recipe import TrainRecipe
+
+SIZE_PX = 32
+
+
+def photo(number: int, height: int = 48, width: int = 40) -> Image.Image:
+    """A smooth picture of which no two numbers under 1000 are alike."""
+    y, x = np.mgrid[0:height, 0:width]
+    base = np.array([number % 10, number // 10 % 10, number // 100 % 10]) * 20 + 30
+    ramp = np.stack([x * 50 / width, y * 50 / height, (x + y) * 25 / width], axis=2)
+    return Image.fromarray((base + ramp).astype(np.uint8), "RGB")
+
+
+def photo_folder(folder: Path, count: int) -> Path:
+    """A folder with `count` photos, PNG and JPEG in turn, in two classes."""
+    for number in range(count):
+        path = folder / f"class{number % 2}" / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(number).save(path, **({} if number % 2 else {"quality": 95}))
+    return folder
+
+
+def shard_recipe(**changes: Any) -> ShardRecipe:
+    """A folder in some shards, a fifth of it held out with small masks."""
+    small = ShardRecipe("folder", holdout=0.2, mask_size_px=SIZE_PX, mask_canvas_px=64, shard_bytes=10_000)
+    return replace(small, **changes)
+
+
+def train_recipe(**changes: Any) -> TrainRecipe:
+    """DeepGIN as small as it gets: both stages within 32 photos, a checkpoint every 8."""
+    small = replace(
+        deepgin_demo(),
+        name="tiny",
+        objective=DeepGINObjectiveConfig(DeepGINConfig(8, 1, 1), critic_width=4, warm_up_images=16),
+        stream=StreamConfig(size_px=SIZE_PX, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8),
+        batch_size=4,
+        images=32,
+        constant_images=16,
+        checkpoint_images=8,
+        metric_images=4,
+    )
+    return replace(small, **changes)
+
+
+def lacuna(*words: str, cwd: Path, **environment: str) -> tuple[int, dict[str, Any], str]:
+    """Runs the command in a process of its own: exit code, the JSON report of its only line on stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = done.stdout.strip().split("\n")
+    report: dict[str, Any] = json.loads(line)
+    return done.returncode, report, done.stderr

@@ -1,0 +1,85 @@
+"""The doors between the rooms: who may import whom (design, section 1), read off the code itself."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.settings import PACKAGES, PROJECT_ROOT
+
+FILES = sorted(p.relative_to(PROJECT_ROOT) for package in PACKAGES for p in (PROJECT_ROOT / package).rglob("*.py"))
+
+MAY_IMPORT = {
+    "jobs": {"jobs", "pipelines", "nets", "infra"},
+    "pipelines": {"pipelines", "nets", "infra"},
+    "nets": {"nets"},
+    "infra": {"infra"},
+}
+ROOM_MAY_NOT = {
+    "pipelines/masks": {"torch", "nets"},
+    "pipelines/data": {"torch", "nets", "pipelines.training", "pipelines.evaluation"},
+    "pipelines/stream": {"torch.nn", "nets"},
+    "pipelines/evaluation": {"pipelines.training", "pipelines.registry"},
+    "pipelines/registry": {"pipelines.training"},
+    "nets": {"pathlib", "fsspec", "requests", "socket"},
+}
+ONLY_IN = {
+    "ray": {"infra/cluster.py", "infra/jobs.py", "pipelines/training/launch.py"},
+    "mlflow": {"infra/tracking.py", "pipelines/registry/model.py"},
+    "torch.distributed": {"infra/world.py"},
+}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Dotted names of everything that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def trespasses(path: Path, source: str) -> list[str]:
+    """The imports of a file that use a door which is not there."""
+    room, found = path.parts[0], []
+    for name in imports(source):
+        forbidden = {n for place, names in ROOM_MAY_NOT.items() if path.as_posix().startswith(place) for n in names}
+        ours = name.split(".")[0]
+        if ours in PACKAGES and ours not in MAY_IMPORT[room]:
+            found.append(name)
+        if any(within(name, n) for n in forbidden):
+            found.append(name)
+        found += [name for n, files in ONLY_IN.items() if within(name, n) and path.as_posix() not in files]
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    """Whether a dotted name is the package or lies in it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_file_uses_only_the_doors_there_are(path: Path) -> None:
+    assert trespasses(path, (PROJECT_ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("nets/losses.py", "from pipelines.records import Batch"),
+        ("infra/storage.py", "import nets"),
+        ("pipelines/stream/order.py", "from torch import nn"),
+        ("pipelines/data/build.py", "import ray"),
+        ("pipelines/evaluation/metrics.py", "from pipelines.training.loop import train"),
+        ("pipelines/training/run.py", "def f():\n    import mlflow"),
+        ("pipelines/training/loop.py", "import torch.distributed as dist"),
+    ],
+)
+def test_a_wrong_import_is_found(path: str, source: str) -> None:
+    assert trespasses(Path(path), source)
+
+
+def test_the_tree_has_the_files_that_the_doors_speak_of() -> None:
+    named = {name for files in ONLY_IN.values() for name in files}
+    assert named <= {path.as_posix() for path in FILES}
