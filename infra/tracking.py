@@ -104,8 +104,8 @@ class Tracking:
     ) -> str:
         """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI.
 
-        `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole numbers
-        with their defaults.
+        `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole
+        numbers with their defaults.
         """
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it misses an example and type hints; there is a signature

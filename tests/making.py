@@ -34,7 +34,7 @@ def photo_folder(folder: Path, count: int) -> Path:
     for number in range(count):
         path = folder / f"class{number % 2}" / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        photo(number).save(path, **({} if number % 2 else {"quality": 95}))
+        photo(number).save(path, quality=95)
     return folder
 
 
