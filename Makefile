@@ -1,0 +1,36 @@
+# `make demo` and `make test` do all on a fresh machine with Python 3.11-3.13, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow check clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/installed ## photos to a promoted model, in a few minutes of two cores
+	$(BIN)/lacuna demo
+
+test: $(VENV)/dev ## all tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/dev ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## removes the virtual environment and every demo
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing pinned packages into $(VENV) (about a minute)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
