@@ -9,11 +9,14 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from infra.settings import DEFAULTS, apply_defaults
 
 Result = TypeVar("Result")
+
+_MIN_IN_FLIGHT: Final = 16
+"""So many tasks wait on a cluster that has no cores yet: its autoscaler sees them."""
 
 
 @contextmanager
@@ -60,18 +63,20 @@ def run_tasks(
 ) -> Iterator[Result]:
     """Calls the function once per argument tuple in Ray tasks of one core; results come in the order of completion.
 
-    At most two tasks per core are under way. Lost workers and broken connections are tried again; any other exception
-    is raised here as itself.
+    At most two tasks per core are under way, cores counted anew each time, for a cluster grows on demand. Lost workers
+    and broken connections are tried again; any other exception is raised here as itself.
     """
     import ray
 
     remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=[ConnectionError])
-    limit = max(2, int(2 * ray.cluster_resources().get("CPU", 1)))
     waiting = iter(arguments)
-    running = [remote.remote(*args) for args in islice(waiting, limit)]
-    while running:
+    running: list[Any] = []
+    while True:
+        limit = max(_MIN_IN_FLIGHT, int(2 * ray.cluster_resources().get("CPU", 0)))
+        running += [remote.remote(*args) for args in islice(waiting, max(0, limit - len(running)))]
+        if not running:
+            return
         done, running = ray.wait(running, num_returns=1)
-        running.extend(remote.remote(*args) for args in islice(waiting, 1))
         yield _result(ray, done[0])
 
 

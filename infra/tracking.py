@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import mlflow
 import numpy as np
-from mlflow.entities import Metric, Param, RunStatus
+from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -28,6 +28,7 @@ CLOCK_METRIC: Final = "images_per_second"
 _MAX_BATCH: Final = 900
 _MAX_PARAM_CHARACTERS: Final = 6000
 
+warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # asks for type hints; we give a signature
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -57,21 +58,22 @@ class Tracking:
         self._client = MlflowClient(uri, uri)
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The MLflow run of a logical run, made if it is not there, set to RUNNING; returns MLflow's id of it."""
+        """The MLflow run of a logical run, made if it is not there; returns MLflow's id of it."""
         experiment = self._experiment()
         found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'", max_results=1)
         if found:
-            run_id = str(found[0].info.run_id)
-            self._client.update_run(run_id, status="RUNNING")
-            return run_id
+            return str(found[0].info.run_id)
         run_id = str(self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id}).info.run_id)
         flat = [Param(key, str(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
 
-    def close_run(self, run_id: str, *, failed: bool) -> None:
-        """Sets the run's end state."""
-        self._client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED if failed else RunStatus.FINISHED))
+    def set_status(self, run_id: str, status: Literal["RUNNING", "FINISHED", "FAILED"]) -> None:
+        """Says what the run is doing, or how it ended."""
+        if status == "RUNNING":
+            self._client.update_run(run_id, status)
+        else:
+            self._client.set_terminated(run_id, status)
 
     def log_points(self, run_id: str, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Writes (step, values) points in order, those that the server already has left out."""
@@ -107,8 +109,8 @@ class Tracking:
         `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole
         numbers with their defaults.
         """
-        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it misses an example and type hints; there is a signature
+        status = self._client.get_run(run_id).info.status
+        with mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name="generator",
                 python_model=str(code),
@@ -118,6 +120,7 @@ class Tracking:
                 pip_requirements=list(requirements),
                 metadata=dict(metadata),
             )
+        self._client.update_run(run_id, status)  # `start_run` has called it finished
         return str(info.model_uri)
 
     def create_version(self, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Version:

@@ -78,7 +78,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not storage.exists(root):
         raise Refused(f"no folder at {root}: give the dataset's root with --root")
     digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
-    out = Path(arguments.out or Path("demo") / digest).absolute()
+    return walk(plan, root, Path(arguments.out or Path("demo") / digest).absolute())
+
+
+def walk(plan: Course, root: str, out: Path) -> dict[str, Any]:
+    """Goes the course in the folder, or tells the end of one that was gone there; one at a time."""
     with exclusive(str(out)):
         if not (out / REPORT_FILE).exists():
             _refuse_full_disk(out)

@@ -101,7 +101,7 @@ def _train(
     finally:
         upload(train_run)
         if tracking is not None and tracking_run is not None:
-            tracking.close_run(tracking_run, failed=failed)
+            tracking.set_status(tracking_run, "FAILED" if failed else "FINISHED")
     return open_checkpoint(uri)
 
 
@@ -109,7 +109,9 @@ def _open_tracking(run_id: str, recipe: TrainRecipe, tags: dict[str, str]) -> tu
     """The MLflow run, or nothing where its server is out of reach: that stops no training."""
     try:
         tracking = Tracking(tracking_uri())
-        return tracking, tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
+        tracking_run = tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
+        tracking.set_status(tracking_run, "RUNNING")
+        return tracking, tracking_run
     except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
         say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
         return None, None

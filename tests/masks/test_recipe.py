@@ -1,0 +1,143 @@
+"""Mask recipes: a line and back, the same bits from the same line, and what is said of a line that is none."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.masks import MASKS
+from pipelines.masks.recipe import MaskRecipe, parse_recipe, recipe_for
+from pipelines.masks.reduction import resize_nearest
+
+LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"
+SIZE = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
+RECIPES = st.builds(
+    MaskRecipe,
+    family=st.sampled_from(list(MASKS)),
+    version=st.integers(0, 99),
+    drawn_px=SIZE,
+    size_px=SIZE,
+    seed_path=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=250),
+)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError inside the block when it takes longer."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@given(recipe=RECIPES)
+def test_recipe_survives_its_line(recipe: MaskRecipe) -> None:
+    line = recipe.line()
+    assert line.isascii()
+    assert "\n" not in line
+    assert parse_recipe(line) == recipe
+
+
+def test_line_reads_as_the_specification_shows_it() -> None:
+    assert recipe_for("rectangle", 256, 64, 0, "mask", "celeba", "000123").line() == LINE
+    assert parse_recipe(LINE) == MaskRecipe("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
+
+
+@pytest.mark.parametrize("family", list(MASKS))
+def test_same_line_draws_the_same_bits(family: str) -> None:
+    line = recipe_for(family, 96, 48, 7, "mask", "key").line()
+    assert np.array_equal(parse_recipe(line).draw(), parse_recipe(line).draw())
+
+
+def test_masks_of_different_places_differ() -> None:
+    places = [(7, "mask", n) for n in range(20)] + [(8, "mask", 0), (7, "other", 0)]
+    masks = {recipe_for("rectangle", 256, 256, *place).draw().tobytes() for place in places}
+    assert len(masks) == len(places)
+
+
+def test_families_of_one_place_have_their_own_chance() -> None:
+    rectangle, brush = (MaskRecipe(f, 1, (64, 64), (64, 64), "0/mask/1") for f in ("rectangle", "brush"))
+    assert not np.array_equal(rectangle.draw(), brush.draw())
+
+
+def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
+    drawn = MaskRecipe("rectangle", 1, (256, 256), (256, 256), "reduced").draw()
+    final = MaskRecipe("rectangle", 1, (256, 256), (64, 64), "reduced").draw()
+    assert np.array_equal(final, drawn[::4, ::4])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "rectangle",
+        LINE.replace("drawn=", ""),
+        LINE.replace(" any ", " 0.1-0.2 "),
+        LINE.replace("64x64", "64"),
+        LINE.replace("64x64", "-64x64"),
+        LINE.replace("000123", "000 123"),
+        LINE.replace("celeba", "célèba"),
+        LINE.replace("rectangle 1", "rectangle one"),
+        LINE + "\n",
+        " " + LINE,
+    ],
+)
+def test_what_is_no_recipe_is_named(line: str) -> None:
+    with pytest.raises(ValueError, match="not a mask recipe") as fault:
+        parse_recipe(line)
+    assert repr(line) in str(fault.value)
+
+
+@pytest.mark.parametrize("line", [LINE.replace("rectangle 1", "rectangle 2"), LINE.replace("rectangle", "triangle")])
+def test_a_family_or_version_that_is_not_here_is_not_drawn(line: str) -> None:
+    with pytest.raises(ValueError, match="known are rectangle 1, brush 1, automaton 1"):
+        parse_recipe(line).draw()
+
+
+def test_an_unknown_family_has_no_recipe() -> None:
+    with pytest.raises(ValueError, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
+        recipe_for("triangle", 256, 256, 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "brush 1 drawn=16x16 16x16 any 0",  # its strokes cover so small a canvas whole
+        "rectangle 1 drawn=1x1 1x1 any 0",
+        "rectangle 1 drawn=256x256 1x1 any 0",
+        "rectangle 1 drawn=256x256 0x0 any 0",
+    ],
+)
+def test_a_recipe_that_no_mask_can_follow_is_refused_not_tried_for_ever(line: str) -> None:
+    with time_limit(3), pytest.raises(ValueError, match="16x16|1x1|0x0"):
+        parse_recipe(line).draw()
+
+
+def test_reduction_takes_the_nearest_row_and_column() -> None:
+    mask = np.array([[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]], np.uint8)
+    assert resize_nearest(mask, 2, 2).tolist() == [[1, 0], [0, 1]]
+    assert resize_nearest(mask, 1, 4).tolist() == [[1, 0, 0, 1]]
+    assert resize_nearest(mask[:1, :2], 2, 6).tolist() == [[1, 1, 1, 0, 0, 0]] * 2
+
+
+@settings(deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 40)] * 2), final=st.tuples(*[st.integers(1, 40)] * 2), seed=st.integers(0, 99))
+def test_every_pixel_of_a_reduction_is_one_of_the_mask(
+    shape: tuple[int, int], final: tuple[int, int], seed: int
+) -> None:
+    mask = np.random.default_rng(seed).integers(0, 2, shape).astype(np.uint8)
+    reduced = resize_nearest(mask, *final)
+    for i in range(final[0]):
+        for j in range(final[1]):
+            assert reduced[i, j] == mask[i * shape[0] // final[0], j * shape[1] // final[1]]
