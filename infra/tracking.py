@@ -7,7 +7,6 @@ number of attempts; a point of a curve is written once, because points go up in 
 import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ CLOCK_METRIC: Final = "images_per_second"
 _MAX_BATCH: Final = 900
 _MAX_PARAM_CHARACTERS: Final = 6000
 
-warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # asks for type hints; we give a signature
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 

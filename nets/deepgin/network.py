@@ -2,6 +2,7 @@
 
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 16, the paper's are 256.
 Out: a dict with `coarse` N3HW, `low` N3(H/4)(W/4), `predicted` N3HW and `inpainted` N3HW, none of them clamped.
+A shallower network for smaller pictures has fewer halvings: `low` is two halvings above its deepest features.
 Holes are painted white before the network sees them. At width 32 the generator has 42,930,186 parameters (Table 1,
 last row). Where paper and authors' code differ in architecture, this follows the code, which has the paper's count.
 """
@@ -29,6 +30,10 @@ class DeepGINConfig:
     """SPD blocks in the coarse stage."""
     num_refinement_blocks: int = 6
     """SPD blocks in the refinement stage, half of them on each side of its attention."""
+    num_halvings: int = 4
+    """Strided convolutions of the refinement stage, at least 3; the coarse stage has one fewer."""
+    initial_scale: float = 0.1
+    """Factor on Kaiming's initial weights (section 4.2)."""
 
 
 class SPDBlock(nn.Module):
@@ -52,13 +57,13 @@ class CoarseGenerator(nn.Module):
 
     def __init__(self, config: DeepGINConfig) -> None:
         super().__init__()
-        w = config.width
+        widths = [config.width << level for level in range(config.num_halvings)]
         self.layers = nn.Sequential(
-            activated(convolution(4, w, 7, padding=3)),
-            *(activated(convolution(w * n, w * n * 2, 4, stride=2, padding=1)) for n in (1, 2, 4)),
-            *(SPDBlock(w * 8, COARSE_DILATIONS) for _ in range(config.num_coarse_blocks)),
-            *(UpConvolution(w * n, w * n // 2) for n in (8, 4, 2)),
-            convolution(w, 3, 7, padding=3),
+            activated(convolution(4, config.width, 7, padding=3)),
+            *_halvings(widths),
+            *(SPDBlock(widths[-1], COARSE_DILATIONS) for _ in range(config.num_coarse_blocks)),
+            *(UpConvolution(w, w // 2) for w in widths[:0:-1]),
+            convolution(config.width, 3, 7, padding=3),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,61 +72,77 @@ class CoarseGenerator(nn.Module):
         return guess
 
 
+def _halvings(widths: list[int]) -> list[nn.Module]:
+    """Strided 4x4 convolutions from each width to the next, twice as large."""
+    return [activated(convolution(w, w * 2, 4, stride=2, padding=1)) for w in widths[:-1]]
+
+
 class RefinementGenerator(nn.Module):
-    """G2: composited first guess and mask, N4HW -> (detail N3HW, low N3(H/4)(W/4), alpha N1HW)."""
+    """G2: composited first guess and mask, N4HW -> (detail N3HW, low N3hw, alpha N1HW); h, w as the config says.
+
+    At the paper's four halvings the skips come from 1/8 and 1/4 of the resolution and `low` has 1/4 of it.
+    """
 
     def __init__(self, config: DeepGINConfig) -> None:
         super().__init__()
         w, half = config.width, config.num_refinement_blocks // 2
+        widths = [w << level for level in range(config.num_halvings + 1)]
+        *_, far, near, deep = widths
         self.stem = activated(convolution(4, w, 7, padding=3))
-        self.downs = nn.ModuleList(
-            activated(convolution(w * n, w * n * 2, 4, stride=2, padding=1)) for n in (1, 2, 4, 8)
-        )
-        self.skip_quarter = nn.Sequential(activated(convolution(w * 4, w * 2, 3, padding=1)), NonLocalAttention(w * 2))
-        self.skip_eighth = nn.Sequential(activated(convolution(w * 8, w * 4, 3, padding=1)), NonLocalAttention(w * 4))
+        self.downs = nn.ModuleList(_halvings(widths))
+        self.skip_far = _skip(far)
+        self.skip_near = _skip(near)
         self.middle = nn.Sequential(
-            *(SPDBlock(w * 16, REFINEMENT_DILATIONS) for _ in range(half)),
-            NonLocalAttention(w * 16),
-            *(SPDBlock(w * 16, REFINEMENT_DILATIONS) for _ in range(config.num_refinement_blocks - half)),
+            *(SPDBlock(deep, REFINEMENT_DILATIONS) for _ in range(half)),
+            NonLocalAttention(deep),
+            *(SPDBlock(deep, REFINEMENT_DILATIONS) for _ in range(config.num_refinement_blocks - half)),
         )
-        self.ups = nn.ModuleList(UpConvolution(w * n, w * n // 2) for n in (16, 8, 4, 2))
-        self.mix_eighth = activated(convolution(w * 12, w * 8, 3, padding=1))
-        self.mix_quarter = activated(convolution(w * 6, w * 4, 3, padding=1))
-        self.low_head = nn.Sequential(activated(convolution(w * 4, w, 3, padding=1)), convolution(w, 3, 3, padding=1))
+        self.ups = nn.ModuleList(UpConvolution(n, n // 2) for n in widths[:0:-1])
+        self.mix_near = activated(convolution(near + near // 2, near, 3, padding=1))
+        self.mix_far = activated(convolution(far + far // 2, far, 3, padding=1))
+        self.low_head = nn.Sequential(activated(convolution(far, w, 3, padding=1)), convolution(w, 3, 3, padding=1))
         self.detail_head = convolution(w, 3, 7, padding=3)
         self.alpha_head = convolution(w, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N4HW -> detail N3HW, low N3(H/4)(W/4), alpha N1HW in (0, 1)."""
-        half = self.downs[0](self.stem(x))
-        quarter = self.downs[1](half)
-        eighth = self.downs[2](quarter)
-        deep = self.middle(self.downs[3](eighth))
-        deep = self.mix_eighth(torch.cat([self.ups[0](deep), self.skip_eighth(eighth)], dim=1))
-        deep = self.mix_quarter(torch.cat([self.ups[1](deep), self.skip_quarter(quarter)], dim=1))
-        low = self.low_head(deep)
-        fine = self.ups[3](self.ups[2](deep))
+        """N4HW -> detail N3HW, low N3hw, alpha N1HW in (0, 1)."""
+        levels = [self.stem(x)]
+        for down in self.downs:
+            levels.append(down(levels[-1]))
+        *_, far, near, deep = levels
+        up_near, up_far, *others = self.ups
+        mixed = self.mix_near(torch.cat([up_near(self.middle(deep)), self.skip_near(near)], dim=1))
+        fine = self.mix_far(torch.cat([up_far(mixed), self.skip_far(far)], dim=1))
+        low = self.low_head(fine)
+        for up in others:
+            fine = up(fine)
         return self.detail_head(fine), low, torch.sigmoid(self.alpha_head(fine))
 
 
-def reduce_by_four(x: Tensor) -> Tensor:
-    """Bilinear, corners aligned, no anti-aliasing: N C H W -> N C H/4 W/4 (the authors' `Down4`)."""
-    return F.interpolate(x, size=(x.shape[2] // 4, x.shape[3] // 4), mode="bilinear", align_corners=True)
+def _skip(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        activated(convolution(channels, channels // 2, 3, padding=1)), NonLocalAttention(channels // 2)
+    )
+
+
+def reduce_to(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear, corners aligned, no anti-aliasing: N C H W to the height and width of `like` (the authors' `Down4`)."""
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
 
 
 class DeepGIN(nn.Module):
     """Coarse stage, refinement stage and back projection; see the module's docstring for shapes and ranges."""
 
-    size_multiple_px = 16
-
     def __init__(self, config: DeepGINConfig) -> None:
         super().__init__()
         if config.width % 4:
             raise ValueError(f"width is {config.width}: take a multiple of 4, the SPD blocks split it into branches")
+        if config.num_halvings < 3:
+            raise ValueError(f"num_halvings is {config.num_halvings}: the skips need at least 3")
         self.config = config
         self.coarse = CoarseGenerator(config)
         self.refinement = RefinementGenerator(config)
-        initialise_kaiming(self, scale=0.1)  # section 4.2 of the paper; the code also overwrites the SA outputs so
+        initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> coarse, low, predicted, inpainted; pixels under the mask are not read."""
@@ -130,7 +151,7 @@ class DeepGIN(nn.Module):
         detail, low, alpha = self.refinement(torch.cat([coarse * mask + known, mask], dim=1))
         detail = detail * mask + known
         residual = F.interpolate(
-            low - reduce_by_four(detail), size=image.shape[2:], mode="bilinear", align_corners=True
+            low - reduce_to(detail, low), size=image.shape[2:], mode="bilinear", align_corners=True
         )
         predicted = detail + alpha * residual
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}

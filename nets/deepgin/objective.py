@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from nets.critics import TwoScalePatchCritic
-from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_by_four
+from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_to
 from nets.losses import hinge_critic, hinge_generator, hole_weighted_l1, total_variation
 from nets.objective import Objective, Outputs, Phase, Stage
 
@@ -56,7 +56,7 @@ def _forward(generator: DeepGIN, image: Tensor, mask: Tensor) -> Outputs:
 def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> dict[str, Tensor]:
     """L1 on the first guess, on the reduced picture and on the prediction (Eq. 1); the reduced mask is fractional."""
     image, mask = o["image"], o["mask"]
-    low = hole_weighted_l1(o["low"], reduce_by_four(image), reduce_by_four(mask), hole_weight)
+    low = hole_weighted_l1(o["low"], reduce_to(image, o["low"]), reduce_to(mask, o["low"]), hole_weight)
     return {
         "l1_coarse": hole_weighted_l1(o["coarse"], image, mask, hole_weight),
         "l1_low": low,

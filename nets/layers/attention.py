@@ -1,10 +1,11 @@
 """Self-attention over all positions of a feature map.
 
-In and out: N C H W. A file of its own because attention is the costly layer: N*(HW)^2 values, and the place where a
-later blockwise form belongs.
+In and out: N C H W. A file of its own because attention is the costly layer: torch's fused kernel computes it block by
+block, without the (HW)^2 matrix.
 """
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class NonLocalAttention(nn.Module):
@@ -22,8 +23,7 @@ class NonLocalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W -> N C H W."""
-        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
-        attention = (query.transpose(1, 2) @ key).softmax(dim=2)  # N, HW queries, HW keys
-        mixed = (value @ attention.transpose(1, 2)).unflatten(2, x.shape[2:])
-        attended: Tensor = x + self.output(mixed)
+        query, key, value = (layer(x).flatten(2).mT[:, None] for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # N, 1, HW, C/2
+        attended: Tensor = x + self.output(mixed[:, 0].mT.unflatten(2, x.shape[2:]))
         return attended

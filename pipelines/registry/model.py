@@ -37,9 +37,9 @@ class Inpainter(PythonModel):
         self._size_px = int(description["size_px"])
 
     def predict(
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Inpainted pictures; raises ValueError for a mask of another size or with values other than 0 and 1."""
+        """Inpainted pictures; `model_input` is a dict of arrays, for which MLflow accepts no hint but this. Raises ValueError for a mask of another size or with values other than 0 and 1."""
         image, mask = (np.ascontiguousarray(model_input[name]) for name in ("image", "mask"))
         num_fills = int((params or {}).get("num_fills", 1))
         if image.shape[:3] != mask.shape:
