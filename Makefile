@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow soak check clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ test: $(VENV)/dev ## all tests that take seconds
 
 test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/dev ## the same laws over large numbers of kills and damages
+	LACUNA_SOAK_KILLS=50 LACUNA_SOAK_DAMAGES=10000 $(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
 
 check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff format --check .

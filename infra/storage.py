@@ -114,7 +114,10 @@ def scratch_folder(uri: str) -> Iterator[Path]:
     here = local_path(uri)
     if here is not None:
         here.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder:
+    with (
+        _named_faults(uri),
+        tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder,
+    ):
         yield Path(folder)
 
 

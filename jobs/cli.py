@@ -101,6 +101,8 @@ def _message(fault: Exception) -> str:
     if not isinstance(fault, FORESEEN):
         traceback.print_exception(fault, file=sys.stderr)
         return f"{type(fault).__name__}: {fault}"
+    if isinstance(fault, OSError) and fault.strerror:
+        return f"{fault.strerror}: {fault.filename}" if fault.filename else fault.strerror
     return str(fault)
 
 
