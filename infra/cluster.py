@@ -6,6 +6,7 @@ In: functions and small arguments. Out: small results. Pixels never pass here: t
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -27,8 +28,8 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     processes know.
     """
     apply_defaults()
-    if not os.environ.get("RAY_ADDRESS"):
-        _own_token()  # before the import: Ray reads its authentication mode once
+    if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
+        own_token()
     import ray
 
     if ray.is_initialized():
@@ -52,7 +53,11 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _own_token() -> None:
+def own_token() -> None:
+    """Gives this process and its children a token for a cluster of their own, unless the user has one configured.
+
+    Only before Ray is imported: it reads its authentication mode once.
+    """
     if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -32,6 +32,12 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     return fs, str(path)
 
 
+def read_below(root: str, path: str) -> bytes:
+    """A file by its path under a root, whatever its name holds: it is a name here and never a URI."""
+    fs, base = locate(root)
+    return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
+
+
 def local_path(uri: str) -> Path | None:
     """The path of a local URI, None for any other."""
     fs, path = locate(uri)
@@ -95,6 +101,13 @@ def remove(uri: str) -> None:
     fs, path = locate(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def sweep(uri: str) -> None:
+    """Removes what killed processes had written aside below a local folder."""
+    folder = local_path(uri)
+    for aside in list(folder.rglob(f"{ASIDE}*")) if folder else []:
+        remove(str(aside))
 
 
 def digest_file(uri: str, digest: Any) -> int:

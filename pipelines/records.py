@@ -82,6 +82,8 @@ class Photo:
     split: str
     label: str | None
     size_bytes: int
+    refusal: str | None = None
+    """Why the source itself does not take it, if so."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import connected
+from infra.cluster import connected, own_token
 from infra.settings import apply_defaults
 from infra.world import World
 from pipelines.data.build import build_dataset
@@ -15,6 +15,7 @@ from pipelines.training.run import TrainRun, claim_run, run_rank
 from tests.making import photo_folder, shard_recipe, train_recipe
 
 apply_defaults()
+own_token()  # here, before any test module imports Ray
 
 
 def silent(*_: object) -> None:

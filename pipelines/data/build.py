@@ -10,8 +10,8 @@ from typing import Any
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from pipelines.data.duplicates import find_duplicates
-from pipelines.data.listing import list_source, scan_chunk
+from pipelines.data.listing import list_source, num_scanned, scan_chunk
+from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import FOLDER, Layout, Plan
@@ -46,8 +46,8 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
     with connected():
         layout = next(run_tasks(list_source, [(plan,)]))
         _each("scanning", scan_chunk, [(plan, layout, c) for c in range(layout.num_chunks)], progress)
-        prefixes = [f"{i:06d}" for i in range(layout.num_digest_buckets)]
-        _each("comparing", find_duplicates, [(plan, layout, prefix) for prefix in prefixes], progress)
+        _each("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
+        _each("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
         places = [(split, n) for split, count in layout.num_shards.items() for n in range(count)]
         shards = _each("sharding", write_shard, [(plan, layout, split, n) for split, n in places], progress)
     return _commit(plan, layout, tuple(sorted(shards, key=lambda s: (s.split, s.number))))
@@ -61,6 +61,11 @@ def _check(plan: Plan) -> None:
         raise Refused(f"unknown mask family {unknown[0]!r}: known are {', '.join(MASKS)}")
     if not 0 <= recipe.holdout < 1:
         raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
+    least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0, "short_side_px": 1}
+    for name, minimum in least.items():
+        value = getattr(recipe, name)
+        if value is not None and value < minimum:
+            raise Refused(f"{name} is {value}: it must be at least {minimum}")
     if not storage.exists(plan.root):
         raise Refused(f"no folder at {plan.root}: give the dataset's root with --root")
 
@@ -106,7 +111,7 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
     written, duplicates, rejected = (
         sum(getattr(s, name) for s in shards) for name in ("num_samples", "num_duplicates", "num_rejected")
     )
-    inputs = sum(plan.once(f"scanned/{c:06d}", dict)["num_photos"] for c in range(layout.num_chunks))
+    inputs = num_scanned(plan, layout)
     ledger = {"num_inputs": inputs, "num_written": written, "num_duplicates": duplicates, "num_rejected": rejected}
     if inputs != written + duplicates + rejected:
         raise RuntimeError(f"the ledger of {plan.out} does not balance: {ledger}; nothing was committed")
@@ -129,4 +134,5 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
     storage.publish(storage.join(plan.out, SHARDS_FILE), table)
     storage.publish(storage.join(plan.out, COMMIT_FILE), seal(commit))
     storage.remove(storage.join(plan.out, FOLDER))
+    storage.sweep(plan.out)
     return Dataset(plan.out, commit, shards)

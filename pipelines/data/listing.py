@@ -1,12 +1,12 @@
 """First two steps of a build: what files there are, and what each of them is called and contains.
 
 The listing is streamed into chunk files; a scan task reads the files of one chunk, digests them, and spreads what it
-found over buckets: by shard, for the task that writes the shard, and by content, for the search of duplicates.
+found over buckets by key, for the steps that settle names and write shards.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -15,14 +15,22 @@ import pyarrow as pa
 from infra import storage
 from pipelines.chance import digest_of
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Layout, Plan, read_rows, write_rows
+from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_rows
 from pipelines.records import Photo, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
-_PHOTO = pa.schema([("path", pa.string()), ("split", pa.string()), ("label", pa.string()), ("size_bytes", pa.int64())])
-_SCANNED = pa.schema(
+_PHOTO = pa.schema(
+    [
+        ("path", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("refusal", pa.string()),
+    ]
+)
+SCANNED = pa.schema(
     [
         ("key", pa.string()),
         ("path", pa.string()),
@@ -33,7 +41,6 @@ _SCANNED = pa.schema(
         ("reason", pa.string()),
     ]
 )
-_DIGEST = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("path", pa.string()), ("bucket", pa.string())])
 
 
 def list_source(plan: Plan) -> Layout:
@@ -64,56 +71,60 @@ def _power_of_two(at_least: int) -> int:
 
 
 def _placed(photo: Photo, plan: Plan) -> Photo:
-    """The photo in its final split: a share of train, chosen by a digest, is held out for val."""
-    held_out = int.from_bytes(digest_of(plan.seed, "holdout", photo.path)[:8], "big") < plan.recipe.holdout * 2**64
-    return Photo(photo.path, "val", photo.label, photo.size_bytes) if photo.split == "train" and held_out else photo
+    """The photo in its final split: a share of train, chosen by a digest of the key, is held out for val."""
+    if not photo.path.isprintable() or not _is_utf8(photo.path):
+        shown = photo.path.encode("utf-8", "backslashreplace").decode()
+        photo = replace(photo, path=shown, refusal="its name is not printable UTF-8")
+    held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
+    return replace(photo, split="val") if photo.split == "train" and held_out else photo
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(photo: Photo) -> str:
+    """What the photo is placed by: its key, or its path where that makes none."""
+    try:
+        return make_key(photo.path)
+    except ValueError:
+        return photo.path
 
 
 def scan_chunk(plan: Plan, layout: Layout, chunk: int) -> None:
-    """Reads and digests the photos of one chunk of the listing; writes them into their buckets."""
+    """Reads and digests the photos of one chunk of the listing; writes them into buckets by their keys."""
 
     def scan() -> dict[str, Any]:
         photos = read_rows([plan.at("listing", f"{chunk:06d}.parquet")])
-        scanned = [_scanned(Photo(**photo), plan.root, layout) for photo in photos]
-        for bucket, rows in _grouped(scanned, lambda row: layout.bucket(row["split"], row["number"])):
-            write_rows(plan.at("rows", bucket, f"{chunk:06d}.parquet"), rows, _SCANNED)
-        whole = [row for row in scanned if row["reason"] is None]
-        for prefix, rows in _grouped(whole, lambda row: digest_bucket(row["sha256"], layout)):
-            digests = [row | {"bucket": layout.bucket(row["split"], row["number"])} for row in rows]
-            write_rows(plan.at("digests", prefix, f"{chunk:06d}.parquet"), digests, _DIGEST)
+        buckets: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for photo in (Photo(**row) for row in photos):
+            digest = hashlib.sha256(_name(photo).encode()).digest()
+            number = share_of(digest, layout.num_shards[photo.split])
+            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan.root, number))
+        for bucket, rows in sorted(buckets.items()):
+            write_rows(plan.at("scanned", f"{bucket:03d}", f"{chunk:06d}.parquet"), rows, SCANNED)
         return {"num_photos": len(photos)}
 
     plan.once(f"scanned/{chunk:06d}", scan)
 
 
-def digest_bucket(sha256: str, layout: Layout) -> str:
-    """The bucket of a content digest."""
-    return f"{int(sha256[:8], 16) * layout.num_digest_buckets >> 32:06d}"
+def num_scanned(plan: Plan, layout: Layout) -> int:
+    """All files of the source, once every chunk is scanned."""
+    return sum(plan.once(f"scanned/{chunk:06d}", dict)["num_photos"] for chunk in range(layout.num_chunks))
 
 
-def shard_number(name: str, num_shards: int) -> int:
-    """The shard of a key: the leading bits of its digest."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") * num_shards >> 64
-
-
-def _scanned(photo: Photo, root: str, layout: Layout) -> dict[str, Any]:
-    key, sha256, reason = None, None, None
+def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:
+    key, sha256, reason = None, None, photo.refusal
     try:
         key = make_key(photo.path)
-        sha256 = sha256_hex(storage.read_bytes(storage.join(root, photo.path)))
+        sha256 = sha256_hex(storage.read_below(root, photo.path)) if reason is None else None
     except ValueError as fault:
-        reason = str(fault)
+        reason = reason or str(fault)
     except OSError as fault:
         reason = f"cannot be read: {type(fault).__name__}"
-    if photo.split == "unlisted":
-        reason = "the dataset's own list does not name it"
-    number = shard_number(key or photo.path, layout.num_shards[photo.split])
     place = {"split": photo.split, "number": number, "label": photo.label}
     return {"key": key, "path": photo.path, **place, "sha256": sha256, "reason": reason}
-
-
-def _grouped(rows: list[dict[str, Any]], bucket: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[bucket(row)].append(row)
-    yield from sorted(groups.items())

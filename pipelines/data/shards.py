@@ -1,4 +1,4 @@
-"""Fourth step of a build: one shard, from the rows of its bucket to a tar, a table and a record.
+"""Last step of a build: one shard, from the rows of its bucket to a tar, a table and a record.
 
 The tar is a plain webdataset tar of fixed member times, owners and modes, its last member the index `__index__`. A
 sample's members stand together, samples in the order of their keys; nothing else decides the bytes.
@@ -18,9 +18,9 @@ import webdataset as wds
 
 from infra import storage
 from pipelines.data.cleaning import clean
-from pipelines.data.duplicates import duplicates_in
 from pipelines.data.recipe import ShardRecipe
-from pipelines.data.workspace import Layout, Plan, read_rows
+from pipelines.data.settling import settled_inputs
+from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.masks.recipe import recipe_for
 from pipelines.records import Member, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
@@ -77,7 +77,7 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRec
 def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path) -> ShardRecord:
     with path.open("wb") as stream:
         writer = ShardWriter(stream)
-        rows = [_write_input(plan, writer, row) for row in _settled_rows(plan, layout, split, number)]
+        rows = [_write_input(plan, writer, row) for row in settled_inputs(plan, layout, split, number)]
         writer.close()
     sha256, table = writer.sha256.hexdigest(), table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
     table_sha256 = sha256_hex(table)
@@ -93,22 +93,6 @@ def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path
     return ShardRecord(**place, **sizes, size_bytes=writer.size_bytes, sha256=sha256, table_sha256=table_sha256)
 
 
-def _settled_rows(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:
-    """The scanned inputs of the shard in order of (key, path), each with the verdict that is known before decoding."""
-    bucket = layout.bucket(split, number)
-    chunks = (plan.at("rows", bucket, f"{chunk:06d}.parquet") for chunk in range(layout.num_chunks))
-    repeats = duplicates_in(plan, layout, bucket)
-    rows = [row for row in read_rows(chunks) if row["split"] == split and row["number"] == number]
-    rows.sort(key=lambda row: (row["key"] or "", row["path"]))
-    taken: set[str] = set()
-    for row in rows:
-        row["duplicate_of"] = repeats.get(row["path"])
-        if row["reason"] is None and row["duplicate_of"] is None:
-            row["reason"] = f"key collision: {row['key']}" if row["key"] in taken else None
-            taken.add(row["key"])
-    return rows
-
-
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
     common = {"key": row["key"], "source": row["path"], "source_sha256": row["sha256"], "label": row["label"]}
@@ -116,7 +100,7 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[s
         return common | {"outcome": "rejected", "reason": row["reason"]}
     if row["duplicate_of"] is not None:
         return common | {"outcome": "duplicate", "reason": f"same bytes as {row['duplicate_of']}"}
-    raw = storage.read_bytes(storage.join(plan.root, row["path"]))
+    raw = storage.read_below(plan.root, row["path"])
     if sha256_hex(raw) != row["sha256"]:
         raise OSError(f"{row['path']} under {plan.root} changed while it was read: leave the source alone, then retry")
     sample = clean(raw, plan.recipe)

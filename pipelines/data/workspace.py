@@ -44,16 +44,28 @@ class Plan:
 
 @dataclass(frozen=True)
 class Layout:
-    """How photos spread over shards and buckets; decided once, from the listing."""
+    """How photos spread over shards and buckets; decided once, from the listing. All counts are powers of two."""
 
     num_chunks: int
     num_shards: dict[str, int]
-    """Per split, a power of two."""
+    """Per split."""
     num_digest_buckets: int
 
-    def bucket(self, split: str, number: int) -> str:
-        """The bucket of rows that holds all inputs of this shard: whole shards, at most 256 buckets a split."""
-        return f"{split}-{number * min(256, self.num_shards[split]) // self.num_shards[split]:03d}"
+    @property
+    def num_key_buckets(self) -> int:
+        """Buckets of keys, over all splits."""
+        return min(256, max(self.num_shards.values()))
+
+    def key_buckets(self, split: str, number: int) -> range:
+        """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
+        buckets, shards = self.num_key_buckets, self.num_shards[split]
+        first = number * buckets // shards
+        return range(first, max(first + 1, (number + 1) * buckets // shards))
+
+
+def share_of(digest: bytes, count: int) -> int:
+    """Which of `count` equal parts of all digests this one lies in."""
+    return int.from_bytes(digest[:8], "big") * count >> 64
 
 
 def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:

@@ -1,7 +1,7 @@
 """CelebA as published: `img_align_celeba/000001.jpg` ... and the official `list_eval_partition.txt` beside it.
 
 Partition 0 is train, 1 is val, 2 is test. A root may hold a part of the 202,599 files; files that the list does not
-name have the split `unlisted` and are rejected by the build.
+name are rejected.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,9 @@ def list_celeba(root: str) -> Iterator[Photo]:
     """The files of `img_align_celeba` with their official split."""
     partitions = _read_partitions(root)
     for name, size in storage.list_files(storage.join(root, _FOLDER)):
-        yield Photo(f"{_FOLDER}/{name}", partitions.get(name, "unlisted"), None, size)
+        split = partitions.get(name)
+        refusal = None if split else f"{_LIST} does not name it"
+        yield Photo(f"{_FOLDER}/{name}", split or "train", None, size, refusal)
 
 
 def _read_partitions(root: str) -> dict[str, str]:
@@ -27,9 +29,9 @@ def _read_partitions(root: str) -> dict[str, str]:
     for needed in (_LIST, _FOLDER):
         if not storage.exists(storage.join(root, needed)):
             raise Refused(f"no {needed} under {root}: --root must hold {_LIST} and the folder {_FOLDER} of CelebA")
-    lines = storage.read_bytes(storage.join(root, _LIST)).decode().split("\n")
-    pairs = (line.split() for line in lines if line.strip())
+    raw = storage.read_bytes(storage.join(root, _LIST))
     try:
+        pairs = (line.split() for line in raw.decode().split("\n") if line.strip())
         return {name: _SPLITS[partition] for name, partition in pairs}
     except (ValueError, KeyError):
         raise Refused(f"{storage.join(root, _LIST)} is no partition list: expected lines `000001.jpg 0`") from None

@@ -1,0 +1,405 @@
+"""Cleaning: what is kept byte for byte, what is normalised and how its pixels then look, what is rejected and why.
+
+Pictures are made here, PNGs of depths that Pillow cannot write by hand, so that the expected pixels are known.
+"""
+
+import io
+import random
+import struct
+import subprocess
+import sys
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from pipelines.data.cleaning import clean
+from pipelines.data.recipe import ShardRecipe
+from pipelines.records import Rejected, Sample
+from tests.making import photo
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage that is made here
+
+RECIPE = ShardRecipe("folder", min_side_px=8)
+EXIF_ORIENTATION, EXIF_X_RESOLUTION = 0x0112, 0x011A
+ROWS_OF_PIXELS = NDArray[np.uint8]
+
+
+def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """The picture as a file of this format."""
+    sink = io.BytesIO()
+    image.save(sink, file_format, **options)
+    return sink.getvalue()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG of any depth; `rows` are its lines, each behind its filter byte 0."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def cleaned(raw: bytes, recipe: ShardRecipe = RECIPE) -> Sample:
+    """The sample of a file that has to become one."""
+    sample = clean(raw, recipe)
+    assert isinstance(sample, Sample), sample
+    return sample
+
+
+def rejected(raw: bytes, recipe: ShardRecipe = RECIPE) -> str:
+    """The reason of a file that has to be rejected."""
+    verdict = clean(raw, recipe)
+    assert isinstance(verdict, Rejected), f"accepted, {getattr(verdict, 'normalised', None)}"
+    return verdict.reason
+
+
+def pixels(picture: bytes) -> ROWS_OF_PIXELS:
+    """RGB pixels of a stored picture as any reader sees them, uint8 HxWx3."""
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.mode in ("RGB", "L")
+        return np.asarray(image.convert("RGB"))
+
+
+def textured(number: int) -> Image.Image:
+    """A photo with as much detail as real ones have, so that its file is long for its size."""
+    noise = np.random.default_rng(number).integers(-40, 41, (48, 40, 3))
+    return Image.fromarray((np.asarray(photo(number)) + noise).clip(0, 255).astype(np.uint8))
+
+
+def with_orientation(orientation: int) -> Image.Exif:
+    """EXIF data with this orientation."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    return exif
+
+
+WHOLE = {
+    "jpeg": encoded(photo(1), "JPEG", quality=90),
+    "jpeg-progressive": encoded(photo(2), "JPEG", progressive=True),
+    "jpeg-grey": encoded(photo(3).convert("L"), "JPEG"),
+    "png": encoded(photo(4), "PNG"),
+    "png-grey": encoded(photo(5).convert("L"), "PNG"),
+    "webp": encoded(photo(6), "WEBP"),
+    "webp-lossless": encoded(photo(7), "WEBP", lossless=True),
+}
+OTHER = {
+    "gif": encoded(photo(1).quantize(200), "GIF"),
+    "bmp": encoded(photo(2), "BMP"),
+    "tiff": encoded(photo(3), "TIFF"),
+    "tiff-lzw": encoded(photo(4), "TIFF", compression="tiff_lzw"),
+    "palette": encoded(photo(5).quantize(200), "PNG"),
+    "black and white": encoded(photo(6).convert("1"), "PNG"),
+    "rgba": encoded(photo(7).convert("RGBA"), "PNG"),
+    "grey with alpha": encoded(photo(8).convert("LA"), "PNG"),
+    "16 bit": encoded(Image.fromarray(np.asarray(photo(9).convert("L")).astype(np.uint16) * 257), "PNG"),
+    "cmyk": encoded(photo(10).convert("CMYK"), "JPEG"),
+    "turned": encoded(photo(11), "JPEG", exif=with_orientation(6)),
+}
+SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_upright_8_bit_rgb_or_grey_is_kept_byte_for_byte(name: str) -> None:
+    assert clean(WHOLE[name], RECIPE) == Sample(WHOLE[name], SUFFIX[name.partition("-")[0]], 40, 48, ())
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_everything_else_becomes_a_png_that_is_kept_from_then_on(name: str) -> None:
+    sample = cleaned(OTHER[name])
+    assert (sample.suffix, sample.normalised[-1]) == ("png", "png")
+    assert (sample.height_px, sample.width_px) == pixels(sample.picture).shape[:2]
+    assert clean(sample.picture, RECIPE) == Sample(
+        sample.picture, "png", sample.width_px, sample.height_px, normalised=()
+    )
+
+
+@pytest.mark.parametrize("name", ["gif", "bmp", "tiff", "tiff-lzw", "palette", "black and white", "rgba"])
+def test_normalising_changes_the_file_and_not_the_picture(name: str) -> None:
+    with Image.open(io.BytesIO(OTHER[name])) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(pixels(cleaned(OTHER[name]).picture), expected)
+
+
+def upright_of(stored: ROWS_OF_PIXELS, orientation: int) -> ROWS_OF_PIXELS:
+    """What the EXIF standard wants to be seen: where row 0 and column 0 of the stored picture belong."""
+    shown = {
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: stored.transpose(1, 0, 2)[:, ::-1],
+        7: stored.transpose(1, 0, 2)[::-1, ::-1],
+        8: stored.transpose(1, 0, 2)[::-1],
+    }
+    return shown[orientation]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "TIFF"])
+def test_turned_photos_are_stored_upright(file_format: str, orientation: int) -> None:
+    lossless = {"lossless": True} if file_format == "WEBP" else {}
+    with Image.open(io.BytesIO(encoded(photo(123), file_format, **lossless))) as image:
+        stored = np.asarray(image.convert("RGB"))
+    sample = cleaned(encoded(photo(123), file_format, exif=with_orientation(orientation), **lossless))
+    assert np.array_equal(pixels(sample.picture), upright_of(stored, orientation))
+    assert f"orientation {orientation}" in sample.normalised[0]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_orientation_1_is_upright_and_kept(file_format: str) -> None:
+    raw = encoded(photo(1), file_format, exif=with_orientation(1))
+    assert cleaned(raw).picture == raw
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 64, 128, 254, 255])
+def test_transparency_is_laid_on_white(alpha: int) -> None:
+    raw = encoded(Image.new("RGBA", (16, 16), (10, 100, 200, alpha)), "PNG")
+    sample = cleaned(raw)
+    expected = [(c * alpha + 255 * (255 - alpha)) / 255 for c in (10, 100, 200)]
+    assert np.abs(pixels(sample.picture)[0, 0] - np.array(expected)).max() <= 1
+    assert "transparency on white" in sample.normalised
+
+
+def see_through(mode: str) -> bytes:
+    """A PNG of this mode whose left half is fully transparent and whose right half is opaque dark red or dark grey."""
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.paste((90, 0, 0, 255), (8, 0, 16, 16))
+    if mode == "P":
+        return encoded(image.convert("RGB").quantize(2), "PNG", transparency=_index_of_black(image))
+    if mode == "RGB":
+        return encoded(image.convert("RGB"), "PNG", transparency=(0, 0, 0))
+    if mode == "L":
+        return encoded(image.convert("L"), "PNG", transparency=0)
+    return encoded(image.convert(mode), "PNG")
+
+
+def _index_of_black(image: Image.Image) -> int:
+    return int(np.asarray(image.convert("RGB").quantize(2))[0, 0])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_every_kind_of_transparency_becomes_white(mode: str) -> None:
+    sample = cleaned(see_through(mode))
+    left, right = pixels(sample.picture)[4, 2], pixels(sample.picture)[4, 12]
+    assert left.tolist() == [255, 255, 255]
+    assert right.max() <= 90
+    assert "transparency on white" in sample.normalised
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_to_8_bit(file_format: str) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    got = pixels(cleaned(encoded(Image.fromarray(values), file_format)).picture)
+    assert np.array_equal(got, np.repeat((values // 257).astype(np.uint8)[:, :, None], 3, axis=2))
+
+
+def test_16_bit_colour_is_not_kept_but_scaled() -> None:
+    values = np.linspace(0, 65535, 16 * 16 * 3).astype(np.uint16).reshape(16, 16, 3)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    sample = cleaned(raw_png(16, 16, 16, 2, rows))
+    assert sample.normalised
+    assert np.abs(pixels(sample.picture).astype(int) - values // 257).max() <= 1
+
+
+def test_grey_of_4_bit_is_not_kept() -> None:
+    rows = b"".join(b"\0" + bytes([0x0F] * 8) for _ in range(16))
+    sample = cleaned(raw_png(16, 16, 4, 0, rows))
+    assert sample.normalised
+    assert pixels(sample.picture)[0, :2, 0].tolist() == [0, 255]
+
+
+def test_cmyk_ink_becomes_light() -> None:
+    ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    sample = cleaned(encoded(ink, "JPEG", quality=100))
+    assert np.abs(pixels(sample.picture)[8, 8].astype(int) - [0, 255, 255]).max() <= 3
+    assert "CMYK to RGB" in sample.normalised
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_a_colour_profile_that_is_dropped_is_named(mode: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    raw = encoded(photo(1).convert(mode), "PNG", icc_profile=profile, exif=with_orientation(3))
+    sample = cleaned(raw)
+    with Image.open(io.BytesIO(sample.picture)) as image:
+        assert "icc_profile" in image.info or "colour profile dropped" in sample.normalised
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello, I am no picture\n" * 9, "not an image"),
+        (bytes(5000), "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"\xff\xd8\xff", "not an image"),
+        (encoded(photo(1), "PPM"), "not an image"),
+        (encoded(photo(1).resize((31, 100)), "PNG"), "31x100 is smaller than 32"),
+        (encoded(photo(1).resize((100, 31)), "JPEG"), "100x31 is smaller than 32"),
+    ],
+)
+def test_what_is_no_photo_is_rejected_with_the_reason(raw: bytes, reason: str) -> None:
+    assert reason in rejected(raw, ShardRecipe("folder"))
+
+
+def test_limits_of_size_are_inclusive() -> None:
+    assert isinstance(clean(encoded(photo(1).resize((32, 32)), "PNG"), ShardRecipe("folder")), Sample)
+    at_most = ShardRecipe("folder", max_pixels=1600)
+    assert isinstance(clean(encoded(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
+    assert "40x41 pixels are more than 1600" in rejected(encoded(photo(1).resize((40, 41)), "PNG"), at_most)
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_pictures_that_move_are_rejected(file_format: str) -> None:
+    frames = [photo(n).convert("RGB") for n in (1, 99, 555)]
+    raw = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
+    assert "3 frames" in rejected(raw)
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE | OTHER))
+def test_a_cut_file_is_rejected_or_has_all_its_pixels(name: str) -> None:
+    raw = (WHOLE | OTHER)[name]
+    expected = pixels(cleaned(raw).picture)
+    for length in [*range(0, len(raw), 61), *range(len(raw) - 30, len(raw))]:
+        verdict = clean(raw[:length], RECIPE)
+        if isinstance(verdict, Sample):
+            assert len(raw) - length < 30, f"{len(raw) - length} bytes are missing"
+            assert np.array_equal(pixels(verdict.picture), expected), length
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {})])
+def test_a_file_whose_tail_is_zeros_is_rejected(file_format: str, options: dict[str, Any]) -> None:
+    """JPEG ends with a marker and PNG has checksums; nothing in a WebP tells zeros from pixels."""
+    raw = encoded(textured(1), file_format, **options)
+    assert cleaned(raw).picture == raw
+    whole = [
+        f"{zeros} of {len(raw)}"
+        for zeros in range(64, len(raw) - 64, 61)
+        if isinstance(clean(raw[:-zeros] + bytes(zeros), RECIPE), Sample)
+    ]
+    assert whole == [], "accepted with so many zeros"
+
+
+def test_a_jpeg_that_lost_its_last_bytes_to_zeros_is_rejected() -> None:
+    raw = encoded(textured(2), "JPEG", quality=95)
+    accepted = [n for n in range(3, 64) if isinstance(clean(raw[:-n] + bytes(n), RECIPE), Sample)]
+    assert accepted == []
+
+
+def test_damaged_files_of_any_kind_never_stop_the_build() -> None:
+    rng, files = random.Random(5), [raw for _, raw in sorted((WHOLE | OTHER).items())]
+    for _ in range(1500):
+        raw = bytearray(rng.choice(files))
+        for _ in range(rng.choice([1, 2, 8])):
+            raw[int(rng.random() ** 2 * len(raw))] = rng.randrange(256)
+        assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+
+
+def test_a_tiff_whose_second_page_has_no_size_does_not_stop_the_build() -> None:
+    raw = bytearray(OTHER["tiff"])
+    (first,) = struct.unpack_from("<I", raw, 4)
+    (num_tags,) = struct.unpack_from("<H", raw, first)
+    struct.pack_into("<I", raw, first + 2 + 12 * num_tags, len(raw))
+    raw += struct.pack("<HHHIII", 1, 65000, 4, 1, 0, 0)
+    assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+
+
+def test_a_turned_photo_whose_exif_is_spoilt_does_not_stop_the_build() -> None:
+    exif = with_orientation(6)
+    exif[EXIF_X_RESOLUTION] = 72.5
+    raw = bytearray(encoded(photo(1), "JPEG", exif=exif))
+    struct.pack_into(">H", raw, raw.index(struct.pack(">H", EXIF_X_RESOLUTION)) + 2, 2)
+    assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+
+
+FORGE = """
+import resource, struct, sys, time, zlib
+from tests.data import test_cleaning as t
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+started = time.monotonic()
+for name, raw in t.forged().items():
+    print(name, type(t.clean(raw, t.RECIPE)).__name__)
+print("megabytes", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print("seconds", int(time.monotonic() - started))
+"""
+
+
+def forged() -> dict[str, bytes]:
+    """Small files whose headers speak of 60,000 x 60,000 pixels, and one that holds 20,000 x 20,000 for true."""
+    jpeg, gif, bmp = bytearray(WHOLE["jpeg"]), bytearray(OTHER["gif"]), bytearray(OTHER["bmp"])
+    webp = bytearray(encoded(photo(1), "WEBP", save_all=True, append_images=[photo(200)]))
+    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, 60000, 60000)
+    struct.pack_into("<HH", gif, 6, 60000, 60000)
+    struct.pack_into("<ii", bmp, 18, 60000, 60000)
+    canvas = webp.index(b"VP8X") + 12
+    webp[canvas : canvas + 6] = (60000 - 1).to_bytes(3, "little") * 2
+    squeezed = zlib.compressobj(1)
+    bomb = b"".join(squeezed.compress(bytes(20001)) for _ in range(20000)) + squeezed.flush()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0))
+    return {
+        "jpeg": bytes(jpeg),
+        "gif": bytes(gif),
+        "bmp": bytes(bmp),
+        "webp": bytes(webp),
+        "png": raw_png(60000, 60000, 8, 2, bytes(99)),
+        "bomb": b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", bomb) + chunk(b"IEND", b""),
+    }
+
+
+def test_absurd_sizes_are_rejected_without_being_decoded() -> None:
+    done = subprocess.run([sys.executable, "-c", FORGE], capture_output=True, text=True, check=True)
+    told = dict(line.split() for line in done.stdout.splitlines())
+    megabytes, seconds = int(told.pop("megabytes")), int(told.pop("seconds"))
+    assert set(told.values()) == {"Rejected"}, told
+    assert megabytes < 100
+    assert seconds < 10
+
+
+def test_the_reason_of_an_absurd_size_names_it() -> None:
+    assert rejected(raw_png(60000, 50000, 8, 2, bytes(99))) == "60000x50000 pixels are more than 100000000"
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side_px", "expected"),
+    [
+        ((40, 48), 20, (20, 24)),
+        ((100, 48), 24, (50, 24)),
+        ((48, 100), 24, (24, 50)),
+        ((33, 100), 32, (32, 97)),
+        ((64, 64), 32, (32, 32)),
+        ((40, 48), 40, (40, 48)),
+        ((40, 48), 64, (40, 48)),
+    ],
+)
+def test_the_short_side_is_reduced_and_never_enlarged(
+    size: tuple[int, int], short_side_px: int, expected: tuple[int, int]
+) -> None:
+    recipe = ShardRecipe("folder", min_side_px=8, short_side_px=short_side_px)
+    sample = cleaned(encoded(Image.new("RGB", size, (12, 200, 77)), "PNG"), recipe)
+    assert (sample.width_px, sample.height_px) == expected
+    assert pixels(sample.picture).shape[:2] == expected[::-1]
+    assert np.all(pixels(sample.picture) == (12, 200, 77))
+    assert sample.suffix == "png"
+    assert any("short side" in what for what in sample.normalised) == (min(size) > short_side_px)
+
+
+def test_a_turned_photo_is_reduced_by_its_upright_short_side() -> None:
+    raw = encoded(photo(1, height=60, width=30), "JPEG", exif=with_orientation(6))
+    sample = cleaned(raw, ShardRecipe("folder", min_side_px=8, short_side_px=15))
+    assert (sample.width_px, sample.height_px) == (30, 15)
+
+
+def test_reducing_keeps_the_colours() -> None:
+    raw = encoded(photo(321, 96, 80), "PNG")
+    small = pixels(cleaned(raw, ShardRecipe("folder", min_side_px=8, short_side_px=16)).picture).astype(float)
+    whole = pixels(raw).astype(float)
+    assert np.abs(small.mean(axis=(0, 1)) - whole.mean(axis=(0, 1))).max() < 1
+    corner = whole[:10, :10].mean(axis=(0, 1))
+    assert np.abs(small[:2, :2].mean(axis=(0, 1)) - corner).max() < 3

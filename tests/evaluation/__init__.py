@@ -1,0 +1,1 @@
+"""Weights to scores: fillers, metrics, pairs, comparison."""

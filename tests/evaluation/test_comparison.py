@@ -1,0 +1,160 @@
+"""The paired comparison and the gate's verdict on it: constructed gains, unlike passports, chance alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.evaluation.comparison import Comparison, Interval, compare
+from pipelines.evaluation.evaluate import Scorecard
+from pipelines.masks.bins import BINS
+from pipelines.records import Refused
+from pipelines.registry.promotion import MARGIN_DB, judge
+
+SMALL, LARGE = BINS[2], BINS[5]
+PASSPORT: dict[str, Any] = {"manifest_sha256": "d" * 64, "resize": "squash", "pairs_sha256": "p" * 64, "num_pairs": 60}
+
+
+def card(psnr: Any, *, l1: Any = 0.0, per_photo: int = 2, bins: tuple[str, ...] = (SMALL, LARGE)) -> Scorecard:
+    """A scorecard with these values of PSNR, photo by photo, the pairs of a photo in these bins in turn."""
+    values = np.atleast_1d(np.asarray(psnr, float))
+    l1s = np.broadcast_to(np.asarray(l1, float), values.shape)
+    rows = [
+        {"key": f"photo{n // per_photo}", "bin": bins[n % len(bins)], "psnr_hole": float(v), "l1_hole": float(w)}
+        for n, (v, w) in enumerate(zip(values, l1s, strict=True))
+    ]
+    return Scorecard({"model": "m"}, PASSPORT, {}, rows)
+
+
+def scores(seed: int, photos: int = 30, per_photo: int = 2) -> np.ndarray:
+    """Scores as photos have them: some are harder than others."""
+    chance = np.random.default_rng(seed)
+    return np.repeat(25 + 3 * chance.standard_normal(photos), per_photo) + chance.standard_normal(photos * per_photo)
+
+
+def interval(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 60)
+
+
+def test_equal_models_gain_nothing_and_are_not_promoted() -> None:
+    result = compare(card(scores(0)), card(scores(0)), "psnr_hole")
+    assert (result.overall.gain, result.overall.low, result.overall.high) == (0, 0, 0)
+    verdict = judge(result, "1")
+    assert (verdict.promoted, verdict.champion) == (False, "1")
+    assert verdict.reason.startswith("not better with confidence: +0.00 dB psnr_hole")
+
+
+def test_a_constant_gain_is_found_exactly_and_promoted() -> None:
+    result = compare(card(scores(0) + 0.5), card(scores(0)), "psnr_hole")
+    for found in (result.overall, *result.bins.values()):
+        assert (found.gain, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert judge(result, "1").promoted
+    assert set(result.bins) == {SMALL, LARGE}
+    assert (result.overall.num_pairs, result.bins[SMALL].num_pairs) == (60, 30)
+
+
+def test_a_loss_is_a_negative_gain() -> None:
+    result = compare(card(scores(0) - 0.5), card(scores(0)), "psnr_hole")
+    assert result.overall.gain == pytest.approx(-0.5)
+    assert not judge(result, "1").promoted
+
+
+def test_less_error_is_a_gain_too() -> None:
+    result = compare(card(scores(0), l1=2.0), card(scores(0), l1=3.0), "l1_hole")
+    assert result.overall.gain == pytest.approx(1.0)
+
+
+def test_a_bin_that_is_worse_than_the_margin_stops_the_promotion_and_is_named() -> None:
+    gains = np.tile([2.0, -0.2], 30)
+    verdict = judge(compare(card(scores(0) + gains), card(scores(0)), "psnr_hole"), "1")
+    assert not verdict.promoted
+    assert verdict.reason == f"better overall, +0.90 dB psnr_hole [+0.90, +0.90], but worse in bin {LARGE}"
+
+
+def test_a_bin_that_is_worse_within_the_margin_does_not() -> None:
+    gains = np.tile([2.0, -MARGIN_DB / 2], 30)
+    assert judge(compare(card(scores(0) + gains), card(scores(0)), "psnr_hole"), "1").promoted
+
+
+@pytest.mark.parametrize(
+    ("overall", "bins", "promoted"),
+    [
+        (interval(0.01, 1.0), {SMALL: interval(-5.0, 5.0)}, True),
+        (interval(0.0, 1.0), {}, False),
+        (interval(-0.01, 9.0), {}, False),
+        (interval(0.01, 1.0), {SMALL: interval(-5.0, -MARGIN_DB - 1e-9)}, False),
+        (interval(0.01, 1.0), {SMALL: interval(-5.0, -MARGIN_DB)}, True),
+    ],
+)
+def test_the_verdict_follows_from_the_intervals(overall: Interval, bins: dict[str, Interval], promoted: bool) -> None:
+    assert judge(Comparison("psnr_hole", 0, overall, bins), "7").promoted == promoted
+
+
+def test_bins_with_few_photos_are_not_judged() -> None:
+    few = card(scores(0, photos=4))
+    assert compare(few, few, "psnr_hole").bins == {}
+    enough = card(scores(0, photos=5))
+    assert set(compare(enough, enough, "psnr_hole").bins) == {SMALL, LARGE}
+
+
+def test_the_bootstrap_is_deterministic_and_depends_on_its_seed() -> None:
+    one, other = card(scores(1)), card(scores(2))
+    assert compare(one, other, "psnr_hole", seed=3) == compare(one, other, "psnr_hole", seed=3)
+    assert compare(one, other, "psnr_hole", seed=3) != compare(one, other, "psnr_hole", seed=4)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    before = np.random.get_state(legacy=False)["state"]["key"].tolist()
+    compare(card(scores(1)), card(scores(2)), "psnr_hole")
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before
+
+
+def test_the_interval_is_as_wide_as_that_of_the_mean() -> None:
+    gains = np.random.default_rng(5).standard_normal(400)
+    found = compare(card(gains, per_photo=1), card(np.zeros(400), per_photo=1), "psnr_hole").overall
+    error = gains.std() / np.sqrt(400)
+    assert found.low == pytest.approx(gains.mean() - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(gains.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_more_masks_of_the_same_photos_prove_no_more() -> None:
+    gains = np.random.default_rng(6).standard_normal(30)
+    once = compare(card(gains, per_photo=1, bins=(SMALL,)), card(0 * gains, per_photo=1, bins=(SMALL,)), "psnr_hole")
+    thrice = np.repeat(gains, 3)
+    many = compare(card(thrice, per_photo=3, bins=(SMALL,)), card(0 * thrice, per_photo=3, bins=(SMALL,)), "psnr_hole")
+    assert (many.overall.low, many.overall.high) == pytest.approx((once.overall.low, once.overall.high))
+    assert (many.overall.num_pairs, once.overall.num_pairs) == (90, 30)
+
+
+@pytest.mark.parametrize("field", PASSPORT)
+def test_unlike_passports_are_refused_with_the_field(field: str) -> None:
+    one = card(scores(0))
+    for other in ({**PASSPORT, field: "other"}, {k: v for k, v in PASSPORT.items() if k != field}):
+        with pytest.raises(Refused, match=rf"unlike passports are not compared: {field} is "):
+            compare(one, replace(one, passport=other), "psnr_hole")
+        with pytest.raises(Refused, match=rf"unlike passports are not compared: {field} is "):
+            compare(replace(one, passport=other), one, "psnr_hole")
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Refused, match=r"unknown metric 'psnr': known are psnr_hole, "):
+        compare(card(scores(0)), card(scores(0)), "psnr")
+
+
+def test_chance_alone_promotes_about_one_in_forty() -> None:
+    promoted = 0
+    for seed in range(200):
+        chance = np.random.default_rng(seed)
+        truth, noise = scores(seed), 0.5 * chance.standard_normal((2, 60))
+        promoted += judge(compare(card(truth + noise[0]), card(truth + noise[1]), "psnr_hole", seed), "1").promoted
+    assert promoted < 0.07 * 200
+    assert promoted > 0  # a gate that nothing passes proves nothing
+
+
+def test_a_real_gain_is_usually_found() -> None:
+    promoted = 0
+    for seed in range(40):
+        truth, noise = scores(seed), 0.5 * np.random.default_rng(seed).standard_normal((2, 60))
+        promoted += judge(compare(card(truth + 0.4 + noise[0]), card(truth + noise[1]), "psnr_hole"), "1").promoted
+    assert promoted > 0.8 * 40

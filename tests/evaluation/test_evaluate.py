@@ -1,0 +1,244 @@
+"""Law 7: scores are sums and counts over fixed chunks, the same digits for any number of workers, done once."""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from jobs.evaluate import table
+from pipelines.data.build import build_dataset
+from pipelines.data.workspace import Plan
+from pipelines.evaluation.comparison import compare
+from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate, load_scorecard, save_scorecard
+from pipelines.evaluation.fillers import open_model
+from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.pairs import num_chunks, read_chunk
+from pipelines.evaluation.report import fills_png
+from pipelines.manifest import Dataset
+from pipelines.masks.bins import BINS, bin_of
+from pipelines.records import Refused, Score
+from pipelines.training.run import TrainRun
+from tests.making import shard_recipe
+
+
+def silent(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="module")
+def heldout(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
+    """The photos with most of them held out: three chunks, the last one not full."""
+    out = tmp_path_factory.mktemp("heldout") / "data"
+    return build_dataset(Plan(str(photos), str(out), shard_recipe(holdout=0.7), seed=0), silent)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("scores") / "network")
+
+
+@pytest.fixture(scope="module")
+def card(trained: TrainRun, heldout: Dataset, out: str) -> Scorecard:
+    """The trained network's scores."""
+    return evaluate(trained.out, heldout.uri, "val", "centre-square", out, silent)
+
+
+@contextmanager
+def one_worker() -> Iterator[None]:
+    """Occupies all cores of the cluster but one."""
+    import ray  # not at the head of the file: `connected` must come before Ray is imported
+
+    class Holder:
+        """Does nothing with its cores."""
+
+        def ready(self) -> bool:
+            return True
+
+    cores = int(ray.cluster_resources()["CPU"]) - 1
+    remote: Any = ray.remote(Holder)
+    holder = remote.options(num_cpus=cores).remote()
+    assert ray.get(holder.ready.remote())
+    try:
+        yield
+    finally:
+        ray.kill(holder)
+
+
+def test_one_worker_and_many_find_the_same_digits(
+    trained: TrainRun, heldout: Dataset, card: Scorecard, tmp_path: Path
+) -> None:
+    with one_worker():
+        alone = evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
+    assert num_chunks(heldout, "val") == 3
+    assert alone.rows == card.rows
+    assert alone == card
+
+
+def test_every_photo_is_scored_with_each_family_once(heldout: Dataset, card: Scorecard) -> None:
+    pairs = [(row["key"], row["recipe"].split()[0]) for row in card.rows]
+    photos = {key for key, _ in pairs}
+    assert len(photos) == sum(shard.num_samples for shard in heldout.split("val")) > 32
+    assert sorted(pairs) == sorted((key, family) for key in photos for family in ("rectangle", "brush", "automaton"))
+    assert card.passport["num_pairs"] == len(pairs)
+
+
+def test_a_row_is_what_the_model_does_with_that_pair(trained: TrainRun, heldout: Dataset, card: Scorecard) -> None:
+    pairs = read_chunk(heldout.uri, "val", "centre-square", 2)
+    fills = open_model(trained.out).fill(pairs.images, pairs.masks)
+    rows = {(row["key"], row["recipe"]): row for row in card.rows}
+    for n, pair in enumerate(zip(pairs.keys, pairs.recipes, strict=True)):
+        expected = measure(pairs.images[n], pairs.masks[n], fills[n])
+        assert rows[pair]["bin"] == bin_of(pairs.masks[n])
+        assert rows[pair]["ratio"] == pytest.approx(pairs.masks[n].mean())
+        assert {name: rows[pair][name] for name in METRICS} == pytest.approx(expected, rel=1e-3)
+
+
+def test_scores_are_sums_and_counts_of_the_rows(card: Scorecard) -> None:
+    for metric in METRICS:
+        values = [row[metric] for row in card.rows]
+        assert card.scores[metric][ALL].total == pytest.approx(math.fsum(values))
+        assert card.scores[metric][ALL].count == len(values)
+        assert card.mean(metric) == pytest.approx(np.mean(values))
+        counts = {name: card.scores[metric][name].count for name in BINS}
+        assert counts == {name: sum(row["bin"] == name for row in card.rows) for name in BINS}
+        assert sum(counts.values()) == card.scores[metric][ALL].count
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=50), st.integers(0, 50))
+def test_scores_merge_in_any_cut(values: list[int], cut: int) -> None:
+    whole = sum((Score(float(v), 1) for v in values), Score(0.0, 0))
+    first, second = (sum((Score(float(v), 1) for v in part), Score(0.0, 0)) for part in (values[:cut], values[cut:]))
+    assert first + second == whole
+    assert whole.mean == pytest.approx(np.mean(values))
+
+
+def test_a_bin_without_pairs_has_no_mean_and_is_not_in_the_summary(card: Scorecard) -> None:
+    assert math.isnan(Score(0.0, 0).mean)
+    for means in card.summary().values():
+        assert {name for name in means if name != ALL} == {row["bin"] for row in card.rows}
+        assert not any(math.isnan(mean) for mean in means.values())
+
+
+def test_a_scorecard_comes_back_from_its_files(card: Scorecard, out: str, tmp_path: Path) -> None:
+    assert load_scorecard(out) == card
+    save_scorecard(card, str(tmp_path))
+    assert load_scorecard(str(tmp_path)) == card
+    for name in ("scores.json", "pairs.parquet"):
+        assert (tmp_path / name).read_bytes() == (Path(out) / name).read_bytes()
+
+
+def test_the_stored_sums_are_those_of_the_card(card: Scorecard, out: str) -> None:
+    facts = json.loads((Path(out) / "scores.json").read_bytes())
+    assert facts["sums"]["psnr_hole"][ALL] == [card.scores["psnr_hole"][ALL].total, len(card.rows)]
+    assert facts["means"] == card.summary()
+
+
+def test_the_passport_says_what_the_numbers_mean(heldout: Dataset, card: Scorecard) -> None:
+    expected = {
+        "dataset": "folder",
+        "manifest_sha256": heldout.manifest_sha256,
+        "split": "val",
+        "resize": "centre-square",
+        "bins": list(BINS),
+        "num_pairs": len(card.rows),
+    }
+    assert {name: card.passport[name] for name in expected} == expected
+    assert {"pairs_sha256", "quantisation", "regions", "versions"} <= card.passport.keys()
+    assert {"python", "torch", "numpy", "scikit-image"} <= card.passport["versions"].keys()
+
+
+def test_the_card_names_the_weights(trained: TrainRun, card: Scorecard) -> None:
+    assert card.model == open_model(trained.out).identity
+
+
+def test_done_before_it_is_only_read_again(
+    trained: TrainRun, heldout: Dataset, card: Scorecard, out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in Path(out).iterdir()}
+    progress: list[int] = []
+    again = evaluate(trained.out, heldout.uri, "val", "centre-square", out, lambda done, _: progress.append(done))
+    assert again == card
+    assert progress == []
+    assert {path.name: path.stat().st_mtime_ns for path in Path(out).iterdir()} == before
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize(
+    ("model", "resize", "field"),
+    [("telea", "centre-square", "model.model"), (None, "squash", "resize")],
+)
+def test_other_arguments_at_the_same_place_are_refused(
+    trained: TrainRun, heldout: Dataset, out: str, model: str | None, resize: str, field: str
+) -> None:
+    with pytest.raises(Refused, match=rf"holds scores with {field} = .*, not .*: name another --out"):
+        evaluate(model or trained.out, heldout.uri, "val", resize, out, silent)
+
+
+@pytest.mark.usefixtures("card")
+def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset: Dataset, out: str) -> None:
+    with pytest.raises(Refused, match=r"holds scores with manifest_sha256 = "):
+        evaluate(trained.out, dataset.uri, "val", "centre-square", out, silent)
+
+
+@pytest.mark.parametrize(
+    ("split", "resize", "words"),
+    [
+        ("val", "centre", "unknown resize 'centre': known are .*centre-square"),
+        ("test", "centre-square", "no photos in split 'test' of .*: it has train, val"),
+        ("train", "centre-square", "carry no masks"),
+    ],
+)
+def test_bad_arguments_are_refused_and_leave_nothing(
+    heldout: Dataset, tmp_path: Path, split: str, resize: str, words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
+        evaluate("telea", heldout.uri, split, resize, str(tmp_path / "out"), silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no scores\.json at .*: make it with `lacuna evaluate"):
+        load_scorecard(str(tmp_path))
+    with pytest.raises(Refused, match="no dataset at"):
+        evaluate("telea", str(tmp_path), "val", "centre-square", str(tmp_path / "out"), silent)
+
+
+def test_models_on_the_same_pairs_are_comparable_and_on_others_are_not(
+    heldout: Dataset, dataset: Dataset, card: Scorecard, tmp_path: Path
+) -> None:
+    telea = evaluate("telea", heldout.uri, "val", "centre-square", str(tmp_path / "telea"), silent)
+    result = compare(card, telea, "psnr_hole")
+    assert result.overall.gain == pytest.approx(card.mean("psnr_hole") - telea.mean("psnr_hole"))
+    assert result.overall.num_pairs == len(card.rows)
+    other = evaluate("telea", dataset.uri, "val", "centre-square", str(tmp_path / "other"), silent)
+    with pytest.raises(Refused, match="unlike passports are not compared: manifest_sha256"):
+        compare(card, other, "psnr_hole")
+
+
+def test_the_list_of_pairs_is_in_the_passport(card: Scorecard, heldout: Dataset, tmp_path: Path) -> None:
+    twice = replace(card, passport={**card.passport, "pairs_sha256": "0" * 64})
+    with pytest.raises(Refused, match="pairs_sha256"):
+        compare(card, twice, "psnr_hole")
+
+
+def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
+    head, everything, *bins = table(card).split("\n")
+    assert head.split()[-6:] == list(METRICS)
+    assert everything.split()[:2] == ["all", str(len(card.rows))]
+    assert {row.split()[0] for row in bins} == {row["bin"] for row in card.rows}
+
+
+def test_the_report_shows_photo_hole_and_the_models(heldout: Dataset, trained: TrainRun) -> None:
+    png = fills_png(heldout.uri, {"Telea": "telea", "ours": trained.out})
+    with Image.open(io.BytesIO(png)) as sheet:
+        assert sheet.size == (4 + 4 * (32 * 4 + 4), 18 + 4 + 9 * (32 * 4 + 4))

@@ -1,0 +1,1 @@
+"""The world outside: settings, tracking, storage, cluster."""

@@ -1,0 +1,125 @@
+"""Ray tasks through our own door: every result once, faults as themselves, a lost worker tried again, little ahead."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import connected, run_tasks
+from pipelines.records import Damaged, Refused
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 50])
+def test_every_argument_has_its_result_once(count: int) -> None:
+    def square(number: int) -> int:
+        return number * number
+
+    assert sorted(run_tasks(square, [(n,) for n in range(count)])) == [n * n for n in range(count)]
+
+
+def test_tasks_take_several_arguments_and_run_elsewhere() -> None:
+    def describe(word: str, number: int) -> tuple[str, int, int]:
+        return word, number, os.getpid()
+
+    (told,) = run_tasks(describe, [("x", 3)])
+    assert told[:2] == ("x", 3)
+    assert told[2] != os.getpid()
+
+
+def test_quick_results_do_not_wait_for_slow_ones() -> None:
+    def sleep(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    assert list(run_tasks(sleep, [(1.5,), (0.0,), (0.1,)]))[-1] == 1.5
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [ValueError("a value"), Refused("a bad argument"), Damaged("a file"), OSError(28, "no space", "/x"), KeyError(3)],
+)
+def test_an_exception_is_raised_as_itself(fault: Exception) -> None:
+    def fail(_: int) -> int:
+        raise fault
+
+    with pytest.raises(type(fault)) as caught:
+        list(run_tasks(fail, [(n,) for n in range(5)]))
+    assert type(caught.value) is type(fault)
+    assert str(caught.value) == str(fault)
+
+
+def test_results_before_the_fault_have_been_handed_out() -> None:
+    def fail_late(number: int) -> int:
+        if number == 1:
+            time.sleep(1)
+            raise ValueError("the second one")
+        return number
+
+    results = run_tasks(fail_late, [(0,), (1,)])
+    assert next(results) == 0
+    with pytest.raises(ValueError, match="the second one"):
+        next(results)
+
+
+def test_a_worker_that_dies_once_is_tried_again(tmp_path: Path) -> None:
+    def die_once(folder: str, number: int) -> int:
+        marker = Path(folder) / str(number)
+        if number == 2 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return number
+
+    assert sorted(run_tasks(die_once, [(str(tmp_path), n) for n in range(4)])) == [0, 1, 2, 3]
+    assert (tmp_path / "2").exists()
+
+
+def test_a_broken_connection_is_tried_again(tmp_path: Path) -> None:
+    def break_once(folder: str) -> str:
+        marker = Path(folder) / "broken"
+        if not marker.exists():
+            marker.touch()
+            raise ConnectionResetError("by peer")
+        return "done"
+
+    assert list(run_tasks(break_once, [(str(tmp_path),)])) == ["done"]
+
+
+def test_other_faults_are_not_tried_again(tmp_path: Path) -> None:
+    def fail(folder: str) -> None:
+        (Path(folder) / f"{time.time_ns()}").touch()
+        raise ValueError("always")
+
+    with pytest.raises(ValueError, match="always"):
+        list(run_tasks(fail, [(str(tmp_path),)]))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_arguments_are_taken_only_as_fast_as_results_come() -> None:
+    def same(number: int) -> int:
+        return number
+
+    taken = []
+
+    def arguments() -> Iterator[tuple[int]]:
+        for number in range(500):
+            taken.append(number)
+            yield (number,)
+
+    results = run_tasks(same, arguments())
+    assert taken == []
+    next(results)
+    assert len(taken) < 100
+    assert len(list(results)) == 499
+
+
+def test_connecting_again_inside_changes_nothing() -> None:
+    def one() -> int:
+        return 1
+
+    with connected():
+        assert list(run_tasks(one, [()])) == [1]
+    assert list(run_tasks(one, [()])) == [1]

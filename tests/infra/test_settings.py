@@ -1,0 +1,84 @@
+"""What the environment decides: the user's word wins, and the revision is that of our code and of nothing else."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra import settings
+from infra.settings import DEFAULTS, PACKAGES, PROJECT_ROOT, apply_defaults, code_revision, git_commit, tracking_uri
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of our packages, from which the revision is read."""
+    for package in PACKAGES:
+        shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
+    return tmp_path
+
+
+def test_defaults_are_put_in_and_what_the_user_has_set_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    apply_defaults()
+    assert {name: os.environ[name] for name in DEFAULTS} == DEFAULTS | {"OMP_NUM_THREADS": "7"}
+
+
+def test_pickle_and_telemetry_are_off_by_default() -> None:
+    assert DEFAULTS["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert DEFAULTS["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert DEFAULTS["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert DEFAULTS["NO_ALBUMENTATIONS_UPDATE"] == "1"
+    assert all(isinstance(value, str) for value in DEFAULTS.values())
+
+
+def test_the_tracking_server_is_the_environments_or_a_database_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert tracking_uri() == "http://tracking:5000"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_the_revision_is_the_same_wherever_the_code_lies(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = code_revision()
+    monkeypatch.setattr(settings, "PROJECT_ROOT", PROJECT_ROOT)
+    assert there == code_revision()
+    assert re.fullmatch(r"source:[0-9a-f]{16}", there)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_revision_changes_with_every_byte_of_code(copied: Path, package: str) -> None:
+    before = code_revision()
+    victim = next(path for path in sorted((copied / package).rglob("*.py")) if path.stat().st_size)
+    victim.write_bytes(victim.read_bytes() + b"\n")
+    assert code_revision() != before
+
+
+def test_the_revision_changes_with_a_name_and_not_with_other_files(copied: Path) -> None:
+    before = code_revision()
+    (copied / "nets" / "notes.txt").write_text("no code")
+    (copied / "README.md").write_text("no code")
+    assert code_revision() == before
+    (copied / "nets" / "losses.py").rename(copied / "nets" / "loss.py")
+    assert code_revision() != before
+
+
+def test_the_commit_is_told_in_a_checkout_and_only_there(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git_commit() is None
+    monkeypatch.setattr(settings, "PROJECT_ROOT", PROJECT_ROOT)
+    if (PROJECT_ROOT / ".git").exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", git_commit() or "")
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert git_commit() is None

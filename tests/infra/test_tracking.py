@@ -1,0 +1,191 @@
+"""Law 9: one logical run is one MLflow run, each point once, and a server that is away stops nothing."""
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
+from jobs import train as train_verb
+from jobs.recipes import RECIPES
+from pipelines.training.run import TrainRun, committed_points, upload
+from tests.making import train_recipe
+
+NOBODY = "http://127.0.0.1:9"
+CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty tracking database; making one takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracking(f"sqlite:///{path}").versions("none")
+    return path
+
+
+@pytest.fixture
+def uri(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A tracking database of one's own, named by the environment."""
+    uri = f"sqlite:///{shutil.copy(database, tmp_path / 'mlflow.db')}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return uri
+
+
+@pytest.fixture
+def tracking(uri: str) -> Tracking:
+    return Tracking(uri)
+
+
+@pytest.fixture
+def client(uri: str) -> MlflowClient:
+    """MLflow's own client, to look at what is there."""
+    return MlflowClient(uri, uri)
+
+
+def points(*steps: int) -> list[tuple[int, dict[str, float]]]:
+    """Points whose loss is a tenth of their step."""
+    return [(step, {"loss": step / 10, CLOCK_METRIC: 100.0}) for step in steps]
+
+
+def history(client: MlflowClient, run_id: str, metric: str = "loss") -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in client.get_metric_history(run_id, metric)]
+
+
+def test_a_logical_run_is_found_again_by_its_tag(tracking: Tracking, uri: str) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    assert tracking.open_run("abc", "tiny", {}, {}) == run_id
+    assert Tracking(uri).open_run("abc", "renamed", {"other": 1}, {}) == run_id
+    assert tracking.open_run("abd", "tiny", {}, {}) != run_id
+
+
+def test_a_run_carries_its_recipe_and_tags(tracking: Tracking, client: MlflowClient) -> None:
+    recipe = train_recipe().as_json()
+    run = client.get_run(tracking.open_run("abc", "tiny", recipe, {"lacuna.datasets": "d"}))
+    assert run.info.run_name == "tiny"
+    assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert (run.data.tags[RUN_TAG], run.data.tags["lacuna.datasets"]) == ("abc", "d")
+    assert run.data.params["objective.network.width"] == "8"
+    assert run.data.params == {key: str(value) for key, value in flatten(recipe).items()}
+
+
+def test_a_run_has_the_status_it_was_given_and_keeps_it_when_it_is_found(
+    tracking: Tracking, client: MlflowClient
+) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    statuses: tuple[Literal["RUNNING", "FINISHED", "FAILED"], ...] = ("FAILED", "RUNNING", "FINISHED", "RUNNING")
+    for status in statuses:
+        tracking.set_status(run_id, status)
+        assert client.get_run(tracking.open_run("abc", "tiny", {}, {})).info.status == status
+
+
+def test_each_point_is_written_once(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    for steps in ((4, 8), (4, 8), (4, 8, 12), (4, 8, 12, 16)):
+        tracking.log_points(run_id, points(*steps))
+    assert history(client, run_id) == [(4, 0.4), (8, 0.8), (12, 1.2), (16, 1.6)]
+
+
+def test_a_metric_that_comes_late_is_written_from_there_on(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    both = [*points(4), (8, {"loss": 0.8, "critic": 2.0, CLOCK_METRIC: 90.0})]
+    tracking.log_points(run_id, both)
+    assert history(client, run_id, "critic") == [(8, 2.0)]
+
+
+def test_no_points_are_no_fault(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    tracking.log_points(run_id, [])
+    assert history(client, run_id) == []
+
+
+def test_a_file_is_stored_with_the_run(tracking: Tracking, client: MlflowClient, tmp_path: Path) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    for data in (b"old", b"new"):
+        tracking.log_file(run_id, "fills", "1.png", data)
+    assert [f.path for f in client.list_artifacts(run_id, "fills")] == ["fills/1.png"]
+    assert Path(client.download_artifacts(run_id, "fills/1.png", str(tmp_path))).read_bytes() == b"new"
+
+
+def test_artifacts_lie_beside_the_database_wherever_one_stands(
+    tracking: Tracking, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tracking.log_file(tracking.open_run("abc", "tiny", {}, {}), "fills", "1.png", b"x")
+    assert list((tmp_path / "mlartifacts").rglob("1.png"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_versions_count_up_in_order_of_their_numbers(tracking: Tracking, tmp_path: Path) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    for number in range(1, 12):
+        made = tracking.create_version("model", tmp_path.as_uri(), run_id, {"n": str(number)})
+        assert (made.number, made.tags, made.run_id) == (str(number), {"n": str(number)}, run_id)
+    assert [v.number for v in tracking.versions("model")] == [str(n) for n in range(1, 12)]
+    assert tracking.version("model", "10").uri == "models:/model/10"
+
+
+def test_an_alias_points_where_it_was_moved(tracking: Tracking, tmp_path: Path) -> None:
+    assert tracking.aliased("model", "champion") is None
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    for _ in range(2):
+        tracking.create_version("model", tmp_path.as_uri(), run_id, {})
+    assert tracking.aliased("model", "champion") is None
+    for number in ("2", "1"):
+        tracking.move_alias("model", "champion", number)
+        found = tracking.aliased("model", "champion")
+        assert found is not None
+        assert found.number == number
+
+
+def test_an_unknown_version_is_told_with_those_there_are(tracking: Tracking, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no version 1 of model 'model' at sqlite:.*: its versions are none"):
+        tracking.version("model", "1")
+
+
+def test_nested_values_get_dotted_names() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": "f"}) == {"a.b": 1, "a.c.d": [2], "e": "f"}
+
+
+def test_uploading_twice_leaves_each_point_once(trained: TrainRun, tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
+    for _ in range(2):
+        upload(replace(trained, tracking_uri=tracking.uri, tracking_run=run_id))
+    expected = [(p["images_seen"], p["values"]["l1_out"]) for p in committed_points(trained.out)]
+    assert history(client, run_id, "l1_out") == expected
+    assert [step for step, _ in expected] == CLOCKS
+    assert [f.path for f in client.list_artifacts(run_id, "fills")] == ["fills/000000000032.png"]
+
+
+def test_a_server_that_is_away_is_a_warning_within_seconds(
+    trained: TrainRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    started = time.monotonic()
+    upload(replace(trained, tracking_uri=NOBODY, tracking_run="1" * 32))
+    assert time.monotonic() - started < 20
+    assert f"the tracking server at {NOBODY} did not take the curves" in caplog.text
+
+
+def test_the_verb_finds_no_server_and_trains_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
+    assert train_verb._open_tracking("abc", train_recipe(), {}) == (None, None)
+    assert f"warning: no tracking at {NOBODY}" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_without_its_server_is_told_by_the_same_command_later(
+    trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "tiny", train_recipe)
+    shutil.copytree(trained.out, tmp_path / "run")
+    report = train_verb.run(train_verb.Arguments("tiny", trained.data, str(tmp_path / "run")))
+    assert (report["run_id"], report["images_seen"]) == (trained.run_id, 32)
+    run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
+    assert [step for step, _ in history(client, run_id, "l1_out")] == CLOCKS

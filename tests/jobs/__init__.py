@@ -1,0 +1,1 @@
+"""The verbs, as users call them."""

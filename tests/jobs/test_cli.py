@@ -1,0 +1,276 @@
+"""The contract of every command: one line of JSON on stdout, a true exit code, words that help, slow imports late."""
+
+import importlib
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from infra.settings import PROJECT_ROOT
+from jobs import cli
+from jobs.cli import VERBS
+from jobs.faults import NotDone
+from pipelines.manifest import Dataset
+from pipelines.records import Damaged, Failed, Refused
+from tests.making import lacuna
+
+SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
+
+
+def python(code: str) -> str:
+    """Stdout of a fresh interpreter that runs the code."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
+    """The command in this process: exit code, the report of its only line on stdout, stderr."""
+    code = cli.main(words)
+    captured = capfd.readouterr()
+    (line,) = captured.out.strip().split("\n")
+    return code, json.loads(line), captured.err
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A verb of the test's own, `lacuna trial`, whose `run` the test gives."""
+    module = ModuleType("jobs.trial")
+    monkeypatch.setitem(sys.modules, "jobs.trial", module)
+    monkeypatch.setitem(VERBS, "trial", "what the test does")
+    module.parse = lambda _: None  # type: ignore[attr-defined]
+    return module
+
+
+def test_success_is_one_line_and_exit_0(dataset: Dataset) -> None:
+    code, report, _ = lacuna("verify", dataset.uri, cwd=PROJECT_ROOT)
+    assert code == 0
+    assert report["verb"] == "verify"
+    assert report["damaged"] == []
+    assert report["num_samples"] == 60
+    assert 0 <= report["seconds"] < 60
+
+
+def test_a_fault_of_the_work_is_one_line_and_exit_1(dataset: Dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(dataset.uri, tmp_path / "data")
+    victim = next(copy.rglob("*.tar"))
+    victim.write_bytes(victim.read_bytes()[:-600] + b"x" * 600)
+    code, report, stderr = lacuna("verify", str(copy), cwd=PROJECT_ROOT)
+    assert code == 1
+    assert report["damaged"]
+    assert victim.name in report["error"]
+    assert f"error: {report['error']}" in stderr
+
+
+def test_bad_usage_is_one_line_and_exit_2() -> None:
+    code, report, stderr = lacuna("verify", "data", "--speed", "9", cwd=PROJECT_ROOT)
+    assert (code, report["verb"]) == (2, "verify")
+    assert report["error"] == "bad usage: see `lacuna verify --help`"
+    assert "speed" in stderr
+
+
+def test_python_m_is_the_same_command() -> None:
+    words = ("shard", "--source", "imagenet", "--out", "o")
+    command = [sys.executable, "-m", f"jobs.{words[0]}", *words[1:]]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    code, report, stderr = lacuna(*words, cwd=PROJECT_ROOT)
+    assert (done.returncode, done.stderr) == (code, stderr) == (2, f"error: {report['error']}\n")
+    assert json.loads(done.stdout) | {"seconds": 0} == report | {"seconds": 0}
+
+
+def test_the_console_script_is_there() -> None:
+    script = Path(sys.executable).with_name("lacuna")
+    if not script.exists():
+        pytest.skip("lacuna is not installed in this environment")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_help_imports_nothing_slow() -> None:
+    found = f"print(*[name for name in {SLOW_LIBRARIES} if name in sys.modules])"
+    *_, imported, _ = python(f"import sys; from jobs.cli import main; main(['--help']); {found}").split("\n")
+    assert imported == ""
+
+
+def test_a_verb_does_not_import_the_libraries_of_others() -> None:
+    found = "print(*[name for name in ('torch', 'ray', 'mlflow') if name in sys.modules])"
+    assert python(f"import sys, jobs.verify, jobs.shard; {found}") == "\n"
+
+
+def test_what_verbs_print_goes_to_stderr() -> None:
+    code = """
+import os, sys, types
+from jobs import cli
+
+def chatter(_):
+    print("from Python")
+    os.system("echo from a child")
+    os.write(1, b"from C\\n")
+    return {"answer": 42}
+
+trial = types.ModuleType("jobs.trial")
+trial.parse, trial.run = list, chatter
+sys.modules["jobs.trial"], cli.VERBS["trial"] = trial, "what the test does"
+sys.exit(cli.main(["trial"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["answer"] == 42
+    assert set(done.stderr.splitlines()) == {"from Python", "from a child", "from C"}
+
+
+def test_an_unknown_verb_is_told_those_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+    code, report, stderr = run(capfd, "tran")
+    assert (code, report["verb"]) == (2, "tran")
+    assert report["error"].startswith("unknown verb 'tran': known are demo, shard, ")
+    assert "usage: lacuna VERB" in stderr
+
+
+def test_no_verb_is_told_those_there_are(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lacuna"])
+    assert cli.main() == 2
+    report = json.loads(capfd.readouterr().out)
+    assert report["error"].startswith("no verb given: known are ")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "help"])
+def test_help_is_on_stdout(capfd: pytest.CaptureFixture[str], word: str) -> None:
+    assert cli.main([word]) == 0
+    out = capfd.readouterr().out
+    assert all(f"  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[str], verb: str) -> None:
+    module: Any = importlib.import_module(f"jobs.{verb}")
+    assert inspect.isclass(module.Arguments)
+    assert callable(module.run)
+    assert (module.__doc__ or "").startswith(f"`lacuna {verb}`: ")
+    assert cli.main([verb, "--help"]) == 0
+    out = capfd.readouterr().out
+    assert f"lacuna {verb}" in out
+    options = {field.name for field in fields(module.Arguments)} - {"recipe", "command"}
+    assert all(option.replace("_", "-") in out.lower() for option in options)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("train", "nonsense", "--data", "d", "--out", "o"), "unknown recipe 'nonsense': known are .*deepgin-celebahq"),
+        (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': known are celeba, folder, pack"),
+        (("shard", "--source", "folder", "--out", "{tmp}/o"), "--root is missing: the folder in which folder lies"),
+        (("shard", "--source", "folder", "--root", "{tmp}/no", "--out", "{tmp}/o"), "no folder at .*/no: give"),
+        (("train", "deepgin-demo", "--data", "{tmp}/no", "--out", "{tmp}/o"), "no dataset at .*/no: .*lacuna shard"),
+        (("evaluate", "--model", "telea", "--data", "{tmp}/no", "--out", "{tmp}/o"), "no dataset at .*/no"),
+        (("register", "--checkpoint", "c", "--scores", "{tmp}/no", "--name", "n"), r"no scores\.json at .*/no"),
+        (("verify",), "bad usage: see `lacuna verify --help`"),
+        (("verify", "a", "b"), "bad usage"),
+        (("shard", "--source", "folder", "--out", "o", "--holdout", "much"), "bad usage"),
+        (("fill", "--hole", "grey"), "bad usage"),
+        (("submit", "shard"), "--cluster ADDRESS is missing"),
+        (("submit", "--cluster", "http://127.0.0.1:9"), "no verb to run: give one of demo, shard"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "no verb to run"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "no verb to run"),
+        (("demo", "--source", "imagenet"), "unknown source 'imagenet'"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_bad_usage_says_what_and_what_to_do(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], error: str
+) -> None:
+    code, report, _ = run(capfd, *(word.replace("{tmp}", str(tmp_path)) for word in words))
+    assert code == 2, report
+    assert report["verb"] == words[0]
+    assert re.search(error, report["error"])
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "error"),
+    [
+        (Refused("no such field: give another"), 2, "no such field: give another"),
+        (Failed("not finite"), 1, "not finite"),
+        (Damaged("a.tar is damaged"), 1, "a.tar is damaged"),
+        (NotDone("kept", {"promoted": False}), 1, "kept"),
+        (NotDone("the job's own code", {}, 7), 7, "the job's own code"),
+        (FileNotFoundError("no file at x"), 1, "no file at x"),
+        (OSError(28, "no space to write x: free some"), 1, "no space to write x: free some"),
+        (ConnectionError("no cluster"), 1, "no cluster"),
+        (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero"),
+        (KeyboardInterrupt(), 1, "interrupted: the same command goes on from here"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_every_fault_is_a_report_with_a_true_exit_code(
+    capfd: pytest.CaptureFixture[str], verb: ModuleType, fault: BaseException, code: int, error: str
+) -> None:
+    def fail(_: object) -> dict[str, Any]:
+        raise fault
+
+    verb.run = fail  # type: ignore[attr-defined]
+    found, report, stderr = run(capfd, "trial")
+    assert (found, report["error"]) == (code, error)
+    assert f"error: {error}" in stderr
+    assert ("Traceback" in stderr) == isinstance(fault, ZeroDivisionError)
+    assert report.get("promoted", False) is False
+
+
+def test_the_report_of_a_fault_carries_what_was_found(capfd: pytest.CaptureFixture[str], verb: ModuleType) -> None:
+    def keep(_: object) -> dict[str, Any]:
+        raise NotDone("kept", {"champion_version": "3"})
+
+    verb.run = keep  # type: ignore[attr-defined]
+    assert run(capfd, "trial")[1]["champion_version"] == "3"
+
+
+def test_a_verb_in_use_says_by_whom(capfd: pytest.CaptureFixture[str], tmp_path: Path, photos: Path) -> None:
+    code = "import sys\nfrom infra.lock import exclusive\nwith exclusive(sys.argv[1]):\n print(1, flush=True)\n input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline()
+    found, report, _ = run(capfd, "shard", "--source", "folder", "--root", str(photos), "--out", str(tmp_path))
+    assert found == 2
+    assert report["error"] == f"process {other.pid} works in {tmp_path}: wait for its end, or name another --out"
+    other.communicate(b"\n")
+
+
+def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    code, report, _ = run(capfd, "train", "deepgin-demo", "--data", dataset.uri, "--out", str(out), "--dry-run")
+    assert code == 0
+    assert report["recipe"]["name"] == "deepgin-demo"
+    assert report["num_steps"] * report["recipe"]["batch_size"] == report["recipe"]["images"]
+    assert report["num_parameters"]["generator"] > 0
+    assert report["num_epochs"] == round(report["recipe"]["images"] / 49, 2)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (("--workers", "3"), "--workers is 3: the batch of 4 photos must divide by it"),
+        (("--workers", "0"), "--workers is 0"),
+        (("--images", "6"), "--images is 6: take a multiple of the batch of 4, at most "),
+        (("--images", "-4"), "--images is -4"),
+        (("--images", "4000000"), "--images is 4000000"),
+    ],
+)
+def test_numbers_that_cannot_be_trained_are_refused(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, options: tuple[str, ...], error: str
+) -> None:
+    words = ("train", "deepgin-demo", "--data", dataset.uri, "--out", str(tmp_path / "run"), *options)
+    code, report, _ = run(capfd, *words)
+    assert code == 2
+    assert report["error"].startswith(error)
+    assert not (tmp_path / "run").exists()

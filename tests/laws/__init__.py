@@ -1,0 +1,1 @@
+"""Laws of the design: over random cases, under kills and damage."""

@@ -1,0 +1,225 @@
+"""Law 3: any change of any byte of a dataset is named by verify, and no reader ever hands out a changed byte.
+
+LACUNA_SOAK_DAMAGES says how many random damages are tried; 60 of them take some seconds.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra import storage
+from pipelines.data.build import build_dataset
+from pipelines.data.shards import read_index
+from pipelines.data.verify import Damage, verify_dataset
+from pipelines.data.workspace import Plan
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
+from pipelines.records import Damaged
+from pipelines.stream.reading import ShardReader, Stored
+from tests.making import photo_folder, shard_recipe
+
+NUM_DAMAGES = int(os.environ.get("LACUNA_SOAK_DAMAGES", "60"))
+Harm = Callable[[bytes, random.Random], bytes]
+
+
+def cut(data: bytes, rng: random.Random) -> bytes:
+    """The end is missing, as after a full disk."""
+    return data[: rng.randrange(len(data))]
+
+
+def zeroed_tail(data: bytes, rng: random.Random) -> bytes:
+    """The end is zeros, as after a power failure."""
+    start = rng.randrange(len(data))
+    return data[:start] + bytes(len(data) - start)
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """One bit is another, as from bad memory."""
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+
+
+def flipped_at_the_end(data: bytes, rng: random.Random) -> bytes:
+    """One bit of the last 1,500 bytes is another: index and padding of a tar, footer of a table."""
+    end = max(0, len(data) - 1500)
+    return data[:end] + flipped(data[end:], rng)
+
+
+def grown(data: bytes, rng: random.Random) -> bytes:
+    """Something is written behind the end."""
+    return data + rng.randbytes(rng.randint(1, 700))
+
+
+def overwritten(data: bytes, rng: random.Random) -> bytes:
+    """A block in the middle is noise."""
+    start = rng.randrange(len(data))
+    return data[:start] + rng.randbytes(min(512, len(data) - start)) + data[start + 512 :]
+
+
+HARMS: tuple[Harm, ...] = (cut, zeroed_tail, flipped, flipped_at_the_end, grown, overwritten)
+
+
+def silent(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
+    """A dataset of 16 photos in a handful of shards; each test leaves it as it found it."""
+    folder = tmp_path_factory.mktemp("victim")
+    recipe = shard_recipe(shard_bytes=4000, holdout=0.25)
+    return build_dataset(Plan(str(photo_folder(folder / "in", 16)), str(folder / "out"), recipe, 0), silent)
+
+
+@pytest.fixture(scope="module")
+def files(victim: Dataset) -> dict[str, bytes]:
+    """Every file of the victim, by its path in it."""
+    root = Path(victim.uri)
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def samples(victim: Dataset, files: dict[str, bytes]) -> dict[str, Stored]:
+    """Every sample of the undamaged victim."""
+    return {s.key: s for s in readable(victim.uri)[0]}
+
+
+def readable(uri: str) -> tuple[list[Stored], list[str]]:
+    """What the project's reader hands out of a dataset, and the faults that it raises instead."""
+    got, faults = [], []
+    try:
+        dataset = open_dataset(uri)
+    except (Damaged, FileNotFoundError) as fault:
+        return [], [str(fault)]
+    for split in sorted({shard.split for shard in dataset.shards}):
+        reader = ShardReader((dataset,), split)
+        for shard, count in enumerate(reader.counts):
+            for sample in range(count):
+                try:
+                    got.append(reader.read(shard, sample))
+                except (Damaged, FileNotFoundError) as fault:
+                    faults.append(str(fault))
+    return got, faults
+
+
+def harmed(data: bytes, rng: random.Random) -> bytes:
+    """The bytes after some damage that changes them."""
+    while (worse := rng.choice(HARMS)(data, rng)) == data:
+        pass
+    return worse
+
+
+def named(damages: list[Damage], files: dict[str, bytes]) -> set[str]:
+    """The files of the dataset that the damages speak of."""
+    return {name for name in files for damage in damages if name in f"{damage.file} {damage.what}"}
+
+
+def touched_keys(whole: bytes, worse: bytes) -> set[str]:
+    """Keys of the samples of a shard of which some byte is not as it was."""
+    spans = {member: slice(member.offset, member.offset + member.size) for member in read_index(whole)}
+    return {m.name.rpartition(".")[0] for m, span in spans.items() if whole[span] != worse[span]}
+
+
+def test_an_undamaged_dataset_names_nothing(victim: Dataset, samples: dict[str, Stored]) -> None:
+    assert verify_dataset(victim.uri)[1] == []
+    assert len(samples) == 16
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_random_damage_is_named_and_never_read(
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], seed: int
+) -> None:
+    rng = random.Random(seed)
+    for _ in range(NUM_DAMAGES):
+        name = rng.choice(sorted(files))
+        check_one_damage(victim.uri, name, harmed(files[name], rng), files, samples)
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
+def test_every_kind_of_damage_of_the_commit_record_is_named(
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], harm: Harm
+) -> None:
+    worse = harm(files[COMMIT_FILE], random.Random(1))
+    check_one_damage(victim.uri, COMMIT_FILE, worse, files, samples)
+
+
+def check_one_damage(uri: str, name: str, worse: bytes, files: dict[str, bytes], samples: dict[str, Stored]) -> None:
+    """Does the damage, looks at verify and reader, and mends it again."""
+    path = Path(uri) / name
+    path.write_bytes(worse)
+    try:
+        _, damages = verify_dataset(uri)
+        got, faults = readable(uri)
+    finally:
+        path.write_bytes(files[name])
+    assert named(damages, files) == {name}
+    assert all(stored == samples[stored.key] for stored in got)
+    if name.endswith(".tar"):
+        assert {d.key for d in damages if d.key} == touched_keys(files[name], worse)
+        assert len(got) + len(touched_keys(files[name], worse)) == len(samples)
+    else:
+        assert faults
+        assert name in faults[0]
+
+
+def test_a_lost_file_is_named(victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored]) -> None:
+    for name in sorted(set(files) - {COMMIT_FILE}):
+        (Path(victim.uri) / name).unlink()
+        try:
+            _, damages = verify_dataset(victim.uri)
+            got, faults = readable(victim.uri)
+        finally:
+            (Path(victim.uri) / name).write_bytes(files[name])
+        assert named(damages, files) == {name}
+        assert all(stored == samples[stored.key] for stored in got)
+        assert faults
+
+
+def test_a_file_in_the_place_of_another_is_named(victim: Dataset, files: dict[str, bytes]) -> None:
+    first, second = [name for name in files if name.endswith(".tar")][:2]
+    (Path(victim.uri) / first).write_bytes(files[second])
+    try:
+        assert named(verify_dataset(victim.uri)[1], files) == {first}
+    finally:
+        (Path(victim.uri) / first).write_bytes(files[first])
+
+
+def test_a_remote_shard_is_not_believed_because_of_its_size(
+    victim: Dataset, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    uri = "memory://damage/dataset"
+    for name, data in files.items():
+        storage.publish(storage.join(uri, name), data)
+    shard = max(open_dataset(uri).shards, key=lambda s: s.num_samples)
+    whole = files[shard.file]
+    storage.publish(storage.join(uri, shard.file), whole[:600] + bytes(len(whole) - 600))
+    assert readable(uri)[1]
+    storage.publish(storage.join(uri, shard.file), whole)
+    got, faults = readable(uri)
+    assert (len(got), faults) == (16, []), "the shard is whole again, and still called damaged"
+    storage.remove(uri)
+
+
+def test_a_local_copy_of_a_remote_shard_that_rots_is_not_read(
+    victim: Dataset,
+    files: dict[str, bytes],
+    samples: dict[str, Stored],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    uri = "memory://rot/dataset"
+    for name, data in files.items():
+        storage.publish(storage.join(uri, name), data)
+    assert len(readable(uri)[0]) == 16
+    for copy in tmp_path.rglob("*.tar"):
+        copy.write_bytes(flipped(copy.read_bytes(), random.Random(3)))
+    assert all(stored == samples[stored.key] for stored in readable(uri)[0])
+    shutil.rmtree(tmp_path)
+    assert len(readable(uri)[0]) == 16
+    storage.remove(uri)

@@ -1,0 +1,1 @@
+"""Hole shapes, their recipes, and masks of others."""

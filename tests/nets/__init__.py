@@ -1,0 +1,1 @@
+"""The mathematics: networks, critics, losses, fills."""

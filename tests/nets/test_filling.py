@@ -1,0 +1,148 @@
+"""A fill of any size from a network of fixed size: phases and back, and known pixels that stay what they are."""
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nets.deepgin.network import DeepGIN, DeepGINConfig
+from nets.filling import fill_levels, fill_photo, from_phases, to_phases
+
+SIZE_PX = 16
+
+
+class Painter(nn.Module):
+    """A careless network of fixed size: paints one level all over and remembers what it was shown."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = level
+        self.shown: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """N3SS -> N3SS."""
+        assert image.shape[2:] == mask.shape[2:] == (SIZE_PX, SIZE_PX)
+        self.shown.append((image, mask))
+        return {"inpainted": torch.full_like(image, self.level)}
+
+
+def photo(height: int, width: int, number: int = 1) -> tuple[Tensor, Tensor]:
+    """Random pictures uint8 NHWC and masks NHW with a box and some single pixels of hole."""
+    torch.manual_seed(height * 1000 + width)
+    mask = (torch.rand(number, height, width) < 0.05).to(torch.uint8)
+    mask[:, height // 4 : height // 2 + 1, width // 4 : width // 2 + 1] = 1
+    mask[:, -1, -1] = 0
+    return torch.randint(0, 256, (number, height, width, 3), dtype=torch.uint8), mask
+
+
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), side=st.integers(1, 6), channels=st.integers(1, 3))
+def test_phases_put_together_are_the_picture(rows: int, columns: int, side: int, channels: int) -> None:
+    picture = torch.arange(channels * rows * columns * side * side).view(channels, side * rows, side * columns)
+    phases = to_phases(picture, side)
+    assert phases.shape == (rows * columns, channels, side, side)
+    assert torch.equal(from_phases(phases, (side * rows, side * columns)), picture)
+
+
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), side=st.integers(1, 6))
+def test_a_phase_has_every_so_many_pixels(rows: int, columns: int, side: int) -> None:
+    picture = torch.arange(rows * columns * side * side).view(1, side * rows, side * columns)
+    phases = to_phases(picture, side)
+    for i in range(rows):
+        for j in range(columns):
+            assert torch.equal(phases[i * columns + j], picture[:, i::rows, j::columns])
+
+
+def test_the_four_phases_of_a_small_picture() -> None:
+    picture = torch.tensor([[[1, 2, 1, 2], [3, 4, 3, 4], [1, 2, 1, 2], [3, 4, 3, 4]]])
+    assert to_phases(picture, 2).flatten(1).tolist() == [[1] * 4, [2] * 4, [3] * 4, [4] * 4]
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(2, 60), width=st.integers(2, 60))
+@example(height=SIZE_PX, width=SIZE_PX)
+@example(height=2 * SIZE_PX, width=3 * SIZE_PX)
+def test_known_pixels_of_any_photo_stay_what_they_are(height: int, width: int) -> None:
+    images, masks = photo(height, width)
+    filled = fill_levels(Painter(0.5), images, masks, SIZE_PX)
+    assert (filled.shape, filled.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(filled[masks == 0], images[masks == 0])
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48), (20, 20), (5, 7), (2, 2), (50, 30), (100, 16)], ids=str)
+def test_the_hole_is_what_the_network_paints(size: tuple[int, int]) -> None:
+    images, masks = photo(*size)
+    filled = fill_levels(Painter(1.0), torch.full_like(images, 255), masks, SIZE_PX)
+    assert torch.equal(filled, torch.full_like(images, 255))
+
+
+@pytest.mark.parametrize(("size", "phases"), [((16, 16), 1), ((32, 48), 6), ((23, 25), 2), ((5, 90), 6), ((3, 3), 1)])
+def test_a_photo_becomes_as_many_pictures_as_its_nearest_multiple_has(size: tuple[int, int], phases: int) -> None:
+    painter = Painter(0.5)
+    fill_levels(painter, *photo(*size), SIZE_PX)
+    assert sum(len(image) for image, _ in painter.shown) == phases
+
+
+def test_photos_of_the_networks_size_go_through_it_as_one_batch() -> None:
+    painter = Painter(0.5)
+    images, masks = photo(SIZE_PX, SIZE_PX, 5)
+    filled = fill_levels(painter, images, masks, SIZE_PX)
+    assert [len(image) for image, _ in painter.shown] == [5]
+    assert torch.equal(filled[masks == 1], torch.full_like(filled[masks == 1], 128))
+
+
+def test_a_large_photo_goes_through_the_network_in_bounded_batches() -> None:
+    painter = Painter(0.5)
+    images, masks = photo(SIZE_PX * 7, SIZE_PX * 7)
+    filled = fill_levels(painter, images, masks, SIZE_PX)
+    assert max(len(image) for image, _ in painter.shown) <= 32
+    assert torch.equal(filled[masks == 1], torch.full_like(filled[masks == 1], 128))
+
+
+@pytest.mark.parametrize(("level", "painted"), [(-3.0, 0), (0.0, 0), (0.5, 128), (1.0, 255), (7.0, 255)])
+def test_levels_are_rounded_and_kept_in_range(level: float, painted: int) -> None:
+    images, masks = photo(SIZE_PX, SIZE_PX)
+    filled = fill_levels(Painter(level), images, masks, SIZE_PX)
+    assert set(filled[masks == 1].flatten().tolist()) == {painted}
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48), (20, 20), (300, 45), (41, 25), (7, 5)], ids=str)
+def test_hidden_pixels_do_not_influence_the_fill(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network, (images, masks) = DeepGIN(DeepGINConfig(4, 1, 1)), photo(*size)
+    dark, bright = (torch.where(masks[..., None] > 0, level, images).to(torch.uint8) for level in (0, 255))
+    assert torch.equal(fill_levels(network, dark, masks, SIZE_PX), fill_levels(network, bright, masks, SIZE_PX))
+
+
+@pytest.mark.parametrize("size", [(20, 20), (300, 45), (41, 25), (7, 5)], ids=str)
+def test_what_is_shown_as_known_was_known(size: tuple[int, int]) -> None:
+    images, masks = photo(*size)
+    shown = []
+    for level in (0, 255):
+        painter = Painter(0.5)
+        fill_levels(painter, torch.where(masks[..., None] > 0, level, images).to(torch.uint8), masks, SIZE_PX)
+        shown.append(torch.cat([image * (1 - mask) for image, mask in painter.shown]))
+    assert torch.equal(*shown)
+
+
+def test_photos_of_a_batch_are_filled_as_each_alone() -> None:
+    images, masks = photo(20, 30, 3)
+    together = fill_levels(Painter(0.3), images, masks, SIZE_PX)
+    alone = [fill_levels(Painter(0.3), images[i : i + 1], masks[i : i + 1], SIZE_PX) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_filling_does_not_change_its_input_and_needs_no_gradient() -> None:
+    images, masks = photo(20, 30)
+    before = images.clone(), masks.clone()
+    fill_levels(DeepGIN(DeepGINConfig(4, 1, 1)), images, masks, SIZE_PX)
+    assert torch.equal(images, before[0])
+    assert torch.equal(masks, before[1])
+
+
+def test_a_photo_in_unit_range_keeps_its_known_pixels_to_the_last_bit() -> None:
+    image, mask = torch.rand(3, 33, 21), torch.zeros(1, 33, 21)
+    mask[:, 10:20, 5:15] = 1
+    filled = fill_photo(Painter(0.5), image, mask, SIZE_PX)
+    known = mask.expand_as(image) == 0
+    assert torch.equal(filled[known], image[known])

@@ -1,0 +1,1 @@
+"""Scores to versions: package, gate, promotion, roll back."""

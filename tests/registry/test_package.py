@@ -1,0 +1,239 @@
+"""A registered version: found again, not made twice, readable without pickle, and filling in a process of its own."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.tracking import Tracking, Version
+from pipelines.checkpoints import Checkpoint, open_checkpoint
+from pipelines.evaluation.apart import ModelProcess
+from pipelines.evaluation.evaluate import Scorecard, evaluate, load_scorecard
+from pipelines.evaluation.fillers import network_model, open_model
+from pipelines.manifest import Dataset
+from pipelines.records import Damaged, Failed, Refused
+from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
+from pipelines.registry.promotion import CHAMPION, promote
+from pipelines.training.run import TrainRun
+from tests.making import photo
+
+NAME = "inpainter"
+PICKLE = b"\x80"
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    """A tracking server's database in a folder of its own."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield Tracking(uri)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: TrainRun) -> Checkpoint:
+    return open_checkpoint(trained.out)
+
+
+@pytest.fixture(scope="module")
+def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
+    """The scores of the trained weights."""
+    out = str(tmp_path_factory.mktemp("scores"))
+    return evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def version(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> Version:
+    """The first version of the model."""
+    return register(checkpoint, card, NAME, tracking)
+
+
+@pytest.fixture(scope="module")
+def files(version: Version, tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all files of the version."""
+    return tracking.download(version, tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def stored(version: Version, tracking: Tracking) -> Iterator[ModelProcess]:
+    """The version in a process of its own."""
+    process = ModelProcess(tracking.uri, version.uri)
+    yield process
+    process.close()
+
+
+def odd_photo() -> tuple[np.ndarray, np.ndarray]:
+    """A photo of 70x50 with a hole in the middle."""
+    image, mask = np.array(photo(7, 50, 70))[None], np.zeros((1, 50, 70), np.uint8)
+    mask[0, 15:35, 20:50] = 1
+    return image, mask
+
+
+def test_the_first_version_has_number_one(version: Version) -> None:
+    assert (version.name, version.number, version.uri) == (NAME, "1", "models:/inpainter/1")
+
+
+def test_registered_again_it_is_the_same_version(
+    checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, version: Version
+) -> None:
+    assert register(checkpoint, card, NAME, tracking) == version
+    assert [v.number for v in tracking.versions(NAME)] == ["1"]
+
+
+def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
+    other = replace(card, model={"model": "elsewhere", "weights_sha256": "0" * 64})
+    with pytest.raises(Refused, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"):
+        register(checkpoint, other, "other", tracking)
+    assert tracking.versions("other") == []
+
+
+def test_scores_of_a_method_without_weights_are_refused(
+    checkpoint: Checkpoint, card: Scorecard, tracking: Tracking
+) -> None:
+    with pytest.raises(Refused, match="evaluate this checkpoint first"):
+        register(checkpoint, replace(card, model={"model": "telea"}), "other", tracking)
+
+
+def test_tags_lead_back_to_weights_data_recipe_code_and_scores(
+    version: Version, checkpoint: Checkpoint, dataset: Dataset, card: Scorecard, trained: TrainRun
+) -> None:
+    tags = version.tags
+    assert tags[WEIGHTS_TAG] == checkpoint.file_sha256("generator")
+    assert tags["lacuna.datasets"] == dataset.manifest_sha256
+    assert (tags["lacuna.recipe"], tags["lacuna.images_seen"], tags["lacuna.run"]) == ("tiny", "32", trained.run_id)
+    assert tags["lacuna.code"] == checkpoint.state["code_revision"]
+    assert tags["lacuna.commit"]
+    assert json.loads(tags["lacuna.passport"]) == card.passport
+    assert len(tags[SCORES_TAG]) == len(tags["lacuna.recipe_sha256"]) == 64
+
+
+def test_the_version_hangs_on_the_run_of_its_training(
+    version: Version, checkpoint: Checkpoint, tracking: Tracking
+) -> None:
+    assert tracking.open_run(checkpoint.state["run_id"], "tiny", {}, {}) == version.run_id
+
+
+def test_the_files_hold_no_pickle(files: Path) -> None:
+    found = [path for path in files.rglob("*") if path.is_file()]
+    suffixes = {path.suffix for path in found}
+    assert {".safetensors", ".json", ".py"} <= suffixes
+    assert suffixes <= {".safetensors", ".json", ".parquet", ".py", ".yaml", ".yml", ".txt", ".md", ""}
+    assert [path for path in found if path.read_bytes()[:1] == PICKLE] == []
+
+
+def test_the_files_are_those_of_the_checkpoint_and_of_the_scores(
+    files: Path, checkpoint: Checkpoint, card: Scorecard
+) -> None:
+    assert (files / "artifacts" / "generator.safetensors").read_bytes() == checkpoint.read("generator")
+    assert load_scorecard(str(files / "artifacts")) == card
+
+
+def test_the_files_carry_the_networks_and_none_of_our_other_code(files: Path) -> None:
+    assert {path.name for path in (files / "code").iterdir() if path.name != "__pycache__"} == {"nets"}
+    assert (files / "code" / "nets" / "deepgin" / "network.py").is_file()
+
+
+def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, checkpoint: Checkpoint) -> None:
+    image, mask = odd_photo()
+    filled = stored.fill(image, mask)
+    assert filled.shape == image.shape
+    assert np.array_equal(filled[mask == 0], image[mask == 0])
+    assert not np.array_equal(filled, image)
+    assert np.array_equal(filled, network_model(checkpoint).fill(image, mask))
+
+
+def test_a_process_of_its_own_tells_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
+    assert stored.metadata == {"weights_sha256": checkpoint.file_sha256("generator")}
+
+
+def test_the_model_refuses_what_is_no_mask(tracking: Tracking, version: Version) -> None:
+    model = tracking.load(version.uri)
+    image, mask = odd_photo()
+    with pytest.raises(ValueError, match="the mask has a value of 255: use 1 for hole pixels"):
+        model.predict({"image": image, "mask": mask * np.uint8(255)})
+    with pytest.raises(ValueError, match=r"\(1, 50, 70, 3\) and mask \(1, 49, 70\) do not belong together"):
+        model.predict({"image": image, "mask": mask[:, 1:]})
+    with pytest.raises(ValueError, match="num_fills is 2: this network gives one fill per photo"):
+        model.predict({"image": image, "mask": mask}, params={"num_fills": 2})
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+def test_the_signature_refuses_floats_and_missing_inputs(tracking: Tracking, version: Version, name: str) -> None:
+    model = tracking.load(version.uri)
+    image, mask = odd_photo()
+    inputs = {"image": image, "mask": mask}
+    with pytest.raises(Exception, match=rf"(?i){name}|float"):
+        model.predict(inputs | {name: inputs[name].astype(np.float32)})
+    with pytest.raises(Exception, match=rf"(?i){name}"):
+        model.predict({other: value for other, value in inputs.items() if other != name})
+
+
+@pytest.mark.slow
+def test_the_words_of_the_model_come_out_of_its_process(tracking: Tracking, version: Version) -> None:
+    process = ModelProcess(tracking.uri, version.uri)
+    image, mask = odd_photo()
+    with pytest.raises(Failed, match=r"models:/inpainter/1: .*the mask has a value of 255"):
+        process.fill(image, mask * np.uint8(255))
+    process.close()
+
+
+def test_a_version_fills_with_its_own_code_and_not_with_ours(files: Path, tracking: Tracking, tmp_path: Path) -> None:
+    copy = shutil.copytree(files, tmp_path / "version")
+    with (copy / "code" / "nets" / "filling.py").open("a") as code:
+        code.write("\n\ndef fill_levels(network, images, masks, size_px):\n    return torch.full_like(images, 7)\n")
+    process = ModelProcess(tracking.uri, str(copy))
+    assert (process.fill(*odd_photo()) == 7).all()
+    process.close()
+
+
+def test_a_version_is_opened_by_its_alias(tracking: Tracking, version: Version, checkpoint: Checkpoint) -> None:
+    tracking.move_alias(NAME, "trial", version.number)
+    model = open_model(f"models:/{NAME}@trial")
+    assert model.identity["weights_sha256"] == checkpoint.file_sha256("generator")
+    image, mask = odd_photo()
+    assert np.array_equal(model.fill(image, mask), network_model(checkpoint).fill(image, mask))
+
+
+def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracking: Tracking, version: Version) -> None:
+    with flipped_byte(stored_weights(tracking, version)):
+        with pytest.raises(Damaged, match="the weights of models:/inpainter/1 are not those registered"):
+            promote(NAME, version.number, tracking)
+        assert tracking.aliased(NAME, CHAMPION) is None
+        with pytest.raises(Failed, match=r"/inpainter/1: .*the weights have SHA-256 .*register the checkpoint again"):
+            ModelProcess(tracking.uri, version.uri)
+    assert promote(NAME, version.number, tracking).promoted
+
+
+def stored_weights(tracking: Tracking, version: Version) -> Path:
+    """Where the tracking server keeps the weights of the version."""
+    (path,) = Path(tracking.uri.removeprefix("sqlite:///")).parent.rglob("generator.safetensors")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == version.tags[WEIGHTS_TAG]
+    return path
+
+
+@contextmanager
+def flipped_byte(path: Path) -> Iterator[None]:
+    """One bit of the file is another for the time of the block."""
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    yield
+    path.write_bytes(whole)
+
+
+def test_a_version_that_is_not_there_is_told(tracking: Tracking, version: Version) -> None:
+    with pytest.raises(FileNotFoundError, match=r"cannot load models:/inpainter/99 from sqlite:"):
+        tracking.load(f"models:/{version.name}/99")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("version")
+def test_a_model_that_is_not_there_is_told_through_its_process() -> None:
+    with pytest.raises(Failed, match=r"models:/inpainter/99: .*cannot load models:/inpainter/99"):
+        open_model("models:/inpainter/99")

@@ -1,0 +1,146 @@
+"""Chance as an argument: ranges, fairness, paths that cannot be confused, and the recorded words."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.chance import Chance, digest_of, seed_of
+
+PATHS = st.lists(st.integers() | st.text(max_size=5), max_size=4).map(tuple)
+
+
+@given(low=st.integers(-100, 100), span=st.integers(0, 30), number=st.integers(0, 10**6))
+def test_integer_lies_between_its_ends(low: int, span: int, number: int) -> None:
+    chance = Chance("ends", number)
+    assert all(low <= chance.integer(low, low + span) <= low + span for _ in range(20))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 1), (-3, 3), (10, 16), (0, 99)])
+def test_integer_takes_every_value_of_its_range(low: int, high: int) -> None:
+    chance = Chance("cover", low, high)
+    assert {chance.integer(low, high) for _ in range(30 * (high - low + 1))} == set(range(low, high + 1))
+
+
+@pytest.mark.parametrize("high", [2**63, 2**64 - 1])
+def test_integer_keeps_to_ranges_as_wide_as_a_word(high: int) -> None:
+    drawn = [Chance("wide", n).integer(0, high) for n in range(200)]
+    assert max(drawn) <= high
+    assert max(drawn) > high * 0.9
+    assert min(drawn) < high * 0.1
+
+
+def test_no_integer_of_an_empty_range() -> None:
+    with pytest.raises(ValueError, match=r"no integer lies in \[1, 0\]"):
+        Chance("empty").integer(1, 0)
+
+
+def chi_square(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:
+    """Sum of squared deviations from equal counts, in units of the expected count."""
+    expected = counts.sum() / counts.size
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+@pytest.mark.parametrize("sides", [2, 3, 6, 10, 100])
+def test_integers_are_uniform(sides: int) -> None:
+    chance = Chance("dice", sides)
+    counts = np.bincount([chance.integer(0, sides - 1) for _ in range(200 * sides)], minlength=sides)
+    assert chi_square(counts) < sides - 1 + 5 * (2 * sides) ** 0.5
+
+
+def test_fractions_are_uniform_in_the_unit_interval() -> None:
+    chance = Chance("fractions")
+    drawn = np.array([chance.fraction() for _ in range(5000)])
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert chi_square(np.bincount((drawn * 20).astype(int), minlength=20)) < 19 + 5 * 40**0.5
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
+def test_bits_are_as_many_as_asked(count: int) -> None:
+    bits = Chance("bits").bits(count)
+    assert bits.shape == (count,)
+    assert bits.dtype == np.uint8
+    assert set(bits.tolist()) <= {0, 1}
+
+
+def test_bits_are_fair() -> None:
+    assert Chance("fair").bits(100_000).mean() == pytest.approx(0.5, abs=0.01)
+
+
+@given(count=st.integers(0, 300), number=st.integers(0, 10**6))
+def test_permutation_holds_every_number_once(count: int, number: int) -> None:
+    assert sorted(Chance("permutation", number).permutation(count).tolist()) == list(range(count))
+
+
+def test_all_permutations_are_equally_likely() -> None:
+    drawn = [tuple(Chance("fair", n).permutation(3).tolist()) for n in range(1200)]
+    counts = np.unique(drawn, axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert chi_square(counts) < 5 + 5 * 12**0.5
+
+
+@given(path=PATHS)
+def test_same_path_gives_the_same_numbers(path: tuple[int | str, ...]) -> None:
+    first, again = Chance(*path), Chance(*path)
+    assert [first.word() for _ in range(3)] == [again.word() for _ in range(3)]
+
+
+@given(one=PATHS, other=PATHS)
+def test_different_paths_give_different_digests(one: tuple[int | str, ...], other: tuple[int | str, ...]) -> None:
+    assert (digest_of(*one) == digest_of(*other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "bc"), ("ab", "c")),
+        (("a", "b"), ("a/b",)),
+        (("a", "b"), ("a,b",)),
+        (("a", "b"), ('a","b',)),
+        ((1, 2), (12,)),
+        ((1,), ("1",)),
+        (("a",), ("a", "")),
+        (("é",), ("\\u00e9",)),
+    ],
+)
+def test_paths_that_look_alike_have_chances_of_their_own(
+    one: tuple[int | str, ...], other: tuple[int | str, ...]
+) -> None:
+    assert Chance(*one).word() != Chance(*other).word()
+    assert seed_of(*one) != seed_of(*other)
+
+
+def test_words_ahead_do_not_repeat_what_was_drawn() -> None:
+    chance = Chance("order")
+    single = [chance.word() for _ in range(64)]
+    assert not set(single) & set(chance.words(64).tolist())
+
+
+@given(path=PATHS)
+def test_seed_fits_into_31_bits(path: tuple[int | str, ...]) -> None:
+    assert 0 <= seed_of(*path) < 2**31
+
+
+def test_drawing_leaves_the_global_generator_alone() -> None:
+    np.random.seed(5)
+    before = np.random.get_state(legacy=False)["state"]["key"].tolist()
+    Chance("apart").permutation(100)
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before
+
+
+def test_digest_is_the_sha256_of_the_path_as_json() -> None:
+    assert digest_of(0, "mask", "a/1") == hashlib.sha256(b'[0,"mask","a/1"]').digest()
+
+
+def test_recorded_numbers_are_drawn_again() -> None:
+    chance = Chance(0, "golden")
+    assert [chance.word() for _ in range(3)] == [9632301915493035847, 10048741947145681103, 1118969066812729881]
+    dice = Chance(0, "golden")
+    assert [dice.integer(1, 6) for _ in range(12)] == [4, 4, 1, 3, 1, 4, 1, 2, 4, 4, 3, 6]
+    assert Chance(0, "golden").permutation(8).tolist() == [2, 6, 4, 7, 3, 0, 1, 5]
+    assert Chance(0, "golden").bits(16).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert Chance(0, "golden").fraction() == 0.5221681331406917
+    assert seed_of(0, "golden") == 2033180409

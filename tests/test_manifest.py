@@ -1,0 +1,206 @@
+"""The manifest: a commit record that any changed byte breaks, rows that survive their file, no dataset uncommitted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra import storage
+from pipelines.manifest import (
+    COMMIT_FILE,
+    SHARDS_FILE,
+    TABLE_SCHEMA,
+    Dataset,
+    manifest_digest,
+    open_dataset,
+    read_checked,
+    read_table,
+    seal,
+    shards_from_parquet,
+    shards_to_parquet,
+    table_bytes,
+    unseal,
+)
+from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+COMMITS = st.dictionaries(st.text(max_size=6).filter(lambda name: name != "sha256"), JSON, max_size=5)
+DIGESTS = st.integers(0, 2**256 - 1).map(lambda n: f"{n:064x}")
+RECORDS = st.builds(
+    ShardRecord,
+    split=st.sampled_from(["train", "val", "test"]),
+    number=st.integers(0, 2**40),
+    file=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    num_samples=st.integers(0, 2**40),
+    size_bytes=st.integers(0, 2**60),
+    sha256=DIGESTS,
+    table=st.just("tables/x.parquet"),
+    table_sha256=DIGESTS,
+    num_duplicates=st.integers(0, 2**40),
+    num_rejected=st.integers(0, 2**40),
+)
+RECIPE: dict[str, Any] = {"source": "folder", "holdout": 0.25}
+
+
+def record(number: int, split: str = "train", num_samples: int = 3) -> ShardRecord:
+    """A shard whose digests tell its number."""
+    digest = f"{number:064x}"
+    return ShardRecord(split, number, f"{split}/{number}.tar", num_samples, 9, digest, "t", digest, 0, 0)
+
+
+@given(COMMITS)
+@settings(deadline=None)
+def test_a_sealed_record_opens_as_what_was_sealed(commit: dict[str, Any]) -> None:
+    assert unseal(seal(commit), "x") == commit
+
+
+@given(COMMITS, st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_other_bytes_than_the_sealed_ones_are_damaged(commit: dict[str, Any], data: st.DataObject) -> None:
+    sealed = seal(commit)
+    at = data.draw(st.integers(0, len(sealed) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda b: b != sealed[at]))
+    for worse in (sealed[:at] + bytes([byte]) + sealed[at + 1 :], sealed[:at], sealed[:at] + sealed[at + 1 :]):
+        with pytest.raises(Damaged, match=r"s3://x/dataset\.json.*build the dataset again"):
+            unseal(worse, "s3://x/dataset.json")
+
+
+@pytest.mark.parametrize("spelling", [{"indent": 1}, {"sort_keys": False, "separators": (",", ": ")}])
+def test_another_spelling_of_the_same_record_is_damaged(spelling: dict[str, Any]) -> None:
+    fields = json.loads(seal({"b": 1, "a": 2}))
+    with pytest.raises(Damaged):
+        unseal(json.dumps(fields, **spelling).encode(), "x")
+
+
+def test_bytes_behind_or_before_the_record_are_damage() -> None:
+    for worse in (seal({"a": 1}) + b"\n", b" " + seal({"a": 1})):
+        with pytest.raises(Damaged):
+            unseal(worse, "x")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b"null", b"7", b'"sha256"', b'{"sha256": 1}', b"\xff", b'["sha256"]']
+)
+def test_what_is_no_record_is_damaged(data: bytes) -> None:
+    with pytest.raises(Damaged, match=r"x is not a commit record|x does not match its own digest"):
+        unseal(data, "x")
+
+
+@given(st.lists(RECORDS, max_size=6))
+@settings(deadline=None)
+def test_shard_rows_survive_their_file(records: list[ShardRecord]) -> None:
+    assert shards_from_parquet(shards_to_parquet(tuple(records))) == tuple(records)
+
+
+@given(st.lists(RECORDS, min_size=1, max_size=5), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_digest_does_not_depend_on_the_order_of_shards(records: list[ShardRecord], random: Any) -> None:
+    shuffled = random.sample(records, len(records))
+    assert manifest_digest(RECIPE, 0, tuple(shuffled)) == manifest_digest(RECIPE, 0, tuple(records))
+
+
+def test_the_digest_is_the_one_of_the_design() -> None:
+    recipe = '{"holdout":0.25,"source":"folder"}'
+    lines = [f"train 0 {0:064x}", f"train 1 {1:064x}"]
+    shards = (record(1), record(0))
+    assert manifest_digest(RECIPE, 7, shards) == sha256_hex("\n".join([recipe, "7", *lines]).encode())
+
+
+def test_the_digest_changes_with_whatever_it_is_of() -> None:
+    shards = (record(0), record(1))
+    digests = [
+        manifest_digest(RECIPE, 0, shards),
+        manifest_digest({**RECIPE, "holdout": 0.5}, 0, shards),
+        manifest_digest(RECIPE, 1, shards),
+        manifest_digest(RECIPE, 0, shards[:1]),
+        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], sha256="f" * 64))),
+        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], split="val"))),
+        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], number=2))),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_is_independent_of_what_libraries_decide() -> None:
+    other_table = replace(record(0), table="tables/other.parquet", table_sha256="e" * 64)
+    assert manifest_digest(RECIPE, 0, (record(0),)) == manifest_digest(RECIPE, 0, (other_table,))
+
+
+def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
+    """A place with a commit record and the rows of these shards."""
+    rows = shards_to_parquet(shards)
+    storage.publish(str(folder / SHARDS_FILE), rows)
+    fields = {"recipe": RECIPE, "seed": 0, "shards_sha256": sha256_hex(rows), "manifest_sha256": "d" * 64}
+    storage.publish(str(folder / COMMIT_FILE), seal(fields))
+    return str(folder)
+
+
+def test_a_committed_dataset_opens(tmp_path: Path) -> None:
+    shards = (record(0), record(1), record(0, "val"))
+    dataset = open_dataset(committed(tmp_path, shards))
+    assert dataset.shards == shards
+    assert (dataset.name, dataset.manifest_sha256) == ("folder", "d" * 64)
+    assert dataset.split("train") == shards[:2]
+
+
+def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
+    committed(tmp_path, (record(0),))
+    (tmp_path / COMMIT_FILE).unlink()
+    with pytest.raises(Refused, match=rf"no dataset at {tmp_path}: .*`lacuna shard --out {tmp_path}`"):
+        open_dataset(str(tmp_path))
+    with pytest.raises(Refused, match="no dataset at"):
+        open_dataset(str(tmp_path / "nowhere"))
+
+
+def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
+    uri = committed(tmp_path, (record(0), record(1)))
+    storage.publish(f"{uri}/{SHARDS_FILE}", shards_to_parquet((record(0),)))
+    with pytest.raises(Damaged, match=rf"{uri}/{SHARDS_FILE} is damaged"):
+        open_dataset(uri)
+
+
+def test_an_empty_split_is_refused_naming_those_that_are_filled(tmp_path: Path) -> None:
+    dataset = open_dataset(committed(tmp_path, (record(0), record(0, "test"), record(0, "val", num_samples=0))))
+    for name in ("val", "nonsense"):
+        with pytest.raises(Refused, match=f"no photos in split '{name}' of {tmp_path}: it has test, train"):
+            dataset.split(name)
+    with pytest.raises(Refused, match="it has none at all"):
+        Dataset("x", {}, ()).split("train")
+
+
+def test_checked_bytes_are_those_of_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"whole")
+    assert read_checked(f"{tmp_path}/file", sha256_hex(b"whole")) == b"whole"
+    with pytest.raises(Damaged, match=f"{tmp_path}/file is damaged"):
+        read_checked(f"{tmp_path}/file", sha256_hex(b"other"))
+    with pytest.raises(FileNotFoundError, match=f"no file at {tmp_path}/nothing"):
+        read_checked(f"{tmp_path}/nothing", sha256_hex(b""))
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    members = [{"name": "a.jpg", "offset": 512, "size": 3, "crc32": 2**32 - 1}]
+    rows = [
+        dict.fromkeys(TABLE_SCHEMA.names) | {"key": "a", "outcome": "written", "members": members, "masks": ["x", "y"]},
+        dict.fromkeys(TABLE_SCHEMA.names) | {"source": "ü\n.txt", "outcome": "rejected", "reason": "not an image"},
+    ]
+    data = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
+    (tmp_path / "t").write_bytes(data)
+    shard = replace(record(0), table_sha256=sha256_hex(data))
+    assert read_table(str(tmp_path), shard).to_pylist() == rows
+    assert data == table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
+
+
+@given(JSON)
+@settings(deadline=None)
+def test_one_value_has_one_spelling(value: Any) -> None:
+    text = canonical_json(value)
+    assert text == canonical_json(json.loads(text))
+    assert text.isascii()

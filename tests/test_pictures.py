@@ -1,0 +1,51 @@
+"""Pictures for people: where each tile of a sheet lies, and the white hole."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from pipelines.pictures import grid_png, with_hole
+
+
+def tiles(levels: list[int], height: int = 2, width: int = 3) -> np.ndarray:
+    return np.stack([np.full((height, width, 3), level, np.uint8) for level in levels])
+
+
+def opened(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as sheet:
+        assert (sheet.format, sheet.mode) == ("PNG", "RGB")
+        return np.asarray(sheet)
+
+
+def test_a_sheet_has_a_row_per_picture_and_a_column_per_title() -> None:
+    sheet = opened(grid_png([("a", tiles([10, 20])), ("b", tiles([30, 40]))], enlarge=2))
+    assert sheet.shape == (18 + 2 * (4 + 4) + 4, 4 + 2 * (6 + 4), 3)
+    corners = [sheet[18 + row * 8, 4 + column * 10, 0] for row in range(2) for column in range(2)]
+    assert corners == [10, 30, 20, 40]
+
+
+def test_pixels_are_enlarged_without_blur() -> None:
+    picture = np.zeros((1, 2, 2, 3), np.uint8)
+    picture[0, 0, 1] = 200
+    sheet = opened(grid_png([("", picture)], enlarge=4))
+    tile = sheet[18:26, 4:12, 0]
+    assert np.array_equal(tile, np.kron([[0, 200], [0, 0]], np.ones((4, 4))))
+
+
+def test_titles_are_written_and_the_rest_is_white() -> None:
+    plain, titled = (opened(grid_png([(title, tiles([10], 40, 40))])) for title in ("", "photo"))
+    assert (plain[:18] == 255).all()
+    assert (titled[:18] < 128).any()
+    assert np.array_equal(plain[18:], titled[18:])
+    assert (plain[18:, :4] == 255).all()
+
+
+def test_holes_are_white_and_the_rest_is_the_picture() -> None:
+    images, masks = tiles([10, 20]), np.zeros((2, 2, 3), np.uint8)
+    masks[1, 0, 2] = 1
+    shown = with_hole(images, masks)
+    assert shown.dtype == np.uint8
+    assert (shown[1, 0, 2] == 255).all()
+    assert np.array_equal(np.where(masks[..., None] == 1, images, shown), images)
+    assert (images[1, 0, 2] == 20).all()

@@ -1,0 +1,1 @@
+"""Batches to weights: the loop, its state, its records, its launch."""

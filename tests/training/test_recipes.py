@@ -1,0 +1,116 @@
+"""Every named recipe: it builds, it says who it is, and what cannot work is refused before any work."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.recipes import RECIPES
+from nets import build_network
+from nets.objective import Objective
+from pipelines.records import Refused, canonical_json
+from pipelines.stream.batching import StreamConfig
+from pipelines.training.state import TrainState
+from tests.making import train_recipe
+
+
+@pytest.fixture(params=RECIPES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@cache
+def objective(name: str) -> Objective:
+    """The learning step of a recipe; the large ones take seconds to make."""
+    torch.set_num_threads(1)
+    return TrainState(RECIPES[name]()).objective
+
+
+def num_parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_a_recipe_has_the_name_it_is_listed_under(name: str) -> None:
+    assert RECIPES[name]().name == name
+
+
+def test_a_recipe_is_json_and_the_same_each_time(name: str) -> None:
+    described = RECIPES[name]().as_json()
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert canonical_json(described) == canonical_json(RECIPES[name]().as_json())
+
+
+def test_recipes_are_unlike() -> None:
+    assert len({canonical_json(make().as_json()) for make in RECIPES.values()}) == len(RECIPES)
+
+
+def test_a_recipe_trains_every_network_that_its_stages_name(name: str) -> None:
+    recipe = RECIPES[name]()
+    trained = {network for stage in objective(name).stages for phase in stage.phases for network in phase.trains}
+    assert trained == set(recipe.optimisers) == set(objective(name).networks)
+    assert objective(name).stages[-1].until_images is None
+
+
+def test_every_term_of_every_phase_has_a_weight_and_the_other_way_round(name: str) -> None:
+    side = RECIPES[name]().stream.size_px
+    with torch.inference_mode():
+        outputs = objective(name).forward(torch.rand(1, 3, side, side), torch.ones(1, 1, side, side))
+        for phase in (phase for stage in objective(name).stages for phase in stage.phases):
+            assert phase.terms(outputs).keys() == phase.weights.keys(), phase.name
+            assert phase.every >= 1
+
+
+def test_the_clock_reaches_every_stage_on_a_whole_step(name: str) -> None:
+    recipe = RECIPES[name]()
+    ends = [stage.until_images for stage in objective(name).stages[:-1]]
+    assert all(end is not None and 0 < end < recipe.images and end % recipe.batch_size == 0 for end in ends)
+
+
+def test_a_recipe_ends_on_a_whole_step_with_learning_rates_at_zero(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.images % recipe.batch_size == 0
+    assert recipe.learning_rate_factor(recipe.constant_images) == 1.0
+    assert recipe.learning_rate_factor(recipe.images) == 0.0
+
+
+def test_the_generator_can_be_built_again_from_its_description(name: str) -> None:
+    description = json.loads(json.dumps(RECIPES[name]().network))
+    assert num_parameters(build_network(description)) == num_parameters(objective(name).networks["generator"])
+
+
+def test_the_paper_has_its_number_of_parameters() -> None:
+    networks = objective("deepgin-celebahq").networks
+    assert num_parameters(networks["generator"]) == 42_930_186
+    assert num_parameters(networks["critic"]) == 3_421_568
+
+
+def test_faces_and_demo_differ_in_how_photos_are_cut_only() -> None:
+    faces, demo = RECIPES["deepgin-faces"](), RECIPES["deepgin-demo"]()
+    assert replace(faces, name="deepgin-demo", stream=replace(faces.stream, resize="random-square")) == demo
+
+
+@pytest.mark.parametrize("field", ["checkpoint_images", "metric_images"])
+def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> None:
+    with pytest.raises(Refused, match="recipe tiny: intervals must be multiples of the batch of 4"):
+        train_recipe(**{field: 10})
+
+
+def test_an_unknown_objective_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Refused, match=r"no objective for a dict: known are .*DeepGINObjectiveConfig"):
+        train_recipe(objective={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"resize": "sqash"}, "unknown resize 'sqash': known are .*squash"),
+        ({"masks": ("rectangle", "star")}, "unknown mask family 'star': known are .*brush"),
+    ],
+)
+def test_an_unknown_name_in_the_stream_is_refused_with_those_there_are(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        StreamConfig(**changes)
