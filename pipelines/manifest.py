@@ -100,7 +100,10 @@ def open_dataset(uri: str) -> Dataset:
 
 def read_checked(uri: str, sha256: str) -> bytes:
     """The file's bytes; raises Damaged naming it where they are not those of the digest."""
-    data = storage.read_bytes(uri)
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise Damaged(f"{uri} is missing: restore it or build the dataset again") from None
     if sha256_hex(data) != sha256:
         raise Damaged(f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…; restore it or build again")
     return data

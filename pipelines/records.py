@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_KEY_BYTES: Final = 200
+_KEY: Final = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2}|(?<=[^/])/(?=[^/]))+")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
 
 
@@ -70,7 +71,7 @@ def make_key(path: str) -> str:
 
 def is_key(text: str) -> bool:
     """Whether the text follows the key grammar."""
-    return len(text) <= MAX_KEY_BYTES and re.fullmatch(r"(?:[A-Za-z0-9_/-]|=[0-9A-F]{2})+", text) is not None
+    return len(text) <= MAX_KEY_BYTES and _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

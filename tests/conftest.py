@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from infra.cluster import connected, own_token
 from infra.settings import apply_defaults
@@ -15,6 +16,7 @@ from pipelines.training.run import TrainRun, claim_run, run_rank
 from tests.making import photo_folder, shard_recipe, train_recipe
 
 apply_defaults()
+torch.set_num_threads(1)
 own_token()  # here, before any test module imports Ray
 
 

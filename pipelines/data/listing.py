@@ -72,9 +72,9 @@ def _power_of_two(at_least: int) -> int:
 
 def _placed(photo: Photo, plan: Plan) -> Photo:
     """The photo in its final split: a share of train, chosen by a digest of the key, is held out for val."""
-    if not photo.path.isprintable() or not _is_utf8(photo.path):
+    if not _is_utf8(photo.path):
         shown = photo.path.encode("utf-8", "backslashreplace").decode()
-        photo = replace(photo, path=shown, refusal="its name is not printable UTF-8")
+        photo = replace(photo, path=shown, refusal="its name is not UTF-8")
     held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
     return replace(photo, split="val") if photo.split == "train" and held_out else photo
 

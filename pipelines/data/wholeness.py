@@ -1,7 +1,7 @@
 """Is a picture file whole? Decoders are lenient: they fill what is missing with grey and say nothing.
 
-In: the bytes and the format. Out: nothing, or what is missing. Truncated files, and files whose tail became zeros when a
-machine lost power, are noticed here; a flipped bit inside the coded pixels of a JPEG or WebP cannot be.
+In: the bytes and the format. Out: nothing, or what is missing. Truncated files, and files whose tail became zeros when
+a machine lost power, are noticed here; a flipped bit inside the coded pixels of a JPEG or WebP cannot be.
 """
 
 import zlib

@@ -19,7 +19,10 @@ def read_mask(data: bytes, size: tuple[int, int], hole: str, where: str) -> NDAr
 
     Raises Refused naming `where`: no picture, another size, grey, empty, full, or by all signs inverted.
     """
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as fault:  # OpenCV's own limit of pixels
+        raise Refused(f"{where} cannot be decoded: {fault}") from None
     if picture is None:
         raise Refused(f"{where} is no picture: give a mask as PNG, white where the hole is")
     if picture.shape[:2] != size:
@@ -58,7 +61,8 @@ def _binary(grey: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
 def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
     ratio = float(mask.mean())
     if ratio in (0.0, 1.0):
-        state = "empty: no pixel is white" if ratio == 0 else "full: every pixel is white"
+        colour = "black" if hole == "black" else "white"
+        state = f"empty: no pixel is {colour}" if ratio == 0 else f"full: every pixel is {colour}"
         raise Refused(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border.mean() > 0.9:

@@ -16,7 +16,8 @@ from pipelines.chance import Chance
 from pipelines.masks import MASKS
 from pipelines.masks.reduction import resize_nearest
 
-_LINE = re.compile(r"([a-z_]+) (\d+) drawn=(\d+)x(\d+) (\d+)x(\d+) (any) ([!-~]+)")
+_MAX_TRIES = 1000
+_LINE = re.compile(r"([a-z_]+) (N) drawn=(N)x(N) (N)x(N) (any) ([!-~]+)".replace("N", "[1-9][0-9]{0,5}"))
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class MaskRecipe:
             known = ", ".join(f"{name} {f.version}" for name, f in MASKS.items())
             raise ValueError(f"no mask family {self.family!r} of version {self.version} here: known are {known}")
         chance = Chance(self.seed_path, self.family)
-        while True:
+        for _ in range(_MAX_TRIES):
             mask = resize_nearest(family.draw(*self.drawn_px, chance), *self.size_px)
             if 0 < np.count_nonzero(mask) < mask.size:
                 return mask
+        raise ValueError(f"no mask follows {self.line()!r}: {_MAX_TRIES} came out empty or full; take a larger canvas")
 
 
 def parse_recipe(line: str) -> MaskRecipe:

@@ -39,7 +39,10 @@ class Inpainter(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> np.ndarray:
-        """Inpainted pictures; `model_input` is a dict of arrays, for which MLflow accepts no hint but this. Raises ValueError for a mask of another size or with values other than 0 and 1."""
+        """Inpainted pictures; raises ValueError for a mask of another size or with values other than 0 and 1.
+
+        `model_input` is a dict of arrays, for which MLflow takes no other hint without complaint.
+        """
         image, mask = (np.ascontiguousarray(model_input[name]) for name in ("image", "mask"))
         num_fills = int((params or {}).get("num_fills", 1))
         if image.shape[:3] != mask.shape:

@@ -44,6 +44,10 @@ class StreamConfig:
             for value in given:
                 if value not in known:
                     raise Refused(f"unknown {name} {value!r}: known are {', '.join(known)}")
+        for value in self.augment:
+            kind = getattr(A, value, None)
+            if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
+                raise Refused(f"unknown transform {value!r}: take a name of albumentations")
 
 
 class Stream:
@@ -58,7 +62,7 @@ class Stream:
     @property
     def num_samples(self) -> int:
         """Photos in an epoch."""
-        return sum(self._order.counts)
+        return self._order.num_samples
 
     def batches(self, images_seen: int, batch_size: int, world: World) -> Iterator[Batch]:
         """This rank's share of every global batch of `batch_size` photos from the counter on, without end."""

@@ -18,7 +18,7 @@ Picture = NDArray[np.uint8]
 
 def decode(data: bytes, key: str) -> Picture:
     """Bytes of an 8-bit picture -> RGB HxWx3; raises Damaged naming the key."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if image is None:
         raise Damaged(f"the picture of {key} cannot be decoded")
     return np.asarray(image, np.uint8)

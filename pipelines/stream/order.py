@@ -8,7 +8,7 @@ as a whole does not depend on the world. The state of the stream is one counter:
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -31,9 +31,14 @@ class Order:
         if sum(self.counts) < 1 or self.num_lanes < 1 or self.block_size < 1:
             raise ValueError("an order needs at least one sample, one lane and blocks of at least one sample")
 
+    @cached_property
+    def num_samples(self) -> int:
+        """Samples in an epoch."""
+        return sum(self.counts)
+
     def locate(self, position: int) -> tuple[int, int]:
         """Global position since the start of training -> (shard, sample inside the shard)."""
-        epoch, within = divmod(position, sum(self.counts))
+        epoch, within = divmod(position, self.num_samples)
         index, lane = divmod(within, self.num_lanes)
         start, length = self._lane(lane)
         block, inside = divmod(index, self.block_size)
@@ -43,23 +48,28 @@ class Order:
 
     def _lane(self, lane: int) -> tuple[int, int]:
         """First sample and length of a lane of the laid-out epoch."""
-        length, longer = divmod(sum(self.counts), self.num_lanes)
+        length, longer = divmod(self.num_samples, self.num_lanes)
         return lane * length + min(lane, longer), length + (lane < longer)
 
     def _shard_at(self, epoch: int, sample: int) -> tuple[int, int]:
         """The shard that covers this sample of the laid-out epoch, and the place inside it."""
-        shards = _permutation(len(self.counts), self.seed, "shards", epoch)
-        ends = _ends(self.counts, self.seed, epoch)
+        shards, ends = self._laid_out(epoch)
         place = bisect_right(ends, sample)
         return int(shards[place]), sample - (ends[place - 1] if place else 0)
+
+    def _laid_out(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
+        """The epoch's shards in their permuted order, and where each of them ends when they are laid end to end."""
+        if epoch not in self._epochs:
+            shards = _permutation(len(self.counts), self.seed, "shards", epoch)
+            self._epochs.clear()  # one epoch at a time: what is kept does not grow
+            self._epochs[epoch] = shards, list(accumulate(self.counts[i] for i in shards))
+        return self._epochs[epoch]
+
+    @cached_property
+    def _epochs(self) -> dict[int, tuple[NDArray[np.int64], list[int]]]:
+        return {}
 
 
 @lru_cache(maxsize=256)
 def _permutation(count: int, *path: int | str) -> NDArray[np.int64]:
     return Chance(*path).permutation(count)
-
-
-@lru_cache(maxsize=4)
-def _ends(counts: tuple[int, ...], seed: int, epoch: int) -> tuple[int, ...]:
-    """Where each shard of the epoch ends when they are laid end to end, in their permuted order."""
-    return tuple(accumulate(counts[i] for i in _permutation(len(counts), seed, "shards", epoch)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import storage
-from pipelines.manifest import Dataset, read_table
+from pipelines.manifest import Dataset, read_checked, read_table
 from pipelines.records import Damaged, ShardRecord
 
 
@@ -83,5 +83,5 @@ def _cached(uri: str, record: ShardRecord) -> Path:
     folder = Path(tempfile.gettempdir()) / f"lacuna-{os.getuid()}"
     path = folder / f"{record.sha256}.tar"
     if not path.exists() or path.stat().st_size != record.size_bytes:
-        storage.publish(str(path), storage.read_bytes(uri))
+        storage.publish(str(path), read_checked(uri, record.sha256))
     return path

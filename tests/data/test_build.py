@@ -535,7 +535,7 @@ def test_celeba_keeps_its_splits_and_rejects_what_is_not_listed(tmp_path: Path) 
     dataset = built(tmp_path / "in", tmp_path / "out", source="celeba", holdout=0.0)
     rows = rows_by_source(dataset)
     unlisted = rows.pop("img_align_celeba/000012.jpg")
-    assert unlisted["reason"] == "the dataset's own list does not name it"
+    assert unlisted["reason"] == "list_eval_partition.txt does not name it"
     assert {row["split"] for row in rows.values()} == {"train", "val", "test"}
     for source, row in rows.items():
         assert row["split"] == ("train", "val", "test")[int(Path(source).stem) % 3]

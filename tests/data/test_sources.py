@@ -45,7 +45,7 @@ def test_celeba_lists_what_is_there_and_not_what_the_list_names(tmp_path: Path) 
     root = celeba_folder(tmp_path, num_photos=6)
     photos = listed("celeba", root)
     assert len(photos) == 6
-    assert {path for path, p in photos.items() if p.split == "unlisted"} == {
+    assert {path for path, p in photos.items() if p.refusal} == {
         "img_align_celeba/000005.jpg",
         "img_align_celeba/000006.jpg",
     }

@@ -1,13 +1,12 @@
 """The contract of every command: one line of JSON on stdout, a true exit code, words that help, slow imports late."""
 
 import importlib
-import inspect
 import json
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,22 +49,23 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_success_is_one_line_and_exit_0(dataset: Dataset) -> None:
-    code, report, _ = lacuna("verify", dataset.uri, cwd=PROJECT_ROOT)
+    words = ("train", "deepgin-demo", "--data", dataset.uri, "--out", "nowhere", "--dry-run")
+    code, report, _ = lacuna(*words, cwd=PROJECT_ROOT)
     assert code == 0
-    assert report["verb"] == "verify"
-    assert report["damaged"] == []
-    assert report["num_samples"] == 60
+    assert report["verb"] == "train"
+    assert report["recipe"]["name"] == "deepgin-demo"
     assert 0 <= report["seconds"] < 60
+    assert "error" not in report
 
 
 def test_a_fault_of_the_work_is_one_line_and_exit_1(dataset: Dataset, tmp_path: Path) -> None:
     copy = shutil.copytree(dataset.uri, tmp_path / "data")
-    victim = next(copy.rglob("*.tar"))
-    victim.write_bytes(victim.read_bytes()[:-600] + b"x" * 600)
+    record = copy / "dataset.json"
+    record.write_bytes(record.read_bytes().replace(b'"seed":0', b'"seed":1'))
     code, report, stderr = lacuna("verify", str(copy), cwd=PROJECT_ROOT)
     assert code == 1
-    assert report["damaged"]
-    assert victim.name in report["error"]
+    assert [damage["file"] for damage in report["damaged"]] == ["dataset.json"]
+    assert "1 damages in " in report["error"]
     assert f"error: {report['error']}" in stderr
 
 
@@ -99,9 +99,10 @@ def test_help_imports_nothing_slow() -> None:
     assert imported == ""
 
 
-def test_a_verb_does_not_import_the_libraries_of_others() -> None:
-    found = "print(*[name for name in ('torch', 'ray', 'mlflow') if name in sys.modules])"
-    assert python(f"import sys, jobs.verify, jobs.shard; {found}") == "\n"
+@pytest.mark.parametrize(("verb", "libraries"), [("verify", ("torch", "ray", "mlflow")), ("shard", ("ray", "mlflow"))])
+def test_a_verb_does_not_import_the_libraries_of_others(verb: str, libraries: tuple[str, ...]) -> None:
+    found = f"print(*[name for name in {libraries} if name in sys.modules])"
+    assert python(f"import sys, jobs.{verb}; {found}") == "\n"
 
 
 def test_what_verbs_print_goes_to_stderr() -> None:
@@ -150,7 +151,7 @@ def test_help_is_on_stdout(capfd: pytest.CaptureFixture[str], word: str) -> None
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[str], verb: str) -> None:
     module: Any = importlib.import_module(f"jobs.{verb}")
-    assert inspect.isclass(module.Arguments)
+    assert is_dataclass(module.Arguments)
     assert callable(module.run)
     assert (module.__doc__ or "").startswith(f"`lacuna {verb}`: ")
     assert cli.main([verb, "--help"]) == 0

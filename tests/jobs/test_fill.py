@@ -1,0 +1,177 @@
+"""`lacuna fill`: what is read, what is refused with a reason, and that known pixels stay what they are."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.settings import PROJECT_ROOT
+from jobs.fill import Arguments, run
+from pipelines.records import Refused
+from pipelines.training.run import TrainRun
+from tests.making import lacuna, photo
+
+HEIGHT, WIDTH = 50, 70
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A photo of 70x50, its mask with a white hole of a tenth, and the same mask with black and white exchanged."""
+    photo(3, HEIGHT, WIDTH).save(tmp_path / "photo.png")
+    hole = np.zeros((HEIGHT, WIDTH), np.uint8)
+    hole[20:35, 30:54] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    Image.fromarray(255 - hole).save(tmp_path / "inverted.png")
+    return tmp_path
+
+
+def fill(
+    folder: Path,
+    model: str = "telea",
+    *,
+    image: str = "photo.png",
+    mask: str = "mask.png",
+    out: str = "out.png",
+    hole: Literal["auto", "white", "black"] = "auto",
+) -> np.ndarray:
+    """Runs the verb on files of the folder; returns the picture that it wrote."""
+    run(Arguments(model, str(folder / image), str(folder / mask), str(folder / out), hole))
+    with Image.open(folder / out) as written:
+        assert (written.format, written.mode) == ("PNG", "RGB")
+        return np.asarray(written)
+
+
+def pixels(folder: Path, name: str = "photo.png") -> np.ndarray:
+    with Image.open(folder / name) as picture:
+        return np.asarray(picture)
+
+
+def assert_hole_alone_changed(folder: Path, filled: np.ndarray, photo_name: str = "photo.png") -> None:
+    image, hole = pixels(folder, photo_name), pixels(folder, "mask.png") > 0
+    assert filled.shape == image.shape
+    assert np.array_equal(filled[~hole], image[~hole])
+
+
+@pytest.mark.parametrize("model", ["telea", "navier-stokes"])
+def test_known_pixels_stay_and_the_hole_is_filled(folder: Path, model: str) -> None:
+    damaged = pixels(folder).copy()
+    damaged[pixels(folder, "mask.png") > 0] = (255, 0, 255)
+    Image.fromarray(damaged).save(folder / "damaged.png")
+    filled = fill(folder, model, image="damaged.png")
+    assert_hole_alone_changed(folder, filled, "damaged.png")
+    assert np.abs(filled.astype(int) - pixels(folder)).max() < 30  # the smooth photo comes back
+
+
+def test_a_checkpoint_fills_too(folder: Path, trained: TrainRun) -> None:
+    assert_hole_alone_changed(folder, fill(folder, trained.out))
+
+
+def test_the_report_says_what_was_done(folder: Path) -> None:
+    image, mask, out = (str(folder / name) for name in ("photo.png", "mask.png", "out.png"))
+    report = run(Arguments("telea", image, mask, out))
+    assert (report["width_px"], report["height_px"], report["model"]) == (WIDTH, HEIGHT, "telea")
+    assert report["hole_ratio"] == round(15 * 24 / (HEIGHT * WIDTH), 4)
+    assert report["out"] == str(folder / "out.png")
+
+
+def test_a_photo_is_laid_upright_before_it_is_filled(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    photo(3, WIDTH, HEIGHT).save(folder / "turned.png", exif=exif)
+    filled = fill(folder, image="turned.png")
+    assert filled.shape == (HEIGHT, WIDTH, 3)
+    upright = np.rot90(np.asarray(photo(3, WIDTH, HEIGHT)), -1)
+    hole = pixels(folder, "mask.png") > 0
+    assert np.array_equal(filled[~hole], upright[~hole])
+
+
+def test_a_grey_photo_is_filled_as_grey(folder: Path) -> None:
+    photo(3, HEIGHT, WIDTH).convert("L").save(folder / "grey.jpg", quality=95)
+    filled = fill(folder, image="grey.jpg")
+    assert np.ptp(filled, axis=2).max() == 0
+
+
+def test_an_inverted_mask_is_refused_and_taken_when_its_colour_is_said(folder: Path) -> None:
+    with pytest.raises(Refused, match=r"inverted\.png looks inverted: 90% .*give --hole black"):
+        fill(folder, mask="inverted.png")
+    assert not (folder / "out.png").exists()
+    assert np.array_equal(fill(folder, mask="inverted.png", hole="black"), fill(folder, mask="mask.png"))
+
+
+def test_an_inverted_mask_that_is_meant_so_fills_all_but_its_middle(folder: Path) -> None:
+    filled = fill(folder, mask="inverted.png", hole="white")
+    middle = pixels(folder, "inverted.png") == 0
+    assert np.array_equal(filled[middle], pixels(folder)[middle])
+    assert not np.array_equal(filled, pixels(folder))
+
+
+def test_missing_files_are_named(folder: Path) -> None:
+    with pytest.raises(Refused, match=r"no file at .*/nothing\.png"):
+        fill(folder, image="nothing.png")
+    with pytest.raises(Refused, match=r"no file at .*/nothing\.png"):
+        fill(folder, mask="nothing.png")
+
+
+def test_text_instead_of_a_photo_or_a_mask_is_refused(folder: Path) -> None:
+    (folder / "text.png").write_text("not a picture")
+    with pytest.raises(Refused, match=r"text\.png cannot be filled: not an image of a known format"):
+        fill(folder, image="text.png")
+    with pytest.raises(Refused, match=r"text\.png is no picture: give a mask as PNG"):
+        fill(folder, mask="text.png")
+
+
+def test_a_cut_photo_is_refused(folder: Path) -> None:
+    data = (folder / "photo.png").read_bytes()
+    (folder / "cut.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(Refused, match=r"cut\.png cannot be filled: cannot be decoded"):
+        fill(folder, image="cut.png")
+
+
+def test_a_mask_of_another_size_is_refused(folder: Path) -> None:
+    Image.fromarray(pixels(folder, "mask.png")[:, 1:]).save(folder / "narrow.png")
+    with pytest.raises(Refused, match=r"narrow\.png is 69x50, the photo 70x50: they must be the same"):
+        fill(folder, mask="narrow.png")
+
+
+@pytest.mark.parametrize(("level", "words"), [(0, "empty: no pixel is white"), (255, "full: every pixel is white")])
+def test_a_mask_without_hole_or_without_photo_is_refused(folder: Path, level: int, words: str) -> None:
+    Image.fromarray(np.full((HEIGHT, WIDTH), level, np.uint8)).save(folder / "flat.png")
+    with pytest.raises(Refused, match=words):
+        fill(folder, mask="flat.png")
+
+
+def test_a_photo_as_mask_is_refused(folder: Path) -> None:
+    with pytest.raises(Refused, match="is a colour picture"):
+        fill(folder, mask="photo.png")
+
+
+@pytest.mark.parametrize("out", ["out.jpg", "out", "out.webp"])
+def test_a_result_that_would_lose_pixels_is_refused(folder: Path, out: str) -> None:
+    with pytest.raises(Refused, match=r"name a \.png, the only format that keeps every pixel"):
+        fill(folder, out=out)
+    assert not (folder / out).exists()
+
+
+def test_an_unknown_model_is_refused(folder: Path) -> None:
+    with pytest.raises(Refused, match="no checkpoint at "):
+        fill(folder, str(folder / "model"))
+    assert not (folder / "out.png").exists()
+
+
+def test_the_result_may_replace_the_photo(folder: Path) -> None:
+    before, hole = pixels(folder), pixels(folder, "mask.png") > 0
+    filled = fill(folder, out="photo.png")
+    assert np.array_equal(filled[~hole], before[~hole])
+
+
+def test_the_command_fills_and_refuses(folder: Path) -> None:
+    words = ("fill", "--model", "telea", "--image", str(folder / "photo.png"), "--out", str(folder / "out.png"))
+    code, report, _ = lacuna(*words, "--mask", str(folder / "mask.png"), cwd=PROJECT_ROOT)
+    assert (code, report["verb"], report["model"]) == (0, "fill", "telea")
+    assert_hole_alone_changed(folder, pixels(folder, "out.png"))
+    code, report, stderr = lacuna(*words, "--mask", str(folder / "inverted.png"), cwd=PROJECT_ROOT)
+    assert code == 2
+    assert "looks inverted" in report["error"]
+    assert report["error"] in stderr
