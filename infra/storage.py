@@ -6,6 +6,7 @@ put. A file of its own because nobody else may know which of the two it is.
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 ASIDE = ".aside-"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def join(uri: str, *parts: str) -> str:
@@ -27,7 +29,9 @@ def join(uri: str, *parts: str) -> str:
 
 
 def locate(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a URI and the path on it; a plain path is local and becomes absolute."""
+    """The file system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
+    if not _SCHEME.match(uri):
+        return LocalFileSystem(), str(Path(uri).absolute())
     fs, path = url_to_fs(uri)
     return fs, str(path)
 

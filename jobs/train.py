@@ -1,7 +1,7 @@
 """`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -49,12 +49,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.dry_run:
         return _plan(recipe, datasets, until_images)
     with exclusive(arguments.out):
-        run_id = claim_run(recipe, datasets, arguments.out)
+        train_run = _tracked_run(arguments, recipe, datasets, until_images)
         done = latest_checkpoint(arguments.out)
         if done is None or done.images_seen < until_images:
-            done = _train(arguments, recipe, datasets, run_id, until_images)
+            done = _train(train_run, arguments.workers)
+        else:
+            upload(train_run)  # what its server may have missed
     return {
-        "run_id": run_id,
+        "run_id": train_run.run_id,
         "images_seen": done.images_seen,
         "checkpoint": done.uri,
         "weights_sha256": done.file_sha256("generator"),
@@ -86,35 +88,41 @@ def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int)
     }
 
 
-def _train(
-    arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], run_id: str, until_images: int
-) -> Checkpoint:
-    """Opens the MLflow run, trains, and closes the run with its true end."""
+def _tracked_run(
+    arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int
+) -> TrainRun:
+    """The run at --out with its MLflow run, or without where that server is out of reach: it stops no training."""
+    run_id = claim_run(recipe, datasets, arguments.out)
     tags = {"lacuna.datasets": ",".join(d.manifest_sha256 for d in datasets), "lacuna.commit": git_commit() or ""}
-    tracking, tracking_run = _open_tracking(run_id, recipe, tags)
-    train_run = TrainRun(recipe, arguments.data, arguments.out, until_images, run_id, tracking_uri(), tracking_run)
-    failed = True
+    try:
+        tracking_run = Tracking(tracking_uri()).open_run(run_id, recipe.name, recipe.as_json(), tags)
+    except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
+        say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
+        tracking_run = None
+    return TrainRun(recipe, arguments.data, arguments.out, until_images, run_id, tracking_uri(), tracking_run)
+
+
+def _train(run: TrainRun, num_workers: int) -> Checkpoint:
+    """Trains, and tells MLflow the true end."""
+    _set_status(run, "RUNNING")
+    end: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
         with progress() as show:
-            uri = launch(train_run, arguments.workers, lambda p: show("training", *_told(p, until_images)))
-        failed = False
+            uri = launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)))
+        end = "FINISHED"
     finally:
-        upload(train_run)
-        if tracking is not None and tracking_run is not None:
-            tracking.set_status(tracking_run, "FAILED" if failed else "FINISHED")
+        upload(run)
+        _set_status(run, end)
     return open_checkpoint(uri)
 
 
-def _open_tracking(run_id: str, recipe: TrainRecipe, tags: dict[str, str]) -> tuple[Tracking | None, str | None]:
-    """The MLflow run, or nothing where its server is out of reach: that stops no training."""
+def _set_status(run: TrainRun, status: Literal["RUNNING", "FINISHED", "FAILED"]) -> None:
+    if run.tracking_run is None:
+        return
     try:
-        tracking = Tracking(tracking_uri())
-        tracking_run = tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
-        tracking.set_status(tracking_run, "RUNNING")
-        return tracking, tracking_run
-    except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
-        say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
-        return None, None
+        Tracking(run.tracking_uri).set_status(run.tracking_run, status)
+    except Exception as fault:  # noqa: BLE001 - as above
+        say(f"warning: {run.tracking_uri} did not take the run's state {status}: {fault}")
 
 
 def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:

@@ -81,19 +81,24 @@ def unseal(data: bytes, uri: str) -> dict[str, Any]:
     try:
         record = json.loads(data)
         sealed = record.pop("sha256")
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise Damaged(f"{uri} is not a commit record: restore it or build the dataset again") from None
     if sealed != sha256_hex(canonical_json(record)) or data != seal(record):
         raise Damaged(f"{uri} does not match its own digest: restore it or build the dataset again")
     return dict(record)
 
 
-def open_dataset(uri: str) -> Dataset:
-    """Reads and checks commit record and shard rows; raises Refused where nothing is committed, Damaged where torn."""
+def read_commit(uri: str) -> dict[str, Any]:
+    """The checked commit record of a dataset; raises Refused where nothing is committed, Damaged where it is torn."""
     commit_uri = storage.join(uri, COMMIT_FILE)
     if not storage.exists(commit_uri):
         raise Refused(f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`")
-    commit = unseal(storage.read_bytes(commit_uri), commit_uri)
+    return unseal(storage.read_bytes(commit_uri), commit_uri)
+
+
+def open_dataset(uri: str) -> Dataset:
+    """Reads and checks commit record and shard rows; raises Refused where nothing is committed, Damaged where torn."""
+    commit = read_commit(uri)
     rows = read_checked(storage.join(uri, SHARDS_FILE), commit["shards_sha256"])
     return Dataset(uri, commit, shards_from_parquet(rows))
 

@@ -181,7 +181,7 @@ def test_checked_bytes_are_those_of_the_digest(tmp_path: Path) -> None:
     assert read_checked(f"{tmp_path}/file", sha256_hex(b"whole")) == b"whole"
     with pytest.raises(Damaged, match=f"{tmp_path}/file is damaged"):
         read_checked(f"{tmp_path}/file", sha256_hex(b"other"))
-    with pytest.raises(FileNotFoundError, match=f"no file at {tmp_path}/nothing"):
+    with pytest.raises(Damaged, match=f"{tmp_path}/nothing is missing"):
         read_checked(f"{tmp_path}/nothing", sha256_hex(b""))
 
 

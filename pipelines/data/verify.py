@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from pipelines.manifest import Dataset, open_dataset, read_table
+from pipelines.manifest import COMMIT_FILE, SHARDS_FILE, Dataset, open_dataset, read_commit, read_table
 from pipelines.records import Damaged, ShardRecord
 from pipelines.stream.reading import ShardReader
 
@@ -22,10 +22,12 @@ class Damage:
 
 def verify_dataset(uri: str) -> tuple[Dataset | None, list[Damage]]:
     """Checks commit record, shard rows, tables and shards, a Ray task per shard; raises Refused where there is none."""
-    try:
-        dataset = open_dataset(uri)
-    except (Damaged, FileNotFoundError) as fault:
-        return None, [Damage(uri, None, str(fault))]
+    for file, read in ((COMMIT_FILE, read_commit), (SHARDS_FILE, open_dataset)):
+        try:
+            read(uri)
+        except Damaged as fault:
+            return None, [Damage(file, None, str(fault))]
+    dataset = open_dataset(uri)
     with connected():
         found = run_tasks(_verify_shard, [(uri, shard) for shard in dataset.shards])
         return dataset, sorted((d for damages in found for d in damages), key=lambda d: (d.file, d.key or ""))
@@ -38,7 +40,7 @@ def _verify_shard(uri: str, shard: ShardRecord) -> list[Damage]:
 def _damages(uri: str, shard: ShardRecord) -> Iterator[Damage]:
     try:
         rows = read_table(uri, shard).to_pylist()
-    except (Damaged, FileNotFoundError) as fault:
+    except Damaged as fault:
         yield Damage(shard.table, None, str(fault))
         rows = []
     digest = hashlib.sha256()

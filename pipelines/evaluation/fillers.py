@@ -20,6 +20,7 @@ from nets import build_network
 from nets.filling import fill_levels
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.apart import ModelProcess
+from pipelines.records import Refused
 
 Pictures = NDArray[np.uint8]
 Filler = Callable[[Pictures, Pictures], Pictures]
@@ -43,7 +44,10 @@ def open_model(name: str) -> Model:
         return Model(partial(_fill_classically, _CLASSICAL[name]), {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
         return _registered(name)
-    return network_model(open_checkpoint(name))
+    try:
+        return network_model(open_checkpoint(name))
+    except Refused as fault:
+        raise Refused(f"{fault}; other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
 
 
 def network_model(checkpoint: Checkpoint) -> Model:

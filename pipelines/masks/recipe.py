@@ -17,7 +17,7 @@ from pipelines.masks import MASKS
 from pipelines.masks.reduction import resize_nearest
 
 _MAX_TRIES = 1000
-_LINE = re.compile(r"([a-z_]+) (N) drawn=(N)x(N) (N)x(N) (any) ([!-~]+)".replace("N", "[1-9][0-9]{0,5}"))
+_LINE = re.compile(r"([a-z_]+) (N) drawn=(N)x(N) (N)x(N) (any) ([!-~]+)".replace("N", "0|[1-9][0-9]{0,8}"))
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,16 @@ def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard) -> dict[str, s
     return {k: str(folder / v) for k, v in (names | {"scores": "scores.json", "pairs": "pairs.parquet"}).items()}
 
 
+def scores_digest(card: Scorecard) -> str:
+    """SHA-256 over the passport and every pair's metrics."""
+    return sha256_hex(canonical_json([card.model, card.passport, card.rows]))
+
+
 def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     state = checkpoint.state
     return {
         WEIGHTS_TAG: checkpoint.file_sha256("generator"),
-        SCORES_TAG: sha256_hex(canonical_json([card.passport, card.summary()])),
+        SCORES_TAG: scores_digest(card),
         "lacuna.datasets": ",".join(state["datasets"]),
         "lacuna.recipe": str(state["recipe"]["name"]),
         "lacuna.recipe_sha256": sha256_hex(canonical_json(state["recipe"])),

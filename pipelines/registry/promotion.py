@@ -15,7 +15,7 @@ from infra.tracking import Tracking, Version
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.evaluate import Scorecard, load_scorecard
 from pipelines.records import Damaged, Refused
-from pipelines.registry.package import WEIGHTS_TAG
+from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
 
 CHAMPION: Final = "champion"
 VERDICT_TAG: Final = "lacuna.verdict"
@@ -97,14 +97,17 @@ def _move(tracking: Tracking, version: Version, expected: Version | None) -> Non
 
 
 def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
-    """The scorecard a version carries, its weights checked on the way."""
+    """The scorecard a version carries; weights and scores must be those that were registered."""
     with TemporaryDirectory() as scratch:
         folder = tracking.download(version, Path(scratch)) / "artifacts"
         weights = folder / "generator.safetensors"
         digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
         if digest != version.tags.get(WEIGHTS_TAG):
             raise Damaged(f"the weights of {version.uri} are not those registered ({digest[:12]}): register them again")
-        return load_scorecard(str(folder))
+        card = load_scorecard(str(folder))
+    if scores_digest(card) != version.tags.get(SCORES_TAG):
+        raise Damaged(f"the scores of {version.uri} are not those registered: register them again")
+    return card
 
 
 def _stored_verdict(champion: Version) -> Verdict:

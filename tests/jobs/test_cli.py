@@ -253,7 +253,7 @@ def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
     assert report["recipe"]["name"] == "deepgin-demo"
     assert report["num_steps"] * report["recipe"]["batch_size"] == report["recipe"]["images"]
     assert report["num_parameters"]["generator"] > 0
-    assert report["num_epochs"] == round(report["recipe"]["images"] / 49, 2)
+    assert report["num_epochs"] == round(report["recipe"]["images"] / 44, 2)
     assert not out.exists()
 
 

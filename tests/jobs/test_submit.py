@@ -30,7 +30,8 @@ from tests.making import lacuna, shard_recipe
 pytestmark = pytest.mark.slow
 
 SECONDS_TO_START = 60.0
-SHARD = ["--source", "folder", "--holdout", "0.2", "--mask-size-px", "32", "--mask-canvas-px", "64", "--shard-bytes", "10000"]
+SHARD = ("--source", "folder", "--holdout", "0.2", "--shard-bytes", "10000")
+MASKS = ("--mask-size-px", "32", "--mask-canvas-px", "64")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def wait_until_ready(head: Head, process: subprocess.Popen[bytes], log: Path) ->
 
 
 def shard_words(photos: Path, out: Path) -> tuple[str, ...]:
-    return ("shard", *SHARD, "--root", str(photos), "--out", str(out))
+    return ("shard", *SHARD, *MASKS, "--root", str(photos), "--out", str(out))
 
 
 @pytest.fixture(scope="module")

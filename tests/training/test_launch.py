@@ -1,0 +1,163 @@
+"""Real Ray Train with two workers: where a run ends, what is left, and what a lost worker or a fault does."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infra.world import current_world
+from pipelines.checkpoints import open_checkpoint
+from pipelines.manifest import Dataset
+from pipelines.records import Failed
+from pipelines.training.launch import launch
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.run import TrainRun, claim_run, committed_points
+from tests.making import train_recipe
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
+NETWORKS_AND_MOMENTS = ("adam.critic", "adam.generator", "critic", "generator")
+
+
+class Watched(TrainRun):
+    """A run that leaves the pid of each of its ranks beside `out`, and that takes its time.
+
+    Ranks read `until_images` once, before their first step, and rank 0 reads `out` at every point.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "until_images":
+            pids = Path(super().__getattribute__("out")).parent / "pids"
+            pids.mkdir(exist_ok=True)
+            with (pids / str(current_world().rank)).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+        elif name == "out":
+            time.sleep(0.2)
+        return super().__getattribute__(name)
+
+
+def claimed(recipe: TrainRecipe, dataset: Dataset, folder: Path, kind: type[TrainRun] = TrainRun) -> TrainRun:
+    """A run of the recipe that has not begun."""
+    out = str(folder / "run")
+    return kind(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+
+
+def pids(run: TrainRun, rank: int) -> list[int]:
+    """The processes that were this rank, in order."""
+    path = Path(run.out).parent / "pids" / str(rank)
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def same_tensors(one: str, other: str) -> bool:
+    """Whether two runs ended with the same bits."""
+    ends = open_checkpoint(one), open_checkpoint(other)
+    pairs = [[end.tensors(name) for end in ends] for name in NETWORKS_AND_MOMENTS]
+    return all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def pair(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str, list[dict[str, Any]]]:
+    """The small recipe on two workers, undisturbed: the run, what `launch` gave, and the progress it told."""
+    told: list[dict[str, Any]] = []
+    run = claimed(train_recipe(), dataset, tmp_path_factory.mktemp("pair"))
+    return run, launch(run, 2, told.append), told
+
+
+@pytest.fixture(autouse=True)
+def by_value() -> None:
+    """The workers cannot import this module: what it defines travels with its code."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+Pair = tuple[TrainRun, str, list[dict[str, Any]]]
+
+
+def test_two_workers_end_at_the_clock_with_every_point_once(pair: Pair) -> None:
+    run, uri, _ = pair
+    end = open_checkpoint(run.out)
+    assert (end.uri, end.images_seen) == (uri, 32)
+    assert end.state["ledger"] == {"num_steps": 8, "batch_size": 4}
+    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
+    assert len(list((Path(run.out) / "pictures").iterdir())) == 4
+
+
+def test_progress_is_told_to_the_launching_process(pair: Pair) -> None:
+    told = [point["images_seen"] for point in pair[2]]
+    assert told
+    assert told == sorted(told)
+    assert set(told) <= set(CLOCKS)
+
+
+def test_nothing_of_ray_is_left_in_the_run(pair: Pair) -> None:
+    names = {path.name for path in Path(pair[0].out).iterdir()}
+    assert names == {"run.json", "progress.json", "checkpoints", "metrics", "pictures"}
+
+
+def test_two_workers_learn_what_one_learns(pair: Pair, trained: TrainRun) -> None:
+    together, alone = committed_points(pair[0].out), committed_points(trained.out)
+    for one, other in zip(together[:4], alone[:4], strict=True):
+        for name in ("l1_coarse", "l1_low", "l1_out", "gradient_norm_reconstruct"):
+            assert one["values"][name] == pytest.approx(other["values"][name], rel=5e-3), (one["images_seen"], name)
+
+
+def test_one_step_of_two_workers_moves_the_weights_as_one_of_one_does(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = train_recipe(batch_size=4, checkpoint_images=4)
+    ends = []
+    for workers in (1, 2):
+        run = replace(claimed(recipe, dataset, tmp_path / str(workers)), until_images=4)
+        launch(run, workers, lambda _: None)
+        ends.append(open_checkpoint(run.out).tensors("adam.generator"))
+    one, other = ends
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, other[name], rtol=1e-3, atol=1e-5 * float(tensor.abs().max())), name
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
+    run = claimed(train_recipe(), dataset, tmp_path, Watched)
+    killed: list[int] = []
+
+    def kill_once(point: dict[str, Any]) -> None:
+        if point["images_seen"] >= 12 and not killed:
+            killed.append(pids(run, 1)[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    launch(run, 2, kill_once)
+    assert killed == pids(run, 1)[:1]
+    assert len(pids(run, 0)) == len(pids(run, 1)) == 2
+    assert set(pids(run, 0)).isdisjoint(pids(run, 1))
+    assert same_tensors(run.out, pair[0].out)
+    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
+
+
+def test_a_training_stopped_and_launched_again_ends_the_same(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
+    run = claimed(train_recipe(), dataset, tmp_path)
+    for until_images in (12, 32):
+        launch(replace(run, until_images=until_images), 2, lambda _: None)
+    assert same_tensors(run.out, pair[0].out)
+
+
+def test_a_training_that_explodes_says_where_and_leaves_its_last_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
+    recipe = train_recipe()
+    recipe = replace(recipe, objective=replace(recipe.objective, adversarial_weight=float("inf")))
+    run = claimed(recipe, dataset, tmp_path)
+    with pytest.raises(Failed, match=r"rank 0: not finite: a gradient in phase 'generate' at 16 images on rank 0"):
+        launch(run, 2, lambda _: None)
+    assert open_checkpoint(run.out).images_seen == 16
+
+
+def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path) -> None:
+    run = replace(pair[0], data=(str(tmp_path / "gone"),), out=str(tmp_path / "run"))
+    with pytest.raises(Failed, match=r"rank \d: no dataset at .*/gone"):
+        launch(run, 2, lambda _: None)
