@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
+from pipelines.manifest import Dataset
 from pipelines.training.run import TrainRun, committed_points, upload
 from tests.making import train_recipe
 
@@ -172,11 +173,12 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
 
 
 def test_the_verb_finds_no_server_and_trains_without(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
-    assert train_verb._open_tracking("abc", train_recipe(), {}) == (None, None)
+    recipe, arguments = train_recipe(), train_verb.Arguments("tiny", (dataset.uri,), str(tmp_path / "run"))
+    assert train_verb._tracked_run(arguments, recipe, (dataset,), recipe.images).tracking_run is None
     assert f"warning: no tracking at {NOBODY}" in capsys.readouterr().err
 
 

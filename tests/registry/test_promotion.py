@@ -16,8 +16,8 @@ from jobs.faults import NotDone
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.evaluate import Scorecard, evaluate, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Refused, canonical_json, sha256_hex
-from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG
+from pipelines.records import Damaged, Refused
+from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from pipelines.training.run import TrainRun
 
@@ -73,7 +73,7 @@ class Registry:
 def tags(checkpoint: Checkpoint, files: Path) -> dict[str, str]:
     """What a registration writes down of weights and scores."""
     card = load_scorecard(str(files))
-    scores = sha256_hex(canonical_json([card.passport, card.summary()]))
+    scores = scores_digest(card)
     return {WEIGHTS_TAG: checkpoint.file_sha256("generator"), SCORES_TAG: scores}
 
 

@@ -109,19 +109,17 @@ def test_two_workers_learn_what_one_learns(pair: Pair, trained: TrainRun) -> Non
             assert one["values"][name] == pytest.approx(other["values"][name], rel=5e-3), (one["images_seen"], name)
 
 
-def test_one_step_of_two_workers_moves_the_weights_as_one_of_one_does(
-    trained: TrainRun, dataset: Dataset, tmp_path: Path
-) -> None:
-    recipe = train_recipe(batch_size=4, checkpoint_images=4)
+def test_the_first_gradient_of_two_workers_is_that_of_one(dataset: Dataset, tmp_path: Path) -> None:
     ends = []
     for workers in (1, 2):
-        run = replace(claimed(recipe, dataset, tmp_path / str(workers)), until_images=4)
+        run = replace(claimed(train_recipe(), dataset, tmp_path / str(workers)), until_images=4)
         launch(run, workers, lambda _: None)
         ends.append(open_checkpoint(run.out).tensors("adam.generator"))
     one, other = ends
     assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.allclose(tensor, other[name], rtol=1e-3, atol=1e-5 * float(tensor.abs().max())), name
+    largest = max(float(tensor.abs().max()) for name, tensor in one.items() if name.endswith(".exp_avg"))
+    for name in (name for name in one if name.endswith(".exp_avg")):  # a tenth of the averaged gradient
+        assert torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-5 * largest), name
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:

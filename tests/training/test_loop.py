@@ -15,6 +15,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
+from pipelines.training.launch import _first_fault
 from pipelines.training.loop import Meter, NotFinite, Point, to_tensors, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
@@ -228,31 +229,50 @@ class ThreadWorld(World):
             tensor.copy_(mean)
 
 
-def train_ranks(dataset: Dataset, size: int, until_images: int) -> list[Trained]:
-    """The small recipe on some ranks."""
-    meeting, brought = threading.Barrier(size), dict[int, list[Tensor]]()
-    ranks = [fresh() for _ in range(size)]
-    threads = [
-        threading.Thread(
-            target=rank.run,
-            args=(stream_of(dataset), until_images, ThreadWorld(n, size, meeting, brought)),
-            daemon=True,
-        )
-        for n, rank in enumerate(ranks)
-    ]
+def train_ranks(dataset: Dataset, ranks: Sequence[Trained], until_images: int) -> dict[int, Exception]:
+    """Trains the ranks together; what went wrong on each of them."""
+    meeting, brought, faults = threading.Barrier(len(ranks)), dict[int, list[Tensor]](), dict[int, Exception]()
+
+    def run(number: int) -> None:
+        try:
+            ranks[number].run(stream_of(dataset), until_images, ThreadWorld(number, len(ranks), meeting, brought))
+        except Exception as fault:  # noqa: BLE001 - the test looks at all of them
+            faults[number] = fault
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(ranks))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    return ranks
+    return faults
 
 
 def test_two_ranks_hold_equal_weights_and_learn_what_one_learns(dataset: Dataset) -> None:
-    first, second = train_ranks(dataset, 2, 24)
-    alone = fresh().run(stream_of(dataset), 24)
+    first, second, alone = fresh(), fresh(), fresh().run(stream_of(dataset), 24)
+    assert train_ranks(dataset, (first, second), 24) == {}
     for name in ("generator", "critic"):
         assert all(torch.equal(tensor, second.weights(name)[key]) for key, tensor in first.weights(name).items())
     for together, single in zip(first.points[:2], alone.points[:2], strict=True):
         for name in ("l1_coarse", "l1_low", "l1_out", "gradient_norm_reconstruct"):
             assert together.values[name] == pytest.approx(single.values[name], rel=1e-3), name
     assert [p.images_seen for p in first.points] == [p.images_seen for p in alone.points]
+
+
+def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: Dataset) -> None:
+    explosive = fresh(optimisers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
+    faults = train_ranks(dataset, (fresh(), explosive), 32)
+    assert set(faults) == {0, 1}
+    assert str(faults[1]).startswith(
+        "not finite: l1_coarse, l1_low, l1_out in phase 'reconstruct' at 4 images on rank 1"
+    )
+    told = _first_fault(TrainingFailed(faults))
+    assert "l1_out" in told
+    assert "on rank 0" not in told
+
+
+class TrainingFailed(Exception):
+    """Looks as Ray Train's exception of that name does to whoever explains it."""
+
+    def __init__(self, worker_failures: dict[int, Exception]) -> None:
+        super().__init__("workers failed")
+        self.worker_failures = worker_failures
