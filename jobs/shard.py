@@ -53,7 +53,7 @@ def root_of(arguments: Arguments) -> str:
     if arguments.root is not None:
         return arguments.root
     if default_root is None:
-        raise Refused(f"--root is missing: the folder in which {name} lies")
+        raise Refused(f"--root is missing: give the folder that holds the source {name!r}")
     return default_root()
 
 

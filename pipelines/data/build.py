@@ -14,7 +14,7 @@ from pipelines.data.listing import list_source, num_scanned, scan_chunk
 from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import FOLDER, Layout, Plan
+from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import (
     COMMIT_FILE,
     FORMAT,
@@ -40,17 +40,27 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
     _check(plan)
     if storage.exists(storage.join(plan.out, COMMIT_FILE)):
         dataset = _same_dataset(plan)
-        storage.remove(storage.join(plan.out, FOLDER))
+        storage.remove(plan.at())
         return dataset
     _claim(plan)
-    with connected():
-        layout = next(run_tasks(list_source, [(plan,)]))
-        _each("scanning", scan_chunk, [(plan, layout, c) for c in range(layout.num_chunks)], progress)
-        _each("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
-        _each("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
-        places = [(split, n) for split, count in layout.num_shards.items() for n in range(count)]
-        shards = _each("sharding", write_shard, [(plan, layout, split, n) for split, n in places], progress)
-    return _commit(plan, layout, tuple(sorted(shards, key=lambda s: (s.split, s.number))))
+    try:
+        with connected():
+            layout = next(run_tasks(list_source, [(plan,)]))
+            shards = _build_shards(plan, layout, progress)
+        return _commit(plan, layout, shards)
+    except Refused:
+        storage.remove(plan.at())  # what was asked for cannot be: the place is free for other settings
+        raise
+
+
+def _build_shards(plan: Plan, layout: Layout, progress: Progress) -> tuple[ShardRecord, ...]:
+    """All steps between listing and commit; returns the shards in order of (split, number)."""
+    _each("scanning", scan_chunk, [(plan, layout, c) for c in range(layout.num_chunks)], progress)
+    _each("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
+    _each("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
+    places = [(split, n) for split, count in layout.num_shards.items() for n in range(count)]
+    shards = _each("sharding", write_shard, [(plan, layout, split, n) for split, n in places], progress)
+    return tuple(sorted(shards, key=lambda s: (s.split, s.number)))
 
 
 def _check(plan: Plan) -> None:
@@ -133,6 +143,15 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
     }
     storage.publish(storage.join(plan.out, SHARDS_FILE), table)
     storage.publish(storage.join(plan.out, COMMIT_FILE), seal(commit))
-    storage.remove(storage.join(plan.out, FOLDER))
-    storage.sweep(plan.out)
+    storage.remove(plan.at())
+    _drop_strangers(plan.out, shards)
     return Dataset(plan.out, commit, shards)
+
+
+def _drop_strangers(out: str, shards: tuple[ShardRecord, ...]) -> None:
+    """Removes shards and tables of builds that were given up here, and what killed processes had written aside."""
+    storage.sweep(out)
+    ours = {name for shard in shards for name in (shard.file, shard.table)}
+    for name, _ in list(storage.list_files(out)):
+        if name.endswith((".tar", ".parquet")) and name not in ours and name != SHARDS_FILE:
+            storage.remove(storage.join(out, name))

@@ -228,6 +228,14 @@ def test_keys_are_unique_in_the_dataset_over_all_splits(tmp_path: Path) -> None:
     assert [key for key, count in keys.items() if count > 1] == []
 
 
+def test_of_equal_photos_the_smallest_key_is_kept(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a b.jpg", "a-b.jpg", "z/a.jpg"):
+        save(photo(1), tmp_path / "in" / name)
+    rows = rows_by_source(built(tmp_path / "in", tmp_path / "out", holdout=0.0))
+    assert [name for name, row in rows.items() if row["outcome"] == "written"] == ["a-b.jpg"]
+    assert {row["reason"] for row in rows.values()} == {None, "same bytes as a-b"}
+
+
 def test_the_first_of_a_duplicate_is_in_the_dataset(tmp_path: Path) -> None:
     save(photo(1), tmp_path / "in/a.jpg")
     save(photo(2), tmp_path / "in/a.png")
@@ -449,11 +457,25 @@ def test_a_stopped_build_still_says_which_files_it_rejected(tmp_path: Path) -> N
 
 
 def test_an_unfinished_build_is_not_mixed_with_another_root(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="were rejected"):
-        built(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "sharding" and done == 1:
+            raise KeyboardInterrupt
+
+    recipe, out = shard_recipe(), str(tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        build_dataset(Plan(str(photo_folder(tmp_path / "in", 5)), out, recipe, 0), stop)
     photo_folder(tmp_path / "other", 5)
     with pytest.raises(Refused, match=r"root = .*in', not .*other"):
-        built(tmp_path / "other", tmp_path / "out")
+        build_dataset(Plan(str(tmp_path / "other"), out, recipe, 0), silent)
+
+
+def test_a_refused_build_leaves_the_place_to_the_next(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="were rejected"):
+        built(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
+    dataset = built(photo_folder(tmp_path / "other", 5), tmp_path / "out")
+    assert dataset.commit["ledger"]["num_written"] == 5
+    named = {name for s in dataset.shards for name in (s.file, s.table)} | {"dataset.json", "shards.parquet"}
+    assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()} == named
 
 
 def test_a_folder_without_one_photo_is_not_committed(tmp_path: Path) -> None:
@@ -499,6 +521,24 @@ def test_what_a_killed_process_left_behind_is_cleared_away(many: Path, many_data
         (tmp_path / "out" / folder / ".aside-0123456789ab").write_bytes(b"half of a file")
     built(many, tmp_path / "out", **MANY)
     assert files_of(tmp_path / "out") == files_of(Path(many_dataset.uri))
+
+
+def test_a_dataset_inside_its_own_source_is_refused_or_no_input(tmp_path: Path) -> None:
+    root = photo_folder(tmp_path / "in", 6)
+    try:
+        first = built(root, root / "data")
+    except Refused:
+        return
+    again = built(root, root / "data2")
+    assert [d.commit["ledger"]["num_inputs"] for d in (first, again)] == [6, 6]
+
+
+def test_relative_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo_folder(tmp_path / "relative-in", 6)
+    monkeypatch.chdir(tmp_path)
+    dataset = built(Path("relative-in"), Path("relative-out"))
+    assert dataset.commit["ledger"]["num_written"] == 6
+    assert (tmp_path / "relative-out" / COMMIT_FILE).exists()
 
 
 def test_a_workspace_that_outlived_its_commit_is_cleared_away(many: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.data.listing import shard_number
 from pipelines.data.shards import INDEX_MEMBER, ShardWriter, fixed_masks, read_index
 from pipelines.masks import MASKS
 from pipelines.masks.recipe import parse_recipe
@@ -99,6 +101,15 @@ def test_a_foreign_tar_has_no_index() -> None:
         tar.addfile(tarfile.TarInfo("a.jpg"))
     with pytest.raises(ValueError, match=r"last member is 'a\.jpg', not '__index__'"):
         read_index(sink.getvalue())
+
+
+def test_shards_fill_evenly_and_split_in_halves() -> None:
+    names = [f"img_align_celeba/{number:06d}" for number in range(4096)]
+    counts = Counter(shard_number(name, 16) for name in names)
+    assert set(counts) == set(range(16))
+    assert max(abs(count - 256) for count in counts.values()) < 80
+    assert all(shard_number(name, 32) // 2 == shard_number(name, 16) for name in names)
+    assert {shard_number(name, 1) for name in names} == {0}
 
 
 @given(st.integers(0, 2**31), st.text("abc/_", min_size=1, max_size=20))

@@ -108,7 +108,7 @@ def test_another_process_with_other_global_seeds_ends_the_same(trained: TrainRun
 
 def test_a_training_that_is_killed_between_checkpoints_goes_on(trained: TrainRun, tmp_path: Path) -> None:
     run = elsewhere(trained, tmp_path)
-    child = start(run, pause_seconds=0.3)
+    child = start(run, pause_seconds=0.15)
     while clock(run) < 20 and child.poll() is None:
         time.sleep(0.02)
     child.kill()
