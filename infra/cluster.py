@@ -16,6 +16,7 @@ from infra.settings import DEFAULTS, apply_defaults
 
 Result = TypeVar("Result")
 
+_JOB_VARIABLE: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _MIN_IN_FLIGHT: Final = 16
 """So many tasks wait on a cluster that has no cores yet: its autoscaler sees them."""
 
@@ -36,7 +37,9 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": DEFAULTS}, log_to_driver=False, logging_level=logging.WARNING)
+        in_job = _JOB_VARIABLE in os.environ  # a job has its environment from its submission, and may name it only once
+        runtime_env = None if in_job else {"env_vars": DEFAULTS}
+        ray.init(runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
     else:
         cpus = max(num_cpus or 0, os.cpu_count() or 1)
         ray.init(

@@ -23,6 +23,7 @@ from pipelines.data.build import build_dataset
 from pipelines.data.listing import list_source, scan_chunk
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.shards import read_index
+from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.masks import MASKS
@@ -456,26 +457,19 @@ def test_a_stopped_build_still_says_which_files_it_rejected(tmp_path: Path) -> N
     assert {r["source"] for r in rows if r["outcome"] == "rejected"} == {f"{n}.txt" for n in range(11)}
 
 
-def test_an_unfinished_build_is_not_mixed_with_another_root(tmp_path: Path) -> None:
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "sharding" and done == 1:
-            raise KeyboardInterrupt
-
-    recipe, out = shard_recipe(), str(tmp_path / "out")
-    with pytest.raises(KeyboardInterrupt):
-        build_dataset(Plan(str(photo_folder(tmp_path / "in", 5)), out, recipe, 0), stop)
-    photo_folder(tmp_path / "other", 5)
-    with pytest.raises(Refused, match=r"root = .*in', not .*other"):
-        build_dataset(Plan(str(tmp_path / "other"), out, recipe, 0), silent)
-
-
-def test_a_refused_build_leaves_the_place_to_the_next(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="were rejected"):
-        built(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
-    dataset = built(photo_folder(tmp_path / "other", 5), tmp_path / "out")
-    assert dataset.commit["ledger"]["num_written"] == 5
-    named = {name for s in dataset.shards for name in (s.file, s.table)} | {"dataset.json", "shards.parquet"}
-    assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()} == named
+def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(many, tmp_path / "in")
+    plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
+    scan_chunk(plan, list_source(plan), 0)
+    (root / "class0/0002.jpg").unlink()
+    with pytest.raises(OSError, match="0002"):
+        build_dataset(plan, silent)
+    with pytest.raises(Refused, match=r"root = .*in', not .*another --out"):
+        built(many, tmp_path / "out", **MANY)
+    with pytest.raises(Refused, match=r"seed = 0, not 1"):
+        built(root, tmp_path / "out", seed=1, **MANY)
+    shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")
+    assert build_dataset(plan, silent).commit["ledger"]["num_written"] == 40
 
 
 def test_a_folder_without_one_photo_is_not_committed(tmp_path: Path) -> None:
@@ -531,6 +525,16 @@ def test_a_dataset_inside_its_own_source_is_refused_or_no_input(tmp_path: Path) 
         return
     again = built(root, root / "data2")
     assert [d.commit["ledger"]["num_inputs"] for d in (first, again)] == [6, 6]
+
+
+def test_files_of_others_in_the_folder_stay(many: Path, tmp_path: Path) -> None:
+    neighbour = built(photo_folder(tmp_path / "few", 6), tmp_path / "out" / "neighbour")
+    (tmp_path / "out/archive.tar").write_bytes(b"somebody's")
+    (tmp_path / "out/figures.parquet").write_bytes(b"somebody's")
+    built(many, tmp_path / "out", **MANY)
+    assert (tmp_path / "out/archive.tar").exists()
+    assert (tmp_path / "out/figures.parquet").exists()
+    assert verify_dataset(neighbour.uri)[1] == []
 
 
 def test_relative_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

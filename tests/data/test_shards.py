@@ -12,8 +12,8 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.listing import shard_number
 from pipelines.data.shards import INDEX_MEMBER, ShardWriter, fixed_masks, read_index
+from pipelines.data.workspace import share_of
 from pipelines.masks import MASKS
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import MAX_KEY_BYTES, Member
@@ -105,11 +105,12 @@ def test_a_foreign_tar_has_no_index() -> None:
 
 def test_shards_fill_evenly_and_split_in_halves() -> None:
     names = [f"img_align_celeba/{number:06d}" for number in range(4096)]
-    counts = Counter(shard_number(name, 16) for name in names)
+    digests = [hashlib.sha256(name.encode()).digest() for name in names]
+    counts = Counter(share_of(digest, 16) for digest in digests)
     assert set(counts) == set(range(16))
     assert max(abs(count - 256) for count in counts.values()) < 80
-    assert all(shard_number(name, 32) // 2 == shard_number(name, 16) for name in names)
-    assert {shard_number(name, 1) for name in names} == {0}
+    assert all(share_of(digest, 32) // 2 == share_of(digest, 16) for digest in digests)
+    assert {share_of(digest, 1) for digest in digests} == {0}
 
 
 @given(st.integers(0, 2**31), st.text("abc/_", min_size=1, max_size=20))

@@ -20,6 +20,7 @@ import torch
 from infra import storage
 from infra.settings import PROJECT_ROOT
 from pipelines.checkpoints import latest_checkpoint, save_checkpoint
+from pipelines.data.shards import read_index
 from pipelines.manifest import open_dataset
 from pipelines.stream.reading import ShardReader
 from tests.making import lacuna, photo_folder
@@ -119,12 +120,13 @@ def test_verify_names_a_damaged_object(local: Path, place: str) -> None:
     files = local_files(local)
     name = max((n for n in files if n.endswith(".tar")), key=lambda n: len(files[n]))
     worse = bytearray(files[name])
-    worse[700] ^= 1
+    worse[1040] ^= 1
     for path, data in (files | {name: bytes(worse)}).items():
         storage.publish(storage.join(place, path), data)
     code, report, _ = lacuna("verify", place, cwd=PROJECT_ROOT)
     assert code == 1
-    assert {damage["file"] for damage in report["damaged"]} == {name}
+    touched = [m.name.rpartition(".")[0] for m in read_index(files[name]) if m.offset <= 1040 < m.offset + m.size]
+    assert [(damage["file"], damage["key"]) for damage in report["damaged"]] == [(name, None), (name, *touched)]
 
 
 def test_the_same_command_again_changes_no_object(photos_of_s3: Path, remote: str) -> None:
