@@ -115,6 +115,7 @@ class Tracking:
                 artifacts=dict(files),
                 code_paths=[str(package) for package in packages],
                 signature=_signature(shapes, params),
+                input_example=_example(shapes),
                 pip_requirements=list(requirements),
                 metadata=dict(metadata),
             )
@@ -192,6 +193,12 @@ def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -
     inputs = Schema([TensorSpec(levels, tuple(s), name) for name, s in shapes.items() if name != "output"])
     numbers = ParamSchema([ParamSpec(name, "long", default) for name, default in params.items()])
     return ModelSignature(inputs, Schema([TensorSpec(levels, tuple(shapes["output"]))]), numbers)
+
+
+def _example(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """One small all-zero input of the signature, which MLflow stores and tries."""
+    sizes = {name: [1, *(16 if n < 0 else n for n in s[1:])] for name, s in shapes.items() if name != "output"}
+    return {name: np.zeros(size, np.uint8) for name, size in sizes.items()}
 
 
 def _version(version: ModelVersion) -> Version:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from pipelines.checkpoints import open_checkpoint
-from pipelines.evaluation.fillers import Filler, Pictures, network_model, open_model
+from pipelines.evaluation.fillers import Filler, Pictures, network_filler, network_model, open_model
 from pipelines.records import Damaged, Refused
 from pipelines.training.run import TrainRun
 
@@ -51,6 +53,20 @@ def test_a_network_leaves_known_pixels_alone_at_any_size(network: Filler, height
     images = np.stack([picture(seed, height, width) for seed in (1, 2)])
     masks = np.stack([holes(seed, height, width, 0.3) for seed in (1, 2)])
     assert_known_pixels_stay(network, images, masks)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 32), (50, 70)])
+def test_known_pixels_stay_whatever_a_network_does_to_them(height: int, width: int) -> None:
+    class Careless(nn.Module):
+        """Paints everything the same dark grey."""
+
+        def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+            return {"inpainted": torch.full_like(image, 51 / 255)}
+
+    images, masks = picture(1, height, width)[None], holes(1, height, width, 0.3)[None]
+    fill = network_filler(Careless(), 32)
+    assert_known_pixels_stay(fill, images, masks)
+    assert (fill(images, masks)[masks == 1] == 51).all()
 
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes"])
