@@ -36,19 +36,21 @@ class JobEnd:
 
 
 def submit(address: str, command: Sequence[str], environment: dict[str, str]) -> str:
-    """Submits the command, or finds the job that runs it or has done it already; returns the job's id.
+    """Submits the command, or finds the job that is at it now; returns the job's id.
 
-    A job of the same command and code that failed or was stopped is followed by a new attempt. Raises ConnectionError
+    After a job of the same command, code and environment has ended, the next is a new attempt: every verb finds what is
+    done already. Raises ConnectionError
     where no cluster answers or it does not take our token.
     """
     client = _client(address)
-    digest = hashlib.sha256("\0".join([*command, code_revision()]).encode()).hexdigest()[:16]
+    asked = [*command, code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
+    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
     attempts = {
         str(job.submission_id): str(job.status)
         for job in client.list_jobs()
         if str(job.submission_id).startswith(f"lacuna-{digest}-")
     }
-    living = [name for name, status in attempts.items() if status not in ("FAILED", "STOPPED")]
+    living = [name for name, status in attempts.items() if status not in _ENDED]
     if living:
         return living[0]
     job_id = f"lacuna-{digest}-{len(attempts) + 1}"

@@ -32,7 +32,7 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
     if not _SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
-    fs, path = url_to_fs(uri)
+    fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
     return fs, str(path)
 
 
@@ -48,6 +48,11 @@ def local_path(uri: str) -> Path | None:
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
+def absolute(uri: str) -> str:
+    """The URI as every process means it: a plain path becomes absolute."""
+    return uri if _SCHEME.match(uri) else str(Path(uri).absolute())
+
+
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = locate(uri)
@@ -61,12 +66,6 @@ def read_bytes(uri: str) -> bytes:
         return bytes(fs.cat_file(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {uri}") from None
-
-
-def read_range(uri: str, offset: int, size: int) -> bytes:
-    """`size` bytes from `offset`; fewer where the file ends before."""
-    fs, path = locate(uri)
-    return bytes(fs.cat_file(path, start=offset, end=offset + size))
 
 
 def publish(uri: str, data: bytes) -> None:

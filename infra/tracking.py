@@ -5,6 +5,7 @@ number of attempts; a point of a curve is written once, because points go up in 
 """
 
 import logging
+import secrets
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class Tracking:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        _make_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         self._client = MlflowClient(uri, uri)
@@ -60,8 +62,10 @@ class Tracking:
         experiment = self._experiment()
         found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'", max_results=1)
         if found:
-            return str(found[0].info.run_id)
-        run_id = str(self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id}).info.run_id)
+            run_id = str(found[0].info.run_id)
+        else:
+            made = self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
+            run_id = str(made.info.run_id)
         flat = [Param(key, str(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
@@ -79,6 +83,7 @@ class Tracking:
         last, now = max((m.step for m in history), default=-1), int(time.time() * 1000)
         for step, values in points:
             if step > last:
+                last = step
                 metrics = [Metric(key, value, now, step) for key, value in values.items() if key != CLOCK_METRIC]
                 metrics.append(Metric(CLOCK_METRIC, values[CLOCK_METRIC], now, step))
                 self._client.log_batch(run_id, metrics=metrics[-_MAX_BATCH:])
@@ -108,18 +113,20 @@ class Tracking:
         numbers with their defaults.
         """
         status = self._client.get_run(run_id).info.status
-        with mlflow.start_run(run_id=run_id):
-            info = mlflow.pyfunc.log_model(
-                name="generator",
-                python_model=str(code),
-                artifacts=dict(files),
-                code_paths=[str(package) for package in packages],
-                signature=_signature(shapes, params),
-                input_example=_example(shapes),
-                pip_requirements=list(requirements),
-                metadata=dict(metadata),
-            )
-        self._client.update_run(run_id, status)  # `start_run` has called it finished
+        try:
+            with mlflow.start_run(run_id=run_id):
+                info = mlflow.pyfunc.log_model(
+                    name="generator",
+                    python_model=str(code),
+                    artifacts=dict(files),
+                    code_paths=[str(package) for package in packages],
+                    signature=_signature(shapes, params),
+                    input_example=_example(shapes),
+                    pip_requirements=list(requirements),
+                    metadata=dict(metadata),
+                )
+        finally:
+            self._client.update_run(run_id, status)  # `start_run` has called it finished, or failed
         return str(info.model_uri)
 
     def create_version(self, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Version:
@@ -155,6 +162,12 @@ class Tracking:
             raise
         return self.version(name, str(found.version))
 
+    def resolve(self, uri: str) -> str:
+        """A `models:/` URI by alias -> the one of the version that it means now; others as they are."""
+        name, at, alias = uri.removeprefix("models:/").partition("@")
+        found = self.aliased(name, alias) if at else None
+        return found.uri if found else uri
+
     def move_alias(self, name: str, alias: str, number: str) -> None:
         """Points the alias at the version."""
         self._client.set_registered_model_alias(name, alias, number)
@@ -184,8 +197,10 @@ class Tracking:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(EXPERIMENT, artifact_location=_artifacts_beside(self.uri)))
-        except MlflowException:  # another process made it in this moment
-            return self._experiment()
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._experiment()  # another process made it in this moment
 
 
 def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -> ModelSignature:
@@ -203,6 +218,20 @@ def _example(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
 
 def _version(version: ModelVersion) -> Version:
     return Version(version.name, str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _make_database(uri: str) -> None:
+    """Makes a database in a file aside and whole: a process killed in MLflow's migrations would leave it unusable."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".aside-{secrets.token_hex(6)}-{path.name}")
+    MlflowClient(f"sqlite:///{aside}", f"sqlite:///{aside}").search_experiments(max_results=1)
+    if path.exists():  # another process was faster
+        aside.unlink()
+    else:
+        aside.replace(path)
 
 
 def _artifacts_beside(uri: str) -> str | None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from infra import storage
+from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate
@@ -27,13 +29,13 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Scores, stores and reports."""
-    with progress() as show:
+    with exclusive(arguments.out), progress() as show:
         card = evaluate(
             arguments.model,
-            arguments.data,
+            storage.absolute(arguments.data),
             arguments.split,
             arguments.resize,
-            arguments.out,
+            storage.absolute(arguments.out),
             lambda *n: show("evaluating", *n),
         )
     say(table(card))

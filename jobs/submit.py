@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import tyro
 
@@ -12,6 +12,8 @@ from jobs.cli import VERBS, as_module
 from jobs.faults import NotDone
 from jobs.progress import say
 from pipelines.records import Refused
+
+_TRACKED: Final = ("train", "register", "promote", "rollback")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     verb, *options = arguments.command
     environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI",) if n in os.environ}
+    if verb in _TRACKED and not environment:
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
+        )
     job_id = submit(arguments.cluster, ("python", "-m", f"jobs.{verb}", *options), environment)
     say(f"job {job_id} at {arguments.cluster}")
     end = follow(arguments.cluster, job_id)

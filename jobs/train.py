@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import tyro
 
+from infra import storage
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
@@ -44,7 +45,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise Refused(f"unknown recipe {arguments.recipe!r}: known are {', '.join(RECIPES)}")
     recipe = RECIPES[arguments.recipe]()
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
-    until_images = arguments.images or recipe.images
+    until_images = recipe.images if arguments.images is None else arguments.images
     _check(recipe, datasets, arguments.workers, until_images)
     if arguments.dry_run:
         return _plan(recipe, datasets, until_images)
@@ -55,6 +56,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             done = _train(train_run, arguments.workers)
         else:
             upload(train_run)  # what its server may have missed
+            _set_status(train_run, "FINISHED")
     return {
         "run_id": train_run.run_id,
         "images_seen": done.images_seen,
@@ -99,7 +101,8 @@ def _tracked_run(
     except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
         say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
         tracking_run = None
-    return TrainRun(recipe, arguments.data, arguments.out, until_images, run_id, tracking_uri(), tracking_run)
+    data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
+    return TrainRun(recipe, data, out, until_images, run_id, tracking_uri(), tracking_run)
 
 
 def _train(run: TrainRun, num_workers: int) -> Checkpoint:

@@ -35,7 +35,7 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int) ->
     height, width = image.shape[1:]
     target = tuple(max(1, round(length / size_px)) * size_px for length in (height, width))
     resized = _resize(image * (1 - mask) + mask, target)
-    holes = _resize(mask, target).gt(0).float() if (height, width) != target else mask
+    holes = _resize(mask, target).ne(0).float() if (height, width) != target else mask
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
     filled = torch.cat(
         [

@@ -65,24 +65,36 @@ def save_checkpoint(out: str, files: dict[str, dict[str, Tensor]], state: dict[s
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; a damaged one is named in the log and passed over."""
-    for uri in _uris(out):
+    """The newest whole checkpoint of a run, None before the first; a damaged one is named in the log and passed over.
+
+    Raises Damaged where there are checkpoints and none of them is whole: nothing starts over in silence.
+    """
+    uris = _uris(out)
+    for uri in uris:
         try:
             checkpoint = open_checkpoint(uri)
             for name in checkpoint.state["files"]:
                 checkpoint.read(name.removesuffix(".safetensors"))
             return checkpoint
         except (Damaged, FileNotFoundError) as fault:
-            log.warning("checkpoint refused, the one before it is taken: %s", fault)
+            log.warning("checkpoint refused, the one before it is asked: %s", fault)
+    if uris:
+        raise Damaged(f"none of the {len(uris)} checkpoints of {out} is whole: restore one, or train at another --out")
     return None
+
+
+def newest_clock(out: str) -> int:
+    """The clock of the newest committed checkpoint, by its name alone; 0 where there is none."""
+    return max((int(uri.rpartition("/")[2]) for uri in _uris(out)), default=0)
 
 
 def open_checkpoint(uri: str) -> Checkpoint:
     """The checkpoint of this folder, or the newest of a run's folder; raises Refused where there is none."""
+    uri = storage.absolute(uri)
     state_uri = storage.join(uri, STATE_FILE)
     if storage.exists(state_uri):
         return Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
-    newest = latest_checkpoint(uri)
+    newest = latest_checkpoint(storage.absolute(uri))
     if newest is None:
         raise Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
     return newest

@@ -5,7 +5,7 @@ rows of the shards (a few integers each), and the tables of the shards it works 
 """
 
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import pyarrow as pa
@@ -136,8 +136,3 @@ def table_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", write_statistics=False, store_schema=False)
     return sink.getvalue()
-
-
-def record_to_dict(shard: ShardRecord) -> dict[str, Any]:
-    """The record as JSON takes it."""
-    return asdict(shard)

@@ -126,13 +126,13 @@ def test_a_damaged_newest_is_named_and_the_older_taken(
         assert str(path) in warning.getMessage()
 
 
-def test_two_damaged_ones_are_none_and_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for checkpoint in saved(tmp_path, 8, 16):
         flip(Path(checkpoint.uri) / "generator.safetensors")
-    assert latest_checkpoint(str(tmp_path)) is None
-    assert len(caplog.records) == 2
-    with pytest.raises(Refused, match=f"no checkpoint at {tmp_path}"):
-        open_checkpoint(str(tmp_path))
+    for open_newest in (latest_checkpoint, open_checkpoint):
+        with pytest.raises(Damaged, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
+            open_newest(str(tmp_path))
+    assert len(caplog.records) == 4
 
 
 def test_a_damaged_file_is_never_handed_out(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The manifest: a commit record that any changed byte breaks, rows that survive their file, no dataset uncommitted."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra import storage
+from infra.settings import PROJECT_ROOT
 from pipelines.manifest import (
     COMMIT_FILE,
     SHARDS_FILE,
@@ -165,6 +168,15 @@ def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
     storage.publish(f"{uri}/{SHARDS_FILE}", shards_to_parquet((record(0),)))
     with pytest.raises(Damaged, match=rf"{uri}/{SHARDS_FILE} is damaged"):
         open_dataset(uri)
+
+
+@pytest.mark.slow
+def test_a_process_that_has_read_a_dataset_ends_in_peace(tmp_path: Path) -> None:
+    """A library's thread that is still starting when the interpreter ends has aborted every fourth such process."""
+    words = ("import webdataset", "from pipelines.manifest import open_dataset", "open_dataset(sys.argv[1])")
+    command = [sys.executable, "-c", "\n".join(("import sys", *words)), committed(tmp_path, (record(0),))]
+    codes = [subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=False).returncode for _ in range(40)]
+    assert set(codes) == {0}, codes
 
 
 def test_an_empty_split_is_refused_naming_those_that_are_filled(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ In: a plan. Out: a committed `Dataset`. The driver holds a handful of numbers pe
 that was killed goes on where it stopped; one that is committed is only read again.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from pipelines.data.listing import list_source, num_scanned, scan_chunk
+from pipelines.data.listing import list_source, scan_chunk
 from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
@@ -37,6 +38,7 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
 
     Raises Refused for bad arguments, a foreign dataset at the place, or too many rejected photos.
     """
+    plan = replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out))  # tasks stand elsewhere
     _check(plan)
     if storage.exists(storage.join(plan.out, COMMIT_FILE)):
         dataset = _same_dataset(plan)
@@ -76,6 +78,8 @@ def _check(plan: Plan) -> None:
         value = getattr(recipe, name)
         if value is not None and value < minimum:
             raise Refused(f"{name} is {value}: it must be at least {minimum}")
+    if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
+        raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
         raise Refused(f"no folder at {plan.root}: give the dataset's root with --root")
 
@@ -121,7 +125,7 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
     written, duplicates, rejected = (
         sum(getattr(s, name) for s in shards) for name in ("num_samples", "num_duplicates", "num_rejected")
     )
-    inputs = num_scanned(plan, layout)
+    inputs = layout.num_files
     ledger = {"num_inputs": inputs, "num_written": written, "num_duplicates": duplicates, "num_rejected": rejected}
     if inputs != written + duplicates + rejected:
         raise RuntimeError(f"the ledger of {plan.out} does not balance: {ledger}; nothing was committed")
@@ -142,16 +146,18 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
         "manifest_sha256": manifest_digest(_as_json(plan), plan.seed, shards),
     }
     storage.publish(storage.join(plan.out, SHARDS_FILE), table)
+    _drop_strangers(plan, layout, shards)
     storage.publish(storage.join(plan.out, COMMIT_FILE), seal(commit))
     storage.remove(plan.at())
-    _drop_strangers(plan.out, shards)
     return Dataset(plan.out, commit, shards)
 
 
-def _drop_strangers(out: str, shards: tuple[ShardRecord, ...]) -> None:
+def _drop_strangers(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> None:
     """Removes shards and tables of builds that were given up here, and what killed processes had written aside."""
-    storage.sweep(out)
+    storage.sweep(plan.out)
     ours = {name for shard in shards for name in (shard.file, shard.table)}
-    for name, _ in list(storage.list_files(out)):
-        if name.endswith((".tar", ".parquet")) and name not in ours and name != SHARDS_FILE:
-            storage.remove(storage.join(out, name))
+    splits, number = "|".join(layout.num_shards), r"\d{6}-[0-9a-f]{12}"
+    made_here = re.compile(rf"(?:{splits})/{plan.recipe.source}-{number}\.tar|tables/(?:{splits})-{number}\.parquet")
+    for name, _ in list(storage.list_files(plan.out)):
+        if made_here.fullmatch(name) and name not in ours:
+            storage.remove(storage.join(plan.out, name))

@@ -60,6 +60,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
     if not num_files:
         raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
     return {
+        "num_files": num_files,
         "num_chunks": num_chunks,
         "num_shards": {s: _power_of_two(-(-n // plan.recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
         "num_digest_buckets": _power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
@@ -99,7 +100,7 @@ def scan_chunk(plan: Plan, layout: Layout, chunk: int) -> None:
     """Reads and digests the photos of one chunk of the listing; writes them into buckets by their keys."""
 
     def scan() -> dict[str, Any]:
-        photos = read_rows([plan.at("listing", f"{chunk:06d}.parquet")])
+        photos = read_rows(plan.at("listing", f"{chunk:06d}.parquet"))
         buckets: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for photo in (Photo(**row) for row in photos):
             digest = hashlib.sha256(_name(photo).encode()).digest()
@@ -110,11 +111,6 @@ def scan_chunk(plan: Plan, layout: Layout, chunk: int) -> None:
         return {"num_photos": len(photos)}
 
     plan.once(f"scanned/{chunk:06d}", scan)
-
-
-def num_scanned(plan: Plan, layout: Layout) -> int:
-    """All files of the source, once every chunk is scanned."""
-    return sum(plan.once(f"scanned/{chunk:06d}", dict)["num_photos"] for chunk in range(layout.num_chunks))
 
 
 def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:

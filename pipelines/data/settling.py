@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.data.listing import SCANNED
-from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_rows
+from pipelines.data.workspace import Layout, Plan, read_rows, read_rows_of_any, share_of, write_rows
 
 _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64())])
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
@@ -22,7 +22,7 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
 
     def settle() -> dict[str, Any]:
         chunks = (plan.at("scanned", f"{bucket:03d}", f"{chunk:06d}.parquet") for chunk in range(layout.num_chunks))
-        rows = sorted(read_rows(chunks), key=lambda row: (row["key"] or "", row["path"]))
+        rows = sorted(read_rows_of_any(chunks), key=lambda row: (row["key"] or "", row["path"]))
         owned: set[str] = set()
         contents: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in (row for row in rows if row["reason"] is None):
@@ -46,7 +46,9 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
     def find() -> dict[str, Any]:
         name = f"{digest_bucket:06d}"
         by_content: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in read_rows(plan.at("contents", name, f"{b:03d}.parquet") for b in range(layout.num_key_buckets)):
+        for row in read_rows_of_any(
+            plan.at("contents", name, f"{b:03d}.parquet") for b in range(layout.num_key_buckets)
+        ):
             by_content[row["sha256"]].append(row)
         repeats: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for rows in by_content.values():
@@ -64,9 +66,9 @@ def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[
     """The inputs of a shard in order of (key, path); `reason` where rejected, `duplicate_of` where a repeat."""
     names = [f"{bucket:03d}" for bucket in layout.key_buckets(split, number)]
     prefixes = [f"{i:06d}.parquet" for i in range(layout.num_digest_buckets)]
-    repeats = read_rows(plan.at("repeats", name, prefix) for name in names for prefix in prefixes)
+    repeats = read_rows_of_any(plan.at("repeats", name, prefix) for name in names for prefix in prefixes)
     first_keys = {row["key"]: row["first_key"] for row in repeats}
-    rows = read_rows(plan.at("keyed", f"{name}.parquet") for name in names)
+    rows = [row for name in names for row in read_rows(plan.at("keyed", f"{name}.parquet"))]
     own = [row for row in rows if row["split"] == split and row["number"] == number]
     own.sort(key=lambda row: (row["key"] or "", row["path"]))
     return [row | {"duplicate_of": first_keys.get(row["key"]) if row["reason"] is None else None} for row in own]

@@ -46,6 +46,7 @@ class Plan:
 class Layout:
     """How photos spread over shards and buckets; decided once, from the listing. All counts are powers of two."""
 
+    num_files: int
     num_chunks: int
     num_shards: dict[str, int]
     """Per split."""
@@ -73,7 +74,11 @@ def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     storage.publish(uri, table_bytes(pa.Table.from_pylist(rows, schema)))
 
 
-def read_rows(uris: Iterable[str]) -> list[dict[str, Any]]:
-    """The rows of all those files that are there."""
-    found = (uri for uri in uris if storage.exists(uri))
-    return [row for uri in found for row in pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()]
+def read_rows(uri: str) -> list[dict[str, Any]]:
+    """The rows of a file that must be there."""
+    return [dict(row) for row in pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()]
+
+
+def read_rows_of_any(uris: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of all those files that are there: a bucket to which a task had nothing to add is not written."""
+    return [row for uri in uris if storage.exists(uri) for row in read_rows(uri)]

@@ -18,7 +18,7 @@ from pipelines.records import Refused
 
 NUM_RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
-MIN_PHOTOS_PER_BIN: Final = 5
+MIN_PHOTOS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Comparison:
     seed: int
     overall: Interval
     bins: dict[str, Interval]
-    """Bins with at least MIN_PHOTOS_PER_BIN photos."""
+    """Bins with at least MIN_PHOTOS photos."""
 
     def as_json(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -54,11 +54,13 @@ def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int =
     sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
     gains = sign * (_column(challenger, metric) - _column(champion, metric))
     photos = np.unique([row["key"] for row in challenger.rows], return_inverse=True)[1]
+    if len(set(photos)) < MIN_PHOTOS:
+        raise Refused(f"{len(set(photos))} held-out photos are too few to compare by: hold out at least {MIN_PHOTOS}")
     names = np.array([row["bin"] for row in challenger.rows])
     bins = {}
     for name in BINS:
         inside = names == name
-        if len(set(photos[inside])) >= MIN_PHOTOS_PER_BIN:
+        if len(set(photos[inside])) >= MIN_PHOTOS:
             bins[name] = _interval(gains[inside], photos[inside], Chance(seed, "bootstrap", metric, name))
     return Comparison(metric, seed, _interval(gains, photos, Chance(seed, "bootstrap", metric, ALL)), bins)
 
@@ -69,7 +71,8 @@ def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
         if one.get(name) != other.get(name):
             raise Refused(
                 f"scores of unlike passports are not compared: {name} is {one.get(name)!r} on one side and "
-                f"{other.get(name)!r} on the other; evaluate both on the same dataset with the same settings"
+                f"{other.get(name)!r} on the other; evaluate and register both anew, "
+                "the champion first, on the same dataset with the same settings"
             )
 
 
@@ -82,8 +85,9 @@ def _interval(gains: NDArray[np.float64], photos: NDArray[np.int64], chance: Cha
     _, index = np.unique(photos, return_inverse=True)
     sums, counts = np.bincount(index, weights=gains), np.bincount(index).astype(np.float64)
     num_photos = len(sums)
-    draws = (chance.words(NUM_RESAMPLES * num_photos) % np.uint64(num_photos)).astype(np.int64)
-    draws = draws.reshape(NUM_RESAMPLES, num_photos)
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    means = np.empty(NUM_RESAMPLES)
+    for resample in range(NUM_RESAMPLES):
+        drawn = (chance.words(num_photos) % np.uint64(num_photos)).astype(np.int64)
+        means[resample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(gains.mean()), float(low), float(high), len(gains))

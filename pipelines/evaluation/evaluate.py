@@ -24,9 +24,9 @@ from infra.cluster import connected, run_tasks
 from pipelines.evaluation.fillers import Model, open_model
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, list_digest, num_chunks, read_chunk
-from pipelines.manifest import open_dataset, table_bytes
+from pipelines.manifest import open_dataset, read_checked, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.records import Refused, Score, canonical_json, first_difference
+from pipelines.records import Failed, Refused, Score, canonical_json, first_difference, sha256_hex
 from pipelines.stream.geometry import RESIZES
 
 SCORES_FILE: Final = "scores.json"
@@ -67,11 +67,12 @@ def evaluate(
     chunks = num_chunks(dataset, split)
     asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
     identity = open_model(model).identity
+    model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
         return _same_card(load_scorecard(out), identity, asked, out)
     results: dict[int, list[dict[str, Any]]] = {}
     with connected():
-        for chunk, rows in run_tasks(_score_chunk, [(model, data, split, resize, c) for c in range(chunks)]):
+        for chunk, rows in run_tasks(_score_chunk, [(model, identity, data, split, resize, c) for c in range(chunks)]):
             results[chunk] = rows
             progress(len(results), chunks)
     rows = [row for chunk in range(chunks) for row in results[chunk]]
@@ -99,33 +100,40 @@ def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any],
 
 def save_scorecard(card: Scorecard, out: str) -> None:
     """Publishes the pairs and then the scores under `out`."""
-    storage.publish(storage.join(out, PAIRS_FILE), table_bytes(pa.Table.from_pylist(card.rows)))
+    pairs = table_bytes(pa.Table.from_pylist(card.rows))
+    storage.publish(storage.join(out, PAIRS_FILE), pairs)
     sums = {m: {b: [s.total, s.count] for b, s in bins.items()} for m, bins in card.scores.items()}
     facts = {"model": card.model, "passport": card.passport, "sums": sums, "means": card.summary()}
-    storage.publish(storage.join(out, SCORES_FILE), canonical_json(facts) + b"\n")
+    storage.publish(storage.join(out, SCORES_FILE), seal({**facts, "pairs_file_sha256": sha256_hex(pairs)}))
 
 
 def load_scorecard(uri: str) -> Scorecard:
-    """The scorecard under a URI; raises Refused where there is none."""
-    import json
-
-    if not storage.exists(storage.join(uri, SCORES_FILE)):
+    """The scorecard under a URI; raises Refused where there is none, Damaged where a byte of it differs."""
+    scores_uri = storage.join(uri, SCORES_FILE)
+    if not storage.exists(scores_uri):
         raise Refused(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
-    facts = json.loads(storage.read_bytes(storage.join(uri, SCORES_FILE)))
-    rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(uri, PAIRS_FILE)))).to_pylist()
+    facts = unseal(storage.read_bytes(scores_uri), scores_uri)
+    pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
+    rows = pq.read_table(io.BytesIO(pairs)).to_pylist()
     return Scorecard(facts["model"], facts["passport"], _scores(rows), rows)
 
 
 @lru_cache(maxsize=2)
-def _model(name: str) -> Model:
+def _model(name: str, identity: str) -> Model:
+    """The model of the identity, kept for the next chunk; raises Failed where the name has come to mean another."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    return open_model(name)
+    model = open_model(name)
+    if canonical_json(model.identity).decode() != identity:
+        raise Failed(f"{name} changed while it was evaluated: evaluate it again")
+    return model
 
 
-def _score_chunk(model: str, data: str, split: str, resize: str, chunk: int) -> tuple[int, list[dict[str, Any]]]:
+def _score_chunk(
+    model: str, identity: dict[str, str], data: str, split: str, resize: str, chunk: int
+) -> tuple[int, list[dict[str, Any]]]:
     pairs = read_chunk(data, split, resize, chunk)
-    inpainted = _fill_at_one_shape(_model(model), pairs)
+    inpainted = _fill_at_one_shape(_model(model, canonical_json(identity).decode()), pairs)
     return chunk, [_row(pairs, i, inpainted[i]) for i in range(len(pairs.keys))]
 
 

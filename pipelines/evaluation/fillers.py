@@ -35,7 +35,7 @@ class Model:
 
     fill: Filler
     identity: dict[str, str]
-    """Its name and, for a network, the SHA-256 of its weights."""
+    """Its name, one that will never mean another model, and for a network the SHA-256 of its weights."""
 
 
 def open_model(name: str) -> Model:
@@ -74,5 +74,9 @@ def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Picture
 
 
 def _registered(uri: str) -> Model:
-    process = ModelProcess(tracking_uri(), uri)
-    return Model(process.fill, {"model": uri, "weights_sha256": process.metadata["weights_sha256"]})
+    from infra.tracking import Tracking
+
+    tracking = Tracking(tracking_uri())
+    process = ModelProcess(tracking.uri, tracking.resolve(uri))
+    identity = {"model": tracking.resolve(uri), "weights_sha256": process.metadata["weights_sha256"]}
+    return Model(process.fill, identity)

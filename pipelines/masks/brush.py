@@ -39,6 +39,6 @@ def draw_brush(height: int, width: int, chance: Chance) -> NDArray[np.uint8]:
 
 
 def _scaled(length: int, direction: int) -> int:
-    """length * direction / 2**30, truncated towards zero as the original's int()."""
+    """length * direction / 2**30, truncated towards zero; the original truncates the sum with the start."""
     product = length * direction
     return product // _ONE if product >= 0 else -(-product // _ONE)

@@ -24,6 +24,7 @@ from pipelines.records import Failed, Refused, canonical_json, sha256_hex
 
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
+PASSPORT_TAG: Final = "lacuna.passport"
 _REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
 
 
@@ -97,7 +98,7 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
         "lacuna.code": str(state["code_revision"]),
         "lacuna.commit": git_commit() or "not in a checkout",
         "lacuna.run": str(state["run_id"]),
-        "lacuna.passport": json.dumps(card.passport, sort_keys=True),
+        PASSPORT_TAG: json.dumps(card.passport, sort_keys=True),
     }
 
 

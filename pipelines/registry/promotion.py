@@ -15,7 +15,7 @@ from infra.tracking import Tracking, Version
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.evaluate import Scorecard, load_scorecard
 from pipelines.records import Damaged, Refused
-from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, scores_digest
 
 CHAMPION: Final = "champion"
 VERDICT_TAG: Final = "lacuna.verdict"
@@ -52,6 +52,8 @@ def promote(name: str, number: str, tracking: Tracking) -> Verdict:
     scores = _checked_scores(challenger, tracking)
     if champion is None:
         verdict = Verdict(True, "the first version with scores becomes champion", None, None)
+    elif challenger.tags[WEIGHTS_TAG] == champion.tags[WEIGHTS_TAG] and _newly_measured(challenger, champion):
+        verdict = Verdict(True, "the champion's own weights, scored anew", champion.number, None)
     else:
         verdict = judge(compare(scores, _checked_scores(champion, tracking), METRIC), champion.number)
     tracking.tag_version(challenger, {VERDICT_TAG: json.dumps(verdict.as_json(), sort_keys=True)})
@@ -59,6 +61,11 @@ def promote(name: str, number: str, tracking: Tracking) -> Verdict:
         tracking.tag_version(challenger, {PREVIOUS_TAG: champion.number if champion else ""})
         _move(tracking, challenger, champion)
     return verdict
+
+
+def _newly_measured(challenger: Version, champion: Version) -> bool:
+    """Whether the same weights were scored again under another passport: how a gate goes on after an upgrade."""
+    return challenger.tags.get(PASSPORT_TAG) != champion.tags.get(PASSPORT_TAG)
 
 
 def judge(comparison: Comparison, champion: str) -> Verdict:
@@ -86,7 +93,10 @@ def rollback(name: str, tracking: Tracking) -> Version:
 
 
 def _move(tracking: Tracking, version: Version, expected: Version | None) -> None:
-    """Moves the alias if it still is where the decision saw it, and reads it back."""
+    """Moves the alias if it still is where the decision saw it, and reads it back.
+
+    MLflow has no compare-and-set: two promoters within the same few milliseconds can both pass.
+    """
     present = tracking.aliased(version.name, CHAMPION)
     if (present and present.number) != (expected and expected.number):
         raise Refused(f"the champion of {version.name!r} changed meanwhile: look at it and promote again")

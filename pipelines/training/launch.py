@@ -15,6 +15,7 @@ from infra import storage
 from infra.cluster import connected
 from infra.world import current_world
 from pipelines.records import Failed
+from pipelines.training.loop import UNNAMED_TERM
 from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
 
 _MAX_FAILURES: Final = 2
@@ -61,9 +62,10 @@ def _rank(config: dict[str, Any]) -> str:
 
 
 def _first_fault(fault: Exception) -> str:
-    """What the lowest failed rank said."""
+    """What the lowest failed rank said, or one that can name the loss term at fault."""
     failures: dict[int, Exception] = getattr(fault, "worker_failures", {})
-    for rank, cause in sorted(failures.items()):
+    vague = {rank: UNNAMED_TERM in str(cause) for rank, cause in failures.items()}
+    for rank, cause in sorted(failures.items(), key=lambda item: (vague[item[0]], item[0])):
         return f"rank {rank}: {cause}"
     return str(fault)
 

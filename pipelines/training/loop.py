@@ -7,6 +7,7 @@ for gradients, averages them over ranks, clips them, steps and decides what is a
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ class Point:
 
     images_seen: int
     values: dict[str, float]
+
+
+UNNAMED_TERM: Final = "a gradient"
+"""What a rank blames whose own loss terms are finite: the fault came from another rank, or in backward."""
 
 
 class NotFinite(Failed):
@@ -96,10 +101,10 @@ def update(phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainStat
 
 
 def _diagnosis(phase: Phase, terms: dict[str, Tensor], images_seen: int, world: World) -> str:
-    bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or ["a gradient"]
+    bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or [UNNAMED_TERM]
     return (
-        f"not finite: {', '.join(bad)} in phase {phase.name!r} at {images_seen} images on rank {world.rank}; nothing "
-        "was updated: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
+        f"not finite: {', '.join(bad)} in phase {phase.name!r} at {images_seen} images on rank {world.rank}; this "
+        "update was not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from infra import storage
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, latest_checkpoint
+from pipelines.checkpoints import Checkpoint, latest_checkpoint, newest_clock
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused, canonical_json, first_difference, sha256_hex
 from pipelines.stream.batching import Stream
@@ -166,6 +166,8 @@ def upload(run: TrainRun) -> None:
     try:
         tracking = Tracking(run.tracking_uri)
         points = [(p["images_seen"], p["values"]) for p in committed_points(run.out)]
+        if not points:
+            return
         tracking.log_points(run.tracking_run, points)
         newest = f"{points[-1][0]:012d}.png"
         picture = storage.join(run.out, "pictures", newest)
@@ -177,7 +179,10 @@ def upload(run: TrainRun) -> None:
 
 def committed_points(out: str) -> list[dict[str, Any]]:
     """All points of a run up to its newest checkpoint, in order."""
-    newest = latest_checkpoint(out)
-    names = sorted(name for name, _ in storage.list_files(storage.join(out, "metrics")))
-    known = [n for n in names if newest is not None and int(n.removesuffix(".json")) <= newest.images_seen]
-    return [point for name in known for point in json.loads(storage.read_bytes(storage.join(out, "metrics", name)))]
+    newest, last, points = newest_clock(out), 0, []
+    for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
+        if int(name.removesuffix(".json")) <= newest:
+            found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))
+            points += [point for point in found if point["images_seen"] > last]
+            last = points[-1]["images_seen"]
+    return points

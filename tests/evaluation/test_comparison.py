@@ -92,10 +92,16 @@ def test_the_verdict_follows_from_the_intervals(overall: Interval, bins: dict[st
 
 
 def test_bins_with_few_photos_are_not_judged() -> None:
-    few = card(scores(0, photos=4))
-    assert compare(few, few, "psnr_hole").bins == {}
+    nine = card(scores(0, photos=9, per_photo=1), per_photo=1)  # five in the one bin, four in the other
+    assert set(compare(nine, nine, "psnr_hole").bins) == {SMALL}
     enough = card(scores(0, photos=5))
     assert set(compare(enough, enough, "psnr_hole").bins) == {SMALL, LARGE}
+
+
+def test_too_few_photos_prove_nothing() -> None:
+    few = card(scores(0, photos=4))
+    with pytest.raises(Refused, match="4 held-out photos are too few to compare by: hold out at least 5"):
+        compare(few, few, "psnr_hole")
 
 
 def test_the_bootstrap_is_deterministic_and_depends_on_its_seed() -> None:

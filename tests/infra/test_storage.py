@@ -57,12 +57,6 @@ def test_a_second_publication_replaces_the_first(place: str, tmp_path: Path) -> 
     assert list(storage.list_files(place)) == [("x", 0)]
 
 
-def test_a_range_is_a_part_of_the_file(place: str) -> None:
-    storage.publish(f"{place}/x", bytes(range(100)))
-    assert storage.read_range(f"{place}/x", 10, 5) == bytes(range(10, 15))
-    assert storage.read_range(f"{place}/x", 95, 50) == bytes(range(95, 100))
-
-
 def test_existence_and_removal(place: str) -> None:
     storage.remove(place)
     assert not storage.exists(place)
