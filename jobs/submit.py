@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import tyro
@@ -13,6 +15,7 @@ from jobs.faults import NotDone
 from jobs.progress import say
 from pipelines.records import Refused
 
+_PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 
 
@@ -40,7 +43,8 @@ def parse(words: list[str]) -> Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     verb, *options = arguments.command
-    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI",) if n in os.environ}
+    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI",) if os.environ.get(n)}
+    _refuse_relative(options)
     if verb in _TRACKED and not environment:
         raise Refused(
             f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
@@ -48,10 +52,23 @@ def run(arguments: Arguments) -> dict[str, Any]:
     job_id = submit(arguments.cluster, ("python", "-m", f"jobs.{verb}", *options), environment)
     say(f"job {job_id} at {arguments.cluster}")
     end = follow(arguments.cluster, job_id)
-    report = {"job_id": end.job_id, "status": end.status, "exit_code": end.exit_code, "report": _report(end)}
+    report: dict[str, Any] = {
+        "job_id": end.job_id,
+        "status": end.status,
+        "exit_code": end.exit_code,
+        "report": _report(end),
+    }
     if end.status != "SUCCEEDED":
-        raise NotDone(f"job {job_id} ended as {end.status}: {end.message[-300:]}", report, end.exit_code or 1)
+        words = (report["report"] or {}).get("error") or end.message[-300:]
+        raise NotDone(f"job {job_id} ended as {end.status}: {words}", report, end.exit_code or 1)
     return report
+
+
+def _refuse_relative(options: Sequence[str]) -> None:
+    """A job stands in a folder of its own, which goes with it: what it reads and writes must be named from the root."""
+    for option, value in pairwise(options):
+        if option in _PATHS and not value.startswith("/") and "://" not in value:
+            raise Refused(f"{option} {value} is relative: on a cluster give a URI or a path from the root")
 
 
 def _report(end: JobEnd) -> dict[str, Any] | None:

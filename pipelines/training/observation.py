@@ -1,6 +1,7 @@
 """What a person sees of a training while it runs: the same few held-out pairs, filled at every checkpoint."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from torch import nn
@@ -11,6 +12,8 @@ from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Refused
+
+_NUM_ROWS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ def observe_fills(generator: nn.Module, dataset: Dataset, resize: str, size_px: 
         return None
     if pairs.images.shape[1] != size_px:
         return None
-    chosen = np.arange(0, len(pairs.keys), max(1, len(pairs.keys) // 12))[:12]  # a step that varies the mask family
+    per_photo = len(pairs.keys) // len(set(pairs.keys))
+    chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
     images, masks = pairs.images[chosen], pairs.masks[chosen]
     fills = network_filler(generator.eval(), size_px)(images, masks)
     generator.train()
