@@ -107,9 +107,9 @@ def remove(uri: str) -> None:
 
 
 def sweep(uri: str) -> None:
-    """Removes what killed processes had written aside below a local folder."""
+    """Removes what killed processes had written aside in a local folder, not in those below it."""
     folder = local_path(uri)
-    for aside in list(folder.rglob(f"{ASIDE}*")) if folder else []:
+    for aside in list(folder.glob(f"{ASIDE}*")) if folder else []:
         remove(str(aside))
 
 
@@ -141,8 +141,8 @@ def _walk(fs: AbstractFileSystem, root: str, below: str) -> Iterator[tuple[str, 
     folder = f"{root}/{below}" if below else root
     for entry in sorted(fs.ls(folder, detail=True), key=lambda e: os.fsencode(e["name"])):
         name = entry["name"].rstrip("/").rpartition("/")[2]
-        if name.startswith(ASIDE) or not name:
-            continue
+        if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder.rstrip("/"):
+            continue  # the last: a folder's own marker, as object stores have it
         relative = f"{below}/{name}" if below else name
         if entry["type"] == "directory" and not entry.get("islink"):
             yield from _walk(fs, root, relative)

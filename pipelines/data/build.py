@@ -154,7 +154,8 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Data
 
 def _drop_strangers(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> None:
     """Removes shards and tables of builds that were given up here, and what killed processes had written aside."""
-    storage.sweep(plan.out)
+    for folder in ("", "tables", *layout.num_shards):
+        storage.sweep(storage.join(plan.out, folder))
     ours = {name for shard in shards for name in (shard.file, shard.table)}
     splits, number = "|".join(layout.num_shards), r"\d{6}-[0-9a-f]{12}"
     made_here = re.compile(rf"(?:{splits})/{plan.recipe.source}-{number}\.tar|tables/(?:{splits})-{number}\.parquet")

@@ -88,7 +88,7 @@ def _to_rgb(image: Image.Image, done: list[str]) -> Image.Image:
     done.append(f"{image.mode} to RGB")
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
-        scale = 257 if wide.max(initial=0) > 255 else 1
+        scale = 257 if image.mode != "I" or wide.max(initial=0) > 255 else 1  # mode I may hold 8 bits or 16
         return Image.fromarray((wide.clip(0, 65535) // scale).astype(np.uint8), "L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")

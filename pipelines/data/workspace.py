@@ -4,18 +4,16 @@ Every step writes its files first and a small JSON marker last; a step whose mar
 killed build goes on where it stopped, and no step ever reads what another has written by half.
 """
 
-import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.data.recipe import ShardRecipe
-from pipelines.manifest import table_bytes
+from pipelines.manifest import read_parquet, table_bytes
 from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
@@ -76,7 +74,7 @@ def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
 
 def read_rows(uri: str) -> list[dict[str, Any]]:
     """The rows of a file that must be there."""
-    return [dict(row) for row in pq.read_table(io.BytesIO(storage.read_bytes(uri))).to_pylist()]
+    return [dict(row) for row in read_parquet(storage.read_bytes(uri)).to_pylist()]
 
 
 def read_rows_of_any(uris: Iterable[str]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ passport that says what the numbers mean. A chunk is computed whole by one task 
 chunks are merged in list order, so the digits do not depend on the number of workers.
 """
 
-import io
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from infra import storage
@@ -24,7 +22,7 @@ from infra.cluster import connected, run_tasks
 from pipelines.evaluation.fillers import Model, open_model
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, list_digest, num_chunks, read_chunk
-from pipelines.manifest import open_dataset, read_checked, seal, table_bytes, unseal
+from pipelines.manifest import open_dataset, read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
 from pipelines.records import Failed, Refused, Score, canonical_json, first_difference, sha256_hex
 from pipelines.stream.geometry import RESIZES
@@ -114,7 +112,7 @@ def load_scorecard(uri: str) -> Scorecard:
         raise Refused(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
     facts = unseal(storage.read_bytes(scores_uri), scores_uri)
     pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
-    rows = pq.read_table(io.BytesIO(pairs)).to_pylist()
+    rows = read_parquet(pairs).to_pylist()
     return Scorecard(facts["model"], facts["passport"], _scores(rows), rows)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from infra import storage
-from pipelines.manifest import Dataset, read_checked, read_table
-from pipelines.records import Damaged, ShardRecord
+from pipelines.manifest import Dataset, read_table
+from pipelines.records import Damaged, ShardRecord, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,18 @@ class ShardReader:
 
 
 def _cached(uri: str, record: ShardRecord) -> Path:
-    """A local copy of a remote shard, shared by all processes of this user on this machine."""
+    """A local copy of a remote shard, shared by all processes of this user on this machine.
+
+    It is named by what it contains: a damaged shard never takes a whole one's place, and its members' CRC32 tell.
+    """
     folder = Path(tempfile.gettempdir()) / f"lacuna-{os.getuid()}"
     path = folder / f"{record.sha256}.tar"
-    if not path.exists() or path.stat().st_size != record.size_bytes:
-        storage.publish(str(path), read_checked(uri, record.sha256))
+    if path.exists() and path.stat().st_size == record.size_bytes:
+        return path
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise Damaged(f"{uri} is missing: restore the shard or build the dataset again") from None
+    path = folder / f"{sha256_hex(data)}.tar"
+    storage.publish(str(path), data)
     return path

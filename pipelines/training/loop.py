@@ -87,7 +87,7 @@ def update(phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainStat
     parameters = [p for name in phase.trains for p in state.objective.networks[name].parameters()]
     gradients = torch.autograd.grad(total, parameters)
     world.average(gradients)
-    norm = torch.stack([g.norm() for g in gradients]).norm()
+    norm = torch.nn.utils.get_total_norm(gradients)
     if not bool(torch.isfinite(norm)):
         raise NotFinite(_diagnosis(phase, terms, state.images_seen, world))
     scale = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / (float(norm) + 1e-6))

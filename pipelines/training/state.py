@@ -20,7 +20,9 @@ class TrainState:
             torch.manual_seed(seed_of(recipe.seed, "weights"))
             self.objective = build_objective(recipe.objective)
         self.optimisers = {
-            name: torch.optim.Adam(self.objective.networks[name].parameters(), lr=o.learning_rate, betas=o.betas)
+            name: torch.optim.Adam(
+                self.objective.networks[name].parameters(), lr=o.learning_rate, betas=o.betas, fused=True
+            )
             for name, o in recipe.optimisers.items()
         }
         self.images_seen = 0
