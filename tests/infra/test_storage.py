@@ -126,7 +126,7 @@ def test_local_uris_have_a_path(uri: str, path: str | None) -> None:
 
 def test_join_knows_one_slash() -> None:
     assert storage.join("s3://bucket/", "a", "b/c") == "s3://bucket/a/b/c"
-    assert storage.join("/root", "x") == "/root/x"
+    assert storage.join("/folder", "x") == "/folder/x"
 
 
 TOO_LARGE = """

@@ -87,8 +87,6 @@ def test_python_m_is_the_same_command() -> None:
 
 def test_the_console_script_is_there() -> None:
     script = Path(sys.executable).with_name("lacuna")
-    if not script.exists():
-        pytest.skip("lacuna is not installed in this environment")
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert all(verb in done.stdout for verb in VERBS)
 
