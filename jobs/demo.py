@@ -48,14 +48,14 @@ def course(source: str) -> Course:
     """Faces are cut in the middle, other photos anywhere; the photos of packages say themselves what is held out."""
     if source == "celeba":
         return Course(
-            ShardRecipe("celeba", holdout=0.1, mask_size_px=SIZE_PX, shard_bytes=4 << 20), "deepgin-faces", 3200
+            ShardRecipe("celeba", holdout=0.1, mask_size_px=SIZE_PX, shard_bytes=4 << 20), "deepgin-faces", 1600
         )
     few = source == "packages"
     holdout, masks = (0.0, 8) if few else (0.1, 1)
     shards = ShardRecipe(
         source, 256, holdout=holdout, masks_per_family=masks, mask_size_px=SIZE_PX, shard_bytes=1 << 20
     )
-    return Course(shards, "deepgin-demo", 1600)
+    return Course(shards, "deepgin-demo", 400)
 
 
 @dataclass(frozen=True)

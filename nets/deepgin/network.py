@@ -3,7 +3,7 @@
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 16, the paper's are 256.
 Out: a dict with `coarse` N3HW, `low` N3(H/4)(W/4), `predicted` N3HW and `inpainted` N3HW, none of them clamped.
 A shallower network for smaller pictures has fewer halvings: `low` is two halvings above its deepest features.
-Holes are painted white before the network sees them. At width 32 the generator has 42,930,186 parameters (Table 1,
+Holes are painted white before the network sees them (with `residual`, smoothly). At width 32 the generator has 42,930,186 parameters (Table 1,
 last row). Where paper and authors' code differ in architecture, this follows the code, which has the paper's count.
 """
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
+from nets.layers.smooth import fill_smoothly
 
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
 REFINEMENT_DILATIONS = (2, 3, 4, 5)
@@ -34,6 +35,9 @@ class DeepGINConfig:
     """Strided convolutions of the refinement stage, at least 3; the coarse stage has one fewer."""
     initial_scale: float = 0.1
     """Factor on Kaiming's initial weights (section 4.2)."""
+    residual: bool = False
+    """Ours, for short trainings: the stages add to a smooth fill of the hole and to the first guess; the paper's make
+    theirs from a white hole."""
 
 
 class SPDBlock(nn.Module):
@@ -147,11 +151,13 @@ class DeepGIN(nn.Module):
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> coarse, low, predicted, inpainted; pixels under the mask are not read."""
         known = image * (1 - mask)
-        coarse = self.coarse(torch.cat([known + mask, mask], dim=1))
-        detail, low, alpha = self.refinement(torch.cat([coarse * mask + known, mask], dim=1))
-        detail = detail * mask + known
-        residual = F.interpolate(
-            low - reduce_to(detail, low), size=image.shape[2:], mode="bilinear", align_corners=True
-        )
-        predicted = detail + alpha * residual
+        residual = self.config.residual
+        painted = fill_smoothly(known, mask) if residual else known + mask
+        coarse = self.coarse(torch.cat([painted, mask], dim=1)) + residual * painted
+        guess = coarse * mask + known
+        detail, low, alpha = self.refinement(torch.cat([guess, mask], dim=1))
+        detail = (detail + residual * guess) * mask + known
+        low = low + residual * reduce_to(guess, low)
+        back = F.interpolate(low - reduce_to(detail, low), size=image.shape[2:], mode="bilinear", align_corners=True)
+        predicted = detail + alpha * back
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}

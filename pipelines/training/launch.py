@@ -15,7 +15,7 @@ from infra import storage
 from infra.cluster import connected
 from infra.world import current_world
 from pipelines.records import Failed
-from pipelines.training.loop import UNNAMED_TERM
+from pipelines.training.loop import NotFinite
 from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
 
 _MAX_FAILURES: Final = 2
@@ -50,22 +50,28 @@ def _fit(run: TrainRun, num_workers: int, scratch: str) -> str:
         ),
     )
     try:
-        return str(trainer.fit().return_value)
+        end = trainer.fit().return_value
     except train.TrainingFailedError as fault:
         raise Failed(_first_fault(fault)) from None
+    if isinstance(end, NotFinite):
+        raise end
+    return str(end)
 
 
-def _rank(config: dict[str, Any]) -> str:
+def _rank(config: dict[str, Any]) -> str | NotFinite:
+    """A fault that all ranks see alike, and would see again, is a value: Ray Train tries again after exceptions."""
     from ray.train import report
 
-    return run_rank(config["run"], current_world(), report)
+    try:
+        return run_rank(config["run"], current_world(), report)
+    except NotFinite as fault:
+        return fault
 
 
 def _first_fault(fault: Exception) -> str:
-    """What the lowest failed rank said, or one that can name the loss term at fault."""
+    """What the lowest failed rank said."""
     failures: dict[int, Exception] = getattr(fault, "worker_failures", {})
-    vague = {rank: UNNAMED_TERM in str(cause) for rank, cause in failures.items()}
-    for rank, cause in sorted(failures.items(), key=lambda item: (vague[item[0]], item[0])):
+    for rank, cause in sorted(failures.items()):
         return f"rank {rank}: {cause}"
     return str(fault)
 

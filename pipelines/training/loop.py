@@ -7,7 +7,6 @@ for gradients, averages them over ranks, clips them, steps and decides what is a
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -28,12 +27,8 @@ class Point:
     values: dict[str, float]
 
 
-UNNAMED_TERM: Final = "a gradient"
-"""What a rank blames whose own loss terms are finite: the fault came from another rank, or in backward."""
-
-
 class NotFinite(Failed):
-    """A loss term or a gradient that is no number: names rank, clock, phase and term."""
+    """A loss term or a gradient that is no number: names rank, clock, phase and term, on every rank the same."""
 
 
 def to_tensors(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -101,10 +96,15 @@ def update(phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainStat
 
 
 def _diagnosis(phase: Phase, terms: dict[str, Tensor], images_seen: int, world: World) -> str:
-    bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))] or [UNNAMED_TERM]
+    """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
+    faults = torch.zeros(world.size, len(terms), dtype=torch.float64)
+    faults[world.rank] = torch.tensor([not bool(torch.isfinite(term)) for term in terms.values()])
+    world.average([faults])
+    names = list(terms)
+    bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or ["a gradient"]
     return (
-        f"not finite: {', '.join(bad)} in phase {phase.name!r} at {images_seen} images on rank {world.rank}; this "
-        "update was not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
+        f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {images_seen} images; this update was not made: "
+        "start again from the last checkpoint with a smaller learning rate or a longer warm-up"
     )
 
 

@@ -20,6 +20,7 @@ from nets.deepgin.network import (
 )
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, lay_channels_last
+from nets.layers.smooth import fill_smoothly
 
 SMALL = DeepGINConfig(8, 1, 2)
 
@@ -36,9 +37,9 @@ def num_parameters(build: Callable[[], nn.Module]) -> int:
         return sum(p.numel() for p in build().parameters() if p.requires_grad)
 
 
-def small_network() -> DeepGIN:
+def small_network(residual: bool = False) -> DeepGIN:
     """A small generator with weights that matter: five times the paper's initialisation."""
-    network = DeepGIN(SMALL)
+    network = DeepGIN(replace(SMALL, residual=residual))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(5)
@@ -139,9 +140,10 @@ def test_inside_the_hole_inpainted_is_predicted() -> None:
 
 
 @torch.no_grad()
-def test_pixels_under_the_mask_are_not_read() -> None:
+@pytest.mark.parametrize("residual", [False, True])
+def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
     image, mask = inputs(32)
-    network, hidden = small_network(), torch.where(mask > 0, torch.rand_like(image), image)
+    network, hidden = small_network(residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -157,6 +159,15 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
     before = network(image, mask)["coarse"]
     assert not torch.equal(network(other, mask)["coarse"], before)
     assert not torch.equal(network(image, wider)["coarse"], before)
+
+
+@torch.no_grad()
+def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
+    image, mask = inputs(32)
+    smooth = fill_smoothly(image * (1 - mask), mask)
+    outputs = DeepGIN(replace(SMALL, residual=True, initial_scale=0.0))(image, mask)
+    assert all(torch.allclose(outputs[name], smooth, atol=1e-6) for name in ("coarse", "predicted", "inpainted"))
+    assert torch.allclose(outputs["low"], reduce_to(smooth, outputs["low"]), atol=1e-6)
 
 
 @torch.no_grad()

@@ -178,7 +178,7 @@ def test_a_term_that_is_no_number_stops_before_anything_is_updated() -> None:
     state = TrainState(recipe)
     before, outputs = weights_of(state, "generator"), run(state.objective)
     broken = outputs | {"coarse": outputs["coarse"] * float("nan")}
-    with pytest.raises(NotFinite, match="not finite: l1_coarse in phase 'reconstruct' at 0 images on rank 0"):
+    with pytest.raises(NotFinite, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
         update(phase_of(state.objective, "reconstruct"), broken, recipe, state, World())
     assert not changed(before, weights_of(state, "generator"))
 

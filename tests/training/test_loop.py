@@ -15,7 +15,6 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.launch import _first_fault
 from pipelines.training.loop import Meter, NotFinite, Point, to_tensors, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
@@ -200,7 +199,7 @@ def test_nothing_is_done_at_the_end_already(dataset: Dataset) -> None:
 def test_an_infinite_weight_is_named_with_rank_clock_and_phase_before_any_update(dataset: Dataset) -> None:
     trained = fresh(objective=objective(adversarial_weight=float("inf"))).run(stream_of(dataset), 16)
     before = trained.weights("generator")
-    with pytest.raises(NotFinite, match=r"a gradient in phase 'generate' at 16 images on rank 0.*smaller learning"):
+    with pytest.raises(NotFinite, match=r"a gradient, in phase 'generate' at 16 images.*smaller learning"):
         trained.run(stream_of(dataset), 32)
     assert trained.state.images_seen == 16
     assert all(torch.equal(tensor, before[key]) for key, tensor in trained.weights("generator").items())
@@ -208,7 +207,7 @@ def test_an_infinite_weight_is_named_with_rank_clock_and_phase_before_any_update
 
 def test_a_training_that_explodes_names_the_terms(dataset: Dataset) -> None:
     rates = {"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)}
-    with pytest.raises(NotFinite, match=r"not finite: .*l1_out.* in phase 'reconstruct' at 4 images on rank 0"):
+    with pytest.raises(NotFinite, match=r"not finite: .*l1_out on rank 0, in phase 'reconstruct' at 4 images"):
         fresh(optimisers=rates).run(stream_of(dataset), 32)
 
 
@@ -261,18 +260,5 @@ def test_two_ranks_hold_equal_weights_and_learn_what_one_learns(dataset: Dataset
 def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: Dataset) -> None:
     explosive = fresh(optimisers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
     faults = train_ranks(dataset, (fresh(), explosive), 32)
-    assert set(faults) == {0, 1}
-    assert str(faults[1]).startswith(
-        "not finite: l1_coarse, l1_low, l1_out in phase 'reconstruct' at 4 images on rank 1"
-    )
-    told = _first_fault(TrainingFailed(faults))
-    assert "l1_out" in told
-    assert "on rank 0" not in told
-
-
-class TrainingFailed(Exception):
-    """Looks as Ray Train's exception of that name does to whoever explains it."""
-
-    def __init__(self, worker_failures: dict[int, Exception]) -> None:
-        super().__init__("workers failed")
-        self.worker_failures = worker_failures
+    blamed = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
+    assert [str(faults[rank]).startswith(blamed) for rank in (0, 1)] == [True, True]

@@ -1,0 +1,29 @@
+"""A smooth fill of a hole by pull and push over a pyramid (Gortler et al., SIGGRAPH 1996, section 3.6.1).
+
+In: a picture and its mask. Out: the picture with colours from around the hole spread into it. A file of its own because
+any network may begin from such a fill and learn only what is to be added to it.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def fill_smoothly(known: Tensor, mask: Tensor) -> Tensor:
+    """Picture N C H W, 0 in the hole, and mask N1HW in {0, 1} -> N C H W; known pixels stay, no known pixel gives 0."""
+    return _push(known, 1 - mask)
+
+
+def _push(known: Tensor, weight: Tensor) -> Tensor:
+    """Pulls weighted means up to one pixel; what a level does not know is taken from the level above it.
+
+    `known` N C H W is already multiplied by `weight` N1HW in [0, 1].
+    """
+    if max(known.shape[2:]) == 1:
+        return known / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+    sums, weights = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (known, weight))
+    certain = (4 * weights).clamp(max=1)  # one known pixel of four is enough to know the mean
+    means = sums / weights.clamp_min(torch.finfo(weight.dtype).tiny)
+    above = _push(means * certain, certain)
+    spread = F.interpolate(above, size=known.shape[2:], mode="bilinear", align_corners=False)
+    return known + spread * (1 - weight)

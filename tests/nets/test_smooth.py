@@ -1,0 +1,53 @@
+"""The smooth fill: what must hold for any picture and any hole."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nets.layers.smooth import fill_smoothly
+
+
+def world(seed: int, height: int, width: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random picture, 0 in its random hole, and the hole; at least one pixel of each picture is known."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.rand(2, 1, height, width, generator=generator) < share).float()
+    mask[..., seed % height, seed % width] = 0
+    return torch.rand(2, 3, height, width, generator=generator) * (1 - mask), mask
+
+
+SIDES = st.integers(1, 33)
+
+
+@given(st.integers(0, 999), SIDES, SIDES, st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+def test_known_pixels_stay_and_holes_get_colours_that_are_there(seed: int, h: int, w: int, share: float) -> None:
+    known, mask = world(seed, h, w, share)
+    filled, kept = fill_smoothly(known, mask), (mask == 0).expand_as(known)
+    assert torch.equal(filled[kept], known[kept])
+    for picture, k, f in zip(known, kept, filled, strict=True):
+        for colour in range(3):
+            there = picture[colour][k[colour]]
+            assert f[colour].min() >= there.min() - 1e-5
+            assert f[colour].max() <= there.max() + 1e-5
+
+
+@given(st.integers(0, 999), SIDES, SIDES)
+def test_a_picture_of_one_colour_is_filled_with_it(seed: int, height: int, width: int) -> None:
+    _, mask = world(seed, height, width, 0.8)
+    colour = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1)
+    assert torch.allclose(fill_smoothly(colour * (1 - mask), mask), colour.expand(2, 3, height, width), atol=1e-5)
+
+
+def test_a_hole_takes_the_colour_of_its_side() -> None:
+    known = torch.zeros(1, 3, 32, 32)
+    known[..., 16:] = 1
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 8:24, 2:6] = mask[..., 8:24, 26:30] = 1
+    filled = fill_smoothly(known * (1 - mask), mask)
+    assert filled[..., 8:24, 2:6].max() < 0.05
+    assert filled[..., 8:24, 26:30].min() > 0.95
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (5, 7)])
+def test_where_nothing_is_known_the_fill_is_black(size: tuple[int, int]) -> None:
+    assert not fill_smoothly(torch.zeros(1, 3, *size), torch.ones(1, 1, *size)).any()
