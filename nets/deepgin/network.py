@@ -3,8 +3,9 @@
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 16, the paper's are 256.
 Out: a dict with `coarse` N3HW, `low` N3(H/4)(W/4), `predicted` N3HW and `inpainted` N3HW, none of them clamped.
 A shallower network for smaller pictures has fewer halvings: `low` is two halvings above its deepest features.
-Holes are painted white before the network sees them (with `residual`, smoothly). At width 32 the generator has 42,930,186 parameters (Table 1,
-last row). Where paper and authors' code differ in architecture, this follows the code, which has the paper's count.
+Holes are painted white before the network sees them, or smoothly with `residual`. At width 32 the generator has
+42,930,186 parameters (Table 1, last row). Where paper and authors' code differ in architecture, this follows the code,
+which has the paper's count.
 """
 
 from dataclasses import dataclass
