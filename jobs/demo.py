@@ -55,7 +55,7 @@ def course(source: str) -> Course:
     shards = ShardRecipe(
         source, 256, holdout=holdout, masks_per_family=masks, mask_size_px=SIZE_PX, shard_bytes=1 << 20
     )
-    return Course(shards, "deepgin-demo", 400)
+    return Course(shards, "deepgin-demo", 80)
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,14 @@ def deepgin_demo() -> TrainRecipe:
     return replace(
         faces,
         name="deepgin-demo",
-        objective=replace(faces.objective, warm_up_images=2_200),
+        objective=replace(faces.objective, warm_up_images=1_700),
         stream=replace(
             faces.stream,
             resize="random-square",
             augment=("HorizontalFlip", "RandomRotate90", "ChannelShuffle"),  # so few photos have few colours
         ),
-        images=3_200,
-        constant_images=1_100,
+        images=2_400,
+        constant_images=800,
     )
 
 
