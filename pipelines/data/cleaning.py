@@ -66,7 +66,7 @@ def _kept(raw: bytes, header: Header, recipe: ShardRecipe) -> Sample:
 def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardRecipe) -> Sample:
     """The photo decoded, put right, brought to its size and encoded anew."""
     size = header.upright_size
-    pixels, done = decoded(raw, header, resize.at_least(size) if resize and recipe.scaled_decode else (0, 0))
+    pixels, done = decoded(raw, header, resize.at_least(size) if resize and recipe.scaled_decode else None)
     if resize:
         pixels, more = resized(pixels, resize.within(size, (pixels.shape[1], pixels.shape[0])))
         done += more

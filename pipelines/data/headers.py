@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 
 from pipelines.records import Rejected
 
-_KEPT_FRAMES: Final = (0xC0, 0xC1, 0xC2)
+_HUFFMAN_FRAMES: Final = (0xC0, 0xC1, 0xC2)
 """JPEG start-of-frame markers that every reader knows: baseline, extended and progressive with Huffman coding."""
-_ARITHMETIC_FRAMES: Final = (0xC9, 0xCA)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN: Final = 0xDA
 _STANDALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
@@ -22,7 +21,7 @@ _MAX_SCANS: Final = 500
 _EXIF: Final = b"Exif\0\0"
 _ORIENTATION: Final = 0x0112
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_PNG_GREY, _PNG_RGB = 0, 2
+_PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
 _BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
 
 
@@ -102,14 +101,13 @@ def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> 
     """The header from the start-of-frame segment at `position`."""
     marker = raw[position + 1]
     length, bits, height, width, channels = struct.unpack_from(">HBHHB", raw, position + 2)
-    if marker not in _KEPT_FRAMES and marker not in _ARITHMETIC_FRAMES:
-        raise ValueError(f"lossless or hierarchical JPEG (marker FF{marker:02X}), which few readers know")
+    if marker not in _HUFFMAN_FRAMES:
+        raise ValueError(f"a lossless, hierarchical or arithmetic-coded JPEG (FF{marker:02X}), which few readers know")
     if bits != 8 or channels not in (1, 3, 4) or length != 8 + 3 * channels:
         raise ValueError(f"a JPEG of {channels} channels of {bits} bits, which few readers know")
     if marker == 0xC2 and raw.count(b"\xff\xda", pixels_at) > _MAX_SCANS:
         raise ValueError(f"a progressive JPEG of more than {_MAX_SCANS} scans")
-    plain = marker in _KEPT_FRAMES and channels < 4
-    return Header("JPEG", width, height, plain, orientation, channels, pixels_at=pixels_at)
+    return Header("JPEG", width, height, channels < 4, orientation, channels, pixels_at=pixels_at)
 
 
 def _orientation(exif: bytes) -> int:
@@ -143,17 +141,21 @@ def _png(raw: bytes) -> Header:
     length, kind, width, height, bits, colour = struct.unpack_from(">I4sIIBB", raw, 8)
     if (length, kind) != (13, b"IHDR") or bits not in _PNG_DEPTHS.get(colour, ()):
         raise ValueError("its IHDR chunk is invalid")
-    orientation, moving, transparent = 1, False, False
+    orientation, moving, transparent, painted = 1, False, False, colour != _PNG_PALETTE
     position = 33
     while position + 12 <= len(raw) and kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", raw, position)
-        if kind == b"tRNS":
+        if kind == b"PLTE":
+            painted = True
+        elif kind == b"tRNS":
             transparent = True
         elif kind == b"acTL":
             moving = struct.unpack_from(">I", raw, position + 8)[0] > 1
         elif kind == b"eXIf":
             orientation = _orientation(raw[position + 8 : position + 8 + length])
         position += 12 + length
+    if not painted:
+        raise ValueError("a palette PNG without a palette")
     plain = bits == 8 and colour in (_PNG_GREY, _PNG_RGB) and not transparent
     return Header("PNG", width, height, plain, orientation, bits=bits, moving=moving)
 

@@ -23,25 +23,35 @@ _JPEG_QUALITY: Final = 95
 Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
 
 
-def decoded(raw: bytes, header: Header, at_least: tuple[int, int] = (0, 0)) -> tuple[Pixels, list[str]]:
+def decoded(raw: bytes, header: Header, at_least: tuple[int, int] | None = None) -> tuple[Pixels, list[str]]:
     """Upright pixels, HxW or HxWx3, and what was done to them.
 
-    A JPEG may come at n/8 of its size, as long as it stays `at_least` (width, height); (0, 0) asks for all of it.
+    With `at_least` (width, height) a JPEG comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below.
     """
     turned = header.orientation != 1
     done = [f"turned upright from EXIF orientation {header.orientation}"] if turned else []
     if header.format == "JPEG" and header.channels < 4:
-        pixels = _decoded_jpeg(raw, header, at_least if header.orientation < 5 else at_least[::-1], done)
+        pixels = _decoded_jpeg(raw, header, _scale(header, at_least), done)
     else:
         pixels = _decoded_by_pillow(raw, header, done)
     return (_upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
-def _decoded_jpeg(raw: bytes, header: Header, at_least: tuple[int, int], done: list[str]) -> Pixels:
+def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
+    if at_least is None:
+        return 0, 0
+    for divisor in (8, 4, 2):  # libjpeg-turbo has fast code for these alone
+        size = -(-header.width_px // divisor), -(-header.height_px // divisor)
+        upright = size if header.orientation < 5 else size[::-1]
+        if upright[0] >= at_least[0] and upright[1] >= at_least[1]:
+            return size
+    return 0, 0
+
+
+def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
     colours = "GRAY" if header.channels == 1 else "RGB"
-    pixels: Pixels = simplejpeg.decode_jpeg(raw, colours, min_width=at_least[0], min_height=at_least[1])
-    if not header.plain:
-        done.append("arithmetic coding decoded")
+    pixels: Pixels = simplejpeg.decode_jpeg(raw, colours, min_width=scale[0], min_height=scale[1])
     if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
         done.append("colour profile dropped")
     if pixels.shape[:2] != (header.height_px, header.width_px):
@@ -57,6 +67,9 @@ def _decoded_by_pillow(raw: bytes, header: Header, done: list[str]) -> Pixels:
                 raise ValueError(f"its header says {header.width_px}x{header.height_px}, its pixels {image.size}")
             if getattr(image, "is_animated", False):
                 raise ValueError("animated or paged")
+            last_rows = [tile.extents[3] for tile in image.tile if tile.extents]
+            if header.format == "TIFF" and max(last_rows, default=0) < header.height_px:
+                raise ValueError("fewer rows than its header says")
             image.load()
             if header.bits != 8 and image.mode in ("RGB", "L"):
                 done.append(f"{header.bits} bits a channel to 8")

@@ -32,8 +32,7 @@ class Resize(NamedTuple):
 
     def at_least(self, size: tuple[int, int]) -> tuple[int, int]:
         """The smallest size of the whole photo, now of `size` (width, height), at which its part need not grow."""
-        width = -(-size[0] * self.to_width // self.width)
-        return min(size[0], width), min(size[1], -(-size[1] * self.to_height // self.height))
+        return -(-size[0] * self.to_width // self.width), -(-size[1] * self.to_height // self.height)
 
     def within(self, size: tuple[int, int], other: tuple[int, int]) -> "Resize":
         """The same part of a photo of `size` (width, height) after it came to an `other` size."""

@@ -6,7 +6,7 @@ sample's members stand together, samples in the order of their keys; nothing els
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -20,6 +20,8 @@ from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.masks.recipe import recipe_for
 from pipelines.records import Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
+_BUFFER_BYTES: Final = 1 << 20
+
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRecord:
     """Builds and publishes one shard and its table, unless its record says that it is done."""
@@ -32,7 +34,7 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRec
 
 
 def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path) -> ShardRecord:
-    with path.open("wb") as stream:
+    with path.open("wb", buffering=_BUFFER_BYTES) as stream:
         writer = ShardWriter(stream)
         rows = [_write_input(plan, writer, row) for row in settled_inputs(plan, layout, split, number)]
         writer.close()

@@ -53,7 +53,7 @@ class ShardWriter:
 
     def _append(self, name: str, data: bytes) -> int:
         """Writes header, data and padding; returns where the data begins."""
-        header = _header(name, len(data))
+        header = member_header(name, len(data))
         offset = self.size_bytes + len(header)
         self._write(b"".join((header, data, bytes(-len(data) % _BLOCK))))
         return offset
@@ -82,7 +82,7 @@ def read_index(shard: bytes) -> list[Member]:
         return [Member(*row) for row in json.loads(stream.read())["members"]]
 
 
-def _header(name: str, size: int) -> bytes:
+def member_header(name: str, size: int) -> bytes:
     """The header of a member: name, size and checksum put into a template; tarfile's own if they are long."""
     raw = name.encode()
     if len(raw) > tarfile.LENGTH_NAME or not name.isascii() or size > _MAX_PLAIN_BYTES:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pipelines.data.headers import Header
 
 _END_OF_JPEG = b"\xff\xd9"
+_PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+_MAX_UNPACKED_BYTES = 1 << 20
 _MIN_ZEROS = 16
 """No encoder ends a WebP with so many zeros; a tail lost to them has more."""
 
@@ -28,10 +30,15 @@ def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
 
 
 def _missing_of_png(raw: bytes, header: Header) -> str | None:
-    """Every chunk with its own checksum, up to IEND."""
+    """Every chunk with its own checksum, up to IEND; and no text so long that Pillow would refuse the file."""
+    unpacked = 0
     for kind, body, checksum in _png_chunks(raw):
         if zlib.crc32(body) != checksum:
             return f"chunk {kind!r} is damaged"
+        if kind in _PACKED:
+            unpacked += _unpacked_bytes(kind, bytes(body[4:]))
+            if unpacked > _MAX_UNPACKED_BYTES:
+                return f"chunk {kind!r} unpacks to more than {_MAX_UNPACKED_BYTES} bytes"
         if kind == b"IEND":
             return None
     return "no IEND chunk"
@@ -44,6 +51,18 @@ def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
         end = position + 8 + int.from_bytes(raw[position : position + 4], "big")
         yield raw[position + 4 : position + 8], view[position + 4 : end], int.from_bytes(raw[end : end + 4], "big")
         position = end + 4
+
+
+def _unpacked_bytes(kind: bytes, data: bytes) -> int:
+    """How much a chunk unpacks to, counted up to a little more than the limit; 0 where it is not packed."""
+    _, _, rest = data.partition(b"\0")
+    packed = rest[1:]
+    if kind == b"iTXt":
+        packed = rest[2:].split(b"\0", 2)[-1] if rest.startswith(b"\1") else b""
+    try:
+        return len(zlib.decompressobj().decompress(packed, _MAX_UNPACKED_BYTES + 1))
+    except zlib.error:
+        return 0
 
 
 def _missing_of_webp(raw: bytes, header: Header) -> str | None:

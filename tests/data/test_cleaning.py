@@ -6,10 +6,11 @@ Pictures are made here, PNGs of depths that Pillow cannot write by hand, so that
 import io
 import random
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
@@ -148,6 +149,41 @@ def test_cmyk_ink_becomes_light() -> None:
     sample = cleaned(encoded(ink, "JPEG", quality=100))
     assert np.abs(pixels(sample.picture)[8, 8].astype(int) - [0, 255, 255]).max() <= 3
     assert "CMYK to RGB" in sample.normalised
+
+
+def ycck() -> bytes:
+    """A JPEG of photo 10 in YCCK as Adobe writes it: the light of the photo, inverted, as luma and chroma; no black."""
+    layers = ImageOps.invert(photo(10)).convert("YCbCr").split()
+    raw = encoded(Image.merge("CMYK", (*map(ImageOps.invert, layers), Image.new("L", (40, 48)))), "JPEG", quality=100)
+    adobe = raw.index(b"Adobe")
+    return raw[: adobe + 11] + b"\2" + raw[adobe + 12 :]
+
+
+@pytest.mark.parametrize("raw", [encoded(photo(10).convert("CMYK"), "JPEG", quality=100), ycck()], ids=["CMYK", "YCCK"])
+def test_inverted_ink_shows_the_photo(raw: bytes) -> None:
+    shown = pixels(cleaned(raw).picture).astype(int)
+    assert np.abs(shown - np.asarray(photo(10)).astype(int)).max() <= 6
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "png", "webp"])
+def test_damage_among_coded_pixels_is_noticed_where_the_recipe_asks_for_it(name: str) -> None:
+    """A PNG whose chunks are in order but hold too few rows; a JPEG and a WebP whose coded pixels are overwritten."""
+    raw = bytearray(WHOLE[name])
+    if name == "png":
+        raw = bytearray(raw_png(40, 48, 8, 2, bytes(500)))
+    else:
+        place = raw.index(b"\xff\xda") + 14 if name.startswith("jpeg") else 30
+        raw[place : place + 60] = b"\x5a\xff\xd3" * 20
+    checked = replace(RECIPE, decode_check=True)
+    assert cleaned(bytes(raw)).picture == raw
+    assert "cannot be decoded" in rejected(bytes(raw), checked)
+    assert cleaned(WHOLE[name], checked) == cleaned(WHOLE[name])
+
+
+def test_keeping_bytes_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.data.cleaning.decoded", None)
+    for raw in WHOLE.values():
+        assert cleaned(raw).picture == raw
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])

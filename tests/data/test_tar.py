@@ -11,8 +11,8 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.tar import INDEX_MEMBER, ShardWriter, read_index
-from pipelines.records import MAX_KEY_BYTES, Member
+from pipelines.data.tar import INDEX_MEMBER, ShardWriter, member_header, read_index
+from pipelines.records import MAX_KEY_BYTES, Member, canonical_json
 
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=12).flatmap(
     lambda folder: st.sampled_from(
@@ -67,6 +67,52 @@ def test_the_last_member_is_an_index_of_all_others(samples: Samples) -> None:
 @settings(max_examples=20, deadline=None)
 def test_the_same_samples_give_the_same_bytes(samples: Samples) -> None:
     assert written(samples)[0] == written(samples)[0]
+
+
+def by_webdataset(members: list[tuple[str, str, bytes]], index: bytes) -> bytes:
+    """The tar that webdataset's own writer makes of (key, suffix, data), with an index as last member."""
+    sink = io.BytesIO()
+    writer = wds.TarWriter(sink, encoder=False, mtime=0, user="lacuna", group="lacuna", mode=0o644)
+    for key, suffix, data in members:
+        writer.write({"__key__": key, suffix: data})
+    info = tarfile.TarInfo(INDEX_MEMBER)
+    info.size, info.mode, info.uname, info.gname = len(index), 0o644, "lacuna", "lacuna"
+    writer.tarstream.addfile(info, io.BytesIO(index))
+    writer.close()
+    return sink.getvalue()
+
+
+NAMES = st.text("abz019_-/=é\u4e2d ", min_size=1, max_size=60) | st.integers(85, 260).map("n".__mul__)
+SIZES = st.integers(0, 1500) | st.sampled_from([511, 512, 513, 8192, 10240, 9728, 70_000])
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from(["jpg", "json", "mask.png"]), SIZES.map(bytes)), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_the_bytes_are_those_of_webdatasets_own_writer(members: list[tuple[str, str, bytes]]) -> None:
+    sink = io.BytesIO()
+    writer = ShardWriter(sink)
+    told = [writer.add(*member) for member in members]
+    writer.close()
+    index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in told]})
+    assert sink.getvalue() == by_webdataset(members, index)
+
+
+def test_a_member_of_eight_gibibytes_gets_the_header_that_tarfile_gives_it() -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.mode, info.uname, info.gname = 0o644, "lacuna", "lacuna"
+    for info.size in (2**33 - 1, 2**33, 2**34):
+        assert member_header("a.jpg", info.size) == info.tobuf(tarfile.PAX_FORMAT)
+
+
+def test_the_digest_of_a_sample_is_that_of_the_list_of_its_members_digests() -> None:
+    writer = ShardWriter(io.BytesIO())
+    parts = {"json": b"{}", "jpg": b"picture"}
+    members, digest = writer.add_sample("a/b", parts, {"jpg": hashlib.sha256(b"picture").hexdigest()})
+    assert [member.name for member in members] == ["a/b.jpg", "a/b.json"]
+    lines = "".join(f"{hashlib.sha256(parts[s]).hexdigest()}  a/b.{s}\n" for s in ("jpg", "json"))
+    assert digest == hashlib.sha256(lines.encode()).hexdigest()
+    assert digest != writer.add_sample("a/b", parts | {"json": b"[]"}, {})[1]
+    assert digest == writer.add_sample("a/b", parts, {})[1]
 
 
 def test_time_owner_and_mode_are_fixed() -> None:
