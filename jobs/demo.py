@@ -53,7 +53,13 @@ def course(source: str) -> Course:
     few = source == "packages"
     holdout, masks = (0.0, 8) if few else (0.1, 1)
     shards = ShardRecipe(
-        source, 256, holdout=holdout, masks_per_family=masks, mask_size_px=SIZE_PX, shard_bytes=1 << 20
+        source,
+        resize="short-side",
+        size_px=256,
+        holdout=holdout,
+        masks_per_family=masks,
+        mask_size_px=SIZE_PX,
+        shard_bytes=1 << 20,
     )
     return Course(shards, "deepgin-demo", 80)
 

@@ -58,7 +58,7 @@ def _read(uri: str) -> bytes:
 
 def _read_photo(uri: str) -> Picture:
     """The photo, upright RGB; raises Refused where it is none."""
-    sample = clean(_read(uri), ShardRecipe("folder", min_side_px=1))
+    sample = clean(_read(uri), ShardRecipe("folder", min_side_px=1, decode_check=True))
     if isinstance(sample, Rejected):
         raise Refused(f"{uri} cannot be filled: {sample.reason}")
     return np.ascontiguousarray(decode(sample.picture, uri))

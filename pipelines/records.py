@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_KEY_BYTES: Final = 200
 _KEY: Final = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2}|(?<=[^/])/(?=[^/]))+")
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
 
 
@@ -34,7 +35,7 @@ class Damaged(RuntimeError):
 
 def canonical_json(value: Any) -> bytes:
     """One spelling for one value: sorted names, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def sha256_hex(data: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from infra import storage
 from infra.cluster import connected, run_tasks
+from pipelines.data.cleaning import check_cleaning
 from pipelines.data.listing import list_source, scan_chunk
 from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
@@ -71,12 +72,13 @@ def _check(plan: Plan) -> None:
         raise Refused(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
     if unknown := [family for family in recipe.masks if family not in MASKS]:
         raise Refused(f"unknown mask family {unknown[0]!r}: known are {', '.join(MASKS)}")
+    check_cleaning(recipe)
     if not 0 <= recipe.holdout < 1:
         raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
-    least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0, "short_side_px": 1}
+    least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
     for name, minimum in least.items():
         value = getattr(recipe, name)
-        if value is not None and value < minimum:
+        if value < minimum:
             raise Refused(f"{name} is {value}: it must be at least {minimum}")
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
         raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")

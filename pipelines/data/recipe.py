@@ -9,8 +9,16 @@ class ShardRecipe:
 
     source: str
     """The dataset's layout, a name of DATASETS."""
-    short_side_px: int | None = None
-    """Reduce photos to this short side and store them as PNG; None keeps the bytes of the file where it can."""
+    resize: str = "none"
+    """How photos come to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
+    size_px: int | None = None
+    """The size that they come to; None goes with "none" alone."""
+    encode: str = "png"
+    """How a photo is stored whose bytes are not kept, a name of ENCODERS."""
+    scaled_decode: bool = False
+    """Decode a JPEG that is to be reduced at a fraction of its size already: faster, slightly other pixels."""
+    decode_check: bool = False
+    """Decode also the photos whose bytes are kept, so that damage among their coded pixels is noticed."""
     holdout: float = 0.0
     """Share of the train photos that goes to the split val, by a digest of their key."""
     min_side_px: int = 32

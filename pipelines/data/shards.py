@@ -4,64 +4,23 @@ The tar is a plain webdataset tar of fixed member times, owners and modes, its l
 sample's members stand together, samples in the order of their keys; nothing else decides the bytes.
 """
 
-import hashlib
-import io
-import json
-import tarfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import pyarrow as pa
-import webdataset as wds
 
 from infra import storage
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.settling import settled_inputs
+from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.masks.recipe import recipe_for
-from pipelines.records import Member, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
-INDEX_MEMBER: Final = "__index__"
-_BLOCK: Final = tarfile.BLOCKSIZE
-
-
-class ShardWriter:
-    """A webdataset tar under construction that knows where each member lies and what the whole digests to."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.sha256 = hashlib.sha256()
-        self.size_bytes = 0
-        self._stream = stream
-        self._tar = wds.TarWriter(
-            self, encoder=False, mtime=0, user="lacuna", group="lacuna", mode=0o644, format="GNU_FORMAT"
-        )
-        self._members: list[Member] = []
-
-    def write(self, data: bytes) -> int:
-        """Takes the bytes of the tar: the writer is the stream that TarWriter writes to."""
-        self.sha256.update(data)
-        self.size_bytes += len(data)
-        return self._stream.write(data)
-
-    def add(self, key: str, suffix: str, data: bytes) -> Member:
-        """Appends `<key>.<suffix>`."""
-        self._tar.write({"__key__": key, suffix: data})
-        padded = -(-len(data) // _BLOCK) * _BLOCK
-        member = Member(f"{key}.{suffix}", self._tar.tarstream.offset - padded, len(data), zlib.crc32(data))
-        self._members.append(member)
-        return member
-
-    def close(self) -> None:
-        """Appends the index of all members and ends the tar."""
-        index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in self._members]})
-        info = tarfile.TarInfo(INDEX_MEMBER)
-        info.size, info.mode, info.uname, info.gname = len(index), 0o644, "lacuna", "lacuna"
-        self._tar.tarstream.addfile(info, io.BytesIO(index))
-        self._tar.close()
+_BUFFER_BYTES: Final = 1 << 20
 
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRecord:
@@ -75,7 +34,7 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRec
 
 
 def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path) -> ShardRecord:
-    with path.open("wb") as stream:
+    with path.open("wb", buffering=_BUFFER_BYTES) as stream:
         writer = ShardWriter(stream)
         rows = [_write_input(plan, writer, row) for row in settled_inputs(plan, layout, split, number)]
         writer.close()
@@ -121,9 +80,9 @@ def _write_sample(plan: Plan, writer: ShardWriter, row: dict[str, Any], sample: 
         "masks": masks,
     }
     parts = {sample.suffix: sample.picture, "json": canonical_json(note)}
-    members = [asdict(writer.add(row["key"], suffix, data)) for suffix, data in sorted(parts.items())]
-    digest = sha256_hex(b"".join(data for _, data in sorted(parts.items())))
-    return described | {"members": members, "sample_sha256": digest, "masks": masks}
+    known = {} if sample.normalised else {sample.suffix: row["sha256"]}
+    members, digest = writer.add_sample(row["key"], parts, known)
+    return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
 
 
 def fixed_masks(recipe: ShardRecipe, seed: int, key: str) -> list[str]:
@@ -133,13 +92,3 @@ def fixed_masks(recipe: ShardRecipe, seed: int, key: str) -> list[str]:
         for number in range(recipe.masks_per_family)
         for family in recipe.masks
     ]
-
-
-def read_index(shard: bytes) -> list[Member]:
-    """The members that a whole shard says it has; raises ValueError where its last member is not an index."""
-    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
-        last = tar.getmembers()[-1]
-        stream = tar.extractfile(last) if last.name == INDEX_MEMBER else None
-        if stream is None:
-            raise ValueError(f"the last member is {last.name!r}, not {INDEX_MEMBER!r}: the shard is cut or foreign")
-        return [Member(*row) for row in json.loads(stream.read())["members"]]

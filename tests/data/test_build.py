@@ -22,7 +22,7 @@ from infra.settings import PROJECT_ROOT
 from pipelines.data.build import build_dataset
 from pipelines.data.listing import list_source, scan_chunk
 from pipelines.data.recipe import ShardRecipe
-from pipelines.data.shards import read_index
+from pipelines.data.tar import read_index
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
@@ -335,7 +335,7 @@ def test_a_finished_build_is_not_touched_again(many: Path, many_dataset: Dataset
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("short_side_px", 24),
+        ("encode", "jpeg"),
         ("holdout", 0.3),
         ("min_side_px", 8),
         ("max_pixels", 10_000),
@@ -381,8 +381,8 @@ def test_samples_tell_no_absolute_path(many: Path, many_dataset: Dataset) -> Non
 def test_what_was_normalised_is_told(many_dataset: Dataset) -> None:
     samples = {s["__key__"]: s for split in ("train", "val") for s in read_by_webdataset(many_dataset, split)}
     alpha, bitmap = (json.loads(samples[f"class0/{name}"]["json"]) for name in ("alpha", "bitmap"))
-    assert alpha["normalised"] == ["RGBA to RGB", "transparency on white", "png"]
-    assert bitmap["normalised"] == ["png"]
+    assert alpha["normalised"] == ["RGBA to RGB", "transparency on white", "encoded PNG"]
+    assert bitmap["normalised"] == ["encoded PNG"]
     assert (alpha["source"], bitmap["source"]) == ("class0/alpha.png", "class0/bitmap.bmp")
 
 
@@ -497,7 +497,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         ({"mask_size_px": 0}, "mask_size_px"),
         ({"mask_canvas_px": -1}, "mask_canvas_px"),
         ({"masks_per_family": -1}, "masks_per_family"),
-        ({"short_side_px": 0}, "short_side_px"),
+        ({"resize": "short-side", "size_px": 0}, "size_px is 0"),
+        ({"encode": "gif"}, "unknown encode 'gif': known are png, jpeg"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

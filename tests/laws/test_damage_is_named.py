@@ -14,7 +14,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.build import build_dataset
-from pipelines.data.shards import read_index
+from pipelines.data.tar import read_index
 from pipelines.data.verify import Damage, verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset

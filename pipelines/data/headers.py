@@ -1,0 +1,241 @@
+"""Format, size and peculiarities of a picture file from its first bytes, without decoding a pixel.
+
+In: bytes of anything; its name plays no part. Out: `Header`, or `Rejected`. A file of its own because it is the guard
+in front of every decoder: what it refuses costs microseconds, however large it claims to be. Formats: JPEG (ITU-T
+T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from pipelines.records import Rejected
+
+_HUFFMAN_FRAMES: Final = (0xC0, 0xC1, 0xC2)
+"""JPEG start-of-frame markers that every reader knows: baseline, extended and progressive with Huffman coding."""
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN: Final = 0xDA
+_STANDALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_MAX_SEGMENTS: Final = 10_000
+_MAX_SCANS: Final = 500
+_EXIF: Final = b"Exif\0\0"
+_ORIENTATION: Final = 0x0112
+_PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
+_BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself."""
+
+    format: str
+    """A name of FORMATS."""
+    width_px: int
+    height_px: int
+    """As stored, before it is turned upright."""
+    plain: bool
+    """Whether it holds 8-bit RGB or grey, coded so that every reader knows it, without transparency."""
+    orientation: int = 1
+    """EXIF orientation, 1 (upright) to 8."""
+    channels: int = 0
+    """Of a JPEG: 1 grey, 3 colour, 4 ink."""
+    bits: int = 8
+    """A channel, of a PNG."""
+    moving: bool = False
+    """Whether a PNG or WebP holds several frames; GIF and TIFF do not say it in their first bytes."""
+    pixels_at: int = 0
+    """Where the coded pixels of a JPEG begin."""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once turned upright, px."""
+        size = (self.width_px, self.height_px)
+        return size if self.orientation < 5 else size[::-1]
+
+
+def read_header(raw: bytes) -> Header | Rejected:
+    """The header of a picture file, or why it has none that can be trusted."""
+    if not raw:
+        return Rejected("empty file")
+    file_format = next((name for signature, name in _SIGNATURES if raw.startswith(signature)), None)
+    if file_format is None:
+        return Rejected(f"not an image of a known format ({', '.join(FORMATS)})")
+    try:
+        header = FORMATS[file_format](raw)
+    except (IndexError, struct.error):
+        return Rejected(f"cut or damaged: its {file_format} header ends early")
+    except ValueError as fault:
+        return Rejected(f"cut or damaged: {fault}")
+    if header.width_px < 1 or header.height_px < 1:
+        return Rejected(f"cut or damaged: its {file_format} header says {header.width_px}x{header.height_px} pixels")
+    return header
+
+
+def _jpeg(raw: bytes) -> Header:
+    position, orientation, frame = 2, 1, 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = raw[position + 1]
+        if raw[position] != 0xFF or marker in _STANDALONE:
+            raise ValueError("bytes between the segments of its JPEG header")
+        if marker == _START_OF_SCAN:
+            break
+        if marker == 0xFF:
+            position += 1
+            continue
+        length = raw[position + 2] << 8 | raw[position + 3]
+        if length < 2:
+            raise ValueError("a segment of its JPEG header is shorter than its own length")
+        if marker in _FRAMES:
+            frame = position if frame == 0 else -1
+        elif marker == 0xE1 and raw.startswith(_EXIF, position + 4):
+            orientation = _orientation(raw[position + 10 : position + 2 + length])
+        position += 2 + length
+    else:
+        raise ValueError(f"no coded pixels behind {_MAX_SEGMENTS} segments of its JPEG header")
+    if frame < 1:
+        raise ValueError("its JPEG header describes no picture or several")
+    return _jpeg_frame(raw, frame, orientation, position)
+
+
+def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> Header:
+    """The header from the start-of-frame segment at `position`."""
+    marker = raw[position + 1]
+    length, bits, height, width, channels = struct.unpack_from(">HBHHB", raw, position + 2)
+    if marker not in _HUFFMAN_FRAMES:
+        raise ValueError(f"a lossless, hierarchical or arithmetic-coded JPEG (FF{marker:02X}), which few readers know")
+    if bits != 8 or channels not in (1, 3, 4) or length != 8 + 3 * channels:
+        raise ValueError(f"a JPEG of {channels} channels of {bits} bits, which few readers know")
+    if marker == 0xC2 and raw.count(b"\xff\xda", pixels_at) > _MAX_SCANS:
+        raise ValueError(f"a progressive JPEG of more than {_MAX_SCANS} scans")
+    return Header("JPEG", width, height, channels < 4, orientation, channels, pixels_at=pixels_at)
+
+
+def _orientation(exif: bytes) -> int:
+    """The orientation in EXIF data, 1 where it tells none from 1 to 8 or is spoilt."""
+    try:
+        for tag, value in _tags(exif):
+            if tag == _ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except (struct.error, ValueError):
+        pass
+    return 1
+
+
+def _tags(tiff: bytes) -> Iterator[tuple[int, int]]:
+    """Whole numbers of the first directory of a TIFF structure, as (tag, value)."""
+    order = _BYTE_ORDERS.get(tiff[:4])
+    if order is None:
+        raise ValueError("neither byte order of TIFF")
+    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, first)
+    entry, long = struct.Struct(f"{order}HHIH"), struct.Struct(f"{order}I")
+    for position in range(first + 2, first + 2 + 12 * count, 12):
+        tag, kind, _, short = entry.unpack_from(tiff, position)
+        if kind == 3:
+            yield tag, short
+        elif kind == 4:
+            yield tag, long.unpack_from(tiff, position + 8)[0]
+
+
+def _png(raw: bytes) -> Header:
+    length, kind, width, height, bits, colour = struct.unpack_from(">I4sIIBB", raw, 8)
+    if (length, kind) != (13, b"IHDR") or bits not in _PNG_DEPTHS.get(colour, ()):
+        raise ValueError("its IHDR chunk is invalid")
+    orientation, moving, transparent, painted = 1, False, False, colour != _PNG_PALETTE
+    position = 33
+    while position + 12 <= len(raw) and kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", raw, position)
+        if kind == b"PLTE":
+            painted = True
+        elif kind == b"tRNS":
+            transparent = True
+        elif kind == b"acTL":
+            moving = struct.unpack_from(">I", raw, position + 8)[0] > 1
+        elif kind == b"eXIf":
+            orientation = _orientation(raw[position + 8 : position + 8 + length])
+        position += 12 + length
+    if not painted:
+        raise ValueError("a palette PNG without a palette")
+    plain = bits == 8 and colour in (_PNG_GREY, _PNG_RGB) and not transparent
+    return Header("PNG", width, height, plain, orientation, bits=bits, moving=moving)
+
+
+def _webp(raw: bytes) -> Header:
+    if raw[8:12] != b"WEBP":
+        raise ValueError("a RIFF file that is no WebP")
+    kind = raw[12:16]
+    if kind != b"VP8X":
+        width, height, alpha = _webp_picture(raw, kind, 20)
+        return Header("WEBP", width, height, not alpha)
+    size = 1 + int.from_bytes(raw[24:27], "little"), 1 + int.from_bytes(raw[27:30], "little")
+    orientation, num_frames, alpha = 1, 0, raw[20] & 0x10 > 0
+    for kind, start, length in _webp_chunks(raw):
+        if kind == b"EXIF":
+            exif = raw[start : start + length]
+            orientation = _orientation(exif.removeprefix(_EXIF))
+        elif kind in (b"VP8 ", b"VP8L"):
+            *inner, clear = _webp_picture(raw, kind, start)
+            if size != tuple(inner):
+                raise ValueError("the canvas and the picture of its WebP header differ in size")
+            alpha = alpha or clear
+        num_frames += kind == b"ANMF"
+    return Header("WEBP", size[0], size[1], not alpha and not num_frames, orientation, moving=num_frames > 1)
+
+
+def _webp_chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and length of the data of each chunk behind the VP8X chunk."""
+    position = 30
+    while position + 8 <= len(raw):
+        kind, length = struct.unpack_from("<4sI", raw, position)
+        yield kind, position + 8, length
+        position += 8 + length + length % 2
+
+
+def _webp_picture(raw: bytes, kind: bytes, start: int) -> tuple[int, int, bool]:
+    """Width, height and whether it may be transparent, from a VP8 or VP8L bitstream."""
+    if kind == b"VP8 " and raw[start + 3 : start + 6] == b"\x9d\x01\x2a" and not raw[start] & 1:
+        width, height = struct.unpack_from("<HH", raw, start + 6)
+        return width & 0x3FFF, height & 0x3FFF, False
+    if kind == b"VP8L" and raw[start] == 0x2F:
+        (bits,) = struct.unpack_from("<I", raw, start + 1)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bits >> 28 & 1 > 0
+    raise ValueError("its WebP header begins no picture")
+
+
+def _gif(raw: bytes) -> Header:
+    width, height = struct.unpack_from("<HH", raw, 6)
+    return Header("GIF", width, height, plain=False)
+
+
+def _bmp(raw: bytes) -> Header:
+    """A height below zero says that the rows run from the top."""
+    (length,) = struct.unpack_from("<I", raw, 14)
+    width, height = struct.unpack_from("<HH" if length == 12 else "<ii", raw, 18)
+    return Header("BMP", width, abs(height), plain=False)
+
+
+def _tiff(raw: bytes) -> Header:
+    tags = dict(_tags(raw))
+    orientation = tags.get(_ORIENTATION, 1)
+    return Header("TIFF", tags.get(256, 0), tags.get(257, 0), False, orientation if 1 <= orientation <= 8 else 1)
+
+
+FORMATS: Final[dict[str, Callable[[bytes], Header]]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "WEBP": _webp,
+    "GIF": _gif,
+    "BMP": _bmp,
+    "TIFF": _tiff,
+}
+"""Formats that are read, by the names that Pillow gives them too."""
+_SIGNATURES: Final = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"RIFF", "WEBP"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)

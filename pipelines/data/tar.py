@@ -1,0 +1,104 @@
+"""The tar of a shard: plain POSIX headers, written with arithmetic instead of objects, and an index as last member.
+
+In: names and bytes of members. Out: a tar stream, byte for byte what `webdataset.TarWriter` makes of the same members
+with time 0 and owner lacuna, in a fifteenth of its time; where each member lies, and the digest of the whole.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO, Final
+
+from pipelines.records import Member, canonical_json, sha256_hex
+
+INDEX_MEMBER: Final = "__index__"
+_BLOCK: Final = tarfile.BLOCKSIZE
+_MAX_PLAIN_BYTES: Final = 8**11 - 1
+"""The largest size that eleven octal digits hold."""
+
+
+class ShardWriter:
+    """A webdataset tar under construction that knows where each member lies and what the whole digests to."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+        self._stream = stream
+        self._members: list[Member] = []
+
+    def add(self, key: str, suffix: str, data: bytes) -> Member:
+        """Appends `<key>.<suffix>`."""
+        name = f"{key}.{suffix}"
+        member = Member(name, self._append(name, data), len(data), zlib.crc32(data))
+        self._members.append(member)
+        return member
+
+    def add_sample(self, key: str, parts: dict[str, bytes], known: dict[str, str]) -> tuple[list[Member], str]:
+        """Appends the parts of a sample in order of their suffixes; returns the members and the sample's digest.
+
+        `known`: the SHA-256 of those parts that were digested before.
+        """
+        members = [self.add(key, suffix, data) for suffix, data in sorted(parts.items())]
+        digests = ((f"{key}.{suffix}", known.get(suffix) or sha256_hex(data)) for suffix, data in parts.items())
+        return members, sample_sha256(digests)
+
+    def close(self) -> None:
+        """Appends the index of all members and ends the tar, filled up to whole records."""
+        index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in self._members]})
+        self._append(INDEX_MEMBER, index)
+        self._write(bytes(2 * _BLOCK + -(self.size_bytes + 2 * _BLOCK) % tarfile.RECORDSIZE))
+
+    def _append(self, name: str, data: bytes) -> int:
+        """Writes header, data and padding; returns where the data begins."""
+        header = member_header(name, len(data))
+        offset = self.size_bytes + len(header)
+        self._write(b"".join((header, data, bytes(-len(data) % _BLOCK))))
+        return offset
+
+    def _write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.size_bytes += len(data)
+        self._stream.write(data)
+
+
+def sample_sha256(digests: Iterable[tuple[str, str]]) -> str:
+    """The digest of a sample from (name, SHA-256) of its members: SHA-256 over the lines "digest  name" by name.
+
+    The lines are those of `sha256sum`, so that `sha256sum KEY.* | sha256sum` over the unpacked members tells the same.
+    """
+    return sha256_hex("".join(f"{digest}  {name}\n" for name, digest in sorted(digests)).encode())
+
+
+def read_index(shard: bytes) -> list[Member]:
+    """The members that a whole shard says it has; raises ValueError where its last member is not an index."""
+    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
+        last = tar.getmembers()[-1]
+        stream = tar.extractfile(last) if last.name == INDEX_MEMBER else None
+        if stream is None:
+            raise ValueError(f"the last member is {last.name!r}, not {INDEX_MEMBER!r}: the shard is cut or foreign")
+        return [Member(*row) for row in json.loads(stream.read())["members"]]
+
+
+def member_header(name: str, size: int) -> bytes:
+    """The header of a member: name, size and checksum put into a template; tarfile's own if they are long."""
+    raw = name.encode()
+    if len(raw) > tarfile.LENGTH_NAME or not name.isascii() or size > _MAX_PLAIN_BYTES:
+        return _describe(name, size).tobuf(tarfile.PAX_FORMAT)
+    digits = b"%011o" % size
+    checksum = _TEMPLATE_SUM + sum(raw) + sum(digits)
+    return b"%b%b%b%b%06o%b" % (raw.ljust(100, b"\0"), _BEFORE_SIZE, digits, _BEFORE_SUM, checksum, _AFTER_SUM)
+
+
+def _describe(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.uname, info.gname = size, 0o644, "lacuna", "lacuna"
+    return info
+
+
+_TEMPLATE: Final = _describe("", 0).tobuf(tarfile.USTAR_FORMAT)
+_BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _TEMPLATE[100:124], _TEMPLATE[135:148], _TEMPLATE[154:]
+_TEMPLATE_SUM: Final = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_TEMPLATE[156:])
+"""The sum of all bytes but name and size, the checksum itself counted as eight spaces."""

@@ -1,0 +1,82 @@
+"""Planes: kept byte for byte, resized with their photo without new values, refused where they do not fit it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.recipe import ShardRecipe
+from pipelines.data.resizing import RESIZES
+from pipelines.records import Rejected, Sample
+from tests.data.picture_files import encoded, with_orientation
+from tests.making import photo
+
+KEEP = ShardRecipe("folder", min_side_px=8)
+PHOTO = encoded(photo(1, 240, 360), "JPEG")
+CLASSES = Image.fromarray(np.random.default_rng(1).choice([0, 7, 90, 255], (240, 360)).astype(np.uint8))
+
+
+def in_palette() -> Image.Image:
+    """The classes as indices into a palette of their own."""
+    plane = CLASSES.copy()
+    plane.putpalette([v for n in range(256) for v in (n, 255 - n, 5)])
+    return plane
+
+
+PLANES = {"grey": CLASSES, "colour": CLASSES.convert("RGB"), "palette": in_palette()}
+
+
+@pytest.mark.parametrize("name", PLANES)
+def test_a_plane_of_an_unresized_photo_is_kept_byte_for_byte(name: str) -> None:
+    raw = encoded(PLANES[name], "PNG")
+    assert clean_plane(raw, PHOTO, KEEP) == raw
+
+
+@pytest.mark.parametrize("name", PLANES)
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_plane_comes_to_the_size_of_its_photo_with_no_new_value(name: str, resize: str) -> None:
+    recipe = ShardRecipe("folder", resize=resize, size_px=100)
+    plane, sample = clean_plane(encoded(PLANES[name], "PNG"), PHOTO, recipe), clean(PHOTO, recipe)
+    assert isinstance(plane, bytes) and isinstance(sample, Sample)
+    with Image.open(io.BytesIO(plane)) as image:
+        assert (image.mode, image.size) == (PLANES[name].mode, (sample.width_px, sample.height_px))
+        assert set(np.unique(np.asarray(image))) <= {0, 7, 90, 255}
+        assert image.getpalette() == PLANES[name].getpalette()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_plane_shows_the_part_that_its_photo_shows(resize: str) -> None:
+    both = Image.new("L", (360, 240), 10)
+    both.paste(200, (150, 100, 190, 130))
+    recipe = ShardRecipe("folder", resize=resize, size_px=90)
+    sample = clean(encoded(both, "PNG"), recipe)
+    plane = clean_plane(encoded(both, "PNG"), encoded(both, "PNG"), recipe)
+    assert isinstance(plane, bytes) and isinstance(sample, Sample)
+    marked = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 105 for data in (plane, sample.picture)]
+    assert (marked[0] != marked[1]).mean() < 0.02
+    assert marked[0].any()
+
+
+TURNED = encoded(photo(1, 240, 360), "JPEG", exif=with_orientation(3))
+
+
+@pytest.mark.parametrize(
+    ("raw", "photo_raw", "reason"),
+    [
+        (encoded(photo(1, 240, 360), "JPEG"), PHOTO, "not a PNG of 8 bits a channel"),
+        (encoded(CLASSES.convert("1"), "PNG"), PHOTO, "not a PNG of 8 bits a channel"),
+        (encoded(Image.new("I;16", (360, 240)), "PNG"), PHOTO, "not a PNG of 8 bits a channel"),
+        (encoded(CLASSES.resize((180, 120)), "PNG"), PHOTO, "180x120, its photo 360x240"),
+        (encoded(CLASSES, "PNG"), TURNED, "turned by EXIF orientation 3"),
+        (encoded(CLASSES, "PNG")[:-40], PHOTO, "cut or damaged"),
+        (b"text", PHOTO, "not an image"),
+        (b"", PHOTO, "empty file"),
+        (encoded(CLASSES, "PNG"), b"text", "its photo is rejected"),
+    ],
+)
+def test_a_plane_that_does_not_fit_is_rejected_with_the_reason(raw: bytes, photo_raw: bytes, reason: str) -> None:
+    verdict = clean_plane(raw, photo_raw, KEEP)
+    assert isinstance(verdict, Rejected)
+    assert reason in verdict.reason

@@ -1,0 +1,42 @@
+"""Wholeness: files that were cut, or whose tail became zeros, are rejected or have all their pixels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.data.cleaning import clean
+from pipelines.records import Sample
+from tests.data.picture_files import OTHER, RECIPE, WHOLE, cleaned, encoded, pixels, textured
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage that is made here
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE | OTHER))
+def test_a_cut_file_is_rejected_or_has_all_its_pixels(name: str) -> None:
+    raw = (WHOLE | OTHER)[name]
+    expected = pixels(cleaned(raw).picture)
+    for length in [*range(0, len(raw), 61), *range(len(raw) - 30, len(raw))]:
+        verdict = clean(raw[:length], RECIPE)
+        if isinstance(verdict, Sample):
+            assert len(raw) - length < 30, f"{len(raw) - length} bytes are missing"
+            assert np.array_equal(pixels(verdict.picture), expected), length
+
+
+@pytest.mark.parametrize(("file_format", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {})])
+def test_a_file_whose_tail_is_zeros_is_rejected(file_format: str, options: dict[str, Any]) -> None:
+    """JPEG ends with a marker and PNG has checksums; nothing in a WebP tells zeros from pixels."""
+    raw = encoded(textured(1), file_format, **options)
+    assert cleaned(raw).picture == raw
+    whole = [
+        f"{zeros} of {len(raw)}"
+        for zeros in range(64, len(raw) - 64, 61)
+        if isinstance(clean(raw[:-zeros] + bytes(zeros), RECIPE), Sample)
+    ]
+    assert whole == [], "accepted with so many zeros"
+
+
+def test_a_jpeg_that_lost_its_last_bytes_to_zeros_is_rejected() -> None:
+    raw = encoded(textured(2), "JPEG", quality=95)
+    accepted = [n for n in range(3, 64) if isinstance(clean(raw[:-n] + bytes(n), RECIPE), Sample)]
+    assert accepted == []
