@@ -82,6 +82,9 @@ def _open_tar(uri: str, raw: BinaryIO, size: int) -> Iterator[Packed]:
     for member in reading.guarded(tar_members(stream)):
         reading.reached(member.name)
         yield _packed_in_tar(reading, stream, member)
+    if unpack:
+        for _ in reading.guarded(stream.drain()):
+            pass
 
 
 def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> Packed:

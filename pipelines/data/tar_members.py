@@ -47,6 +47,11 @@ class Forward:
         for start in range(0, count, _PIECE_BYTES):
             yield self.exactly(min(_PIECE_BYTES, count - start))
 
+    def drain(self) -> Iterator[bytes]:
+        """All bytes that are left: a compressed stream proves its checksum at its end only."""
+        while piece := self._stream.read(_PIECE_BYTES):
+            yield piece
+
     def go_to(self, position: int) -> None:
         """Passes over all bytes before the position."""
         if self.size is None:
