@@ -76,6 +76,49 @@ def is_key(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the bytes of a file lie that is no file of its own: a stretch of an archive or of another container."""
+
+    container: str
+    """URI."""
+    offset: int
+    stored_bytes: int
+    deflated: bool = False
+    """Whether they are a raw deflate stream (RFC 1951) of the file instead of the file itself."""
+    crc32: int | None = None
+    """Of the file, where the container keeps one."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file under a source's root, in a folder or in an archive."""
+
+    path: str
+    """Relative to the root, with `/`."""
+    size_bytes: int
+    place: Place | None = None
+    """None where it is a file of its own."""
+    refusal: str | None = None
+    """Why it cannot be taken out of its archive, if so."""
+
+    def as_photo(
+        self, split: str, label: str | None = None, refusal: str | None = None, planes: tuple[Plane, ...] = ()
+    ) -> Photo:
+        """The same file as an input of the dataset; what ails the file itself comes before other refusals."""
+        return Photo(self.path, split, label, self.size_bytes, self.refusal or refusal, self.place, planes)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A further picture of a photo that lies beside it: `seg` is its segmentation map."""
+
+    name: str
+    path: str
+    size_bytes: int
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
 class Photo:
     """A file found under a source's root, before anything of it was read."""
 
@@ -86,6 +129,16 @@ class Photo:
     size_bytes: int
     refusal: str | None = None
     """Why the source itself does not take it, if so."""
+    place: Place | None = None
+    """Where its bytes lie if it is no file of its own."""
+    planes: tuple[Plane, ...] = ()
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What the dataset's list or layout names and the root does not hold: a file, or a folder with all in it."""
+
+    path: str
 
 
 @dataclass(frozen=True)

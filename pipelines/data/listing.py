@@ -51,7 +51,8 @@ def list_source(plan: Plan) -> Layout:
 def _list_chunks(plan: Plan) -> dict[str, Any]:
     bytes_of_split: dict[str, int] = defaultdict(int)
     num_chunks = num_files = 0
-    photos = DATASETS[plan.recipe.source].list_photos(plan.root)
+    listed = DATASETS[plan.recipe.source].listed(plan.root, None, plan.at("spilled"))
+    photos = (photo for photo in listed if isinstance(photo, Photo))
     while chunk := [_placed(photo, plan) for photo in islice(photos, PHOTOS_PER_CHUNK)]:
         for photo in chunk:
             bytes_of_split[photo.split] += photo.size_bytes

@@ -26,7 +26,7 @@ def celeba_folder(root: Path, partitions: str = PARTITIONS, num_photos: int = 4)
 
 def listed(source: str, root: Path | str) -> dict[str, Photo]:
     """Path -> photo of everything that the source lists."""
-    photos = list(DATASETS[source].list_photos(str(root)))
+    photos = [p for p in DATASETS[source].listed(str(root), None, "memory://none") if isinstance(p, Photo)]
     assert len({p.path for p in photos}) == len(photos)
     return {p.path: p for p in photos}
 

@@ -1,27 +1,70 @@
 """Datasets in the layout they are published in, one file each; `DATASETS` names them.
 
-In: a root URI. Out: a stream of `Photo`, one per file of the dataset, in an order that does not matter to anybody.
+In: a root URI and the name of one of the dataset's splits. Out: a stream of `Photo`, one per file of the dataset, and
+of `Absent`, in an order that does not matter to anybody. A splits name that chooses among a published part leaves the
+photos it does not choose in the split `rest`, so that every file stays on the books.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from pipelines.data.sources.celeba import list_celeba
+from pipelines.data.sources import (
+    ade20k,
+    celeba,
+    celebahq,
+    ffhq,
+    oxford_buildings,
+    paris_streetview,
+    places365,
+    places365_easy,
+)
 from pipelines.data.sources.folder import list_folder
 from pipelines.data.sources.packages import list_packages, packages_root
-from pipelines.records import Photo
+from pipelines.data.tree import Archive, Tree
+from pipelines.records import Absent, Photo, Refused
 
 
 @dataclass(frozen=True)
 class Source:
-    """How a dataset is listed, and where it lies if the user names no root."""
+    """How a dataset is listed, in which ways it is split, and in which archives it is published."""
 
-    list_photos: Callable[[str], Iterator[Photo]]
+    list_photos: Callable[[Tree, str], Iterator[Photo | Absent]]
+    """From the tree and the name of the splits."""
+    splits: tuple[str, ...] = ("published",)
+    """The first is the default."""
+    archives: tuple[Archive, ...] = ()
     default_root: Callable[[], str] | None = None
+    """Where it lies if the user names no root."""
+
+    def listed(self, root: str, splits: str | None, spill_to: str) -> Iterator[Photo | Absent]:
+        """What lies under the root; what has to come out of archives that cannot be sought is written under `spill_to`.
+
+        Raises Refused for unknown splits, a root in another layout, and torn archives or lists.
+        """
+        splits = splits or self.splits[0]
+        if splits not in self.splits:
+            raise Refused(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
+        return self.list_photos(Tree(root, self.archives, spill_to), splits)
 
 
 DATASETS: dict[str, Source] = {
-    "celeba": Source(list_celeba),
+    "ade20k-aim": Source(ade20k.list_ade20k, ("aim", "ade20k"), ade20k.ARCHIVES),
+    "celeba": Source(celeba.list_celeba, ("published", "first-12000-test"), celeba.ARCHIVES),
+    "celebahq": Source(celebahq.list_celebahq, ("celeba", "spn", "deepgin", "mhtma", "lama"), celebahq.ARCHIVES),
+    "ffhq": Source(ffhq.list_ffhq, ("published", "deepgin"), ffhq.ARCHIVES),
     "folder": Source(list_folder),
-    "packages": Source(list_packages, packages_root),
+    "oxford-buildings": Source(
+        oxford_buildings.list_oxford_buildings, ("published", "deepgin"), oxford_buildings.ARCHIVES
+    ),
+    "packages": Source(list_packages, default_root=packages_root),
+    "paris-streetview": Source(paris_streetview.list_paris_streetview, archives=paris_streetview.ARCHIVES),
+    "places2-128": Source(partial(places365.list_places365, places365.PLACES2_128)),
+    "places365-easy": Source(places365_easy.list_places365_easy, places365.SPLITS, places365_easy.ARCHIVES),
+    "places365-large": Source(
+        partial(places365.list_places365, places365.LARGE), places365.SPLITS, places365.LARGE_ARCHIVES
+    ),
+    "places365-small": Source(
+        partial(places365.list_places365, places365.SMALL), places365.SPLITS, places365.SMALL_ARCHIVES
+    ),
 }

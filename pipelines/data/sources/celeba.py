@@ -1,37 +1,48 @@
 """CelebA as published: `img_align_celeba/000001.jpg` ... and the official `list_eval_partition.txt` beside it.
 
-Partition 0 is train, 1 is val, 2 is test. A root may hold a part of the 202,599 files; files that the list does not
-name are rejected.
+Partition 0 is train, 1 is val, 2 is test. A root may hold a part of the 202,599 files, or img_align_celeba.zip in
+place of the folder; files that the list does not name are rejected. With the splits `first-12000-test`, test is what
+SPN measured on, the first 12,000 of the official test files; the other 7,962 are `rest`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
-from infra import storage
-from pipelines.records import Photo, Refused
+from pipelines.data.published import PublishedList
+from pipelines.data.tree import Archive, Tree
+from pipelines.records import Absent, Photo, Refused
 
-_SPLITS: Final = {"0": "train", "1": "val", "2": "test"}
+SPLITS: Final = ("train", "val", "test", "rest")
+PARTITION_LIST: Final = "list_eval_partition.txt"
+ARCHIVES: Final = (Archive("img_align_celeba", ("img_align_celeba",)),)
 _FOLDER: Final = "img_align_celeba"
-_LIST: Final = "list_eval_partition.txt"
+_TEST, _REST = 2, 3
+_NUM_FIRST: Final = 12_000
 
 
-def list_celeba(root: str) -> Iterator[Photo]:
-    """The files of `img_align_celeba` with their official split."""
-    partitions = _read_partitions(root)
-    for name, size in storage.list_files(storage.join(root, _FOLDER)):
-        split = partitions.get(name)
-        refusal = None if split else f"{_LIST} does not name it"
-        yield Photo(f"{_FOLDER}/{name}", split or "train", None, size, refusal)
+def list_celeba(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
+    """The files of `img_align_celeba` with their split, then those that the list names and that are not there."""
+    tree.require(PARTITION_LIST, _FOLDER, needs=f"{PARTITION_LIST} and the folder or archive {_FOLDER} of CelebA")
+    names = PublishedList(PARTITION_LIST, partial(_entries, tree, splits))
+    yield from names.photos(tree.files(_FOLDER), lambda found, split: found.as_photo(SPLITS[split]))
+    yield from names.absent()
 
 
-def _read_partitions(root: str) -> dict[str, str]:
-    """File name -> split; some 20 MB for the whole list, the same however many photos are there."""
-    for needed in (_LIST, _FOLDER):
-        if not storage.exists(storage.join(root, needed)):
-            raise Refused(f"no {needed} under {root}: --root must hold {_LIST} and the folder {_FOLDER} of CelebA")
-    raw = storage.read_bytes(storage.join(root, _LIST))
+def partitions(tree: Tree) -> Iterator[tuple[str, int]]:
+    """The lines of the partition list, in its order: file name and 0, 1 or 2."""
     try:
-        pairs = (line.split() for line in raw.decode().split("\n") if line.strip())
-        return {name: _SPLITS[partition] for name, partition in pairs}
-    except (ValueError, KeyError):
-        raise Refused(f"{storage.join(root, _LIST)} is no partition list: expected lines `000001.jpg 0`") from None
+        for line in tree.lines(PARTITION_LIST):
+            name, partition = line.split()
+            yield name, ("0", "1", "2").index(partition)
+    except ValueError:
+        list_uri = f"{tree.root}/{PARTITION_LIST}"
+        raise Refused(f"{list_uri} is no partition list: expected lines `000001.jpg 0`") from None
+
+
+def _entries(tree: Tree, splits: str) -> Iterator[tuple[str, int]]:
+    num_test = 0
+    for name, partition in partitions(tree):
+        num_test += partition == _TEST
+        late = splits == "first-12000-test" and num_test > _NUM_FIRST
+        yield f"{_FOLDER}/{name}", _REST if late and partition == _TEST else partition

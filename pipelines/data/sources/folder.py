@@ -1,13 +1,13 @@
-"""Any folder of images: every file below it is an input, its first folder is its label."""
+"""Any folder or archive of images: every file in it is an input, its first folder is its label."""
 
 from collections.abc import Iterator
 
-from infra import storage
+from pipelines.data.tree import Tree
 from pipelines.records import Photo
 
 
-def list_folder(root: str) -> Iterator[Photo]:
+def list_folder(tree: Tree, splits: str) -> Iterator[Photo]:
     """Every file under the root, split `train`; a held-out share is the recipe's business."""
-    for path, size in storage.list_files(root):
-        folder, slash, _ = path.partition("/")
-        yield Photo(path, "train", folder if slash else None, size)
+    for found in tree.files():
+        folder, slash, _ = found.path.partition("/")
+        yield found.as_photo("train", folder if slash else None)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from infra import storage
+from pipelines.data.tree import Tree
 from pipelines.records import Photo, Refused
 
 _SKIMAGE: Final = "skimage/data"
@@ -49,12 +49,14 @@ def packages_root() -> str:
     return str(Path(origin.origin).parent.parent)
 
 
-def list_packages(root: str) -> Iterator[Photo]:
+def list_packages(tree: Tree, splits: str) -> Iterator[Photo]:
     """The named photos, train and val."""
+    folders = (folder for folder in (_SKIMAGE, _SKLEARN, _MATPLOTLIB) if tree.exists(folder))
+    found = {file.path: file for folder in folders for file in tree.files(folder) if file.path in TRAIN + VAL}
     for split, paths in (("train", TRAIN), ("val", VAL)):
         for path in paths:
-            folder, _, name = path.rpartition("/")
-            fs, location = storage.locate(storage.join(root, folder, name))
-            if not fs.exists(location):
-                raise Refused(f"no {path} under {root}: install scikit-image, scikit-learn and matplotlib as pinned")
-            yield Photo(path, split, None, int(fs.size(location)))
+            if path not in found:
+                raise Refused(
+                    f"no {path} under {tree.root}: install scikit-image, scikit-learn and matplotlib as pinned"
+                )
+            yield found[path].as_photo(split)

@@ -1,0 +1,187 @@
+"""Archives read where they lie: what they hold, and where in them, without unpacking them.
+
+In: the URI of a tar or zip. Out: a `Found` per file. A plain tar or a zip on a local disk is left as it is, each file
+a stretch of it; any other archive cannot be sought cheaply, so it is read once, in order, and its files are spilled
+into containers that can. Names that leave the archive, links, devices and the like are found with a refusal.
+"""
+
+import bz2
+import gzip
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+
+from fsspec.implementations.local import LocalFileSystem
+
+from infra import storage
+from pipelines.data.places import unpacked
+from pipelines.data.tar_members import Forward, TarMember, tar_members
+from pipelines.data.zip_members import ZipMember, data_start, zip_members
+from pipelines.records import Damaged, Found, Place, Refused
+
+_PACKED_TARS: Final[dict[str, Callable[..., Any]]] = {
+    ".tar.gz": gzip.open,
+    ".tgz": gzip.open,
+    ".tar.bz2": bz2.open,
+    ".tar.xz": lzma.open,
+}
+_Item = TypeVar("_Item")
+SUFFIXES: Final = (".tar", ".zip", *_PACKED_TARS)
+CONTAINER_BYTES: Final = 64 << 20
+_FILES_PER_CONTAINER: Final = 10_000
+_MAX_FILE_BYTES: Final = 1 << 30
+_MAX_PATH_CHARACTERS: Final = 4096
+_READ_AHEAD_BYTES: Final = 8 << 20
+_MEMBERS_IN_ORDER: Final = 10_000
+_PIECE_BYTES: Final = 1 << 20
+_TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file in an archive, and its bytes in pieces, which must be taken before the next file is asked for."""
+
+    found: Found
+    pieces: Callable[[], Iterator[bytes]]
+
+
+def is_archive(uri: str) -> bool:
+    """Whether the name says that it is an archive that can be read."""
+    return uri.endswith(SUFFIXES)
+
+
+def is_seekable(uri: str) -> bool:
+    """Whether the files of the archive can be read where they lie: a plain tar or a zip on a local disk."""
+    return uri.endswith((".tar", ".zip")) and storage.local_path(uri) is not None
+
+
+def open_archive(uri: str) -> Iterator[Packed]:
+    """The files of the archive, about in its order; each that can be read has a place if the archive is seekable.
+
+    Raises Refused, saying how far it came, where the archive is torn.
+    """
+    fs, path = storage.locate(uri)
+    ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
+    with fs.open(path, "rb", **ahead) as stream:
+        if not uri.endswith(".zip"):
+            yield from _open_tar(uri, stream, int(fs.size(path)))
+            return
+        with fs.open(path, "rb", **ahead) as directory:
+            yield from _open_zip(uri, stream, directory, int(fs.size(path)))
+
+
+def _open_tar(uri: str, raw: BinaryIO, size: int) -> Iterator[Packed]:
+    unpack = next((unpack for suffix, unpack in _PACKED_TARS.items() if uri.endswith(suffix)), None)
+    stream = Forward(unpack(raw) if unpack else raw, size if is_seekable(uri) else None)
+    reading = _Reading(uri)
+    for member in reading.guarded(tar_members(stream)):
+        reading.reached(member.name)
+        yield _packed_in_tar(reading, stream, member)
+    if unpack:
+        for _ in reading.guarded(stream.drain()):
+            pass
+
+
+def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> Packed:
+    place = Place(reading.uri, member.offset, member.size) if stream.size is not None else None
+    found = _found(member.name, member.size, place, member.refusal)
+    return Packed(found, lambda: reading.guarded(stream.pieces(member.size)))
+
+
+def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[Packed]:
+    reading = _Reading(uri)
+    members = reading.guarded(zip_members(directory, size))
+    while some := list(islice(members, _MEMBERS_IN_ORDER)):
+        for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards
+            reading.reached(member.name)
+            yield _packed_in_zip(uri, stream, member)
+
+
+def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember) -> Packed:
+    start, refusal = data_start(stream, member), member.refusal
+    if start is None:
+        refusal = refusal or "its data is not where the directory of the archive says"
+    place = Place(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
+
+    def pieces() -> Iterator[bytes]:
+        stream.seek(place.offset)
+        left = range(place.stored_bytes, 0, -_PIECE_BYTES)
+        return unpacked((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
+
+    return Packed(_found(member.name, member.size, place if is_seekable(uri) else None, refusal), pieces)
+
+
+def _found(name: str, size: int, place: Place | None, refusal: str | None) -> Found:
+    """A member under the path that its name means; one that means none, or is not to be read, has no place."""
+    parts = name.split("/")
+    path = "/".join(part for part in parts if part not in ("", "."))
+    if not path or name.startswith("/") or ".." in parts:
+        path, refusal = name, "its name leaves the archive"
+    if len(path) > _MAX_PATH_CHARACTERS:
+        path, refusal = f"{path[:200]}...", f"its name is longer than {_MAX_PATH_CHARACTERS} characters"
+    if size > _MAX_FILE_BYTES:
+        refusal = refusal or f"it is larger than {_MAX_FILE_BYTES} bytes"
+    return Found(path, size, None if refusal else place, refusal)
+
+
+class _Reading:
+    """How far the reading of an archive came: what its user is told where it is torn."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._num_files, self._last = 0, ""
+
+    def reached(self, name: str) -> None:
+        """Takes note of the next file."""
+        self._num_files, self._last = self._num_files + 1, name
+
+    def guarded(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """The items; what shows that the archive is torn, not the disk or the network failing, becomes Refused."""
+        try:
+            yield from items
+        except _TORN as fault:
+            if isinstance(fault, OSError) and fault.errno is not None:
+                raise
+            came = f"{self._num_files} files were read, the last of them {self._last[:200]!r}"
+            raise Refused(f"{self.uri} is torn: {fault}; {came}: fetch the archive again") from None
+
+
+def spill(files: Iterator[Packed], prefix: str, numbers: Iterator[int]) -> Iterator[Found]:
+    """Writes files behind each other into containers `<prefix>/<number>` of some 64 MiB, and says where each lies.
+
+    A file is handed out when its container is published; a damaged one is refused and takes no room.
+    """
+    with storage.scratch_folder(prefix) as folder:
+        while done := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):
+            storage.publish_file(uri, folder / "container")
+            yield from done
+
+
+def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
+    done: list[Found] = []
+    with path.open("wb") as stream:
+        for file in files:
+            done.append(_append(file, stream, uri))
+            if stream.tell() >= CONTAINER_BYTES or len(done) >= _FILES_PER_CONTAINER:
+                break
+    return done
+
+
+def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
+    if file.found.refusal is not None:
+        return file.found
+    start, crc32 = stream.tell(), 0
+    try:
+        for piece in file.pieces():
+            crc32 = zlib.crc32(piece, crc32)
+            stream.write(piece)
+    except Damaged as fault:
+        stream.seek(start)
+        stream.truncate()
+        return replace(file.found, refusal=f"damaged in the archive: {fault}")
+    return replace(file.found, place=Place(uri, start, file.found.size_bytes, crc32=crc32))

@@ -1,0 +1,25 @@
+"""Oxford Buildings: 5,062 photos side by side, `all_souls_000000.jpg` ..., in a folder or in oxbuild_images.tgz.
+
+There is no published split: all are test. With the splits `deepgin`, test is 523 of them, drawn by a digest of their
+names among those that are there, and the others are `rest`: DeepGIN measured on 523 random ones and never published
+which.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pipelines.data.published import drawn
+from pipelines.data.tree import Archive, Tree
+from pipelines.records import Photo
+
+_FOLDER: Final = "oxbuild_images"
+ARCHIVES: Final = (Archive("oxbuild_images", (_FOLDER,), below=_FOLDER),)
+
+
+def list_oxford_buildings(tree: Tree, splits: str) -> Iterator[Photo]:
+    """The files of `oxbuild_images` where there is such a folder or archive, else all files under the root."""
+    found = list(tree.files(tree.first(_FOLDER) or ""))
+    names = [file.path.rpartition("/")[2] for file in found]
+    test = drawn(523, names, "oxford-buildings", "deepgin") if splits == "deepgin" else frozenset(names)
+    for file, name in zip(found, names, strict=True):
+        yield file.as_photo("test" if name in test else "rest")

@@ -1,0 +1,126 @@
+"""A source's root as a tree of files, whether they lie in a folder or in the archives that the dataset is published as.
+
+In: a root URI: a folder, an archive, or a folder that holds archives. Out: a stream of `Found`, small lists, and what
+is there. A file of its own so that no source knows which of the three it reads.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Final
+
+from infra import storage
+from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive, spill
+from pipelines.records import Found, Refused
+
+_ENCODING: Final = "utf-8-sig"
+"""UTF-8, with or without a byte order mark."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of a published dataset that may lie under the root in place of what it holds."""
+
+    name: str
+    """Without its suffix."""
+    holds: tuple[str, ...]
+    """Folders and files that the source looks for in it, relative to the root."""
+    below: str = ""
+    """The folder that its members count as lying in, where their names do not carry one."""
+
+
+class Tree:
+    """The files under a root; what must be unpacked of an archive is spilled into containers under `spill_to`."""
+
+    def __init__(self, root: str, archives: tuple[Archive, ...], spill_to: str) -> None:
+        self.root = storage.absolute(root)
+        self._archives = archives
+        self._spill_to = spill_to
+        self._numbers = count()
+        fs, path = storage.locate(self.root)
+        self._whole = Archive("", ("",)) if is_archive(self.root) and fs.isfile(path) else None
+
+    def files(self, folder: str = "") -> Iterator[Found]:
+        """Every file below the folder, which must be there; paths are relative to the root.
+
+        Of a folder in byte order, folder by folder; of an archive in its order, which is read through once.
+        """
+        if (place := self._archive_of(folder)) is None:
+            for name, size in storage.list_files(self._uri(folder)):
+                yield Found(f"{folder}/{name}" if folder else name, size)
+            return
+        uri, archive = place
+        packed = (file for file in _opened(uri, archive) if _lies_in(file.found.path, folder))
+        if is_seekable(uri):
+            yield from (file.found for file in packed)
+        else:
+            yield from spill(packed, self._spill_to, self._numbers)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder; an archive that holds nothing such is read through."""
+        if (place := self._archive_of(path)) is None:
+            return storage.exists(self._uri(path))
+        return any(_lies_in(file.found.path, path) for file in _opened(*place))
+
+    def first(self, *paths: str) -> str | None:
+        """The first of the paths that is there."""
+        return next((path for path in paths if self.exists(path)), None)
+
+    def require(self, *paths: str, needs: str) -> None:
+        """Raises Refused, saying what the source needs, unless all of the paths are there."""
+        for path in paths:
+            if not self.exists(path):
+                raise Refused(f"no {path} under {self.root}: --root must hold {needs}")
+
+    def read(self, path: str) -> bytes:
+        """A small file; raises FileNotFoundError where it is not there, OSError and Damaged where it cannot be read."""
+        if (place := self._archive_of(path)) is None:
+            return storage.read_bytes(self._uri(path))
+        for file in _opened(*place):
+            if file.found.path == path and file.found.refusal is None:
+                return b"".join(file.pieces())
+        raise FileNotFoundError(f"no {path} in {place[0]}")
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of a text file without their ends and without blank ones; a file of its own is read as it goes.
+
+        Raises UnicodeDecodeError where it is no text.
+        """
+        fs, location = storage.locate(self._uri(path))
+        packed = self._archive_of(path) is not None
+        with io.BytesIO(self.read(path)) if packed else fs.open(location, "rb") as raw:
+            for line in io.TextIOWrapper(raw, _ENCODING):
+                if line.strip():
+                    yield line.rstrip("\r\n")
+
+    def _uri(self, path: str) -> str:
+        return storage.join(self.root, path) if path else self.root
+
+    def _archive_of(self, path: str) -> tuple[str, Archive] | None:
+        """The archive that holds the path, None where it lies in a folder if anywhere."""
+        if self._whole is not None:
+            return self.root, self._whole
+        if not storage.exists(self._uri(path)):
+            for archive in self._archives:
+                if any(_lies_in(path, held) for held in archive.holds):
+                    uris = (storage.join(self.root, archive.name + suffix) for suffix in SUFFIXES)
+                    if (uri := next(filter(storage.exists, uris), None)) is not None:
+                        return uri, archive
+        return None
+
+
+def _opened(uri: str, archive: Archive) -> Iterator[Packed]:
+    for file in open_archive(uri):
+        if archive.below:
+            yield replace(file, found=replace(file.found, path=f"{archive.below}/{file.found.path}"))
+        else:
+            yield file
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    """Whether the path is the folder or below it; a hostile path counts as if it had no dots."""
+    if not folder or path == folder or path.startswith(f"{folder}/"):
+        return True
+    parts, wanted = [part for part in path.split("/") if part not in ("", ".", "..")], folder.split("/")
+    return parts[: len(wanted)] == wanted
