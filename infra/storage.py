@@ -73,6 +73,12 @@ def read_bytes(uri: str) -> bytes:
         raise FileNotFoundError(f"no file at {uri}") from None
 
 
+def read_range(uri: str, start: int, end: int) -> bytes:
+    """The bytes [start, end) of a file."""
+    fs, path = locate(uri)
+    return bytes(fs.cat_file(path, start=start, end=end))
+
+
 def publish(uri: str, data: bytes) -> None:
     """Writes the file at once and whole, over an older one if there is one."""
     fs, path = locate(uri)
@@ -82,6 +88,29 @@ def publish(uri: str, data: bytes) -> None:
                 aside.write_bytes(data)
         else:
             fs.pipe_file(path, data)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """As `publish`, but leaves a file that is there as it is; whether this call made it.
+
+    Of several at the same moment one wins: on a local disk by a link, on S3 by a conditional put. A store that knows
+    no condition is asked before instead, and two may then both believe that they won.
+    """
+    fs, path = locate(uri)
+    with _named_faults(uri):
+        if isinstance(fs, LocalFileSystem):
+            return _link_new(Path(path), data)
+        if fs.exists(path):
+            return False
+        try:
+            fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as fault:
+            if fs.exists(path) and "pre-condition" in str(fault).lower():  # s3fs: no exception of its own
+                return False
+            raise
+        return True
 
 
 def publish_file(uri: str, source: Path) -> None:
@@ -153,6 +182,22 @@ def _walk(fs: AbstractFileSystem, root: str, below: str) -> Iterator[tuple[str, 
             yield from _walk(fs, root, relative)
         elif entry["type"] == "file" or entry.get("islink"):
             yield relative, entry["size"] or 0
+
+
+def _link_new(path: Path, data: bytes) -> bool:
+    """A file that appears whole, and only where none is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f"{ASIDE}{secrets.token_hex(6)}"
+    try:
+        with aside.open("wb") as stream:
+            stream.write(data)
+            os.fsync(stream.fileno())
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 VERBS: Final = {
     "demo": "the whole way once: photos to a promoted model",
-    "shard": "build a dataset of webdataset shards from photos",
-    "verify": "check every byte of a dataset",
+    "shard": "build or change a dataset of webdataset shards",
+    "verify": "check every byte of a dataset, or make a lost manifest again",
+    "where": "find the shard that holds a photo",
     "train": "train a recipe on datasets",
     "evaluate": "score a model on the held-out photos of a dataset",
     "register": "register a scored checkpoint as a model version",

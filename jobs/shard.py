@@ -1,48 +1,112 @@
-"""`lacuna shard`: photos in their own layout -> a dataset of webdataset shards that can be checked and rebuilt."""
+"""`lacuna shard`: photos in their own layout -> a dataset of webdataset shards, and changes of such a dataset."""
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import tyro
 
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress
-from pipelines.data.build import build_dataset
+from pipelines.data.build import Progress, add_layer, build_dataset
+from pipelines.data.change import merge_layers, remove_photos
+from pipelines.data.commit import prune
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Plan
+from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Build a dataset of webdataset shards from photos. The same command again resumes or finds it done."""
+    """Build a dataset of webdataset shards from photos. The same command again resumes or finds it done.
+
+    A committed dataset is changed with `--out URI` and one of `--add ROOT` (photos of a further root, as a layer of
+    their own), `--remove KEY ...` (`@FILE`: its lines), `--compact` (layers into one) and `--prune` (old files away).
+    """
 
     recipe: Annotated[ShardRecipe, tyro.conf.arg(name="")]
     out: str
     """URI of the dataset to make."""
     root: str | None = None
-    """URI of the folder that holds the source; `packages` needs none."""
+    """URI of the folder or archive that holds the source; `packages` needs none."""
     seed: int = 0
     """Seed of the held-out share and of the stored masks."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
-    """Builds and reports."""
+@dataclass(frozen=True)
+class Change:
+    """Change a committed dataset; its recipe stays. Who reads it goes on with the old files until they are pruned."""
+
+    out: str
+    """URI of the dataset."""
+    add: str | None = None
+    """URI of a further root of the same source, whose photos become a layer."""
+    remove: tuple[str, ...] = ()
+    """Keys of photos to take out; `@FILE` stands for the lines of a file."""
+    compact: bool = False
+    """Merge all layers into one."""
+    prune: bool = False
+    """Delete the files that only older commits name."""
+
+
+CHANGES: Final = ("--add", "--remove", "--compact", "--prune")
+
+
+def parse(words: list[str]) -> Arguments | Change:
+    """A build, or a change if one is named."""
+    if any(word.partition("=")[0] in CHANGES for word in words):
+        return tyro.cli(Change, args=words, prog="lacuna shard")
+    return tyro.cli(Arguments, args=words, prog="lacuna shard")
+
+
+def run(arguments: Arguments | Change) -> dict[str, Any]:
+    """Builds or changes, and reports."""
     started = time.monotonic()
-    plan = Plan(root_of(arguments), arguments.out, arguments.recipe, arguments.seed)
     with exclusive(arguments.out), progress() as show:
-        dataset = build_dataset(plan, show)
+        if isinstance(arguments, Change):
+            dataset, pruned = _changed(arguments, show)
+        else:
+            plan = Plan(root_of(arguments), arguments.out, arguments.recipe, arguments.seed)
+            dataset, pruned = build_dataset(plan, show), []
     rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
+        "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "num_shards": dataset.commit["num_shards"],
+        "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
         "images_per_second": round(rate, 1),
+        **({"pruned": pruned} if pruned else {}),
     }
+
+
+def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
+    """The dataset after all that was asked for, and the files that were deleted."""
+    dataset = open_dataset(change.out)
+    if change.add is not None:
+        recipe = ShardRecipe.from_json(dataset.commit["recipe"])
+        dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"]), show)
+    if change.remove:
+        dataset = remove_photos(change.out, _keys(change.remove), show)
+    if change.compact:
+        dataset = merge_layers(change.out, show)
+    return dataset, prune(change.out) if change.prune else []
+
+
+def _keys(words: tuple[str, ...]) -> list[str]:
+    """The keys, those of `@FILE` read from it."""
+    return [key for word in words for key in (_lines(word[1:]) if word.startswith("@") else [word])]
+
+
+def _lines(path: str) -> list[str]:
+    if not Path(path).is_file():
+        raise Refused(f"no file {path} with the keys to remove: give one key a line")
+    return [line for line in Path(path).read_text().splitlines() if line]
 
 
 def root_of(arguments: Arguments) -> str:

@@ -5,9 +5,13 @@ from typing import Any
 
 import tyro
 
+from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.faults import NotDone
+from jobs.progress import progress
+from pipelines.data.recovery import recover_dataset
 from pipelines.data.verify import verify_dataset
+from pipelines.records import Refused
 
 
 @dataclass(frozen=True)
@@ -16,11 +20,22 @@ class Arguments:
 
     uri: tyro.conf.Positional[str]
     """URI of the dataset."""
+    share: float = 1.0
+    """Check only this share of the shards."""
+    seed: int = 0
+    """Which shards those are."""
+    rebuild: bool = False
+    """Make a lost or damaged manifest again from the shards before."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Checks and reports."""
-    dataset, damages = verify_dataset(arguments.uri)
+    if not 0 < arguments.share <= 1:
+        raise Refused(f"--share is {arguments.share}: it is more than 0 and at most 1")
+    if arguments.rebuild:
+        with exclusive(arguments.uri), progress() as show:
+            recover_dataset(arguments.uri, show)
+    dataset, damages = verify_dataset(arguments.uri, arguments.share, arguments.seed)
     report: dict[str, Any] = {
         "num_shards": len(dataset.shards) if dataset else 0,
         "num_samples": sum(s.num_samples for s in dataset.shards) if dataset else 0,

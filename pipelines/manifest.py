@@ -5,7 +5,7 @@ rows of the shards (a few integers each), and the tables of the shards it works 
 """
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,7 +15,6 @@ from infra import storage
 from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
 
 COMMIT_FILE: Final = "dataset.json"
-SHARDS_FILE: Final = "shards.parquet"
 FORMAT: Final = 1
 
 _MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
@@ -25,7 +24,7 @@ TABLE_SCHEMA: Final = pa.schema(
         ("source", pa.string()),
         ("source_sha256", pa.string()),
         ("label", pa.string()),
-        ("outcome", pa.string()),  # written, duplicate or rejected
+        ("outcome", pa.string()),  # written, duplicate, rejected, or removed after it had been written
         ("reason", pa.string()),
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
@@ -53,6 +52,19 @@ class Dataset:
     def manifest_sha256(self) -> str:
         """The dataset digest: what training, scores and versions refer to."""
         return str(self.commit["manifest_sha256"])
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """What each layer says of itself; the first is the first build."""
+        return list(self.commit["layers"])
+
+    def num_shards(self, shard: ShardRecord) -> int:
+        """How many shards the layer of this one has in its split."""
+        return int(self.layers[shard.layer]["num_shards"][shard.split])
+
+    def only(self, shard: ShardRecord) -> "Dataset":
+        """The dataset as if it had this shard alone."""
+        return replace(self, shards=(shard,))
 
     def split(self, name: str) -> tuple[ShardRecord, ...]:
         """The shards of a split, in order; raises Refused naming the splits there are."""
@@ -99,7 +111,7 @@ def read_commit(uri: str) -> dict[str, Any]:
 def open_dataset(uri: str) -> Dataset:
     """Reads and checks commit record and shard rows; raises Refused where nothing is committed, Damaged where torn."""
     commit = read_commit(uri)
-    rows = read_checked(storage.join(uri, SHARDS_FILE), commit["shards_sha256"])
+    rows = read_checked(storage.join(uri, shards_file(commit["shards_sha256"])), commit["shards_sha256"])
     return Dataset(uri, commit, shards_from_parquet(rows))
 
 
@@ -114,14 +126,19 @@ def read_checked(uri: str, sha256: str) -> bytes:
     return data
 
 
+def shards_file(sha256: str) -> str:
+    """The name of the file with the shards' rows: by its content, so that a change leaves the old commit readable."""
+    return f"shards-{sha256[:12]}.parquet"
+
+
 def shards_to_parquet(shards: tuple[ShardRecord, ...]) -> bytes:
-    """The bytes of shards.parquet."""
+    """The bytes of that file."""
     columns = {f.name: [getattr(s, f.name) for s in shards] for f in fields(ShardRecord)}
     return table_bytes(pa.table(columns))
 
 
 def shards_from_parquet(data: bytes) -> tuple[ShardRecord, ...]:
-    """The rows of shards.parquet."""
+    """The rows of that file."""
     return tuple(ShardRecord(**row) for row in read_parquet(data).to_pylist())
 
 

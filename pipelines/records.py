@@ -173,7 +173,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A row of shards.parquet. Files are relative to the dataset's URI; digests are SHA-256 in hexadecimal."""
+    """A shard as the manifest knows it. Files are relative to the dataset's URI; digests are SHA-256 in hexadecimal."""
 
     split: str
     number: int
@@ -185,6 +185,8 @@ class ShardRecord:
     table_sha256: str
     num_duplicates: int
     num_rejected: int
+    num_removed: int = 0
+    layer: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from infra import storage
 from infra.settings import PROJECT_ROOT
 from pipelines.manifest import (
     COMMIT_FILE,
-    SHARDS_FILE,
     TABLE_SCHEMA,
     Dataset,
     manifest_digest,
@@ -24,6 +23,7 @@ from pipelines.manifest import (
     read_checked,
     read_table,
     seal,
+    shards_file,
     shards_from_parquet,
     shards_to_parquet,
     table_bytes,
@@ -140,7 +140,7 @@ def test_the_digest_is_independent_of_what_libraries_decide() -> None:
 def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
     """A place with a commit record and the rows of these shards."""
     rows = shards_to_parquet(shards)
-    storage.publish(str(folder / SHARDS_FILE), rows)
+    storage.publish(str(folder / shards_file(sha256_hex(rows))), rows)
     fields = {"recipe": RECIPE, "seed": 0, "shards_sha256": sha256_hex(rows), "manifest_sha256": "d" * 64}
     storage.publish(str(folder / COMMIT_FILE), seal(fields))
     return str(folder)
@@ -165,8 +165,9 @@ def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_pa
 
 def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
     uri = committed(tmp_path, (record(0), record(1)))
-    storage.publish(f"{uri}/{SHARDS_FILE}", shards_to_parquet((record(0),)))
-    with pytest.raises(Damaged, match=rf"{uri}/{SHARDS_FILE} is damaged"):
+    name = shards_file(sha256_hex(shards_to_parquet((record(0), record(1)))))
+    storage.publish(f"{uri}/{name}", shards_to_parquet((record(0),)))
+    with pytest.raises(Damaged, match=rf"{uri}/{name} is damaged"):
         open_dataset(uri)
 
 

@@ -4,31 +4,22 @@ In: a plan. Out: a committed `Dataset`. The driver holds a handful of numbers pe
 that was killed goes on where it stopped; one that is committed is only read again.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from infra import storage
 from infra.cluster import connected, run_tasks
 from pipelines.data.cleaning import check_cleaning
-from pipelines.data.listing import list_source, scan_chunk
+from pipelines.data.commit import commit_dataset, ledger_of, prune
+from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
-from pipelines.manifest import (
-    COMMIT_FILE,
-    FORMAT,
-    SHARDS_FILE,
-    Dataset,
-    manifest_digest,
-    open_dataset,
-    seal,
-    shards_to_parquet,
-)
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.masks import MASKS
-from pipelines.records import Refused, ShardRecord, sha256_hex
+from pipelines.records import Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -39,31 +30,52 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
 
     Raises Refused for bad arguments, a foreign dataset at the place, or too many rejected photos.
     """
-    plan = replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out))  # tasks stand elsewhere
+    plan = _absolute(plan)
     _check(plan)
     if storage.exists(storage.join(plan.out, COMMIT_FILE)):
-        dataset = _same_dataset(plan)
-        storage.remove(plan.at())
+        dataset = open_dataset(plan.out)
+        _refuse_other(plan, dataset)
+        _clean_up(plan, dataset)
         return dataset
-    _claim(plan)
+    return _build_layer(plan, None, progress)
+
+
+def add_layer(plan: Plan, progress: Progress) -> Dataset:
+    """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
+
+    What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
+    Raises Refused as `build_dataset` does, and where nothing is committed.
+    """
+    plan = _absolute(plan)
+    _check(plan)
+    dataset = open_dataset(plan.out)
+    _refuse_other(plan, dataset)
+    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress)
+
+
+def _absolute(plan: Plan) -> Plan:
+    return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out))  # tasks stand elsewhere
+
+
+def _build_layer(plan: Plan, base: Dataset | None, progress: Progress) -> Dataset:
+    _claim(plan, base)
     try:
         with connected():
             layout = next(run_tasks(list_source, [(plan,)]))
             shards = _build_shards(plan, layout, progress)
-        return _commit(plan, layout, shards)
+        return _commit(plan, layout, shards, base)
     except Refused:
         storage.remove(plan.at())  # what was asked for cannot be: the place is free for other settings
         raise
 
 
 def _build_shards(plan: Plan, layout: Layout, progress: Progress) -> tuple[ShardRecord, ...]:
-    """All steps between listing and commit; returns the shards in order of (split, number)."""
-    _each("scanning", scan_chunk, [(plan, layout, c) for c in range(layout.num_chunks)], progress)
-    _each("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
-    _each("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
+    """All steps between listing and commit."""
+    each_task("scanning", scan_files, [(plan, layout, s) for s in range(layout.num_scans)], progress)
+    each_task("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
+    each_task("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
     places = [(split, n) for split, count in layout.num_shards.items() for n in range(count)]
-    shards = _each("sharding", write_shard, [(plan, layout, split, n) for split, n in places], progress)
-    return tuple(sorted(shards, key=lambda s: (s.split, s.number)))
+    return tuple(each_task("sharding", write_shard, [(plan, layout, *place) for place in places], progress))
 
 
 def _check(plan: Plan) -> None:
@@ -73,6 +85,9 @@ def _check(plan: Plan) -> None:
     if unknown := [family for family in recipe.masks if family not in MASKS]:
         raise Refused(f"unknown mask family {unknown[0]!r}: known are {', '.join(MASKS)}")
     check_cleaning(recipe)
+    if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
+        known = ", ".join(DATASETS[recipe.source].splits)
+        raise Refused(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
     if not 0 <= recipe.holdout < 1:
         raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
@@ -86,22 +101,28 @@ def _check(plan: Plan) -> None:
         raise Refused(f"no folder at {plan.root}: give the dataset's root with --root")
 
 
-def _same_dataset(plan: Plan) -> Dataset:
-    dataset = open_dataset(plan.out)
-    _refuse_other(plan, {"recipe": dataset.commit["recipe"], "seed": dataset.commit["seed"]})
-    return dataset
-
-
-def _claim(plan: Plan) -> None:
+def _claim(plan: Plan, base: Dataset | None) -> None:
     """Writes down what is being built here, or checks that it is the same as before."""
-    asked = {"recipe": _as_json(plan), "seed": plan.seed, "root": plan.root}
-    _refuse_other(plan, plan.once("plan", lambda: asked))
+    asked = {
+        "recipe": plan.recipe.as_json(),
+        "seed": plan.seed,
+        "root": plan.root,
+        "base": base.manifest_sha256 if base else None,
+    }
+    there = plan.once("plan", lambda: asked)
+    if there["base"] != asked["base"]:  # left behind by a change that was committed
+        storage.remove(plan.at())
+        there = plan.once("plan", lambda: asked)
+    _refuse_difference(plan, {**there, **there["recipe"]}, {"root": plan.root})
 
 
-def _refuse_other(plan: Plan, present: dict[str, Any]) -> None:
-    asked: dict[str, Any] = {"seed": plan.seed, "root": plan.root, **_as_json(plan)}
-    there: dict[str, Any] = {"root": plan.root, **present, **present["recipe"]}
-    for name, value in asked.items():
+def _refuse_other(plan: Plan, dataset: Dataset) -> None:
+    """Raises Refused where a dataset of another recipe or seed is committed at the place."""
+    _refuse_difference(plan, {"seed": dataset.commit["seed"], **dataset.commit["recipe"]}, {})
+
+
+def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in {"seed": plan.seed, **more, **plan.recipe.as_json()}.items():
         if there.get(name) != value:
             raise Refused(
                 f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: "
@@ -109,11 +130,8 @@ def _refuse_other(plan: Plan, present: dict[str, Any]) -> None:
             )
 
 
-def _as_json(plan: Plan) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(plan.recipe).items()}
-
-
-def _each(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
+def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
+    """The results of a step's tasks, in the order in which they end."""
     results = []
     progress(what, 0, len(arguments))
     for result in run_tasks(task, arguments):
@@ -122,45 +140,35 @@ def _each(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]],
     return results
 
 
-def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> Dataset:
-    """Checks that the ledger balances and writes the records that make the dataset exist, the last one last."""
-    written, duplicates, rejected = (
-        sum(getattr(s, name) for s in shards) for name in ("num_samples", "num_duplicates", "num_rejected")
-    )
-    inputs = layout.num_files
-    ledger = {"num_inputs": inputs, "num_written": written, "num_duplicates": duplicates, "num_rejected": rejected}
-    if inputs != written + duplicates + rejected:
-        raise RuntimeError(f"the ledger of {plan.out} does not balance: {ledger}; nothing was committed")
-    if rejected > max(10, plan.recipe.max_reject_share * inputs) or not written:
-        raise Refused(
-            f"{rejected} of {inputs} files under {plan.root} were rejected, {written} written: see the reasons in "
-            f"{plan.out}/tables; nothing was committed"
+def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:
+    """Checks that the ledger balances and writes the records that make the layer exist, the last one last."""
+    ledger = ledger_of(shards)
+    if ledger["num_inputs"] != layout.num_files:
+        raise RuntimeError(
+            f"the ledger of {plan.out} does not balance: {layout.num_files} files, {ledger}; nothing was committed"
         )
-    table = shards_to_parquet(shards)
-    commit = {
-        "format": FORMAT,
-        "recipe": _as_json(plan),
-        "seed": plan.seed,
-        "num_shards": layout.num_shards,
-        "layers": [0],
-        "ledger": ledger,
-        "shards_sha256": sha256_hex(table),
-        "manifest_sha256": manifest_digest(_as_json(plan), plan.seed, shards),
-    }
-    storage.publish(storage.join(plan.out, SHARDS_FILE), table)
-    _drop_strangers(plan, layout, shards)
-    storage.publish(storage.join(plan.out, COMMIT_FILE), seal(commit))
-    storage.remove(plan.at())
-    return Dataset(plan.out, commit, shards)
+    written, rejected = ledger["num_written"], ledger["num_rejected"]
+    too_many = rejected > max(10, plan.recipe.max_reject_share * layout.num_files)
+    if too_many or not (written or base):
+        raise Refused(
+            f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written: see the "
+            f"reasons in {plan.out}/tables; nothing was committed"
+        )
+    dataset = base
+    if written or base is None:
+        described = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
+        layers = [*(base.layers if base else ()), described | {"absent": publish_absent(plan, layout)}]
+        dataset = commit_dataset(
+            plan.out, plan.recipe.as_json(), plan.seed, layers, (*(base.shards if base else ()), *shards)
+        )
+    assert dataset is not None
+    _clean_up(plan, dataset)
+    return dataset
 
 
-def _drop_strangers(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...]) -> None:
-    """Removes shards and tables of builds that were given up here, and what killed processes had written aside."""
-    for folder in ("", "tables", *layout.num_shards):
-        storage.sweep(storage.join(plan.out, folder))
-    ours = {name for shard in shards for name in (shard.file, shard.table)}
-    splits, number = "|".join(layout.num_shards), r"\d{6}-[0-9a-f]{12}"
-    made_here = re.compile(rf"(?:{splits})/{plan.recipe.source}-{number}\.tar|tables/(?:{splits})-{number}\.parquet")
-    for name, _ in list(storage.list_files(plan.out)):
-        if made_here.fullmatch(name) and name not in ours:
-            storage.remove(storage.join(plan.out, name))
+def _clean_up(plan: Plan, dataset: Dataset) -> None:
+    """Removes the workspace; after a first build, of which there are no readers yet, also what failed builds left."""
+    if storage.exists(plan.at()):
+        if len(dataset.layers) == 1:
+            prune(plan.out)
+        storage.remove(plan.at())

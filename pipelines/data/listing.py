@@ -1,26 +1,41 @@
 """First two steps of a build: what files there are, and what each of them is called and contains.
 
-The listing is streamed into chunk files; a scan task reads the files of one chunk, digests them, and spreads what it
+The listing is streamed into chunk files; a scan task reads the files of some chunks, digests them, and spreads what it
 found over buckets by key, for the steps that settle names and write shards.
 """
 
 import hashlib
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.chance import digest_of
+from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_rows
-from pipelines.records import Photo, Refused, make_key, sha256_hex
+from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_buckets, write_rows
+from pipelines.manifest import read_parquet
+from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
+_MAX_SCANS: Final = 1024
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
+_PLACE = pa.struct(
+    [
+        ("container", pa.string()),
+        ("offset", pa.int64()),
+        ("stored_bytes", pa.int64()),
+        ("deflated", pa.bool_()),
+        ("crc32", pa.uint32()),
+    ]
+)
+_PLANE = pa.struct([("name", pa.string()), ("path", pa.string()), ("size_bytes", pa.int64()), ("place", _PLACE)])
 _PHOTO = pa.schema(
     [
         ("path", pa.string()),
@@ -28,19 +43,25 @@ _PHOTO = pa.schema(
         ("label", pa.string()),
         ("size_bytes", pa.int64()),
         ("refusal", pa.string()),
+        ("place", _PLACE),
+        ("planes", pa.list_(_PLANE)),
     ]
 )
 SCANNED = pa.schema(
-    [
-        ("key", pa.string()),
-        ("path", pa.string()),
-        ("split", pa.string()),
-        ("number", pa.int64()),
-        ("label", pa.string()),
-        ("sha256", pa.string()),
-        ("reason", pa.string()),
-    ]
+    [*_PHOTO, ("key", pa.string()), ("number", pa.int64()), ("sha256", pa.string()), ("duplicate_of", pa.string())]
 )
+_ABSENT = pa.schema([("path", pa.string())])
+
+
+def photo_of(row: dict[str, Any]) -> Photo:
+    """The photo of a row that begins as the rows of the listing do."""
+    fields: dict[str, Any] = {name: row[name] for name in _PHOTO.names}
+    planes = (Plane(**plane | {"place": _place(plane["place"])}) for plane in fields.pop("planes"))
+    return Photo(**fields | {"place": _place(fields["place"]), "planes": tuple(planes)})
+
+
+def _place(fields: dict[str, Any] | None) -> Place | None:
+    return Place(**fields) if fields else None
 
 
 def list_source(plan: Plan) -> Layout:
@@ -50,22 +71,44 @@ def list_source(plan: Plan) -> Layout:
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
     bytes_of_split: dict[str, int] = defaultdict(int)
-    num_chunks = num_files = 0
-    listed = DATASETS[plan.recipe.source].listed(plan.root, None, plan.at("spilled"))
-    photos = (photo for photo in listed if isinstance(photo, Photo))
-    while chunk := [_placed(photo, plan) for photo in islice(photos, PHOTOS_PER_CHUNK)]:
-        for photo in chunk:
+    num_chunks = num_files = num_absent = 0
+    recipe = plan.recipe
+    listed = DATASETS[recipe.source].listed(plan.root, recipe.splits, plan.at("spilled"))
+    while chunk := list(islice(listed, PHOTOS_PER_CHUNK)):
+        photos = [_placed(photo, plan) for photo in chunk if isinstance(photo, Photo)]
+        absent = [vars(item) for item in chunk if isinstance(item, Absent)]
+        for photo in photos:
             bytes_of_split[photo.split] += photo.size_bytes
-        write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [vars(p) for p in chunk], _PHOTO)
-        num_chunks, num_files = num_chunks + 1, num_files + len(chunk)
+        write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [asdict(p) for p in photos], _PHOTO)
+        if absent:
+            write_rows(plan.at("absent", f"{num_chunks:06d}.parquet"), absent, _ABSENT)
+        num_chunks, num_files, num_absent = num_chunks + 1, num_files + len(photos), num_absent + len(absent)
     if not num_files:
-        raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
+        raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {recipe.source!r}")
     return {
         "num_files": num_files,
+        "num_absent": num_absent,
         "num_chunks": num_chunks,
-        "num_shards": {s: _power_of_two(-(-n // plan.recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
+        "num_scans": min(num_chunks, _MAX_SCANS),
+        "num_shards": {s: _power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
         "num_digest_buckets": _power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
     }
+
+
+def publish_absent(plan: Plan, layout: Layout) -> list[str]:
+    """Publishes the table of what the source's list names and the root does not hold; its name, if any."""
+    if not layout.num_absent:
+        return []
+    with storage.scratch_folder(plan.at("scratch")) as folder:
+        path, digest = folder / "absent.parquet", hashlib.sha256()
+        with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
+            for uri in (plan.at("absent", f"{chunk:06d}.parquet") for chunk in range(layout.num_chunks)):
+                if storage.exists(uri):
+                    writer.write_table(read_parquet(storage.read_bytes(uri)))
+        storage.digest_file(str(path), digest)
+        name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
+        storage.publish_file(storage.join(plan.out, name), path)
+    return [name]
 
 
 def _power_of_two(at_least: int) -> int:
@@ -97,31 +140,40 @@ def _name(photo: Photo) -> str:
         return photo.path
 
 
-def scan_chunk(plan: Plan, layout: Layout, chunk: int) -> None:
-    """Reads and digests the photos of one chunk of the listing; writes them into buckets by their keys."""
+def scan_files(plan: Plan, layout: Layout, scan: int) -> None:
+    """Reads and digests the photos of some chunks of the listing; writes them into buckets by their keys."""
 
-    def scan() -> dict[str, Any]:
-        photos = read_rows(plan.at("listing", f"{chunk:06d}.parquet"))
+    def run() -> dict[str, Any]:
         buckets: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for photo in (Photo(**row) for row in photos):
+        for photo in _photos_of(plan, layout, scan):
             digest = hashlib.sha256(_name(photo).encode()).digest()
             number = share_of(digest, layout.num_shards[photo.split])
             buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan.root, number))
-        for bucket, rows in sorted(buckets.items()):
-            write_rows(plan.at("scanned", f"{bucket:03d}", f"{chunk:06d}.parquet"), rows, SCANNED)
-        return {"num_photos": len(photos)}
+        write_buckets(scanned_file(plan, scan), buckets, layout.num_key_buckets, SCANNED)
+        return {"num_photos": sum(map(len, buckets.values()))}
 
-    plan.once(f"scanned/{chunk:06d}", scan)
+    plan.once(f"scanned/{scan:06d}", run)
+
+
+def scanned_file(plan: Plan, scan: int) -> str:
+    """Where a scan leaves its buckets."""
+    return plan.at("scanned", f"{scan:06d}.buckets")
+
+
+def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
+    for chunk in range(scan, layout.num_chunks, layout.num_scans):
+        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.parquet")))
 
 
 def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:
-    key, sha256, reason = None, None, photo.refusal
+    """The photo with its key and digest, or with the refusal that reading it brought."""
+    key, sha256, refusal = None, None, photo.refusal
     try:
         key = make_key(photo.path)
-        sha256 = sha256_hex(storage.read_below(root, photo.path)) if reason is None else None
-    except ValueError as fault:
-        reason = reason or str(fault)
+        sha256 = sha256_hex(read_photo(root, photo)) if refusal is None else None
+    except (ValueError, Damaged) as fault:
+        refusal = refusal or str(fault)
     except OSError as fault:
-        reason = f"cannot be read: {type(fault).__name__}"
-    place = {"split": photo.split, "number": number, "label": photo.label}
-    return {"key": key, "path": photo.path, **place, "sha256": sha256, "reason": reason}
+        refusal = f"cannot be read: {type(fault).__name__}"
+    found = {"key": key, "number": number, "sha256": sha256, "duplicate_of": None}
+    return asdict(replace(photo, refusal=refusal)) | found

@@ -1,6 +1,7 @@
 """What decides the bytes of a dataset: the recipe of a build."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -9,6 +10,10 @@ class ShardRecipe:
 
     source: str
     """The dataset's layout, a name of DATASETS."""
+    splits: str | None = None
+    """Which of the source's ways to split it is; None is the published one."""
+    planes: tuple[str, ...] = ()
+    """Pictures beside the photos that are stored with them where they are there: `seg` of ade20k-aim."""
     resize: str = "none"
     """How photos come to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
     size_px: int | None = None
@@ -33,7 +38,19 @@ class ShardRecipe:
     """Height and width of what the network sees: the size of those masks."""
     mask_canvas_px: int = 256
     """The size at which they are drawn before they are reduced."""
+    mask_pixels: bool = False
+    """Store each of those masks drawn, too: `mask.png`, `mask2.png` ..., 1 bit, white = hole."""
     shard_bytes: int = 64 << 20
     """Shards are made about as large as this; their number is a power of two."""
     max_reject_share: float = 0.1
     """More rejected photos than this share, and more than ten, stop the build."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @staticmethod
+    def from_json(fields: dict[str, Any]) -> "ShardRecipe":
+        """The recipe that `as_json` told."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return ShardRecipe(**values)

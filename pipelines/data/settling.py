@@ -1,74 +1,108 @@
 """Third and fourth step of a build: who owns a key, and which photos have the same bytes.
 
 Keys first: of the files that share one, the first path owns it and the others are rejected. Then contents: of the
-owners with the same bytes the smallest key is kept, the others are duplicates of it. Both are joins over buckets of
-digests, a bucket a task, so that no process holds the dataset.
+owners with the same bytes the smallest key is kept, the others are duplicates of it. What an earlier layer holds, or
+held before it was removed, comes before all of that. Both steps are joins over buckets of digests, a bucket a task, so
+that no process holds the dataset.
 """
 
+import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.data.listing import SCANNED
-from pipelines.data.workspace import Layout, Plan, read_rows, read_rows_of_any, share_of, write_rows
+from pipelines.data.listing import SCANNED, scanned_file
+from pipelines.data.workspace import Layout, Plan, parts_of, read_bucket, read_rows, share_of, write_buckets, write_rows
+from pipelines.manifest import open_dataset, read_table
 
-_CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64())])
+_CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64()), ("new", pa.bool_())])
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
 
 
 def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
-    """Writes the inputs of a bucket in order, rejected where another owns their key, and what the owners contain."""
+    """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain."""
 
     def settle() -> dict[str, Any]:
-        chunks = (plan.at("scanned", f"{bucket:03d}", f"{chunk:06d}.parquet") for chunk in range(layout.num_chunks))
-        rows = sorted(read_rows_of_any(chunks), key=lambda row: (row["key"] or "", row["path"]))
-        owned: set[str] = set()
+        earlier = dict(_earlier(plan, layout, bucket))
+        scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
+        rows = sorted(read_bucket(scans, bucket), key=_order)
+        owners = list(_settle(rows, earlier))
         contents: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for row in (row for row in rows if row["reason"] is None):
-            if row["key"] in owned:
-                row["reason"] = f"key collision: {row['key']}"
-                continue
-            owned.add(row["key"])
-            content = {"sha256": row["sha256"], "key": row["key"], "key_bucket": bucket}
-            contents[share_of(bytes.fromhex(row["sha256"]), layout.num_digest_buckets)].append(content)
-        for digest_bucket, found in contents.items():
-            write_rows(plan.at("contents", f"{digest_bucket:06d}", f"{bucket:03d}.parquet"), found, _CONTENT)
-        write_rows(plan.at("keyed", f"{bucket:03d}.parquet"), rows, SCANNED)
+        for key, sha256, new in [*((key, sha, False) for key, sha in earlier.items()), *owners]:
+            content = {"sha256": sha256, "key": key, "key_bucket": bucket, "new": new}
+            contents[share_of(bytes.fromhex(sha256), layout.num_digest_buckets)].append(content)
+        write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, layout.num_digest_buckets, _CONTENT)
+        write_rows(plan.at("keyed", f"{bucket:06d}.parquet"), rows, SCANNED)
         return {"num_inputs": len(rows)}
 
-    plan.once(f"keyed/{bucket:03d}", settle)
+    plan.once(f"keyed/{bucket:06d}", settle)
+
+
+def _order(row: dict[str, Any]) -> tuple[str, str, int]:
+    """By key, then by path; an archive may hold a path twice."""
+    return row["key"] or "", row["path"], row["place"]["offset"] if row["place"] else 0
+
+
+def _earlier(plan: Plan, layout: Layout, bucket: int) -> Iterator[tuple[str, str]]:
+    """(key, SHA-256 of the source) of every photo that earlier layers hold or held, if its key is of this bucket."""
+    if plan.layer == 0:
+        return
+    dataset = open_dataset(plan.out)
+    for shard in dataset.shards:
+        count = dataset.num_shards(shard)
+        if bucket in parts_of(shard.number, count, layout.num_key_buckets):
+            for row in read_table(dataset.uri, shard).to_pylist():
+                if row["outcome"] in ("written", "removed") and _bucket_of(row["key"], layout) == bucket:
+                    yield row["key"], row["source_sha256"]
+
+
+def _bucket_of(key: str, layout: Layout) -> int:
+    return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
+
+
+def _settle(rows: list[dict[str, Any]], earlier: dict[str, str]) -> Iterator[tuple[str, str, bool]]:
+    """(key, SHA-256, new) of those rows that own their key; the others are refused, or known to be in the dataset."""
+    owned: set[str] = set()
+    for row in (row for row in rows if row["refusal"] is None):
+        key, sha256 = row["key"], row["sha256"]
+        if earlier.get(key) == sha256:
+            row["duplicate_of"] = key
+        elif key in owned or key in earlier:
+            row["refusal"] = f"key collision: {key}"
+        else:
+            owned.add(key)
+            yield key, sha256, True
 
 
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
     def find() -> dict[str, Any]:
-        name = f"{digest_bucket:06d}"
         by_content: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in read_rows_of_any(
-            plan.at("contents", name, f"{b:03d}.parquet") for b in range(layout.num_key_buckets)
-        ):
+        buckets = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
+        for row in read_bucket(buckets, digest_bucket):
             by_content[row["sha256"]].append(row)
         repeats: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for rows in by_content.values():
-            first, *others = sorted(rows, key=lambda row: row["key"])
-            for row in others:
+            first, *others = sorted(rows, key=lambda row: (row["new"], row["key"]))
+            for row in (row for row in others if row["new"]):
                 repeats[row["key_bucket"]].append({"key": row["key"], "first_key": first["key"]})
-        for bucket, found in repeats.items():
-            write_rows(plan.at("repeats", f"{bucket:03d}", f"{name}.parquet"), found, _REPEAT)
+        write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, layout.num_key_buckets, _REPEAT)
         return {"num_duplicates": sum(map(len, repeats.values()))}
 
     plan.once(f"repeats/{digest_bucket:06d}", find)
 
 
 def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:
-    """The inputs of a shard in order of (key, path); `reason` where rejected, `duplicate_of` where a repeat."""
-    names = [f"{bucket:03d}" for bucket in layout.key_buckets(split, number)]
-    prefixes = [f"{i:06d}.parquet" for i in range(layout.num_digest_buckets)]
-    repeats = read_rows_of_any(plan.at("repeats", name, prefix) for name in names for prefix in prefixes)
-    first_keys = {row["key"]: row["first_key"] for row in repeats}
-    rows = [row for name in names for row in read_rows(plan.at("keyed", f"{name}.parquet"))]
-    own = [row for row in rows if row["split"] == split and row["number"] == number]
-    own.sort(key=lambda row: (row["key"] or "", row["path"]))
-    return [row | {"duplicate_of": first_keys.get(row["key"]) if row["reason"] is None else None} for row in own]
+    """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
+    buckets = layout.key_buckets(split, number)
+    repeats = [plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets)]
+    first_keys = {row["key"]: row["first_key"] for bucket in buckets for row in read_bucket(repeats, bucket)}
+    rows = (row for bucket in buckets for row in read_rows(plan.at("keyed", f"{bucket:06d}.parquet")))
+    own = sorted((row for row in rows if row["split"] == split and row["number"] == number), key=_order)
+    for row in own:
+        if row["refusal"] is None and row["duplicate_of"] is None:
+            row["duplicate_of"] = first_keys.get(row["key"])
+    return own

@@ -4,85 +4,155 @@ The tar is a plain webdataset tar of fixed member times, owners and modes, its l
 sample's members stand together, samples in the order of their keys; nothing else decides the bytes.
 """
 
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 import pyarrow as pa
 
 from infra import storage
-from pipelines.data.cleaning import clean
+from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.listing import photo_of
+from pipelines.data.places import read_photo
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.masks.recipe import recipe_for
-from pipelines.records import Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.masks.recipe import parse_recipe, recipe_for
+from pipelines.records import Damaged, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class ShardId:
+    """Which shard of a dataset it is, and what it says of itself as far as that is known before it is written."""
+
+    source: str
+    layer: int
+    split: str
+    number: int
+    facts: dict[str, Any]
+    """What a reader needs to make a lost manifest again: recipe, seed and how many shards there are."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the shard's own index says of it."""
+        return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
 
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRecord:
     """Builds and publishes one shard and its table, unless its record says that it is done."""
 
     def write() -> dict[str, Any]:
-        with storage.scratch_folder(plan.at("scratch")) as folder:
-            return asdict(_build_shard(plan, layout, split, number, folder / "shard.tar"))
+        rows = settled_inputs(plan, layout, split, number)
+        facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
+        shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
+        return asdict(publish_shard(plan.out, shard, lambda writer: [_write_input(plan, writer, row) for row in rows]))
 
     return ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
 
 
-def _build_shard(plan: Plan, layout: Layout, split: str, number: int, path: Path) -> ShardRecord:
-    with path.open("wb", buffering=_BUFFER_BYTES) as stream:
-        writer = ShardWriter(stream)
-        rows = [_write_input(plan, writer, row) for row in settled_inputs(plan, layout, split, number)]
-        writer.close()
-    sha256, table = writer.sha256.hexdigest(), table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
+def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]) -> ShardRecord:
+    """Publishes the tar that `write` fills and the table of the rows that it returns, both named by their content."""
+    with storage.scratch_folder(storage.join(out, ".build", "scratch")) as folder:
+        path = folder / "shard.tar"
+        with path.open("wb", buffering=_BUFFER_BYTES) as stream:
+            writer = ShardWriter(stream)
+            rows = write(writer)
+            writer.close(shard.about)
+        return _publish(out, shard, writer, rows, path)
+
+
+def _publish(out: str, shard: ShardId, writer: ShardWriter, rows: list[dict[str, Any]], path: Path) -> ShardRecord:
+    sha256 = writer.sha256.hexdigest()
+    file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
+    storage.publish_file(storage.join(out, file), path)
+    return record_of(out, shard.about, file, sha256, writer.size_bytes, rows)
+
+
+def record_of(
+    out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, rows: list[dict[str, Any]]
+) -> ShardRecord:
+    """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says."""
+    table = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
     table_sha256 = sha256_hex(table)
-    file = f"{split}/{plan.recipe.source}-{number:06d}-{sha256[:12]}.tar"
-    table_file = f"tables/{split}-{number:06d}-{table_sha256[:12]}.parquet"
-    storage.publish_file(storage.join(plan.out, file), path)
-    storage.publish(storage.join(plan.out, table_file), table)
-    written, duplicates, rejected = (
-        sum(row["outcome"] == o for row in rows) for o in ("written", "duplicate", "rejected")
-    )
-    place: dict[str, Any] = {"split": split, "number": number, "file": file, "table": table_file}
-    sizes: dict[str, Any] = {"num_samples": written, "num_duplicates": duplicates, "num_rejected": rejected}
-    return ShardRecord(**place, **sizes, size_bytes=writer.size_bytes, sha256=sha256, table_sha256=table_sha256)
+    name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
+    storage.publish(storage.join(out, name), table)
+    outcomes = Counter(row["outcome"] for row in rows)
+    return ShardRecord(
+        split=about["split"], number=about["number"], layer=about["layer"],
+        file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
+        num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
+        num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
+    )  # fmt: skip
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
     common = {"key": row["key"], "source": row["path"], "source_sha256": row["sha256"], "label": row["label"]}
-    if row["reason"] is not None:
-        return common | {"outcome": "rejected", "reason": row["reason"]}
+    if row["refusal"] is not None:
+        return common | {"outcome": "rejected", "reason": row["refusal"]}
     if row["duplicate_of"] is not None:
         return common | {"outcome": "duplicate", "reason": f"same bytes as {row['duplicate_of']}"}
-    raw = storage.read_below(plan.root, row["path"])
+    photo = photo_of(row)
+    raw = read_photo(plan.root, photo)
     if sha256_hex(raw) != row["sha256"]:
         raise OSError(f"{row['path']} under {plan.root} changed while it was read: leave the source alone, then retry")
     sample = clean(raw, plan.recipe)
     if isinstance(sample, Rejected):
         return common | {"outcome": "rejected", "reason": sample.reason}
-    return common | {"outcome": "written"} | _write_sample(plan, writer, row, sample)
+    return common | {"outcome": "written"} | _write_sample(plan, writer, row, photo, raw, sample)
 
 
-def _write_sample(plan: Plan, writer: ShardWriter, row: dict[str, Any], sample: Sample) -> dict[str, Any]:
-    masks = fixed_masks(plan.recipe, plan.seed, row["key"]) if row["split"] != "train" else []
+def _write_sample(
+    plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
+) -> dict[str, Any]:
+    key, recipe = row["key"], plan.recipe
+    masks = fixed_masks(recipe, plan.seed, key) if photo.split != "train" else []
+    planes, about_planes = _planes(plan, photo, raw)
     described = {"width_px": sample.width_px, "height_px": sample.height_px}
     note = described | {
-        "key": row["key"],
-        "source": row["path"],
+        "key": key,
+        "source": photo.path,
         "source_sha256": row["sha256"],
-        "label": row["label"],
+        "label": photo.label,
         "normalised": sample.normalised,
         "masks": masks,
+        **({"planes": about_planes} if about_planes else {}),
     }
-    parts = {sample.suffix: sample.picture, "json": canonical_json(note)}
+    parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes}
+    if recipe.mask_pixels:
+        parts |= {f"mask{n if n > 1 else ''}.png": _mask_png(line) for n, line in enumerate(masks, 1)}
     known = {} if sample.normalised else {sample.suffix: row["sha256"]}
-    members, digest = writer.add_sample(row["key"], parts, known)
+    members, digest = writer.add_sample(key, parts, known)
     return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
+
+
+def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+    """The members of those planes that the recipe asks for, and what the note says of each: source or refusal."""
+    members, about = {}, {}
+    for plane in (plane for plane in photo.planes if plane.name in plan.recipe.planes):
+        try:
+            data = read_photo(plan.root, plane)
+            png = clean_plane(data, raw, plan.recipe)
+        except Damaged as fault:
+            png = Rejected(str(fault))
+        if isinstance(png, Rejected):
+            about[plane.name] = {"source": plane.path, "rejected": png.reason}
+        else:
+            members[f"{plane.name}.png"] = png
+            about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
+    return members, about
+
+
+def _mask_png(line: str) -> bytes:
+    """A mask of a recipe line as a PNG of one bit a pixel, white where the hole is."""
+    return bytes(cv2.imencode(".png", parse_recipe(line).draw() * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1])
 
 
 def fixed_masks(recipe: ShardRecipe, seed: int, key: str) -> list[str]:

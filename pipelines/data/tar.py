@@ -10,7 +10,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from pipelines.records import Member, canonical_json, sha256_hex
 
@@ -45,9 +45,9 @@ class ShardWriter:
         digests = ((f"{key}.{suffix}", known.get(suffix) or sha256_hex(data)) for suffix, data in parts.items())
         return members, sample_sha256(digests)
 
-    def close(self) -> None:
-        """Appends the index of all members and ends the tar, filled up to whole records."""
-        index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in self._members]})
+    def close(self, about: dict[str, Any]) -> None:
+        """Appends the index, what is said about the shard and all members, and ends the tar with a whole record."""
+        index = canonical_json({**about, "members": [[m.name, m.offset, m.size, m.crc32] for m in self._members]})
         self._append(INDEX_MEMBER, index)
         self._write(bytes(2 * _BLOCK + -(self.size_bytes + 2 * _BLOCK) % tarfile.RECORDSIZE))
 
@@ -74,12 +74,21 @@ def sample_sha256(digests: Iterable[tuple[str, str]]) -> str:
 
 def read_index(shard: bytes) -> list[Member]:
     """The members that a whole shard says it has; raises ValueError where its last member is not an index."""
+    return [Member(*row) for row in _index(shard)["members"]]
+
+
+def read_about(shard: bytes) -> dict[str, Any]:
+    """What a whole shard says of itself: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
+    return {name: value for name, value in _index(shard).items() if name != "members"}
+
+
+def _index(shard: bytes) -> dict[str, Any]:
     with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
         last = tar.getmembers()[-1]
         stream = tar.extractfile(last) if last.name == INDEX_MEMBER else None
         if stream is None:
             raise ValueError(f"the last member is {last.name!r}, not {INDEX_MEMBER!r}: the shard is cut or foreign")
-        return [Member(*row) for row in json.loads(stream.read())["members"]]
+        return dict(json.loads(stream.read()))
 
 
 def member_header(name: str, size: int) -> bytes:

@@ -5,8 +5,10 @@ killed build goes on where it stopped, and no step ever reads what another has w
 """
 
 import json
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,6 +19,8 @@ from pipelines.manifest import read_parquet, table_bytes
 from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
+_MAX_KEY_BUCKETS: Final = 8192
+_WORD: Final = 8
 
 
 @dataclass(frozen=True)
@@ -27,16 +31,18 @@ class Plan:
     out: str
     recipe: ShardRecipe
     seed: int
+    layer: int = 0
+    """0 is the dataset's first build; the photos of a later one come beside those that are committed."""
 
     def at(self, *parts: str) -> str:
         """The URI of something in the workspace."""
         return storage.join(self.out, FOLDER, *parts)
 
     def once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Runs the step unless its marker is there; returns what the marker says."""
+        """Runs the step unless its marker is there; returns what the marker says: the first to write it is heard."""
         uri = self.at(f"{marker}.json")
         if not storage.exists(uri):
-            storage.publish(uri, canonical_json(step()))
+            storage.create(uri, canonical_json(step()))
         return dict(json.loads(storage.read_bytes(uri)))
 
 
@@ -45,7 +51,11 @@ class Layout:
     """How photos spread over shards and buckets; decided once, from the listing. All counts are powers of two."""
 
     num_files: int
+    num_absent: int
+    """What the source's own list names and the root does not hold."""
     num_chunks: int
+    num_scans: int
+    """Tasks that read the files; each takes every so many-th chunk of the listing."""
     num_shards: dict[str, int]
     """Per split."""
     num_digest_buckets: int
@@ -53,18 +63,22 @@ class Layout:
     @property
     def num_key_buckets(self) -> int:
         """Buckets of keys, over all splits."""
-        return min(256, max(self.num_shards.values()))
+        return min(_MAX_KEY_BUCKETS, max(self.num_shards.values()))
 
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
-        buckets, shards = self.num_key_buckets, self.num_shards[split]
-        first = number * buckets // shards
-        return range(first, max(first + 1, (number + 1) * buckets // shards))
+        return parts_of(number, self.num_shards[split], self.num_key_buckets)
 
 
 def share_of(digest: bytes, count: int) -> int:
     """Which of `count` equal parts of all digests this one lies in."""
     return int.from_bytes(digest[:8], "big") * count >> 64
+
+
+def parts_of(number: int, count: int, num_parts: int) -> range:
+    """Which of `num_parts` parts the `number`-th of `count` parts meets; both counts are powers of two."""
+    first = number * num_parts // count
+    return range(first, max(first + 1, (number + 1) * num_parts // count))
 
 
 def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
@@ -77,6 +91,21 @@ def read_rows(uri: str) -> list[dict[str, Any]]:
     return [dict(row) for row in read_parquet(storage.read_bytes(uri)).to_pylist()]
 
 
-def read_rows_of_any(uris: Iterable[str]) -> list[dict[str, Any]]:
-    """The rows of all those files that are there: a bucket to which a task had nothing to add is not written."""
-    return [row for uri in uris if storage.exists(uri) for row in read_rows(uri)]
+def write_buckets(uri: str, buckets: Mapping[int, list[dict[str, Any]]], count: int, schema: pa.Schema) -> None:
+    """Publishes the rows of `count` buckets as one file: where each begins, then a Parquet file for each with rows.
+
+    One file per task and not per bucket: their number grows with the tasks alone, and a bucket is a stretch of each.
+    """
+    tables = [table_bytes(pa.Table.from_pylist(buckets[b], schema)) if b in buckets else b"" for b in range(count)]
+    ends = accumulate(map(len, tables), initial=(count + 1) * _WORD)
+    storage.publish(uri, struct.pack(f"<{count + 1}Q", *ends) + b"".join(tables))
+
+
+def read_bucket(uris: Iterable[str], bucket: int) -> list[dict[str, Any]]:
+    """The rows of one bucket out of the files of several tasks, in their order."""
+    rows = []
+    for uri in uris:
+        start, end = struct.unpack("<2Q", storage.read_range(uri, bucket * _WORD, (bucket + 2) * _WORD))
+        if end > start:
+            rows += read_parquet(storage.read_range(uri, start, end)).to_pylist()
+    return rows

@@ -28,6 +28,8 @@ class Stored:
     picture: bytes
     note: dict[str, Any]
     """The sample's JSON: source, size, what was normalised, mask recipes."""
+    planes: dict[str, bytes]
+    """Further pictures by name: PNGs of the planes and masks that are stored with it."""
 
 
 class ShardReader:
@@ -45,12 +47,17 @@ class ShardReader:
 
     def read(self, shard: int, sample: int) -> Stored:
         """One sample, its members checked against the manifest; raises Damaged where a byte differs."""
-        dataset, record = self._shards[shard]
-        row = self._rows(shard)[sample]
-        parts = {member["name"].rpartition(".")[2]: self._member(shard, record, member) for member in row["members"]}
+        parts = self.parts(shard, sample)
         note = json.loads(parts.pop("json"))
-        (picture,) = parts.values()
-        return Stored(row["key"], dataset.name, picture, note)
+        (picture,) = (parts.pop(suffix) for suffix in list(parts) if "." not in suffix)
+        planes = {suffix.removesuffix(".png"): data for suffix, data in parts.items()}
+        return Stored(self.key(shard, sample), self._shards[shard][0].name, picture, note, planes)
+
+    def parts(self, shard: int, sample: int) -> dict[str, bytes]:
+        """The members of a sample by their suffixes, checked like `read`."""
+        record = self._shards[shard][1]
+        members = self._rows(shard)[sample]["members"]
+        return {member["name"].partition(".")[2]: self._member(shard, record, member) for member in members}
 
     def key(self, shard: int, sample: int) -> str:
         """The key of a sample, without reading it."""

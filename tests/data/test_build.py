@@ -20,12 +20,12 @@ from PIL import Image
 
 from infra.settings import PROJECT_ROOT
 from pipelines.data.build import build_dataset
-from pipelines.data.listing import list_source, scan_chunk
+from pipelines.data.listing import list_source, scan_files
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.tar import read_index
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file
 from pipelines.masks import MASKS
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused, is_key, make_key, sha256_hex
@@ -115,6 +115,7 @@ def test_the_ledger_balances(odd: Path, odd_dataset: Dataset) -> None:
         "num_written": 20 + len(ODD_NAMES) + 1,
         "num_duplicates": 2,
         "num_rejected": 6,
+        "num_removed": 0,
     }
 
 
@@ -133,7 +134,7 @@ def test_every_input_has_one_row_that_tells_its_fate(odd: Path, odd_dataset: Dat
     [
         ("notes.txt", "rejected", "not an image"),
         ("empty.jpg", "rejected", "empty file"),
-        ("cut.jpg", "rejected", "cannot be decoded"),
+        ("cut.jpg", "rejected", "cut or damaged"),
         ("away.jpg", "rejected", "cannot be read"),
         (TOO_LONG, "rejected", "key longer than 200 bytes"),
         ("pair/a.png", "rejected", "key collision: pair/a"),
@@ -212,12 +213,8 @@ def test_rows_and_records_count_the_same(odd_dataset: Dataset) -> None:
 
 
 def test_a_built_dataset_leaves_no_workspace(odd_dataset: Dataset) -> None:
-    assert {p.name for p in Path(odd_dataset.uri).iterdir()} - {".lock"} == {
-        COMMIT_FILE,
-        "shards.parquet",
-        "tables",
-        "train",
-    }
+    rows = shards_file(odd_dataset.commit["shards_sha256"])
+    assert {p.name for p in Path(odd_dataset.uri).iterdir()} - {".lock"} == {COMMIT_FILE, rows, "tables", "train"}
 
 
 def test_keys_are_unique_in_the_dataset_over_all_splits(tmp_path: Path) -> None:
@@ -460,7 +457,7 @@ def test_a_stopped_build_still_says_which_files_it_rejected(tmp_path: Path) -> N
 def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Path) -> None:
     root = shutil.copytree(many, tmp_path / "in")
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
-    scan_chunk(plan, list_source(plan), 0)
+    scan_files(plan, list_source(plan), 0)
     (root / "class0/0002.jpg").unlink()
     with pytest.raises(OSError, match="0002"):
         build_dataset(plan, silent)
@@ -563,7 +560,7 @@ def test_a_photo_that_changes_during_a_build_stops_it_until_it_is_back(
     root = shutil.copytree(many, tmp_path / "in")
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
     layout = list_source(plan)
-    scan_chunk(plan, layout, 0)
+    scan_files(plan, layout, 0)
     change(root / "class0/0002.jpg")
     with pytest.raises(OSError, match=r"class0/0002\.jpg"):
         build_dataset(plan, silent)

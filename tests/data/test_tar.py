@@ -32,7 +32,7 @@ def written(samples: Samples) -> tuple[bytes, list[Member], ShardWriter]:
         for key, parts in sorted(samples.items())
         for suffix, data in zip(("json", "png"), parts, strict=True)
     ]
-    writer.close()
+    writer.close({})
     return sink.getvalue(), members, writer
 
 
@@ -92,7 +92,7 @@ def test_the_bytes_are_those_of_webdatasets_own_writer(members: list[tuple[str, 
     sink = io.BytesIO()
     writer = ShardWriter(sink)
     told = [writer.add(*member) for member in members]
-    writer.close()
+    writer.close({})
     index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in told]})
     assert sink.getvalue() == by_webdataset(members, index)
 

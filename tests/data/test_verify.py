@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.data.verify import Damage, verify_dataset
-from pipelines.manifest import COMMIT_FILE, SHARDS_FILE, Dataset, open_dataset, read_table
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file
 from pipelines.records import Refused, ShardRecord
 
 
@@ -96,8 +96,9 @@ def test_two_damaged_shards_are_both_named(copy: Dataset) -> None:
     assert {d.file for d in damages(copy)} == {first.file, last.file}
 
 
-@pytest.mark.parametrize("name", [SHARDS_FILE, COMMIT_FILE])
-def test_a_damaged_record_is_named(copy: Dataset, name: str) -> None:
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_damaged_record_is_named(copy: Dataset, commit: bool) -> None:
+    name = COMMIT_FILE if commit else shards_file(copy.commit["shards_sha256"])
     flip(Path(copy.uri) / name, 60)
     found, (damage,) = verify_dataset(copy.uri)
     assert found is None
@@ -105,10 +106,11 @@ def test_a_damaged_record_is_named(copy: Dataset, name: str) -> None:
 
 
 def test_a_missing_list_of_shards_is_named(copy: Dataset) -> None:
-    (Path(copy.uri) / SHARDS_FILE).unlink()
+    name = shards_file(copy.commit["shards_sha256"])
+    (Path(copy.uri) / name).unlink()
     found, (damage,) = verify_dataset(copy.uri)
     assert found is None
-    assert SHARDS_FILE in damage.what
+    assert name in damage.what
 
 
 def test_without_a_commit_record_there_is_no_dataset(copy: Dataset) -> None:
