@@ -133,7 +133,7 @@ def test_every_input_has_one_row_that_tells_its_fate(odd: Path, odd_dataset: Dat
     [
         ("notes.txt", "rejected", "not an image"),
         ("empty.jpg", "rejected", "empty file"),
-        ("cut.jpg", "rejected", "cannot be decoded"),
+        ("cut.jpg", "rejected", "cut or damaged"),
         ("away.jpg", "rejected", "cannot be read"),
         (TOO_LONG, "rejected", "key longer than 200 bytes"),
         ("pair/a.png", "rejected", "key collision: pair/a"),
