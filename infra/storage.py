@@ -39,12 +39,11 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
 
 def read_below(root: str, path: str) -> bytes:
     """A file by its path under a root, whatever its name holds: it is a name here and never a URI."""
-    fs, base = locate(root)
-    name = f"{base.rstrip('/')}/{path}"
-    if isinstance(fs, LocalFileSystem):
-        with io.FileIO(name) as stream:  # fsspec's way through two buffers costs more than the digest of the file
+    if not _SCHEME.match(root):
+        with io.FileIO(f"{root.rstrip('/')}/{path}") as stream:  # fsspec costs more than the digest of the file
             return stream.readall()
-    return bytes(fs.cat_file(name))
+    fs, base = locate(root)
+    return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
 
 
 def local_path(uri: str) -> Path | None:

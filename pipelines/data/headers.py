@@ -2,7 +2,8 @@
 
 In: bytes of anything; its name plays no part. Out: `Header`, or `Rejected`. A file of its own because it is the guard
 in front of every decoder: what it refuses costs microseconds, however large it claims to be. Formats: JPEG (ITU-T
-T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0.
+T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0. Orientation is what EXIF says;
+XMP is not asked. A JPEG with further pictures behind its first (stereo pairs, gain maps) is its first picture.
 """
 
 import struct

@@ -1,8 +1,9 @@
 """From a picture file to upright 8-bit RGB or grey pixels, and back to a file.
 
 In: bytes with a header that was found in order. Out: uint8 HxW or HxWx3 and lines that say what was done. JPEG in grey
-or colour is decoded by libjpeg-turbo, strictly: what it would only warn of is a fault. All else is decoded by Pillow.
-Faults are exceptions of any kind here; cleaning turns them into reasons.
+or colour is decoded by libjpeg-turbo, strictly: what it would only warn of is a fault. All else is decoded by Pillow;
+ink in a JPEG is read as Adobe stores it, inverted, as browsers do. Faults are exceptions of any kind here; cleaning
+turns them into reasons.
 """
 
 import io

@@ -1,6 +1,8 @@
 """Headers: our own parser and Pillow see the same size, orientation and kind in files of every format and mode."""
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -63,3 +65,16 @@ def test_every_format_is_one_that_pillow_knows_by_this_name() -> None:
 def test_a_name_says_nothing() -> None:
     with Image.open(io.BytesIO(WHOLE["jpeg"])) as image:
         assert header(encoded(image, "PNG")).format == "PNG"
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("LACUNA_DATA" not in os.environ, reason="no real photos: set LACUNA_DATA to their folder")
+def test_real_photos_are_what_pillow_says_they_are() -> None:
+    paths = [path for path in Path(os.environ["LACUNA_DATA"]).rglob("*.jp*g") if path.is_file()]
+    assert paths
+    for path in paths:
+        found = header(path.read_bytes())
+        with Image.open(path) as image:
+            assert (found.format, found.width_px, found.height_px) == (image.format, *image.size), path
+            assert found.orientation == image.getexif().get(0x0112, 1), path
+            assert found.plain == (image.mode in ("RGB", "L")), path

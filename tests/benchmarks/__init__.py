@@ -1,0 +1,1 @@
+"""Speed against the peers, by hand: `python -m tests.benchmarks.NAME`; nothing here is a test."""
