@@ -59,8 +59,8 @@ def test_real_labels_of_places2_are_class_paths() -> None:
 
 
 def test_real_faces_under_celebas_names_are_split_by_its_partition(tmp_path: Path) -> None:
-    for face in (DATA / "celeba_hq").glob("*.jpg"):
-        (tmp_path / face.name).symlink_to(face)
+    for file in (DATA / "celeba_hq").glob("*.jpg"):
+        (tmp_path / file.name).symlink_to(file)
     (tmp_path / "list_eval_partition.txt").symlink_to(DATA / "celeba" / "list_eval_partition.txt")
     faces = listed("celebahq", tmp_path)
     assert len(faces) == 56
