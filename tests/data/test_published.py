@@ -46,6 +46,14 @@ def test_a_list_that_contradicts_itself_is_refused_naming_the_file() -> None:
         PublishedList("the list", lambda: iter([("a", 1), ("b", 2), ("c", 2), ("b", 3)]))
 
 
+def test_names_whose_digests_begin_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.data.published._digest", lambda path: bytes(15) + path.encode())
+    published = PublishedList("the list", lambda: iter([("c", 3), ("a", 1), ("b", 2)]))
+    photos = list(published.photos((Found(path, 1) for path in "bcd"), described))
+    assert [photo.split for photo in photos] == ["split2", "split3", "train"]
+    assert list(published.absent()) == [Absent("a")]
+
+
 def test_a_file_that_cannot_be_read_is_refused_and_not_absent() -> None:
     published = PublishedList("the list", lambda: iter([("a", 1)]))
     (photo,) = published.photos([Found("a", 1, refusal="it is a link")], described)
