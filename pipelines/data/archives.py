@@ -37,7 +37,7 @@ _FILES_PER_CONTAINER: Final = 10_000
 _MAX_FILE_BYTES: Final = 1 << 30
 _MAX_PATH_CHARACTERS: Final = 4096
 _READ_AHEAD_BYTES: Final = 8 << 20
-_MEMBERS_IN_ORDER: Final = 10_000
+_MEMBERS_IN_ORDER: Final = 2000
 _PIECE_BYTES: Final = 1 << 20
 _TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError)
 

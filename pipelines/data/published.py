@@ -5,12 +5,15 @@ because a list may have millions of lines: it is held as sorted 128-bit digests,
 """
 
 import heapq
+import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.chance import digest_of
 from pipelines.records import Absent, Found, Photo, Refused
@@ -34,10 +37,11 @@ class PublishedList:
             values.append(value)
         words = np.frombuffer(digests, ">u8").reshape(-1, 2)
         order = np.lexsort((words[:, 1], words[:, 0]))
-        self._high, self._low = (np.ascontiguousarray(words[order, column], np.uint64) for column in (0, 1))
+        high, low = (np.ascontiguousarray(words[order, column], np.uint64) for column in (0, 1))
+        self._high, self._low = high.data, low.data  # whose single numbers are read faster
         self._values = np.frombuffer(values, np.int32)[order]
-        self._seen = np.zeros(len(order), bool)
-        self._refuse_contradictions()
+        self._seen = bytearray(len(order))
+        self._refuse_contradictions(high, low)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -68,13 +72,16 @@ class PublishedList:
                 yield Absent(path)
 
     def _find(self, path: str) -> int | None:
-        digest = _digest(path)
-        high, low = (np.uint64(int.from_bytes(half, "big")) for half in (digest[:8], digest[8:]))
-        start, end = (int(np.searchsorted(self._high, high, side)) for side in ("left", "right"))
-        return next((at for at in range(start, end) if self._low[at] == low), None)
+        high, low = struct.unpack(">QQ", _digest(path))
+        at = bisect_left(self._high, high)
+        while at < len(self._high) and self._high[at] == high:
+            if self._low[at] == low:
+                return at
+            at += 1
+        return None
 
-    def _refuse_contradictions(self) -> None:
-        same = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
+    def _refuse_contradictions(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None:
+        same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
         if not (same & (self._values[1:] != self._values[:-1])).any():
             return
         for path, value in self._entries():

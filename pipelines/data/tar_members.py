@@ -64,7 +64,7 @@ class Forward:
             self.position = position
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TarMember:
     """A member that is not a folder, and where its data lies in the tar."""
 

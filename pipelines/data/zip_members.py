@@ -23,7 +23,7 @@ _UNIX: Final = (3, 19)
 """Systems whose attributes are a Unix mode; the second is macOS."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZipMember:
     """An entry of the central directory that is not a folder."""
 

@@ -4,7 +4,9 @@ import gzip
 import io
 import struct
 import tarfile
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.records import Damaged, Photo, Refused
+from pipelines.records import Damaged, Photo, Place, Refused
 from tests.data.trees import files, listed, put, tar_bytes, zip_bytes
 
 TREE = files("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -91,6 +93,25 @@ def test_members_that_are_no_files_are_refused(suffix: str, tmp_path: Path) -> N
     }
 
 
+def test_the_map_of_a_sparse_file_is_not_taken_for_data(tmp_path: Path) -> None:
+    head, rest = tar_of(member("old.jpg", 600, tarfile.GNUTYPE_SPARSE)), tar_of(member("good.jpg"))
+    header, more, last = bytearray(head[:512]), bytearray(512), bytes(512)
+    header[482] = more[504] = 1
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 256)
+    found = refusals(put(str(tmp_path / "all.tar"), bytes(header) + bytes(more) + last + head[512:1536] + rest))
+    assert found == {"old.jpg": "it is a sparse file", "good.jpg": None}
+
+
+def test_hostile_names_count_where_they_seem_to_lie(tmp_path: Path) -> None:
+    names = ["/img_align_celeba/000001.jpg", "img_align_celeba/../../up.jpg", "/etc/passwd", "../up.jpg"]
+    put(str(tmp_path / "img_align_celeba.tar"), tar_of(*map(member, names)))
+    put(str(tmp_path / "list_eval_partition.txt"), b"000001.jpg 0")
+    photos = listed("celeba", tmp_path)
+    assert {path: photo.refusal for path, photo in photos.items()} == dict.fromkeys(
+        names[:2], "its name leaves the archive"
+    )
+
+
 def test_a_second_file_of_a_name_is_refused_where_names_are_listed(tmp_path: Path) -> None:
     twice = [member("img_align_celeba/000001.jpg") for _ in range(2)]
     put(str(tmp_path / "img_align_celeba.tar"), tar_of(*twice))
@@ -145,13 +166,19 @@ def test_a_wrong_size_or_checksum_in_a_zip_is_damage_of_that_file(size: int, tmp
         far = listed("folder", remote)
         assert (far["bad.jpg"].refusal or "").startswith("damaged in the archive: it")
         assert read_photo(remote, far["good.jpg"]) == b"y"
+        assert far["good.jpg"].place == Place(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
 
 
 def test_what_swells_beyond_its_size_is_stopped(tmp_path: Path) -> None:
     data = edit(zip_bytes({"bad.jpg": b"\0" * 300_000_000}), 24, "<L", 100)
     uri = put(str(tmp_path / "all.zip"), data)
+    photo = listed("folder", uri)["bad.jpg"]
+    tracemalloc.start()
     with pytest.raises(Damaged, match="it has more and not 100 bytes"):
-        read_photo(uri, listed("folder", uri)["bad.jpg"])
+        read_photo(uri, photo)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000  # of which a third of a million is what is stored
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from PIL import Image
 from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.data.sources.packages import TRAIN, VAL, packages_root
-from pipelines.records import Photo, Refused, make_key, sha256_hex
+from pipelines.records import Refused, make_key, sha256_hex
+from tests.data.trees import absent, listed, write_files
 from tests.making import photo
 
 PARTITIONS = "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n000004.jpg 0\n202599.jpg 2\n"
@@ -22,13 +23,6 @@ def celeba_folder(root: Path, partitions: str = PARTITIONS, num_photos: int = 4)
         photo(number).save(root / "img_align_celeba" / f"{number:06d}.jpg")
     (root / "list_eval_partition.txt").write_text(partitions)
     return root
-
-
-def listed(source: str, root: Path | str) -> dict[str, Photo]:
-    """Path -> photo of everything that the source lists."""
-    photos = [p for p in DATASETS[source].listed(str(root), None, "memory://none") if isinstance(p, Photo)]
-    assert len({p.path for p in photos}) == len(photos)
-    return {p.path: p for p in photos}
 
 
 def test_celeba_has_its_official_splits(tmp_path: Path) -> None:
@@ -49,6 +43,21 @@ def test_celeba_lists_what_is_there_and_not_what_the_list_names(tmp_path: Path) 
         "img_align_celeba/000005.jpg",
         "img_align_celeba/000006.jpg",
     }
+
+
+def test_what_the_list_names_and_is_not_there_is_absent(tmp_path: Path) -> None:
+    root = celeba_folder(tmp_path, num_photos=2)
+    gone = [f"img_align_celeba/{name}.jpg" for name in ("000003", "000004", "202599")]
+    assert absent("celeba", root) == gone
+
+
+def test_first_12000_of_test_are_the_first_by_number(tmp_path: Path) -> None:
+    partitions = "".join(f"{number:06d}.jpg {2 if number > 10 else 0}\n" for number in range(1, 12_021))
+    names = [f"img_align_celeba/{number:06d}.jpg" for number in (1, 11, 12_010, 12_011, 12_020)]
+    root = write_files(tmp_path, dict.fromkeys(names, b"") | {"list_eval_partition.txt": partitions.encode()})
+    found = listed("celeba", root, "first-12000-test")
+    assert [found[name].split for name in names] == ["train", "test", "test", "rest", "rest"]
+    assert [photo.split for photo in listed("celeba", root).values()] == ["train", "test", "test", "test", "test"]
 
 
 def test_celeba_knows_sizes_and_no_labels(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra import storage
+from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
 from tests.data.trees import PACKERS, TREES, Files, account, content, listed, put, write_files, zip_bytes
 
@@ -50,13 +51,28 @@ def test_a_remote_root_is_as_good_as_a_local_one(source: str, suffix: str, tmp_p
 
 @pytest.mark.parametrize("zip64", [False, True])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_zips_are_read_where_they_lie(method: int, zip64: bool, tmp_path: Path) -> None:
+def test_zips_are_read_where_they_lie(
+    method: int, zip64: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if zip64:
+        monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # so that sizes, positions and counts need the wide fields
+        monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
     archive = put(str(tmp_path / "all.zip"), b"#!/bin/sh\n" + zip_bytes(TREES["folder"], method, zip64))
     said = account("folder", archive, None, str(tmp_path / "spilled"))
     assert {path: row[4] for path, row in said.items()} == TREES["folder"]
     assert not (tmp_path / "spilled").exists()
     deflated = {photo.place.deflated for photo in listed("folder", archive).values() if photo.place}
     assert deflated == {method == zipfile.ZIP_DEFLATED}
+
+
+def test_a_zip_is_read_forwards_whatever_the_order_of_its_directory(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in "cabdfe":
+            archive.writestr(name, name * 100)
+        archive.filelist.sort(key=lambda info: info.filename)
+    photos = listed("folder", tmp_path / "all.zip")
+    assert "".join(photos) == "cabdfe"
+    assert all(read_photo("", photo) == path.encode() * 100 for path, photo in photos.items())
 
 
 def test_plain_tars_are_read_where_they_lie(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ Splits, by number. `celeba`: the partition of the CelebA photo that a face was m
 numbers. `lama`: the lists train_shuffled.flist and val_shuffled.flist.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from pipelines.data.published import drawn, numbered
@@ -84,12 +84,14 @@ def _split_of(tree: Tree, splits: str, originals: list[int]) -> SplitOf:
         return _lama_splits(tree).__getitem__
     if splits in ("celeba", "spn"):
         of_original = _celeba_splits(tree, splits)
+        _refuse_gaps(PARTITION_LIST, originals, of_original)
         return lambda index: of_original[originals[index]]
     if splits == "deepgin":
         test = drawn(3000, range(NUM_FACES), "celebahq", "deepgin")
     else:
-        men = _read_men(tree)
-        of_sex = ([i for i in range(NUM_FACES) if (originals[i] in men) == male] for male in (True, False))
+        is_male = _read_sexes(tree)
+        _refuse_gaps(ATTRIBUTES, originals, is_male)
+        of_sex = ([i for i in range(NUM_FACES) if is_male[originals[i]] == male] for male in (True, False))
         test = frozenset(index for faces in of_sex for index in drawn(1000, faces, "celebahq", "mhtma"))
     return lambda index: "test" if index in test else "train"
 
@@ -121,17 +123,26 @@ def _celeba_splits(tree: Tree, splits: str) -> dict[int, str]:
     """Number of a CelebA photo -> its split."""
     tree.require(PARTITION_LIST, needs=f"{PARTITION_LIST} of CelebA; the splits deepgin need no list")
     of_partition = SPLITS[:3] if splits == "celeba" else ("train", "train", "test")
-    return {int(name.removesuffix(".jpg")): of_partition[partition] for name, partition in partitions(tree)}
+    try:
+        return {int(name.removesuffix(".jpg")): of_partition[partition] for name, partition in partitions(tree)}
+    except ValueError as fault:
+        raise Refused(f"{tree.root}/{PARTITION_LIST} names a photo that is not CelebA's: {fault}") from None
 
 
-def _read_men(tree: Tree) -> set[int]:
-    """Numbers of the CelebA photos whose attribute `Male` is 1."""
+def _refuse_gaps(name: str, originals: list[int], known: Collection[int]) -> None:
+    gap = next((original for original in originals if original not in known), None)
+    if gap is not None:
+        raise Refused(f"{name} does not name {gap:06d}.jpg, from which a face was made: give the whole list")
+
+
+def _read_sexes(tree: Tree) -> dict[int, bool]:
+    """Number of a CelebA photo -> whether its attribute `Male` is 1."""
     tree.require(ATTRIBUTES, needs=f"{ATTRIBUTES} of CelebA, which names men and women")
     lines = tree.lines(ATTRIBUTES)
     try:
         next(lines)
         column = next(lines).split().index("Male") + 1
-        return {int(row[0].removesuffix(".jpg")) for row in map(str.split, lines) if row[column] == "1"}
+        return {int(row[0].removesuffix(".jpg")): row[column] == "1" for row in map(str.split, lines)}
     except (ValueError, IndexError, StopIteration):
         raise Refused(f"{tree.root}/{ATTRIBUTES} is no list of attributes with a column `Male`") from None
 

@@ -133,12 +133,18 @@ def _list_part(part: Part, tree: Tree, classes: dict[int, str], stays: Chooses) 
 
 def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[str, int]]:
     assert part.list is not None
+    is_test = part.split == "test"  # its labels were never published
     try:
         for line in tree.lines(part.list):
-            name, *number = line.split()
-            if part.split != "test" and int(number[0]) not in classes:
-                raise ValueError
-            yield f"{part.folder}/{name.removeprefix(part.begin)}", int(number[0]) if number else _NO_CLASS
-    except (ValueError, IndexError):
-        example = f"`{part.begin}<path> <class id>`" if part.split != "test" else "`<path>`"
+            name, number = (line.strip(), _NO_CLASS) if is_test else _labelled(line, classes)
+            yield f"{part.folder}/{name.removeprefix(part.begin)}", number
+    except ValueError:
+        example = "`<path>`" if is_test else f"`{part.begin}<path> <class id>`"
         raise Refused(f"{tree.root}/{part.list} is no list of {part.split} photos: expected lines {example}") from None
+
+
+def _labelled(line: str, classes: dict[int, str]) -> tuple[str, int]:
+    name, number = line.split()
+    if int(number) not in classes:
+        raise ValueError(f"there is no class {number}")
+    return name, int(number)
