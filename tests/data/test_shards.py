@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from pipelines.data.shards import INDEX_MEMBER, ShardWriter, fixed_masks, read_index
 from pipelines.data.workspace import share_of
-from pipelines.masks import MASKS
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import MAX_KEY_BYTES, Member
 from tests.making import shard_recipe
@@ -119,7 +118,7 @@ def test_fixed_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str
     recipe = shard_recipe(masks_per_family=2)
     lines = fixed_masks(recipe, seed, key)
     assert lines == fixed_masks(recipe, seed, key)
-    assert len(set(lines)) == len(lines) == 2 * len(MASKS)
+    assert len(set(lines)) == len(lines) == 2 * len(recipe.masks)
     assert not set(lines) & (set(fixed_masks(recipe, seed + 1, key)) | set(fixed_masks(recipe, seed, key + "x")))
     for line in lines[:2]:
         mask = parse_recipe(line).draw()
