@@ -74,10 +74,10 @@ class MaskRecipe:
             mask = resize_nearest(draw(chance), *self.size_px)
             if 0 < np.count_nonzero(mask) < mask.size and self.bin in (ANY, bin_of(mask)):
                 return mask
-        wanted = "" if self.bin == ANY else f" or not in {self.bin}"
+        wanted, advice = ("", "") if self.bin == ANY else (f" or not in {self.bin}", " or another bin")
         raise Refused(
             f"no mask follows {self.line()!r}: {_MAX_TRIES} came out empty or full{wanted}; "
-            f"take {'a larger canvas' if self.bin == ANY else 'another bin'}"
+            f"take {'another file' if self.file else 'a larger canvas'}{advice}"
         )
 
     def _hand(self, files: Callable[[str], bytes] | None) -> Callable[[Chance], NDArray[np.uint8]]:

@@ -83,7 +83,9 @@ def test_a_bin_that_does_not_exist_is_refused() -> None:
 
 def test_a_line_of_an_unreachable_bin_ends_with_a_reason() -> None:
     line = "centre 1 drawn=64x64 64x64 0.5-0.6 0/mask/1"
-    with pytest.raises(Refused, match=r"came out empty or full or not in 0\.5-0\.6; take another bin"):
+    with pytest.raises(
+        Refused, match=r"came out empty or full or not in 0\.5-0\.6; take a larger canvas or another bin"
+    ):
         parse_recipe(line).draw()
 
 

@@ -84,7 +84,7 @@ def test_files_are_asked_for() -> None:
 
 def test_a_ratio_is_that_of_the_pixels() -> None:
     assert recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin=bin_of(blob())).bin == "0.01-0.1"
-    with pytest.raises(Refused, match=r"not in 0\.5-0\.6; take another bin"):
+    with pytest.raises(Refused, match=r"not in 0\.5-0\.6; take another file or another bin"):
         recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin="0.5-0.6")
 
 
