@@ -47,6 +47,11 @@ class Chance:
             raise ValueError(f"no integer lies in [{low}, {high}]")
         return low + (self.word() * (high - low + 1) >> 64)
 
+    def integers(self, count: int, *sides: int) -> NDArray[np.int64]:
+        """`count` throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32."""
+        upper = self.words(count * len(sides)).reshape(count, len(sides)) >> np.uint64(32)
+        return (upper * np.array(sides, np.uint64) >> np.uint64(32)).astype(np.int64)
+
     def fraction(self) -> float:
         """A uniform number in [0, 1), a multiple of 2**-53."""
         return (self.word() >> 11) * 2.0**-53

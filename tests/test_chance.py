@@ -24,6 +24,13 @@ def test_integer_takes_every_value_of_its_range(low: int, high: int) -> None:
     assert {chance.integer(low, high) for _ in range(30 * (high - low + 1))} == set(range(low, high + 1))
 
 
+def test_throws_of_dice_keep_to_their_sides_and_take_every_one() -> None:
+    dice = Chance("dice").integers(2000, 1, 2, 6, 100)
+    assert dice.shape == (2000, 4)
+    assert [sorted(set(column)) for column in dice.T.tolist()] == [list(range(sides)) for sides in (1, 2, 6, 100)]
+    assert np.corrcoef(dice[:, 2], dice[:, 3])[0, 1] == pytest.approx(0, abs=0.1)
+
+
 @pytest.mark.parametrize("high", [2**63, 2**64 - 1])
 def test_integer_keeps_to_ranges_as_wide_as_a_word(high: int) -> None:
     drawn = [Chance("wide", n).integer(0, high) for n in range(200)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.records import Refused
 
 _MAX_GREY_SHARE = 0.05
-_SUSPICIOUS_RATIO = 0.5
+_SUSPICIOUS_RATIO, _SUSPICIOUS_BORDER = 0.4, 0.75
 
 
 def read_mask(data: bytes, size: tuple[int, int], hole: str, where: str) -> NDArray[np.uint8]:
@@ -19,21 +19,27 @@ def read_mask(data: bytes, size: tuple[int, int], hole: str, where: str) -> NDAr
 
     Raises Refused naming `where`: no picture, another size, grey, empty, full, or by all signs inverted.
     """
+    grey = read_grey(data, where)
+    if grey.shape != size:
+        raise Refused(
+            f"{where} is {grey.shape[1]}x{grey.shape[0]}, the photo {size[1]}x{size[0]}: they must be the same"
+        )
+    mask = _binary(grey, where)
+    if hole == "black":
+        mask = (1 - mask).astype(np.uint8)
+    _refuse_odd(mask, hole, where)
+    return mask
+
+
+def read_grey(data: bytes, where: str) -> NDArray[np.uint8]:
+    """The grey levels HxW of a picture of black and white; raises Refused naming `where` for any other."""
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error as fault:  # OpenCV's own limit of pixels
         raise Refused(f"{where} cannot be decoded: {fault}") from None
     if picture is None:
         raise Refused(f"{where} is no picture: give a mask as PNG, white where the hole is")
-    if picture.shape[:2] != size:
-        raise Refused(
-            f"{where} is {picture.shape[1]}x{picture.shape[0]}, the photo {size[1]}x{size[0]}: they must be the same"
-        )
-    mask = _binary(_one_channel(picture, where), where)
-    if hole == "black":
-        mask = (1 - mask).astype(np.uint8)
-    _refuse_odd(mask, hole, where)
-    return mask
+    return _one_channel(picture, where)
 
 
 def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
@@ -65,7 +71,7 @@ def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
         state = f"empty: no pixel is {colour}" if ratio == 0 else f"full: every pixel is {colour}"
         raise Refused(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
-    if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border.mean() > 0.9:
+    if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border.mean() > _SUSPICIOUS_BORDER:
         raise Refused(
             f"{where} looks inverted: {ratio:.0%} of it and {border.mean():.0%} of its border are white, and white is "
             "the hole; give --hole black if black is the hole, --hole white if it is right as it is"

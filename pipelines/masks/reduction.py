@@ -10,4 +10,4 @@ def resize_nearest(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[
         return mask
     rows = np.arange(height) * mask.shape[0] // height
     columns = np.arange(width) * mask.shape[1] // width
-    return np.ascontiguousarray(mask[rows[:, None], columns])
+    return np.asarray(mask.take(rows, axis=0).take(columns, axis=1), np.uint8)

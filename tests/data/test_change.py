@@ -33,7 +33,7 @@ def silent(*_: object) -> None:
 
 def plan(root: Path, out: Path) -> Plan:
     """The small recipe in many shards, as many for the early photos as for all."""
-    return Plan(str(root), str(out), shard_recipe(shard_bytes=1_200), 0)
+    return Plan(str(root), str(out), shard_recipe(shard_bytes=1_000), 0)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from pipelines.data.shards import fixed_masks
 from pipelines.data.workspace import share_of
-from pipelines.masks import MASKS
 from pipelines.masks.recipe import parse_recipe
 from tests.making import shard_recipe
 
@@ -29,7 +28,7 @@ def test_fixed_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str
     recipe = shard_recipe(masks_per_family=2)
     lines = fixed_masks(recipe, seed, key)
     assert lines == fixed_masks(recipe, seed, key)
-    assert len(set(lines)) == len(lines) == 2 * len(MASKS)
+    assert len(set(lines)) == len(lines) == 2 * len(recipe.masks)
     assert not set(lines) & (set(fixed_masks(recipe, seed + 1, key)) | set(fixed_masks(recipe, seed, key + "x")))
     for line in lines[:2]:
         mask = parse_recipe(line).draw()

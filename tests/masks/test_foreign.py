@@ -1,6 +1,8 @@
 """Masks that others drew: the pictures that are understood, and each refusal once."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.masks.foreign import read_mask
+from pipelines.masks.recipe import recipe_for
 from pipelines.records import Refused
 
 SIZE = (40, 60)
@@ -120,3 +123,39 @@ def test_the_reason_is_true_of_the_picture_also_where_black_is_the_hole(level: i
     with pytest.raises(Refused) as fault:
         read(png(np.full(SIZE, level, np.uint8)), "black")
     assert lie not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "noticed"),
+    [
+        ("rectangle", 95),
+        ("freeform", 90),
+        ("freeform-brush", 90),
+        ("brush-square", 90),
+        ("brush", 30),
+        ("automaton", 0),
+    ],
+)
+def test_inverted_masks_are_often_noticed_and_upright_ones_never_doubted(family: str, noticed: int) -> None:
+    masks = [recipe_for(family, 256, 256, "foreign", number).draw() for number in range(100)]
+    for mask in masks:
+        assert np.array_equal(read_mask(png(mask * np.uint8(255)), (256, 256), "auto", "a"), mask)
+    assert sum(looks_inverted(1 - mask) for mask in masks) >= noticed
+
+
+def looks_inverted(mask: NDArray[np.uint8]) -> bool:
+    """Whether the mask is refused with the reason that it is inverted; another reason is an error."""
+    try:
+        read_mask(png(mask * np.uint8(255)), (mask.shape[0], mask.shape[1]), "auto", "a")
+    except Refused as reason:
+        assert "looks inverted" in str(reason)
+        return True
+    return False
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("LACUNA_DATA" not in os.environ, reason="LACUNA_DATA is not set")
+def test_nvidia_masks_are_taken_as_they_are_and_noticed_when_inverted() -> None:
+    files = sorted(Path(os.environ["LACUNA_DATA"], "masks", "test_mask").glob("*.png"))[::8]
+    masks = [read_mask(file.read_bytes(), (512, 512), "auto", file.name) for file in files]
+    assert sum(looks_inverted(1 - mask) for mask in masks) > 0.7 * len(masks)

@@ -9,19 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.masks import MASKS
-from pipelines.masks.recipe import MaskRecipe, parse_recipe, recipe_for
+from pipelines.masks import FILE_MASKS, MASKS
+from pipelines.masks.bins import BINS
+from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, parse_recipe, recipe_for
 from pipelines.masks.reduction import resize_nearest
+from pipelines.records import Refused
 
 LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"
 SIZE = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
-RECIPES = st.builds(
-    MaskRecipe,
-    family=st.sampled_from(list(MASKS)),
-    version=st.integers(0, 99),
-    drawn_px=SIZE,
-    size_px=SIZE,
-    seed_path=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=250),
+NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=250)
+FIELDS = {
+    "version": st.integers(0, 99),
+    "drawn_px": SIZE,
+    "size_px": SIZE,
+    "seed_path": NAMES,
+    "bin": st.sampled_from((ANY, *BINS)),
+}
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
+RECIPES = st.builds(MaskRecipe, family=st.sampled_from(list(MASKS)), scaled=st.booleans(), **FIELDS) | st.builds(
+    MaskRecipe, family=st.sampled_from(list(FILE_MASKS)), file=st.builds(MaskFile, name=NAMES, sha256=DIGESTS), **FIELDS
 )
 
 
@@ -54,6 +60,11 @@ def test_line_reads_as_the_specification_shows_it() -> None:
     assert parse_recipe(LINE) == MaskRecipe("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
 
 
+def test_bin_and_scale_stand_in_the_line() -> None:
+    line = recipe_for("freeform", 512, 256, 3, "mask", bin="0.2-0.3", scaled=True).line()
+    assert line == "freeform 1 scaled=512x512 256x256 0.2-0.3 3/mask"
+
+
 @pytest.mark.parametrize("family", list(MASKS))
 def test_same_line_draws_the_same_bits(family: str) -> None:
     line = recipe_for(family, 96, 48, 7, "mask", "key").line()
@@ -67,7 +78,7 @@ def test_masks_of_different_places_differ() -> None:
 
 
 def test_families_of_one_place_have_their_own_chance() -> None:
-    rectangle, brush = (MaskRecipe(f, 1, (64, 64), (64, 64), "0/mask/1") for f in ("rectangle", "brush"))
+    rectangle, brush = (recipe_for(f, 64, 64, 0, "mask", 1) for f in ("rectangle", "brush"))
     assert not np.array_equal(rectangle.draw(), brush.draw())
 
 
@@ -83,7 +94,10 @@ def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
         "",
         "rectangle",
         LINE.replace("drawn=", ""),
-        LINE.replace(" any ", " 0.1-0.2 "),
+        LINE.replace(" any ", " 0.1-0.25 "),
+        LINE.replace("drawn=", "scaled=drawn="),
+        LINE.replace(" 64x64", " file=a.png 64x64"),
+        LINE.replace(" 64x64", f" file=a.png sha256={'0' * 63} 64x64"),
         LINE.replace("64x64", "64"),
         LINE.replace("64x64", "-64x64"),
         LINE.replace("000123", "000 123"),
@@ -94,33 +108,33 @@ def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
     ],
 )
 def test_what_is_no_recipe_is_named(line: str) -> None:
-    with pytest.raises(ValueError, match="not a mask recipe") as fault:
+    with pytest.raises(Refused, match="not a mask recipe") as fault:
         parse_recipe(line)
     assert repr(line) in str(fault.value)
 
 
 @pytest.mark.parametrize("line", [LINE.replace("rectangle 1", "rectangle 2"), LINE.replace("rectangle", "triangle")])
 def test_a_family_or_version_that_is_not_here_is_not_drawn(line: str) -> None:
-    with pytest.raises(ValueError, match="known are rectangle 1, brush 1, automaton 1"):
+    with pytest.raises(Refused, match="known are rectangle 1, brush 2, automaton 2, freeform 1"):
         parse_recipe(line).draw()
 
 
 def test_an_unknown_family_has_no_recipe() -> None:
-    with pytest.raises(ValueError, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
+    with pytest.raises(Refused, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
         recipe_for("triangle", 256, 256, 0)
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "brush 1 drawn=16x16 16x16 any 0",  # its strokes cover so small a canvas whole
+        "brush 2 drawn=16x16 16x16 any 0",  # its strokes cover so small a canvas whole
         "rectangle 1 drawn=1x1 1x1 any 0",
         "rectangle 1 drawn=256x256 1x1 any 0",
         "rectangle 1 drawn=256x256 0x0 any 0",
     ],
 )
 def test_a_recipe_that_no_mask_can_follow_is_refused_not_tried_for_ever(line: str) -> None:
-    with time_limit(2), pytest.raises(ValueError, match=r"16x16|1x1|0x0"):
+    with time_limit(2), pytest.raises(Refused, match=r"16x16|1x1|0x0"):
         parse_recipe(line).draw()
 
 

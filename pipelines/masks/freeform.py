@@ -1,0 +1,52 @@
+"""Families D1 and D2: the free-form masks of DeepFill v2 (Yu et al. 2019), the brush alone and the brush with a box.
+
+The original draws one mask a batch; here every sample has its own. On canvases that are no squares the original swaps
+height and width for starts and limits; here strokes keep to their canvas.
+"""
+
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.chance import Chance
+from pipelines.masks.pen import TURN, Pen
+
+_INVERSE = 16342  # 65536 over the standard deviation of _normal, the root of 16 + 1/12
+
+
+def draw_freeform(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+    """A mask HxW: a brush and a box of 96 to 128 px each way at a side of 256, at most half of the canvas each way."""
+    mask = draw_freeform_brush(height, width, chance, side_px)
+    rows, columns = (_interval(side, min(side_px, side) // 2, chance) for side in (height, width))
+    mask[rows, columns] = 1
+    return mask
+
+
+def _interval(side: int, nominal: int, chance: Chance) -> slice:
+    """One axis of the box: a nominal interval anywhere, then shrunk by up to an eighth at both ends."""
+    start, shrink = chance.integer(0, max(0, side - nominal - 1)), chance.integer(0, nominal // 8)
+    return slice(start + shrink, start + nominal - shrink)
+
+
+def draw_freeform_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+    """A mask HxW of 1 to 3 zigzag strokes of 4 to 11 segments, 12 to 39 px wide at a side of 256.
+
+    Segments are an eighth of the diagonal long, give or take half of it, and go up and down by turns, at an angle of 72
+    degrees give or take up to 24.
+    """
+    pen = Pen(height, width)
+    mean = isqrt((height * height + width * width) << 26)  # in 1/65536 px
+    for _ in range(chance.integer(1, 3)):
+        thickness = chance.integer(12, 39) * side_px // 256
+        low, high = TURN // 5 - chance.integer(0, TURN // 15), TURN // 5 + chance.integer(0, TURN // 15)
+        pen.put(chance.integer(0, height - 1), chance.integer(0, width - 1))
+        for segment in range(chance.integer(4, 11)):
+            angle, length = chance.integer(low, high), mean + (mean >> 17) * _normal(chance)
+            pen.draw(min(max(length, 0), 2 * mean), angle if segment % 2 else -angle, thickness)
+    return pen.mask()
+
+
+def _normal(chance: Chance) -> int:
+    """A normal deviate in 1/65536: ones among 64 fair bits, spread evenly over a whole number, by their deviation."""
+    return ((chance.word().bit_count() - 32 << 16) + (chance.word() >> 48) - 32768) * _INVERSE >> 16

@@ -1,0 +1,57 @@
+"""A pen that draws thick strokes in steps of a given length and angle and stays on its canvas.
+
+No mathematical library has a say in where it goes: sines and cosines are the powers of one small rotation, multiplied
+out exactly.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.masks.capsules import fill_capsules
+
+TURN: Final = 4096
+"""Angles are whole numbers of this many to a turn."""
+_BITS: Final = 128
+# cosine and sine of 2 pi / TURN, times 2**_BITS, rounded
+_COSINE: Final = 340281966562298792572160534645360975660
+_SINE: Final = 521986408598802148050493966777353034
+
+
+def _circle() -> list[tuple[int, int]]:
+    """Sine and cosine of every angle, times 2**30, rounded."""
+    cosine, sine, half, points = 1 << _BITS, 0, 1 << _BITS - 31, []
+    for _ in range(TURN):
+        points.append((sine + half >> _BITS - 30, cosine + half >> _BITS - 30))
+        cosine, sine = cosine * _COSINE - sine * _SINE >> _BITS, sine * _COSINE + cosine * _SINE >> _BITS
+    return points
+
+
+CIRCLE: Final = _circle()
+
+
+class Pen:
+    """Strokes on a canvas; places are whole pixels in [0, limit] of each axis, by default one past the last."""
+
+    def __init__(self, height: int, width: int, past: int = 1) -> None:
+        self._size, self._limit = (height, width), (height - 1 + past, width - 1 + past)
+        self._place = 0, 0
+        self._segments: list[int] = []
+
+    def put(self, y: int, x: int) -> None:
+        """Begins a stroke at a pixel."""
+        self._place = y, x
+
+    def draw(self, length: int, angle: int, thickness: int) -> None:
+        """One segment: length in 1/65536 px, angle in 1/TURN turns from rightwards to downwards, thickness in px."""
+        (y, x), (sine, cosine), (lowest, rightmost) = self._place, CIRCLE[angle % TURN], self._limit
+        y = min(max(y + (sine * length >> 46), 0), lowest)
+        x = min(max(x + (cosine * length >> 46), 0), rightmost)
+        here, self._place = self._place, (y, x)
+        self._segments += (*here, y, x, thickness) if here <= (y, x) else (y, x, *here, thickness)
+
+    def mask(self) -> NDArray[np.uint8]:
+        """What was drawn, HxW."""
+        segments = np.array(self._segments, np.int64).reshape(-1, 5).T
+        return fill_capsules(*self._size, segments[:2], segments[2:4], segments[4])

@@ -1,0 +1,128 @@
+"""Masks that are made of files: both polarities, the file that is not the one, and NVIDIA's own test set."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.masks.bins import BINS, bin_of, hole_ratio
+from pipelines.masks.recipe import MaskRecipe, parse_recipe, recipe_for_file
+from pipelines.records import Damaged, Refused
+
+
+def blob(height: int = 128, width: int = 128) -> NDArray[np.uint8]:
+    """A hole of 40x24 pixels, 1 = hole."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 2 - 20 : height // 2 + 20, width // 2 - 12 : width // 2 + 12] = 1
+    return mask
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+WHITE, BLACK = png(blob() * np.uint8(255)), png((1 - blob()) * np.uint8(255))
+
+
+def test_white_is_the_hole_in_the_test_set() -> None:
+    line = recipe_for_file("irregular", "a/00000.png", WHITE, 128, 64, 0, "mask", 7).line()
+    assert line.startswith("irregular 1 drawn=128x128 file=a/00000.png sha256=")
+    assert line.endswith(" 64x64 any 0/mask/7")
+    assert np.array_equal(parse_recipe(line).draw({"a/00000.png": WHITE}.__getitem__), blob()[::2, ::2])
+
+
+def test_black_is_the_hole_in_the_training_set_and_grows() -> None:
+    masks = [train_mask(number) for number in range(60)]
+    areas = np.array([mask.sum() for mask in masks])
+    assert areas.max() <= (40 + 48) * (24 + 48) * 1.1
+    assert np.median(areas) > 1.5 * 40 * 24
+
+
+def train_mask(number: int) -> NDArray[np.uint8]:
+    """A mask of the black blob; of a file, so that all of them differ by chance only."""
+    recipe = recipe_for_file("irregular-train", "raw.png", BLACK, 128, 128, 0, "mask", number)
+    mask = recipe.draw(lambda _: BLACK)
+    assert np.array_equal(mask, parse_recipe(recipe.line()).draw(lambda _: BLACK))
+    return mask
+
+
+def test_training_masks_turn_and_move() -> None:
+    centres = np.array([np.argwhere(train_mask(number)).mean(axis=0) for number in range(60)])
+    assert (centres.std(axis=0) > 10).all()
+    elongation = [np.cov(np.argwhere(train_mask(number)).T) for number in range(60)]
+    tilts = [c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in elongation]
+    assert max(tilts) > 0.1
+    assert min(tilts) < -0.1
+
+
+def test_a_raw_file_of_any_shape_gives_a_mask_of_the_asked_shape() -> None:
+    data = png((1 - blob(100, 200)) * np.uint8(255))
+    recipe = recipe_for_file("irregular-train", "wide.png", data, 160, 80, 1)
+    assert recipe.draw(lambda _: data).shape == (80, 80)
+
+
+def test_grey_between_the_thresholds_is_a_hole_for_training_and_for_testing() -> None:
+    levels = png(np.where(blob() > 0, np.uint8(140), np.uint8(0)))
+    assert np.array_equal(recipe_for_file("irregular", "g", levels, 128, 128, 0).draw(lambda _: levels), blob())
+    raw = png(np.where(blob() > 0, np.uint8(140), np.uint8(255)))
+    assert recipe_for_file("irregular-train", "g", raw, 128, 128, 0).draw(lambda _: raw).any()
+
+
+def test_another_file_of_that_name_is_not_taken() -> None:
+    recipe = recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0)
+    with pytest.raises(Damaged, match=r"00000\.png has SHA-256 .*, its recipe says .*: another file, or damaged"):
+        recipe.draw(lambda _: BLACK)
+
+
+def test_files_are_asked_for() -> None:
+    with pytest.raises(Refused, match=r"made of the file 00000\.png: give the folder of the mask files"):
+        recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0).draw()
+
+
+def test_a_ratio_is_that_of_the_pixels() -> None:
+    assert recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin=bin_of(blob())).bin == "0.01-0.1"
+    with pytest.raises(Refused, match=r"not in 0\.5-0\.6; take another file or another bin"):
+        recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin="0.5-0.6")
+
+
+def test_a_training_mask_is_drawn_until_it_is_in_its_bin() -> None:
+    recipe = recipe_for_file("irregular-train", "m", BLACK, 128, 128, 0, bin="0.2-0.3")
+    assert 0.2 < hole_ratio(recipe.draw(lambda _: BLACK)) <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("rectangle", "a.png", WHITE, 128),
+            "unknown family of mask files 'rectangle': known are irregular, irregular-tr",
+        ),
+        (("irregular", "a b.png", WHITE, 128), "no recipe can name the mask file 'a b.png'"),
+        (("irregular", "a.png", WHITE, 512), "the mask file is 128x128, its recipe says drawn=512x512"),
+        (("irregular", "a.png", b"no picture", 128), "a.png is no picture"),
+    ],
+)
+def test_what_makes_no_mask_is_refused_at_once(arguments: tuple[str, str, bytes, int], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        recipe_for_file(*arguments, 64, 0)
+
+
+def test_a_drawn_family_takes_no_file_and_a_family_of_files_needs_one() -> None:
+    drawn = MaskRecipe("irregular", 1, (64, 64), (64, 64), "0")
+    with pytest.raises(Refused, match="no mask family 'irregular' of version 1 here"):
+        drawn.draw()
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("LACUNA_DATA" not in os.environ, reason="LACUNA_DATA is not set")
+def test_nvidia_masks_lie_in_the_bins_that_their_numbers_say() -> None:
+    folder = Path(os.environ["LACUNA_DATA"], "masks", "test_mask")
+    files = sorted(folder.glob("*.png"))[::20]
+    assert files
+    for file in files:
+        recipe = recipe_for_file("irregular", file.name, file.read_bytes(), 512, 512, 0)
+        mask = recipe.draw(lambda name: (folder / name).read_bytes())
+        assert bin_of(mask) == BINS[1 + int(file.stem) // 2000]
