@@ -93,7 +93,7 @@ def shard(name: str, root: Path, pattern: str) -> None:
                 for row in rows:
                     note = json.dumps({"key": row["key"], "source": row["path"], "label": row["label"]}).encode()
                     writer.write({"__key__": row["key"], "jpg": (root / row["path"]).read_bytes(), "json": note})
-                writer.close({})
+                writer.close()
 
         own, default, fixed = (whole(w, len(rows)) for w in (ours, peer, lambda: peer(mtime=0, encoder=False)))
     print(
@@ -113,7 +113,7 @@ def overhead() -> None:
             writer = wds.TarWriter(stream, **settings)
             for key in keys:
                 writer.write({"__key__": key, "jpg": picture, "json": note})
-            writer.close({})
+            writer.close()
 
     def bare() -> None:
         header, pad = bytes(512), bytes(-len(picture) % 512)
@@ -127,7 +127,17 @@ def overhead() -> None:
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for key in keys:
-                place = {"key": key, "path": f"{key}.jpg", "label": None, "split": "train", "reason": None}
+                place = {
+                    "key": key,
+                    "path": f"{key}.jpg",
+                    "label": None,
+                    "split": "train",
+                    "refusal": None,
+                    "place": None,
+                    "planes": [],
+                    "size_bytes": len(picture),
+                    "number": 0,
+                }
                 rows.append(_write_input(plan, writer, place | {"sha256": sha256, "duplicate_of": None}))
             writer.close({})
         table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
