@@ -45,11 +45,12 @@ class Pen:
 
     def draw(self, length: int, angle: int, thickness: int) -> None:
         """One segment: length in 1/65536 px, angle in 1/TURN turns from rightwards to downwards, thickness in px."""
-        (y, x), (sine, cosine), (lowest, rightmost) = self._place, CIRCLE[angle % TURN], self._limit
-        y = min(max(y + (sine * length >> 46), 0), lowest)
-        x = min(max(x + (cosine * length >> 46), 0), rightmost)
-        here, self._place = self._place, (y, x)
-        self._segments += (*here, y, x, thickness) if here <= (y, x) else (y, x, *here, thickness)
+        start, (sine, cosine), (lowest, rightmost) = self._place, CIRCLE[angle % TURN], self._limit
+        y, x = start[0] + (sine * length >> 46), start[1] + (cosine * length >> 46)
+        y = 0 if y < 0 else lowest if y > lowest else y  # twice as fast as min and max
+        x = 0 if x < 0 else rightmost if x > rightmost else x
+        self._place = end = y, x
+        self._segments += (*start, y, x, thickness) if start <= end else (y, x, *start, thickness)
 
     def mask(self) -> NDArray[np.uint8]:
         """What was drawn, HxW."""
