@@ -1,7 +1,7 @@
 """`lacuna shard`: photos in their own layout -> a dataset of webdataset shards, and changes of such a dataset."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,6 +13,7 @@ from jobs.progress import progress
 from pipelines.data.build import Progress, add_layer, build_dataset
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
+from pipelines.data.fixing import files_digest, needs_files
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Plan
@@ -35,6 +36,8 @@ class Arguments:
     """URI of the folder or archive that holds the source; `packages` needs none."""
     seed: int = 0
     """Seed of the held-out share and of the stored masks."""
+    mask_files: str | None = None
+    """URI of the folder with the files of mask families such as `irregular`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Change:
     """URI of the dataset."""
     add: str | None = None
     """URI of a further root of the same source, whose photos become a layer."""
+    mask_files: str | None = None
+    """As in the build, for the masks of that layer."""
     remove: tuple[str, ...] = ()
     """Keys of photos to take out; `@FILE` stands for the lines of a file."""
     compact: bool = False
@@ -70,8 +75,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         if isinstance(arguments, Change):
             dataset, pruned = _changed(arguments, show)
         else:
-            plan = Plan(root_of(arguments), arguments.out, arguments.recipe, arguments.seed)
-            dataset, pruned = build_dataset(plan, show), []
+            dataset, pruned = build_dataset(_plan(arguments), show), []
     rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
     return {
         "dataset": arguments.out,
@@ -85,12 +89,19 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     }
 
 
+def _plan(arguments: Arguments) -> Plan:
+    recipe, files = arguments.recipe, arguments.mask_files
+    if files is not None and needs_files(recipe):
+        recipe = replace(recipe, mask_files_sha256=files_digest(files))
+    return Plan(root_of(arguments), arguments.out, recipe, arguments.seed, files)
+
+
 def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
     """The dataset after all that was asked for, and the files that were deleted."""
     dataset = open_dataset(change.out)
     if change.add is not None:
         recipe = ShardRecipe.from_json(dataset.commit["recipe"])
-        dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"]), show)
+        dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files), show)
     if change.remove:
         dataset = remove_photos(change.out, _keys(change.remove), show)
     if change.compact:

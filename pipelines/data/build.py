@@ -12,13 +12,13 @@ from infra import storage
 from infra.cluster import connected, run_tasks
 from pipelines.data.cleaning import check_cleaning
 from pipelines.data.commit import commit_dataset, ledger_of, prune
+from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
-from pipelines.masks import MASKS
 from pipelines.records import Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
@@ -54,7 +54,9 @@ def add_layer(plan: Plan, progress: Progress) -> Dataset:
 
 
 def _absolute(plan: Plan) -> Plan:
-    return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out))  # tasks stand elsewhere
+    """The plan with URIs that tasks understand, who stand elsewhere."""
+    files = storage.absolute(plan.mask_files) if plan.mask_files else None
+    return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress) -> Dataset:
@@ -82,8 +84,6 @@ def _check(plan: Plan) -> None:
     recipe = plan.recipe
     if recipe.source not in DATASETS:
         raise Refused(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
-    if unknown := [family for family in recipe.masks if family not in MASKS]:
-        raise Refused(f"unknown mask family {unknown[0]!r}: known are {', '.join(MASKS)}")
     check_cleaning(recipe)
     if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
         known = ", ".join(DATASETS[recipe.source].splits)
@@ -95,6 +95,7 @@ def _check(plan: Plan) -> None:
         value = getattr(recipe, name)
         if value < minimum:
             raise Refused(f"{name} is {value}: it must be at least {minimum}")
+    check_masks(recipe, plan.mask_files)
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
         raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):

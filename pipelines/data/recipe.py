@@ -33,13 +33,19 @@ class ShardRecipe:
     masks: tuple[str, ...] = ("rectangle", "brush", "automaton")
     """Mask families of which each held-out photo carries recipes; empty stores none."""
     masks_per_family: int = 1
-    """How many recipes of each family."""
+    """How many recipes of each family and bin."""
+    mask_bins: tuple[str, ...] = ("any",)
+    """Hole-ratio bins that these masks are to lie in at their final size, such as 0.1-0.2; `any` does not choose."""
+    mask_scaled: bool = False
+    """Draw strokes longer and thicker on a canvas larger than 256, instead of in the paper's pixels."""
     mask_size_px: int = 256
     """Height and width of what the network sees: the size of those masks."""
     mask_canvas_px: int = 256
     """The size at which they are drawn before they are reduced."""
     mask_pixels: bool = False
     """Store each of those masks drawn, too: `mask.png`, `mask2.png` ..., 1 bit, white = hole."""
+    mask_files_sha256: str | None = None
+    """Digest of the names of the mask files, for families made of files; the command finds it out itself."""
     shard_bytes: int = 64 << 20
     """Shards are made about as large as this; their number is a power of two."""
     max_reject_share: float = 0.1

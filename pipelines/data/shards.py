@@ -10,19 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import pyarrow as pa
 
 from infra import storage
 from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.fixing import fixed_masks
 from pipelines.data.listing import photo_of
 from pipelines.data.places import read_photo
-from pipelines.data.recipe import ShardRecipe
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.masks.recipe import parse_recipe, recipe_for
 from pipelines.records import Damaged, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
@@ -112,8 +110,8 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[s
 def _write_sample(
     plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
 ) -> dict[str, Any]:
-    key, recipe = row["key"], plan.recipe
-    masks = fixed_masks(recipe, plan.seed, key) if photo.split != "train" else []
+    key = row["key"]
+    masks, mask_pictures = fixed_masks(plan, key) if photo.split != "train" else ([], {})
     planes, about_planes = _planes(plan, photo, raw)
     described = {"width_px": sample.width_px, "height_px": sample.height_px}
     note = described | {
@@ -125,9 +123,7 @@ def _write_sample(
         "masks": masks,
         **({"planes": about_planes} if about_planes else {}),
     }
-    parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes}
-    if recipe.mask_pixels:
-        parts |= {f"mask{n if n > 1 else ''}.png": _mask_png(line) for n, line in enumerate(masks, 1)}
+    parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
     known = {} if sample.normalised else {sample.suffix: row["sha256"]}
     members, digest = writer.add_sample(key, parts, known)
     return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
@@ -148,17 +144,3 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
             members[f"{plane.name}.png"] = png
             about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
     return members, about
-
-
-def _mask_png(line: str) -> bytes:
-    """A mask of a recipe line as a PNG of one bit a pixel, white where the hole is."""
-    return bytes(cv2.imencode(".png", parse_recipe(line).draw() * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1])
-
-
-def fixed_masks(recipe: ShardRecipe, seed: int, key: str) -> list[str]:
-    """The mask recipes that a held-out photo carries, so many of each family, chosen by its key alone."""
-    return [
-        recipe_for(family, recipe.mask_canvas_px, recipe.mask_size_px, seed, "mask", recipe.source, key, number).line()
-        for number in range(recipe.masks_per_family)
-        for family in recipe.masks
-    ]

@@ -31,6 +31,8 @@ class Plan:
     out: str
     recipe: ShardRecipe
     seed: int
+    mask_files: str | None = None
+    """URI of the folder of mask files, for families that are made of them."""
     layer: int = 0
     """0 is the dataset's first build; the photos of a later one come beside those that are committed."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +18,7 @@ from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.geometry import RESIZES, decode
-from pipelines.stream.reading import ShardReader
+from pipelines.stream.reading import ShardReader, Stored, mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
 
@@ -45,7 +46,7 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
         stored = reader.read(*place)
         if not stored.note["masks"]:
             raise Refused(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
-        drawn = [parse_recipe(line).draw() for line in stored.note["masks"]]
+        drawn = list(_masks(stored))
         chance = Chance(stored.dataset, "evaluation", stored.key)
         image = RESIZES[resize](decode(stored.picture, stored.key), drawn[0].shape[0], chance)
         keys += [stored.key] * len(drawn)
@@ -53,6 +54,17 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
         images += [image] * len(drawn)
         masks += drawn
     return Pairs(tuple(keys), tuple(recipes), np.stack(images), np.stack(masks))
+
+
+def _masks(stored: Stored) -> Iterator[NDArray[np.uint8]]:
+    """The photo's masks, as stored or drawn from their recipes."""
+    for number, line in enumerate(stored.note["masks"]):
+        picture = stored.planes.get(mask_plane(number))
+        if picture is None:
+            yield parse_recipe(line).draw()
+        else:
+            levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+            yield (np.asarray(levels) > 127).astype(np.uint8)
 
 
 def list_digest(pairs: Iterator[tuple[str, str]]) -> str:

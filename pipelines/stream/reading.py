@@ -32,6 +32,11 @@ class Stored:
     """Further pictures by name: PNGs of the planes and masks that are stored with it."""
 
 
+def mask_plane(number: int) -> str:
+    """The plane that holds the mask of this number, from 0 on, if it is stored."""
+    return f"mask{number + 1 if number else ''}"
+
+
 class ShardReader:
     """The samples of one split of some datasets, by (shard, sample); shards count through all datasets in order."""
 

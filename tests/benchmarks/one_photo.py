@@ -127,7 +127,7 @@ def overhead() -> None:
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for key in keys:
-                place = {
+                place: dict[str, Any] = {
                     "key": key,
                     "path": f"{key}.jpg",
                     "label": None,

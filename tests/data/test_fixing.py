@@ -1,0 +1,117 @@
+"""The masks that held-out photos carry: by key alone, in the bins that were asked for, of files too."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipelines.data.build import build_dataset
+from pipelines.data.fixing import check_masks, files_digest, fixed_masks
+from pipelines.data.workspace import Plan
+from pipelines.evaluation.pairs import read_chunk
+from pipelines.masks.bins import bin_of
+from pipelines.masks.recipe import parse_recipe
+from pipelines.records import Refused
+from tests.making import SIZE_PX, shard_recipe
+
+
+def plan(seed: int = 0, mask_files: str | None = None, **changes: Any) -> Plan:
+    """A plan of which only the masks matter."""
+    return Plan("in", "out", shard_recipe(**changes), seed, mask_files)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of mask files as the NVIDIA test set has them: white discs of growing size."""
+    folder = tmp_path_factory.mktemp("masks")
+    for number in range(12):
+        picture = np.zeros((64, 64), np.uint8)
+        cv2.circle(picture, (32, 32), 4 + 2 * number, 255, -1)
+        cv2.imwrite(str(folder / f"{number:05d}.png"), picture)
+    return str(folder)
+
+
+def levels(data: bytes) -> NDArray[np.uint8]:
+    """The grey levels of a stored mask."""
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+@given(st.integers(0, 2**31), st.text("abc/_", min_size=1, max_size=20))
+@settings(max_examples=20, deadline=None)
+def test_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str) -> None:
+    own = plan(seed, masks_per_family=2)
+    lines, stored = fixed_masks(own, key)
+    assert (lines, stored) == (fixed_masks(own, key)[0], {})
+    assert len(set(lines)) == len(lines) == 2 * len(own.recipe.masks)
+    others = {*fixed_masks(replace(own, seed=seed + 1), key)[0], *fixed_masks(own, key + "x")[0]}
+    assert not set(lines) & others
+    for line in lines[:2]:
+        mask = parse_recipe(line).draw()
+        assert mask.shape == (SIZE_PX, SIZE_PX)
+        assert set(mask.flatten().tolist()) == {0, 1}
+
+
+def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
+    wanted = ("0.2-0.3", "0.3-0.4")
+    own = plan(masks=("rectangle", "freeform"), mask_bins=wanted, masks_per_family=2)
+    for key in ("a", "b/c"):
+        bins = [bin_of(parse_recipe(line).draw()) for line in fixed_masks(own, key)[0]]
+        assert bins == [*wanted, *wanted] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"masks": ("blob",)}, "unknown mask family 'blob'"),
+        ({"mask_bins": ("0.1-0.15",)}, "unknown hole-ratio bin"),
+        ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "less than 1%: take another family"),
+        ({"masks": ("irregular",)}, "give their folder with --mask-files"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        check_masks(shard_recipe(**changes), None)
+
+
+def test_stored_masks_are_those_of_the_recipes() -> None:
+    lines, stored = fixed_masks(plan(mask_pixels=True), "a")
+    assert list(stored) == ["mask.png", "mask2.png", "mask3.png"]
+    for line, data in zip(lines, stored.values(), strict=True):
+        assert np.array_equal(levels(data), parse_recipe(line).draw() * 255)
+        assert data[24] == 1  # bits a pixel
+
+
+def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
+    changes: dict[str, Any] = {"masks": ("irregular",), "mask_bins": ("0.1-0.2", "0.3-0.4")}
+    own = plan(0, files, mask_files_sha256=files_digest(files), **changes)
+    check_masks(own.recipe, files)
+    lines, stored = fixed_masks(own, "a")
+    assert len(lines) == len(stored) == 2
+    for line, data, wanted in zip(lines, stored.values(), ("0.1-0.2", "0.3-0.4"), strict=True):
+        recipe = parse_recipe(line)
+        mask = recipe.draw(lambda name: (Path(files) / name).read_bytes())
+        assert bin_of(mask) == wanted
+        assert np.array_equal(levels(data), mask * 255)
+
+
+def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no mask files at"):
+        files_digest(str(tmp_path))
+    with pytest.raises(Refused, match="is not the folder of mask files"):
+        check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photos: Path, tmp_path: Path) -> None:
+    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=files_digest(files))
+    dataset = build_dataset(Plan(str(photos), str(tmp_path / "data"), recipe, 0, files), lambda *_: None)
+    pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
+    assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}
+    for line, mask in zip(pairs.recipes, pairs.masks, strict=True):
+        assert np.array_equal(mask, parse_recipe(line).draw(lambda name: (Path(files) / name).read_bytes()))
