@@ -77,6 +77,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         else:
             dataset, pruned = build_dataset(_plan(arguments), show), []
     rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
+    own = {"pruned": pruned} if isinstance(arguments, Change) else {"images_per_second": round(rate, 1)}
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -84,8 +85,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
-        "images_per_second": round(rate, 1),
-        **({"pruned": pruned} if pruned else {}),
+        **own,
     }
 
 

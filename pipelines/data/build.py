@@ -4,6 +4,7 @@ In: a plan. Out: a committed `Dataset`. The driver holds a handful of numbers pe
 that was killed goes on where it stopped; one that is committed is only read again.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from pipelines.data.settling import find_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.records import Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
@@ -99,7 +100,7 @@ def _check(plan: Plan) -> None:
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
         raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
-        raise Refused(f"no folder at {plan.root}: give the dataset's root with --root")
+        raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
 
 
 def _claim(plan: Plan, base: Dataset | None) -> None:
@@ -152,8 +153,8 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
     too_many = rejected > max(10, plan.recipe.max_reject_share * layout.num_files)
     if too_many or not (written or base):
         raise Refused(
-            f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written: see the "
-            f"reasons in {plan.out}/tables; nothing was committed"
+            f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
+            f"committed. Most often: {_commonest_reason(plan.out, shards)}; all reasons are in {plan.out}/tables"
         )
     dataset = base
     if written or base is None:
@@ -165,6 +166,13 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
     assert dataset is not None
     _clean_up(plan, dataset)
     return dataset
+
+
+def _commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
+    """The reason that most rejected files share, in the shard that has the most of them."""
+    shard = max(shards, key=lambda s: s.num_rejected)
+    reasons = Counter(row["reason"] for row in read_table(uri, shard).to_pylist() if row["outcome"] == "rejected")
+    return "; ".join(reason for reason, _ in reasons.most_common(1)) or "none is a new photo"
 
 
 def _clean_up(plan: Plan, dataset: Dataset) -> None:

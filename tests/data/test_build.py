@@ -437,7 +437,7 @@ def mostly_text(root: Path, photos: int, texts: int) -> Path:
 def test_ten_rejected_files_are_borne_and_eleven_stop_the_build(tmp_path: Path) -> None:
     dataset = built(mostly_text(tmp_path / "ten", 20, 10), tmp_path / "out10")
     assert dataset.commit["ledger"]["num_rejected"] == 10
-    with pytest.raises(Refused, match=r"11 of 31 files .* were rejected.*tables; nothing was committed"):
+    with pytest.raises(Refused, match=r"11 of 31 files .* nothing was committed. Most often: not an image"):
         built(mostly_text(tmp_path / "eleven", 20, 11), tmp_path / "out11")
     assert not (tmp_path / "out11" / COMMIT_FILE).exists()
     with pytest.raises(Refused, match="no dataset at"):
@@ -483,7 +483,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "no folder at .*/none"),
+        ({}, "no folder or archive at .*/none"),
         ({"source": "imagenet"}, "unknown source 'imagenet': known are .*celeba, .*folder, .*packages"),
         ({"masks": ("rectangle", "heart")}, "unknown mask family 'heart': known are rectangle"),
         ({"holdout": 1.0}, r"holdout is 1\.0"),
