@@ -99,6 +99,8 @@ def _plan(arguments: Arguments) -> Plan:
 def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
     """The dataset after all that was asked for, and the files that were deleted."""
     dataset = open_dataset(change.out)
+    if not (change.add or change.remove or change.compact or change.prune):
+        raise Refused("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
     if change.add is not None:
         recipe = ShardRecipe.from_json(dataset.commit["recipe"])
         dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files), show)

@@ -128,7 +128,8 @@ def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) 
         if there.get(name) != value:
             raise Refused(
                 f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: "
-                "give the same settings again or another --out"
+                "give the same settings again or another --out; who deletes "
+                f"{plan.at()} gives an unfinished build up"
             )
 
 

@@ -5,7 +5,7 @@ dataset before goes on with the files that the old record names, until they are 
 """
 
 import re
-from typing import Any, Final
+from typing import Any
 
 from infra import storage
 from pipelines.manifest import (
@@ -19,10 +19,6 @@ from pipelines.manifest import (
     shards_to_parquet,
 )
 from pipelines.records import ShardRecord, sha256_hex
-
-_MADE_HERE: Final = re.compile(
-    r"[^/]+/[^/]+-\d{6}-[0-9a-f]{12}\.tar|tables/[^/]+-[0-9a-f]{12}\.parquet|shards-[0-9a-f]{12}\.parquet"
-)
 
 
 def commit_dataset(
@@ -66,9 +62,18 @@ def prune(uri: str) -> list[str]:
     kept = {name for shard in dataset.shards for name in (shard.file, shard.table)}
     kept |= {shards_file(dataset.commit["shards_sha256"])}
     kept |= {name for layer in dataset.layers for name in layer["absent"]}
-    for folder in ("", "tables", *sorted({shard.split for shard in dataset.shards})):
+    splits = sorted({shard.split for shard in dataset.shards})
+    for folder in ("", "tables", *splits):
         storage.sweep(storage.join(uri, folder))
-    strangers = [name for name, _ in storage.list_files(uri) if _MADE_HERE.fullmatch(name) and name not in kept]
+    made_here = _made_here(dataset.name, splits)
+    strangers = [name for name, _ in storage.list_files(uri) if made_here.fullmatch(name) and name not in kept]
     for name in strangers:
         storage.remove(storage.join(uri, name))
     return strangers
+
+
+def _made_here(source: str, splits: list[str]) -> re.Pattern[str]:
+    """The names that a build gives; files of others that lie in the folder are not ours to delete."""
+    split, end = "|".join(map(re.escape, splits)), r"\d{6}-[0-9a-f]{12}"
+    shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"
+    return re.compile(rf"{shards}|{tables}|shards-[0-9a-f]{{12}}\.parquet")

@@ -19,6 +19,7 @@ from pipelines.manifest import Dataset, open_dataset, read_parquet
 from pipelines.records import Damaged, Member, Refused, ShardRecord, sha256_hex
 
 _SHARD: Final = re.compile(r"([^/]+)/[^/]+-(\d{6})-([0-9a-f]{12})\.tar")
+_ABSENT: Final = re.compile(r"tables/absent-(\d{6})-[0-9a-f]{12}\.parquet")
 _TABLE: Final = re.compile(r"tables/([^/]+-\d{6})-([0-9a-f]{12})\.parquet")
 
 
@@ -105,10 +106,12 @@ def _layers(uri: str, names: list[str], found: list[tuple[ShardRecord, dict[str,
         for split, count in splits.items():
             if lost := [n for n in range(count) if (layer, split, n) not in there]:
                 raise Refused(f"shard {lost[0]} of {count} of {split} is missing in {uri}: restore it first")
-    return [_layer(uri, names, layer, counts[layer]) for layer in sorted(counts)]
+    absent: dict[int, list[str]] = defaultdict(list)
+    for match in filter(None, map(_ABSENT.fullmatch, names)):
+        absent[min(int(match[1]), max(counts))].append(match[0])  # of merged layers the last one has them all
+    return [_layer(uri, counts[layer], absent[layer]) for layer in sorted(counts)]
 
 
-def _layer(uri: str, names: list[str], layer: int, num_shards: dict[str, int]) -> dict[str, Any]:
-    absent = [name for name in names if name.startswith(f"tables/absent-{layer:06d}-")]
+def _layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
     tables = [read_parquet(storage.read_bytes(storage.join(uri, name))) for name in absent]
     return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}

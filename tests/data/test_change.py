@@ -202,6 +202,16 @@ def test_who_reads_the_old_commit_goes_on_until_it_is_pruned(whole: Dataset, cop
     assert prune(uri) == []
 
 
+def test_pruning_leaves_the_files_of_others(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
+    uri = Path(copy_of(whole))
+    others = ["mine/foo-000001-0123456789ab.tar", "train/notes.txt", "tables/mine-000001-0123456789ab.parquet"]
+    for name in others:
+        (uri / name).parent.mkdir(exist_ok=True)
+        (uri / name).write_text("not a shard")
+    assert prune(str(uri)) == []
+    assert all((uri / name).exists() for name in others)
+
+
 def _keys(dataset: Dataset, shard: Any) -> set[str]:
     return {row["key"] for row in _rows(dataset, shard) if row["outcome"] == "written"}
 

@@ -165,7 +165,10 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
         (("train", "nonsense", "--data", "d", "--out", "o"), "unknown recipe 'nonsense': known are .*deepgin-celebahq"),
         (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': known are ade20k-aim, celeba"),
         (("shard", "--source", "folder", "--out", "{tmp}/o"), "--root is missing: .*folder"),
-        (("shard", "--source", "folder", "--root", "{tmp}/no", "--out", "{tmp}/o"), "no folder or archive at .*/no: give"),
+        (
+            ("shard", "--source", "folder", "--root", "{tmp}/no", "--out", "{tmp}/o"),
+            "no folder or archive at .*/no: give",
+        ),
         (("train", "deepgin-demo", "--data", "{tmp}/no", "--out", "{tmp}/o"), "no dataset at .*/no: .*lacuna shard"),
         (("evaluate", "--model", "telea", "--data", "{tmp}/no", "--out", "{tmp}/o"), "no dataset at .*/no"),
         (("register", "--checkpoint", "c", "--scores", "{tmp}/no", "--name", "n"), r"no scores\.json at .*/no"),

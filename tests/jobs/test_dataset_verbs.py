@@ -1,0 +1,83 @@
+"""The verbs that build, change, check and search a dataset, with the words that users give."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import shard, verify, where
+from jobs.faults import NotDone
+from pipelines.manifest import COMMIT_FILE
+from pipelines.records import Refused
+from tests.making import photo, photo_folder
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+SMALL = ("--shard-bytes", "3000", "--mask-size-px", "32", "--mask-canvas-px", "64", "--holdout", "0.2")
+
+
+def run_shard(*words: str) -> dict[str, Any]:
+    """`lacuna shard` with these words; its report."""
+    return shard.run(shard.parse(list(words)))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A small dataset, built by the verb."""
+    root = photo_folder(tmp_path / "photos", 12)
+    report = run_shard("--source", "folder", "--root", str(root), "--out", str(tmp_path / "data"), *SMALL)
+    assert (report["num_inputs"], report["num_written"], report["num_layers"]) == (12, 12, 1)
+    return str(tmp_path / "data")
+
+
+def test_a_dataset_is_changed_by_words(data: str, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    photo(900).save(tmp_path / "more" / "late.png")
+    added = run_shard("--out", data, "--add", str(tmp_path / "more"))
+    assert (added["num_written"], added["num_layers"]) == (13, 2)
+    (tmp_path / "keys").write_text("late\nclass0/0002\n")
+    removed = run_shard("--out", data, "--remove", "class0/0000", f"@{tmp_path}/keys")
+    assert (removed["num_written"], removed["num_removed"]) == (10, 3)
+    merged = run_shard("--out", data, "--compact", "--prune")
+    assert (merged["num_written"], merged["num_layers"]) == (10, 1)
+    assert merged["pruned"]
+    assert verify.run(verify.Arguments(data))["damaged"] == []
+
+
+def test_a_change_needs_to_be_named(data: str) -> None:
+    with pytest.raises(Refused, match="nothing to change: give --add ROOT"):
+        run_shard("--out", data, "--remove")
+    with pytest.raises(Refused, match="no file nowhere with the keys"):
+        run_shard("--out", data, "--remove", "@nowhere")
+
+
+def test_a_photo_is_found_or_said_to_be_unknown(data: str) -> None:
+    (place,) = where.run(where.Arguments("class0/0002", data))["places"]
+    assert place["outcome"] == "written"
+    assert (Path(data) / place["shard"]).exists()
+    with pytest.raises(NotDone, match="no photo 'class0/0002.jpg'"):
+        where.run(where.Arguments("class0/0002.jpg", data))
+
+
+def test_a_share_of_the_shards_is_checked(data: str) -> None:
+    for path in Path(data).glob("*/*.tar"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(NotDone) as whole:
+        verify.run(verify.Arguments(data))
+    damaged = {damage["file"] for damage in whole.value.report["damaged"]}
+    assert damaged == {f"{path.parent.name}/{path.name}" for path in Path(data).glob("*/*.tar")}
+    with pytest.raises(NotDone) as half:
+        verify.run(verify.Arguments(data, share=0.5))
+    assert 0 < len(half.value.report["damaged"]) < len(damaged)
+    for share in (0.0, 1.5):
+        with pytest.raises(Refused, match="--share"):
+            verify.run(verify.Arguments(data, share=share))
+
+
+def test_a_lost_record_is_made_again(data: str) -> None:
+    record = Path(data, COMMIT_FILE).read_bytes()
+    Path(data, COMMIT_FILE).unlink()
+    with pytest.raises(Refused, match="no dataset at"):
+        verify.run(verify.Arguments(data))
+    assert verify.run(verify.Arguments(data, rebuild=True))["num_samples"] == 12
+    assert Path(data, COMMIT_FILE).read_bytes() == record
