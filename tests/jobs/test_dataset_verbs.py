@@ -55,7 +55,7 @@ def test_a_photo_is_found_or_said_to_be_unknown(data: str) -> None:
     (place,) = where.run(where.Arguments("class0/0002", data))["places"]
     assert place["outcome"] == "written"
     assert (Path(data) / place["shard"]).exists()
-    with pytest.raises(NotDone, match="no photo 'class0/0002.jpg'"):
+    with pytest.raises(NotDone, match=r"no photo 'class0/0002\.jpg'"):
         where.run(where.Arguments("class0/0002.jpg", data))
 
 
