@@ -33,9 +33,11 @@ class Chance:
 
     def word(self) -> int:
         """The next 64 random bits."""
-        if not self._ready:
+        try:
+            return self._ready.pop()
+        except IndexError:
             self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1]
-        return self._ready.pop()
+            return self._ready.pop()
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` fresh words, uint64; they come after any that `word` has read ahead."""
