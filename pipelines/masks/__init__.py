@@ -6,6 +6,7 @@ bit for bit. A change that alters a mask of a given path needs a new version of 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from pipelines.chance import Chance
 from pipelines.masks.automaton import draw_automaton
-from pipelines.masks.brush import draw_brush
-from pipelines.masks.brush_square import draw_brush_square
-from pipelines.masks.freeform import draw_freeform, draw_freeform_brush
+from pipelines.masks.brush import sketch_brush
+from pipelines.masks.brush_square import sketch_brush_square
+from pipelines.masks.capsules import Sketch, draw_sketches
+from pipelines.masks.freeform import sketch_freeform, sketch_freeform_brush
 from pipelines.masks.irregular import draw_irregular, draw_irregular_train
 from pipelines.masks.rectangle import draw_rectangle
 from pipelines.masks.shapes import draw_centre, draw_expand, draw_half
-from pipelines.masks.strokes import draw_strokes
+from pipelines.masks.strokes import sketch_strokes
 
 
 class DrawMask(Protocol):
@@ -28,12 +30,29 @@ class DrawMask(Protocol):
     def __call__(self, height: int, width: int, chance: Chance, side_px: int = 256, /) -> NDArray[np.uint8]: ...
 
 
+class SketchMask(Protocol):
+    """Says what a mask HxW is made of; lengths as above."""
+
+    def __call__(self, height: int, width: int, chance: Chance, side_px: int = 256, /) -> Sketch: ...
+
+
 @dataclass(frozen=True)
 class MaskFamily:
     """A way to draw holes, and the version of its arithmetic."""
 
     version: int
     draw: DrawMask
+    sketch: SketchMask | None = None
+    """Of a family of strokes: its masks may be drawn together."""
+
+
+def _of_strokes(version: int, sketch: SketchMask) -> MaskFamily:
+    return MaskFamily(version, partial(_draw_sketch, sketch), sketch)
+
+
+def _draw_sketch(sketch: SketchMask, height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+    mask: NDArray[np.uint8] = draw_sketches(height, width, [sketch(height, width, chance, side_px)])[0]
+    return mask
 
 
 @dataclass(frozen=True)
@@ -46,12 +65,12 @@ class FileMaskFamily:
 
 MASKS: dict[str, MaskFamily] = {
     "rectangle": MaskFamily(1, draw_rectangle),
-    "brush": MaskFamily(2, draw_brush),
+    "brush": _of_strokes(2, sketch_brush),
     "automaton": MaskFamily(2, draw_automaton),
-    "freeform": MaskFamily(1, draw_freeform),
-    "freeform-brush": MaskFamily(1, draw_freeform_brush),
-    "brush-square": MaskFamily(1, draw_brush_square),
-    "strokes": MaskFamily(1, draw_strokes),
+    "freeform": _of_strokes(1, sketch_freeform),
+    "freeform-brush": _of_strokes(1, sketch_freeform_brush),
+    "brush-square": _of_strokes(1, sketch_brush_square),
+    "strokes": _of_strokes(1, sketch_strokes),
     "centre": MaskFamily(1, draw_centre),
     "half": MaskFamily(1, draw_half),
     "expand": MaskFamily(1, draw_expand),

@@ -7,10 +7,9 @@ the axes. End points are not clipped: a stroke may leave the canvas.
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.chance import Chance
-from pipelines.masks.capsules import fill_capsules, in_reading_order
+from pipelines.masks.capsules import Sketch, in_reading_order
 
 # sines and cosines of 0.01 + k radians for k = 0..3, times 2**30, rounded
 _DIRECTIONS: Final = np.array(
@@ -18,7 +17,7 @@ _DIRECTIONS: Final = np.array(
 )
 
 
-def draw_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def sketch_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
     """A mask HxW of 15 to 23 strokes of 1 to 5 segments; at a side of 256 each 10 to 69 px long, 10 to 24 px wide."""
     dice = chance.integers(15 + chance.integer(0, 8), height, width, 5, *(4, 60, 15) * 5)
     start, drawn = dice[:, :2].T, np.arange(5) <= dice[:, 2:3]
@@ -29,4 +28,4 @@ def draw_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> N
     steps = directions * lengths >> 30
     ends = start[:, :, None] + steps.cumsum(axis=2)
     segments = in_reading_order((ends - steps)[:, drawn], ends[:, drawn])
-    return fill_capsules(height, width, *segments, widths[drawn])
+    return Sketch(np.concatenate((*segments, widths[drawn][None])))

@@ -1,19 +1,16 @@
 """Family E: the masks of MHTMA, a free-form brush and a square of three eighths of the side."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipelines.chance import Chance
-from pipelines.masks.freeform import draw_freeform_brush
+from pipelines.masks.capsules import Sketch
+from pipelines.masks.freeform import zigzag
 
 
-def draw_brush_square(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def sketch_brush_square(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
     """A mask HxW: the brush of DeepFill v2 and a square, 96x96 at a side of 256, anywhere inside.
 
     On a canvas smaller than that side the square is three eighths of the shorter side.
     """
-    mask = draw_freeform_brush(height, width, chance, side_px)
+    pen = zigzag(height, width, chance, side_px)
     square = max(1, min(side_px, height, width) * 3 // 8)
     top, left = (chance.integer(0, side - square) for side in (height, width))
-    mask[top : top + square, left : left + square] = 1
-    return mask
+    return pen.sketch((slice(top, top + square), slice(left, left + square)))

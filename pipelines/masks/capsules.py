@@ -5,6 +5,8 @@ round ends and round joints are unions of capsules. A capsule is convex, so each
 spans of a whole mask are found together and united as bits.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,21 +15,49 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 
 
-def fill_capsules(height: int, width: int, starts: Integers, ends: Integers, widths: Integers) -> NDArray[np.uint8]:
-    """The union of N capsules as a mask HxW; starts and ends are pixels (y, x) as 2xN, widths are in pixels.
+@dataclass(frozen=True)
+class Sketch:
+    """What one mask is made of, before it is drawn: capsules, and boxes over them."""
 
-    An end must come after its start, or be it, in reading order: see `in_reading_order`. Parts outside the canvas are
-    cut off. A segment must be shorter than 8192 px, narrower than 1024 px and less than 32768 px away.
+    capsules: Integers
+    """5xN: start (y, x), end (y, x) and width of each in pixels; the end is not before the start in reading order.
+
+    A segment must be shorter than 8192 px, narrower than 1024 px and less than 32768 px away.
     """
-    (top, left), (down, right) = starts, ends - starts
-    radius = widths // 2
+    boxes: tuple[tuple[slice, slice], ...] = ()
+    """Rows and columns."""
+
+
+def draw_sketches(height: int, width: int, sketches: Sequence[Sketch]) -> NDArray[np.uint8]:
+    """Masks NxHxW of N sketches; parts outside the canvas are cut off. Many at once cost a third less each."""
+    capsules = np.concatenate([sketch.capsules for sketch in sketches], axis=1)
+    canvases = np.arange(len(sketches)).repeat([sketch.capsules.shape[1] for sketch in sketches])
+    masks = _fill_capsules((len(sketches), height, width), canvases, *capsules)
+    for mask, sketch in zip(masks, sketches, strict=True):
+        for rows, columns in sketch.boxes:
+            mask[rows, columns] = 1
+    return masks
+
+
+def _fill_capsules(
+    shape: tuple[int, int, int],
+    canvases: Integers,
+    top: Integers,
+    left: Integers,
+    lower: Integers,
+    right_end: Integers,
+    widths: Integers,
+) -> NDArray[np.uint8]:
+    """The unions NxHxW of those capsules that belong to the same canvas."""
+    down, right, radius = lower - top, right_end - left, widths // 2
     counts = down + 2 * radius + 1
     stop = counts.cumsum()
     begin, index = stop - counts, np.arange(stop[-1] if stop.size else 0)
     row = index - (begin + radius).repeat(counts)
     start = left.repeat(counts) + _left_outline(row, down, right, widths, counts)
     mirrored = start[(begin + stop - 1).repeat(counts) - index]  # a capsule turned by 180 degrees is itself
-    return _fill_spans(height, width, row + top.repeat(counts), start, (2 * left + right + 1).repeat(counts) - mirrored)
+    end = (2 * left + right + 1).repeat(counts) - mirrored
+    return _fill_spans(shape, canvases.repeat(counts), row + top.repeat(counts), start, end)
 
 
 def in_reading_order(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
@@ -61,22 +91,26 @@ def _root(squares: Integers) -> Integers:
     return roots
 
 
-def _fill_spans(height: int, width: int, rows: Integers, starts: Integers, stops: Integers) -> NDArray[np.uint8]:
-    """The union of N spans as a mask HxW: columns [start, stop) of a row; parts outside the canvas are cut off."""
-    rows = rows.astype(np.uint16)  # rows above the canvas come out far below it
-    order = rows.argsort(kind="stable")
-    rows = rows[order]
-    inside = rows.searchsorted(height)
-    rows, order = rows[:inside], order[:inside]
+def _fill_spans(
+    shape: tuple[int, int, int], canvases: Integers, rows: Integers, starts: Integers, stops: Integers
+) -> NDArray[np.uint8]:
+    """The unions NxHxW of spans: columns [start, stop) of a row; parts outside the canvas are cut off."""
+    count, height, width = shape
+    inside = (rows.astype(np.uint64) < height).nonzero()[0]  # rows above the canvas come out far below it
+    lines = (canvases * height + rows)[inside]
+    if count * height <= 1 << 16:
+        lines = lines.astype(np.uint16)  # sorted by radix
+    order = lines.argsort(kind="stable")
+    lines, order = lines[order], inside[order]
     before, after = _first_bits(width)
     bits = before.take(stops[order], axis=0, mode="clip")
     bits &= after.take(starts[order], axis=0, mode="clip")
-    fresh = np.ones(inside, np.bool_)
-    np.not_equal(rows[1:], rows[:-1], out=fresh[1:])
+    fresh = np.ones(len(lines), np.bool_)
+    np.not_equal(lines[1:], lines[:-1], out=fresh[1:])
     heads = fresh.nonzero()[0]
-    united = np.zeros((height, bits.shape[1]), np.uint64)
-    united[rows[heads]] = np.bitwise_or.reduceat(bits, heads)
-    return np.unpackbits(united.view(np.uint8), axis=1, count=width, bitorder="little")
+    united = np.zeros((count * height, bits.shape[1]), np.uint64)
+    united[lines[heads]] = np.bitwise_or.reduceat(bits, heads)
+    return np.unpackbits(united.view(np.uint8), axis=1, count=width, bitorder="little").reshape(shape)
 
 
 @lru_cache(maxsize=4)

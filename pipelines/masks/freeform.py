@@ -6,21 +6,23 @@ height and width for starts and limits; here strokes keep to their canvas.
 
 from math import isqrt
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipelines.chance import Chance
+from pipelines.masks.capsules import Sketch
 from pipelines.masks.pen import TURN, Pen
 
 _INVERSE = 16342  # 65536 over the standard deviation of _normal, the root of 16 + 1/12
 
 
-def draw_freeform(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def sketch_freeform(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
     """A mask HxW: a brush and a box of 96 to 128 px each way at a side of 256, at most half of the canvas each way."""
-    mask = draw_freeform_brush(height, width, chance, side_px)
+    pen = zigzag(height, width, chance, side_px)
     rows, columns = (_interval(side, min(side_px, side) // 2, chance) for side in (height, width))
-    mask[rows, columns] = 1
-    return mask
+    return pen.sketch((rows, columns))
+
+
+def sketch_freeform_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+    """A mask HxW: the brush alone."""
+    return zigzag(height, width, chance, side_px).sketch()
 
 
 def _interval(side: int, nominal: int, chance: Chance) -> slice:
@@ -29,8 +31,8 @@ def _interval(side: int, nominal: int, chance: Chance) -> slice:
     return slice(start + shrink, start + nominal - shrink)
 
 
-def draw_freeform_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
-    """A mask HxW of 1 to 3 zigzag strokes of 4 to 11 segments, 12 to 39 px wide at a side of 256.
+def zigzag(height: int, width: int, chance: Chance, side_px: int) -> Pen:
+    """The brush: 1 to 3 zigzag strokes of 4 to 11 segments, 12 to 39 px wide at a side of 256.
 
     Segments are an eighth of the diagonal long, give or take half of it, and go up and down by turns, at an angle of 72
     degrees give or take up to 24.
@@ -44,7 +46,7 @@ def draw_freeform_brush(height: int, width: int, chance: Chance, side_px: int = 
         for segment in range(chance.integer(4, 11)):
             angle, length = chance.integer(low, high), mean + (mean >> 17) * _normal(chance)
             pen.draw(min(max(length, 0), 2 * mean), angle if segment % 2 else -angle, thickness)
-    return pen.mask()
+    return pen
 
 
 def _normal(chance: Chance) -> int:

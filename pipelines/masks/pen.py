@@ -7,9 +7,8 @@ out exactly.
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.masks.capsules import fill_capsules
+from pipelines.masks.capsules import Sketch
 
 TURN: Final = 4096
 """Angles are whole numbers of this many to a turn."""
@@ -35,7 +34,7 @@ class Pen:
     """Strokes on a canvas; places are whole pixels in [0, limit] of each axis, by default one past the last."""
 
     def __init__(self, height: int, width: int, past: int = 1) -> None:
-        self._size, self._limit = (height, width), (height - 1 + past, width - 1 + past)
+        self._limit = height - 1 + past, width - 1 + past
         self._place = 0, 0
         self._segments: list[int] = []
 
@@ -52,7 +51,6 @@ class Pen:
         self._place = end = y, x
         self._segments += (*start, y, x, thickness) if start <= end else (y, x, *start, thickness)
 
-    def mask(self) -> NDArray[np.uint8]:
-        """What was drawn, HxW."""
-        segments = np.array(self._segments, np.int64).reshape(-1, 5).T
-        return fill_capsules(*self._size, segments[:2], segments[2:4], segments[4])
+    def sketch(self, *boxes: tuple[slice, slice]) -> Sketch:
+        """What was drawn, and boxes over it."""
+        return Sketch(np.array(self._segments, np.int64).reshape(-1, 5).T, boxes)

@@ -10,7 +10,7 @@ the network sees (nearest neighbours of the canvas), wanted hole-ratio bin at th
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
-from pipelines.masks import FILE_MASKS, MASKS
+from pipelines.masks import FILE_MASKS, MASKS, FileMaskFamily, MaskFamily
 from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.capsules import Sketch, draw_sketches
 from pipelines.masks.foreign import read_grey
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Damaged, Refused, sha256_hex
@@ -56,6 +57,11 @@ class MaskRecipe:
     scaled: bool = False
     file: MaskFile | None = None
 
+    @property
+    def side_px(self) -> int:
+        """The side that lengths refer to: 256, or the canvas's shorter one where they grow with it."""
+        return min(self.drawn_px) if self.scaled else 256
+
     def line(self) -> str:
         """The recipe as one line of ASCII."""
         drawn, size = ("x".join(map(str, s)) for s in (self.drawn_px, self.size_px))
@@ -64,36 +70,72 @@ class MaskRecipe:
         return f"{self.family} {self.version} {canvas} {size} {self.bin} {self.seed_path}"
 
     def draw(self, files: Callable[[str], bytes] | None = None) -> NDArray[np.uint8]:
-        """The mask, uint8 HxW in {0, 1}; drawn anew until it is neither empty nor full and in its bin at that size.
+        """The mask, uint8 HxW in {0, 1}; see `draw_masks`."""
+        return draw_masks([self], files)[0]
 
-        `files` gives the bytes of a mask file of a name. Raises Refused where no mask comes out, Damaged where the file
-        is not that of the recipe.
-        """
-        draw, chance = self._hand(files), Chance(self.seed_path, self.family)
-        for _ in range(_MAX_TRIES):
-            mask = resize_nearest(draw(chance), *self.size_px)
-            if 0 < np.count_nonzero(mask) < mask.size and self.bin in (ANY, bin_of(mask)):
-                return mask
-        wanted, advice = ("", "") if self.bin == ANY else (f" or not in {self.bin}", " or another bin")
+
+def draw_masks(recipes: Sequence[MaskRecipe], files: Callable[[str], bytes] | None = None) -> list[NDArray[np.uint8]]:
+    """The masks of recipes, uint8 HxW in {0, 1}; each drawn anew until it is neither empty nor full and in its bin.
+
+    Many at once cost less than one by one and are the same. `files` gives the bytes of a mask file of a name. Raises
+    Refused where no mask comes out, Damaged where a file is not that of the recipe.
+    """
+    chances = [Chance(recipe.seed_path, recipe.family) for recipe in recipes]
+    masks: dict[int, NDArray[np.uint8]] = {}
+    for _ in range(_MAX_TRIES):
+        waiting = [number for number in range(len(recipes)) if number not in masks]
+        if not waiting:
+            return [masks[number] for number in range(len(recipes))]
+        for number, drawn in _draw_once({n: (recipes[n], chances[n]) for n in waiting}, files):
+            mask, wanted = resize_nearest(drawn, *recipes[number].size_px), recipes[number].bin
+            if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, bin_of(mask)):
+                masks[number] = mask
+    raise Refused(_hopeless(next(recipe for number, recipe in enumerate(recipes) if number not in masks)))
+
+
+def _draw_once(
+    tries: Mapping[int, tuple[MaskRecipe, Chance]], files: Callable[[str], bytes] | None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(number, mask on its canvas) of each recipe; strokes on canvases of one size are drawn together."""
+    sketches: dict[tuple[int, int], dict[int, Sketch]] = {}
+    for number, (recipe, chance) in tries.items():
+        family = _family(recipe)
+        if isinstance(family, MaskFamily) and family.sketch is not None:
+            made = family.sketch(*recipe.drawn_px, chance, recipe.side_px)
+            sketches.setdefault(recipe.drawn_px, {})[number] = made
+        else:
+            yield number, _hand(recipe, files)(chance)
+    for size, together in sketches.items():
+        yield from zip(together, draw_sketches(*size, list(together.values())), strict=True)
+
+
+def _family(recipe: MaskRecipe) -> MaskFamily | FileMaskFamily:
+    """The family that the recipe means, if it is known in this version."""
+    known: Mapping[str, MaskFamily | FileMaskFamily] = MASKS if recipe.file is None else FILE_MASKS
+    family = known.get(recipe.family)
+    if family is None or family.version != recipe.version:
         raise Refused(
-            f"no mask follows {self.line()!r}: {_MAX_TRIES} came out empty or full{wanted}; "
-            f"take {'another file' if self.file else 'a larger canvas'}{advice}"
+            f"no {'mask family' if recipe.file is None else 'family of mask files'} {recipe.family!r} of version "
+            f"{recipe.version} here: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
         )
+    return family
 
-    def _hand(self, files: Callable[[str], bytes] | None) -> Callable[[Chance], NDArray[np.uint8]]:
-        """What draws one mask on the canvas."""
-        known = MASKS if self.file is None else FILE_MASKS
-        if self.family not in known or known[self.family].version != self.version:
-            raise Refused(
-                f"no {'mask family' if self.file is None else 'family of mask files'} {self.family!r} of version "
-                f"{self.version} here: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
-            )
-        height, width = self.drawn_px
-        if self.file is None:
-            side_px = min(self.drawn_px) if self.scaled else 256
-            return lambda chance: MASKS[self.family].draw(height, width, chance, side_px)
-        grey = _read(self.file, files)
-        return lambda chance: FILE_MASKS[self.family].draw(grey, height, width, chance)
+
+def _hopeless(recipe: MaskRecipe) -> str:
+    wanted, advice = ("", "") if recipe.bin == ANY else (f" or not in {recipe.bin}", " or another bin")
+    return (
+        f"no mask follows {recipe.line()!r}: {_MAX_TRIES} came out empty or full{wanted}; "
+        f"take {'another file' if recipe.file else 'a larger canvas'}{advice}"
+    )
+
+
+def _hand(recipe: MaskRecipe, files: Callable[[str], bytes] | None) -> Callable[[Chance], NDArray[np.uint8]]:
+    """What draws one mask on the canvas."""
+    height, width = recipe.drawn_px
+    if recipe.file is None:
+        return lambda chance: MASKS[recipe.family].draw(height, width, chance, recipe.side_px)
+    grey = _read(recipe.file, files)
+    return lambda chance: FILE_MASKS[recipe.family].draw(grey, height, width, chance)
 
 
 def _read(file: MaskFile, files: Callable[[str], bytes] | None) -> NDArray[np.uint8]:

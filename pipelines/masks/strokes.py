@@ -3,14 +3,12 @@
 Results on it are on synthetic irregular masks, never on NVIDIA's.
 """
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipelines.chance import Chance
+from pipelines.masks.capsules import Sketch
 from pipelines.masks.pen import TURN, Pen
 
 
-def draw_strokes(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def sketch_strokes(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
     """A mask HxW of 1 to 15 strokes of up to 25 segments, each up to 100 px long and 10 to 24 px wide at a side of 256.
 
     Directions are any; end points are kept on the canvas, widths are even and change from segment to segment.
@@ -21,4 +19,4 @@ def draw_strokes(height: int, width: int, chance: Chance, side_px: int = 256) ->
         for _ in range(chance.integer(0, 25)):
             thickness = chance.integer(10, 24) // 2 * 2 + 1  # with the outline, which OpenCV paints as well
             pen.draw(chance.integer(0, 100) * side_px << 8, chance.integer(0, TURN - 1), thickness * side_px // 256)
-    return pen.mask()
+    return pen.sketch()

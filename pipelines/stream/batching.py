@@ -15,7 +15,7 @@ from infra.world import World
 from pipelines.chance import Chance, seed_of
 from pipelines.manifest import Dataset
 from pipelines.masks import MASKS
-from pipelines.masks.recipe import recipe_for
+from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
 from pipelines.records import Batch, Refused
 from pipelines.stream.geometry import RESIZES, Picture, decode
 from pipelines.stream.order import Order
@@ -72,17 +72,22 @@ class Stream:
             images_seen += batch_size
 
     def _batch(self, positions: list[int]) -> Batch:
-        keys, images, masks = zip(*map(self._sample, positions), strict=True)
+        keys, images = zip(*map(self._sample, positions), strict=True)
+        config = self._config
+        recipes = [self._mask(family, position) for position in positions for family in config.masks]
+        masks = np.stack(draw_masks(recipes)).reshape(len(positions), len(config.masks), config.size_px, config.size_px)
         image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return Batch(keys, tuple(positions), image, torch.from_numpy(np.stack(masks)))
+        return Batch(keys, tuple(positions), image, torch.from_numpy(masks))
 
-    def _sample(self, position: int) -> tuple[str, Picture, Picture]:
-        """Key, image SxSx3 and masks KxSxS of a global position."""
+    def _sample(self, position: int) -> tuple[str, Picture]:
+        """Key and image SxSx3 of a global position."""
         stored = self._reader.read(*self._order.locate(position))
         config, seed = self._config, self._seed
         whole = decode(stored.picture, stored.key)
         image = RESIZES[config.resize](whole, config.size_px, Chance(seed, "crop", position))
         self._augment.set_random_seed(seed_of(seed, "augment", position))
-        image = self._augment(image=image)["image"]
-        recipes = (recipe_for(f, config.mask_canvas_px, config.size_px, seed, "mask", position) for f in config.masks)
-        return stored.key, image, np.stack([recipe.draw() for recipe in recipes])
+        return stored.key, self._augment(image=image)["image"]
+
+    def _mask(self, family: str, position: int) -> MaskRecipe:
+        """The mask SxS of a family at a global position."""
+        return recipe_for(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)

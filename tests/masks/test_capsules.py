@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
-from pipelines.masks.capsules import fill_capsules, in_reading_order
+from pipelines.masks.capsules import Sketch, draw_sketches, in_reading_order
 from pipelines.masks.freeform import _normal
 from pipelines.masks.pen import CIRCLE, TURN, Pen
 
@@ -29,7 +29,12 @@ def distances(start: tuple[int, int], end: tuple[int, int]) -> NDArray[np.float6
 
 def fill(segments: list[tuple[tuple[int, int], tuple[int, int], int]], size: tuple[int, int]) -> NDArray[np.uint8]:
     starts, ends, widths = zip(*segments, strict=True)
-    return fill_capsules(*size, *in_reading_order(np.array(starts).T, np.array(ends).T), np.array(widths))
+    ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+    return mask_of(Sketch(np.concatenate((*ordered, np.array(widths)[None]))), size)
+
+
+def mask_of(sketch: Sketch, size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(draw_sketches(*size, [sketch])[0], np.uint8)
 
 
 @settings(deadline=None, max_examples=300)
@@ -64,8 +69,22 @@ def test_a_smaller_canvas_cuts_and_a_turned_one_turns(
     assert np.array_equal(turned, whole[::-1, ::-1])
 
 
+@settings(deadline=None, max_examples=100)
+@given(many=st.lists(SEGMENTS, min_size=1, max_size=5))
+def test_masks_drawn_together_do_not_touch_each_other(
+    many: list[list[tuple[tuple[int, int], tuple[int, int], int]]],
+) -> None:
+    sketches = []
+    for segments in many:
+        starts, ends, widths = zip(*segments, strict=True)
+        ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+        sketches.append(Sketch(np.concatenate((*ordered, np.array(widths)[None])), ((slice(1, 3), slice(2, 4)),)))
+    together = draw_sketches(HEIGHT, WIDTH, sketches)
+    assert all(np.array_equal(mask, mask_of(s, (HEIGHT, WIDTH))) for mask, s in zip(together, sketches, strict=True))
+
+
 def test_nothing_drawn_is_nothing_filled() -> None:
-    assert not Pen(10, 20).mask().any()
+    assert not mask_of(Pen(10, 20).sketch(), (10, 20)).any()
     assert fill([((-90, -90), (-80, -80), 5)], (10, 20)).sum() == 0
 
 
@@ -75,7 +94,7 @@ def test_pen_stays_on_its_canvas_and_goes_where_it_is_told() -> None:
     pen.draw(30 << 16, 0, 1)  # right
     pen.draw(20 << 16, TURN // 4, 1)  # down
     pen.draw(500 << 16, TURN // 2, 1)  # left, to the border
-    mask = pen.mask()
+    mask = mask_of(pen.sketch(), (100, 100))
     assert mask[50, 10:41].all()
     assert mask[50:71, 40].all()
     assert mask[70, :41].all()

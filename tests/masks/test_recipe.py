@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.bins import BINS
-from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, parse_recipe, recipe_for
+from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, draw_masks, parse_recipe, recipe_for
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Refused
 
@@ -155,3 +155,10 @@ def test_every_pixel_of_a_reduction_is_one_of_the_mask(
     for i in range(final[0]):
         for j in range(final[1]):
             assert reduced[i, j] == mask[i * shape[0] // final[0], j * shape[1] // final[1]]
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(MASKS)), st.integers(0, 99), st.booleans()), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=30)
+def test_masks_drawn_together_are_those_drawn_one_by_one(asked: list[tuple[str, int, bool]]) -> None:
+    recipes = [recipe_for(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
+    assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(recipes), recipes, strict=True))
