@@ -16,6 +16,8 @@ from infra.settings import PROJECT_ROOT
 
 SECONDS_TO_START, SECONDS_TO_END = 120, 300
 OPTIONS = ("--source", "folder", "--holdout", "0.2", "--shard-bytes", "4000", "--mask-size-px", "32")
+_SECOND_HOST = "127.0.0.2"
+"""An address of its own, so that no driver takes the second node for the one that it stands on."""
 
 Lacuna = subprocess.Popen[str]
 
@@ -83,7 +85,7 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        self._second, self._whole = self._cluster.add_node(num_cpus=1), True
+        self._add_second()
 
     @property
     def address(self) -> str:
@@ -109,7 +111,11 @@ class TwoNodes:
         """A new second node in the place of one that was killed."""
         if not self._whole:
             self._cluster.remove_node(self._second, allow_graceful=False)
-            self._second, self._whole = self._cluster.add_node(num_cpus=1), True
+            self._add_second()
+
+    def _add_second(self) -> None:
+        self._second = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
+        self._whole = True
 
     def stop(self) -> None:
         """Ends both nodes."""
