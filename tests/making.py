@@ -60,6 +60,11 @@ def train_recipe(**changes: Any) -> TrainRecipe:
     return replace(small, **changes)
 
 
+def files_of(out: Path) -> dict[str, bytes]:
+    """Every file of a dataset on a local disk, by its path in it; not the lock of who builds."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
 def lacuna(*words: str, cwd: Path, **environment: str) -> tuple[int, dict[str, Any], str]:
     """Runs the command in a process of its own: exit code, the JSON report of its only line on stdout, stderr."""
     done = subprocess.run(

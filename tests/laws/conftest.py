@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.settings import PROJECT_ROOT
-from tests.laws.killing import OPTIONS, TwoNodes, files_of, two_nodes
-from tests.making import photo_folder
+from tests.laws.killing import OPTIONS, TwoNodes, two_nodes
+from tests.making import files_of, photo_folder
 
 NUM_PHOTOS = 400
 ON_ONE_CORE = """

@@ -22,11 +22,11 @@ _SECOND_HOST = "127.0.0.2"
 Lacuna = subprocess.Popen[str]
 
 
-def start(*words: str, cluster: str | None = None) -> Lacuna:
-    """`lacuna shard` as a process that leads a group of its own, on this cluster or on a private one."""
+def start(*words: str, verb: str = "shard", cluster: str | None = None) -> Lacuna:
+    """`lacuna` as a process that leads a group of its own, on this Ray cluster or on a private one."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", "shard", *words],
+        [sys.executable, "-m", "jobs.cli", verb, *words],
         cwd=PROJECT_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -42,9 +42,9 @@ def end(process: Lacuna) -> tuple[int, dict[str, Any]]:
     return process.returncode, json.loads(stdout or "{}")
 
 
-def finish(*words: str, cluster: str | None = None) -> dict[str, Any]:
+def finish(*words: str, verb: str = "shard", cluster: str | None = None) -> dict[str, Any]:
     """Runs the command to its end, which must be a good one; returns its report."""
-    code, report = end(start(*words, cluster=cluster))
+    code, report = end(start(*words, verb=verb, cluster=cluster))
     assert code == 0, report
     return report
 
@@ -71,11 +71,6 @@ def kill_group(process: Lacuna) -> None:
     """The process and all that it started, as when the machine stops."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """Every file below the place but the lock."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 class TwoNodes:

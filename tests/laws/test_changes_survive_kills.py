@@ -18,13 +18,13 @@ from tests.laws.killing import (
     Lacuna,
     TwoNodes,
     end,
-    files_of,
     finish,
     kill_driver,
     kill_group,
     start,
     wait_until,
 )
+from tests.making import files_of
 
 pytestmark = pytest.mark.slow
 

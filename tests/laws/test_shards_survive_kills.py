@@ -18,7 +18,6 @@ from tests.laws.killing import (
     Lacuna,
     TwoNodes,
     end,
-    files_of,
     finish,
     kill_driver,
     kill_group,
@@ -26,6 +25,7 @@ from tests.laws.killing import (
     wait_for_work,
     wait_until,
 )
+from tests.making import files_of
 
 pytestmark = pytest.mark.slow
 
