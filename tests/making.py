@@ -60,6 +60,11 @@ def train_recipe(**changes: Any) -> TrainRecipe:
     return replace(small, **changes)
 
 
+def files_of(out: Path) -> dict[str, bytes]:
+    """Every file of a dataset on a local disk, by its path in it; not the lock of who builds."""
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
 def lacuna(*words: str, cwd: Path, **environment: str) -> tuple[int, dict[str, Any], str]:
     """Runs the command in a process of its own: exit code, the JSON report of its only line on stdout, stderr."""
     done = subprocess.run(
@@ -73,3 +78,21 @@ def lacuna(*words: str, cwd: Path, **environment: str) -> tuple[int, dict[str, A
     (line,) = done.stdout.strip().split("\n")
     report: dict[str, Any] = json.loads(line)
     return done.returncode, report, done.stderr
+
+
+def scene_folder(folder: Path, count: int) -> Path:
+    """ADE20K in small: `count` training photos and half as many for validation, each with its segmentation map.
+
+    The challenge's list names every second training photo, and one that is not there.
+    """
+    images = folder / "ADE20K_2016_07_26" / "images"
+    for number in range(count + count // 2):
+        part, name = ("training", "train") if number < count else ("validation", "val")
+        path = images / part / "a" / f"scene{number % 2}" / f"ADE_{name}_{number:08d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(number).save(path, quality=95)
+        classes = np.random.default_rng(number).choice(np.array([0, 7, 90, 255], np.uint8), (48, 40, 3))
+        Image.fromarray(classes).save(path.with_name(f"{path.stem}_seg.png"))
+    names = [f"ADE_train_{number:08d}.jpg" for number in (*range(0, count, 2), 99_999_999)]
+    (folder / "new_image_names.txt").write_text("\n".join(names))
+    return folder

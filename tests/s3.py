@@ -7,11 +7,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import fsspec
+import pytest
+
+from infra import storage
 
 HOST = "127.0.0.1"
 ACCESS_KEY, SECRET_KEY = "lacuna-tests", "not-a-secret-on-loopback"
@@ -62,6 +68,33 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
             for port in [*ports, *(port + _GRPC_OFFSET for port in ports)]:
                 for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                     left.unlink(missing_ok=True)
+
+
+@contextmanager
+def bucket(folder: Path, name: str) -> Iterator[str]:
+    """The URI of an empty bucket on a server of its own; for the time of the block the environment leads to it."""
+    with (
+        object_store(folder) as running,
+        tempfile.TemporaryDirectory(prefix="s3-", dir="/tmp") as short,  # Ray's sockets lie in it
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for variable, value in running.environment.items():
+            patch.setenv(variable, value)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("TMPDIR", short)
+        patch.setattr(tempfile, "tempdir", None)
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
+        yield f"s3://{name}"
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+def objects_of(uri: str) -> dict[str, bytes]:
+    """Every object below the URI, by its path below it, as the server itself lists them."""
+    name, _, prefix = uri.removeprefix("s3://").partition("/")
+    told = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=name, Prefix=f"{prefix}/")
+    assert not told["IsTruncated"]
+    keys = [item["Key"] for item in told.get("Contents", [])]
+    return {key.removeprefix(f"{prefix}/"): storage.read_bytes(f"s3://{name}/{key}") for key in keys}
 
 
 def _options(folder: Path, ports: list[int]) -> list[str]:

@@ -4,6 +4,7 @@ In: a plan. Out: a committed `Dataset`. The driver holds a handful of numbers pe
 that was killed goes on where it stopped; one that is committed is only read again.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +37,7 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
     if storage.exists(storage.join(plan.out, COMMIT_FILE)):
         dataset = open_dataset(plan.out)
         _refuse_other(plan, dataset)
-        _clean_up(plan, dataset)
+        _clean_up(plan)
         return dataset
     return _build_layer(plan, None, progress)
 
@@ -165,7 +166,7 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
             plan.out, plan.recipe.as_json(), plan.seed, layers, (*(base.shards if base else ()), *shards)
         )
     assert dataset is not None
-    _clean_up(plan, dataset)
+    _clean_up(plan)
     return dataset
 
 
@@ -176,9 +177,9 @@ def _commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
     return "; ".join(reason for reason, _ in reasons.most_common(1)) or "none is a new photo"
 
 
-def _clean_up(plan: Plan, dataset: Dataset) -> None:
+def _clean_up(plan: Plan) -> None:
     """Removes the workspace; after a first build, of which there are no readers yet, also what failed builds left."""
-    if storage.exists(plan.at()):
-        if len(dataset.layers) == 1:
-            prune(plan.out)
-        storage.remove(plan.at())
+    claim = plan.at("plan.json")
+    if storage.exists(claim) and json.loads(storage.read_bytes(claim))["base"] is None:
+        prune(plan.out)
+    storage.remove(plan.at())

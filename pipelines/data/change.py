@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
 
+from infra import storage
 from infra.cluster import connected
 from pipelines.data.build import Progress, each_task
 from pipelines.data.commit import commit_dataset
 from pipelines.data.shards import ShardId, publish_shard
 from pipelines.data.tar import ShardWriter
-from pipelines.data.workspace import parts_of, share_of
+from pipelines.data.workspace import FOLDER, parts_of, share_of
 from pipelines.manifest import Dataset, open_dataset, read_table
 from pipelines.records import Refused, ShardRecord
 from pipelines.stream.reading import ShardReader
@@ -54,10 +55,20 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
         holders = {found[key] for found in outcomes for key in found} - {""}
         rewrite = [(uri, touched[file], frozenset(wanted)) for file in sorted(holders)]
         rewritten = each_task("rewriting", _write_without, rewrite, progress)
-    if not rewritten:
-        return dataset
-    kept = (shard for shard in dataset.shards if shard.file not in holders)
-    return commit_dataset(uri, dataset.commit["recipe"], dataset.commit["seed"], dataset.layers, (*kept, *rewritten))
+    if rewritten:
+        kept = (shard for shard in dataset.shards if shard.file not in holders)
+        dataset = _recommitted(dataset, dataset.layers, (*kept, *rewritten))
+    _clean_up(uri)
+    return dataset
+
+
+def _recommitted(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]) -> Dataset:
+    return commit_dataset(dataset.uri, dataset.commit["recipe"], dataset.commit["seed"], layers, shards)
+
+
+def _clean_up(uri: str) -> None:
+    """Removes what a killed change left in the workspace, and an unfinished layer: what it stood on is no more."""
+    storage.remove(storage.join(uri, FOLDER))
 
 
 def _outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, str]:
@@ -113,12 +124,17 @@ def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
 def merge_layers(uri: str, progress: Progress) -> Dataset:
     """The dataset in one layer: the shards that its first build would have made of all photos together."""
     dataset = open_dataset(uri)
-    if len(dataset.layers) == 1:
-        return dataset
+    if len(dataset.layers) > 1:
+        dataset = _merged(dataset, progress)
+    _clean_up(uri)
+    return dataset
+
+
+def _merged(dataset: Dataset, progress: Progress) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
-    places = [(uri, split, number, count) for split, count in num_shards.items() for number in range(count)]
+    places = [(dataset.uri, split, number, count) for split, count in num_shards.items() for number in range(count)]
     with connected():
         shards = tuple(each_task("merging", _write_merged, places, progress))
     merged = {
@@ -126,7 +142,7 @@ def merge_layers(uri: str, progress: Progress) -> Dataset:
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "absent": [name for layer in dataset.layers for name in layer["absent"]],
     }
-    return commit_dataset(uri, dataset.commit["recipe"], dataset.commit["seed"], [merged], shards)
+    return _recommitted(dataset, [merged], shards)
 
 
 def _write_merged(uri: str, split: str, number: int, count: int) -> ShardRecord:

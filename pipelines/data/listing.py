@@ -23,6 +23,8 @@ from pipelines.manifest import read_parquet
 from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
+MAX_FILE_BYTES: Final = 1 << 30
+"""Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
 _MAX_SCANS: Final = 1024
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
@@ -168,6 +170,8 @@ def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
 def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:
     """The photo with its key and digest, or with the refusal that reading it brought."""
     key, sha256, refusal = None, None, photo.refusal
+    if photo.size_bytes > MAX_FILE_BYTES:
+        refusal = refusal or f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
     try:
         key = make_key(photo.path)
         sha256 = sha256_hex(read_photo(root, photo)) if refusal is None else None

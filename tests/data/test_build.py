@@ -28,7 +28,7 @@ from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused, is_key, make_key, sha256_hex
-from tests.making import SIZE_PX, photo, photo_folder, shard_recipe
+from tests.making import SIZE_PX, files_of, photo, photo_folder, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -40,11 +40,6 @@ def silent(*_: object) -> None:
 def built(root: Path, out: Path, seed: int = 0, **changes: Any) -> Dataset:
     """The dataset of a folder by the small recipe with some changes."""
     return build_dataset(Plan(str(root), str(out), shard_recipe(**changes), seed), silent)
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """Every file of a dataset, by its path in it; not the lock of who builds."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 def rows_of(dataset: Dataset) -> list[dict[str, Any]]:

@@ -212,6 +212,17 @@ def test_pruning_leaves_the_files_of_others(whole: Dataset, copy_of: Callable[[D
     assert all((uri / name).exists() for name in others)
 
 
+def test_the_command_of_the_build_prunes_nothing(
+    roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str]
+) -> None:
+    uri = copy_of(whole)
+    fewer = remove_photos(uri, written_keys(whole)[:1], silent)
+    assert not (Path(uri) / ".build").exists()
+    assert build_dataset(plan(roots["all"], Path(uri)), silent) == fewer
+    assert add_layer(plan(roots["all"], Path(uri)), silent) == fewer
+    assert keys_by_webdataset(replace(whole, uri=uri)) == written_keys(whole)
+
+
 def _keys(dataset: Dataset, shard: Any) -> set[str]:
     return {row["key"] for row in _rows(dataset, shard) if row["outcome"] == "written"}
 

@@ -9,7 +9,7 @@ import pytest
 from pipelines.data.sources import DATASETS
 from pipelines.records import Photo
 from tests.data.trees import PACKERS, TREES, account, content, put, write_files, zip_bytes
-from tests.s3 import object_store
+from tests.s3 import bucket
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +19,8 @@ BUCKET = "s3://sources"
 @pytest.fixture(scope="module", autouse=True)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An S3 server with one empty bucket; this process's environment leads to it."""
-    with object_store(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("sources")
+    with bucket(tmp_path_factory.mktemp("s3"), "sources"):
         yield
-    fsspec.filesystem("s3").clear_instance_cache()
 
 
 @pytest.mark.parametrize("suffix", ["", ".tar", ".tgz", ".zip"])

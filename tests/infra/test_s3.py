@@ -23,8 +23,8 @@ from pipelines.checkpoints import latest_checkpoint, save_checkpoint
 from pipelines.data.tar import read_index
 from pipelines.manifest import open_dataset
 from pipelines.stream.reading import ShardReader
-from tests.making import lacuna, photo_folder
-from tests.s3 import ObjectStore, object_store
+from tests.making import files_of, lacuna, photo_folder
+from tests.s3 import bucket, objects_of
 
 pytestmark = pytest.mark.slow
 
@@ -33,21 +33,10 @@ OPTIONS = ("--source", "folder", "--holdout", "0.2", "--shard-bytes", "8000", "-
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An S3 server with one empty bucket; this process's environment leads to it."""
-    folder = tmp_path_factory.mktemp("s3")
-    with (
-        object_store(folder) as running,
-        tempfile.TemporaryDirectory(prefix="s3-", dir="/tmp") as short,  # Ray's sockets lie in it
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("TMPDIR", short)
-        patch.setattr(tempfile, "tempdir", None)
-        fsspec.filesystem("s3").mkdir("lacuna")
-        yield running
+    with bucket(tmp_path_factory.mktemp("s3"), "lacuna") as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +55,7 @@ def local(photos_of_s3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def remote(store: ObjectStore, photos_of_s3: Path) -> str:
+def remote(store: str, photos_of_s3: Path) -> str:
     """Their dataset on the server; tests leave it as it is."""
     code, report, stderr = shard(str(photos_of_s3), f"{BUCKET}/dataset")
     assert code == 0, (report, stderr)
@@ -79,20 +68,6 @@ def shard(root: str, out: str) -> tuple[int, dict[str, Any], str]:
     return lacuna("shard", *OPTIONS, "--root", root, "--out", out, cwd=PROJECT_ROOT)
 
 
-def remote_files(uri: str) -> dict[str, bytes]:
-    """Every object below the URI, by its path below it, as the server itself lists them."""
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    told = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{prefix}/")
-    assert not told["IsTruncated"]
-    keys = [item["Key"] for item in told.get("Contents", [])]
-    return {key.removeprefix(f"{prefix}/"): storage.read_bytes(f"s3://{bucket}/{key}") for key in keys}
-
-
-def local_files(out: Path) -> dict[str, bytes]:
-    """Every file below the folder but the lock."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
-
-
 def elsewhere(script: str, *words: str) -> str:
     """Runs a few lines in another process; returns what it prints."""
     command = [sys.executable, "-c", f"import sys\nfrom infra import storage\n{script}", *words]
@@ -100,13 +75,13 @@ def elsewhere(script: str, *words: str) -> str:
 
 
 @pytest.fixture
-def place(store: ObjectStore, request: pytest.FixtureRequest) -> str:
+def place(store: str, request: pytest.FixtureRequest) -> str:
     """A prefix of the bucket under which nothing is."""
     return f"{BUCKET}/{request.node.name.partition('[')[0]}-{time.time_ns()}"
 
 
 def test_a_dataset_on_s3_has_the_files_of_a_local_one(local: Path, remote: str) -> None:
-    assert remote_files(remote) == local_files(local)
+    assert objects_of(remote) == files_of(local)
     assert open_dataset(remote).manifest_sha256 == open_dataset(str(local)).manifest_sha256
 
 
@@ -117,7 +92,7 @@ def test_verify_finds_it_whole(remote: str) -> None:
 
 
 def test_verify_names_a_damaged_object(local: Path, place: str) -> None:
-    files = local_files(local)
+    files = files_of(local)
     name = max((n for n in files if n.endswith(".tar")), key=lambda n: len(files[n]))
     worse = bytearray(files[name])
     worse[1040] ^= 1
@@ -146,7 +121,7 @@ def test_photos_on_s3_make_the_same_dataset(photos_of_s3: Path, local: Path, pla
         storage.publish_file(storage.join(place, str(path.relative_to(photos_of_s3))), path)
     code, report, stderr = shard(place, str(tmp_path / "data"))
     assert code == 0, (report, stderr)
-    assert local_files(tmp_path / "data") == local_files(local)
+    assert files_of(tmp_path / "data") == files_of(local)
 
 
 def test_other_settings_at_the_same_place_are_refused(photos_of_s3: Path, remote: str) -> None:
@@ -174,7 +149,7 @@ def test_a_build_on_s3_survives_a_kill(photos_of_s3: Path, local: Path, place: s
             process.kill()
     code, report, stderr = shard(str(photos_of_s3), place)
     assert code == 0, (report, stderr)
-    assert remote_files(place) == local_files(local)
+    assert objects_of(place) == files_of(local)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -188,7 +163,7 @@ def test_odd_names_are_only_names(place: str) -> None:
     names = ["a.b", "b b", "ü.png", "日本", "#1", "50%", "q?x=1", "star*", "[0]", "~", "+plus", "a&b=c"]
     for name in names:
         storage.publish(storage.join(place, name), name.encode())
-    assert remote_files(place) == {name: name.encode() for name in names}
+    assert objects_of(place) == {name: name.encode() for name in names}
 
 
 def test_lists_are_in_the_order_of_a_local_disk(place: str, tmp_path: Path) -> None:
@@ -259,9 +234,7 @@ def test_ranges_and_large_objects(place: str, tmp_path: Path) -> None:
     assert storage.read_bytes(f"{place}/large") == data[:10]
 
 
-def test_a_wrong_key_is_told_and_not_taken_for_an_empty_place(
-    store: ObjectStore, photos_of_s3: Path, remote: str
-) -> None:
+def test_a_wrong_key_is_told_and_not_taken_for_an_empty_place(store: str, photos_of_s3: Path, remote: str) -> None:
     words = ("shard", *OPTIONS, "--root", str(photos_of_s3), "--out", remote)
     code, report, _ = lacuna(*words, cwd=PROJECT_ROOT, AWS_SECRET_ACCESS_KEY="wrong")
     assert code != 0

@@ -1,71 +1,42 @@
-"""Laws 2 and 6: a build that is killed any number of times, anywhere, ends with the bytes of one that never was.
+"""Laws 2 and 6: a build that is killed anywhere ends with the bytes of one worker's build that nobody disturbed.
 
-LACUNA_SOAK_KILLS says how many kills are tried; every second one takes only the driver, the others its whole group.
+LACUNA_SOAK_KILLS says how many kills are tried: a fourth takes the driver, a fourth its whole group, a fourth a worker
+that runs a task, a fourth a whole node of two. Two kills a build; then it is finished and every file compared.
 """
 
-import json
 import os
 import random
-import signal
-import subprocess
-import sys
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from infra.settings import PROJECT_ROOT
-from tests.making import photo_folder
+from tests.laws.conftest import NUM_PHOTOS
+from tests.laws.killing import (
+    OPTIONS,
+    Lacuna,
+    TwoNodes,
+    end,
+    finish,
+    kill_driver,
+    kill_group,
+    start,
+    wait_for_work,
+    wait_until,
+)
+from tests.making import files_of
 
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = int(os.environ.get("LACUNA_SOAK_KILLS", "4"))
-NUM_PHOTOS = 400
-SECONDS_TO_START, SECONDS_TO_END = 120, 300
-OPTIONS = ("--source", "folder", "--holdout", "0.2", "--shard-bytes", "4000", "--mask-size-px", "32")
+NUM_BUILDS = -(-NUM_KILLS // 4)
+"""Builds that lose their driver and their group; as many more lose a worker and a node."""
 
 
-def start(root: Path, out: Path) -> "subprocess.Popen[str]":
-    """`lacuna shard` as a process that leads a group of its own."""
-    command = [sys.executable, "-m", "jobs.cli", "shard", *OPTIONS, "--root", str(root), "--out", str(out)]
-    return subprocess.Popen(
-        command,
-        cwd=PROJECT_ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-    )
-
-
-def finish(root: Path, out: Path) -> dict[str, object]:
-    """Runs the build to its end; returns its report."""
-    with start(root, out) as process:
-        stdout, _ = process.communicate(timeout=SECONDS_TO_END)
-    report: dict[str, object] = json.loads(stdout)
-    assert process.returncode == 0, report
-    return report
-
-
-def kill_after(process: "subprocess.Popen[str]", workspace: Path, seconds: float, whole_group: bool) -> bool:
-    """Kills the build so long after it has begun to write; returns whether it was still running then."""
-    deadline = time.monotonic() + SECONDS_TO_START
-    while process.poll() is None and not (workspace / "listed.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(seconds)
-    alive = process.poll() is None
-    if alive and whole_group:
-        os.killpg(process.pid, signal.SIGKILL)
-    elif alive:
-        os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=SECONDS_TO_END)
-    return alive
-
-
-def files_of(out: Path) -> dict[str, bytes]:
-    """Every file below the place but the lock."""
-    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+def words(root: Path, out: Path) -> tuple[str, ...]:
+    """The command's options."""
+    return (*OPTIONS, "--root", str(root), "--out", str(out))
 
 
 def progress_of(out: Path) -> int:
@@ -74,60 +45,94 @@ def progress_of(out: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def photos_of_the_law(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough photos, in enough shards, that a kill finds the build at work."""
-    return photo_folder(tmp_path_factory.mktemp("killed"), NUM_PHOTOS)
+def seconds(photos_of_the_law: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """How long a build takes from its listing to its end."""
+    out = tmp_path_factory.mktemp("timed") / "data"
+    process = start(*words(photos_of_the_law, out))
+    wait_for_work(process, out)
+    begun = time.monotonic()
+    end(process)
+    return time.monotonic() - begun
 
 
-@pytest.fixture(scope="module")
-def unharmed(photos_of_the_law: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """The files of a build that nobody disturbed, and the seconds from its listing to its end."""
-    out = tmp_path_factory.mktemp("unharmed") / "data"
-    with start(photos_of_the_law, out) as process:
-        while process.poll() is None and not (out / ".build" / "listed.json").exists():
-            time.sleep(0.005)
-        begun = time.monotonic()
-        process.communicate(timeout=SECONDS_TO_END)
-    return files_of(out), time.monotonic() - begun
-
-
-def test_a_build_killed_again_and_again_has_the_bytes_of_one_that_was_not(
-    photos_of_the_law: Path, unharmed: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
-    expected, seconds = unharmed
-    rng, out, progress = random.Random(time.time_ns()), tmp_path / "data", [0]
-    for turn in range(NUM_KILLS):
-        process = start(photos_of_the_law, out)
-        kill_after(process, out / ".build", rng.uniform(0, seconds), whole_group=bool(turn % 2))
-        progress.append(progress_of(out))
-    report = finish(photos_of_the_law, out)
+def check_finished(out: Path, expected: dict[str, bytes], progress: list[int]) -> None:
+    """All files as they ought to be, none beside them; then they may go."""
     assert sorted(files_of(out)) == sorted(expected), progress
     assert files_of(out) == expected
     assert not [p for p in out.rglob("*") if p.name == ".build" or p.name.startswith(".aside-")]
-    assert report["num_written"] == NUM_PHOTOS
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("build", range(NUM_BUILDS))
+def test_a_build_whose_driver_and_group_are_killed(
+    photos_of_the_law: Path, unharmed: dict[str, bytes], seconds: float, tmp_path: Path, build: int
+) -> None:
+    rng, out, progress = random.Random(time.time_ns()), tmp_path / "data", []
+    for kill in rng.sample((kill_driver, kill_group), 2):
+        process = start(*words(photos_of_the_law, out))
+        wait_for_work(process, out)
+        time.sleep(rng.uniform(0, seconds))
+        kill(process)
+        process.communicate()
+        progress.append(progress_of(out))
+    assert finish(*words(photos_of_the_law, out))["num_written"] == NUM_PHOTOS
+    check_finished(out, unharmed, progress)
+
+
+@pytest.mark.parametrize("build", range(NUM_BUILDS))
+def test_a_build_that_loses_a_worker_and_a_node(
+    photos_of_the_law: Path, unharmed: dict[str, bytes], seconds: float, nodes: TwoNodes, tmp_path: Path, build: int
+) -> None:
+    rng, out = random.Random(time.time_ns()), tmp_path / "data"
+    process = start(*words(photos_of_the_law, out), cluster=nodes.address)
+    wait_for_work(process, out)
+    progress = []
+    for kill in rng.sample((kill_worker, kill_node), 2):
+        time.sleep(rng.uniform(0, seconds / 2))
+        progress.append(progress_of(out))
+        kill(nodes, process, rng)
+    code, report = end(process)
+    if code != 0:  # a fault is told, and the same command goes on
+        assert report["error"]
+        finish(*words(photos_of_the_law, out), cluster=nodes.address)
+    nodes.heal()
+    check_finished(out, unharmed, progress)
+
+
+def kill_worker(nodes: TwoNodes, process: Lacuna, rng: random.Random) -> None:
+    """One of the processes that run a task, as soon as there is one."""
+    wait_until(lambda: process.poll() is not None or nodes.kill_busy_worker(rng))
+
+
+def kill_node(nodes: TwoNodes, process: Lacuna, rng: random.Random) -> None:
+    """The second node with all that runs on it."""
+    nodes.kill_second_node()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_one_kill_in_the_midst_is_no_harm(
-    photos_of_the_law: Path, unharmed: tuple[dict[str, bytes], float], tmp_path: Path, share: float
+    photos_of_the_law: Path, unharmed: dict[str, bytes], seconds: float, tmp_path: Path, share: float
 ) -> None:
-    expected, seconds = unharmed
     out = tmp_path / "data"
-    kill_after(start(photos_of_the_law, out), out / ".build", seconds * share, whole_group=False)
+    process = start(*words(photos_of_the_law, out))
+    wait_for_work(process, out)
+    time.sleep(seconds * share)
+    kill_driver(process)
+    process.communicate()
     assert not (out / "dataset.json").exists() or not (out / ".build").exists()
-    finish(photos_of_the_law, out)
-    assert files_of(out) == expected
+    finish(*words(photos_of_the_law, out))
+    check_finished(out, unharmed, [])
 
 
 def test_a_finished_build_survives_the_next_kill(
-    photos_of_the_law: Path, unharmed: tuple[dict[str, bytes], float], tmp_path: Path
+    photos_of_the_law: Path, unharmed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "data"
-    finish(photos_of_the_law, out)
-    process = start(photos_of_the_law, out)
+    finish(*words(photos_of_the_law, out))
+    process = start(*words(photos_of_the_law, out))
     time.sleep(random.Random(time.time_ns()).uniform(0.2, 2))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=SECONDS_TO_END)
-    assert files_of(out) == unharmed[0]
-    finish(photos_of_the_law, out)
-    assert files_of(out) == unharmed[0]
+    kill_group(process)
+    process.communicate()
+    assert files_of(out) == unharmed
+    finish(*words(photos_of_the_law, out))
+    check_finished(out, unharmed, [])

@@ -1,0 +1,148 @@
+"""Processes to be killed: `lacuna shard` as a process of its own, and a Ray cluster of two nodes that can lose one."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from infra.settings import PROJECT_ROOT
+
+SECONDS_TO_START, SECONDS_TO_END = 120, 300
+OPTIONS = ("--source", "folder", "--holdout", "0.2", "--shard-bytes", "4000", "--mask-size-px", "32")
+_SECOND_HOST = "127.0.0.2"
+"""An address of its own, so that no driver takes the second node for the one that it stands on."""
+
+Lacuna = subprocess.Popen[str]
+
+
+def start(*words: str, verb: str = "shard", cluster: str | None = None) -> Lacuna:
+    """`lacuna` as a process that leads a group of its own, on this Ray cluster or on a private one."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", verb, *words],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env=environment | ({"RAY_ADDRESS": cluster} if cluster else {}),
+    )
+
+
+def end(process: Lacuna) -> tuple[int, dict[str, Any]]:
+    """Waits for the end of the process; its exit code and its report, empty where it was killed before it gave one."""
+    stdout, _ = process.communicate(timeout=SECONDS_TO_END)
+    return process.returncode, json.loads(stdout or "{}")
+
+
+def finish(*words: str, verb: str = "shard", cluster: str | None = None) -> dict[str, Any]:
+    """Runs the command to its end, which must be a good one; returns its report."""
+    code, report = end(start(*words, verb=verb, cluster=cluster))
+    assert code == 0, report
+    return report
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Waits for the condition; whether it came true in time."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true
+
+
+def wait_for_work(process: Lacuna, out: Path) -> None:
+    """Waits until the process has listed its source, or has ended."""
+    wait_until(lambda: process.poll() is not None or (out / ".build" / "listed.json").exists())
+
+
+def kill_driver(process: Lacuna) -> None:
+    """The process alone, as when it runs out of memory."""
+    _kill(process.pid)
+
+
+def kill_group(process: Lacuna) -> None:
+    """The process and all that it started, as when the machine stops."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class TwoNodes:
+    """A Ray cluster of two nodes with one core each; the second can die and be replaced."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self._add_second()
+
+    @property
+    def address(self) -> str:
+        """What RAY_ADDRESS names."""
+        return str(self._cluster.address)
+
+    def kill_busy_worker(self, rng: random.Random) -> bool:
+        """Kills one of the processes of both nodes that run a task at this moment; whether there was one."""
+        raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
+        busy = [pid for raylet in raylets for pid in _children(raylet) if _runs_a_task(pid)]
+        if busy:
+            _kill(rng.choice(busy))
+        return bool(busy)
+
+    def kill_second_node(self) -> None:
+        """Its raylet and all of its workers at once."""
+        raylet = _raylet(self._second)
+        for pid in (raylet, *_children(raylet)):
+            _kill(pid)
+        self._whole = False
+
+    def heal(self) -> None:
+        """A new second node in the place of one that was killed."""
+        if not self._whole:
+            self._cluster.remove_node(self._second, allow_graceful=False)
+            self._add_second()
+
+    def _add_second(self) -> None:
+        self._second = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
+        self._whole = True
+
+    def stop(self) -> None:
+        """Ends both nodes."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def two_nodes() -> Iterator[TwoNodes]:
+    """The cluster for the time of the block."""
+    nodes = TwoNodes()
+    try:
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _raylet(node: Any) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def _children(parent: int) -> list[int]:
+    lists = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(pid) for path in lists for pid in path.read_text().split()]
+
+
+def _runs_a_task(pid: int) -> bool:
+    with suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return title.startswith(b"ray::") and not title.startswith(b"ray::IDLE")
+    return False
