@@ -13,6 +13,7 @@ from jobs.progress import progress
 from pipelines.data.build import Progress, add_layer, build_dataset
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
+from pipelines.data.effort import Effort
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Plan
@@ -65,14 +66,14 @@ def parse(words: list[str]) -> Arguments | Change:
 
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Builds or changes, and reports."""
-    started = time.monotonic()
+    started, effort = time.monotonic(), Effort()
     with exclusive(arguments.out), progress() as show:
         if isinstance(arguments, Change):
             dataset, pruned = _changed(arguments, show)
         else:
             plan = Plan(root_of(arguments), arguments.out, arguments.recipe, arguments.seed)
-            dataset, pruned = build_dataset(plan, show), []
-    rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
+            dataset, pruned = build_dataset(plan, show, effort), []
+    elapsed = time.monotonic() - started
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -80,7 +81,8 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
-        "images_per_second": round(rate, 1),
+        "images_per_second": round(dataset.commit["ledger"]["num_inputs"] / elapsed, 1),
+        **(effort.told(elapsed) if effort.core_seconds else {}),
         **({"pruned": pruned} if pruned else {}),
     }
 

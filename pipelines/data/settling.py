@@ -8,11 +8,12 @@ that no process holds the dataset.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.data.effort import Laps, Seconds
 from pipelines.data.listing import SCANNED, scanned_file
 from pipelines.data.workspace import Layout, Plan, parts_of, read_bucket, read_rows, share_of, write_buckets, write_rows
 from pipelines.manifest import open_dataset, read_table
@@ -21,7 +22,7 @@ _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucke
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
 
 
-def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
+def settle_keys(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain."""
 
     def settle() -> dict[str, Any]:
@@ -37,7 +38,7 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
         write_rows(plan.at("keyed", f"{bucket:06d}.parquet"), rows, SCANNED)
         return {"num_inputs": len(rows)}
 
-    plan.once(f"keyed/{bucket:06d}", settle)
+    return _timed(plan, f"keyed/{bucket:06d}", settle)
 
 
 def _order(row: dict[str, Any]) -> tuple[str, str, int]:
@@ -76,7 +77,7 @@ def _settle(rows: list[dict[str, Any]], earlier: dict[str, str]) -> Iterator[tup
             yield key, sha256, True
 
 
-def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
+def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
     def find() -> dict[str, Any]:
@@ -92,7 +93,14 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
         write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, layout.num_key_buckets, _REPEAT)
         return {"num_duplicates": sum(map(len, repeats.values()))}
 
-    plan.once(f"repeats/{digest_bucket:06d}", find)
+    return _timed(plan, f"repeats/{digest_bucket:06d}", find)
+
+
+def _timed(plan: Plan, marker: str, step: Callable[[], dict[str, Any]]) -> Seconds:
+    laps = Laps()
+    plan.once(marker, step)
+    laps.end("sorting")
+    return laps.seconds
 
 
 def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:

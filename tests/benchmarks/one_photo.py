@@ -22,6 +22,7 @@ import webdataset as wds
 from PIL import Image
 
 from pipelines.data.cleaning import clean
+from pipelines.data.effort import Laps
 from pipelines.data.headers import Header, read_header
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import RESIZES, Resize, plan_resize
@@ -82,14 +83,14 @@ def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
 
 def shard(name: str, root: Path, pattern: str) -> None:
     """A shard of kept photos with everything that is checked and written down, beside a loop that checks nothing."""
-    rows, plan = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0)
+    rows, plan, laps = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Laps()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "shard.tar"
 
         def ours() -> None:
             with target.open("wb", buffering=1 << 20) as stream:
                 writer = ShardWriter(stream)
-                table = pa.Table.from_pylist([_write_input(plan, writer, row) for row in rows], TABLE_SCHEMA)
+                table = pa.Table.from_pylist([_write_input(plan, writer, row, laps) for row in rows], TABLE_SCHEMA)
                 writer.close({})
             table_bytes(table)
 
@@ -129,11 +130,11 @@ def overhead() -> None:
                 stream.write(b"".join((header, note, bytes(262))))
 
     def ours() -> None:
-        rows = []
+        rows, laps = [], Laps()
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for key in keys:
-                rows.append(_write_input(plan, writer, row_of(key, sha256, len(picture))))
+                rows.append(_write_input(plan, writer, row_of(key, sha256, len(picture)), laps))
             writer.close({})
         table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
 
