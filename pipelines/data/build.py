@@ -14,7 +14,7 @@ from pipelines.data.cleaning import check_cleaning
 from pipelines.data.commit import commit_dataset, ledger_of, prune
 from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.listing import list_source, publish_absent, scan_files
-from pipelines.data.settling import find_duplicates, settle_keys
+from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
@@ -85,6 +85,7 @@ def _build_shards(plan: Plan, layout: Layout, progress: Progress, effort: Effort
         "scanning": (scan_files, layout.num_scans),
         "naming": (settle_keys, layout.num_key_buckets),
         "comparing": (find_duplicates, layout.num_digest_buckets),
+        "marking": (mark_duplicates, layout.num_key_buckets),
     }
     for what, (task, count) in steps.items():
         for seconds in each_task(what, task, [(plan, layout, number) for number in range(count)], progress):
