@@ -56,6 +56,13 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def num_cores() -> int:
+    """The cores that the cluster has now; inside a `connected` block."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
 def own_token() -> None:
     """Gives this process and its children a token for a cluster of their own, unless the user has one configured.
 
@@ -80,7 +87,7 @@ def run_tasks(
     waiting = iter(arguments)
     running: list[Any] = []
     while True:
-        limit = max(_MIN_IN_FLIGHT, int(2 * ray.cluster_resources().get("CPU", 0)))
+        limit = max(_MIN_IN_FLIGHT, 2 * num_cores())
         running += [remote.remote(*args) for args in islice(waiting, max(0, limit - len(running)))]
         if not running:
             return

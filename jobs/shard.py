@@ -13,6 +13,7 @@ from jobs.progress import progress
 from pipelines.data.build import Progress, add_layer, build_dataset
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
+from pipelines.data.effort import Effort
 from pipelines.data.fixing import files_digest, needs_files
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.sources import DATASETS
@@ -70,14 +71,15 @@ def parse(words: list[str]) -> Arguments | Change:
 
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Builds or changes, and reports."""
-    started = time.monotonic()
+    started, effort = time.monotonic(), Effort()
     with exclusive(arguments.out), progress() as show:
         if isinstance(arguments, Change):
             dataset, pruned = _changed(arguments, show)
         else:
-            dataset, pruned = build_dataset(_plan(arguments), show), []
-    rate = dataset.commit["ledger"]["num_inputs"] / (time.monotonic() - started)
-    own = {"pruned": pruned} if isinstance(arguments, Change) else {"images_per_second": round(rate, 1)}
+            dataset, pruned = build_dataset(_plan(arguments), show, effort), []
+    elapsed = time.monotonic() - started
+    rate = {"images_per_second": round(dataset.commit["ledger"]["num_inputs"] / elapsed, 1)}
+    own = {"pruned": pruned} if isinstance(arguments, Change) else rate
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -86,6 +88,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
         **own,
+        **(effort.told(elapsed) if effort.core_seconds else {}),
     }
 
 

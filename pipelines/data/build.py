@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from infra import storage
-from infra.cluster import connected, run_tasks
+from infra.cluster import connected, num_cores, run_tasks
 from pipelines.data.cleaning import check_cleaning
 from pipelines.data.commit import commit_dataset, ledger_of, prune
+from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
-from pipelines.data.settling import find_duplicates, settle_keys
+from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
@@ -27,10 +28,11 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
-def build_dataset(plan: Plan, progress: Progress) -> Dataset:
+def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
     """Builds and commits the dataset of the plan, or finishes a build that was stopped, or finds it committed.
 
-    Raises Refused for bad arguments, a foreign dataset at the place, or too many rejected photos.
+    `effort` takes in what the work costs. Raises Refused for bad arguments, a foreign dataset at the place, or too many
+    rejected photos.
     """
     plan = _absolute(plan)
     _check(plan)
@@ -39,7 +41,7 @@ def build_dataset(plan: Plan, progress: Progress) -> Dataset:
         _refuse_other(plan, dataset)
         _clean_up(plan)
         return dataset
-    return _build_layer(plan, None, progress)
+    return _build_layer(plan, None, progress, effort or Effort())
 
 
 def add_layer(plan: Plan, progress: Progress) -> Dataset:
@@ -52,7 +54,7 @@ def add_layer(plan: Plan, progress: Progress) -> Dataset:
     _check(plan)
     dataset = open_dataset(plan.out)
     _refuse_other(plan, dataset)
-    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress)
+    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress, Effort())
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -61,25 +63,43 @@ def _absolute(plan: Plan) -> Plan:
     return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
 
 
-def _build_layer(plan: Plan, base: Dataset | None, progress: Progress) -> Dataset:
+def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: Effort) -> Dataset:
     _claim(plan, base)
     try:
         with connected():
-            layout = next(run_tasks(list_source, [(plan,)]))
-            shards = _build_shards(plan, layout, progress)
+            layout, seconds = next(run_tasks(_list, [(plan,)]))
+            effort.add(seconds)
+            shards = _build_shards(plan, layout, progress, effort)
         return _commit(plan, layout, shards, base)
     except Refused:
         storage.remove(plan.at())  # what was asked for cannot be: the place is free for other settings
         raise
 
 
-def _build_shards(plan: Plan, layout: Layout, progress: Progress) -> tuple[ShardRecord, ...]:
+def _list(plan: Plan) -> tuple[Layout, Seconds]:
+    laps = Laps()
+    layout = list_source(plan)
+    laps.end("listing")
+    return layout, laps.seconds
+
+
+def _build_shards(plan: Plan, layout: Layout, progress: Progress, effort: Effort) -> tuple[ShardRecord, ...]:
     """All steps between listing and commit."""
-    each_task("scanning", scan_files, [(plan, layout, s) for s in range(layout.num_scans)], progress)
-    each_task("naming", settle_keys, [(plan, layout, b) for b in range(layout.num_key_buckets)], progress)
-    each_task("comparing", find_duplicates, [(plan, layout, b) for b in range(layout.num_digest_buckets)], progress)
-    places = [(split, n) for split, count in layout.num_shards.items() for n in range(count)]
-    return tuple(each_task("sharding", write_shard, [(plan, layout, *place) for place in places], progress))
+    steps = {
+        "scanning": (scan_files, layout.num_scans),
+        "naming": (settle_keys, layout.num_key_buckets),
+        "comparing": (find_duplicates, layout.num_digest_buckets),
+        "marking": (mark_duplicates, layout.num_key_buckets),
+    }
+    for what, (task, count) in steps.items():
+        for seconds in each_task(what, task, [(plan, layout, number) for number in range(count)], progress):
+            effort.add(seconds)
+    places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
+    built = each_task("sharding", write_shard, places, progress)
+    for _, seconds in built:
+        effort.add(seconds)
+    effort.num_cores = num_cores()
+    return tuple(record for record, _ in built)
 
 
 def _check(plan: Plan) -> None:

@@ -7,7 +7,7 @@ found over buckets by key, for the steps that settle names and write shards.
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.chance import digest_of
+from pipelines.data.effort import Laps, Seconds
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_buckets, write_rows
@@ -66,6 +67,12 @@ def _place(fields: dict[str, Any] | None) -> Place | None:
     return Place(**fields) if fields else None
 
 
+def _row(photo: Photo) -> dict[str, Any]:
+    """The row of a photo; `dataclasses.asdict` copies every string of it, at ten times the price."""
+    planes = [vars(plane) | {"place": plane.place and vars(plane.place)} for plane in photo.planes]
+    return vars(photo) | {"place": photo.place and vars(photo.place), "planes": planes}
+
+
 def list_source(plan: Plan) -> Layout:
     """Lists the source into chunk files, once; raises Refused where there is no photo."""
     return Layout(**plan.once("listed", lambda: _list_chunks(plan)))
@@ -81,10 +88,11 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         absent = [vars(item) for item in chunk if isinstance(item, Absent)]
         for photo in photos:
             bytes_of_split[photo.split] += photo.size_bytes
-        write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [asdict(p) for p in photos], _PHOTO)
+        if photos:
+            write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [_row(p) for p in photos], _PHOTO)
         if absent:
-            write_rows(plan.at("absent", f"{num_chunks:06d}.parquet"), absent, _ABSENT)
-        num_chunks, num_files, num_absent = num_chunks + 1, num_files + len(photos), num_absent + len(absent)
+            write_rows(plan.at("absent", f"{num_absent:012d}.parquet"), absent, _ABSENT)
+        num_chunks, num_files, num_absent = num_chunks + bool(photos), num_files + len(photos), num_absent + len(absent)
     if not num_files:
         raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {recipe.source!r}")
     return {
@@ -104,9 +112,8 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
     with storage.scratch_folder(plan.at("scratch")) as folder:
         path, digest = folder / "absent.parquet", hashlib.sha256()
         with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
-            for uri in (plan.at("absent", f"{chunk:06d}.parquet") for chunk in range(layout.num_chunks)):
-                if storage.exists(uri):
-                    writer.write_table(read_parquet(storage.read_bytes(uri)))
+            for name, _ in storage.list_files(plan.at("absent")):
+                writer.write_table(read_parquet(storage.read_bytes(plan.at("absent", name))))
         storage.digest_file(str(path), digest)
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)
@@ -142,19 +149,22 @@ def _name(photo: Photo) -> str:
         return photo.path
 
 
-def scan_files(plan: Plan, layout: Layout, scan: int) -> None:
+def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
     """Reads and digests the photos of some chunks of the listing; writes them into buckets by their keys."""
+    laps = Laps()
 
     def run() -> dict[str, Any]:
         buckets: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for photo in _photos_of(plan, layout, scan):
             digest = hashlib.sha256(_name(photo).encode()).digest()
             number = share_of(digest, layout.num_shards[photo.split])
-            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan.root, number))
+            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan.root, number, laps))
         write_buckets(scanned_file(plan, scan), buckets, layout.num_key_buckets, SCANNED)
         return {"num_photos": sum(map(len, buckets.values()))}
 
     plan.once(f"scanned/{scan:06d}", run)
+    laps.end("sorting")
+    return laps.seconds
 
 
 def scanned_file(plan: Plan, scan: int) -> str:
@@ -167,17 +177,26 @@ def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
         yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.parquet")))
 
 
-def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:
+def _scanned(photo: Photo, root: str, number: int, laps: Laps) -> dict[str, Any]:
     """The photo with its key and digest, or with the refusal that reading it brought."""
     key, sha256, refusal = None, None, photo.refusal
     if photo.size_bytes > MAX_FILE_BYTES:
         refusal = refusal or f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
     try:
         key = make_key(photo.path)
-        sha256 = sha256_hex(read_photo(root, photo)) if refusal is None else None
+        sha256 = _digested(photo, root, laps) if refusal is None else None
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
     except OSError as fault:
         refusal = f"cannot be read: {type(fault).__name__}"
     found = {"key": key, "number": number, "sha256": sha256, "duplicate_of": None}
-    return asdict(replace(photo, refusal=refusal)) | found
+    return _row(photo) | {"refusal": refusal} | found
+
+
+def _digested(photo: Photo, root: str, laps: Laps) -> str:
+    laps.end("sorting")
+    raw = read_photo(root, photo)
+    laps.end("reading")
+    sha256 = sha256_hex(raw)
+    laps.end("hashing")
+    return sha256

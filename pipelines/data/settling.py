@@ -1,27 +1,30 @@
-"""Third and fourth step of a build: who owns a key, and which photos have the same bytes.
+"""Third to fifth step of a build: who owns a key, and which photos have the same bytes.
 
 Keys first: of the files that share one, the first path owns it and the others are rejected. Then contents: of the
 owners with the same bytes the smallest key is kept, the others are duplicates of it. What an earlier layer holds, or
-held before it was removed, comes before all of that. Both steps are joins over buckets of digests, a bucket a task, so
-that no process holds the dataset.
+held before it was removed, comes before all of that. All are joins over buckets of digests, a bucket a task, so that
+no process holds the dataset.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute
 
+from infra import storage
+from pipelines.data.effort import Laps, Seconds
 from pipelines.data.listing import SCANNED, scanned_file
 from pipelines.data.workspace import Layout, Plan, parts_of, read_bucket, read_rows, share_of, write_buckets, write_rows
-from pipelines.manifest import open_dataset, read_table
+from pipelines.manifest import open_dataset, read_parquet, read_table
 
 _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64()), ("new", pa.bool_())])
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
 
 
-def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
+def settle_keys(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain."""
 
     def settle() -> dict[str, Any]:
@@ -37,7 +40,7 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int) -> None:
         write_rows(plan.at("keyed", f"{bucket:06d}.parquet"), rows, SCANNED)
         return {"num_inputs": len(rows)}
 
-    plan.once(f"keyed/{bucket:06d}", settle)
+    return _timed(plan, f"keyed/{bucket:06d}", settle)
 
 
 def _order(row: dict[str, Any]) -> tuple[str, str, int]:
@@ -76,7 +79,7 @@ def _settle(rows: list[dict[str, Any]], earlier: dict[str, str]) -> Iterator[tup
             yield key, sha256, True
 
 
-def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
+def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
     def find() -> dict[str, Any]:
@@ -92,17 +95,40 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> None:
         write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, layout.num_key_buckets, _REPEAT)
         return {"num_duplicates": sum(map(len, repeats.values()))}
 
-    plan.once(f"repeats/{digest_bucket:06d}", find)
+    return _timed(plan, f"repeats/{digest_bucket:06d}", find)
+
+
+def _timed(plan: Plan, marker: str, step: Callable[[], dict[str, Any]]) -> Seconds:
+    laps = Laps()
+    plan.once(marker, step)
+    laps.end("sorting")
+    return laps.seconds
+
+
+def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
+    """Writes the inputs of a bucket of keys once more, with what `find_duplicates` found of them in all buckets.
+
+    A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
+    """
+
+    def mark() -> dict[str, Any]:
+        repeats = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
+        first_keys = {row["key"]: row["first_key"] for row in read_bucket(repeats, bucket)}
+        rows = read_rows(plan.at("keyed", f"{bucket:06d}.parquet"))
+        for row in rows:
+            if row["refusal"] is None and row["duplicate_of"] is None:
+                row["duplicate_of"] = first_keys.get(row["key"])
+        write_rows(plan.at("settled", f"{bucket:06d}.parquet"), rows, SCANNED)
+        return {"num_duplicates": len(first_keys)}
+
+    return _timed(plan, f"settled/{bucket:06d}", mark)
 
 
 def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:
     """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
-    buckets = layout.key_buckets(split, number)
-    repeats = [plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets)]
-    first_keys = {row["key"]: row["first_key"] for bucket in buckets for row in read_bucket(repeats, bucket)}
-    rows = (row for bucket in buckets for row in read_rows(plan.at("keyed", f"{bucket:06d}.parquet")))
-    own = sorted((row for row in rows if row["split"] == split and row["number"] == number), key=_order)
-    for row in own:
-        if row["refusal"] is None and row["duplicate_of"] is None:
-            row["duplicate_of"] = first_keys.get(row["key"])
-    return own
+    rows: list[dict[str, Any]] = []
+    for bucket in layout.key_buckets(split, number):
+        table = read_parquet(storage.read_bytes(plan.at("settled", f"{bucket:06d}.parquet")))
+        own = compute.and_(compute.equal(table["split"], split), compute.equal(table["number"], number))
+        rows += table.filter(own).to_pylist()  # before it is Python's: a bucket may hold the inputs of many shards
+    return sorted(rows, key=_order)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.effort import Laps, Seconds
 from pipelines.data.fixing import fixed_masks
 from pipelines.data.listing import photo_of
 from pipelines.data.places import read_photo
@@ -43,16 +44,20 @@ class ShardId:
         return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
 
 
-def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> ShardRecord:
-    """Builds and publishes one shard and its table, unless its record says that it is done."""
+def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Seconds]:
+    """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
+    laps = Laps()
 
     def write() -> dict[str, Any]:
         rows = settled_inputs(plan, layout, split, number)
+        laps.end("sorting")
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        return asdict(publish_shard(plan.out, shard, lambda writer: [_write_input(plan, writer, row) for row in rows]))
+        return asdict(publish_shard(plan.out, shard, lambda tar: [_write_input(plan, tar, row, laps) for row in rows]))
 
-    return ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
+    record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
+    laps.end("writing")
+    return record, laps.seconds
 
 
 def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]) -> ShardRecord:
@@ -90,7 +95,7 @@ def record_of(
     )  # fmt: skip
 
 
-def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
+def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
     common = {"key": row["key"], "source": row["path"], "source_sha256": row["sha256"], "label": row["label"]}
     if row["refusal"] is not None:
@@ -99,12 +104,17 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any]) -> dict[s
         return common | {"outcome": "duplicate", "reason": f"same bytes as {row['duplicate_of']}"}
     photo = photo_of(row)
     raw = read_photo(plan.root, photo)
+    laps.end("reading")
     if sha256_hex(raw) != row["sha256"]:
         raise OSError(f"{row['path']} under {plan.root} changed while it was read: leave the source alone, then retry")
+    laps.end("hashing")
     sample = clean(raw, plan.recipe)
+    laps.end("cleaning")
     if isinstance(sample, Rejected):
         return common | {"outcome": "rejected", "reason": sample.reason}
-    return common | {"outcome": "written"} | _write_sample(plan, writer, row, photo, raw, sample)
+    written = _write_sample(plan, writer, row, photo, raw, sample)
+    laps.end("writing")
+    return common | {"outcome": "written"} | written
 
 
 def _write_sample(

@@ -23,6 +23,7 @@ import webdataset as wds
 from PIL import Image
 
 from pipelines.data.cleaning import clean
+from pipelines.data.effort import Laps
 from pipelines.data.headers import Header, read_header
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import RESIZES, Resize, plan_resize
@@ -65,26 +66,32 @@ def cleaning(name: str, files: Sequence[bytes]) -> None:
     print(f"clean      {name:9} {kilobytes:5.0f} kB: kept {kept:.1f} us, with decode_check {decoded:.0f} us")
 
 
+def row_of(key: str, sha256: str, size_bytes: int) -> dict[str, Any]:
+    """A settled input as the steps before hand it on."""
+    nothing = dict.fromkeys(("label", "refusal", "place", "duplicate_of"))
+    known = {"key": key, "path": f"{key}.jpg", "split": "train", "size_bytes": size_bytes, "sha256": sha256}
+    return nothing | known | {"planes": [], "number": 0}
+
+
 def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
-    """Settled inputs as the steps before hand them on."""
+    """Those of the files that fit the pattern."""
     rows = []
     for path in sorted(root.glob(pattern)):
-        name = path.relative_to(root).as_posix()
-        place = {"key": name.removesuffix(".jpg"), "path": name, "label": None, "split": "train"}
-        rows.append(place | {"sha256": sha256_hex(path.read_bytes()), "reason": None, "duplicate_of": None})
+        raw = path.read_bytes()
+        rows.append(row_of(path.relative_to(root).as_posix().removesuffix(".jpg"), sha256_hex(raw), len(raw)))
     return rows
 
 
 def shard(name: str, root: Path, pattern: str) -> None:
     """A shard of kept photos with everything that is checked and written down, beside a loop that checks nothing."""
-    rows, plan = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0)
+    rows, plan, laps = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Laps()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "shard.tar"
 
         def ours() -> None:
             with target.open("wb", buffering=1 << 20) as stream:
                 writer = ShardWriter(stream)
-                table = pa.Table.from_pylist([_write_input(plan, writer, row) for row in rows], TABLE_SCHEMA)
+                table = pa.Table.from_pylist([_write_input(plan, writer, row, laps) for row in rows], TABLE_SCHEMA)
                 writer.close({})
             table_bytes(table)
 
@@ -124,22 +131,11 @@ def overhead() -> None:
                 stream.write(b"".join((header, note, bytes(262))))
 
     def ours() -> None:
-        rows = []
+        rows, laps = [], Laps()
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for key in keys:
-                place: dict[str, Any] = {
-                    "key": key,
-                    "path": f"{key}.jpg",
-                    "label": None,
-                    "split": "train",
-                    "refusal": None,
-                    "place": None,
-                    "planes": [],
-                    "size_bytes": len(picture),
-                    "number": 0,
-                }
-                rows.append(_write_input(plan, writer, place | {"sha256": sha256, "duplicate_of": None}))
+                rows.append(_write_input(plan, writer, row_of(key, sha256, len(picture)), laps))
             writer.close({})
         table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
 
