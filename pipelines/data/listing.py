@@ -80,7 +80,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         photos = [_placed(photo, plan) for photo in chunk if isinstance(photo, Photo)]
         absent = [vars(item) for item in chunk if isinstance(item, Absent)]
         for photo in photos:
-            bytes_of_split[photo.split] += photo.size_bytes
+            bytes_of_split[photo.split] += photo.size_bytes if photo.size_bytes <= MAX_FILE_BYTES else 0
         write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [asdict(p) for p in photos], _PHOTO)
         if absent:
             write_rows(plan.at("absent", f"{num_chunks:06d}.parquet"), absent, _ABSENT)
@@ -126,6 +126,8 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
     if not _is_utf8(photo.path):
         shown = photo.path.encode("utf-8", "backslashreplace").decode()
         photo = replace(photo, path=shown, refusal="its name is not UTF-8")
+    if photo.size_bytes > MAX_FILE_BYTES:
+        photo = replace(photo, refusal=photo.refusal or f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}")
     held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
     return replace(photo, split="val") if photo.split == "train" and held_out else photo
 
@@ -174,8 +176,6 @@ def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
 def _scanned(photo: Photo, root: str, number: int) -> dict[str, Any]:
     """The photo with its key and digest, or with the refusal that reading it brought."""
     key, sha256, refusal = None, None, photo.refusal
-    if photo.size_bytes > MAX_FILE_BYTES:
-        refusal = refusal or f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
     try:
         key = make_key(photo.path)
         sha256 = sha256_hex(read_photo(root, photo)) if refusal is None else None
