@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +144,11 @@ def list_files(uri: str) -> Iterator[tuple[str, int]]:
 
 
 def remove(uri: str) -> None:
-    """Removes a file or a folder with all in it; nothing there is no fault."""
+    """Removes a file or a folder with all in it; nothing there, or no longer there, is no fault."""
     fs, path = locate(uri)
     if fs.exists(path):
-        fs.rm(path, recursive=True)
+        with suppress(FileNotFoundError):  # another process removes it too
+            fs.rm(path, recursive=True)
 
 
 def sweep(uri: str) -> None:

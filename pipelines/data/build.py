@@ -36,12 +36,26 @@ def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) 
     """
     plan = _absolute(plan)
     _check(plan)
-    if storage.exists(storage.join(plan.out, COMMIT_FILE)):
-        dataset = open_dataset(plan.out)
-        _refuse_other(plan, dataset)
-        _clean_up(plan)
-        return dataset
-    return _build_layer(plan, None, progress, effort or Effort())
+    if _is_committed(plan):
+        return _committed(plan)
+    try:
+        return _build_layer(plan, None, progress, effort or Effort())
+    except FileNotFoundError:  # where no lock keeps two builders of one plan apart, the first clears the workspace
+        if not _is_committed(plan):
+            raise
+        return _committed(plan)
+
+
+def _is_committed(plan: Plan) -> bool:
+    return storage.exists(storage.join(plan.out, COMMIT_FILE))
+
+
+def _committed(plan: Plan) -> Dataset:
+    """The dataset that is committed at the place; raises Refused unless it is that of the plan."""
+    dataset = open_dataset(plan.out)
+    _refuse_other(plan, dataset)
+    _clean_up(plan)
+    return dataset
 
 
 def add_layer(plan: Plan, progress: Progress) -> Dataset:
@@ -166,6 +180,8 @@ def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ..
 
 def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:
     """Checks that the ledger balances and writes the records that make the layer exist, the last one last."""
+    if base is None and _is_committed(plan):
+        return _committed(plan)  # by another builder; it is never replaced
     ledger = ledger_of(shards)
     if ledger["num_inputs"] != layout.num_files:
         raise RuntimeError(

@@ -110,10 +110,14 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
     if not layout.num_absent:
         return []
     with storage.scratch_folder(plan.at("scratch")) as folder:
-        path, digest = folder / "absent.parquet", hashlib.sha256()
+        path, digest, num_rows = folder / "absent.parquet", hashlib.sha256(), 0
         with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
             for name, _ in storage.list_files(plan.at("absent")):
-                writer.write_table(read_parquet(storage.read_bytes(plan.at("absent", name))))
+                table = read_parquet(storage.read_bytes(plan.at("absent", name)))
+                writer.write_table(table)
+                num_rows += table.num_rows
+        if num_rows != layout.num_absent:
+            raise FileNotFoundError(f"{plan.at('absent')} has {num_rows} of {layout.num_absent} names: run it again")
         storage.digest_file(str(path), digest)
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)

@@ -43,6 +43,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(root: Path, out: Path, **changes: Any) -> Dataset:
     """The scenes with their maps and drawn masks."""
     scenes: dict[str, Any] = {"source": "ade20k-aim", "planes": ("seg",), "mask_pixels": True, "holdout": 0.0}
+    scenes |= {"splits": "ade20k"} if changes.get("source") is None else {}
     return build_dataset(Plan(str(root), str(out), shard_recipe(**scenes | changes), 0), silent)
 
 

@@ -41,6 +41,6 @@ def unharmed(photos_of_the_law: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[TwoNodes]:
-    """A cluster of two nodes; who kills one replaces it."""
+    """A cluster of two nodes, of which none may be killed."""
     with two_nodes() as cluster:
         yield cluster

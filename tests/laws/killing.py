@@ -74,13 +74,13 @@ def kill_group(process: Lacuna) -> None:
 
 
 class TwoNodes:
-    """A Ray cluster of two nodes with one core each; the second can die and be replaced."""
+    """A Ray cluster of two nodes with one core each, of which the second can die."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        self._add_second()
+        self._second = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
 
     @property
     def address(self) -> str:
@@ -100,17 +100,6 @@ class TwoNodes:
         raylet = _raylet(self._second)
         for pid in (raylet, *_children(raylet)):
             _kill(pid)
-        self._whole = False
-
-    def heal(self) -> None:
-        """A new second node in the place of one that was killed."""
-        if not self._whole:
-            self._cluster.remove_node(self._second, allow_graceful=False)
-            self._add_second()
-
-    def _add_second(self) -> None:
-        self._second = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
-        self._whole = True
 
     def stop(self) -> None:
         """Ends both nodes."""

@@ -22,6 +22,7 @@ from tests.laws.killing import (
     kill_driver,
     kill_group,
     start,
+    two_nodes,
     wait_for_work,
     wait_until,
 )
@@ -81,21 +82,20 @@ def test_a_build_whose_driver_and_group_are_killed(
 
 @pytest.mark.parametrize("build", range(NUM_BUILDS))
 def test_a_build_that_loses_a_worker_and_a_node(
-    photos_of_the_law: Path, unharmed: dict[str, bytes], seconds: float, nodes: TwoNodes, tmp_path: Path, build: int
+    photos_of_the_law: Path, unharmed: dict[str, bytes], seconds: float, tmp_path: Path, build: int
 ) -> None:
-    rng, out = random.Random(time.time_ns()), tmp_path / "data"
-    process = start(*words(photos_of_the_law, out), cluster=nodes.address)
-    wait_for_work(process, out)
-    progress = []
-    for kill in rng.sample((kill_worker, kill_node), 2):
-        time.sleep(rng.uniform(0, seconds / 2))
-        progress.append(progress_of(out))
-        kill(nodes, process, rng)
-    code, report = end(process)
-    if code != 0:  # a fault is told, and the same command goes on
+    rng, out, progress = random.Random(time.time_ns()), tmp_path / "data", []
+    with two_nodes() as nodes:
+        process = start(*words(photos_of_the_law, out), cluster=nodes.address)
+        wait_for_work(process, out)
+        for kill in rng.sample((kill_worker, kill_node), 2):
+            time.sleep(rng.uniform(0, seconds / 2))
+            progress.append(progress_of(out))
+            kill(nodes, process, rng)
+        code, report = end(process)
+    if code != 0:  # a fault is told, and the same command goes on elsewhere
         assert report["error"]
-        finish(*words(photos_of_the_law, out), cluster=nodes.address)
-    nodes.heal()
+        assert finish(*words(photos_of_the_law, out))["num_written"] == NUM_PHOTOS
     check_finished(out, unharmed, progress)
 
 
