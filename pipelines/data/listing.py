@@ -19,8 +19,7 @@ from pipelines.chance import digest_of
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_buckets, write_rows
-from pipelines.manifest import read_parquet
+from pipelines.data.workspace import Layout, Plan, read_rows, read_stored, share_of, write_buckets, write_rows
 from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
@@ -87,9 +86,9 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         for photo in photos:
             bytes_of_split[photo.split] += photo.size_bytes
         if photos:
-            write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [_row(p) for p in photos], _PHOTO)
+            write_rows(plan.at("listing", f"{num_chunks:06d}.arrow"), [_row(p) for p in photos], _PHOTO)
         if absent:
-            write_rows(plan.at("absent", f"{num_absent:012d}.parquet"), absent, _ABSENT)
+            write_rows(plan.at("absent", f"{num_absent:012d}.arrow"), absent, _ABSENT)
         num_chunks, num_files, num_absent = num_chunks + bool(photos), num_files + len(photos), num_absent + len(absent)
     if not num_files:
         raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {recipe.source!r}")
@@ -111,7 +110,7 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
         path, digest = folder / "absent.parquet", hashlib.sha256()
         with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
             for name, _ in storage.list_files(plan.at("absent")):
-                writer.write_table(read_parquet(storage.read_bytes(plan.at("absent", name))))
+                writer.write_table(read_stored(plan.at("absent", name)))
         storage.digest_file(str(path), digest)
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)
@@ -172,7 +171,7 @@ def scanned_file(plan: Plan, scan: int) -> str:
 
 def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
     for chunk in range(scan, layout.num_chunks, layout.num_scans):
-        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.parquet")))
+        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.arrow")))
 
 
 def _scanned(photo: Photo, root: str, number: int, laps: Laps) -> dict[str, Any]:
