@@ -19,11 +19,21 @@ from pipelines.chance import digest_of
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Layout, Plan, read_rows, read_stored, share_of, write_buckets, write_rows
+from pipelines.data.workspace import (
+    PHOTOS_PER_BUCKET,
+    Layout,
+    Plan,
+    power_of_two,
+    read_rows,
+    read_stored,
+    share_of,
+    write_buckets,
+    write_rows,
+)
 from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
-_MAX_SCANS: Final = 1024
+_USUAL_SCANS: Final = 1024
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
 _PLACE = pa.struct(
@@ -96,9 +106,9 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         "num_files": num_files,
         "num_absent": num_absent,
         "num_chunks": num_chunks,
-        "num_scans": min(num_chunks, _MAX_SCANS),
-        "num_shards": {s: _power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
-        "num_digest_buckets": _power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
+        "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
+        "num_shards": {s: power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
+        "num_digest_buckets": power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
     }
 
 
@@ -115,10 +125,6 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)
     return [name]
-
-
-def _power_of_two(at_least: int) -> int:
-    return 1 << max(0, at_least - 1).bit_length()
 
 
 def _placed(photo: Photo, plan: Plan) -> Photo:

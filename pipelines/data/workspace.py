@@ -18,7 +18,8 @@ from pipelines.data.recipe import ShardRecipe
 from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
-_MAX_KEY_BUCKETS: Final = 8192
+PHOTOS_PER_BUCKET: Final = 125_000
+"""No task holds the rows of many more; fewer a bucket would mean more files for each to look into."""
 _WORD: Final = 8
 
 
@@ -62,11 +63,16 @@ class Layout:
     @property
     def num_key_buckets(self) -> int:
         """Buckets of keys, over all splits."""
-        return min(_MAX_KEY_BUCKETS, max(self.num_shards.values()))
+        return min(power_of_two(self.num_files // PHOTOS_PER_BUCKET), max(self.num_shards.values()))
 
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
         return parts_of(number, self.num_shards[split], self.num_key_buckets)
+
+
+def power_of_two(at_least: int) -> int:
+    """The smallest one that is not less."""
+    return 1 << max(0, at_least - 1).bit_length()
 
 
 def share_of(digest: bytes, count: int) -> int:
