@@ -19,8 +19,8 @@ WORKSPACE_ROW_BYTES: Final = 76
 """Of a stream of some hundred rows in a bucket file."""
 DRIVER_BYTES_A_SHARD: Final = 721 + 111
 """Record and arguments, by tracemalloc."""
-WORKER_ROW_BYTES: Final = 1200
-"""A row as Python's dict of strings, with what a step keeps of it."""
+WORKER_ROW_BYTES: Final = 876
+"""A row as Python's dict of strings, by tracemalloc."""
 LARGEST_LIST: Final = 1000
 ONCE: Final = 4
 """Requests of a marker: looked for twice, put, read."""
@@ -71,10 +71,10 @@ class Step:
         """What each resource takes for it, all others being free."""
         at_once = min(site.cores, self.num_tasks)
         waves = -(-self.num_tasks // at_once) * at_once / self.num_tasks  # the last wave may be short
+        requests = (self.num_reads + self.num_writes) * site.request_seconds
         return {
             "processor": self.core_seconds / at_once * waves,
-            "requests": (self.num_reads + self.num_writes) * site.request_seconds / at_once * waves
-            + self.waits_seconds,
+            "requests": requests / at_once * waves + self.waits_seconds,
             "network": self.num_bytes / (site.network_bytes_a_second * at_once / site.cores),
             "driver": self.num_tasks / site.tasks_a_second,
         }
@@ -95,7 +95,8 @@ def steps(site: Site) -> Iterator[Step]:
         photos // scans,
     )  # fmt: skip
     yield Step("naming", photos * 15e-6, (2 * scans + ONCE) * keys, 2 * keys, 2 * rows, keys, photos // keys)
-    yield Step("comparing", photos * 2e-6, (2 * keys + ONCE) * digests, digests, rows, digests, photos // digests)
+    # the rows of contents have half the fields
+    yield Step("comparing", photos * 2e-6, (2 * keys + ONCE) * digests, digests, rows, digests, photos // digests // 2)
     yield Step("marking", photos * 8e-6, (2 * digests + 1 + ONCE) * keys, keys, 2 * rows, keys, photos // keys)
     settled = shards * max(1, keys // shards)
     yield Step(
@@ -126,7 +127,7 @@ def total_table(site: Site) -> None:
         )
     shards = site.layout.num_shards["train"]
     print(
-        f"\nall steps about {_time(whole)}; tables of the manifest: {site.num_photos * TABLE_ROW_BYTES / 1e9:.1f} GB in "
+        f"\nall steps about {_time(whole)}; the manifest: {site.num_photos * TABLE_ROW_BYTES / 1e9:.1f} GB of tables in "
         f"{shards:,} files, the rows of the shards {shards * SHARD_ROW_BYTES / 1e6:.0f} MB; "
         f"the driver holds {shards * DRIVER_BYTES_A_SHARD / 1e6:.0f} MB"
     )

@@ -73,7 +73,7 @@ def test_a_shard_reads_its_bucket_and_no_file_of_all_the_finds(
         monkeypatch.setattr(storage, name, _counting(read, name))
     for number in range(layout.num_shards["train"]):
         settling.settled_inputs(plan, layout, "train", number)
-    assert read == {"read_bytes": layout.num_key_buckets}
+    assert read == {"read_bytes": layout.num_shards["train"]}  # of which each meets one bucket
 
 
 def _counting(read: Counter[str], name: str) -> object:
