@@ -126,9 +126,10 @@ def total_table(site: Site) -> None:
             f"{step.num_bytes / 1e12:,.2f} TB | {worker:,.0f} MB | {times} | **{_time(about)}** |"
         )
     shards = site.layout.num_shards["train"]
+    tables = site.num_photos * TABLE_ROW_BYTES / 1e9
     print(
-        f"\nall steps about {_time(whole)}; the manifest: {site.num_photos * TABLE_ROW_BYTES / 1e9:.1f} GB of tables in "
-        f"{shards:,} files, the rows of the shards {shards * SHARD_ROW_BYTES / 1e6:.0f} MB; "
+        f"\nall steps about {_time(whole)}; the manifest: {tables:.1f} GB of tables in {shards:,} files, "
+        f"the rows of the shards {shards * SHARD_ROW_BYTES / 1e6:.0f} MB; "
         f"the driver holds {shards * DRIVER_BYTES_A_SHARD / 1e6:.0f} MB"
     )
 
