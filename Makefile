@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow soak check clean
+.PHONY: help demo test test-slow soak bench check clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,14 @@ test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, sev
 
 soak: $(VENV)/dev ## the same laws over large numbers of kills and damages
 	LACUNA_SOAK_KILLS=50 LACUNA_SOAK_DAMAGES=10000 $(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
+
+bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LACUNA_DATA
+	$(BIN)/lacuna probe
+	$(BIN)/python -m tests.benchmarks.one_photo
+	$(BIN)/python -m tests.benchmarks.builds
+	$(BIN)/python -m tests.benchmarks.masks
+	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.scale
 
 check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff format --check .

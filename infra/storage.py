@@ -12,16 +12,20 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 ASIDE = ".aside-"
+_FOLDERS_AHEAD: Final = 16
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
@@ -137,10 +141,15 @@ def publish_file(uri: str, source: Path) -> None:
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
     """Every file below the folder as (path relative to it, size in bytes), folder by folder, names in byte order.
 
-    A link to a folder is not followed; what is written aside is passed over.
+    A link to a folder is not followed; what is written aside is passed over. Folders are asked for ahead of their turn,
+    some at once: on an object store each costs a request.
     """
     fs, root = locate(uri)
-    yield from _walk(fs, root.rstrip("/"), "")
+    with ThreadPoolExecutor(_FOLDERS_AHEAD) as pool:
+        try:
+            yield from _walk(pool, fs, root.rstrip("/"), "", pool.submit(_entries, fs, root.rstrip("/")))
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever stops early waits for no folder
 
 
 def remove(uri: str) -> None:
@@ -182,17 +191,31 @@ def scratch_folder(uri: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _walk(fs: AbstractFileSystem, root: str, below: str) -> Iterator[tuple[str, int]]:
-    folder = f"{root}/{below}" if below else root
+def _walk(
+    pool: Executor, fs: AbstractFileSystem, root: str, below: str, listed: "Future[list[dict[str, Any]]]"
+) -> Iterator[tuple[str, int]]:
+    entries = [(f"{below}/{entry['name']}" if below else entry["name"], entry) for entry in listed.result()]
+    waiting = (pool.submit(_entries, fs, f"{root}/{relative}") for relative, entry in entries if entry["is_folder"])
+    ahead: deque[Future[list[dict[str, Any]]]] = deque()
+    for relative, entry in entries:
+        if entry["is_folder"]:
+            ahead.extend(islice(waiting, _FOLDERS_AHEAD - len(ahead)))
+            yield from _walk(pool, fs, root, relative, ahead.popleft())
+        else:
+            yield relative, entry["size"]
+
+
+def _entries(fs: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
+    """Files and folders in a folder by the bytes of their names; links to folders count as files."""
+    found = []
     for entry in sorted(fs.ls(folder, detail=True), key=lambda e: os.fsencode(e["name"])):
-        name = entry["name"].rstrip("/").rpartition("/")[2]
+        name, is_link = entry["name"].rstrip("/").rpartition("/")[2], bool(entry.get("islink"))
         if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder.rstrip("/"):
             continue  # the last: a folder's own marker, as object stores have it
-        relative = f"{below}/{name}" if below else name
-        if entry["type"] == "directory" and not entry.get("islink"):
-            yield from _walk(fs, root, relative)
-        elif entry["type"] == "file" or entry.get("islink"):
-            yield relative, entry["size"] or 0
+        if entry["type"] in ("directory", "file") or is_link:
+            is_folder = entry["type"] == "directory" and not is_link
+            found.append({"name": name, "size": entry["size"] or 0, "is_folder": is_folder})
+    return found
 
 
 def _link_new(path: Path, data: bytes) -> bool:

@@ -6,7 +6,7 @@ that was killed goes on where it stopped; one that is committed is only read aga
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -106,14 +106,15 @@ def _build_shards(plan: Plan, layout: Layout, progress: Progress, effort: Effort
         "marking": (mark_duplicates, layout.num_key_buckets),
     }
     for what, (task, count) in steps.items():
-        for seconds in each_task(what, task, [(plan, layout, number) for number in range(count)], progress):
+        for seconds in _results(what, task, [(plan, layout, number) for number in range(count)], progress):
             effort.add(seconds)
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
-    built = each_task("sharding", write_shard, places, progress)
-    for _, seconds in built:
+    shards = []
+    for record, seconds in _results("sharding", write_shard, places, progress):
+        shards.append(record)
         effort.add(seconds)
     effort.num_cores = num_cores()
-    return tuple(record for record, _ in built)
+    return tuple(shards)
 
 
 def _check(plan: Plan) -> None:
@@ -170,12 +171,16 @@ def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) 
 
 def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
     """The results of a step's tasks, in the order in which they end."""
-    results = []
+    return list(_results(what, task, arguments, progress))
+
+
+def _results(
+    what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress
+) -> Iterator[Any]:
     progress(what, 0, len(arguments))
-    for result in run_tasks(task, arguments):
-        results.append(result)
-        progress(what, len(results), len(arguments))
-    return results
+    for done, result in enumerate(run_tasks(task, arguments), 1):
+        yield result
+        progress(what, done, len(arguments))
 
 
 def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:

@@ -19,14 +19,23 @@ from pipelines.chance import digest_of
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Layout, Plan, read_rows, share_of, write_buckets, write_rows
-from pipelines.manifest import read_parquet
+from pipelines.data.workspace import (
+    PHOTOS_PER_BUCKET,
+    Layout,
+    Plan,
+    power_of_two,
+    read_rows,
+    read_stored,
+    share_of,
+    write_buckets,
+    write_rows,
+)
 from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
-_MAX_SCANS: Final = 1024
+_USUAL_SCANS: Final = 1024
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
 _PLACE = pa.struct(
@@ -89,9 +98,9 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         for photo in photos:
             bytes_of_split[photo.split] += photo.size_bytes if photo.refusal is None else 0
         if photos:
-            write_rows(plan.at("listing", f"{num_chunks:06d}.parquet"), [_row(p) for p in photos], _PHOTO)
+            write_rows(plan.at("listing", f"{num_chunks:06d}.arrow"), [_row(p) for p in photos], _PHOTO)
         if absent:
-            write_rows(plan.at("absent", f"{num_absent:012d}.parquet"), absent, _ABSENT)
+            write_rows(plan.at("absent", f"{num_absent:012d}.arrow"), absent, _ABSENT)
         num_chunks, num_files, num_absent = num_chunks + bool(photos), num_files + len(photos), num_absent + len(absent)
     if not num_files:
         raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {recipe.source!r}")
@@ -99,9 +108,9 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         "num_files": num_files,
         "num_absent": num_absent,
         "num_chunks": num_chunks,
-        "num_scans": min(num_chunks, _MAX_SCANS),
-        "num_shards": {s: _power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
-        "num_digest_buckets": _power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
+        "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
+        "num_shards": {s: power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
+        "num_digest_buckets": power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
     }
 
 
@@ -113,7 +122,7 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
         path, digest, num_rows = folder / "absent.parquet", hashlib.sha256(), 0
         with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
             for name, _ in storage.list_files(plan.at("absent")):
-                table = read_parquet(storage.read_bytes(plan.at("absent", name)))
+                table = read_stored(plan.at("absent", name))
                 writer.write_table(table)
                 num_rows += table.num_rows
         if num_rows != layout.num_absent:
@@ -122,10 +131,6 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)
     return [name]
-
-
-def _power_of_two(at_least: int) -> int:
-    return 1 << max(0, at_least - 1).bit_length()
 
 
 def _placed(photo: Photo, plan: Plan) -> Photo:
@@ -181,7 +186,7 @@ def scanned_file(plan: Plan, scan: int) -> str:
 
 def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
     for chunk in range(scan, layout.num_chunks, layout.num_scans):
-        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.parquet")))
+        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.arrow")))
 
 
 def _scanned(photo: Photo, root: str, number: int, laps: Laps) -> dict[str, Any]:

@@ -14,11 +14,20 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute
 
-from infra import storage
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.listing import SCANNED, scanned_file
-from pipelines.data.workspace import Layout, Plan, parts_of, read_bucket, read_rows, share_of, write_buckets, write_rows
-from pipelines.manifest import open_dataset, read_parquet, read_table
+from pipelines.data.workspace import (
+    Layout,
+    Plan,
+    parts_of,
+    read_bucket,
+    read_rows,
+    read_stored,
+    share_of,
+    write_buckets,
+    write_rows,
+)
+from pipelines.manifest import open_dataset, read_table
 
 _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64()), ("new", pa.bool_())])
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
@@ -37,7 +46,7 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int) -> Seconds:
             content = {"sha256": sha256, "key": key, "key_bucket": bucket, "new": new}
             contents[share_of(bytes.fromhex(sha256), layout.num_digest_buckets)].append(content)
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, layout.num_digest_buckets, _CONTENT)
-        write_rows(plan.at("keyed", f"{bucket:06d}.parquet"), rows, SCANNED)
+        write_rows(plan.at("keyed", f"{bucket:06d}.arrow"), rows, SCANNED)
         return {"num_inputs": len(rows)}
 
     return _timed(plan, f"keyed/{bucket:06d}", settle)
@@ -114,11 +123,11 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     def mark() -> dict[str, Any]:
         repeats = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = {row["key"]: row["first_key"] for row in read_bucket(repeats, bucket)}
-        rows = read_rows(plan.at("keyed", f"{bucket:06d}.parquet"))
+        rows = read_rows(plan.at("keyed", f"{bucket:06d}.arrow"))
         for row in rows:
             if row["refusal"] is None and row["duplicate_of"] is None:
                 row["duplicate_of"] = first_keys.get(row["key"])
-        write_rows(plan.at("settled", f"{bucket:06d}.parquet"), rows, SCANNED)
+        write_rows(plan.at("settled", f"{bucket:06d}.arrow"), rows, SCANNED)
         return {"num_duplicates": len(first_keys)}
 
     return _timed(plan, f"settled/{bucket:06d}", mark)
@@ -128,7 +137,7 @@ def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[
     """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     rows: list[dict[str, Any]] = []
     for bucket in layout.key_buckets(split, number):
-        table = read_parquet(storage.read_bytes(plan.at("settled", f"{bucket:06d}.parquet")))
+        table = read_stored(plan.at("settled", f"{bucket:06d}.arrow"))
         own = compute.and_(compute.equal(table["split"], split), compute.equal(table["number"], number))
         rows += table.filter(own).to_pylist()  # before it is Python's: a bucket may hold the inputs of many shards
     return sorted(rows, key=_order)

@@ -45,19 +45,19 @@ def shards(plan: Plan, layout: Layout) -> list[ShardRecord]:
     return [write_shard(plan, layout, split, n)[0] for split, count in layout.num_shards.items() for n in range(count)]
 
 
-@pytest.mark.parametrize(
-    ("key_buckets", "per_digest_bucket", "per_chunk"), [(1, 250_000, 7), (2, 10, 30), (8192, 3, 88)]
-)
+@pytest.mark.parametrize(("per_bucket", "per_digest_bucket", "per_chunk"), [(60, 250_000, 7), (20, 10, 30), (1, 3, 1)])
 def test_the_number_of_buckets_changes_no_byte(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    key_buckets: int, per_digest_bucket: int, per_chunk: int,
+    per_bucket: int, per_digest_bucket: int, per_chunk: int,
 ) -> None:  # fmt: skip
     usual = shards(*settled(root, tmp_path / "usual"))
-    monkeypatch.setattr(workspace, "_MAX_KEY_BUCKETS", key_buckets)
+    monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", per_bucket)
+    monkeypatch.setattr(listing, "PHOTOS_PER_BUCKET", per_bucket)
     monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
-    assert layout.num_key_buckets == min(key_buckets, max(layout.num_shards.values()))
+    assert layout.num_key_buckets == min(workspace.power_of_two(88 // per_bucket), max(layout.num_shards.values()))
+    assert layout.num_scans >= 88 / per_bucket
     assert shards(plan, layout) == usual
     assert sum(shard.num_duplicates for shard in usual) == 8
 
@@ -73,7 +73,7 @@ def test_a_shard_reads_its_bucket_and_no_file_of_all_the_finds(
         monkeypatch.setattr(storage, name, _counting(read, name))
     for number in range(layout.num_shards["train"]):
         settling.settled_inputs(plan, layout, "train", number)
-    assert read == {"read_bytes": layout.num_key_buckets}
+    assert read == {"read_bytes": layout.num_shards["train"]}  # of which each meets one bucket
 
 
 def _counting(read: Counter[str], name: str) -> object:

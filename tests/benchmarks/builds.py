@@ -1,0 +1,143 @@
+"""The whole of `lacuna shard` on CelebA's folder beside loops of the peers over the same files, in files a second.
+
+`LACUNA_DATA=DIR python -m tests.benchmarks.builds`: all in the same run, files in the page cache. Ours lists, digests,
+settles names and duplicates, checks headers, and writes tar, index and tables, with two reads of every file; the loops
+read once, write a tar and check nothing. What is compared is processor time of one core, all steps in this process.
+"""
+
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import webdataset as wds
+from PIL import Image
+
+from infra.cluster import connected, num_cores
+from pipelines.data.build import build_dataset
+from pipelines.data.effort import Effort
+from pipelines.data.listing import list_source, scan_files
+from pipelines.data.recipe import ShardRecipe
+from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.shards import write_shard
+from pipelines.data.workspace import Layout, Plan
+
+ROOT = Path(os.environ.get("LACUNA_DATA", "data")) / "celeba" / "img_align_celeba"
+SIZE_PX = 128
+KEEP = ShardRecipe("folder", shard_bytes=2 << 20)
+RECIPES = {
+    "keep bytes": KEEP,
+    "keep bytes, decode check": ShardRecipe("folder", shard_bytes=2 << 20, decode_check=True),
+    "resize": ShardRecipe("folder", shard_bytes=2 << 20, resize="centre-square", size_px=SIZE_PX, encode="jpeg"),
+}
+
+
+STEPS: dict[str, tuple[Callable[..., object], Callable[[Layout], int]]] = {
+    "scanning": (scan_files, lambda layout: layout.num_scans),
+    "naming": (settle_keys, lambda layout: layout.num_key_buckets),
+    "comparing": (find_duplicates, lambda layout: layout.num_digest_buckets),
+    "marking": (mark_duplicates, lambda layout: layout.num_key_buckets),
+    "sharding": (lambda p, y, n: write_shard(p, y, "train", n), lambda layout: layout.num_shards["train"]),
+}
+
+
+def by_tasks(name: str, out: str, count: int) -> None:
+    """A line for the best of three builds on the cluster, by the clock on the wall."""
+    best = (float("inf"), Effort())
+    for number in range(3):
+        effort, started = Effort(), time.perf_counter()
+        build_dataset(Plan(str(ROOT), f"{out}/{name}-{number}", RECIPES[name], 0), lambda *_: None, effort)
+        best = min(best, (time.perf_counter() - started, effort), key=lambda b: b[0])
+    told = best[1].told(best[0])
+    share = f"share of limit {told['share_of_limit']:.0%}, most goes into {told['bottleneck']}"
+    print(f"build      {name:25} {count / best[0]:6.0f} files/s on {num_cores()} cores; {share}")
+
+
+def in_process(name: str, out: str, count: int) -> float:
+    """A line for all steps in this process, best of three; returns processor seconds a file."""
+    best: dict[str, float] = {}
+    for number in range(3):
+        spent = step_seconds(Plan(str(ROOT), f"{out}/{name}-alone-{number}", RECIPES[name], 0))
+        best = min(best or spent, spent, key=lambda s: sum(s.values()))
+    parts = ", ".join(f"{what} {seconds / count * 1e6:.0f}" for what, seconds in best.items())
+    print(f"steps      {name:25} {count / sum(best.values()):6.0f} files/s a core, us a file: {parts}")
+    return sum(best.values()) / count
+
+
+def step_seconds(plan: Plan) -> dict[str, float]:
+    """Processor seconds of each step of a build."""
+    started = time.process_time()
+    layout = list_source(plan)
+    spent = {"listing": time.process_time() - started}
+    for what, (step, count) in STEPS.items():
+        started = time.process_time()
+        for number in range(count(layout)):
+            step(plan, layout, number)
+        spent[what] = time.process_time() - started
+    return spent
+
+
+def loop(encode: Callable[[Path], bytes], files: list[Path], target: Path) -> None:
+    """A default TarWriter over the files; nothing is checked."""
+    with target.open("wb") as stream:
+        writer = wds.TarWriter(stream)
+        for path in files:
+            note = json.dumps({"source": path.name}).encode()
+            writer.write({"__key__": path.stem, "jpg": encode(path), "json": note})
+        writer.close()
+
+
+def by_pillow(path: Path) -> bytes:
+    """Open, convert, middle square, bicubic, JPEG 95."""
+    image = Image.open(path).convert("RGB")
+    side, sink = min(image.size), io.BytesIO()
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    image.resize((SIZE_PX, SIZE_PX), Image.Resampling.BICUBIC, box).save(sink, "JPEG", quality=95)
+    return sink.getvalue()
+
+
+def by_ray_data(files: list[Path], out: str) -> None:
+    """Ray Data's writer, the bytes given."""
+    import ray
+
+    rows: list[dict[str, Any]] = [{"__key__": path.stem, "jpg": path.read_bytes()} for path in files]
+    ray.data.from_items(rows, override_num_blocks=16).write_webdataset(f"{out}/ray", encoder=None)
+
+
+def peer(name: str, work: Callable[[], object], count: int, clock: Callable[[], float] = time.process_time) -> float:
+    """A line for the best of three; returns seconds a file."""
+    best = float("inf")
+    for _ in range(3):
+        started = clock()
+        work()
+        best = min(best, clock() - started)
+    print(f"peer       {name:25} {count / best:6.0f} files/s")
+    return best / count
+
+
+def main() -> None:
+    """Builds, peers, ratios."""
+    files = sorted(ROOT.glob("*.jpg"))
+    count, ratios = len(files), {}
+    with tempfile.TemporaryDirectory() as out:
+        target, own = Path(out) / "peer.tar", {name: in_process(name, out, count) for name in RECIPES}
+        tar = peer("TarWriter, a core", partial(loop, Path.read_bytes, files, target), count)
+        pillow = peer("Pillow and TarWriter, a core", partial(loop, by_pillow, files, target), count)
+        ratios["keep bytes / TarWriter"] = tar / own["keep bytes"], 1.1
+        ratios["resize / Pillow"] = pillow / own["resize"], 2.5
+        with connected():
+            for name in RECIPES:
+                by_tasks(name, out, count)
+            peer("Ray Data, bytes given", partial(by_ray_data, files, out), count, time.perf_counter)
+    for name, (ratio, target_ratio) in ratios.items():
+        print(f"ratio      {name:25} {ratio:6.2f}x (target {target_ratio}x)")
+
+
+if __name__ == "__main__":
+    main()
