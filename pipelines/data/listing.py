@@ -5,6 +5,7 @@ found over buckets by key, for the steps that settle names and write shards.
 """
 
 import hashlib
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -60,16 +61,23 @@ _PHOTO = pa.schema(
     ]
 )
 SCANNED = pa.schema(
-    [*_PHOTO, ("key", pa.string()), ("number", pa.int64()), ("sha256", pa.string()), ("duplicate_of", pa.string())]
+    [
+        *_PHOTO,
+        ("key", pa.string()),
+        ("number", pa.int64()),
+        ("sha256", pa.string()),
+        ("crc32", pa.uint32()),
+        ("duplicate_of", pa.string()),
+    ]
 )
 _ABSENT = pa.schema([("path", pa.string())])
 
 
 def photo_of(row: dict[str, Any]) -> Photo:
     """The photo of a row that begins as the rows of the listing do."""
-    fields: dict[str, Any] = {name: row[name] for name in _PHOTO.names}
-    planes = (Plane(**plane | {"place": _place(plane["place"])}) for plane in fields.pop("planes"))
-    return Photo(**fields | {"place": _place(fields["place"]), "planes": tuple(planes)})
+    planes = tuple(Plane(**plane | {"place": _place(plane["place"])}) for plane in row["planes"])
+    own = row["path"], row["split"], row["label"], row["size_bytes"], row["refusal"]
+    return Photo(*own, place=_place(row["place"]), planes=planes)
 
 
 def _place(fields: dict[str, Any] | None) -> Place | None:
@@ -141,8 +149,10 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
     if photo.size_bytes > MAX_FILE_BYTES:
         too_large = f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
         photo = replace(photo, refusal=photo.refusal or too_large)
-    held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
-    return replace(photo, split="val") if photo.split == "train" and held_out else photo
+    if photo.split == "train" and plan.recipe.holdout:
+        held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
+        return replace(photo, split="val") if held_out else photo
+    return photo
 
 
 def _is_utf8(text: str) -> bool:
@@ -191,22 +201,24 @@ def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
 
 def _scanned(photo: Photo, root: str, number: int, laps: Laps) -> dict[str, Any]:
     """The photo with its key and digest, or with the refusal that reading it brought."""
-    key, sha256, refusal = None, None, photo.refusal
+    key, sha256, crc32, refusal = None, None, None, photo.refusal
     try:
         key = make_key(photo.path)
-        sha256 = _digested(photo, root, laps) if refusal is None else None
+        if refusal is None:
+            sha256, crc32 = _digested(photo, root, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
     except OSError as fault:
         refusal = f"cannot be read: {type(fault).__name__}"
-    found = {"key": key, "number": number, "sha256": sha256, "duplicate_of": None}
+    found = {"key": key, "number": number, "sha256": sha256, "crc32": crc32, "duplicate_of": None}
     return _row(photo) | {"refusal": refusal} | found
 
 
-def _digested(photo: Photo, root: str, laps: Laps) -> str:
+def _digested(photo: Photo, root: str, laps: Laps) -> tuple[str, int]:
+    """SHA-256, which tells photos apart, and CRC32, by which it is seen later whether the file is still the same."""
     laps.end("sorting")
     raw = read_photo(root, photo)
     laps.end("reading")
-    sha256 = sha256_hex(raw)
+    digests = sha256_hex(raw), zlib.crc32(raw)
     laps.end("hashing")
-    return sha256
+    return digests

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,11 +66,11 @@ def cleaning(name: str, files: Sequence[bytes]) -> None:
     print(f"clean      {name:9} {kilobytes:5.0f} kB: kept {kept:.1f} us, with decode_check {decoded:.0f} us")
 
 
-def row_of(key: str, sha256: str, size_bytes: int) -> dict[str, Any]:
+def row_of(key: str, raw: bytes) -> dict[str, Any]:
     """A settled input as the steps before hand it on."""
     nothing = dict.fromkeys(("label", "refusal", "place", "duplicate_of"))
-    known = {"key": key, "path": f"{key}.jpg", "split": "train", "size_bytes": size_bytes, "sha256": sha256}
-    return nothing | known | {"planes": [], "number": 0}
+    known = {"key": key, "path": f"{key}.jpg", "split": "train", "size_bytes": len(raw), "planes": [], "number": 0}
+    return nothing | known | {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw)}
 
 
 def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
@@ -77,7 +78,7 @@ def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(root.glob(pattern)):
         raw = path.read_bytes()
-        rows.append(row_of(path.relative_to(root).as_posix().removesuffix(".jpg"), sha256_hex(raw), len(raw)))
+        rows.append(row_of(path.relative_to(root).as_posix().removesuffix(".jpg"), raw))
     return rows
 
 
@@ -134,13 +135,13 @@ def overhead() -> None:
         rows, laps = [], Laps()
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
-            for key in keys:
-                rows.append(_write_input(plan, writer, row_of(key, sha256, len(picture)), laps))
+            for row in settled:
+                rows.append(_write_input(plan, writer, row, laps))
             writer.close({})
         table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
 
     with tempfile.TemporaryDirectory() as folder:
-        sha256, plan = sha256_hex(picture), Plan(folder, "unused", KEEP, 0)
+        settled, plan = [row_of(key, picture) for key in keys], Plan(folder, "unused", KEEP, 0)
         (Path(folder) / "class").mkdir()
         for key in keys:
             (Path(folder) / f"{key}.jpg").write_bytes(picture)
