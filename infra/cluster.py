@@ -8,11 +8,11 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from infra.settings import DEFAULTS, apply_defaults
+from infra.settings import DEFAULTS, PROJECT_ROOT, apply_defaults
 
 Result = TypeVar("Result")
 
@@ -36,6 +36,15 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with chdir(PROJECT_ROOT):  # Ray lets tasks import from where it is started: not a user's own folder `infra`
+        _start(ray, num_cpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, num_cpus: int | None) -> None:
     if os.environ.get("RAY_ADDRESS"):
         in_job = _JOB_VARIABLE in os.environ  # a job has its environment from its submission, and may name it only once
         runtime_env = None if in_job else {"env_vars": DEFAULTS}
@@ -50,10 +59,6 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.WARNING,
         )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def num_cores() -> int:

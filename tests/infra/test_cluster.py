@@ -1,6 +1,8 @@
 """Ray tasks through our own door: every result once, faults as themselves, a lost worker tried again, little ahead."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from infra.cluster import connected, run_tasks
+from infra.settings import PROJECT_ROOT
 from pipelines.records import Damaged, Refused
+from tests.making import photo_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -123,3 +127,21 @@ def test_connecting_again_inside_changes_nothing() -> None:
     with connected():
         assert list(run_tasks(one, [()])) == [1]
     assert list(run_tasks(one, [()])) == [1]
+
+
+SHARD_FROM_HERE = "import sys; from jobs.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_a_users_own_folders_do_not_stand_in_for_ours(tmp_path: Path) -> None:
+    for name in ("pipelines", "infra", "jobs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
+    root = photo_folder(tmp_path / "photos", 2)
+    words = ["shard", "--source", "folder", "--root", str(root), "--out", str(tmp_path / "out")]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = str(PROJECT_ROOT)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", SHARD_FROM_HERE, *words],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
