@@ -23,6 +23,7 @@ TABLE_SCHEMA: Final = pa.schema(
         ("key", pa.string()),
         ("source", pa.string()),
         ("source_sha256", pa.string()),
+        ("content_sha256", pa.string()),  # of the pixels, where the recipe tells photos apart by them
         ("label", pa.string()),
         ("outcome", pa.string()),  # written, duplicate, rejected, or removed after it had been written
         ("reason", pa.string()),

@@ -99,7 +99,7 @@ def _removed(row: dict[str, Any]) -> dict[str, Any]:
     """What is left of a row when its photo goes: enough to know the photo again."""
     if row["outcome"] != "written":
         return row
-    kept = {name: row[name] for name in ("key", "source", "source_sha256", "label")}
+    kept = {name: row[name] for name in ("key", "source", "source_sha256", "content_sha256", "label")}
     return kept | {"outcome": "removed", "reason": "removed on request"}
 
 

@@ -8,6 +8,7 @@ and are not decoded at all unless the recipe asks for a check.
 import io
 from typing import Final
 
+import cv2
 from PIL import Image
 
 from pipelines.data.headers import Header, read_header
@@ -15,14 +16,17 @@ from pipelines.data.pixels import ENCODERS, decoded
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import Resize, check_resize, plan_resize, resized
 from pipelines.data.wholeness import missing_part
-from pipelines.records import Refused, Rejected, Sample
+from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
+DUPLICATES: Final = ("bytes", "pixels")
 _KEPT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 def check_cleaning(recipe: ShardRecipe) -> None:
     """Raises Refused where the recipe names an encoder or a resize policy that there is not."""
     check_resize(recipe)
+    if recipe.duplicates not in DUPLICATES:
+        raise Refused(f"unknown duplicates {recipe.duplicates!r}: known are {', '.join(DUPLICATES)}")
     if recipe.encode not in ENCODERS:
         raise Refused(f"unknown encode {recipe.encode!r}: known are {', '.join(ENCODERS)}")
 
@@ -43,6 +47,19 @@ def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
         return _redone(raw, header, resize, recipe)
     except Exception as fault:  # noqa: BLE001 - hostile files make decoders raise anything; none may stop a build
         return Rejected(_reason(fault))
+
+
+def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
+    """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
+    header = read_header(raw)
+    if isinstance(header, Rejected) or _refusal(raw, header, recipe):
+        return None
+    try:
+        pixels, _ = decoded(raw, header)
+    except Exception:  # noqa: BLE001 - as above; it is rejected later, with the reason
+        return None
+    coloured = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
+    return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
 
 
 def _refusal(raw: bytes, header: Header, recipe: ShardRecipe) -> str | None:

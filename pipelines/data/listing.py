@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.chance import digest_of
+from pipelines.data.cleaning import pixels_digest
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
@@ -67,6 +68,7 @@ SCANNED = pa.schema(
         ("number", pa.int64()),
         ("sha256", pa.string()),
         ("crc32", pa.uint32()),
+        ("content_sha256", pa.string()),
         ("duplicate_of", pa.string()),
     ]
 )
@@ -180,7 +182,7 @@ def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
         for photo in _photos_of(plan, layout, scan):
             digest = hashlib.sha256(_name(photo).encode()).digest()
             number = share_of(digest, layout.num_shards[photo.split])
-            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan.root, number, laps))
+            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan, number, laps))
         write_buckets(scanned_file(plan, scan), buckets, layout.num_key_buckets, SCANNED)
         return {"num_photos": sum(map(len, buckets.values()))}
 
@@ -199,26 +201,29 @@ def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
         yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.arrow")))
 
 
-def _scanned(photo: Photo, root: str, number: int, laps: Laps) -> dict[str, Any]:
+def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any]:
     """The photo with its key and digest, or with the refusal that reading it brought."""
-    key, sha256, crc32, refusal = None, None, None, photo.refusal
+    key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
         if refusal is None:
-            sha256, crc32 = _digested(photo, root, laps)
+            digests = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
     except OSError as fault:
         refusal = f"cannot be read: {type(fault).__name__}"
-    found = {"key": key, "number": number, "sha256": sha256, "crc32": crc32, "duplicate_of": None}
-    return _row(photo) | {"refusal": refusal} | found
+    return _row(photo) | {"refusal": refusal, "key": key, "number": number, "duplicate_of": None} | digests
 
 
-def _digested(photo: Photo, root: str, laps: Laps) -> tuple[str, int]:
-    """SHA-256, which tells photos apart, and CRC32, by which it is seen later whether the file is still the same."""
+def _digested(photo: Photo, plan: Plan, laps: Laps) -> dict[str, Any]:
+    """SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it
+    is seen later whether the file is still the same.
+    """
     laps.end("sorting")
-    raw = read_photo(root, photo)
+    raw = read_photo(plan.root, photo)
     laps.end("reading")
-    digests = sha256_hex(raw), zlib.crc32(raw)
+    content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
+    laps.end("cleaning")
+    digests = {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")
     return digests

@@ -14,6 +14,8 @@ class ShardRecipe:
     """Which of the source's ways to split it is; None is the published one."""
     planes: tuple[str, ...] = ()
     """Pictures beside the photos that are stored with them where they are there: `seg` of ade20k-aim."""
+    duplicates: str = "bytes"
+    """What makes two files one photo: the same `bytes`, or the same upright RGB `pixels`, which costs decoding all."""
     resize: str = "none"
     """How photos come to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
     size_px: int | None = None

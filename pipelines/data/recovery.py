@@ -83,6 +83,7 @@ def _row_of(data: bytes, members: list[Member]) -> dict[str, Any]:
     note = json.loads(next(part for name, part in parts.items() if name.endswith(".json")))
     same = ("key", "source", "source_sha256", "label", "width_px", "height_px", "masks")
     return {name: note[name] for name in same} | {
+        "content_sha256": note.get("content_sha256"),
         "outcome": "written",
         "members": [vars(member) for member in members],
         "sample_sha256": sample_sha256((name, sha256_hex(part)) for name, part in parts.items()),

@@ -42,7 +42,7 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int) -> Seconds:
         rows = sorted(read_bucket(scans, bucket), key=_order)
         owners = list(_settle(rows, earlier))
         contents: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for key, sha256, new in [*((key, sha, False) for key, sha in earlier.items()), *owners]:
+        for key, sha256, new in [*((key, content, False) for key, (_, content) in earlier.items()), *owners]:
             content = {"sha256": sha256, "key": key, "key_bucket": bucket, "new": new}
             contents[share_of(bytes.fromhex(sha256), layout.num_digest_buckets)].append(content)
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, layout.num_digest_buckets, _CONTENT)
@@ -57,8 +57,8 @@ def _order(row: dict[str, Any]) -> tuple[str, str, int]:
     return row["key"] or "", row["path"], row["place"]["offset"] if row["place"] else 0
 
 
-def _earlier(plan: Plan, layout: Layout, bucket: int) -> Iterator[tuple[str, str]]:
-    """(key, SHA-256 of the source) of every photo that earlier layers hold or held, if its key is of this bucket."""
+def _earlier(plan: Plan, layout: Layout, bucket: int) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(key, digests of source and content) of the bucket's photos that earlier layers hold or held."""
     if plan.layer == 0:
         return
     dataset = open_dataset(plan.out)
@@ -67,25 +67,25 @@ def _earlier(plan: Plan, layout: Layout, bucket: int) -> Iterator[tuple[str, str
         if bucket in parts_of(shard.number, count, layout.num_key_buckets):
             for row in read_table(dataset.uri, shard).to_pylist():
                 if row["outcome"] in ("written", "removed") and _bucket_of(row["key"], layout) == bucket:
-                    yield row["key"], row["source_sha256"]
+                    yield row["key"], (row["source_sha256"], row["content_sha256"] or row["source_sha256"])
 
 
 def _bucket_of(key: str, layout: Layout) -> int:
     return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
-def _settle(rows: list[dict[str, Any]], earlier: dict[str, str]) -> Iterator[tuple[str, str, bool]]:
-    """(key, SHA-256, new) of those rows that own their key; the others are refused, or known to be in the dataset."""
+def _settle(rows: list[dict[str, Any]], earlier: dict[str, tuple[str, str]]) -> Iterator[tuple[str, str, bool]]:
+    """(key, digest of the content, new) of the rows that own their key; others are refused or known to be there."""
     owned: set[str] = set()
     for row in (row for row in rows if row["refusal"] is None):
-        key, sha256 = row["key"], row["sha256"]
-        if earlier.get(key) == sha256:
+        key = row["key"]
+        if key in earlier and earlier[key][0] == row["sha256"]:
             row["duplicate_of"] = key
         elif key in owned or key in earlier:
             row["refusal"] = f"key collision: {key}"
         else:
             owned.add(key)
-            yield key, sha256, True
+            yield key, row["content_sha256"] or row["sha256"], True
 
 
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:

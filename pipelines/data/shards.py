@@ -100,11 +100,18 @@ def record_of(
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
-    common = {"key": row["key"], "source": row["path"], "source_sha256": row["sha256"], "label": row["label"]}
+    common = {
+        "key": row["key"],
+        "source": row["path"],
+        "source_sha256": row["sha256"],
+        "content_sha256": row["content_sha256"],
+        "label": row["label"],
+    }
     if row["refusal"] is not None:
         return common | {"outcome": "rejected", "reason": row["refusal"]}
     if row["duplicate_of"] is not None:
-        return common | {"outcome": "duplicate", "reason": f"same bytes as {row['duplicate_of']}"}
+        what = "pixels" if row["content_sha256"] else "bytes"
+        return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     photo = photo_of(row)
     raw = read_photo(plan.root, photo)
     laps.end("reading")
@@ -135,6 +142,7 @@ def _write_sample(
         "normalised": sample.normalised,
         "masks": masks,
         **({"planes": about_planes} if about_planes else {}),
+        **({"content_sha256": row["content_sha256"]} if row["content_sha256"] else {}),
     }
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
     known = {} if sample.normalised else {sample.suffix: row["sha256"]}

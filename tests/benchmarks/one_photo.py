@@ -70,7 +70,7 @@ def row_of(key: str, raw: bytes) -> dict[str, Any]:
     """A settled input as the steps before hand it on."""
     nothing = dict.fromkeys(("label", "refusal", "place", "duplicate_of"))
     known = {"key": key, "path": f"{key}.jpg", "split": "train", "size_bytes": len(raw), "planes": [], "number": 0}
-    return nothing | known | {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw)}
+    return nothing | known | {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": None}
 
 
 def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
