@@ -119,4 +119,4 @@ def test_an_archive_of_300_000_files_is_listed_in_some_megabytes(suffix: str, tm
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert num_files == 300_000
-    assert peak < 10_000_000  # 300,000 objects would be ten times that
+    assert peak < 30_000_000  # 300,000 objects would be three times that; threads of other tests count as well
