@@ -10,7 +10,7 @@ from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import progress
 from pipelines.data.recovery import recover_dataset
-from pipelines.data.verify import verify_dataset
+from pipelines.data.verify import num_checked, verify_dataset
 from pipelines.records import Refused
 
 
@@ -39,6 +39,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     report: dict[str, Any] = {
         "num_shards": len(dataset.shards) if dataset else 0,
         "num_samples": sum(s.num_samples for s in dataset.shards) if dataset else 0,
+        "num_shards_checked": num_checked(dataset, arguments.share) if dataset else 0,
         "damaged": [asdict(damage) for damage in damages],
     }
     if damages:

@@ -6,6 +6,7 @@ and are not decoded at all unless the recipe asks for a check.
 """
 
 import io
+import re
 from typing import Final
 
 import cv2
@@ -19,6 +20,7 @@ from pipelines.data.wholeness import missing_part
 from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
 DUPLICATES: Final = ("bytes", "pixels")
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _KEPT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
@@ -93,7 +95,8 @@ def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardReci
 
 def _reason(fault: Exception) -> str:
     kind = "" if type(fault) is ValueError else f"{type(fault).__name__}: "
-    return f"cannot be decoded: {kind}{str(fault)[:120]}"
+    told = _ADDRESS.sub("", str(fault))  # the reason is written down, and must be the same in every build
+    return f"cannot be decoded: {kind}{told[:120]}"
 
 
 def clean_plane(raw: bytes, photo: bytes, recipe: ShardRecipe) -> bytes | Rejected:

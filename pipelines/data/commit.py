@@ -74,6 +74,6 @@ def prune(uri: str) -> list[str]:
 
 def _made_here(source: str, splits: list[str]) -> re.Pattern[str]:
     """The names that a build gives; files of others that lie in the folder are not ours to delete."""
-    split, end = "|".join(map(re.escape, splits)), r"\d{6}-[0-9a-f]{12}"
+    split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
     shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"
     return re.compile(rf"{shards}|{tables}|shards-[0-9a-f]{{12}}\.parquet")

@@ -19,7 +19,8 @@ from infra import storage
 from pipelines.chance import digest_of
 from pipelines.data.cleaning import pixels_digest
 from pipelines.data.effort import Laps, Seconds
-from pipelines.data.places import read_photo
+from pipelines.data.headers import read_header
+from pipelines.data.places import is_its_own, read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
     PHOTOS_PER_BUCKET,
@@ -32,7 +33,7 @@ from pipelines.data.workspace import (
     write_buckets,
     write_rows,
 )
-from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, make_key, sha256_hex
+from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, Rejected, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
@@ -120,7 +121,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         "num_chunks": num_chunks,
         "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
         "num_shards": {s: power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
-        "num_digest_buckets": power_of_two(num_files // _PHOTOS_PER_DIGEST_BUCKET),
+        "num_digest_buckets": power_of_two(-(-num_files // _PHOTOS_PER_DIGEST_BUCKET)),
     }
 
 
@@ -147,7 +148,8 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
     """The photo in its final split: a share of train, chosen by a digest of the key, is held out for val."""
     if not _is_utf8(photo.path):
         shown = photo.path.encode("utf-8", "backslashreplace").decode()
-        photo = replace(photo, path=shown, refusal="its name is not UTF-8")
+        label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
+        photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
     if photo.size_bytes > MAX_FILE_BYTES:
         too_large = f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
         photo = replace(photo, refusal=photo.refusal or too_large)
@@ -207,16 +209,20 @@ def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any
     try:
         key = make_key(photo.path)
         if refusal is None:
-            digests = _digested(photo, plan, laps)
+            digests, refusal = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
     except OSError as fault:
+        if not is_its_own(fault):
+            raise ConnectionError(f"{photo.path} in {plan.root}: {fault}; run the same command again") from None
         refusal = f"cannot be read: {type(fault).__name__}"
     return _row(photo) | {"refusal": refusal, "key": key, "number": number, "duplicate_of": None} | digests
 
 
-def _digested(photo: Photo, plan: Plan, laps: Laps) -> dict[str, Any]:
-    """SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it
+def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str | None]:
+    """The digests of a file, and why it is refused if it is no picture: it must not take the key of one beside it.
+
+    SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it
     is seen later whether the file is still the same.
     """
     laps.end("sorting")
@@ -226,4 +232,5 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> dict[str, Any]:
     laps.end("cleaning")
     digests = {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")
-    return digests
+    header = read_header(raw)
+    return digests, header.reason if isinstance(header, Rejected) else None

@@ -3,17 +3,28 @@
 In: a root and what was found under it. Out: its bytes, or `Damaged` where they are not what the archive says.
 """
 
+import errno
 import zlib
 from collections.abc import Iterator
+from typing import Final
 
 from infra import storage
 from pipelines.records import Damaged, Found, Photo, Place, Plane
+
+_KINDS: Final = (storage.NoRegularFile, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_NUMBERS: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+
+
+def is_its_own(fault: OSError) -> bool:
+    """Whether a fault of reading is the file's own; others are those of a disk or a network, and may pass."""
+    return isinstance(fault, _KINDS) or fault.errno in _NUMBERS
 
 
 def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     """The bytes of a photo or of a plane beside it.
 
-    Raises OSError where they cannot be read, and Damaged, naming file and archive, where size or CRC32 differ.
+    Raises OSError where they cannot be read, and Damaged where size or CRC32 differ; it does not say where the archive
+    lies, for what is written down must not depend on that.
     """
     place = photo.place
     if place is None:
@@ -24,7 +35,7 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     try:
         return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
     except Damaged as fault:
-        raise Damaged(f"{photo.path} is damaged in the archive: {fault}, in {place.container}") from None
+        raise Damaged(f"{photo.path} is damaged in the archive: {fault}") from None
 
 
 def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator[bytes]:

@@ -18,9 +18,9 @@ from pipelines.data.tar import read_about, read_index, sample_sha256
 from pipelines.manifest import Dataset, open_dataset, read_parquet
 from pipelines.records import Damaged, Member, Refused, ShardRecord, sha256_hex
 
-_SHARD: Final = re.compile(r"([^/]+)/[^/]+-(\d{6})-([0-9a-f]{12})\.tar")
-_ABSENT: Final = re.compile(r"tables/absent-(\d{6})-[0-9a-f]{12}\.parquet")
-_TABLE: Final = re.compile(r"tables/([^/]+-\d{6})-([0-9a-f]{12})\.parquet")
+_SHARD: Final = re.compile(r"([^/]+)/[^/]+-(\d{6,})-([0-9a-f]{12})\.tar")
+_ABSENT: Final = re.compile(r"tables/absent-(\d{6,})-[0-9a-f]{12}\.parquet")
+_TABLE: Final = re.compile(r"tables/([^/]+-\d{6,})-([0-9a-f]{12})\.parquet")
 
 
 def recover_dataset(uri: str, progress: Progress) -> Dataset:

@@ -18,7 +18,7 @@ from pipelines.data.cleaning import clean, clean_plane
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.fixing import fixed_masks
 from pipelines.data.listing import photo_of
-from pipelines.data.places import read_photo
+from pipelines.data.places import is_its_own, read_photo
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
@@ -116,7 +116,10 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Lap
     raw = read_photo(plan.root, photo)
     laps.end("reading")
     if zlib.crc32(raw) != row["crc32"]:
-        raise OSError(f"{row['path']} under {plan.root} changed while it was read: leave the source alone, then retry")
+        raise OSError(
+            f"{row['path']} under {plan.root} changed while it was read: put it back as it was, or "
+            f"delete {plan.at()} and build anew"
+        )
     laps.end("hashing")
     sample = clean(raw, plan.recipe)
     laps.end("cleaning")
@@ -159,6 +162,10 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
             png = clean_plane(data, raw, plan.recipe)
         except Damaged as fault:
             png = Rejected(str(fault))
+        except OSError as fault:
+            if not is_its_own(fault):
+                raise
+            png = Rejected(f"cannot be read: {type(fault).__name__}")
         if isinstance(png, Rejected):
             about[plane.name] = {"source": plane.path, "rejected": png.reason}
         else:

@@ -64,6 +64,10 @@ class Forward:
             self.position = position
 
 
+_MAX_END_BYTES: Final = 1 << 20
+"""The largest records that tools write, and some."""
+
+
 @dataclass(frozen=True, slots=True)
 class TarMember:
     """A member that is not a folder, and where its data lies in the tar."""
@@ -93,6 +97,18 @@ def tar_members(stream: Forward) -> Iterator[TarMember]:
         if kind != _FOLDER and not member.name.endswith("/"):
             yield member
         stream.go_to(end)
+    _check_end(stream)
+
+
+def _check_end(stream: Forward) -> None:
+    """After the end mark there are zeros alone, up to a record: a tar whose tail was lost to zeros has more."""
+    num_zeros = 0
+    for piece in stream.drain():
+        num_zeros += len(piece)
+        if piece.count(0) != len(piece):
+            raise ValueError("it goes on after its end mark: it is two archives in one, or has a hole of zeros")
+        if num_zeros > _MAX_END_BYTES:
+            raise ValueError(f"more than {_MAX_END_BYTES} bytes of zeros follow its end mark: its tail is lost")
 
 
 def _member(stream: Forward, block: bytes, kind: bytes, size: int, fields: dict[str, str]) -> tuple[TarMember, int]:

@@ -35,12 +35,18 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
         dataset = open_dataset(uri)
     except Damaged as fault:
         return None, [Damage(shards_file(commit["shards_sha256"]), None, str(fault))]
-    chosen = [shard for shard in dataset.shards if Chance(seed, "verify", shard.file).fraction() < share]
+    drawn = sorted(dataset.shards, key=lambda shard: Chance(seed, "verify", shard.file).fraction())
+    chosen = drawn[: num_checked(dataset, share)]
     found = list(_damaged_absent(dataset))
     with connected():
         for damages in run_tasks(_verify_shard, [(uri, shard) for shard in chosen]):
             found += damages
     return dataset, sorted(found, key=lambda d: (d.file, d.key or ""))
+
+
+def num_checked(dataset: Dataset, share: float) -> int:
+    """How many shards a share of them is; one at least."""
+    return max(1, round(share * len(dataset.shards)))
 
 
 def _damaged_absent(dataset: Dataset) -> Iterator[Damage]:

@@ -65,7 +65,7 @@ class Layout:
     @property
     def num_key_buckets(self) -> int:
         """Buckets of keys, over all splits."""
-        return min(power_of_two(self.num_files // PHOTOS_PER_BUCKET), max(self.num_shards.values()))
+        return min(power_of_two(-(-self.num_files // PHOTOS_PER_BUCKET)), max(self.num_shards.values()))
 
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""

@@ -1,5 +1,6 @@
 """Inputs that are no photos or do not stay as they are: each is named, and none kills a job or slips into a dataset."""
 
+import errno
 import os
 import shutil
 import sys
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from infra import storage
 from pipelines.data.build import build_dataset
-from pipelines.data.listing import MAX_FILE_BYTES
+from pipelines.data.listing import MAX_FILE_BYTES, list_source, scan_files
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, read_table
@@ -97,10 +99,23 @@ def test_a_photo_that_changes_after_it_was_scanned_stops_the_build_by_name(tmp_p
         if (what, done) == ("sharding", 0):
             photo(77).save(victim)
 
-    with pytest.raises(OSError, match=r"class0/0006\.jpg under .* changed while it was read: leave the source alone"):
+    with pytest.raises(OSError, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
         build_dataset(plan(root, tmp_path / "out"), change_it)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     victim.write_bytes(whole)
     build_dataset(plan(root, tmp_path / "out"), silent)
     build_dataset(plan(shutil.copytree(root, tmp_path / "copy"), tmp_path / "undisturbed"), silent)
     assert (tmp_path / "out" / COMMIT_FILE).read_bytes() == (tmp_path / "undisturbed" / COMMIT_FILE).read_bytes()
+
+
+def test_a_fault_of_the_disk_stops_the_build_instead_of_rejecting_the_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(root: str, path: str) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    own = plan(photo_folder(tmp_path / "in", 3), tmp_path / "out")
+    layout = list_source(own)
+    monkeypatch.setattr(storage, "read_below", broken)
+    with pytest.raises(ConnectionError, match="Input/output error; run the same command again"):
+        scan_files(own, layout, 0)

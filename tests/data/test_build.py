@@ -179,3 +179,12 @@ def test_names_that_mean_something_to_libraries_harm_nobody(tmp_path: Path, name
     for row in rows_of(dataset):
         if row["outcome"] != "rejected":
             assert row["source_sha256"] == sha256_hex((root / row["source"]).read_bytes())
+
+
+def test_what_is_no_picture_does_not_take_the_key_of_one(tmp_path: Path) -> None:
+    save(photo(1), tmp_path / "in/a.png")
+    (tmp_path / "in/a.json").write_text('{"caption": "a photo"}')
+    (tmp_path / "in/a.txt").write_text("a photo")
+    rows = rows_by_source(built(tmp_path / "in", tmp_path / "out", holdout=0.0))
+    assert rows["a.png"]["outcome"] == "written"
+    assert {rows[name]["reason"][:12] for name in ("a.json", "a.txt")} == {"not an image"}

@@ -85,7 +85,7 @@ def test_files_that_cannot_be_decoded_are_rejected_all_the_same(tmp_path: Path) 
         (folder / name).write_text("no picture")
     found = outcomes(build_dataset(plan(folder, tmp_path / "out", duplicates="pixels"), silent))
     assert found["a.png"] == "written"
-    assert sorted(reason[:12] for reason in (found["one.txt"], found["two.txt"])) == ["not an image", "same bytes a"]
+    assert {reason[:12] for reason in (found["one.txt"], found["two.txt"])} == {"not an image"}
 
 
 def test_an_unknown_meaning_is_refused(root: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_number_of_buckets_changes_no_byte(
     monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
-    assert layout.num_key_buckets == min(workspace.power_of_two(88 // per_bucket), max(layout.num_shards.values()))
+    assert layout.num_key_buckets == min(workspace.power_of_two(-(-88 // per_bucket)), max(layout.num_shards.values()))
     assert layout.num_scans >= 88 / per_bucket
     assert shards(plan, layout) == usual
     assert sum(shard.num_duplicates for shard in usual) == 8

@@ -81,3 +81,13 @@ def test_a_lost_record_is_made_again(data: str) -> None:
         verify.run(verify.Arguments(data))
     assert verify.run(verify.Arguments(data, rebuild=True))["num_samples"] == 12
     assert Path(data, COMMIT_FILE).read_bytes() == record
+
+
+def test_pruning_beside_an_unfinished_change_is_refused(data: str) -> None:
+    (Path(data) / ".build").mkdir()
+    with pytest.raises(Refused, match="unfinished change"):
+        run_shard("--out", data, "--prune")
+
+
+def test_a_small_share_checks_one_shard_and_says_so(data: str) -> None:
+    assert verify.run(verify.Arguments(data, share=0.001))["num_shards_checked"] == 1
