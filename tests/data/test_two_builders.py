@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.verify import verify_dataset
+from pipelines.manifest import open_dataset
 from tests.laws.killing import end, finish, start
 from tests.making import files_of, photo_folder
 from tests.s3 import bucket, objects_of
@@ -52,6 +52,5 @@ def test_of_two_builders_of_different_plans_one_is_refused(s3: str, root: Path) 
     assert (first, second) == (0, 2), (one, two)
     assert one["num_written"] == NUM_PHOTOS
     assert "seed = " in two["error"]
-    dataset, damages = verify_dataset(f"{s3}/different")
-    assert dataset is not None
-    assert (dataset.manifest_sha256, damages) == (one["manifest_sha256"], [])
+    assert finish(f"{s3}/different", verb="verify")["damaged"] == []
+    assert open_dataset(f"{s3}/different").manifest_sha256 == one["manifest_sha256"]
