@@ -7,14 +7,40 @@ as a whole does not depend on the world. The state of the stream is one counter:
 """
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
+
+_EPOCHS_KEPT: Final = 2
+"""The present one, and the next one, whose first blocks are read ahead."""
+
+
+class Stretch(NamedTuple):
+    """Samples that stand side by side in a shard: those in [first, last)."""
+
+    shard: int
+    first: int
+    last: int
+
+
+class _Spot(NamedTuple):
+    """Where a position lies in its epoch: a sample of a block of a lane."""
+
+    epoch: int
+    lane: int
+    block: int
+    inside: int
+    start: int
+    """The block's first sample in the laid-out epoch."""
+    size: int
+    """The block's samples."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +64,46 @@ class Order:
 
     def locate(self, position: int) -> tuple[int, int]:
         """Global position since the start of training -> (shard, sample inside the shard)."""
+        spot = self._spot(position)
+        permuted = int(_permutation(spot.size, self.seed, "block", spot.epoch, spot.lane, spot.block)[spot.inside])
+        shards, ends = self._laid_out(spot.epoch)
+        place = bisect_right(ends, spot.start + permuted)
+        return int(shards[place]), spot.start + permuted - (ends[place - 1] if place else 0)
+
+    def ahead(self, position: int) -> Iterator[Stretch]:
+        """Where the position opens a block: what the block after it holds, which will be asked for next in its lane.
+
+        Nothing at other positions, so that of all processes of all ranks exactly one is told.
+        """
+        spot = self._spot(position)
+        if spot.inside == 0:
+            yield from self._stretches(self._spot(position + spot.size * self.num_lanes))
+
+    def _spot(self, position: int) -> _Spot:
         epoch, within = divmod(position, self.num_samples)
         index, lane = divmod(within, self.num_lanes)
-        start, length = self._lane(lane)
         block, inside = divmod(index, self.block_size)
-        size = min(self.block_size, length - block * self.block_size)
-        permuted = int(_permutation(size, self.seed, "block", epoch, lane, block)[inside])
-        return self._shard_at(epoch, start + block * self.block_size + permuted)
-
-    def _lane(self, lane: int) -> tuple[int, int]:
-        """First sample and length of a lane of the laid-out epoch."""
         length, longer = divmod(self.num_samples, self.num_lanes)
-        return lane * length + min(lane, longer), length + (lane < longer)
+        start = lane * length + min(lane, longer) + block * self.block_size
+        size = min(self.block_size, length + (lane < longer) - block * self.block_size)
+        return _Spot(epoch, lane, block, inside, start, size)
 
-    def _shard_at(self, epoch: int, sample: int) -> tuple[int, int]:
-        """The shard that covers this sample of the laid-out epoch, and the place inside it."""
-        shards, ends = self._laid_out(epoch)
-        place = bisect_right(ends, sample)
-        return int(shards[place]), sample - (ends[place - 1] if place else 0)
+    def _stretches(self, spot: _Spot) -> Iterator[Stretch]:
+        """The samples of a block, shard by shard."""
+        shards, ends = self._laid_out(spot.epoch)
+        start, stop = spot.start, spot.start + spot.size
+        while start < stop:
+            place = bisect_right(ends, start)
+            before = ends[place - 1] if place else 0
+            yield Stretch(int(shards[place]), start - before, min(stop, ends[place]) - before)
+            start = ends[place]
 
     def _laid_out(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
         """The epoch's shards in their permuted order, and where each of them ends when they are laid end to end."""
         if epoch not in self._epochs:
             shards = _permutation(len(self.counts), self.seed, "shards", epoch)
-            self._epochs.clear()  # one epoch at a time: what is kept does not grow
+            if len(self._epochs) == _EPOCHS_KEPT:
+                del self._epochs[min(self._epochs)]  # what is kept does not grow
             self._epochs[epoch] = shards, list(accumulate(self.counts[i] for i in shards))
         return self._epochs[epoch]
 

@@ -1,22 +1,32 @@
-"""Samples out of shards, by place: positioned reads of exactly the sample's bytes, each checked by its CRC32.
+"""Samples out of shards, by place: positioned reads of exactly the members that are asked for, each checked by CRC32.
 
-In: shards of committed datasets and (shard, sample) places. Out: `Stored` samples, or `Damaged` naming file and key.
-A shard that is not on a local disk is first copied whole into a cache folder named by its digest: never a request
-per sample.
+In: shards of committed datasets and (shard, sample) places. Out: pictures or whole samples, or `Damaged` naming file
+and key. A shard that is not on a local disk is read through the cache of this machine, page by page: never a request
+per sample, and what the cache got wrong is fetched anew before it is called damage.
 """
 
 import json
 import os
-import tempfile
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from infra import storage
+from infra.cache import Cache, CachedFile, Traffic, default_cache
+from infra.patience import patiently
 from pipelines.manifest import Dataset, read_table
-from pipelines.records import Damaged, ShardRecord, sha256_hex
+from pipelines.records import Damaged, Member
+from pipelines.stream.index import ShardIndex
+from pipelines.stream.order import Stretch
+
+Result = TypeVar("Result")
+
+_OPEN_SHARDS: Final = 256
+_FETCHING_THREADS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,29 @@ def mask_plane(number: int) -> str:
     return f"mask{number + 1 if number else ''}"
 
 
+class _LocalFile:
+    """A shard on a local disk."""
+
+    def __init__(self, path: Path, traffic: Traffic) -> None:
+        self._stream = path.open("rb", buffering=0)
+        self._traffic = traffic
+
+    def read(self, start: int, end: int) -> bytes:
+        self._traffic.num_bytes += end - start
+        return os.pread(self._stream.fileno(), end - start, start)
+
+
 class ShardReader:
     """The samples of one split of some datasets, by (shard, sample); shards count through all datasets in order."""
 
-    def __init__(self, datasets: tuple[Dataset, ...], split: str) -> None:
+    def __init__(self, datasets: tuple[Dataset, ...], split: str, cache: Cache | None = None) -> None:
+        """`cache`: where remote shards are kept, the one of the environment if not given."""
         self._shards = [(dataset, shard) for dataset in datasets for shard in dataset.split(split)]
-        self._rows = lru_cache(maxsize=64)(self._read_rows)
-        self._file = lru_cache(maxsize=64)(self._open)
+        self._cache = cache
+        self._index = lru_cache(maxsize=_OPEN_SHARDS)(self._read_index)
+        self._file = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
+        self.traffic = Traffic()
+        """Of shards; their tables are not counted."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -51,58 +77,81 @@ class ShardReader:
         return tuple(shard.num_samples for _, shard in self._shards)
 
     def read(self, shard: int, sample: int) -> Stored:
-        """One sample, its members checked against the manifest; raises Damaged where a byte differs."""
+        """One sample with all its members; raises Damaged where a byte differs."""
         parts = self.parts(shard, sample)
         note = json.loads(parts.pop("json"))
         (picture,) = (parts.pop(suffix) for suffix in list(parts) if "." not in suffix)
         planes = {suffix.removesuffix(".png"): data for suffix, data in parts.items()}
         return Stored(self.key(shard, sample), self._shards[shard][0].name, picture, note, planes)
 
+    def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
+        """Key, picture and the named planes of a sample; nothing else is read. Raises Damaged like `read`."""
+        members = self._index(shard).members(sample)
+        (suffix,) = members.keys() & {"jpg", "png", "webp"}
+        found = {name: self._member(shard, members[f"{name}.png"]) for name in planes if f"{name}.png" in members}
+        return self.key(shard, sample), self._member(shard, members[suffix]), found
+
     def parts(self, shard: int, sample: int) -> dict[str, bytes]:
         """The members of a sample by their suffixes, checked like `read`."""
-        record = self._shards[shard][1]
-        members = self._rows(shard)[sample]["members"]
-        return {member["name"].partition(".")[2]: self._member(shard, record, member) for member in members}
+        return {suffix: self._member(shard, m) for suffix, m in self._index(shard).members(sample).items()}
 
     def key(self, shard: int, sample: int) -> str:
         """The key of a sample, without reading it."""
-        return str(self._rows(shard)[sample]["key"])
+        return self._index(shard).key(sample)
 
-    def _member(self, shard: int, record: ShardRecord, member: dict[str, Any]) -> bytes:
-        data = os.pread(self._file(shard).fileno(), member["size"], member["offset"])
-        if len(data) != member["size"] or zlib.crc32(data) != member["crc32"]:
-            uri = storage.join(self._shards[shard][0].uri, record.file)
-            raise Damaged(f"{uri} is damaged at member {member['name']}: restore the shard or build the dataset again")
-        return data
+    def fetch_ahead(self, stretch: Stretch) -> None:
+        """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
+        dataset, _ = self._shards[stretch.shard]
+        if storage.local_path(dataset.uri) is None:
+            self._threads.submit(self._fetch, stretch)
 
-    def _read_rows(self, shard: int) -> list[dict[str, Any]]:
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead")
+
+    def _fetch(self, stretch: Stretch) -> None:
+        try:
+            self._file(stretch.shard).fetch(*self._index(stretch.shard).span(stretch.first, stretch.last))
+        except Exception as fault:  # noqa: BLE001 - who comes to read it fails in its own right
+            self.traffic.tell(f"nothing was read ahead: {fault}")
+
+    def _member(self, shard: int, member: Member) -> bytes:
+        """The bytes of a member; a copy in the cache that is wrong gets one more chance."""
+        file = self._file(shard)
+        end = member.offset + member.size
+        for _ in range(2):
+            data: bytes = self._read(shard, lambda: file.read(member.offset, end))
+            if len(data) == member.size and zlib.crc32(data) == member.crc32:
+                return data
+            if isinstance(file, CachedFile):
+                file.forget(member.offset, end)
+        raise Damaged(
+            f"{self._uri(shard)} is damaged at member {member.name}: restore the shard or build the dataset again"
+        )
+
+    def _read(self, shard: int, call: Callable[[], Result]) -> Result:
+        """What the call reads of a shard; one that is not there, or shorter than it was, is damage."""
+        try:
+            return call()
+        except FileNotFoundError:
+            raise Damaged(f"{self._uri(shard)} is missing: restore the shard or build the dataset again") from None
+        except EOFError as fault:
+            raise Damaged(f"{self._uri(shard)} is cut: {fault}; restore the shard or build the dataset again") from None
+
+    def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shards[shard]
-        rows = read_table(dataset.uri, record).to_pylist()
-        return [row for row in rows if row["outcome"] == "written"]
+        return ShardIndex.of(patiently(lambda: read_table(dataset.uri, record), self.traffic.tell))
 
     def _open(self, shard: int) -> Any:
+        """The file of a shard, as something that reads."""
+        uri, record = self._uri(shard), self._shards[shard][1]
+        path = storage.local_path(uri)
+        if path is not None:
+            return self._read(shard, lambda: _LocalFile(path, self.traffic))
+        if self._cache is None:
+            self._cache = default_cache()
+        return CachedFile(self._cache, uri, record.sha256, record.size_bytes, self.traffic)
+
+    def _uri(self, shard: int) -> str:
         dataset, record = self._shards[shard]
-        uri = storage.join(dataset.uri, record.file)
-        path = storage.local_path(uri) or _cached(uri, record)
-        try:
-            return path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise Damaged(f"{uri} is missing: restore the shard or build the dataset again") from None
-
-
-def _cached(uri: str, record: ShardRecord) -> Path:
-    """A local copy of a remote shard, shared by all processes of this user on this machine.
-
-    It is named by what it contains: a damaged shard never takes a whole one's place, and its members' CRC32 tell.
-    """
-    folder = Path(tempfile.gettempdir()) / f"lacuna-{os.getuid()}"
-    path = folder / f"{record.sha256}.tar"
-    if path.exists() and path.stat().st_size == record.size_bytes:
-        return path
-    try:
-        data = storage.read_bytes(uri)
-    except FileNotFoundError:
-        raise Damaged(f"{uri} is missing: restore the shard or build the dataset again") from None
-    path = folder / f"{sha256_hex(data)}.tar"
-    storage.publish(str(path), data)
-    return path
+        return storage.join(dataset.uri, record.file)

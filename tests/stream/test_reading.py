@@ -145,7 +145,7 @@ def test_a_remote_shard_gives_the_same_samples(dataset: Dataset, cache: Path) ->
     shard, _, _ = first_sample(dataset)
     remote = remote_copy(dataset, "memory://reading/same")
     assert ShardReader((remote,), "train").read(shard, 0) == ShardReader((dataset,), "train").read(shard, 0)
-    assert len(list(cache.rglob("*.tar"))) == 1
+    assert len(list(cache.rglob("pages/*/*"))) == 1
 
 
 def test_a_damaged_remote_shard_is_damage(dataset: Dataset, cache: Path) -> None:

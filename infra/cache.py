@@ -1,0 +1,204 @@
+"""Local copies of stretches of remote files, shared by all processes of this user on this machine.
+
+In: the URI of a file whose content is known by its digest, and a stretch of it. Out: its bytes, from pages on the local
+disk. A page is a file of its own that appears whole, and locks are the kernel's: a killed process leaves nothing that
+stops another or that it could take for a page. What was used least recently goes when the folder is over its limit.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Final
+
+from infra import storage
+from infra.patience import patiently
+
+_MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
+_MAX_REQUEST_BYTES: Final = 16 << 20
+_NUM_LOCKS: Final = 256
+_STALE_SECONDS: Final = 3600
+_EVICTIONS_A_FILL: Final = 32
+_ROOM_AFTER_EVICTION: Final = 0.9
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Traffic:
+    """What a reader has asked of disks and stores, and which requests had to be made again."""
+
+    num_bytes: int = 0
+    incidents: list[str] = field(default_factory=list)
+
+    def tell(self, incident: str) -> None:
+        """Notes a request that failed, and says so."""
+        log.warning("%s", incident)
+        self.incidents.append(incident)
+
+
+@dataclass
+class Cache:
+    """A folder of pages with a limit; each process has its own object for it."""
+
+    folder: Path
+    limit_bytes: int
+    _fetched_bytes: int = field(default=0, init=False)
+
+    def grew(self, num_bytes: int) -> None:
+        """Takes note of new pages; now and then the folder is brought back under its limit."""
+        self._fetched_bytes += num_bytes
+        if self._fetched_bytes * _EVICTIONS_A_FILL >= self.limit_bytes:
+            self._fetched_bytes = 0
+            self.evict()
+
+    def evict(self) -> None:
+        """Removes pages by their last use until the folder is under its limit; another process at it is enough."""
+        with self._locked("evict", wait=False) as mine:
+            if not mine:
+                return
+            pages = sorted(self._pages(), key=lambda page: page[1].st_mtime)
+            excess = sum(status.st_size for _, status in pages) - self.limit_bytes
+            if excess > 0:
+                excess += int(self.limit_bytes * (1 - _ROOM_AFTER_EVICTION))
+            for path, status in pages:
+                stale = path.name.startswith(storage.ASIDE) and time.time() - status.st_mtime > _STALE_SECONDS
+                if stale or excess > 0:
+                    path.unlink(missing_ok=True)
+                    excess -= status.st_size
+
+    def _pages(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("pages/*/*"):
+            with suppress(FileNotFoundError):
+                yield path, path.stat()
+
+    def lock(self, name: str, wait: bool) -> IO[bytes] | None:
+        """An open file that holds the lock until it is closed, None where another holds it and `wait` is false."""
+        path = self.folder / "locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            stream.close()
+            return None
+        return stream
+
+    @contextmanager
+    def _locked(self, name: str, wait: bool) -> Iterator[bool]:
+        stream = self.lock(name, wait)
+        try:
+            yield stream is not None
+        finally:
+            if stream is not None:
+                stream.close()
+
+
+def default_cache() -> Cache:
+    """The cache of LACUNA_CACHE, at most LACUNA_CACHE_BYTES large: half of what the disk has left if not set."""
+    folder = Path(os.environ.get("LACUNA_CACHE") or Path(tempfile.gettempdir()) / f"lacuna-{os.getuid()}")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    limit = os.environ.get("LACUNA_CACHE_BYTES")
+    return Cache(folder, int(limit) if limit else shutil.disk_usage(folder).free // 2)
+
+
+class CachedFile:
+    """A remote file, read through the cache."""
+
+    def __init__(self, cache: Cache, uri: str, sha256: str, size_bytes: int, traffic: Traffic) -> None:
+        self._cache, self._uri, self._sha256, self._size = cache, uri, sha256, size_bytes
+        self._traffic = traffic
+        self._open = lru_cache(maxsize=_PAGES_A_FILE)(self._open_page)
+        least = max(_MIN_PAGE_BYTES, min(_MAX_PAGE_BYTES, size_bytes // _PAGES_A_FILE))
+        self._page_bytes = 1 << (least - 1).bit_length()
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes [start, end), fetched if they are not here. Raises OSError, and EOFError past the file's end."""
+        parts = []
+        for page in self._pages_of(start, end):
+            low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
+            parts.append(os.pread(self._open(page).fileno(), high - low, low))
+        return b"".join(parts)
+
+    def fetch(self, start: int, end: int) -> None:
+        """Has the pages of [start, end) here; raises as `read`.
+
+        Side by side ones come in one request; a page that another process is fetching is waited for.
+        """
+        pages = self._pages_of(start, end)
+        while missing := [page for page in pages if not self._is_here(page)]:
+            with ExitStack() as locks:
+                if run := self._lock_run(missing, locks):
+                    self._fetch_run(run)
+
+    def forget(self, start: int, end: int) -> None:
+        """Drops the pages of [start, end): what they hold is not what was stored."""
+        for page in self._pages_of(start, end):
+            self._path(page).unlink(missing_ok=True)
+        self._open.cache_clear()
+
+    def _pages_of(self, start: int, end: int) -> range:
+        return range(start // self._page_bytes, -(-end // self._page_bytes))
+
+    def _path(self, page: int) -> Path:
+        return self._cache.folder / "pages" / self._sha256 / f"{page:06d}-{self._page_bytes}"
+
+    def _length(self, page: int) -> int:
+        return min(self._page_bytes, self._size - page * self._page_bytes)
+
+    def _is_here(self, page: int) -> bool:
+        try:
+            return self._path(page).stat().st_size == self._length(page)
+        except FileNotFoundError:
+            return False
+
+    def _open_page(self, page: int) -> IO[bytes]:
+        start = page * self._page_bytes
+        while True:
+            self.fetch(start, start + self._length(page))
+            with suppress(FileNotFoundError):  # it may go again at any moment
+                stream = self._path(page).open("rb", buffering=0)
+                os.utime(stream.fileno())
+                return stream
+
+    def _lock_run(self, missing: list[int], locks: ExitStack) -> list[int]:
+        """Pages side by side that this process alone now fetches; the first is waited for, which none else holds up."""
+        run: list[int] = []
+        for page in missing:
+            if run and (page != run[-1] + 1 or (len(run) + 1) * self._page_bytes > _MAX_REQUEST_BYTES):
+                break
+            name = f"{(int(self._sha256[:8], 16) + page) % _NUM_LOCKS:03d}"
+            lock = self._cache.lock(name, wait=not run)
+            if lock is None:
+                break
+            locks.enter_context(lock)
+            if self._is_here(page):  # it came while its lock was waited for
+                break
+            run.append(page)
+        return run
+
+    def _fetch_run(self, run: list[int]) -> None:
+        start, end = run[0] * self._page_bytes, min(self._size, (run[-1] + 1) * self._page_bytes)
+        data = patiently(lambda: self._request(start, end), self._traffic.tell)
+        self._path(run[0]).parent.mkdir(parents=True, exist_ok=True)
+        for page in run:
+            aside = self._path(page).with_name(f"{storage.ASIDE}{secrets.token_hex(6)}")
+            at = page * self._page_bytes - start
+            aside.write_bytes(data[at : at + self._length(page)])  # not synced: a torn page is found by its CRC32
+            aside.replace(self._path(page))
+        self._cache.grew(len(data))
+
+    def _request(self, start: int, end: int) -> bytes:
+        self._traffic.num_bytes += end - start
+        data = storage.read_range(self._uri, start, end)
+        if len(data) != end - start:  # no fault that passes: the file is not the one that was described
+            raise EOFError(f"{self._uri} gave {len(data)} of the bytes {start} to {end}")
+        return data
