@@ -44,6 +44,11 @@ class Traffic:
         log.warning("%s", incident)
         self.incidents.append(incident)
 
+    def drain(self) -> list[str]:
+        """The incidents since the last call."""
+        told, self.incidents = self.incidents, []
+        return told
+
 
 @dataclass
 class Cache:

@@ -17,20 +17,18 @@ _PASSING: Final = ("aiohttp", "aiobotocore", "botocore")
 """Packages whose own exceptions tell of a connection or an answer, not of a wrong call."""
 
 
-def patiently(
-    call: Callable[[], Result], told: Callable[[str], None], waits: tuple[float, ...] = WAITS_SECONDS
-) -> Result:
-    """The result of the call, tried once more after each wait; every failure but the last is `told`.
+def patiently(call: Callable[[], Result], told: Callable[[str], None]) -> Result:
+    """The result of the call, tried once more after each of WAITS_SECONDS; every failure but the last is `told`.
 
     A file that is not there is asked for again too: a store may know of it a moment later. Access denied is final.
     """
-    for number, wait in enumerate(waits, 1):
+    for number, wait in enumerate(WAITS_SECONDS, 1):
         try:
             return call()
         except Exception as fault:
             if not _may_pass(fault):
                 raise
-            told(f"try {number} of {len(waits) + 1} failed: {type(fault).__name__}: {fault}")
+            told(f"try {number} of {len(WAITS_SECONDS) + 1} failed: {type(fault).__name__}: {fault}")
         time.sleep(wait * (1 + secrets.randbelow(500) / 1000))  # so that a thousand ranks do not come back together
     return call()
 

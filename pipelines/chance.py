@@ -6,6 +6,7 @@ stable, by arithmetic of our own, so the same path gives the same masks, crops a
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -28,8 +29,13 @@ class Chance:
     """The stream of the given path."""
 
     def __init__(self, *path: int | str) -> None:
-        self._philox = np.random.Philox(key=int.from_bytes(digest_of(*path)[:16], "little"))
+        self._path = path
         self._ready: list[int] = []
+
+    @cached_property
+    def _philox(self) -> np.random.Philox:
+        """Made when it is first asked: many a sample has a stream for a choice that it does not make."""
+        return np.random.Philox(key=int.from_bytes(digest_of(*self._path)[:16], "little"))
 
     def word(self) -> int:
         """The next 64 random bits."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -204,6 +204,14 @@ class Batch:
     mask: torch.Tensor
     """uint8 NKHW in {0, 1}, 1 = hole."""
     planes: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Further pictures by name, uint8 NCHW: `image_large`, `segmentation`, `edge`, `sketch`."""
+    incidents: tuple[str, ...] = ()
+    """What went wrong on the way to this batch and was made good: replaced samples, repeated requests."""
+
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a GPU copies while it computes."""
+        planes = {name: plane.pin_memory() for name, plane in self.planes.items()}
+        return replace(self, image=self.image.pin_memory(), mask=self.mask.pin_memory(), planes=planes)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jobs.recipes.deepgin import deepgin_demo
 from nets.deepgin.network import DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.data.recipe import ShardRecipe
-from pipelines.stream.batching import StreamConfig
+from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import TrainRecipe
 
 SIZE_PX = 32

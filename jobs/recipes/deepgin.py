@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from nets.deepgin.network import DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig
-from pipelines.stream.batching import StreamConfig
+from pipelines.stream.config import StreamConfig, Transform
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 
 
@@ -39,7 +39,7 @@ def deepgin_demo() -> TrainRecipe:
         stream=replace(
             faces.stream,
             resize="random-square",
-            augment=("HorizontalFlip", "RandomRotate90", "ChannelShuffle"),  # so few photos have few colours
+            augment=tuple(map(Transform, ("HorizontalFlip", "RandomRotate90", "ChannelShuffle"))),  # for few colours
         ),
         images=2_400,
         constant_images=800,

@@ -17,7 +17,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused, sha256_hex
-from pipelines.stream.geometry import RESIZES, decode
+from pipelines.stream.geometry import decode, squared
 from pipelines.stream.reading import ShardReader, Stored, mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
@@ -48,7 +48,7 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
             raise Refused(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
         drawn = list(_masks(stored))
         chance = Chance(stored.dataset, "evaluation", stored.key)
-        image = RESIZES[resize](decode(stored.picture, stored.key), drawn[0].shape[0], chance)
+        image = squared(decode(stored.picture, stored.key), resize, drawn[0].shape[0], chance)
         keys += [stored.key] * len(drawn)
         recipes += stored.note["masks"]
         images += [image] * len(drawn)

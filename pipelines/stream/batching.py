@@ -1,11 +1,13 @@
 """The stream: what the optimiser sees, as a function of (datasets, config, seed, images seen).
 
 In: committed datasets. Out: `Batch`es of this rank, for ever; the caller stops. Positions decide everything: the
-sample, its crop, its flips and its masks, so any number of ranks draws the same global sequence.
+sample, its crop, its flips and its masks, so any number of ranks and loader processes draws the same global sequence.
 """
 
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import count
+from typing import Final
 
 import albumentations as A
 import numpy as np
@@ -14,80 +16,148 @@ import torch
 from infra.world import World
 from pipelines.chance import Chance, seed_of
 from pipelines.manifest import Dataset
-from pipelines.masks import MASKS
 from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
-from pipelines.records import Batch, Refused
-from pipelines.stream.geometry import RESIZES, Picture, decode
+from pipelines.records import Batch, Damaged, Refused
+from pipelines.stream.config import LARGE, PLANES, StreamConfig
+from pipelines.stream.geometry import RESIZES, Picture, View, decode, decode_plane, show
+from pipelines.stream.loading import load
+from pipelines.stream.mixing import Mixture
 from pipelines.stream.order import Order
 from pipelines.stream.reading import ShardReader
 
-
-@dataclass(frozen=True)
-class StreamConfig:
-    """How photos become what the network sees."""
-
-    size_px: int = 256
-    """Height and width of images and masks."""
-    resize: str = "squash"
-    """How photos come to that size, a name of RESIZES."""
-    augment: tuple[str, ...] = ("HorizontalFlip",)
-    """Transforms of albumentations at their defaults, applied in this order, seeded per sample."""
-    masks: tuple[str, ...] = ("rectangle", "automaton", "brush")
-    """Mask families; each photo gets one mask of each."""
-    mask_canvas_px: int = 256
-    """The size at which masks are drawn before they are reduced to `size_px`."""
-    num_lanes: int = 24
-    block_size: int = 1024
-
-    def __post_init__(self) -> None:
-        for name, known, given in (("resize", RESIZES, (self.resize,)), ("mask family", MASKS, self.masks)):
-            for value in given:
-                if value not in known:
-                    raise Refused(f"unknown {name} {value!r}: known are {', '.join(known)}")
-        for value in self.augment:
-            kind = getattr(A, value, None)
-            if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
-                raise Refused(f"unknown transform {value!r}: take a name of albumentations")
+_MAX_REPLACEMENTS: Final = 100
 
 
 class Stream:
     """The training samples of some datasets, in order."""
 
-    def __init__(self, datasets: tuple[Dataset, ...], config: StreamConfig, seed: int) -> None:
+    def __init__(
+        self, datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...] = ()
+    ) -> None:
+        """`weights`: so many photos of each dataset in turn; if empty all photos count alike, of whatever dataset."""
         self._config, self._seed = config, seed
-        self._reader = ShardReader(datasets, "train")
-        self._order = Order(self._reader.counts, seed, config.num_lanes, config.block_size)
-        self._augment = A.Compose([getattr(A, name)() for name in config.augment])
+        self._from_px = config.resize_px or config.size_px
+        self._augment = _augmentation(config)
+        self._check_augmentation()
+        self._order = _order(datasets, config, seed, weights)
+        self.reader = ShardReader(datasets, "train")
 
     @property
     def num_samples(self) -> int:
         """Photos in an epoch."""
         return self._order.num_samples
 
-    def batches(self, images_seen: int, batch_size: int, world: World) -> Iterator[Batch]:
-        """This rank's share of every global batch of `batch_size` photos from the counter on, without end."""
-        while True:
-            own = range(images_seen, images_seen + batch_size)
-            yield self._batch([p for p in own if p % world.size == world.rank])
-            images_seen += batch_size
+    def batches(self, images_seen: int, batch_size: int, world: World, num_processes: int = 0) -> Iterator[Batch]:
+        """This rank's share of every global batch of `batch_size` photos from the counter on, without end.
+
+        `num_processes` make them ahead; with none, this process makes them when asked. Raises Damaged where a photo is,
+        unless the config says to replace it, and OSError where a store does not answer for long.
+        """
+        starts = count(images_seen, batch_size)
+        steps = ([p for p in range(start, start + batch_size) if p % world.size == world.rank] for start in starts)
+        return load(self._batch, steps, num_processes)
 
     def _batch(self, positions: list[int]) -> Batch:
-        keys, images = zip(*map(self._sample, positions), strict=True)
-        config = self._config
+        size, config = self._config.size_px, self._config
+        image = torch.empty((len(positions), size, size, 3), dtype=torch.uint8)
+        keys, incidents, planes = [], [], []
+        for position, into in zip(positions, image.numpy(), strict=True):
+            key, others, told = self._sample(position, into)
+            keys.append(key)
+            planes.append(others)
+            incidents += told
+        masks = np.empty((len(positions), len(config.masks), size, size), np.uint8)
         recipes = [self._mask(family, position) for position in positions for family in config.masks]
-        masks = np.stack(draw_masks(recipes)).reshape(len(positions), len(config.masks), config.size_px, config.size_px)
-        image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return Batch(keys, tuple(positions), image, torch.from_numpy(masks))
+        for into, mask in zip(masks.reshape(-1, size, size), draw_masks(recipes), strict=True):
+            into[:] = mask
+        stacked = {name: _channels_first(torch.from_numpy(np.stack([p[name] for p in planes]))) for name in planes[0]}
+        incidents += self.reader.traffic.drain()
+        return Batch(
+            tuple(keys), tuple(positions), _channels_first(image), torch.from_numpy(masks), stacked, tuple(incidents)
+        )
 
-    def _sample(self, position: int) -> tuple[str, Picture]:
-        """Key and image SxSx3 of a global position."""
-        stored = self._reader.read(*self._order.locate(position))
-        config, seed = self._config, self._seed
-        whole = decode(stored.picture, stored.key)
-        image = RESIZES[config.resize](whole, config.size_px, Chance(seed, "crop", position))
-        self._augment.set_random_seed(seed_of(seed, "augment", position))
-        return stored.key, self._augment(image=image)["image"]
+    def _sample(self, position: int, into: Picture) -> tuple[str, dict[str, Picture], list[str]]:
+        """Puts the image of a global position into SxSx3; returns its key, its planes and what was made good."""
+        for stretch in self._order.ahead(position):
+            self.reader.fetch_ahead(stretch)
+        key, whole, planes, told = self._read(position, into)
+        view = self._view(whole, position)
+        pictures = {name: show(plane, view, nearest=True) for name, plane in planes.items()}
+        if self._config.large_px is not None:
+            pictures[LARGE] = show(whole, view._replace(size_px=self._config.large_px))
+        pictures["image"] = show(whole, view)
+        if self._config.augment:
+            self._seed_augmentation(seed_of(self._seed, "augment", position))
+            pictures = self._augment(**pictures)
+        image = pictures.pop("image")
+        if not np.shares_memory(image, into):
+            into[:] = image
+        return key, pictures, told
+
+    def _seed_augmentation(self, seed: int) -> None:
+        """One stream of chance for all transforms; by `set_random_seed` each has the same, and all flip or none."""
+        self._augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
+
+    def _view(self, whole: Picture, position: int) -> View:
+        policy = RESIZES[self._config.resize]
+        return policy(whole.shape[0], whole.shape[1], self._from_px, Chance(self._seed, "crop", position))
+
+    def _read(self, position: int, into: Picture) -> tuple[str, Picture, dict[str, Picture], list[str]]:
+        """Key, picture and planes of the sample at a position, or of the next whole one of its lane; and what was not.
+
+        Which stands in depends on what is damaged alone, so it is the same for all worlds.
+        """
+        told: list[str] = []
+        for number in range(_MAX_REPLACEMENTS):
+            place = self._order.locate(position + number * self._config.num_lanes)
+            try:
+                return *self._decoded(*place, into), told
+            except Damaged as fault:
+                if self._config.damaged == "raise":
+                    raise
+                told.append(f"position {position}: {fault}; the next sample of its lane stands in")
+        raise Damaged(f"{_MAX_REPLACEMENTS} samples in a row are damaged: {told[0]}")
+
+    def _decoded(self, shard: int, sample: int, into: Picture) -> tuple[str, Picture, dict[str, Picture]]:
+        key, picture, stored = self.reader.pictures(shard, sample, tuple(PLANES[p] for p in self._config.planes))
+        planes = {}
+        for name in self._config.planes:
+            if PLANES[name] not in stored:
+                raise Refused(f"{key} has no plane {name!r}: build its dataset with --planes {PLANES[name]}")
+            planes[name] = decode_plane(stored[PLANES[name]], name, key)
+        return key, decode(picture, key, into), planes
 
     def _mask(self, family: str, position: int) -> MaskRecipe:
         """The mask SxS of a family at a global position."""
         return recipe_for(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)
+
+    def _check_augmentation(self) -> None:
+        size, before = self._config.size_px, np.zeros((self._from_px, self._from_px, 3), np.uint8)
+        after = self._augment(image=before)["image"].shape
+        if after != (size, size, 3):
+            raise Refused(
+                f"augment brings photos of {self._from_px} px to {after[1]}x{after[0]}, size_px is {size}: "
+                "name the size to crop from as resize_px, and size_px as the size of the crop"
+            )
+
+
+def _augmentation(config: StreamConfig) -> A.Compose:
+    others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
+    transforms = [transform.build() for transform in config.augment]
+    return A.Compose(transforms, additional_targets=others, is_check_shapes=False)
+
+
+def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:
+    counts = [tuple(shard.num_samples for shard in dataset.split("train")) for dataset in datasets]
+    if not weights:
+        return Order(tuple(n for own in counts for n in own), seed, config.num_lanes, config.block_size)
+    if len(weights) != len(datasets) or min(weights) < 1:
+        raise Refused(f"weights are {weights} for {len(datasets)} datasets: give each a whole number of at least 1")
+    seeds = [seed_of(seed, "dataset", number) for number in range(len(datasets))]
+    orders = (Order(c, s, config.num_lanes, config.block_size) for c, s in zip(counts, seeds, strict=True))
+    return Mixture(tuple(orders), weights, seed)
+
+
+def _channels_first(pictures: torch.Tensor) -> torch.Tensor:
+    """NHWC -> NCHW, the same memory."""
+    return pictures.permute(0, 3, 1, 2)

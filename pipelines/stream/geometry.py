@@ -1,13 +1,17 @@
 """From a stored picture to what a network sees: decoding, and the papers' ways to crop and resize, by name.
 
-In: bytes of a JPEG, PNG or WebP. Out: uint8 RGB SxSx3. Resizing is OpenCV's: area where it shrinks, cubic where it
-enlarges. A policy gets the chance of its sample and nothing else, so that crops do not depend on who draws them.
+In: bytes of a JPEG, PNG or WebP. Out: uint8 RGB SxSx3. A policy looks at sizes and the chance of its sample and says
+which view is taken; the same view is then taken of the photo, of its planes and at any size. Resizing is OpenCV's: area
+where it shrinks, cubic where it enlarges, nearest neighbours for planes, so that no value is new.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
@@ -15,55 +19,119 @@ from pipelines.records import Damaged
 
 Picture = NDArray[np.uint8]
 
+_JPEG: Final = b"\xff\xd8\xff"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
-def decode(data: bytes, key: str) -> Picture:
-    """Bytes of an 8-bit picture -> RGB HxWx3; raises Damaged naming the key."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+cv2.setNumThreads(0)  # a loader is a process of its own, with a core to itself
+
+
+class View(NamedTuple):
+    """A part of a picture, in px, and the square that it comes to."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size_px: int
+    quarter_turns: int = 0
+    phase: tuple[int, int] | None = None
+    """Of DeepGIN: the part comes to twice the size, and every second pixel is taken, from this row and column on."""
+
+
+def decode(data: bytes, key: str, into: Picture | None = None) -> Picture:
+    """Bytes of an 8-bit picture -> RGB HxWx3, in `into` if it is a JPEG of just its size; raises Damaged with the key.
+
+    Formats are told by content, and only those that shards hold are decoded.
+    """
+    image: NDArray[Any] | None = None
+    with suppress(ValueError, cv2.error):
+        if data.startswith(_JPEG):
+            image = _decode_jpeg(data, into)
+        elif data.startswith(_PNG) or data[:4] + data[8:12] == b"RIFFWEBP":
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise Damaged(f"the picture of {key} cannot be decoded")
     return np.asarray(image, np.uint8)
 
 
-def resize(image: Picture, size_px: int) -> Picture:
-    """HxWx3 -> SxSx3, sides scaled apart."""
-    shrinks = min(image.shape[:2]) >= size_px
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=method), np.uint8)
+def _decode_jpeg(data: bytes, into: Picture | None) -> Picture:
+    if into is not None and simplejpeg.decode_jpeg_header(data)[:2] == into.shape[:2]:
+        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", buffer=into))
+    return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
 
 
-def _squash(image: Picture, size_px: int, chance: Chance) -> Picture:
+def decode_plane(data: bytes, name: str, key: str) -> Picture:
+    """Bytes of a plane's PNG -> HxWxC with C its channels (RGB order), HxWx1 if it is grey; raises Damaged."""
+    plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_PNG) else None
+    if plane is None or plane.dtype != np.uint8:
+        raise Damaged(f"the {name} of {key} cannot be decoded")
+    if plane.ndim == 2:
+        return np.asarray(plane[:, :, None], np.uint8)
+    return np.ascontiguousarray(plane[:, :, [2, 1, 0, 3][: plane.shape[2]]], np.uint8)
+
+
+def _squash(height: int, width: int, size_px: int, chance: Chance) -> View:
     """The whole picture, its aspect ratio not kept (SPN, MHTMA)."""
-    return resize(image, size_px)
+    return View(0, 0, height, width, size_px)
 
 
-def _centre_square(image: Picture, size_px: int, chance: Chance) -> Picture:
+def _centre_square(height: int, width: int, size_px: int, chance: Chance) -> View:
     """The square in the middle, of the short side's length; on CelebA its 178x178 centre crop."""
-    side = min(image.shape[:2])
-    return resize(_cut(image, (image.shape[0] - side) // 2, (image.shape[1] - side) // 2, side), size_px)
+    side = min(height, width)
+    return View((height - side) // 2, (width - side) // 2, side, side, size_px)
 
 
-def _random_square(image: Picture, size_px: int, chance: Chance) -> Picture:
+def _random_square(height: int, width: int, size_px: int, chance: Chance) -> View:
     """A square of half to all of the short side (not under the final size if it can be), anywhere in the picture."""
-    short = min(image.shape[:2])
-    side = chance.integer(min(short, max(size_px, short // 2)), short)
-    top, left = (chance.integer(0, length - side) for length in image.shape[:2])
-    return resize(_cut(image, top, left, side), size_px)
+    short = min(height, width)
+    return _anywhere(height, width, chance.integer(min(short, max(size_px, short // 2)), short), size_px, chance)
 
 
-def _polyphase(image: Picture, size_px: int, chance: Chance) -> Picture:
+def _random_crop(height: int, width: int, size_px: int, chance: Chance) -> View:
+    """A square of the final size, anywhere in the picture, not resized; in a smaller one of its short side."""
+    return _anywhere(height, width, min(height, width, size_px), size_px, chance)
+
+
+def _anywhere(height: int, width: int, side: int, size_px: int, chance: Chance) -> View:
+    top, left = (chance.integer(0, length - side) for length in (height, width))
+    return View(top, left, side, side, size_px)
+
+
+def _polyphase(height: int, width: int, size_px: int, chance: Chance) -> View:
     """DeepGIN's: cubic resize to twice the size, a quarter turn, every second pixel of one of four phases."""
-    doubled = cv2.resize(image, (2 * size_px, 2 * size_px), interpolation=cv2.INTER_CUBIC)
-    turned = np.rot90(doubled, chance.integer(0, 3))
-    return np.ascontiguousarray(turned[chance.integer(0, 1) :: 2, chance.integer(0, 1) :: 2], np.uint8)
+    turns = chance.integer(0, 3)
+    return View(0, 0, height, width, size_px, turns, (chance.integer(0, 1), chance.integer(0, 1)))
 
 
-def _cut(image: Picture, top: int, left: int, side: int) -> Picture:
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
-
-
-RESIZES: dict[str, Callable[[Picture, int, Chance], Picture]] = {
+RESIZES: dict[str, Callable[[int, int, int, Chance], View]] = {
     "squash": _squash,
     "centre-square": _centre_square,
     "random-square": _random_square,
+    "random-crop": _random_crop,
     "polyphase": _polyphase,
 }
+
+
+def squared(image: Picture, policy: str, size_px: int, chance: Chance) -> Picture:
+    """HxWx3 -> SxSx3 by a policy of RESIZES."""
+    return show(image, RESIZES[policy](image.shape[0], image.shape[1], size_px, chance))
+
+
+def show(picture: Picture, view: View, nearest: bool = False) -> Picture:
+    """HxWxC -> SxSxC: the view of the picture."""
+    part = picture[view.top : view.top + view.height, view.left : view.left + view.width]
+    if view.phase is None:
+        return np.ascontiguousarray(_resized(part, view.size_px, cv2.INTER_NEAREST_EXACT if nearest else None))
+    doubled = _resized(part, 2 * view.size_px, cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_CUBIC)
+    turned = np.rot90(doubled, view.quarter_turns)
+    return np.ascontiguousarray(turned[view.phase[0] :: 2, view.phase[1] :: 2])
+
+
+def _resized(part: Picture, size_px: int, method: int | None) -> Picture:
+    """HxWxC -> SxSxC, sides scaled apart; area or cubic unless a method is named."""
+    if part.shape[:2] == (size_px, size_px):
+        return part
+    if method is None:
+        method = cv2.INTER_AREA if min(part.shape[:2]) >= size_px else cv2.INTER_CUBIC
+    small = cv2.resize(part, (size_px, size_px), interpolation=method)
+    return np.asarray(small, np.uint8).reshape(size_px, size_px, -1)

@@ -5,7 +5,7 @@ from typing import Any
 
 from nets import OBJECTIVES, describe_network
 from pipelines.records import Refused
-from pipelines.stream.batching import StreamConfig
+from pipelines.stream.config import StreamConfig
 
 
 @dataclass(frozen=True)

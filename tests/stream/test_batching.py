@@ -14,8 +14,9 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import recipe_for
 from pipelines.records import Batch, Refused
-from pipelines.stream.batching import Stream, StreamConfig
-from pipelines.stream.geometry import RESIZES, decode
+from pipelines.stream.batching import Stream
+from pipelines.stream.config import StreamConfig, Transform
+from pipelines.stream.geometry import RESIZES, decode, squared
 from pipelines.stream.reading import ShardReader
 
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
@@ -107,7 +108,7 @@ def photos_by_key(dataset: Dataset) -> dict[str, bytes]:
     reader = ShardReader((dataset,), "train")
     places = [(s, n) for s, count in enumerate(reader.counts) for n in range(count)]
     stored = [reader.read(*place) for place in places]
-    return {s.key: RESIZES["squash"](decode(s.picture, s.key), 32, Chance()).tobytes() for s in stored}
+    return {s.key: squared(decode(s.picture, s.key), "squash", 32, Chance()).tobytes() for s in stored}
 
 
 def test_photos_come_plain_or_flipped_each_about_half_the_time(dataset: Dataset) -> None:
@@ -162,7 +163,7 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
     [
         ({"resize": "stretch"}, "unknown resize 'stretch': known are squash, centre-square"),
         ({"masks": ("brush", "star")}, "unknown mask family 'star': known are rectangle, brush, automaton"),
-        ({"augment": ("HorizontalFlop",)}, "unknown .*'HorizontalFlop'"),
+        ({"augment": (Transform("HorizontalFlop"),)}, "unknown .*'HorizontalFlop'"),
     ],
 )
 def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:

@@ -59,7 +59,7 @@ class RecordingStream(Stream):
 
     positions: list[int]
 
-    def batches(self, images_seen: int, batch_size: int, world: World) -> Iterator[Batch]:
+    def batches(self, images_seen: int, batch_size: int, world: World, num_processes: int = 0) -> Iterator[Batch]:
         self.positions = []
         for batch in super().batches(images_seen, batch_size, world):
             self.positions += batch.positions

@@ -13,7 +13,7 @@ from jobs.recipes import RECIPES
 from nets import build_network
 from nets.objective import Objective
 from pipelines.records import Refused, canonical_json
-from pipelines.stream.batching import StreamConfig
+from pipelines.stream.config import StreamConfig
 from pipelines.training.state import TrainState
 from tests.making import train_recipe
 

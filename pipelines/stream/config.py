@@ -1,0 +1,86 @@
+"""How photos become what the network sees, as data: the part of a training recipe that the stream reads.
+
+In: names and numbers. Out: a checked configuration. Apart from the stream because recipes are written, shown and
+compared without it.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import albumentations as A
+
+from pipelines.masks import MASKS
+from pipelines.records import Refused
+from pipelines.stream.geometry import RESIZES
+
+PLANES: Final = {"segmentation": "seg", "edge": "edge", "sketch": "sketch"}
+"""Planes by the names that networks know, and what they are called in a shard."""
+LARGE: Final = "image_large"
+DAMAGED: Final = ("raise", "replace")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A transform of albumentations and its arguments; those that are not given have its defaults."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> A.BasicTransform:
+        """The transform; raises Refused where there is none of this name, or it does not take the arguments."""
+        kind = getattr(A, self.name, None)
+        if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
+            raise Refused(f"unknown transform {self.name!r}: take a name of albumentations")
+        try:
+            return kind(**self.arguments)
+        except (TypeError, ValueError) as fault:
+            raise Refused(f"the transform {self.name} does not take {dict(self.arguments)}: {fault}") from None
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How photos become what the network sees."""
+
+    size_px: int = 256
+    """Height and width of images and masks."""
+    resize: str = "squash"
+    """How photos come to that size, a name of RESIZES."""
+    resize_px: int | None = None
+    """The size that `resize` brings photos to where a transform then crops them to `size_px`; else not given."""
+    augment: tuple[Transform, ...] = (Transform("HorizontalFlip"),)
+    """Transforms of albumentations, applied in this order to photo and planes alike, seeded per sample."""
+    masks: tuple[str, ...] = ("rectangle", "automaton", "brush")
+    """Mask families; each photo gets one mask of each."""
+    mask_canvas_px: int = 256
+    """The size at which masks are drawn before they are reduced to `size_px`."""
+    planes: tuple[str, ...] = ()
+    """Further pictures that every batch brings, names of PLANES."""
+    large_px: int | None = None
+    """The size of the plane `image_large`, the same view of the photo as the image; none if not given."""
+    damaged: str = "raise"
+    """What a damaged sample does: `raise` stops, `replace` takes the next one of its lane, and names both."""
+    num_lanes: int = 24
+    block_size: int = 1024
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        for name in ("size_px", "mask_canvas_px", "num_lanes", "block_size"):
+            if getattr(self, name) < 1:
+                raise Refused(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.large_px is not None and self.resize_px not in (None, self.size_px):
+            raise Refused(f"large_px and resize_px {self.resize_px} do not go together: {LARGE} is not cropped")
+        for transform in self.augment:
+            transform.build()
+
+    def _check_names(self) -> None:
+        given: dict[str, tuple[Collection[str], tuple[str, ...]]] = {
+            "resize": (RESIZES, (self.resize,)),
+            "mask family": (MASKS, self.masks),
+            "plane": (PLANES, self.planes),
+            "damaged": (DAMAGED, (self.damaged,)),
+        }
+        for name, (known, values) in given.items():
+            for value in values:
+                if value not in known:
+                    raise Refused(f"unknown {name} {value!r}: known are {', '.join(known)}")

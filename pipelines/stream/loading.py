@@ -1,0 +1,53 @@
+"""Processes that make batches ahead of the one that learns from them.
+
+In: the positions of each step. Out: their batches, in that order, whoever made them: torch's DataLoader passes them in
+shared memory that the kernel frees with its last user, and notices within seconds when a process on either side is
+killed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipelines.records import Batch, Damaged
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset[Batch | Damaged | OSError]):
+    """The batches of a stream by the positions in them; a fault is a value, so that it comes as what it was."""
+
+    make: Callable[[list[int]], Batch]
+
+    def __getitem__(self, positions: list[int]) -> Batch | Damaged | OSError:
+        try:
+            return self.make(positions)
+        except (Damaged, OSError) as fault:
+            return fault
+
+
+def load(make: Callable[[list[int]], Batch], steps: Iterable[list[int]], num_processes: int) -> Iterator[Batch]:
+    """The batch of each step in order, made by so many processes, by this one if there are none.
+
+    They lie in pinned memory where there is a GPU. Raises Damaged and OSError as `make` does, at the step that they
+    belong to.
+    """
+    loader = DataLoader(
+        _Steps(make),
+        batch_size=None,
+        sampler=steps,
+        num_workers=num_processes,
+        collate_fn=cast("Callable[[list[Any]], Any]", _as_it_is),  # a step comes as it was made
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # it would draw from the global one, which decides nothing here
+    )
+    for batch in loader:
+        if not isinstance(batch, Batch):
+            raise batch
+        yield batch
+
+
+def _as_it_is(batch: Batch | Damaged | OSError) -> Batch | Damaged | OSError:
+    return batch

@@ -1,0 +1,115 @@
+"""Reading shards into batches beside webdataset, in samples a second of one core, all in the same run.
+
+`python -m tests.benchmarks.stream`: photos of 256x256 at JPEG quality 95 with the statistics of natural ones, in the
+page cache, processor time, the best of some passes. The peer reads the same shards, decodes and stacks.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import webdataset as wds
+
+from infra import storage
+from infra.cluster import connected
+from infra.world import World
+from pipelines.data.build import build_dataset
+from pipelines.data.probe import natural_photo
+from pipelines.data.recipe import ShardRecipe
+from pipelines.data.workspace import Plan
+from pipelines.manifest import Dataset
+from pipelines.stream.batching import Stream
+from pipelines.stream.config import StreamConfig, Transform
+
+Work = Callable[[], None]
+NUM_PHOTOS, BATCH, PASSES = 1536, 32, 7
+PLAIN = StreamConfig(size_px=256, augment=(), masks=())
+CROPPED = replace(
+    PLAIN,
+    size_px=224,
+    resize_px=256,
+    augment=(Transform("RandomCrop", {"height": 224, "width": 224}), Transform("HorizontalFlip")),
+    masks=("freeform",),
+    mask_canvas_px=224,
+)
+CONFIGS = {
+    "plain": (PLAIN, 0.85),
+    "crop, flip, free-form mask": (CROPPED, 0.60),
+    "flip, DeepGIN's three masks": (replace(PLAIN, augment=StreamConfig.augment, masks=StreamConfig.masks), 0.0),
+}
+
+
+def photos(folder: Path) -> Path:
+    """JPEGs of 256x256 in a folder: one picture that has no edges, shifted."""
+    one = natural_photo(256, 256)
+    folder.mkdir()
+    for number in range(NUM_PHOTOS):
+        shifted = np.ascontiguousarray(np.roll(one, divmod(number * 37, 256), axis=(0, 1)))
+        (folder / f"{number:06d}.jpg").write_bytes(simplejpeg.encode_jpeg(shifted, 95, "RGB", "420"))
+    return folder
+
+
+def decoding(folder: Path) -> Work:
+    """The limit: simplejpeg alone."""
+    files = [path.read_bytes() for path in sorted(folder.iterdir())]
+
+    def epoch() -> None:
+        for data in files:
+            simplejpeg.decode_jpeg(data, "RGB")
+
+    return epoch
+
+
+def ours(dataset: Dataset, config: StreamConfig) -> Work:
+    """An epoch of batches in this process."""
+    stream = Stream((dataset,), config, 0)
+    return lambda: _exhaust(islice(stream.batches(0, BATCH, World()), NUM_PHOTOS // BATCH))
+
+
+def peer(dataset: Dataset) -> Work:
+    """webdataset: its own shuffle, rgb decoding and batches."""
+    urls = [storage.join(dataset.uri, shard.file) for shard in dataset.split("train")]
+    pipeline = wds.WebDataset(urls, shardshuffle=False).shuffle(1000).decode("rgb8").to_tuple("jpg").batched(BATCH)
+    return lambda: _exhaust(pipeline)
+
+
+def _exhaust(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass
+
+
+def rates(works: dict[str, Work]) -> dict[str, float]:
+    """Photos a second of each, the best of some passes in turn, so that a busy machine is one for all."""
+    seconds = dict.fromkeys(works, float("inf"))
+    for _ in range(PASSES):
+        for name, work in works.items():
+            started = time.process_time()
+            work()
+            seconds[name] = min(seconds[name], time.process_time() - started)
+    return {name: NUM_PHOTOS / least for name, least in seconds.items()}
+
+
+def main() -> None:
+    """All of it, a line each."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = photos(Path(folder) / "photos")
+        with connected():
+            recipe = ShardRecipe("folder", shard_bytes=8 << 20)
+            dataset = build_dataset(Plan(str(source), f"{folder}/data", recipe, 0), lambda *_: None)
+        streams = {name: ours(dataset, config) for name, (config, _) in CONFIGS.items()}
+        found = rates({"decode": decoding(source), "webdataset": peer(dataset), **streams})
+    limit, theirs = found.pop("decode"), found.pop("webdataset")
+    print(f"decode     simplejpeg alone             {limit:6.0f} photos/s a core")
+    print(f"webdataset rgb8, shuffle, batches       {theirs:6.0f} photos/s a core")
+    for name, rate in found.items():
+        told = f"{rate / limit:.0%} of decoding (target {CONFIGS[name][1]:.0%}), {rate / theirs:.2f}x webdataset"
+        print(f"stream     {name:28} {rate:6.0f} photos/s a core: {told}")
+
+
+if __name__ == "__main__":
+    main()
