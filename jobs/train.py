@@ -1,7 +1,7 @@
 """`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import tyro
 
@@ -15,10 +15,14 @@ from jobs.recipes import RECIPES
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
+from pipelines.stream.batching import Stream
+from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import launch
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run, upload
+from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
+
+_INCIDENTS_TOLD: Final = 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Arguments:
     """Stop at this many photos seen; the recipe's own end if not given."""
     dry_run: bool = False
     """Only say what would be trained."""
+    loaders: int = 0
+    """Processes that make the batches of each worker ahead, one more core each; 0: the worker makes them itself."""
+    weights: tuple[int, ...] = ()
+    """So many photos of each dataset in turn; if not given all photos count alike, of whatever dataset they are."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = RECIPES[arguments.recipe]()
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
-    _check(recipe, datasets, arguments.workers, until_images)
+    _check(arguments, recipe, datasets, until_images)
     if arguments.dry_run:
         return _plan(recipe, datasets, until_images)
     with exclusive(arguments.out):
@@ -57,24 +65,32 @@ def run(arguments: Arguments) -> dict[str, Any]:
         else:
             upload(train_run)  # what its server may have missed
             _set_status(train_run, "FINISHED")
+    incidents = told_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
         "images_seen": done.images_seen,
         "checkpoint": done.uri,
         "weights_sha256": done.file_sha256("generator"),
+        "num_incidents": len(incidents),
+        "incidents": incidents[:_INCIDENTS_TOLD],
     }
 
 
-def _check(recipe: TrainRecipe, datasets: tuple[Dataset, ...], workers: int, until_images: int) -> None:
+def _check(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> None:
+    workers = arguments.workers
     if not datasets:
         raise Refused("--data is empty: give at least one dataset")
+    if arguments.loaders < 0:
+        raise Refused(f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none")
     if workers < 1 or recipe.batch_size % workers:
         raise Refused(f"--workers is {workers}: the batch of {recipe.batch_size} photos must divide by it")
     if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
         raise Refused(
             f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
         )
-    ShardReader(datasets, "train")  # raises where there is nothing to train on
+    for dataset in datasets:
+        refuse_missing_planes(dataset, recipe.stream)
+    Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
 
 
 def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> dict[str, Any]:
@@ -94,7 +110,7 @@ def _tracked_run(
     arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int
 ) -> TrainRun:
     """The run at --out with its MLflow run, or without where that server is out of reach: it stops no training."""
-    run_id = claim_run(recipe, datasets, arguments.out)
+    run_id = claim_run(recipe, datasets, arguments.out, arguments.weights)
     tags = {"lacuna.datasets": ",".join(d.manifest_sha256 for d in datasets), "lacuna.commit": git_commit() or ""}
     try:
         tracking_run = Tracking(tracking_uri()).open_run(run_id, recipe.name, recipe.as_json(), tags)
@@ -102,7 +118,9 @@ def _tracked_run(
         say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
         tracking_run = None
     data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
-    return TrainRun(recipe, data, out, until_images, run_id, tracking_uri(), tracking_run)
+    return TrainRun(
+        recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders
+    )
 
 
 def _train(run: TrainRun, num_workers: int) -> Checkpoint:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import albumentations as A
 
+from pipelines.manifest import Dataset
 from pipelines.masks import MASKS
 from pipelines.records import Refused
 from pipelines.stream.geometry import RESIZES
@@ -36,6 +37,13 @@ class Transform:
             return kind(**self.arguments)
         except (TypeError, ValueError) as fault:
             raise Refused(f"the transform {self.name} does not take {dict(self.arguments)}: {fault}") from None
+
+
+def refuse_missing_planes(dataset: Dataset, config: "StreamConfig") -> None:
+    """Raises Refused where the dataset was built without a plane that the config wants."""
+    for name in config.planes:
+        if PLANES[name] not in dataset.commit["recipe"]["planes"]:
+            raise Refused(f"{dataset.uri} has no plane {name!r}: build it with --planes {PLANES[name]}")
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 
 
 def launch(run: TrainRun, num_workers: int, progress: Callable[[dict[str, Any]], None]) -> str:
-    """Runs the training on `num_workers` ranks of one core each; `progress` gets the newest point of the curves."""
+    """Runs the training on `num_workers` ranks, a core for each process; `progress` gets the newest point."""
     scratch = storage.join(run.out, ".ray")
-    with connected(num_workers), _Watch(storage.join(run.out, PROGRESS_FILE), progress):
+    with connected(num_workers * _num_cores(run)), _Watch(storage.join(run.out, PROGRESS_FILE), progress):
         try:
             return _fit(run, num_workers, scratch)
         finally:
@@ -40,7 +40,7 @@ def _fit(run: TrainRun, num_workers: int, scratch: str) -> str:
     trainer: Any = TorchTrainer(
         cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
         train_loop_config={"run": run},
-        scaling_config=train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": 1}),
+        scaling_config=train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": _num_cores(run)}),
         torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
         run_config=train.RunConfig(
             name=f"{run.run_id}-{secrets.token_hex(4)}",
@@ -56,6 +56,11 @@ def _fit(run: TrainRun, num_workers: int, scratch: str) -> str:
     if isinstance(end, NotFinite):
         raise end
     return str(end)
+
+
+def _num_cores(run: TrainRun) -> int:
+    """Of a rank: its own and one for each of its loader processes."""
+    return 1 + run.num_loaders
 
 
 def _rank(config: dict[str, Any]) -> str | NotFinite:

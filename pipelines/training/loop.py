@@ -4,6 +4,7 @@ The generator runs once per step; each phase of the stage turns its outputs into
 for gradients, averages them over ranks, clips them, steps and decides what is a fault. The clock is photos seen.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pipelines.stream.batching import Stream
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -31,11 +34,14 @@ class NotFinite(Failed):
     """A loss term or a gradient that is no number: names rank, clock, phase and term, on every rank the same."""
 
 
-def to_tensors(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Image uint8 N3HW and masks NKHW -> float32 (N*K)3HW in [0, 1] and (N*K)1HW in {0, 1}, channels last."""
+def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Image uint8 N3HW and masks NKHW -> float32 (N*K)3HW in [0, 1] and (N*K)1HW in {0, 1}, channels last.
+
+    They travel as bytes, a quarter of the floats, and become floats on the device.
+    """
     num_masks = batch.mask.shape[1]
-    image = batch.image.float().div_(255).repeat_interleave(num_masks, dim=0)
-    mask = batch.mask.float().flatten(0, 1).unsqueeze(1)
+    image = batch.image.to(device, non_blocking=True).float().div_(255).repeat_interleave(num_masks, dim=0)
+    mask = batch.mask.to(device, non_blocking=True).float().flatten(0, 1).unsqueeze(1)
     return image.contiguous(memory_format=torch.channels_last), mask.contiguous(memory_format=torch.channels_last)
 
 
@@ -48,23 +54,29 @@ def train(
     until_images: int,
     observe: Callable[[Point], None],
     commit: Callable[[list[Point]], None],
+    tell: Callable[[str], None] = log.warning,
+    num_loaders: int = 0,
 ) -> None:
-    """Trains from the state's clock to `until_images`.
+    """Trains from the state's clock to `until_images`, batches made by `num_loaders` processes or, if 0, by this one.
 
-    On every rank `observe` gets each point of the curves, and `commit` is called at every checkpoint's clock and at the
-    end with the points since the last commit. Raises NotFinite before a bad update is made.
+    On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
+    called at every checkpoint's clock and at the end with the points since the last commit. Raises NotFinite before a
+    bad update is made.
     """
-    batches = stream.batches(state.images_seen, recipe.batch_size, world)
+    batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
     points: list[Point] = []
     meter = Meter(world, state.images_seen)
     while state.images_seen < until_images:
         with meter.waiting():
-            image, mask = to_tensors(next(batches))
+            batch = next(batches)
+            image, mask = to_tensors(batch)
         outputs = state.objective.forward(image, mask)
         stage = state.objective.stage_at(state.images_seen)
         step = state.images_seen // recipe.batch_size
         for phase in (p for p in stage.phases if step % p.every == 0):
             meter.add(update(phase, outputs, recipe, state, world))
+        for incident in batch.incidents:
+            tell(incident)
         state.images_seen += recipe.batch_size
         committing = state.images_seen % recipe.checkpoint_images == 0 or state.images_seen >= until_images
         if committing or state.images_seen % recipe.metric_images == 0:

@@ -29,6 +29,7 @@ from pipelines.training.state import TrainState
 
 RUN_FILE: Final = "run.json"
 PROGRESS_FILE: Final = "progress.json"
+INCIDENTS: Final = "incidents"
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +47,41 @@ class TrainRun:
     tracking_uri: str
     tracking_run: str | None
     """MLflow's id of the run; None while its server is out of reach."""
+    weights: tuple[int, ...] = ()
+    """Of the datasets, as the stream has them."""
+    num_loaders: int = 0
+    """Loader processes of each rank; they change nothing but the speed."""
 
 
-def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> str:
+def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before."""
-    asked = {"recipe": recipe.as_json(), "datasets": [d.manifest_sha256 for d in datasets]}
+    asked = {
+        "recipe": recipe.as_json(),
+        "datasets": [d.manifest_sha256 for d in datasets],
+        "weights": list(weights),
+    }
     uri = storage.join(out, RUN_FILE)
     if not storage.exists(uri):
         started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
         storage.publish(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
     there = json.loads(storage.read_bytes(uri))
+    _refuse_other_data(out, there["datasets"], datasets)
     difference = first_difference(there, asked)
     if difference is not None:
         name, old, new = difference
         raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
     return str(there["run_id"])
+
+
+def _refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]) -> None:
+    """Raises Refused naming the dataset that is not the one that the run has seen so far."""
+    for number, dataset in enumerate(datasets[: len(known)]):
+        if dataset.manifest_sha256 != known[number]:
+            raise Refused(
+                f"{dataset.uri} has the digest {dataset.manifest_sha256[:12]}…, the run at {out} was trained on "
+                f"{known[number][:12]}…: photos were added, removed or built otherwise; restore that dataset, or train "
+                "at another --out"
+            )
 
 
 def run_rank(run: TrainRun, world: World, report: Any) -> str:
@@ -69,19 +90,40 @@ def run_rank(run: TrainRun, world: World, report: Any) -> str:
     datasets = tuple(open_dataset(uri) for uri in run.data)
     state, checkpoint = TrainState(run.recipe), latest_checkpoint(run.out)
     if checkpoint is not None:
+        _refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
     _agree(state.images_seen, world)
     committer = Committer(run, state, datasets, world, checkpoint)
-    stream = Stream(datasets, run.recipe.stream, run.recipe.seed)
+    stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
+    incidents: list[str] = []
 
     def commit(points: list[Point]) -> None:
+        _publish_incidents(run, state.images_seen, world.rank, incidents)
         if world.rank == 0:
             committer.commit(points)
         world.barrier()
         report(points[-1].values | {"images_seen": state.images_seen})
 
-    train(run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit)
+    train(
+        run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit,
+        tell=incidents.append, num_loaders=run.num_loaders,
+    )  # fmt: skip
     return committer.finish()
+
+
+def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: list[str]) -> None:
+    """What a rank's stream had to make good since the last checkpoint, if anything, in a file of its own."""
+    if incidents:
+        name = f"{images_seen:012d}-{rank:05d}.json"
+        storage.publish(storage.join(run.out, INCIDENTS, name), canonical_json(incidents))
+        incidents.clear()
+
+
+def told_incidents(out: str) -> list[str]:
+    """All that the stream had to make good in a run: replaced samples, repeated requests."""
+    folder = storage.join(out, INCIDENTS)
+    names = [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
+    return [line for name in names for line in json.loads(storage.read_bytes(storage.join(folder, name)))]
 
 
 def _agree(images_seen: int, world: World) -> None:

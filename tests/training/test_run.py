@@ -85,7 +85,7 @@ def test_another_recipe_is_refused_with_the_differing_field(
 def test_another_dataset_is_refused(photos: Path, dataset: Dataset, tmp_path: Path) -> None:
     other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
     claim_run(train_recipe(), (dataset,), str(tmp_path / "run"))
-    with pytest.raises(Refused, match=r"holds a run with datasets = .*another --out"):
+    with pytest.raises(Refused, match=rf"{other.uri} has the digest .* another --out"):
         claim_run(train_recipe(), (other,), str(tmp_path / "run"))
 
 
