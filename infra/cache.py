@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from infra import storage
 from infra.patience import patiently
@@ -25,6 +25,7 @@ from infra.patience import patiently
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
 _MAX_REQUEST_BYTES: Final = 16 << 20
 _NUM_LOCKS: Final = 256
+_OPEN_PAGES: Final = 64
 _STALE_SECONDS: Final = 3600
 _EVICTIONS_A_FILL: Final = 32
 _ROOM_AFTER_EVICTION: Final = 0.9
@@ -79,6 +80,12 @@ class Cache:
                 if stale or excess > 0:
                     path.unlink(missing_ok=True)
                     excess -= status.st_size
+        self.opened.cache_clear()
+
+    @cached_property
+    def opened(self) -> Any:
+        """Opens a page for reading; some stay open, and keep the room of pages that others have removed."""
+        return lru_cache(maxsize=_OPEN_PAGES)(_open_used)
 
     def _pages(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.glob("pages/*/*"):
@@ -115,13 +122,18 @@ def default_cache() -> Cache:
     return Cache(folder, int(limit) if limit else shutil.disk_usage(folder).free // 2)
 
 
+def _open_used(path: Path) -> IO[bytes]:
+    stream = path.open("rb", buffering=0)
+    os.utime(stream.fileno())
+    return stream
+
+
 class CachedFile:
     """A remote file, read through the cache."""
 
     def __init__(self, cache: Cache, uri: str, sha256: str, size_bytes: int, traffic: Traffic) -> None:
         self._cache, self._uri, self._sha256, self._size = cache, uri, sha256, size_bytes
         self._traffic = traffic
-        self._open = lru_cache(maxsize=_PAGES_A_FILE)(self._open_page)
         least = max(_MIN_PAGE_BYTES, min(_MAX_PAGE_BYTES, size_bytes // _PAGES_A_FILE))
         self._page_bytes = 1 << (least - 1).bit_length()
 
@@ -130,7 +142,7 @@ class CachedFile:
         parts = []
         for page in self._pages_of(start, end):
             low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
-            parts.append(os.pread(self._open(page).fileno(), high - low, low))
+            parts.append(os.pread(self._page(page).fileno(), high - low, low))
         return b"".join(parts)
 
     def fetch(self, start: int, end: int) -> None:
@@ -148,7 +160,7 @@ class CachedFile:
         """Drops the pages of [start, end): what they hold is not what was stored."""
         for page in self._pages_of(start, end):
             self._path(page).unlink(missing_ok=True)
-        self._open.cache_clear()
+        self._cache.opened.cache_clear()
 
     def _pages_of(self, start: int, end: int) -> range:
         return range(start // self._page_bytes, -(-end // self._page_bytes))
@@ -165,14 +177,15 @@ class CachedFile:
         except FileNotFoundError:
             return False
 
-    def _open_page(self, page: int) -> IO[bytes]:
-        start = page * self._page_bytes
+    def _page(self, page: int) -> IO[bytes]:
+        start, path = page * self._page_bytes, self._path(page)
         while True:
+            with suppress(FileNotFoundError):  # it may go at any moment
+                stream: IO[bytes] = self._cache.opened(path)
+                if os.fstat(stream.fileno()).st_size == self._length(page):
+                    return stream
+                self._cache.opened.cache_clear()
             self.fetch(start, start + self._length(page))
-            with suppress(FileNotFoundError):  # it may go again at any moment
-                stream = self._path(page).open("rb", buffering=0)
-                os.utime(stream.fileno())
-                return stream
 
     def _lock_run(self, missing: list[int], locks: ExitStack) -> list[int]:
         """Pages side by side that this process alone now fetches; the first is waited for, which none else holds up."""

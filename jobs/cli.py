@@ -18,6 +18,7 @@ VERBS: Final = {
     "shard": "build or change a dataset of webdataset shards",
     "verify": "check every byte of a dataset, or make a lost manifest again",
     "where": "find the shard that holds a photo",
+    "stream": "show what a training would see: photos, crops and masks",
     "probe": "measure what this machine does at most",
     "train": "train a recipe on datasets",
     "evaluate": "score a model on the held-out photos of a dataset",

@@ -6,9 +6,13 @@ from typing import Any
 
 from jobs.cli import as_module
 from jobs.progress import say
+from jobs.recipes import recipe_of
 from pipelines.data.probe import dataset_rates, place_rates, processor_rates
 from pipelines.data.recipe import ShardRecipe
+from pipelines.manifest import open_dataset
 from pipelines.records import Refused
+from pipelines.stream.batching import Stream
+from pipelines.stream.rate import loader_images_per_second, loaders_needed
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,12 @@ class Arguments:
     """Folder, or prefix on an object store, to write to and read from; a temporary folder if not given."""
     data: str | None = None
     """Dataset to read from."""
+    recipe: str | None = None
+    """Recipe whose stream is read from --data, to tell how many loader processes a training with it needs."""
+    step_seconds: float | None = None
+    """How long a step of that training takes on a worker, without its data."""
+    workers: int = 1
+    """The workers that share its batches."""
     budget_seconds: float = 20.0
     """How long to measure altogether."""
 
@@ -30,13 +40,31 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Measures, shows a table and reports."""
     if not arguments.budget_seconds > 0:
         raise Refused(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0")
-    places = 1 if arguments.data is None else 2
-    share = arguments.budget_seconds / (1 + places)
+    share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
+    loading = _loading(arguments, share) if arguments.recipe is not None else {}
     read = dataset_rates(arguments.data, share) if arguments.data is not None else {}
-    rates = place_rates(arguments.out, share) | read | processor_rates(share, ShardRecipe("folder").masks)
+    rates = place_rates(arguments.out, share) | read | processor_rates(share, ShardRecipe("folder").masks) | loading
     for name, rate in rates.items():
         say(f"{name.replace('_', ' '):<46} {rate:>12,.2f}")
     return {"num_cores": len(os.sched_getaffinity(0)), **{name: float(f"{rate:.4g}") for name, rate in rates.items()}}
+
+
+def _loading(arguments: Arguments, seconds: float) -> dict[str, float]:
+    """What one loader process makes of the dataset under the recipe, and how many of them the step needs."""
+    recipe = recipe_of(str(arguments.recipe))
+    if arguments.data is None:
+        raise Refused("--recipe reads a dataset: give it with --data")
+    if arguments.workers < 1 or recipe.batch_size % arguments.workers:
+        raise Refused(f"--workers is {arguments.workers}: the batch of {recipe.batch_size} photos must divide by it")
+    if arguments.step_seconds is not None and not arguments.step_seconds > 0:
+        raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0")
+    own = recipe.batch_size // arguments.workers
+    stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
+    rate = loader_images_per_second(stream, own, seconds)
+    rates = {"loader_process_images_per_second": rate}
+    if arguments.step_seconds is not None:
+        rates["loader_processes_needed"] = float(loaders_needed(rate, own, arguments.step_seconds))
+    return rates
 
 
 if __name__ == "__main__":

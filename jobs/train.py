@@ -11,7 +11,7 @@ from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import as_module
 from jobs.progress import progress, say
-from jobs.recipes import RECIPES
+from jobs.recipes import recipe_of
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
@@ -49,9 +49,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
-    if arguments.recipe not in RECIPES:
-        raise Refused(f"unknown recipe {arguments.recipe!r}: known are {', '.join(RECIPES)}")
-    recipe = RECIPES[arguments.recipe]()
+    recipe = recipe_of(arguments.recipe)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
     _check(arguments, recipe, datasets, until_images)

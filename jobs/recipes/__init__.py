@@ -1,12 +1,21 @@
 """Named, complete training configurations, one file per paper; `RECIPES` holds them all."""
 
 from collections.abc import Callable
+from typing import Final
 
 from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
+from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
 
-RECIPES: dict[str, Callable[[], TrainRecipe]] = {
+RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
     "deepgin-faces": deepgin_faces,
 }
+
+
+def recipe_of(name: str) -> TrainRecipe:
+    """The recipe of a name; raises Refused naming those there are."""
+    if name not in RECIPES:
+        raise Refused(f"unknown recipe {name!r}: known are {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,61 @@
+"""Calls to services that fail for a while."""
+
+import pytest
+
+from infra import patience
+from infra.patience import patiently
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three more tries, a moment apart."""
+    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.001, 0.001, 0.001))
+
+
+class Service:
+    """Fails with these faults in turn, then answers."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults, self.calls = list(faults), 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        return "answer"
+
+
+def fault_of(package: str) -> Exception:
+    """An exception of a class that a package defines."""
+    kind: type[Exception] = type("Hiccup", (Exception,), {"__module__": f"{package}.exceptions"})
+    return kind("throttled")
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(5, "SlowDown"), ConnectionResetError(), TimeoutError(), FileNotFoundError("stale")], ids=repr
+)
+def test_what_may_pass_is_tried_again_and_told(fault: Exception) -> None:
+    service, told = Service(fault, fault), list[str]()
+    assert patiently(service, told.append) == "answer"
+    assert [line.partition(":")[0] for line in told] == ["try 1 of 4 failed", "try 2 of 4 failed"]
+    assert all(type(fault).__name__ in line for line in told)
+
+
+@pytest.mark.parametrize("package", ["botocore", "aiohttp"])
+def test_faults_of_the_clients_below_are_tried_again(package: str) -> None:
+    assert patiently(Service(fault_of(package)), lambda _: None) == "answer"
+
+
+@pytest.mark.parametrize("fault", [PermissionError("no"), ValueError("a bug"), fault_of("elsewhere")], ids=repr)
+def test_what_will_not_pass_is_raised_at_once(fault: Exception) -> None:
+    service = Service(fault)
+    with pytest.raises(type(fault)):
+        patiently(service, pytest.fail)
+    assert service.calls == 1
+
+
+def test_the_last_fault_is_raised_when_all_tries_are_used() -> None:
+    service, told = Service(*(OSError(5, f"fault {n}") for n in range(9))), list[str]()
+    with pytest.raises(OSError, match="fault 3"):
+        patiently(service, told.append)
+    assert (service.calls, len(told)) == (4, 3)
