@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.records import Batch, Damaged
+from pipelines.records import Batch, Damaged, Failed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def load(make: Callable[[list[int]], Batch], steps: Iterable[list[int]], num_pro
     """The batch of each step in order, made by so many processes, by this one if there are none.
 
     They lie in pinned memory where there is a GPU. Raises Damaged and OSError as `make` does, at the step that they
-    belong to.
+    belong to, and Failed where a process has ended; torch tells that by a signal, so it may come up anywhere else too.
     """
     loader = DataLoader(
         _Steps(make),
@@ -43,10 +43,22 @@ def load(make: Callable[[list[int]], Batch], steps: Iterable[list[int]], num_pro
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # it would draw from the global one, which decides nothing here
     )
-    for batch in loader:
+    batches = iter(loader)
+    while (batch := _next(batches, num_processes)) is not None:
         if not isinstance(batch, Batch):
+            del batches  # its processes end now and not when the fault's traceback goes
             raise batch
         yield batch
+
+
+def _next(batches: Iterator[Batch | Exception], num_processes: int) -> Batch | Exception | None:
+    """The next batch or what became of it, None after the last."""
+    try:
+        return next(batches, None)
+    except RuntimeError as fault:
+        if not num_processes:
+            raise
+        return Failed(f"a loader process failed: {fault}; the same command goes on from the last checkpoint")
 
 
 def _as_it_is(batch: Batch | Damaged | OSError) -> Batch | Damaged | OSError:

@@ -1,0 +1,99 @@
+"""`lacuna stream` and the loaders that `lacuna probe` tells: what they show is what a training would see."""
+
+import io
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.world import World
+from jobs import cli
+from jobs.recipes import RECIPES
+from pipelines.manifest import Dataset
+from pipelines.stream.batching import Stream
+
+RECIPE = RECIPES["deepgin-faces"]()
+
+
+def lacuna(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any], str]:
+    """The command in this process: exit code, report, stderr."""
+    code = cli.main(words)
+    captured = capfd.readouterr()
+    return code, json.loads(captured.out), captured.err
+
+
+def test_the_sheet_shows_what_the_training_would_see(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "sheet.png"
+    words = ("--show", "3", "--recipe", "deepgin-faces", "--images-seen", "40", "--out", str(out))
+    code, report, _ = lacuna(capfd, "stream", dataset.uri, *words)
+    batch = next(islice(Stream((dataset,), RECIPE.stream, RECIPE.seed).batches(40, 3, World()), 1))
+    assert code == 0
+    assert (report["keys"], report["positions"]) == (list(batch.keys), [40, 41, 42])
+    ratios = {name: report["hole_ratios"][name] for name in RECIPE.stream.masks}
+    assert ratios["brush"] == [round(float(m.float().mean()), 4) for m in batch.mask[:, 2]]
+    sheet = np.asarray(Image.open(io.BytesIO(out.read_bytes())))
+    first = batch.image[0].permute(1, 2, 0).numpy().repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(sheet[18 : 18 + 128, 4 : 4 + 128], first)
+    assert sheet.shape[1] == 7 * 132 + 4
+
+
+def test_without_a_recipe_the_defaults_are_shown(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path
+) -> None:
+    code, report, _ = lacuna(capfd, "stream", dataset.uri, "--show", "1", "--out", str(tmp_path / "s.png"))
+    assert code == 0
+    assert list(report["hole_ratios"]) == ["rectangle", "automaton", "brush"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "no dataset given"),
+        (("DATA", "--show", "0"), "--show 0"),
+        (("DATA", "--images-seen", "-1"), "--images-seen -1"),
+        (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': known are deepgin-celebahq"),
+        (("DATA", "--weights", "1", "2"), "weights are (1, 2) for 1 datasets"),
+        (("nowhere",), "no dataset at nowhere"),
+    ],
+)
+def test_bad_arguments_are_told(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "s.png"
+    given = [dataset.uri if word == "DATA" else word for word in words]
+    code, report, _ = lacuna(capfd, "stream", *given, "--out", str(out))
+    assert code == 2
+    assert message in report["error"]
+    assert not out.exists()
+
+
+def test_probe_tells_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixture[str], dataset: Dataset) -> None:
+    words = ("--budget-seconds", "0.01", "--data", dataset.uri, "--recipe", "deepgin-faces", "--step-seconds")
+    slow, fast = (lacuna(capfd, "probe", *words, seconds) for seconds in ("10", "1e-9"))
+    assert (slow[0], fast[0]) == (0, 0)
+    assert slow[1]["loader_process_images_per_second"] > 0
+    assert slow[1]["loader_processes_needed"] == 1
+    assert fast[1]["loader_processes_needed"] > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--recipe", "deepgin-faces"), "--recipe reads a dataset: give it with --data"),
+        (("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"), "the batch of 4 photos must divide by it"),
+        (("--recipe", "deepgin-faces", "--data", "DATA", "--step-seconds", "0"), "--step-seconds is 0.0"),
+    ],
+)
+def test_probe_refuses_what_it_cannot_tell(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, words: tuple[str, ...], message: str
+) -> None:
+    given = [dataset.uri if word == "DATA" else word for word in words]
+    code, report, _ = lacuna(capfd, "probe", "--budget-seconds", "0.01", *given)
+    assert code == 2
+    assert message in report["error"]

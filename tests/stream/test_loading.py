@@ -1,0 +1,170 @@
+"""Loader processes: the same batches as without them, faults as they were, and nobody waits for a dead one."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra.world import World
+from pipelines.manifest import Dataset, open_dataset
+from pipelines.records import Batch, Damaged
+from pipelines.stream.batching import Stream
+from pipelines.stream.config import StreamConfig
+from pipelines.stream.loading import load
+from pipelines.stream.rate import loaders_needed
+from tests.making import files_of
+
+CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
+
+
+def batch_of(positions: list[int]) -> Batch:
+    """A batch that says which process made it."""
+    keys = tuple(str(os.getpid()) for _ in positions)
+    return Batch(keys, tuple(positions), torch.zeros(len(positions), 3, 2, 2), torch.zeros(len(positions), 1, 2, 2))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Whether two batches are alike to the bit."""
+    tensors = torch.equal(one.image, other.image) and torch.equal(one.mask, other.mask)
+    return tensors and (one.keys, one.positions) == (other.keys, other.positions)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+def test_loader_processes_change_nothing(dataset: Dataset, num_processes: int) -> None:
+    stream = Stream((dataset,), CONFIG, 0)
+    alone = list(islice(stream.batches(4, 6, World(1, 2)), 7))
+    loaded = list(islice(stream.batches(4, 6, World(1, 2), num_processes), 7))
+    assert all(same(*pair) for pair in zip(alone, loaded, strict=True))
+
+
+def test_batches_come_in_order_from_all_processes_by_turns() -> None:
+    steps = [[n, n + 1] for n in range(0, 24, 2)]
+    batches = list(load(batch_of, steps, 3))
+    assert [list(b.positions) for b in batches] == steps
+    makers = [b.keys[0] for b in batches]
+    assert len(set(makers)) == 3
+    assert str(os.getpid()) not in makers
+    assert makers[:3] * 4 == makers
+
+
+def test_without_processes_nothing_is_made_ahead() -> None:
+    made = []
+
+    def make(positions: list[int]) -> Batch:
+        made.append(positions)
+        return batch_of(positions)
+
+    batches = load(make, ([n] for n in range(100)), 0)
+    next(batches)
+    next(batches)
+    assert made == [[0], [1]]
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
+    def make(positions: list[int]) -> Batch:
+        if positions == [3]:
+            raise Damaged("shard 7 at member a.jpg")
+        return batch_of(positions)
+
+    batches = load(make, ([n] for n in range(100)), num_processes)
+    assert [next(batches).positions for _ in range(3)] == [(0,), (1,), (2,)]
+    with pytest.raises(Damaged, match=r"^shard 7 at member a\.jpg$"):
+        next(batches)
+
+
+def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
+    batches = load(batch_of, ([n] for n in range(10_000)), 2)
+    os.kill(int(next(batches).keys[0]), signal.SIGKILL)
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"killed by signal: Killed|exited unexpectedly"):
+        for _ in batches:
+            pass
+    del batches
+    assert time.monotonic() - started < 60, "it was waited for"
+
+
+def test_loader_processes_end_with_their_stream() -> None:
+    batches = load(batch_of, ([n] for n in range(10_000)), 2)
+    processes = {int(next(batches).keys[0]) for _ in range(4)}
+    del batches
+    deadline = time.monotonic() + 30
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, processes))
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and was not asked about does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def damaged(dataset: Dataset, tmp_path: Path) -> tuple[Dataset, str]:
+    """The dataset with one photo whose bytes are wrong, and its key."""
+    for name, data in files_of(Path(dataset.uri)).items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    copy = open_dataset(str(tmp_path / "data"))
+    reader = Stream((copy,), CONFIG, 0).reader
+    member = next(m for suffix, m in reader._index(0).members(0).items() if suffix in ("jpg", "png"))
+    path = tmp_path / "data" / copy.split("train")[0].file
+    wrong = bytearray(path.read_bytes())
+    wrong[member.offset + 50] ^= 1
+    path.write_bytes(wrong)
+    return copy, reader.key(0, 0)
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_a_damaged_photo_stops_the_stream_at_its_position(damaged: tuple[Dataset, str], num_processes: int) -> None:
+    dataset, key = damaged
+    stream = Stream((dataset,), CONFIG, 0)
+    position = next(p for p in range(stream.num_samples) if stream._order.locate(p) == (0, 0))
+    batches = stream.batches(0, 1, World(), num_processes)
+    assert len(list(islice(batches, position))) == position
+    with pytest.raises(Damaged, match=f"is damaged at member {key}"):
+        next(batches)
+
+
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_a_damaged_photo_may_be_replaced_and_is_named(damaged: tuple[Dataset, str], num_processes: int) -> None:
+    dataset, key = damaged
+    stream = Stream((dataset,), replace(CONFIG, damaged="replace"), 0)
+    position = next(p for p in range(stream.num_samples) if stream._order.locate(p) == (0, 0))
+    batches = list(islice(stream.batches(0, 1, World(), num_processes), stream.num_samples))
+    incidents = {b.positions[0]: b.incidents for b in batches if b.incidents}
+    assert list(incidents) == [position]
+    assert f"{key}." in incidents[position][0]
+    assert "next sample of its lane stands in" in incidents[position][0]
+    stand_in = stream.reader.key(*stream._order.locate(position + CONFIG.num_lanes))
+    assert batches[position].keys == (stand_in,)
+    assert key not in {b.keys[0] for b in batches}
+
+
+def test_a_dataset_of_damage_is_not_replaced_by_itself(damaged: tuple[Dataset, str]) -> None:
+    dataset, _ = damaged
+    for shard in dataset.split("train"):
+        path = Path(dataset.uri) / shard.file
+        path.write_bytes(bytes(path.stat().st_size))
+    stream = Stream((dataset,), replace(CONFIG, damaged="replace"), 0)
+    with pytest.raises(Damaged, match="100 samples in a row are damaged"):
+        next(stream.batches(0, 1, World()))
+
+
+@pytest.mark.parametrize(
+    ("images_per_second", "batch", "step_seconds", "needed"),
+    [(1000, 32, 0.032, 1), (1000, 32, 0.031, 2), (100, 24, 1.0, 1), (100, 24, 0.1, 3)],
+)
+def test_loaders_needed_make_a_batch_in_a_step(
+    images_per_second: float, batch: int, step_seconds: float, needed: int
+) -> None:
+    assert loaders_needed(images_per_second, batch, step_seconds) == needed
