@@ -25,7 +25,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import Refused
 from pipelines.training.observation import observe_fills
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run, committed_points, run_rank, upload
+from pipelines.training.run import TrainRun, claim_run, committed_points, run_rank, told_incidents, upload
 from pipelines.training.state import TrainState
 from tests.making import shard_recipe, train_recipe
 
@@ -231,3 +231,35 @@ def test_without_a_tracking_run_nothing_is_uploaded(trained: TrainRun, caplog: p
 def test_a_sheet_has_twelve_rows_of_photo_hole_and_fill(trained: TrainRun) -> None:
     with Image.open(Path(trained.out) / "pictures" / "000000000032.png") as sheet:
         assert sheet.size == (4 + 3 * (32 * 4 + 4), 18 + 4 + 12 * (32 * 4 + 4))
+
+
+def test_loader_processes_change_nothing_that_is_learned(trained: TrainRun, tmp_path: Path) -> None:
+    loaded = replace(trained, out=str(tmp_path / "run"), num_loaders=2)
+    run_rank(loaded, World(), silent)
+    ends = [open_checkpoint(run.out) for run in (trained, loaded)]
+    assert ends[0].state["files"] == ends[1].state["files"]
+
+
+def test_a_checkpoint_of_another_dataset_is_refused_by_name(trained: TrainRun, photos: Path, tmp_path: Path) -> None:
+    other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
+    shutil.copytree(trained.out, tmp_path / "run")
+    with pytest.raises(
+        Refused, match=rf"{other.uri} has the digest .* restore that dataset, or train at another --out"
+    ):
+        run_rank(replace(trained, data=(other.uri,), out=str(tmp_path / "run")), World(), silent)
+
+
+def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(dataset.uri, tmp_path / "data")
+    shard = dataset.split("train")[0]
+    path = tmp_path / "data" / shard.file
+    path.write_bytes(bytes(path.stat().st_size))
+    recipe = replace(trained.recipe, stream=replace(trained.recipe.stream, damaged="replace"))
+    run = replace(trained, recipe=recipe, data=(str(tmp_path / "data"),), out=str(tmp_path / "run"))
+    run_rank(run, World(), silent)
+    told = told_incidents(run.out)
+    assert told
+    assert all(shard.file in line and line.startswith("position ") for line in told)
+    positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
+    assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
+    assert told_incidents(trained.out) == []

@@ -1,0 +1,107 @@
+"""Loader processes and remote shards: speed beside a local disk, memory over an epoch, and what the probe foretells.
+
+`python -m tests.benchmarks.loading`: the photos of `tests.benchmarks.stream`, by the clock on the wall, on a machine
+that does nothing else. The S3 server is SeaweedFS on the same cores. Targets: first epoch from S3 at least 50 % of
+local, later ones, from the cache, 95 %; a foretold rate within 20 % of the real one.
+"""
+
+import multiprocessing
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from infra import storage
+from infra.cache import Cache
+from infra.cluster import connected
+from infra.world import World
+from pipelines.data.build import build_dataset
+from pipelines.data.recipe import ShardRecipe
+from pipelines.data.workspace import Plan
+from pipelines.manifest import Dataset, open_dataset
+from pipelines.stream.batching import Stream
+from pipelines.stream.rate import loader_images_per_second, loaders_needed
+from pipelines.stream.reading import ShardReader
+from tests.benchmarks.stream import BATCH, NUM_PHOTOS, PLAIN, photos
+from tests.s3 import bucket
+
+STEPS = NUM_PHOTOS // BATCH
+PASSES = 3
+
+
+def epoch_rate(stream: Stream, epoch: int, step_seconds: float = 0.0, num_loaders: int = 0) -> float:
+    """Photos a second of an epoch whose steps take so long."""
+    started = time.perf_counter()
+    for _ in islice(stream.batches(epoch * NUM_PHOTOS, BATCH, World(), num_loaders), STEPS):
+        time.sleep(step_seconds)
+    return NUM_PHOTOS / (time.perf_counter() - started)
+
+
+def remote(dataset: Dataset, folder: Path) -> None:
+    """A line for S3 beside the local disk: first epoch, from the store, and second, from the cache; in turn."""
+    (folder / "store").mkdir()
+    with bucket(folder / "store", "photos") as uri:
+        for name, _ in storage.list_files(dataset.uri):
+            storage.publish(storage.join(uri, "data", name), storage.read_bytes(storage.join(dataset.uri, name)))
+        there = open_dataset(storage.join(uri, "data"))
+        rates: dict[str, float] = {}
+        for number in range(PASSES):
+            far = Stream((there,), PLAIN, 0)
+            far.reader = ShardReader((there,), "train", Cache(folder / f"cache-{number}", 1 << 40))
+            near = Stream((dataset,), PLAIN, 0)
+            for what, stream, epoch in (("local", near, 0), ("first", far, 0), ("later", far, 1), ("local", near, 1)):
+                rates[what] = max(rates.get(what, 0.0), epoch_rate(stream, epoch))
+            asked = far.reader.traffic.num_bytes
+    needed = sum(shard.size_bytes for shard in dataset.split("train"))
+    print(
+        f"S3         local {rates['local']:.0f} photos/s, first epoch {rates['first']:.0f} "
+        f"({rates['first'] / rates['local']:.0%}, target 50%), later ones {rates['later']:.0f} "
+        f"({rates['later'] / rates['local']:.0%}, target 95%); asked for {asked / needed:.2f}x the shards' bytes"
+    )
+
+
+def memory(dataset: Dataset) -> None:
+    """A line for the private memory of a loader process along two epochs."""
+    batches, sizes = Stream((dataset,), PLAIN, 0).batches(0, BATCH, World(), 1), []
+    for number, _ in enumerate(islice(batches, 2 * STEPS)):
+        if number % 4 == 3:
+            (loader,) = multiprocessing.active_children()
+            sizes.append(private_megabytes(loader.pid or 0))
+    print(f"memory     a loader process: {sizes[2]:.0f} MB at first, {max(sizes):.0f} at most, {sizes[-1]:.0f} at last")
+
+
+def private_megabytes(process: int) -> float:
+    """What a process has in memory alone, its forebear's and shared pages not counted."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1000
+
+
+def foretold(dataset: Dataset) -> None:
+    """Lines for the probe's word: the rate of so many loaders, and that a step needs no more than it says."""
+    stream = Stream((dataset,), PLAIN, 0)
+    rate = loader_images_per_second(stream, BATCH, 3.0)
+    for num_loaders in (1, 2):
+        real = epoch_rate(stream, 0, 0.0, num_loaders)
+        said = num_loaders * rate
+        print(f"foretold   {num_loaders} loaders: {said:.0f} photos/s, real {real:.0f}, off by {real / said - 1:+.0%}")
+    for share in (0.6, 1.2):
+        step = BATCH / (rate * share)
+        needed = loaders_needed(rate, BATCH, step)
+        real = epoch_rate(stream, 0, step, needed)
+        print(f"foretold   a step of {step * 1000:.0f} ms needs {needed}: at {real * step / BATCH:.0%} of its speed")
+
+
+def main() -> None:
+    """All of it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recipe = ShardRecipe("folder", shard_bytes=8 << 20)
+        with connected():
+            dataset = build_dataset(Plan(str(photos(folder / "photos")), f"{name}/data", recipe, 0), lambda *_: None)
+        memory(dataset)
+        foretold(dataset)
+        remote(dataset, folder)
+
+
+if __name__ == "__main__":
+    main()
