@@ -18,14 +18,18 @@ test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, sev
 	$(BIN)/python -m pytest -m slow
 
 soak: $(VENV)/dev ## the same laws over large numbers of kills and damages
-	LACUNA_SOAK_KILLS=50 LACUNA_SOAK_DAMAGES=10000 $(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
+	LACUNA_SOAK_KILLS=50 LACUNA_SOAK_DAMAGES=10000 LACUNA_SOAK_WORLDS=2000 $(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
 
+bench: export MALLOC_MMAP_THRESHOLD_ = 4000000000
+bench: export MALLOC_TRIM_THRESHOLD_ = 4000000000
 bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LACUNA_DATA
 	$(BIN)/lacuna probe
 	$(BIN)/python -m tests.benchmarks.one_photo
 	$(BIN)/python -m tests.benchmarks.builds
 	$(BIN)/python -m tests.benchmarks.masks
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.stream
+	$(BIN)/python -m tests.benchmarks.loading
 	$(BIN)/python -m tests.benchmarks.scale
 
 check: $(VENV)/dev ## format, lint, types
