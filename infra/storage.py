@@ -170,6 +170,14 @@ def remove(uri: str) -> None:
             fs.rm(path, recursive=True)
 
 
+def remove_empty(uri: str) -> None:
+    """Removes a local folder if nothing is in it; on an object store there is no such thing."""
+    folder = local_path(uri)
+    if folder is not None:
+        with suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
+
+
 def sweep(uri: str) -> None:
     """Removes what killed processes had written aside in a local folder, not in those below it."""
     folder = local_path(uri)

@@ -48,7 +48,7 @@ def lose(folder: Path, pattern: str) -> None:
 def test_records_come_back_as_they_were(built: Dataset, copy: Path, lost: list[str]) -> None:
     for pattern in lost:
         lose(copy, pattern)
-    recovered = recover_dataset(str(copy), silent)
+    recovered = recover_dataset(str(copy), silent).dataset
     assert recovered.commit == built.commit
     assert recovered.shards == built.shards
     assert open_dataset(str(copy)) == recovered
@@ -58,7 +58,7 @@ def test_records_come_back_as_they_were(built: Dataset, copy: Path, lost: list[s
 def test_tables_come_back_with_every_sample(built: Dataset, copy: Path) -> None:
     lose(copy, "tables/*")
     lose(copy, COMMIT_FILE)
-    recovered = recover_dataset(str(copy), silent)
+    recovered = recover_dataset(str(copy), silent).dataset
     assert recovered.manifest_sha256 == built.manifest_sha256
     assert recovered.commit["ledger"]["num_written"] == built.commit["ledger"]["num_written"]
     for old, new in zip(built.shards, recovered.shards, strict=True):
@@ -70,7 +70,7 @@ def test_tables_come_back_with_every_sample(built: Dataset, copy: Path) -> None:
 def test_a_damaged_commit_record_comes_back(built: Dataset, copy: Path) -> None:
     record = json.loads((copy / COMMIT_FILE).read_bytes())
     (copy / COMMIT_FILE).write_text(json.dumps(record | {"seed": 4}))
-    assert recover_dataset(str(copy), silent).commit == built.commit
+    assert recover_dataset(str(copy), silent).dataset.commit == built.commit
 
 
 def test_what_is_whole_is_left_alone(copy: Path) -> None:
@@ -82,7 +82,7 @@ def test_what_is_whole_is_left_alone(copy: Path) -> None:
 def test_a_missing_shard_is_named(copy: Path) -> None:
     lose(copy, COMMIT_FILE)
     lose(copy, "train/*-000001-*.tar")
-    with pytest.raises(Refused, match=r"shard 1 of \d+ of train is missing"):
+    with pytest.raises(Refused, match=r"shard 1 of train is missing"):
         recover_dataset(str(copy), silent)
     assert not (copy / COMMIT_FILE).exists()
 

@@ -144,7 +144,7 @@ def test_a_build_on_s3_survives_a_kill(photos_of_s3: Path, local: Path, place: s
         with subprocess.Popen(
             command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
-            wait_until(lambda: storage.exists(f"{place}/.build/listed.json") or process.poll() is not None)
+            wait_until(lambda: storage.exists(f"{place}/.build/new/listed.json") or process.poll() is not None)
             time.sleep(seconds)
             process.kill()
     code, report, stderr = shard(str(photos_of_s3), place)
