@@ -26,6 +26,7 @@ bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LAC
 	$(BIN)/python -m tests.benchmarks.builds
 	$(BIN)/python -m tests.benchmarks.masks
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.memory_of_changes
 	$(BIN)/python -m tests.benchmarks.scale
 
 check: $(VENV)/dev ## format, lint, types
