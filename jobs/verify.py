@@ -48,7 +48,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
     if damages:
         first = damages[0]
-        raise NotDone(f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}", report)
+        told = f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}"
+        if any(not damage.file.endswith(".tar") for damage in damages):
+            told += f"; `lacuna verify {arguments.uri} --rebuild` makes records and tables again"
+        raise NotDone(told, report)
     return report
 
 

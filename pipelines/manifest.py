@@ -6,6 +6,7 @@ rows of the shards (a few integers each), and the tables of the shards it works 
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -126,8 +127,9 @@ def read_commit(uri: str) -> dict[str, Any]:
             f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`, or, if there "
             f"was one, make the record again with `lacuna verify {uri} --rebuild`"
         )
-    while (newer := _read_record(uri, successor_file(commit))) is not None:
-        commit = newer
+    with suppress(PermissionError):  # what a store says of a name that is not there to who may not list them
+        while (newer := _read_record(uri, successor_file(commit))) is not None:
+            commit = newer
     check_format(uri, commit)
     return commit
 

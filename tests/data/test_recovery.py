@@ -232,6 +232,13 @@ def test_a_record_that_was_never_published_and_is_damaged_is_given_up(built: Dat
     assert verify_dataset(str(copy))[1] == []
 
 
+def test_a_change_whose_record_was_never_published_is_not_undone(built: Dataset, copy: Path) -> None:
+    fewer = remove_photos(str(copy), [a_key(built)], silent)
+    (copy / COMMIT_FILE).write_bytes(seal(built.commit))
+    assert recover_dataset(str(copy), silent) == Recovered(fewer, 0)
+    assert (copy / COMMIT_FILE).read_bytes() == seal(fewer.commit)
+
+
 def test_another_format_is_not_recovered(built: Dataset, copy: Path) -> None:
     (copy / COMMIT_FILE).write_bytes(seal({**built.commit, "format": 9}))
     with pytest.raises(Refused, match="has the format 9"):

@@ -85,6 +85,15 @@ def test_a_lost_record_is_made_again(data: str) -> None:
     assert Path(data, COMMIT_FILE).read_bytes() == record
 
 
+def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
+    record = Path(data, COMMIT_FILE).read_bytes()
+    Path(data, COMMIT_FILE).write_bytes(record[:-1])
+    with pytest.raises(NotDone, match=rf"1 damages .*{COMMIT_FILE}.*`lacuna verify {data} --rebuild`"):
+        verify.run(verify.Arguments(data))
+    assert verify.run(verify.Arguments(data, rebuild=True))["damaged"] == []
+    assert Path(data, COMMIT_FILE).read_bytes() == record
+
+
 def test_pruning_beside_an_unfinished_change_is_refused(data: str) -> None:
     claim(workspace_of(open_dataset(data)), {"change": "--add"})
     for change in (["--prune"], ["--remove", "class0/0002"]):
