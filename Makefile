@@ -30,6 +30,7 @@ bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LAC
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.stream
 	$(BIN)/python -m tests.benchmarks.loading
+	$(BIN)/python -m tests.benchmarks.memory_of_changes
 	$(BIN)/python -m tests.benchmarks.scale
 
 check: $(VENV)/dev ## format, lint, types

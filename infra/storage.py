@@ -25,6 +25,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
+_UPLOAD: Final = {"chunksize": 16 << 20, "max_concurrency": 2}
+"""What s3fs holds of a file on its way up: by its own choice it would be all of a shard."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
@@ -145,7 +147,7 @@ def publish_file(uri: str, source: Path) -> None:
             with _written_aside(Path(path)) as aside:
                 shutil.copyfile(source, aside)
         else:
-            fs.put_file(str(source), path)
+            fs.put_file(str(source), path, **(_UPLOAD if "s3" in fs.protocol else {}))
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
@@ -168,6 +170,14 @@ def remove(uri: str) -> None:
     if fs.exists(path):
         with suppress(FileNotFoundError):  # another process removes it too
             fs.rm(path, recursive=True)
+
+
+def remove_empty(uri: str) -> None:
+    """Removes a local folder if nothing is in it; on an object store there is no such thing."""
+    folder = local_path(uri)
+    if folder is not None:
+        with suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
 
 
 def sweep(uri: str) -> None:

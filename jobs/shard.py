@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import tyro
 
-from infra import storage
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress
@@ -18,7 +17,6 @@ from pipelines.data.effort import Effort
 from pipelines.data.fixing import files_digest, needs_files
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import FOLDER as WORKSPACE
 from pipelines.data.workspace import Plan
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
@@ -106,11 +104,8 @@ def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
     dataset = open_dataset(change.out)
     if not (change.add or change.remove or change.compact or change.prune):
         raise Refused("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
-    if change.prune and not change.add and storage.exists(storage.join(change.out, WORKSPACE)):
-        raise Refused(
-            f"{change.out} has an unfinished change, and pruning would take its files: run that command again, or "
-            f"delete {storage.join(change.out, WORKSPACE)} to give it up"
-        )
+    if sum((change.add is not None, bool(change.remove), change.compact)) > 1:
+        raise Refused("too many changes at once: give one of --add, --remove and --compact; --prune may go with each")
     if change.add is not None:
         recipe = ShardRecipe.from_json(dataset.commit["recipe"])
         dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files), show)

@@ -9,6 +9,7 @@ from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import progress
+from pipelines.data.commit import unnamed_files
 from pipelines.data.recovery import recover_dataset
 from pipelines.data.verify import num_checked, verify_dataset
 from pipelines.records import Refused
@@ -32,19 +33,25 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Checks and reports."""
     if not 0 < arguments.share <= 1:
         raise Refused(f"--share is {arguments.share}: it is more than 0 and at most 1")
+    report: dict[str, Any] = {}
     if arguments.rebuild:
         with exclusive(arguments.uri), progress() as show:
-            recover_dataset(arguments.uri, show)
+            recovered = recover_dataset(arguments.uri, show)
+        report["num_tables_without_rejections"] = recovered.num_tables_without_rejections
     dataset, damages = verify_dataset(arguments.uri, arguments.share, arguments.seed)
-    report: dict[str, Any] = {
+    report |= {
         "num_shards": len(dataset.shards) if dataset else 0,
         "num_samples": sum(s.num_samples for s in dataset.shards) if dataset else 0,
-        "num_shards_checked": num_checked(dataset, arguments.share) if dataset else 0,
+        "num_shards_checked": num_checked(len(dataset.shards), arguments.share) if dataset else 0,
         "damaged": [asdict(damage) for damage in damages],
+        "unnamed": unnamed_files(dataset) if dataset else [],
     }
     if damages:
         first = damages[0]
-        raise NotDone(f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}", report)
+        told = f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}"
+        if any(not damage.file.endswith(".tar") for damage in damages):
+            told += f"; `lacuna verify {arguments.uri} --rebuild` makes records and tables again"
+        raise NotDone(told, report)
     return report
 
 

@@ -1,4 +1,4 @@
-"""`lacuna where`: what became of a photo, and in which shard it lies."""
+"""`lacuna where`: what became of a photo, and in which shard it lies if it lies in one."""
 
 import json
 from dataclasses import dataclass

@@ -5,6 +5,8 @@ rows of the shards (a few integers each), and the tables of the shards it works 
 """
 
 import io
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
@@ -16,6 +18,9 @@ from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha
 
 COMMIT_FILE: Final = "dataset.json"
 FORMAT: Final = 1
+SUCCESSORS: Final = "successors"
+"""The folder of the records that changes made, each under the digest of the one that it came after. They stay: who
+reads an old record by chance finds the newest through them."""
 
 _MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
 TABLE_SCHEMA: Final = pa.schema(
@@ -101,12 +106,49 @@ def unseal(data: bytes, uri: str) -> dict[str, Any]:
     return dict(record)
 
 
+def commit_id(commit: dict[str, Any]) -> str:
+    """The digest that tells a commit record from all others."""
+    return sha256_hex(canonical_json(commit))
+
+
+def successor_file(commit: dict[str, Any]) -> str:
+    """The one name under which a change of this commit can put its record: of two changes only one gets it."""
+    return f"{SUCCESSORS}/{commit_id(commit)[:12]}.json"
+
+
 def read_commit(uri: str) -> dict[str, Any]:
-    """The checked commit record of a dataset; raises Refused where nothing is committed, Damaged where it is torn."""
-    commit_uri = storage.join(uri, COMMIT_FILE)
-    if not storage.exists(commit_uri):
-        raise Refused(f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`")
-    return unseal(storage.read_bytes(commit_uri), commit_uri)
+    """The newest checked commit record of a dataset: `dataset.json`, or what a killed change was to put in its place.
+
+    Raises Refused where nothing is committed or the format is another, Damaged where a record is torn.
+    """
+    commit = _read_record(uri, COMMIT_FILE)
+    if commit is None:
+        raise Refused(
+            f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`, or, if there "
+            f"was one, make the record again with `lacuna verify {uri} --rebuild`"
+        )
+    with suppress(PermissionError):  # what a store says of a name that is not there to who may not list them
+        while (newer := _read_record(uri, successor_file(commit))) is not None:
+            commit = newer
+    check_format(uri, commit)
+    return commit
+
+
+def check_format(uri: str, commit: dict[str, Any]) -> None:
+    """Raises Refused where the dataset is of another format than ours."""
+    if commit.get("format") != FORMAT:
+        raise Refused(
+            f"{uri} has the format {commit.get('format')!r}, and this version of Lacuna reads {FORMAT}: take the "
+            "version that wrote it"
+        )
+
+
+def _read_record(uri: str, name: str) -> dict[str, Any] | None:
+    record_uri = storage.join(uri, name)
+    try:
+        return unseal(storage.read_bytes(record_uri), record_uri)
+    except FileNotFoundError:
+        return None
 
 
 def open_dataset(uri: str) -> Dataset:
@@ -157,8 +199,18 @@ def read_parquet(data: bytes) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
-def table_bytes(table: pa.Table) -> bytes:
-    """A Parquet file in memory."""
+def table_bytes(table: pa.Table, facts: Mapping[str, str] | None = None) -> bytes:
+    """A Parquet file in memory; `facts` stand in it beside the rows."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_statistics=False, store_schema=False)
+    options = {"compression": "zstd", "write_statistics": False, "store_schema": False}
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+        if facts:
+            writer.add_key_value_metadata(dict(facts))
     return sink.getvalue()
+
+
+def read_facts(data: bytes) -> dict[str, str]:
+    """What `table_bytes` was given beside the rows."""
+    facts = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).metadata.metadata or {}
+    return {name.decode(): value.decode() for name, value in facts.items()}

@@ -16,16 +16,19 @@ from infra import storage
 from infra.settings import PROJECT_ROOT
 from pipelines.manifest import (
     COMMIT_FILE,
+    FORMAT,
     TABLE_SCHEMA,
     Dataset,
     manifest_digest,
     open_dataset,
     read_checked,
+    read_facts,
     read_table,
     seal,
     shards_file,
     shards_from_parquet,
     shards_to_parquet,
+    successor_file,
     table_bytes,
     unseal,
 )
@@ -141,7 +144,13 @@ def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
     """A place with a commit record and the rows of these shards."""
     rows = shards_to_parquet(shards)
     storage.publish(str(folder / shards_file(sha256_hex(rows))), rows)
-    fields = {"recipe": RECIPE, "seed": 0, "shards_sha256": sha256_hex(rows), "manifest_sha256": "d" * 64}
+    fields = {
+        "format": FORMAT,
+        "recipe": RECIPE,
+        "seed": 0,
+        "shards_sha256": sha256_hex(rows),
+        "manifest_sha256": "d" * 64,
+    }
     storage.publish(str(folder / COMMIT_FILE), seal(fields))
     return str(folder)
 
@@ -161,6 +170,35 @@ def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_pa
         open_dataset(str(tmp_path))
     with pytest.raises(Refused, match="no dataset at"):
         open_dataset(str(tmp_path / "nowhere"))
+
+
+def test_another_format_is_refused_by_its_name(tmp_path: Path) -> None:
+    uri = committed(tmp_path, (record(0),))
+    commit = unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)
+    storage.publish(f"{uri}/{COMMIT_FILE}", seal({**commit, "format": 2}))
+    with pytest.raises(Refused, match=rf"{uri} has the format 2, and this version of Lacuna reads {FORMAT}"):
+        open_dataset(uri)
+
+
+def test_the_newest_record_is_read_wherever_dataset_json_stands(tmp_path: Path) -> None:
+    uri = committed(tmp_path, (record(0),))
+    commits = [unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)]
+    for seed in (1, 2):
+        commits.append({**commits[-1], "seed": seed})
+        storage.publish(f"{uri}/{successor_file(commits[-2])}", seal(commits[-1]))
+    assert open_dataset(uri).commit == commits[-1]
+    storage.publish(f"{uri}/{COMMIT_FILE}", seal(commits[1]))
+    assert open_dataset(uri).commit == commits[-1]
+    (tmp_path / successor_file(commits[1])).write_bytes(seal(commits[2])[:-1])
+    with pytest.raises(Damaged, match=rf"{uri}/{successor_file(commits[1])}"):
+        open_dataset(uri)
+
+
+def test_what_stands_beside_the_rows_of_a_table_is_read_again() -> None:
+    rows = pa.table({"a": [1]})
+    assert read_facts(table_bytes(rows, {"shard": "x"}))["shard"] == "x"
+    assert table_bytes(rows, {"shard": "x"}) != table_bytes(rows, {"shard": "y"})
+    assert "shard" not in read_facts(table_bytes(rows))
 
 
 def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:

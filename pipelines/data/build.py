@@ -4,16 +4,17 @@ In: a plan. Out: a committed `Dataset`. The driver holds a handful of numbers pe
 that was killed goes on where it stopped; one that is committed is only read again.
 """
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from infra import storage
 from infra.cluster import connected, num_cores, run_tasks
+from pipelines.data.claims import CLAIM, base_of, claim, release
 from pipelines.data.cleaning import check_cleaning
-from pipelines.data.commit import commit_dataset, ledger_of, prune
+from pipelines.data.commit import commit_dataset, describe, ledger_of, named_files, open_to_change, prune
 from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
@@ -54,7 +55,10 @@ def _committed(plan: Plan) -> Dataset:
     """The dataset that is committed at the place; raises Refused unless it is that of the plan."""
     dataset = open_dataset(plan.out)
     _refuse_other(plan, dataset)
-    _clean_up(plan)
+    if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
+        with suppress(Refused):  # a change has begun since, and what it has made is not to be taken for leftovers
+            prune(plan.out)
+    release(plan.out, plan.base)
     return dataset
 
 
@@ -62,13 +66,19 @@ def add_layer(plan: Plan, progress: Progress) -> Dataset:
     """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
 
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
-    Raises Refused as `build_dataset` does, and where nothing is committed.
+    Raises Refused as `build_dataset` does, where nothing is committed, and where another change is at work.
     """
     plan = _absolute(plan)
     _check(plan)
-    dataset = open_dataset(plan.out)
+    dataset = open_to_change(plan.out)
     _refuse_other(plan, dataset)
-    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress, Effort())
+    plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
+    try:
+        return _build_layer(plan, dataset, progress, Effort())
+    except FileNotFoundError:  # as above, where the other was the same change
+        if base_of(open_dataset(plan.out)) == plan.base:
+            raise
+        raise Refused(f"{plan.out} was changed meanwhile: run the same command again") from None
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -78,7 +88,8 @@ def _absolute(plan: Plan) -> Plan:
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: Effort) -> Dataset:
-    _claim(plan, base)
+    _claim(plan)
+    shards: tuple[ShardRecord, ...] = ()
     try:
         with connected():
             layout, seconds = next(run_tasks(_list, [(plan,)]))
@@ -86,8 +97,18 @@ def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: E
             shards = _build_shards(plan, layout, progress, effort)
         return _commit(plan, layout, shards, base)
     except Refused:
-        storage.remove(plan.at())  # what was asked for cannot be: the place is free for other settings
+        _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they say what was rejected and why
+        release(plan.out, plan.base)  # what was asked for cannot be: the place is free for other settings
         raise
+
+
+def _withdraw(plan: Plan, files: Iterable[str]) -> None:
+    """Removes files of a layer that is not committed, but for those that a dataset there names: a shard without a
+    record is what a record is made of if all are lost.
+    """
+    kept = named_files(open_dataset(plan.out)) if _is_committed(plan) else set()
+    for file in set(files) - kept:
+        storage.remove(storage.join(plan.out, file))
 
 
 def _list(plan: Plan) -> tuple[Layout, Seconds]:
@@ -139,18 +160,11 @@ def _check(plan: Plan) -> None:
         raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
 
 
-def _claim(plan: Plan, base: Dataset | None) -> None:
+def _claim(plan: Plan) -> None:
     """Writes down what is being built here, or checks that it is the same as before."""
-    asked = {
-        "recipe": plan.recipe.as_json(),
-        "seed": plan.seed,
-        "root": plan.root,
-        "base": base.manifest_sha256 if base else None,
-    }
-    there = plan.once("plan", lambda: asked)
-    if there["base"] != asked["base"]:  # left behind by a change that was committed
-        storage.remove(plan.at())
-        there = plan.once("plan", lambda: asked)
+    change = "--add" if plan.layer else "first build"
+    asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
+    there = claim(plan.at(), asked)
     _refuse_difference(plan, {**there, **there["recipe"]}, {"root": plan.root})
 
 
@@ -199,15 +213,17 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
             f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
             f"committed. Most often: {_commonest_reason(plan.out, shards)}; all reasons are in {plan.out}/tables"
         )
-    dataset = base
-    if written or base is None:
-        described = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
-        layers = [*(base.layers if base else ()), described | {"absent": publish_absent(plan, layout)}]
-        dataset = commit_dataset(
-            plan.out, plan.recipe.as_json(), plan.seed, layers, (*(base.shards if base else ()), *shards)
-        )
-    assert dataset is not None
-    _clean_up(plan)
+    if base and not written:
+        _withdraw(plan, (name for shard in shards for name in (shard.file, shard.table)))
+        release(plan.out, plan.base)
+        return base
+    described = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
+    layers = [*(base.layers if base else ()), described | {"absent": publish_absent(plan, layout)}]
+    both = (*(base.shards if base else ()), *shards)
+    dataset = commit_dataset(describe(plan.out, plan.recipe.as_json(), plan.seed, layers, both), base)
+    if base is None:
+        return _committed(plan)
+    release(plan.out, plan.base)
     return dataset
 
 
@@ -216,11 +232,3 @@ def _commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
     shard = max(shards, key=lambda s: s.num_rejected)
     reasons = Counter(row["reason"] for row in read_table(uri, shard).to_pylist() if row["outcome"] == "rejected")
     return "; ".join(reason for reason, _ in reasons.most_common(1)) or "none is a new photo"
-
-
-def _clean_up(plan: Plan) -> None:
-    """Removes the workspace; after a first build, of which there are no readers yet, also what failed builds left."""
-    claim = plan.at("plan.json")
-    if storage.exists(claim) and json.loads(storage.read_bytes(claim))["base"] is None:
-        prune(plan.out)
-    storage.remove(plan.at())

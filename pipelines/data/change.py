@@ -6,31 +6,37 @@ new names, from the bytes in the old ones; the commit record is replaced last. S
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from infra import storage
 from infra.cluster import connected
 from pipelines.data.build import Progress, each_task
-from pipelines.data.commit import commit_dataset
+from pipelines.data.claims import change_of, workspace_of
+from pipelines.data.commit import commit_dataset, describe, open_to_change
 from pipelines.data.shards import ShardId, publish_shard
 from pipelines.data.tar import ShardWriter
-from pipelines.data.workspace import FOLDER, parts_of, share_of
+from pipelines.data.workspace import parts_of, share_of
 from pipelines.manifest import Dataset, open_dataset, read_table
-from pipelines.records import Refused, ShardRecord
+from pipelines.records import Refused, ShardRecord, sha256_hex
 from pipelines.stream.reading import ShardReader
 
 _SHOWN: Final = 10
 
 
 def find_photo(uri: str, key: str) -> list[dict[str, Any]]:
-    """The rows of a key in the dataset's tables, each with its shard's split, layer and file; none if there is none."""
+    """The rows of a key in the dataset's tables, each with split, layer and, where it is written, the shard's file."""
     dataset = open_dataset(uri)
     return [
-        {"split": shard.split, "layer": shard.layer, "shard": shard.file, **row}
+        {"split": shard.split, "layer": shard.layer, **row, "shard": shard.file if _is_written(row) else None}
         for shard in _candidates(dataset, key)
         for row in read_table(uri, shard).to_pylist()
         if row["key"] == key
     ]
+
+
+def _is_written(row: dict[str, Any]) -> bool:
+    return bool(row["outcome"] == "written")
 
 
 def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
@@ -42,44 +48,52 @@ def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
 def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
     """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
 
-    Raises Refused, before anything is written, where the dataset never held one of them.
+    Raises Refused, before anything is written, where the dataset never held one of them, and where another change is
+    at work or came first.
     """
-    dataset, wanted = open_dataset(uri), set(keys)
+    dataset, wanted = open_to_change(uri), frozenset(keys)
     touched = {shard.file: shard for key in wanted for shard in _candidates(dataset, key)}
     with connected():
-        tasks = [(uri, shard, frozenset(wanted)) for shard in touched.values()]
+        tasks = [(uri, shard, wanted) for shard in touched.values()]
         outcomes = each_task("finding", _outcomes, tasks, progress)
-        if unknown := wanted - {key for found in outcomes for key in found}:
-            shown = ", ".join(sorted(unknown)[:_SHOWN])
-            raise Refused(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
-        holders = {found[key] for found in outcomes for key in found} - {""}
-        rewrite = [(uri, touched[file], frozenset(wanted)) for file in sorted(holders)]
-        rewritten = each_task("rewriting", _write_without, rewrite, progress)
-    if rewritten:
-        kept = (shard for shard in dataset.shards if shard.file not in holders)
-        dataset = _recommitted(dataset, dataset.layers, (*kept, *rewritten))
-    _clean_up(uri)
-    return dataset
+        _refuse_strangers(uri, wanted, outcomes)
+        holders = {file for found in outcomes for outcome, file in found.values() if outcome == "written"}
+        if not holders:
+            return dataset
+        with change_of(dataset, f"--remove of {len(wanted)} photos, {sha256_hex(repr(sorted(wanted)).encode())[:12]}"):
+            rewrite = [(dataset.only(touched[file]), wanted) for file in sorted(holders)]
+            rewritten = each_task("rewriting", _write_without, rewrite, progress)
+            kept = (shard for shard in dataset.shards if shard.file not in holders)
+            return _recommitted(dataset, dataset.layers, (*kept, *rewritten))
+
+
+def _refuse_strangers(uri: str, wanted: frozenset[str], outcomes: list[dict[str, tuple[str, str]]]) -> None:
+    """Raises Refused where a key is of no photo that is or was written, saying what is known of it."""
+    known = {key for found in outcomes for key, (outcome, _) in found.items() if outcome in ("written", "removed")}
+    others = {key: f" ({told})" for found in outcomes for key, (_, told) in found.items()}
+    if unknown := wanted - known:
+        shown = ", ".join(key + others.get(key, "") for key in sorted(unknown)[:_SHOWN])
+        raise Refused(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
 
 
 def _recommitted(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]) -> Dataset:
-    return commit_dataset(dataset.uri, dataset.commit["recipe"], dataset.commit["seed"], layers, shards)
+    recipe, seed = dataset.commit["recipe"], dataset.commit["seed"]
+    return commit_dataset(describe(dataset.uri, recipe, seed, layers, shards), dataset)
 
 
-def _clean_up(uri: str) -> None:
-    """Removes what a killed change left in the workspace, and an unfinished layer: what it stood on is no more."""
-    storage.remove(storage.join(uri, FOLDER))
+def _outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, tuple[str, str]]:
+    """What became of those keys of which the shard's table tells: (outcome, the shard's file if written, else why)."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in read_table(uri, shard).to_pylist():
+        if row["key"] in keys and found.get(row["key"], ("", ""))[0] not in ("written", "removed"):
+            told = shard.file if _is_written(row) else f"{row['outcome']}: {row['reason']}"
+            found[row["key"]] = (row["outcome"], told)
+    return found
 
 
-def _outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, str]:
-    """Which of the keys the shard holds, as key -> its file, or held, as key -> nothing."""
-    rows = (row for row in read_table(uri, shard).to_pylist() if row["key"] in keys)
-    files = {"written": shard.file, "removed": ""}
-    return {row["key"]: files[row["outcome"]] for row in rows if row["outcome"] in files}
-
-
-def _write_without(uri: str, shard: ShardRecord, keys: frozenset[str]) -> ShardRecord:
-    dataset = open_dataset(uri)
+def _write_without(dataset: Dataset, keys: frozenset[str]) -> ShardRecord:
+    """The one shard of the dataset without these photos."""
+    (shard,) = dataset.shards
     rows = [_removed(row) if row["key"] in keys else row for row in _rows_with_parts(dataset, shard)]
     return _publish(dataset, shard.split, shard.number, dataset.num_shards(shard), rows, layer=shard.layer)
 
@@ -89,7 +103,7 @@ def _rows_with_parts(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any
     reader = ShardReader((dataset.only(shard),), shard.split) if shard.num_samples else None
     rows, sample = read_table(dataset.uri, shard).to_pylist(), 0
     for row in rows:
-        if row["outcome"] == "written":
+        if _is_written(row):
             row["stored"] = (reader, sample)
             sample += 1
     return list(rows)
@@ -97,7 +111,7 @@ def _rows_with_parts(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any
 
 def _removed(row: dict[str, Any]) -> dict[str, Any]:
     """What is left of a row when its photo goes: enough to know the photo again."""
-    if row["outcome"] != "written":
+    if not _is_written(row):
         return row
     kept = {name: row[name] for name in ("key", "source", "source_sha256", "content_sha256", "label")}
     return kept | {"outcome": "removed", "reason": "removed on request"}
@@ -112,7 +126,8 @@ def _publish(
         return [_copied(writer, row) if "stored" in row else row for row in rows]
 
     facts = {"recipe": dataset.commit["recipe"], "seed": dataset.commit["seed"], "num_shards": num_shards}
-    return publish_shard(dataset.uri, ShardId(dataset.name, layer, split, number, facts), write)
+    shard = ShardId(dataset.name, layer, split, number, facts)
+    return publish_shard(dataset.uri, storage.join(workspace_of(dataset), "scratch"), shard, write)
 
 
 def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
@@ -122,21 +137,26 @@ def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge_layers(uri: str, progress: Progress) -> Dataset:
-    """The dataset in one layer: the shards that its first build would have made of all photos together."""
-    dataset = open_dataset(uri)
-    if len(dataset.layers) > 1:
-        dataset = _merged(dataset, progress)
-    _clean_up(uri)
-    return dataset
+    """The dataset in one layer: the shards that its first build would have made of all photos together.
+
+    Raises Refused where another change is at work or came first.
+    """
+    dataset = open_to_change(uri)
+    if len(dataset.layers) == 1:
+        return dataset
+    with change_of(dataset, "--compact"):
+        return _merged(dataset, progress)
 
 
 def _merged(dataset: Dataset, progress: Progress) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
-    places = [(dataset.uri, split, number, count) for split, count in num_shards.items() for number in range(count)]
+    places = [(split, number, count) for split, count in num_shards.items() for number in range(count)]
+    by_place = {(shard.layer, shard.split, shard.number): shard for shard in dataset.shards}
     with connected():
-        shards = tuple(each_task("merging", _write_merged, places, progress))
+        tasks = [(replace(dataset, shards=_met(dataset, by_place, *place)), *place) for place in places]
+        shards = tuple(each_task("merging", _write_merged, tasks, progress))
     merged = {
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
@@ -145,14 +165,17 @@ def _merged(dataset: Dataset, progress: Progress) -> Dataset:
     return _recommitted(dataset, [merged], shards)
 
 
-def _write_merged(uri: str, split: str, number: int, count: int) -> ShardRecord:
-    dataset = open_dataset(uri)
-    parts = [
-        shard
-        for shard in dataset.shards
-        if shard.split == split and shard.number in parts_of(number, count, dataset.num_shards(shard))
-    ]
-    rows = [row for shard in parts for row in _rows_with_parts(dataset, shard)]
+def _met(
+    dataset: Dataset, by_place: dict[tuple[int, str, int], ShardRecord], split: str, number: int, count: int
+) -> tuple[ShardRecord, ...]:
+    """The shards of all layers whose keys may belong in this one of `count` shards, in the order of the dataset."""
+    there = [(i, layer["num_shards"][split]) for i, layer in enumerate(dataset.layers) if split in layer["num_shards"]]
+    return tuple(by_place[i, split, part] for i, own in there for part in parts_of(number, count, own))
+
+
+def _write_merged(dataset: Dataset, split: str, number: int, count: int) -> ShardRecord:
+    """Writes the merged shard out of the dataset's, which are those that it meets."""
+    rows = [row for shard in dataset.shards for row in _rows_with_parts(dataset, shard)]
     own = [row for row in rows if share_of(hashlib.sha256(_name(row).encode()).digest(), count) == number]
     return _publish(dataset, split, number, count, sorted(own, key=_order), layer=0)
 

@@ -1,118 +1,202 @@
-"""A lost manifest made again from the shards, each of which says in its index what it is and what it holds.
+"""A lost manifest made again: from the records that are left, else from what each shard says in its own index.
 
-In: the URI of a dataset whose commit record, shard rows or tables are lost. Out: the dataset, committed again, with the
-digest that it had. What only the tables knew, duplicates and rejections, comes back where the tables are whole.
+In: the URI of a dataset whose commit record, list of shards or tables are lost. Out: the dataset, committed again, with
+the digest that it had. What only a table knew, duplicates and rejected files, is lost with it, and counted.
 """
 
+import hashlib
 import json
-import re
 from collections import defaultdict
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pyarrow import compute
 
 from infra import storage
 from infra.cluster import connected
 from pipelines.data.build import Progress, each_task
-from pipelines.data.commit import commit_dataset
-from pipelines.data.shards import record_of
+from pipelines.data.claims import change_of
+from pipelines.data.commit import commit_dataset, describe, publish_commit, publish_shards
+from pipelines.data.pieces import Block, read_blocks, read_end
+from pipelines.data.shards import facts_of_table, record_of
+from pipelines.data.surviving import (
+    Survivors,
+    WholeShard,
+    layers_by_index,
+    layers_of,
+    newest_commit,
+    one_of_each,
+    shards_of,
+    survivors_at,
+    the_one_list,
+)
 from pipelines.data.tar import read_about, read_index, sample_sha256
-from pipelines.manifest import Dataset, open_dataset, read_parquet
+from pipelines.data.workspace import parts_of, share_of
+from pipelines.manifest import COMMIT_FILE, Dataset, read_facts, read_parquet, read_table
 from pipelines.records import Damaged, Member, Refused, ShardRecord, sha256_hex
 
-_SHARD: Final = re.compile(r"([^/]+)/[^/]+-(\d{6,})-([0-9a-f]{12})\.tar")
-_ABSENT: Final = re.compile(r"tables/absent-(\d{6,})-[0-9a-f]{12}\.parquet")
-_TABLE: Final = re.compile(r"tables/([^/]+-\d{6,})-([0-9a-f]{12})\.parquet")
+
+@dataclass(frozen=True)
+class Recovered:
+    """A dataset whose manifest is whole again, and what could not be had back."""
+
+    dataset: Dataset
+    num_tables_without_rejections: int
+    """Tables that were made from the samples alone: their rows of duplicates, rejected and removed photos are lost."""
 
 
-def recover_dataset(uri: str, progress: Progress) -> Dataset:
+def recover_dataset(uri: str, progress: Progress) -> Recovered:
     """The dataset at the place, its manifest made again unless it is whole.
 
-    Raises Refused where there is no shard, one is damaged or missing, or two say that they are the same.
+    Raises Refused where there is no shard, one is damaged or missing, or it cannot be told which shards are the newest.
     """
-    try:
-        return open_dataset(uri)
-    except (Damaged, Refused):
-        names = [name for name, _ in storage.list_files(uri)]
-    tables: dict[str, list[str]] = defaultdict(list)
-    for match in filter(None, map(_TABLE.fullmatch, names)):
-        tables[match[1]].append(match[0])
-    tasks = [
-        (uri, match[0], tables[f"{match[1]}-{match[2]}"], match[3])
-        for match in filter(None, map(_SHARD.fullmatch, names))
-    ]
-    if not tasks:
+    there = survivors_at(uri)
+    if not there.shards:
         raise Refused(f"no shards at {uri}: nothing to make a manifest from")
     with connected():
-        found = each_task("recovering", _recover, tasks, progress)
-    layers = _layers(uri, names, found)
-    about = found[0][1]
-    return commit_dataset(uri, about["recipe"], about["seed"], layers, tuple(shard for shard, _ in found))
+        dataset, num_lost = _found(there, progress)
+        for name in set(there.torn) - {COMMIT_FILE}:
+            storage.remove(storage.join(uri, name))
+        if shards_of(there, dataset.commit) is None:
+            publish_shards(dataset)
+        if there.records.get(COMMIT_FILE) != dataset.commit:
+            publish_commit(dataset)
+        return _with_whole_tables(there, dataset, num_lost, progress)
 
 
-def _recover(uri: str, file: str, tables: list[str], digest12: str) -> tuple[ShardRecord, dict[str, Any]]:
-    """A shard's record and what its index says, with a table that is whole or made from its samples."""
-    data = storage.read_bytes(storage.join(uri, file))
-    sha256 = sha256_hex(data)
-    if not sha256.startswith(digest12):
-        raise Refused(f"{storage.join(uri, file)} is damaged: its SHA-256 is not the one in its name; restore it first")
-    about, members = read_about(data), read_index(data)
-    rows = next((rows for name in tables if (rows := _whole_table(uri, name, members)) is not None), None)
-    if rows is None:
-        rows = _rows_of(data, members)
-    return record_of(uri, about, file, sha256, len(data), rows), about
+def _found(there: Survivors, progress: Progress) -> tuple[Dataset, int]:
+    """The newest dataset of which there is word, and how many tables had to be made to know it."""
+    commit = newest_commit(there)
+    listed = shards_of(there, commit) if commit else None
+    if commit and listed is not None:
+        return Dataset(there.uri, commit, listed), 0
+    tasks = [(there.uri, file, digest12) for file, digest12 in there.shards.items()]
+    found = each_task("recovering", _whole_shard, tasks, progress)
+    only = the_one_list(there, {shard.file for shard in found}) if commit is None else None
+    if only is not None:
+        about, layers = layers_of(there, only)
+        return describe(there.uri, about["recipe"], about["seed"], layers, only), 0
+    return _of_shards(there, commit, found, progress)
 
 
-def _whole_table(uri: str, name: str, members: list[Member]) -> list[dict[str, Any]] | None:
-    """The rows of a table if it is whole and of a shard with these members."""
+def _whole_shard(uri: str, file: str, sha256: str) -> WholeShard:
+    """What a shard says of itself; raises Refused where it is not that of the digest, or of this beginning of one."""
+    digest, whole = hashlib.sha256(), storage.join(uri, file)
+    size = storage.digest_file(whole, digest)
+    if not digest.hexdigest().startswith(sha256):
+        raise Refused(f"{whole} is damaged: its SHA-256 is not the one in its name; restore it first")
+    return WholeShard(file, digest.hexdigest(), size, read_about(read_end(whole, size)))
+
+
+def _of_shards(
+    there: Survivors, commit: dict[str, Any] | None, found: list[WholeShard], progress: Progress
+) -> tuple[Dataset, int]:
+    """The dataset that shards make up, by the commit record if that is left; and how many tables were made."""
+    about = commit or found[0].about
+    layers = commit["layers"] if commit else layers_by_index(there, [shard.about for shard in found])
+    chosen = one_of_each(there, found, layers)
+    tasks = [(there.uri, shard, there.tables_of(*shard.place[1:])) for shard in chosen]
+    made = each_task("making tables", _with_table, tasks, progress)
+    dataset = describe(there.uri, about["recipe"], about["seed"], layers, tuple(record for record, _ in made))
+    if commit and dataset.manifest_sha256 != commit["manifest_sha256"]:
+        raise Refused(f"the shards at {there.uri} are not those of its commit record: restore the list that it names")
+    _refuse_doubles(dataset, progress)
+    return dataset, sum(lost for _, lost in made)
+
+
+def _refuse_doubles(dataset: Dataset, progress: Progress) -> None:
+    """Raises Refused where two shards hold the same key: one of them is of another dataset, or of an older one."""
+    count = max(dataset.num_shards(shard) for shard in dataset.shards)
+    meeting: dict[int, list[ShardRecord]] = defaultdict(list)
+    for shard in dataset.shards:
+        for part in parts_of(shard.number, dataset.num_shards(shard), count):
+            meeting[part].append(shard)
+    tasks = [(dataset.uri, shards, part, count) for part, shards in meeting.items()]
+    for key, first, second in filter(None, each_task("comparing", _double, tasks, progress)):
+        raise Refused(f"{first} and {second} in {dataset.uri} both hold {key}: move the one that was replaced away")
+
+
+def _double(uri: str, shards: list[ShardRecord], part: int, count: int) -> tuple[str, str, str] | None:
+    """A key of this part of all keys that two of the shards hold, and their files."""
+    holders: dict[str, str] = {}
+    for shard in shards:
+        table = read_table(uri, shard)
+        for key in table.filter(compute.equal(table["outcome"], "written"))["key"].to_pylist():
+            if share_of(hashlib.sha256(key.encode()).digest(), count) == part:
+                if key in holders:
+                    return key, holders[key], shard.file
+                holders[key] = shard.file
+    return None
+
+
+def _with_whole_tables(there: Survivors, dataset: Dataset, num_lost: int, progress: Progress) -> Recovered:
+    """The dataset with a table for each shard whose own is lost or damaged: a change of it, as others are."""
+    tasks = [(dataset.uri, shard) for shard in dataset.shards]
+    torn = list(filter(None, each_task("checking", _torn, tasks, progress)))
+    if not torn:
+        return Recovered(dataset, num_lost)
+    with change_of(dataset, "--rebuild"):
+        mending = [(dataset.uri, shard, there.tables_of(shard.split, shard.number)) for shard in torn]
+        mended = dict(each_task("making tables", _mended, mending, progress))
+        shards = tuple(mended.get(shard.file, shard) for shard in dataset.shards)
+        recipe, seed = dataset.commit["recipe"], dataset.commit["seed"]
+        whole = describe(dataset.uri, recipe, seed, dataset.layers, shards)
+        if whole != dataset:
+            commit_dataset(whole, dataset)
+    lost = sum(old.table != new.table for old, new in zip(dataset.shards, whole.shards, strict=True))
+    return Recovered(whole, num_lost + lost)
+
+
+def _torn(uri: str, shard: ShardRecord) -> ShardRecord | None:
+    """The shard if its table is not as it was written."""
+    try:
+        read_table(uri, shard)
+    except (Damaged, IsADirectoryError):
+        return shard
+    return None
+
+
+def _mended(uri: str, shard: ShardRecord, tables: list[str]) -> tuple[str, ShardRecord]:
+    """The file of a shard and its record with another table."""
+    return shard.file, _with_table(uri, _whole_shard(uri, shard.file, shard.sha256), tables)[0]
+
+
+def _with_table(uri: str, shard: WholeShard, tables: list[str]) -> tuple[ShardRecord, bool]:
+    """A shard's record with the table of its own that knows the most, or one made from its samples; whether it was."""
+    own = [rows for name in tables if (rows := _rows_of_table(uri, name, shard)) is not None]
+    rows = max(own, key=len) if own else list(_rows_of_shard(uri, shard))
+    return record_of(uri, shard.about, shard.file, shard.sha256, shard.size_bytes, rows), not own
+
+
+def _rows_of_table(uri: str, name: str, shard: WholeShard) -> list[dict[str, Any]] | None:
+    """The rows of a table if it is whole and of this shard."""
     data = storage.read_bytes(storage.join(uri, name))
     if not name.endswith(f"-{sha256_hex(data)[:12]}.parquet"):
         return None
-    rows = [dict(row) for row in read_parquet(data).to_pylist()]
-    return rows if [Member(**m) for row in rows for m in row["members"] or ()] == members else None
+    facts = facts_of_table(shard.about["layer"], shard.sha256)
+    return [dict(row) for row in read_parquet(data).to_pylist()] if facts.items() <= read_facts(data).items() else None
 
 
-def _rows_of(data: bytes, members: list[Member]) -> list[dict[str, Any]]:
+def _rows_of_shard(uri: str, shard: WholeShard) -> Iterator[dict[str, Any]]:
     """A row for each sample of the shard, from its note."""
-    samples: dict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        samples[member.name.partition(".")[0]].append(member)
-    return [_row_of(data, own) for own in samples.values()]
+    file = storage.join(uri, shard.file)
+    members = read_index(read_end(file, shard.size_bytes))
+    for _, blocks in groupby(read_blocks(file, shard.size_bytes, members), key=_key):
+        yield _row_of({block.member: block.data for block in blocks})
 
 
-def _row_of(data: bytes, members: list[Member]) -> dict[str, Any]:
-    parts = {member.name: data[member.offset : member.offset + member.size] for member in members}
-    note = json.loads(next(part for name, part in parts.items() if name.endswith(".json")))
+def _key(block: Block) -> str:
+    return block.member.name.partition(".")[0]
+
+
+def _row_of(parts: dict[Member, bytes]) -> dict[str, Any]:
+    note = json.loads(next(part for member, part in parts.items() if member.name.endswith(".json")))
     same = ("key", "source", "source_sha256", "label", "width_px", "height_px", "masks")
     return {name: note[name] for name in same} | {
         "content_sha256": note.get("content_sha256"),
         "outcome": "written",
-        "members": [vars(member) for member in members],
-        "sample_sha256": sample_sha256((name, sha256_hex(part)) for name, part in parts.items()),
+        "members": [vars(member) for member in parts],
+        "sample_sha256": sample_sha256((member.name, sha256_hex(part)) for member, part in parts.items()),
     }
-
-
-def _layers(uri: str, names: list[str], found: list[tuple[ShardRecord, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What the shards say of their layers; raises Refused unless each is there once."""
-    there: dict[tuple[int, str, int], str] = {}
-    counts: dict[int, dict[str, int]] = defaultdict(dict)
-    for shard, about in found:
-        place = (shard.layer, shard.split, shard.number)
-        if place in there:
-            raise Refused(
-                f"{shard.file} and {there[place]} in {uri} both say that they are shard {shard.number} of "
-                f"{shard.split}: move away the one that was replaced"
-            )
-        there[place] = shard.file
-        counts[shard.layer][shard.split] = about["num_shards"]
-    for layer, splits in counts.items():
-        for split, count in splits.items():
-            if lost := [n for n in range(count) if (layer, split, n) not in there]:
-                raise Refused(f"shard {lost[0]} of {count} of {split} is missing in {uri}: restore it first")
-    absent: dict[int, list[str]] = defaultdict(list)
-    for match in filter(None, map(_ABSENT.fullmatch, names)):
-        absent[min(int(match[1]), max(counts))].append(match[0])  # of merged layers the last one has them all
-    return [_layer(uri, counts[layer], absent[layer]) for layer in sorted(counts)]
-
-
-def _layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
-    tables = [read_parquet(storage.read_bytes(storage.join(uri, name))) for name in absent]
-    return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}

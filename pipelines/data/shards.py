@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,16 +57,23 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[Sh
         laps.end("sorting")
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        return asdict(publish_shard(plan.out, shard, lambda tar: [_write_input(plan, tar, row, laps) for row in rows]))
+        scratch = plan.at("scratch")
+        fill = partial(_write_inputs, plan, rows, laps)
+        return asdict(publish_shard(plan.out, scratch, shard, fill))
 
     record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
     laps.end("writing")
     return record, laps.seconds
 
 
-def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]) -> ShardRecord:
-    """Publishes the tar that `write` fills and the table of the rows that it returns, both named by their content."""
-    with storage.scratch_folder(storage.join(out, ".build", "scratch")) as folder:
+def publish_shard(
+    out: str, scratch: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]
+) -> ShardRecord:
+    """Publishes the tar that `write` fills and the table of the rows that it returns, both named by their content.
+
+    `scratch`: the folder in which a local tar grows.
+    """
+    with storage.scratch_folder(scratch) as folder:
         path = folder / "shard.tar"
         with path.open("wb", buffering=_BUFFER_BYTES) as stream:
             writer = ShardWriter(stream)
@@ -84,8 +92,11 @@ def _publish(out: str, shard: ShardId, writer: ShardWriter, rows: list[dict[str,
 def record_of(
     out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, rows: list[dict[str, Any]]
 ) -> ShardRecord:
-    """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says."""
-    table = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
+    """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says.
+
+    The table says in itself which shard it is of: by its rows alone it could be that of another, or of an older one.
+    """
+    table = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA), facts_of_table(about["layer"], sha256))
     table_sha256 = sha256_hex(table)
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), table)
@@ -96,6 +107,15 @@ def record_of(
         num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
         num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
     )  # fmt: skip
+
+
+def facts_of_table(layer: int, shard_sha256: str) -> dict[str, str]:
+    """What the table of a shard says of itself."""
+    return {"lacuna.layer": str(layer), "lacuna.shard_sha256": shard_sha256}
+
+
+def _write_inputs(plan: Plan, rows: list[dict[str, Any]], laps: Laps, writer: ShardWriter) -> list[dict[str, Any]]:
+    return [_write_input(plan, writer, row, laps) for row in rows]
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:

@@ -5,7 +5,6 @@ with time 0 and owner lacuna, in a fifteenth of its time; where each member lies
 """
 
 import hashlib
-import io
 import json
 import tarfile
 import zlib
@@ -16,6 +15,8 @@ from pipelines.records import Member, canonical_json, sha256_hex
 
 INDEX_MEMBER: Final = "__index__"
 _BLOCK: Final = tarfile.BLOCKSIZE
+_SIZE: Final = slice(124, 135)
+"""Where a header holds the size of its member."""
 _MAX_PLAIN_BYTES: Final = 8**11 - 1
 """The largest size that eleven octal digits hold."""
 
@@ -55,7 +56,7 @@ class ShardWriter:
         """Writes header, data and padding; returns where the data begins."""
         header = member_header(name, len(data))
         offset = self.size_bytes + len(header)
-        self._write(b"".join((header, data, bytes(-len(data) % _BLOCK))))
+        self._write(b"".join((header, data, bytes(num_padding(len(data))))))
         return offset
 
     def _write(self, data: bytes) -> None:
@@ -72,23 +73,42 @@ def sample_sha256(digests: Iterable[tuple[str, str]]) -> str:
     return sha256_hex("".join(f"{digest}  {name}\n" for name, digest in sorted(digests)).encode())
 
 
-def read_index(shard: bytes) -> list[Member]:
-    """The members that a whole shard says it has; raises ValueError where its last member is not an index."""
-    return [Member(*row) for row in _index(shard)["members"]]
+def read_index(end_of_shard: bytes) -> list[Member]:
+    """The members that a shard says it has; raises ValueError where these last bytes of it hold no index."""
+    return [Member(*row) for row in _index(end_of_shard)["members"]]
 
 
-def read_about(shard: bytes) -> dict[str, Any]:
-    """What a whole shard says of itself: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
-    return {name: value for name, value in _index(shard).items() if name != "members"}
+def read_about(end_of_shard: bytes) -> dict[str, Any]:
+    """What a shard says of itself: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
+    return {name: value for name, value in _index(end_of_shard).items() if name != "members"}
 
 
-def _index(shard: bytes) -> dict[str, Any]:
-    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
-        last = tar.getmembers()[-1]
-        stream = tar.extractfile(last) if last.name == INDEX_MEMBER else None
-        if stream is None:
-            raise ValueError(f"the last member is {last.name!r}, not {INDEX_MEMBER!r}: the shard is cut or foreign")
-        return dict(json.loads(stream.read()))
+def find_index(end_of_shard: bytes) -> int | None:
+    """Where the header of the index begins, None where it is not among these bytes: nothing after it holds zeros."""
+    at = end_of_shard.rfind(INDEX_MEMBER.encode() + b"\0")
+    return at if at >= 0 else None
+
+
+def _index(end_of_shard: bytes) -> dict[str, Any]:
+    at = find_index(end_of_shard)
+    if at is None:
+        raise ValueError(f"no {INDEX_MEMBER} at its end: the shard is cut or foreign")
+    size = int(end_of_shard[at + _SIZE.start : at + _SIZE.stop], 8)
+    data = end_of_shard[at + _BLOCK : at + _BLOCK + size]
+    if end_of_shard[at : at + _BLOCK] != member_header(INDEX_MEMBER, size) or len(data) != size:
+        raise ValueError(f"its {INDEX_MEMBER} is damaged: the shard is cut or foreign")
+    return dict(json.loads(data))
+
+
+def member_block(member: Member) -> tuple[int, int]:
+    """Where header, data and padding of a member lie together, as [start, end)."""
+    start = member.offset - len(member_header(member.name, member.size))
+    return start, member.offset + member.size + num_padding(member.size)
+
+
+def num_padding(size: int) -> int:
+    """The zeros that follow so many bytes, up to a whole block."""
+    return -size % _BLOCK
 
 
 def member_header(name: str, size: int) -> bytes:
@@ -108,6 +128,6 @@ def _describe(name: str, size: int) -> tarfile.TarInfo:
 
 
 _TEMPLATE: Final = _describe("", 0).tobuf(tarfile.USTAR_FORMAT)
-_BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _TEMPLATE[100:124], _TEMPLATE[135:148], _TEMPLATE[154:]
+_BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _TEMPLATE[100 : _SIZE.start], _TEMPLATE[_SIZE.stop : 148], _TEMPLATE[154:]
 _TEMPLATE_SUM: Final = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_TEMPLATE[156:])
 """The sum of all bytes but name and size, the checksum itself counted as eight spaces."""

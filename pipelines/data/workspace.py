@@ -1,4 +1,4 @@
-"""The folder of a build in progress: `<out>/.build`, gone once the dataset is committed.
+"""The folder of a build or change in progress: `<out>/.build/<what it stands on>`, gone once it is committed.
 
 Every step writes its files first and a small JSON marker last; a step whose marker is there is not done again. So a
 killed build goes on where it stopped, and no step ever reads what another has written by half.
@@ -18,6 +18,8 @@ from pipelines.data.recipe import ShardRecipe
 from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
+FIRST: Final = "new"
+"""What the first build of a dataset stands on; a change stands on a commit."""
 PHOTOS_PER_BUCKET: Final = 125_000
 """No task holds the rows of many more; fewer a bucket would mean more files for each to look into."""
 _WORD: Final = 8
@@ -35,17 +37,16 @@ class Plan:
     """URI of the folder of mask files, for families that are made of them."""
     layer: int = 0
     """0 is the dataset's first build; the photos of a later one come beside those that are committed."""
+    base: str = FIRST
+    """What it stands on: FIRST, or the start of the digest of the commit beside which the layer comes."""
 
     def at(self, *parts: str) -> str:
         """The URI of something in the workspace."""
-        return storage.join(self.out, FOLDER, *parts)
+        return storage.join(self.out, FOLDER, self.base, *parts)
 
     def once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Runs the step unless its marker is there; returns what the marker says: the first to write it is heard."""
-        uri = self.at(f"{marker}.json")
-        if not storage.exists(uri):
-            storage.create(uri, canonical_json(step()))
-        return dict(json.loads(storage.read_bytes(uri)))
+        return once(self.at(f"{marker}.json"), step)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ class Layout:
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
         return parts_of(number, self.num_shards[split], self.num_key_buckets)
+
+
+def once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """As `Plan.once`, by the marker's URI."""
+    if not storage.exists(marker):
+        storage.create(marker, canonical_json(step()))
+    return dict(json.loads(storage.read_bytes(marker)))
 
 
 def power_of_two(at_least: int) -> int:

@@ -101,7 +101,7 @@ def test_bad_settings_are_refused_before_anything_is_written(
 
 
 def test_what_a_killed_process_left_behind_is_cleared_away(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:
-    for folder in ("train", "tables", ".build/records", ".build/scratch/.aside-killed"):
+    for folder in ("train", "tables", ".build/new/records", ".build/new/scratch/.aside-killed"):
         (tmp_path / "out" / folder).mkdir(parents=True)
         (tmp_path / "out" / folder / ".aside-0123456789ab").write_bytes(b"half of a file")
     built(many, tmp_path / "out", **MANY)
@@ -139,8 +139,8 @@ def test_relative_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pyt
 def test_a_workspace_that_outlived_its_commit_is_cleared_away(many: Path, tmp_path: Path) -> None:
     built(many, tmp_path / "out", **MANY)
     before = files_of(tmp_path / "out")
-    (tmp_path / "out/.build/records").mkdir(parents=True)
-    (tmp_path / "out/.build/records/train-000000.json").write_text("{}")
+    (tmp_path / "out/.build/new/records").mkdir(parents=True)
+    (tmp_path / "out/.build/new/records/train-000000.json").write_text("{}")
     built(many, tmp_path / "out", **MANY)
     assert files_of(tmp_path / "out") == before
     assert not (tmp_path / "out/.build").exists()

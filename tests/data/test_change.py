@@ -12,13 +12,14 @@ import webdataset as wds
 
 from pipelines.data.build import add_layer, build_dataset
 from pipelines.data.change import find_photo, merge_layers, remove_photos
-from pipelines.data.commit import prune
+from pipelines.data.claims import claim, workspace_of
+from pipelines.data.commit import commit_dataset, prune
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
-from pipelines.manifest import Dataset, open_dataset, read_table
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal
 from pipelines.records import Refused
 from pipelines.stream.reading import ShardReader
-from tests.making import photo, photo_folder, shard_recipe
+from tests.making import files_of, photo, photo_folder, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -243,3 +244,74 @@ def test_a_photo_is_found_in_the_shard_that_holds_it(layered: Dataset) -> None:
         assert (place["split"], place["layer"]) == (shard.split, shard.layer)
         assert key in _keys(layered, shard)
     assert find_photo(layered.uri, "class0/nobody") == []
+
+
+def test_a_duplicate_lies_in_no_shard_and_is_not_removed(
+    roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str], tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    photo(702).save(tmp_path / "more" / "new.png")
+    shutil.copy(roots["all"] / "class0/0000.jpg", tmp_path / "more" / "again.jpg")
+    uri = add_layer(plan(tmp_path / "more", Path(copy_of(whole))), silent).uri
+    (place,) = find_photo(uri, "again")
+    assert (place["outcome"], place["shard"]) == ("duplicate", None)
+    with pytest.raises(Refused, match=r"again \(duplicate: same bytes as class0/0000\); nothing was changed"):
+        remove_photos(uri, ["again"], silent)
+
+
+def test_a_removed_photo_lies_in_no_shard(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
+    key = written_keys(whole)[0]
+    uri = remove_photos(copy_of(whole), [key], silent).uri
+    assert [(place["outcome"], place["shard"]) for place in find_photo(uri, key)] == [("removed", None)]
+
+
+def test_of_two_changes_of_one_commit_the_later_is_refused_and_can_be_made_again(
+    whole: Dataset, copy_of: Callable[[Dataset], str]
+) -> None:
+    uri, (one, two) = copy_of(whole), written_keys(whole)[:2]
+    base = open_dataset(uri)
+    fewer = remove_photos(uri, [one], silent)
+    later = replace(base, commit={**base.commit, "ledger": {}})
+    with pytest.raises(Refused, match=r"changed meanwhile.*run the same command again"):
+        commit_dataset(later, base)
+    assert open_dataset(uri) == fewer
+    assert commit_dataset(fewer, base) == fewer, "the same change by another process"
+    assert remove_photos(uri, [two], silent).commit["ledger"]["num_removed"] == 2
+
+
+def test_a_change_that_was_killed_between_its_claim_and_the_record_is_done(
+    whole: Dataset, copy_of: Callable[[Dataset], str]
+) -> None:
+    uri, key = copy_of(whole), written_keys(whole)[0]
+    record = (Path(uri) / COMMIT_FILE).read_bytes()
+    fewer = remove_photos(uri, [key], silent)
+    (Path(uri) / COMMIT_FILE).write_bytes(record)
+    claim(workspace_of(replace(whole, uri=uri)), {"change": "--remove"})
+    assert open_dataset(uri) == fewer
+    assert verify_dataset(uri)[1] == []
+    assert remove_photos(uri, [key], silent) == fewer
+    assert (Path(uri) / COMMIT_FILE).read_bytes() == seal(fewer.commit)
+    assert not (Path(uri) / ".build").exists()
+
+
+def test_a_change_waits_for_an_unfinished_one(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
+    uri = copy_of(whole)
+    claim(workspace_of(open_dataset(uri)), {"change": "--add"})
+    before = files_of(Path(uri))
+    for change in (lambda: remove_photos(uri, written_keys(whole)[:1], silent), lambda: prune(uri)):
+        with pytest.raises(Refused, match=r"unfinished change \(--add\) in .*delete that folder to give it up"):
+            change()
+    assert files_of(Path(uri)) == before
+
+
+def test_a_second_builder_does_not_clear_away_what_a_change_has_begun(
+    roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str]
+) -> None:
+    uri = copy_of(whole)
+    claim(workspace_of(open_dataset(uri)), {"change": "--add"})
+    begun = Path(uri) / "train" / f"{whole.name}-000000-0123456789ab.tar"
+    begun.write_text("a shard of a layer to come")
+    claim(f"{uri}/.build/new", {"change": "first build"})
+    before = files_of(Path(uri))
+    build_dataset(plan(roots["all"], Path(uri)), silent)
+    assert {name for name in before if name not in files_of(Path(uri))} == {".build/new/plan.json"}

@@ -69,7 +69,7 @@ def test_a_removed_photo_does_not_come_back_in_another_coding(root: Path, tmp_pa
     remove_photos(str(out), ["a"], silent)
     prune(str(out))
     (out / COMMIT_FILE).unlink()
-    recovered = recover_dataset(str(out), silent)
+    recovered = recover_dataset(str(out), silent).dataset
     late.mkdir()
     photo(1).save(late / "elsewhere.webp", lossless=True)
     photo(3).save(late / "known.png", compress_level=9)

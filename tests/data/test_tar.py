@@ -140,5 +140,5 @@ def test_a_foreign_tar_has_no_index() -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("a.jpg"))
-    with pytest.raises(ValueError, match=r"last member is 'a\.jpg', not '__index__'"):
+    with pytest.raises(ValueError, match="no __index__ at its end"):
         read_index(sink.getvalue())

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.data.change import remove_photos
 from pipelines.data.verify import Damage, verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file, successor_file
 from pipelines.records import Refused, ShardRecord
 
 
@@ -69,10 +70,50 @@ def test_a_cut_shard_names_every_key_that_is_lost(copy: Dataset) -> None:
     assert {d.key for d in damages(copy)} == {None, *(row["key"] for row in rows[1:])}
 
 
-def test_a_missing_shard_is_named(copy: Dataset) -> None:
+def keys_of(dataset: Dataset, shard: ShardRecord) -> list[str]:
+    """The keys of the samples in a shard."""
+    return [row["key"] for row in read_table(dataset.uri, shard).to_pylist() if row["outcome"] == "written"]
+
+
+@pytest.mark.parametrize("in_its_place", [None, "a folder"])
+def test_a_missing_shard_is_named_with_its_keys(copy: Dataset, in_its_place: str | None) -> None:
     shard = fullest(copy)
     (Path(copy.uri) / shard.file).unlink()
-    assert damages(copy) == [Damage(shard.file, None, "missing")]
+    if in_its_place:
+        (Path(copy.uri) / shard.file).mkdir()
+    first, *others = damages(copy)
+    what = "cannot be read: Is a directory" if in_its_place else "missing"
+    assert first == Damage(shard.file, None, what)
+    assert {(d.file, d.key) for d in others} == {(shard.file, key) for key in keys_of(copy, shard)}
+
+
+@pytest.mark.parametrize("part", ["header", "padding"])
+def test_damage_around_a_member_is_named_by_its_key(copy: Dataset, part: str) -> None:
+    shard = fullest(copy)
+    row = next(r for r in read_table(copy.uri, shard).to_pylist() if r["outcome"] == "written")
+    member = row["members"][0]
+    assert member["size"] % 512
+    flip(Path(copy.uri) / shard.file, member["offset"] + (-300 if part == "header" else member["size"]))
+    named = {d.key: d.what for d in damages(copy)}
+    assert named.keys() == {None, row["key"]}
+    assert named[row["key"]] == f"{part} of member {member['name']} differs"
+
+
+def test_a_damaged_record_does_not_hide_damaged_shards_and_tables(copy: Dataset) -> None:
+    first, *_, last = copy.shards
+    flip(Path(copy.uri) / COMMIT_FILE, 60)
+    flip(Path(copy.uri) / last.table, 60)
+    row = read_table(copy.uri, first).to_pylist()[0]
+    flip(Path(copy.uri) / first.file, row["members"][0]["offset"])
+    found = {(d.file, d.key) for d in damages(copy)}
+    assert found == {(COMMIT_FILE, None), (last.table, None), (first.file, None), (first.file, row["key"])}
+
+
+def test_a_record_that_a_change_left_is_checked_too(copy: Dataset, ray_cluster: None) -> None:
+    remove_photos(copy.uri, keys_of(copy, fullest(copy))[:1], lambda *_: None)
+    assert damages(copy) == []
+    flip(Path(copy.uri) / successor_file(copy.commit), 60)
+    assert [(d.file, d.key) for d in damages(copy)] == [(successor_file(copy.commit), None)]
 
 
 def test_a_missing_table_is_named(copy: Dataset) -> None:

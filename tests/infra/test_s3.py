@@ -144,7 +144,7 @@ def test_a_build_on_s3_survives_a_kill(photos_of_s3: Path, local: Path, place: s
         with subprocess.Popen(
             command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
-            wait_until(lambda: storage.exists(f"{place}/.build/listed.json") or process.poll() is not None)
+            wait_until(lambda: storage.exists(f"{place}/.build/new/listed.json") or process.poll() is not None)
             time.sleep(seconds)
             process.kill()
     code, report, stderr = shard(str(photos_of_s3), place)
@@ -250,3 +250,11 @@ def test_the_cache_of_shards_is_not_left_in_the_way(
     first = reader.read(0, 0)
     shutil.rmtree(tmp_path)
     assert ShardReader((open_dataset(remote),), "train").read(0, 0) == first
+
+
+def test_a_large_file_goes_up_in_parts_and_is_whole(place: str, tmp_path: Path) -> None:
+    data = random.Random(0).randbytes((40 << 20) + 7)
+    (tmp_path / "large").write_bytes(data)
+    storage.publish_file(f"{place}/large", tmp_path / "large")
+    assert storage.read_bytes(f"{place}/large") == data
+    assert elsewhere("print(dict(storage.list_files(sys.argv[1])))", place) == str({"large": len(data)})

@@ -7,7 +7,8 @@ import pytest
 
 from jobs import shard, verify, where
 from jobs.faults import NotDone
-from pipelines.manifest import COMMIT_FILE
+from pipelines.data.claims import claim, workspace_of
+from pipelines.manifest import COMMIT_FILE, open_dataset
 from pipelines.records import Refused
 from tests.making import photo, photo_folder
 
@@ -77,16 +78,44 @@ def test_a_share_of_the_shards_is_checked(data: str) -> None:
 def test_a_lost_record_is_made_again(data: str) -> None:
     record = Path(data, COMMIT_FILE).read_bytes()
     Path(data, COMMIT_FILE).unlink()
-    with pytest.raises(Refused, match="no dataset at"):
+    with pytest.raises(Refused, match=rf"no dataset at .*`lacuna verify {data} --rebuild`"):
         verify.run(verify.Arguments(data))
-    assert verify.run(verify.Arguments(data, rebuild=True))["num_samples"] == 12
+    report = verify.run(verify.Arguments(data, rebuild=True))
+    assert (report["num_samples"], report["num_tables_without_rejections"]) == (12, 0)
+    assert Path(data, COMMIT_FILE).read_bytes() == record
+
+
+def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
+    record = Path(data, COMMIT_FILE).read_bytes()
+    Path(data, COMMIT_FILE).write_bytes(record[:-1])
+    with pytest.raises(NotDone, match=rf"1 damages .*{COMMIT_FILE}.*`lacuna verify {data} --rebuild`"):
+        verify.run(verify.Arguments(data))
+    assert verify.run(verify.Arguments(data, rebuild=True))["damaged"] == []
     assert Path(data, COMMIT_FILE).read_bytes() == record
 
 
 def test_pruning_beside_an_unfinished_change_is_refused(data: str) -> None:
-    (Path(data) / ".build").mkdir()
-    with pytest.raises(Refused, match="unfinished change"):
-        run_shard("--out", data, "--prune")
+    claim(workspace_of(open_dataset(data)), {"change": "--add"})
+    for change in (["--prune"], ["--remove", "class0/0002"]):
+        with pytest.raises(Refused, match=r"unfinished change \(--add\)"):
+            run_shard("--out", data, *change)
+
+
+def test_one_change_at_a_time(data: str) -> None:
+    with pytest.raises(Refused, match="give one of --add, --remove and --compact"):
+        run_shard("--out", data, "--compact", "--remove", "class0/0002")
+
+
+def test_what_the_record_does_not_name_is_told_and_is_no_damage(data: str) -> None:
+    old = {f"{path.parent.name}/{path.name}" for path in Path(data).glob("*/*.tar")}
+    run_shard("--out", data, "--remove", "class0/0002")
+    Path(data, "train", "strange.tar").write_text("not a shard")
+    (replaced,) = old - {shard.file for shard in open_dataset(data).shards}
+    report = verify.run(verify.Arguments(data))
+    assert {name for name in report["unnamed"] if name.endswith(".tar")} == {replaced, "train/strange.tar"}
+    assert report["damaged"] == []
+    run_shard("--out", data, "--prune")
+    assert verify.run(verify.Arguments(data))["unnamed"] == ["train/strange.tar"]
 
 
 def test_a_small_share_checks_one_shard_and_says_so(data: str) -> None:

@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool]) -> bool:
 
 def wait_for_work(process: Lacuna, out: Path) -> None:
     """Waits until the process has listed its source, or has ended."""
-    wait_until(lambda: process.poll() is not None or (out / ".build" / "listed.json").exists())
+    wait_until(lambda: process.poll() is not None or (out / ".build" / "new" / "listed.json").exists())
 
 
 def kill_driver(process: Lacuna) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.build import build_dataset
-from pipelines.data.tar import read_index
+from pipelines.data.tar import member_block, read_index
 from pipelines.data.verify import Damage, verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
@@ -123,10 +123,12 @@ def named(damages: list[Damage], files: dict[str, bytes]) -> set[str]:
     return {name for name in files for damage in damages if name in f"{damage.file} {damage.what}"}
 
 
-def touched_keys(whole: bytes, worse: bytes) -> set[str]:
-    """Keys of the samples of a shard of which some byte is not as it was."""
-    spans = {member: slice(member.offset, member.offset + member.size) for member in read_index(whole)}
-    return {m.name.partition(".")[0] for m, span in spans.items() if whole[span] != worse[span]}
+def touched_keys(whole: bytes, worse: bytes, around: bool) -> set[str]:
+    """Keys of the samples of a shard of which some byte is not as it was; `around`: of header and padding too."""
+    members = read_index(whole)
+    spans = [member_block(m) if around else (m.offset, m.offset + m.size) for m in members]
+    pairs = zip(members, spans, strict=True)
+    return {m.name.partition(".")[0] for m, (start, end) in pairs if whole[start:end] != worse[start:end]}
 
 
 def test_an_undamaged_dataset_names_nothing(
@@ -168,8 +170,8 @@ def check_one_damage(uri: str, name: str, worse: bytes, files: dict[str, bytes],
     assert named(damages, files) == {name}
     assert all(stored == samples[stored.key] for stored in got)
     if name.endswith(".tar"):
-        assert {d.key for d in damages if d.key} == touched_keys(files[name], worse)
-        assert len(got) + len(touched_keys(files[name], worse)) == len(samples)
+        assert {d.key for d in damages if d.key} == touched_keys(files[name], worse, around=True)
+        assert len(got) + len(touched_keys(files[name], worse, around=False)) == len(samples)
     elif "absent" in name:
         assert len(got) == len(samples)
     else:

@@ -42,7 +42,7 @@ def words(root: Path, out: Path) -> tuple[str, ...]:
 
 def progress_of(out: Path) -> int:
     """How many shards have their record."""
-    return len(list((out / ".build" / "records").glob("*.json")))
+    return len(list((out / ".build" / "new" / "records").glob("*.json")))
 
 
 @pytest.fixture(scope="module")
