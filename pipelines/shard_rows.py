@@ -1,7 +1,7 @@
 """The rows of a dataset's shards as a sequence of records that are made when they are asked for.
 
-In: the table of the manifest. Out: `ShardRecord`s one by one, and whole columns of numbers. A process that looks at a few
-of a million shards holds a hundred bytes for each of the others, not an object.
+In: the table of the manifest. Out: `ShardRecord`s one by one, and whole columns of numbers. A process that looks at a
+few of a million shards holds a hundred bytes for each of the others, not an object.
 """
 
 from collections.abc import Iterator, Sequence

@@ -70,7 +70,8 @@ class Stream:
         recipes = [self._mask(family, position) for position in positions for family in config.masks]
         for into, mask in zip(masks.reshape(-1, size, size), draw_masks(recipes), strict=True):
             into[:] = mask
-        stacked = {name: _channels_first(torch.from_numpy(np.stack([p[name] for p in planes]))) for name in planes[0]}
+        names = planes[0] if planes else ()  # of a batch smaller than the world some ranks have no share
+        stacked = {name: _channels_first(torch.from_numpy(np.stack([p[name] for p in planes]))) for name in names}
         incidents += self.reader.traffic.drain()
         return Batch(
             tuple(keys), tuple(positions), _channels_first(image), torch.from_numpy(masks), stacked, tuple(incidents)

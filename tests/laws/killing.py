@@ -64,7 +64,7 @@ def wait_for_work(process: Lacuna, out: Path) -> None:
 
 def kill_driver(process: Lacuna) -> None:
     """The process alone, as when it runs out of memory."""
-    _kill(process.pid)
+    kill(process.pid)
 
 
 def kill_group(process: Lacuna) -> None:
@@ -90,16 +90,16 @@ class TwoNodes:
     def kill_busy_worker(self, rng: random.Random) -> bool:
         """Kills one of the processes of both nodes that run a task at this moment; whether there was one."""
         raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
-        busy = [pid for raylet in raylets for pid in _children(raylet) if _runs_a_task(pid)]
+        busy = [pid for raylet in raylets for pid in children(raylet) if _runs_a_task(pid)]
         if busy:
-            _kill(rng.choice(busy))
+            kill(rng.choice(busy))
         return bool(busy)
 
     def kill_second_node(self) -> None:
         """Its raylet and all of its workers at once."""
         raylet = _raylet(self._second)
-        for pid in (raylet, *_children(raylet)):
-            _kill(pid)
+        for pid in (raylet, *children(raylet)):
+            kill(pid)
 
     def stop(self) -> None:
         """Ends both nodes."""
@@ -116,7 +116,8 @@ def two_nodes() -> Iterator[TwoNodes]:
         nodes.stop()
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """SIGKILL, where the process is still there."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -125,7 +126,8 @@ def _raylet(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """The processes that this one has started, by their pids."""
     lists = Path(f"/proc/{parent}/task").glob("*/children")
     return [int(pid) for path in lists for pid in path.read_text().split()]
 

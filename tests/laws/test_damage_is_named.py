@@ -1,5 +1,8 @@
 """Law 3: any change of any byte of a dataset is named by verify, and no reader ever hands out a changed byte.
 
+Nor does any batch of a stream hold one: an epoch stops naming the file, or is the undamaged one, or, where the config
+says so, consists of undamaged samples with others in the place of the damaged ones, which are named.
+
 LACUNA_SOAK_DAMAGES says how many random damages are tried; 60 of them take some seconds. Every kind of file has its
 share of them: commit record, list of shards, tables, the table of what is absent, and tars with their padding.
 """
@@ -9,23 +12,35 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import pytest
 
 from infra import storage
+from infra.world import World
 from pipelines.data.build import build_dataset
 from pipelines.data.tar import member_block, read_index
 from pipelines.data.verify import Damage, verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import Damaged
+from pipelines.stream.batching import Stream
+from pipelines.stream.config import StreamConfig
 from pipelines.stream.reading import ShardReader, Stored
 from tests.making import scene_folder, shard_recipe
 
 NUM_DAMAGES = int(os.environ.get("LACUNA_SOAK_DAMAGES", "60"))
 NUM_PHOTOS = 12
 Harm = Callable[[bytes, random.Random], bytes]
+STRICT: Final = StreamConfig(
+    size_px=32, resize="random-square", masks=("rectangle",), mask_canvas_px=32, planes=("segmentation",),
+    num_lanes=3, block_size=2,
+)  # fmt: skip
+LENIENT: Final = replace(STRICT, resize="squash", augment=(), damaged="replace")
+"""A photo looks the same wherever it stands, so that one in the place of another is known by its pixels."""
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
@@ -111,6 +126,63 @@ def readable(uri: str) -> tuple[list[Stored], list[str]]:
     return got, faults
 
 
+class Delivered(NamedTuple):
+    """A sample of a batch."""
+
+    key: str
+    image: bytes
+    plane: bytes
+    mask: bytes
+
+
+def epoch(uri: str, config: StreamConfig) -> tuple[list[Delivered], list[str]]:
+    """An epoch of batches of 3, sample by sample, and the incidents on the way."""
+    stream = Stream((open_dataset(uri),), config, seed=5)
+    samples: list[Delivered] = []
+    incidents: list[str] = []
+    for batch in islice(stream.batches(0, 3, World()), -(-stream.num_samples // 3)):
+        pictures = (batch.image, batch.planes["segmentation"], batch.mask)
+        bytes_of = ([one.numpy().tobytes() for one in picture] for picture in pictures)
+        samples += [Delivered(*parts) for parts in zip(batch.keys, *bytes_of, strict=True)]
+        incidents += batch.incidents
+    return samples, incidents
+
+
+Epochs = dict[str, list[Delivered]]
+
+
+@pytest.fixture(scope="module")
+def epochs(victim: Dataset, files: dict[str, bytes]) -> Epochs:
+    """The undamaged epochs, by what their config does with damaged samples."""
+    return {config.damaged: epoch(victim.uri, config)[0] for config in (STRICT, LENIENT)}
+
+
+def check_strict_batches(uri: str, name: str, whole: list[Delivered]) -> None:
+    """An epoch of the damaged dataset names the file or is the undamaged epoch."""
+    try:
+        got, incidents = epoch(uri, STRICT)
+    except (Damaged, FileNotFoundError) as fault:
+        assert name in str(fault)
+    else:
+        assert (got, incidents) == (whole, [])
+
+
+def check_lenient_batches(uri: str, name: str, keys: set[str], whole: list[Delivered]) -> None:
+    """Every sample is an undamaged one, under the mask of its position; each that is not the one due is told of."""
+    try:
+        got, incidents = epoch(uri, LENIENT)
+    except (Damaged, FileNotFoundError) as fault:
+        assert name in str(fault)
+        return
+    assert {sample[:3] for sample in got} <= {sample[:3] for sample in whole}
+    assert [sample.mask for sample in got] == [sample.mask for sample in whole]
+    replaced = [p for p, (one, due) in enumerate(zip(got, whole, strict=True)) if one.key != due.key]
+    assert sorted({int(told.split()[1].rstrip(":")) for told in incidents}) == replaced
+    assert all(name in told for told in incidents)
+    if name.endswith(".tar"):
+        assert all(any(f" {key}." in told for key in keys) for told in incidents)
+
+
 def harmed(data: bytes, rng: random.Random) -> bytes:
     """The bytes after some damage that changes them."""
     while (worse := rng.choice(HARMS)(data, rng)) == data:
@@ -142,36 +214,41 @@ def test_an_undamaged_dataset_names_nothing(
 
 @pytest.mark.parametrize("seed", [0])
 def test_random_damage_is_named_and_never_read(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], seed: int
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs, seed: int
 ) -> None:
     rng = random.Random(seed)
     for _ in range(NUM_DAMAGES):
         name = rng.choice(sorted(files))
-        check_one_damage(victim.uri, name, harmed(files[name], rng), files, samples)
+        check_one_damage(victim.uri, name, harmed(files[name], rng), files, samples, epochs)
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
 def test_every_kind_of_damage_of_the_commit_record_is_named(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], harm: Harm
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs, harm: Harm
 ) -> None:
     worse = harm(files[COMMIT_FILE], random.Random(1))
-    check_one_damage(victim.uri, COMMIT_FILE, worse, files, samples)
+    check_one_damage(victim.uri, COMMIT_FILE, worse, files, samples, epochs)
 
 
-def check_one_damage(uri: str, name: str, worse: bytes, files: dict[str, bytes], samples: dict[str, Stored]) -> None:
-    """Does the damage, looks at verify and reader, and mends it again."""
+def check_one_damage(
+    uri: str, name: str, worse: bytes, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs
+) -> None:
+    """Does the damage, looks at verify, reader and batches, and mends it again."""
     path = Path(uri) / name
+    touched = touched_keys(files[name], worse, around=False) if name.endswith(".tar") else set()
     path.write_bytes(worse)
     try:
         _, damages = verify_dataset(uri)
         got, faults = readable(uri)
+        check_strict_batches(uri, name, epochs["raise"])
+        check_lenient_batches(uri, name, touched, epochs["replace"])
     finally:
         path.write_bytes(files[name])
     assert named(damages, files) == {name}
     assert all(stored == samples[stored.key] for stored in got)
     if name.endswith(".tar"):
         assert {d.key for d in damages if d.key} == touched_keys(files[name], worse, around=True)
-        assert len(got) + len(touched_keys(files[name], worse, around=False)) == len(samples)
+        assert len(got) + len(touched) == len(samples)
     elif "absent" in name:
         assert len(got) == len(samples)
     else:
@@ -179,12 +256,15 @@ def check_one_damage(uri: str, name: str, worse: bytes, files: dict[str, bytes],
         assert name in faults[0]
 
 
-def test_a_lost_file_is_named(victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored]) -> None:
+def test_a_lost_file_is_named(
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs
+) -> None:
     for name in sorted(set(files) - {COMMIT_FILE}):
         (Path(victim.uri) / name).unlink()
         try:
             _, damages = verify_dataset(victim.uri)
             got, faults = readable(victim.uri)
+            check_strict_batches(victim.uri, name, epochs["raise"])
         finally:
             (Path(victim.uri) / name).write_bytes(files[name])
         assert named(damages, files) == {name}
