@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.chance import digest_of
-from pipelines.data.cleaning import pixels_digest
+from pipelines.data.cleaning import memory_for, pixels_digest
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.headers import read_header
-from pipelines.data.places import is_its_own, read_photo
+from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
     PHOTOS_PER_BUCKET,
@@ -212,10 +212,6 @@ def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any
             digests, refusal = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
-    except OSError as fault:
-        if not is_its_own(fault):
-            raise ConnectionError(f"{photo.path} in {plan.root}: {fault}; run the same command again") from None
-        refusal = f"cannot be read: {type(fault).__name__}"
     return _row(photo) | {"refusal": refusal, "key": key, "number": number, "duplicate_of": None} | digests
 
 
@@ -228,7 +224,8 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str
     laps.end("sorting")
     raw = read_photo(plan.root, photo)
     laps.end("reading")
-    content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
+    with memory_for(photo.path):
+        content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
     laps.end("cleaning")
     digests = {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")

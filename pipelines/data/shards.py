@@ -14,16 +14,16 @@ from typing import Any, Final
 import pyarrow as pa
 
 from infra import storage
-from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.cleaning import clean, clean_plane, memory_for
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.fixing import fixed_masks
 from pipelines.data.listing import photo_of
-from pipelines.data.places import is_its_own, read_photo
+from pipelines.data.places import read_photo
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import Damaged, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import Damaged, Failed, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 _WITHOUT_MASKS: Final = ("train", "rest")
@@ -113,21 +113,32 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Lap
         what = "pixels" if row["content_sha256"] else "bytes"
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     photo = photo_of(row)
-    raw = read_photo(plan.root, photo)
-    laps.end("reading")
-    if zlib.crc32(raw) != row["crc32"]:
-        raise OSError(
-            f"{row['path']} under {plan.root} changed while it was read: put it back as it was, or "
-            f"delete {plan.at()} and build anew"
-        )
-    laps.end("hashing")
-    sample = clean(raw, plan.recipe)
-    laps.end("cleaning")
-    if isinstance(sample, Rejected):
-        return common | {"outcome": "rejected", "reason": sample.reason}
-    written = _write_sample(plan, writer, row, photo, raw, sample)
+    raw = _read_again(plan, photo, row["crc32"], laps)
+    with memory_for(photo.path):
+        sample = clean(raw, plan.recipe)
+        laps.end("cleaning")
+        if isinstance(sample, Rejected):
+            return common | {"outcome": "rejected", "reason": sample.reason}
+        written = _write_sample(plan, writer, row, photo, raw, sample)
     laps.end("writing")
     return common | {"outcome": "written"} | written
+
+
+def _read_again(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
+    """The bytes that were scanned; raises Failed where they are others now."""
+    try:
+        raw = read_photo(plan.root, photo)
+        laps.end("reading")
+        same = zlib.crc32(raw) == crc32
+    except Damaged:
+        same = False
+    laps.end("hashing")
+    if not same:
+        raise Failed(
+            f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
+            f"delete {plan.at()} and build anew"
+        )
+    return raw
 
 
 def _write_sample(
@@ -162,10 +173,6 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
             png = clean_plane(data, raw, plan.recipe)
         except Damaged as fault:
             png = Rejected(str(fault))
-        except OSError as fault:
-            if not is_its_own(fault):
-                raise
-            png = Rejected(f"cannot be read: {type(fault).__name__}")
         if isinstance(png, Rejected):
             about[plane.name] = {"source": plane.path, "rejected": png.reason}
         else:
