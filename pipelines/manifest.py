@@ -18,6 +18,7 @@ COMMIT_FILE: Final = "dataset.json"
 FORMAT: Final = 1
 
 _MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
+_PLANE = pa.struct([("name", pa.string()), ("reason", pa.string())])  # the latter where it was rejected
 TABLE_SCHEMA: Final = pa.schema(
     [
         ("key", pa.string()),
@@ -32,6 +33,7 @@ TABLE_SCHEMA: Final = pa.schema(
         ("members", pa.list_(_MEMBER)),
         ("sample_sha256", pa.string()),
         ("masks", pa.list_(pa.string())),
+        ("planes", pa.list_(_PLANE)),
     ]
 )
 

@@ -125,6 +125,7 @@ def _check(plan: Plan) -> None:
     if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
         known = ", ".join(DATASETS[recipe.source].splits)
         raise Refused(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
+    _check_planes(recipe.planes, recipe.source)
     if not 0 <= recipe.holdout < 1:
         raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
@@ -137,6 +138,14 @@ def _check(plan: Plan) -> None:
         raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
         raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
+
+
+def _check_planes(planes: tuple[str, ...], source: str) -> None:
+    known = DATASETS[source].planes
+    for plane in planes:
+        if plane not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise Refused(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
 
 
 def _claim(plan: Plan, base: Dataset | None) -> None:

@@ -4,6 +4,7 @@ In: a plan and a key. Out: recipe lines, and the drawn masks where the dataset i
 always, for who scores a model need not have the files.
 """
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -50,7 +51,9 @@ def files_digest(uri: str) -> str:
 
 @lru_cache(maxsize=2)
 def _files(uri: str) -> tuple[tuple[str, int], ...]:
-    return tuple(storage.list_files(uri)) if storage.exists(uri) else ()
+    """Names and sizes, each folder's own names in byte order, files and folders among each other."""
+    files = storage.list_files(uri) if storage.exists(uri) else ()
+    return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 
 def fixed_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:

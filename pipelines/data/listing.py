@@ -50,7 +50,15 @@ _PLACE = pa.struct(
         ("crc32", pa.uint32()),
     ]
 )
-_PLANE = pa.struct([("name", pa.string()), ("path", pa.string()), ("size_bytes", pa.int64()), ("place", _PLACE)])
+_PLANE = pa.struct(
+    [
+        ("name", pa.string()),
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("place", _PLACE),
+        ("refusal", pa.string()),
+    ]
+)
 _PHOTO = pa.schema(
     [
         ("path", pa.string()),
@@ -151,12 +159,18 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
         label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
         photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
     if photo.size_bytes > MAX_FILE_BYTES:
-        too_large = f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
-        photo = replace(photo, refusal=photo.refusal or too_large)
+        photo = replace(photo, refusal=photo.refusal or _too_large(photo))
+    if any(plane.size_bytes > MAX_FILE_BYTES for plane in photo.planes):
+        photo = replace(photo, planes=tuple(replace(p, refusal=p.refusal or _too_large(p)) for p in photo.planes))
     if photo.split == "train" and plan.recipe.holdout:
         held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
         return replace(photo, split="val") if held_out else photo
     return photo
+
+
+def _too_large(file: Photo | Plane) -> str | None:
+    too_large = file.size_bytes > MAX_FILE_BYTES
+    return f"{file.size_bytes} bytes are more than {MAX_FILE_BYTES}" if too_large else None
 
 
 def _is_utf8(text: str) -> bool:

@@ -57,7 +57,12 @@ def _read(root: str, photo: Photo | Plane | Found) -> bytes:
     try:
         return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
     except Damaged as fault:
-        raise Damaged(f"{photo.path} is damaged in the archive: {fault}") from None
+        raise Damaged(damage(photo.path, fault)) from None
+
+
+def damage(path: str, fault: Damaged) -> str:
+    """What is written down of a file that is damaged in its archive, wherever that lies."""
+    return f"{path} is damaged in the archive: {fault}"
 
 
 def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ class ShardRecipe:
     splits: str | None = None
     """Which of the source's ways to split it is; None is the published one."""
     planes: tuple[str, ...] = ()
-    """Pictures beside the photos that are stored with them where they are there: `seg` of ade20k-aim."""
+    """Pictures beside the photos that are stored with them where they are there: `seg`, `edge`."""
     duplicates: str = "bytes"
     """What makes two files one photo: the same `bytes`, or the same upright RGB `pixels`, which costs decoding all."""
     resize: str = "none"

@@ -13,7 +13,7 @@ from infra import storage
 from infra.cluster import connected
 from pipelines.data.build import Progress, each_task
 from pipelines.data.commit import commit_dataset
-from pipelines.data.shards import record_of
+from pipelines.data.shards import plane_rows, record_of
 from pipelines.data.tar import read_about, read_index, sample_sha256
 from pipelines.manifest import Dataset, open_dataset, read_parquet
 from pipelines.records import Damaged, Member, Refused, ShardRecord, sha256_hex
@@ -84,6 +84,7 @@ def _row_of(data: bytes, members: list[Member]) -> dict[str, Any]:
     same = ("key", "source", "source_sha256", "label", "width_px", "height_px", "masks")
     return {name: note[name] for name in same} | {
         "content_sha256": note.get("content_sha256"),
+        "planes": plane_rows(note.get("planes", {})),
         "outcome": "written",
         "members": [vars(member) for member in members],
         "sample_sha256": sample_sha256((name, sha256_hex(part)) for name, part in parts.items()),

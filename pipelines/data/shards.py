@@ -23,7 +23,7 @@ from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import Damaged, Failed, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import Damaged, Failed, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 _WITHOUT_MASKS: Final = ("train", "rest")
@@ -90,11 +90,13 @@ def record_of(
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), table)
     outcomes = Counter(row["outcome"] for row in rows)
+    planes = Counter(plane["reason"] is None for row in rows for plane in row.get("planes") or ())
     return ShardRecord(
         split=about["split"], number=about["number"], layer=about["layer"],
         file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
         num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
         num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
+        num_planes=planes[True], num_planes_rejected=planes[False],
     )  # fmt: skip
 
 
@@ -161,7 +163,17 @@ def _write_sample(
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
     known = {} if sample.normalised else {sample.suffix: row["sha256"]}
     members, digest = writer.add_sample(key, parts, known)
-    return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
+    return described | {
+        "members": [vars(m) for m in members],
+        "sample_sha256": digest,
+        "masks": masks,
+        "planes": plane_rows(about_planes),
+    }
+
+
+def plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
+    """The table's rows of the planes that a sample's note is about."""
+    return [{"name": name, "reason": told.get("rejected")} for name, told in about.items()]
 
 
 def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
@@ -169,7 +181,7 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
     members, about = {}, {}
     for plane in (plane for plane in photo.planes if plane.name in plan.recipe.planes):
         try:
-            data = read_photo(plan.root, plane)
+            data = _taken(plan, plane)
             png = clean_plane(data, raw, plan.recipe)
         except Damaged as fault:
             png = Rejected(str(fault))
@@ -179,3 +191,9 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
             members[f"{plane.name}.png"] = png
             about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
     return members, about
+
+
+def _taken(plan: Plan, plane: Plane) -> bytes:
+    if plane.refusal is not None:
+        raise Damaged(plane.refusal)
+    return read_photo(plan.root, plane)

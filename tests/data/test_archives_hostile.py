@@ -164,7 +164,7 @@ def test_a_wrong_size_or_checksum_in_a_zip_is_damage_of_that_file(size: int, tmp
             read_photo(local, listed("folder", local)["bad.jpg"])
         assert read_photo(local, listed("folder", local)["good.jpg"]) == b"y"
         far = listed("folder", remote)
-        assert (far["bad.jpg"].refusal or "").startswith("damaged in the archive: it")
+        assert (far["bad.jpg"].refusal or "").startswith("bad.jpg is damaged in the archive: it")
         assert read_photo(remote, far["good.jpg"]) == b"y"
         assert far["good.jpg"].place == Place(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
 

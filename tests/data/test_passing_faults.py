@@ -11,10 +11,10 @@ from infra.cluster import run_tasks
 from pipelines.data import pixels
 from pipelines.data.cleaning import clean, clean_plane
 from pipelines.data.listing import list_source, scan_files
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.workspace import Layout, Plan
 from pipelines.records import Failed
+from tests.data.building import scan_and_settle
 from tests.data.picture_files import OTHER, RECIPE, encoded
 from tests.data.trees import put
 from tests.making import files_of, photo, photo_folder, scene_folder, shard_recipe
@@ -58,18 +58,6 @@ def test_keys_that_expire_before_a_plane_is_read_stop_the_build(
     failing(monkeypatch, "_seg.png", PermissionError("ExpiredToken"))
     with pytest.raises(ConnectionError, match=r"_seg\.png in .*ExpiredToken; see to the keys"):
         write_shard(plan, layout, "train", 0)
-
-
-def scan_and_settle(plan: Plan, layout: Layout) -> None:
-    """The steps of a build between its listing and its shards."""
-    for task, count in (
-        (scan_files, layout.num_scans),
-        (settle_keys, layout.num_key_buckets),
-        (find_duplicates, layout.num_digest_buckets),
-        (mark_duplicates, layout.num_key_buckets),
-    ):
-        for number in range(count):
-            task(plan, layout, number)
 
 
 @pytest.mark.parametrize("kind", ["folder", "store"])
