@@ -50,7 +50,7 @@ class Site:
         shards = power_of_two(-(-self.num_photos * self.photo_bytes // self.shard_bytes))
         digests = power_of_two(self.num_photos // _PHOTOS_PER_DIGEST_BUCKET)
         scans = max(min(chunks, _USUAL_SCANS), -(-self.num_photos // PHOTOS_PER_BUCKET))
-        return Layout(self.num_photos, 0, chunks, scans, {"train": shards}, digests)
+        return Layout(self.num_photos, 0, 0, chunks, scans, {"train": shards}, digests)
 
 
 @dataclass(frozen=True)
