@@ -4,9 +4,8 @@ In: files that may lie beside each other. Out: the photos with their planes. A f
 take a map for a photo, and all sources that know maps tell them by the same names.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -14,24 +13,31 @@ from pipelines.records import Found, Plane
 
 PLANES: Final = ("seg", "edge")
 """Segmentation, edges."""
-_MAP: Final = re.compile(rf"(.*[^/])_({'|'.join(PLANES)})\.png", re.DOTALL)
+_ENDS: Final = tuple(f"_{name}.png" for name in PLANES)
 
 
-def paired(files: Callable[[], Iterable[Found]]) -> Iterator[tuple[Found, tuple[Plane, ...]]]:
-    """The photos with the maps of their name, then, refused, the maps of no photo.
+def is_map(path: str) -> bool:
+    """Whether the name is that of a map."""
+    return path.endswith(_ENDS)
 
-    The files are gone through twice, for a map may come long after its photo; only the maps are held.
+
+def paired(files: Iterable[Found], maps: Iterable[Found]) -> Iterator[tuple[Found, tuple[Plane, ...]]]:
+    """The photos among the files with the maps of their name, then, refused, the maps of no photo.
+
+    `maps` are those among the files: a map may come long after its photo. They alone are held.
     """
-    maps: dict[str, dict[str, Found]] = defaultdict(dict)
-    for found in files():
-        if match := _MAP.fullmatch(found.path):
-            maps[match[1]][match[2]] = found
-    orphans = dict(maps)
-    for found in files():
-        if not maps or not _MAP.fullmatch(found.path):
-            stem = _stem(found.path)
-            orphans.pop(stem, None)
-            yield found, tuple(_plane(name, own) for name, own in sorted(maps.get(stem, {}).items()))
+    beside: dict[str, dict[str, Found]] = defaultdict(dict)
+    for found in maps:
+        stem, _, name = found.path.removesuffix(".png").rpartition("_")
+        beside[stem][name] = found
+    if not beside:
+        yield from ((found, ()) for found in files)
+        return
+    orphans = dict(beside)
+    for found in (found for found in files if not is_map(found.path)):
+        stem = _stem(found.path)
+        orphans.pop(stem, None)
+        yield found, tuple(_plane(name, own) for name, own in sorted(beside.get(stem, {}).items()))
     for own in (own for maps_of_one in orphans.values() for own in maps_of_one.values()):
         yield replace(own, place=None, refusal=own.refusal or "a map without its photo"), ()
 

@@ -7,14 +7,13 @@ is there. A file of its own so that no source knows which of the three it reads.
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from typing import Final
 
 from infra import storage
 from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive
 from pipelines.data.places import read_photo
-from pipelines.data.planes import paired
+from pipelines.data.planes import is_map, paired
 from pipelines.data.spilling import Spilled
 from pipelines.records import Found, Plane, Refused
 
@@ -62,11 +61,12 @@ class Tree:
         the maps that lie beside none. In the order of `files`, or nearly.
         """
         if self._archive_of(folder) is not None:
-            yield from paired(lambda: self.files(folder))
+            yield from paired(self.files(folder), (found for found in self.files(folder) if is_map(found.path)))
             return
         for below, files in storage.list_folders(self._uri(folder)):
             path = "".join(f"{part}/" for part in (folder, below) if part)
-            yield from paired(partial(_in_folder, path, files))
+            maps = [Found(path + name, size) for name, size in files if is_map(name)]
+            yield from paired((Found(path + name, size) for name, size in files), maps)
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder; an archive is read through for it."""
@@ -127,10 +127,6 @@ class Tree:
         if uri not in self._spilled:
             self._spilled[uri] = Spilled(_opened(uri, archive), self._spill_to, self._numbers)
         return iter(self._spilled[uri])
-
-
-def _in_folder(path: str, files: storage.Files) -> Iterator[Found]:
-    return (Found(path + name, size) for name, size in files)
 
 
 def _opened(uri: str, archive: Archive) -> Iterator[Packed]:
