@@ -6,6 +6,7 @@ always, for who scores a model need not have the files.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -16,15 +17,19 @@ from pipelines.chance import Chance
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.recipe import ANY, MaskRecipe, recipe_for, recipe_for_file
+from pipelines.masks.recipe import ANY, MaskRecipe, OutOfReach, recipe_for, recipe_for_file
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.reading import mask_plane
 
 _MAX_FILES: Final = 1000
+_PROBES: Final = 32
+_PICTURES: Final = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
 def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
-    """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files."""
+    """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
+    odd ones.
+    """
     for family in recipe.masks:
         if family not in MASKS and family not in FILE_MASKS:
             raise Refused(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
@@ -34,6 +39,19 @@ def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
         raise Refused(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
     if needs_files(recipe) and files_digest(str(mask_files)) != recipe.mask_files_sha256:
         raise Refused(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
+    if needs_files(recipe):
+        _probe(recipe, str(mask_files))
+
+
+def _probe(recipe: ShardRecipe, uri: str) -> None:
+    """Raises Refused for a file that is no mask of its family: some are looked at, and all of no picture's name."""
+    names = [name for name, _ in _files(uri)]
+    some = {*names[:: -(-len(names) // _PROBES)], *(n for n in names if not n.lower().endswith(_PICTURES))}
+    for family in (family for family in recipe.masks if family in FILE_MASKS):
+        for name in sorted(some):
+            with suppress(OutOfReach):
+                data = storage.read_below(uri, name)
+                recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, "probe")
 
 
 def needs_files(recipe: ShardRecipe) -> bool:
@@ -92,7 +110,7 @@ def _of_a_file(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]
         data = storage.read_below(uri, name)
         try:
             return recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, *path, bin=wanted)
-        except Refused as fault:
+        except OutOfReach as fault:
             refusal = fault
     raise Refused(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")
 

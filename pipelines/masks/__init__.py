@@ -61,6 +61,10 @@ class FileMaskFamily:
 
     version: int
     draw: Callable[[NDArray[np.uint8], int, int, Chance], NDArray[np.uint8]]
+    hole: str
+    """Its colour in the files: white or black."""
+    by_chance: bool
+    """Whether a file makes more than one mask."""
 
 
 MASKS: dict[str, MaskFamily] = {
@@ -76,6 +80,6 @@ MASKS: dict[str, MaskFamily] = {
     "expand": MaskFamily(1, draw_expand),
 }
 FILE_MASKS: dict[str, FileMaskFamily] = {
-    "irregular": FileMaskFamily(1, draw_irregular),
-    "irregular-train": FileMaskFamily(1, draw_irregular_train),
+    "irregular": FileMaskFamily(1, draw_irregular, "white", by_chance=False),
+    "irregular-train": FileMaskFamily(1, draw_irregular_train, "black", by_chance=True),
 }

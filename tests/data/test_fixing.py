@@ -1,5 +1,6 @@
 """The masks that held-out photos carry: by key alone, in the bins that were asked for, of files too."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,40 @@ def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
         mask = recipe.draw(lambda name: (Path(files) / name).read_bytes())
         assert bin_of(mask) == wanted
         assert np.array_equal(levels(data), mask * 255)
+
+
+def small(value: int) -> NDArray[np.uint8]:
+    """A picture of one colour."""
+    return np.full((64, 64), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changes", "words"),
+    [
+        ("README.txt", b"read me", {}, r"README\.txt is no picture"),
+        ("00000.png", small(0), {}, r"00000\.png is empty: no pixel is white"),
+        ("00000.png", 255 - cv2.circle(small(0), (32, 32), 9, 255, -1), {}, r"00000\.png looks inverted: 9\d% of it"),
+        ("00000.png", cv2.circle(small(0), (32, 32), 9, 255, -1), {"mask_canvas_px": 256}, r"--mask-canvas-px 64"),
+    ],
+)
+def test_odd_mask_files_are_named_before_any_work(
+    name: str, content: bytes | NDArray[np.uint8], changes: dict[str, Any], words: str, files: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(files, tmp_path / "masks")
+    data = content if isinstance(content, bytes) else cv2.imencode(".png", content)[1].tobytes()
+    (folder / name).write_bytes(data)
+    with pytest.raises(Refused, match=words):
+        check_masks(
+            shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
+        )
+
+
+def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "masks")
+    for number in range(12):
+        (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
+    with pytest.raises(Refused, match=r"000\d\d\.png is 100% grey"):
+        fixed_masks(plan(0, str(folder), masks=("irregular",)), "a")
 
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from infra import storage
 from pipelines.data.places import read_photo
@@ -47,6 +49,24 @@ def test_a_remote_root_is_as_good_as_a_local_one(source: str, suffix: str, tmp_p
         put(root, PACKERS[suffix](TREES[source]))
     assert account(source, root, None, f"{root}-spilled") == as_folder
     storage.remove(f"memory://{tmp_path.name}")
+
+
+@pytest.mark.parametrize(("suffix", "once"), [(".tgz", 1), (".tar", 1), (".zip", 2)])  # a zip: data and directory
+@pytest.mark.parametrize("source", sorted(TREES))
+def test_a_remote_archive_is_downloaded_once(
+    source: str, suffix: str, once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = put(f"memory://{tmp_path.name}/all{suffix}", PACKERS[suffix](TREES[source]))
+    opened: list[str] = []
+    whole = MemoryFileSystem._open
+
+    def noted(fs: MemoryFileSystem, path: str, *rest: Any, **more: Any) -> Any:
+        opened.append(path)
+        return whole(fs, path, *rest, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", noted)
+    assert listed(source, root)
+    assert sum(path.endswith(suffix) for path in opened) == once
 
 
 @pytest.mark.parametrize("zip64", [False, True])
