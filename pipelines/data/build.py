@@ -17,6 +17,7 @@ from pipelines.data.commit import commit_dataset, ledger_of, prune
 from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
+from pipelines.data.recipe import ShardRecipe
 from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
@@ -160,15 +161,17 @@ def _claim(plan: Plan, base: Dataset | None) -> None:
     if there["base"] != asked["base"]:  # left behind by a change that was committed
         storage.remove(plan.at())
         there = plan.once("plan", lambda: asked)
-    _refuse_difference(plan, {**there, **there["recipe"]}, {"root": plan.root})
+    _refuse_difference(plan, there, {"root": plan.root})
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
     """Raises Refused where a dataset of another recipe or seed is committed at the place."""
-    _refuse_difference(plan, {"seed": dataset.commit["seed"], **dataset.commit["recipe"]}, {})
+    _refuse_difference(plan, dataset.commit, {})
 
 
-def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) -> None:
+def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
+    """`record` has seed and recipe; one that was written before a field of it was thought of has the default."""
+    there = {**record, **ShardRecipe.from_json(record["recipe"]).as_json()}
     for name, value in {"seed": plan.seed, **more, **plan.recipe.as_json()}.items():
         if there.get(name) != value:
             raise Refused(

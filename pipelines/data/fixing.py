@@ -14,7 +14,7 @@ import cv2
 
 from infra import storage
 from pipelines.chance import Chance
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.recipe import SPLITS, ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.recipe import ANY, MaskRecipe, OutOfReach, recipe_for, recipe_for_file
@@ -30,6 +30,9 @@ def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
     """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
     odd ones.
     """
+    for split in recipe.mask_splits:
+        if split not in SPLITS:
+            raise Refused(f"unknown split {split!r} in mask_splits: known are {', '.join(SPLITS)}")
     for family in recipe.masks:
         if family not in MASKS and family not in FILE_MASKS:
             raise Refused(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")

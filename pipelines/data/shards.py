@@ -26,8 +26,6 @@ from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import Damaged, Failed, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
-_WITHOUT_MASKS: Final = ("train", "rest")
-"""Splits that nobody scores: masks are drawn in training, and what a choice of photos left over is only kept."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def _write_sample(
     plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
 ) -> dict[str, Any]:
     key = row["key"]
-    masks, mask_pictures = fixed_masks(plan, key) if photo.split not in _WITHOUT_MASKS else ([], {})
+    masks, mask_pictures = fixed_masks(plan, key) if photo.split in plan.recipe.mask_splits else ([], {})
     planes, about_planes = _planes(plan, photo, raw)
     described = {"width_px": sample.width_px, "height_px": sample.height_px}
     note = described | {

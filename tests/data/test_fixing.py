@@ -1,6 +1,7 @@
 """The masks that held-out photos carry: by key alone, in the bins that were asked for, of files too."""
 
 import shutil
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from pipelines.data.build import build_dataset
 from pipelines.data.fixing import check_masks, files_digest, fixed_masks
 from pipelines.data.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
 from pipelines.masks.bins import bin_of
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused
+from tests.data.building import built
 from tests.making import SIZE_PX, shard_recipe
 
 
@@ -73,6 +76,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
         ({"mask_bins": ("0.1-0.15",)}, "unknown hole-ratio bin"),
         ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "less than 1%: take another family"),
         ({"masks": ("irregular",)}, "give their folder with --mask-files"),
+        ({"mask_splits": ("val", "tests")}, "unknown split 'tests' in mask_splits: known are train, val, test, rest"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any], reason: str) -> None:
@@ -150,3 +154,37 @@ def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photo
     assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}
     for line, mask in zip(pairs.recipes, pairs.masks, strict=True):
         assert np.array_equal(mask, parse_recipe(line).draw(lambda name: (Path(files) / name).read_bytes()))
+
+
+def masks_by_split(dataset: Dataset) -> dict[str, set[int]]:
+    """How many recipes the photos of each split carry."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for shard in dataset.shards:
+        for row in read_table(dataset.uri, shard).to_pylist():
+            found[shard.split].add(len(row["masks"]))
+    return dict(found)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (("val", "test"), {"train": {0}, "val": {3}}),
+        (("train", "val"), {"train": {3}, "val": {3}}),
+        (("train",), {"train": {3}, "val": {0}}),
+    ],
+)
+def test_photos_of_the_named_splits_carry_masks(
+    splits: tuple[str, ...], expected: dict[str, set[int]], photos: Path, tmp_path: Path
+) -> None:
+    assert masks_by_split(built(photos, tmp_path / "data", mask_splits=splits)) == expected
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dataset_that_is_older_than_a_field_of_its_recipe_has_the_default(photos: Path, tmp_path: Path) -> None:
+    dataset = built(photos, tmp_path / "data")
+    commit = dataset.commit | {"recipe": {n: v for n, v in dataset.commit["recipe"].items() if n != "mask_splits"}}
+    (tmp_path / "data" / COMMIT_FILE).write_bytes(seal(commit))
+    assert built(photos, tmp_path / "data").commit == commit
+    with pytest.raises(Refused, match=r"mask_splits = \['val', 'test'\], not \['val'\]"):
+        built(photos, tmp_path / "data", mask_splits=("val",))
