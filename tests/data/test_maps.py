@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra import storage
 from jobs import shard
-from pipelines.data.listing import list_source
+from pipelines.data.listing import MAX_FILE_BYTES, list_source
 from pipelines.data.shards import write_shard
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
@@ -44,6 +45,23 @@ def test_a_damaged_map_in_a_zip_leaves_its_photo_wherever_the_zip_lies(planes: t
         storage.remove(plan.at())
         trees.append(files_of(out))
     assert trees[0] == trees[1]
+
+
+def test_a_map_of_absurd_size_is_not_read_and_its_photo_is_written(tmp_path: Path) -> None:
+    root = scene_folder(tmp_path / "in", 1)
+    (huge,) = root.rglob("*_train_*_seg.png")
+    with huge.open("r+b") as stream:
+        stream.truncate(MAX_FILE_BYTES + 1)  # takes no place on the disk
+    recipe = shard_recipe(source="ade20k-aim", splits="ade20k", planes=("seg",), shard_bytes=1 << 20)
+    plan = Plan(str(root), str(tmp_path / "out"), recipe, 0)
+    layout = list_source(plan)
+    scan_and_settle(plan, layout)
+    record, _ = write_shard(plan, layout, "train", 0)
+    (row,) = pq.read_table(tmp_path / "out" / record.table).to_pylist()
+    assert (row["outcome"], row["planes"]) == (
+        "written",
+        [{"name": "seg", "reason": f"{MAX_FILE_BYTES + 1} bytes are more than {MAX_FILE_BYTES}"}],
+    )
 
 
 def built_by_command(*words: str) -> dict[str, Any]:
