@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 _JOB_VARIABLE: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _MIN_IN_FLIGHT: Final = 16
 """So many tasks wait on a cluster that has no cores yet: its autoscaler sees them."""
+_PASSING: Final = [ConnectionError, MemoryError]
+"""Faults that may be gone at the next try."""
 
 
 @contextmanager
@@ -83,12 +85,12 @@ def run_tasks(
 ) -> Iterator[Result]:
     """Calls the function once per argument tuple in Ray tasks of one core; results come in the order of completion.
 
-    At most two tasks per core are under way, cores counted anew each time, for a cluster grows on demand. Lost workers
-    and broken connections are tried again; any other exception is raised here as itself.
+    At most two tasks per core are under way, cores counted anew each time, for a cluster grows on demand. Lost workers,
+    broken connections and want of memory are tried again; any other exception is raised here as itself.
     """
     import ray
 
-    remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=[ConnectionError])
+    remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=_PASSING)
     waiting = iter(arguments)
     running: list[Any] = []
     while True:

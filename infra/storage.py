@@ -12,9 +12,10 @@ import shutil
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,12 @@ _FOLDERS_AHEAD: Final = 16
 _UPLOAD: Final = {"chunksize": 16 << 20, "max_concurrency": 2}
 """What s3fs holds of a file on its way up: by its own choice it would be all of a shard."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+Files = list[tuple[str, int]]
+"""Names and sizes in bytes."""
+Entries = tuple[Files, list[str]]
+"""What a folder holds itself: files, and the names of folders; both in byte order."""
 
 
 class NoRegularFile(OSError):
@@ -160,15 +167,27 @@ def publish_file(uri: str, source: Path) -> None:
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
-    """Every file below the folder as (path relative to it, size in bytes), folder by folder, names in byte order.
+    """Every file below the folder as (path relative to it, size in bytes), in the order of `list_folders`."""
+    for folder, files in list_folders(uri):
+        below = f"{folder}/" if folder else ""
+        yield from ((below + name, size) for name, size in files)
+
+
+def list_folders(uri: str) -> Iterator[tuple[str, Files]]:
+    """The folder itself, as "", and each below it: (path relative to it, its files), all names in byte order.
 
     A link to a folder is not followed; what is written aside is passed over. Folders are asked for ahead of their turn,
     some at once: on an object store each costs a request.
     """
     fs, root = locate(uri)
+    look = _look_on_disk if isinstance(fs, LocalFileSystem) else partial(_look, fs)
     with ThreadPoolExecutor(_FOLDERS_AHEAD) as pool:
+
+        def ask(below: str) -> Future[Entries]:
+            return pool.submit(look, f"{root.rstrip('/')}/{below}".rstrip("/"))
+
         try:
-            yield from _walk(pool, fs, root.rstrip("/"), "", pool.submit(_entries, fs, root.rstrip("/")))
+            yield from _walk(ask, "", ask(""))
         finally:
             pool.shutdown(cancel_futures=True)  # whoever stops early waits for no folder
 
@@ -220,31 +239,57 @@ def scratch_folder(uri: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _walk(
-    pool: Executor, fs: AbstractFileSystem, root: str, below: str, listed: "Future[list[dict[str, Any]]]"
-) -> Iterator[tuple[str, int]]:
-    entries = [(f"{below}/{entry['name']}" if below else entry["name"], entry) for entry in listed.result()]
-    waiting = (pool.submit(_entries, fs, f"{root}/{relative}") for relative, entry in entries if entry["is_folder"])
-    ahead: deque[Future[list[dict[str, Any]]]] = deque()
-    for relative, entry in entries:
-        if entry["is_folder"]:
-            ahead.extend(islice(waiting, _FOLDERS_AHEAD - len(ahead)))
-            yield from _walk(pool, fs, root, relative, ahead.popleft())
-        else:
-            yield relative, entry["size"]
+def _walk(ask: Callable[[str], Future[Entries]], below: str, asked: Future[Entries]) -> Iterator[tuple[str, Files]]:
+    files, folders = asked.result()
+    yield below, files
+    del files, asked  # a folder may have millions
+    paths = [f"{below}/{name}" if below else name for name in folders]
+    waiting, ahead = map(ask, paths), deque[Future[Entries]]()
+    for path in paths:
+        ahead.extend(islice(waiting, _FOLDERS_AHEAD - len(ahead)))
+        yield from _walk(ask, path, ahead.popleft())
 
 
-def _entries(fs: AbstractFileSystem, folder: str) -> list[dict[str, Any]]:
-    """Files and folders in a folder by the bytes of their names; links to folders count as files."""
-    found = []
-    for entry in sorted(fs.ls(folder, detail=True), key=lambda e: os.fsencode(e["name"])):
-        name, is_link = entry["name"].rstrip("/").rpartition("/")[2], bool(entry.get("islink"))
-        if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder.rstrip("/"):
+def _look(fs: AbstractFileSystem, folder: str) -> Entries:
+    """What a folder of a store holds; links count as files, be it to a folder, and pipes and the like as nothing."""
+    files, folders = [], []
+    for entry in fs.ls(folder, detail=True):
+        name = entry["name"].rstrip("/").rpartition("/")[2]
+        if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder:
             continue  # the last: a folder's own marker, as object stores have it
-        if entry["type"] in ("directory", "file") or is_link:
-            is_folder = entry["type"] == "directory" and not is_link
-            found.append({"name": name, "size": entry["size"] or 0, "is_folder": is_folder})
-    return found
+        if entry["type"] == "directory" and not entry.get("islink"):
+            folders.append(name)
+        elif entry["type"] == "file" or entry.get("islink"):
+            files.append((name, int(entry["size"] or 0)))
+    return _in_byte_order(files, folders)
+
+
+def _look_on_disk(folder: str) -> Entries:
+    """As `_look`, by system calls: fsspec makes a dict of twenty fields of each file."""
+    files, folders = [], []
+    with suppress(NotADirectoryError), os.scandir(folder or "/") as entries:  # a file has no files below it
+        for entry in entries:
+            if entry.name.startswith(ASIDE):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif entry.is_symlink() or entry.is_file():
+                files.append((entry.name, _size(entry)))
+    return _in_byte_order(files, folders)
+
+
+def _size(entry: "os.DirEntry[str]") -> int:
+    """Of a file, or of what a link leads to, 0 where it leads nowhere."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        if entry.is_symlink():
+            return 0
+        raise
+
+
+def _in_byte_order(files: Files, folders: list[str]) -> Entries:
+    return sorted(files, key=lambda file: os.fsencode(file[0])), sorted(folders, key=os.fsencode)
 
 
 def _link_new(path: Path, data: bytes) -> bool:

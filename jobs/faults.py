@@ -16,4 +16,4 @@ class NotDone(RuntimeError):
 
 
 BAD_USAGE: Final = (Refused, Occupied)
-FORESEEN: Final = (Refused, Occupied, Damaged, Failed, NotDone, OSError)
+FORESEEN: Final = (Refused, Occupied, Damaged, Failed, NotDone, OSError, MemoryError)

@@ -83,6 +83,8 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
+        "num_planes": sum(shard.num_planes for shard in dataset.shards),
+        "num_planes_rejected": sum(shard.num_planes_rejected for shard in dataset.shards),
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),

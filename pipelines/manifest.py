@@ -23,6 +23,7 @@ SUCCESSORS: Final = "successors"
 reads an old record by chance finds the newest through them."""
 
 _MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
+_PLANE = pa.struct([("name", pa.string()), ("reason", pa.string())])  # the latter where it was rejected
 TABLE_SCHEMA: Final = pa.schema(
     [
         ("key", pa.string()),
@@ -37,6 +38,7 @@ TABLE_SCHEMA: Final = pa.schema(
         ("members", pa.list_(_MEMBER)),
         ("sample_sha256", pa.string()),
         ("masks", pa.list_(pa.string())),
+        ("planes", pa.list_(_PLANE)),
     ]
 )
 

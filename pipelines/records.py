@@ -119,6 +119,8 @@ class Plane:
     path: str
     size_bytes: int
     place: Place | None = None
+    refusal: str | None = None
+    """Why it cannot be taken, if so; its photo can."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,10 @@ class ShardRecord:
     num_rejected: int
     num_removed: int = 0
     layer: int = 0
+    num_planes: int = 0
+    """Pictures stored beside the samples, masks not among them."""
+    num_planes_rejected: int = 0
+    """Of samples that were written without them."""
 
 
 @dataclass(frozen=True)

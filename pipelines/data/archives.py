@@ -1,8 +1,8 @@
 """Archives read where they lie: what they hold, and where in them, without unpacking them.
 
 In: the URI of a tar or zip. Out: a `Found` per file. A plain tar or a zip on a local disk is left as it is, each file
-a stretch of it; any other archive cannot be sought cheaply, so it is read once, in order, and its files are spilled
-into containers that can. Names that leave the archive, links, devices and the like are found with a refusal.
+a stretch of it; any other archive cannot be sought cheaply and is spilled. Names that leave the archive, links, devices
+and the like are found with a refusal.
 """
 
 import bz2
@@ -11,9 +11,8 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 from fsspec.implementations.local import LocalFileSystem
@@ -22,7 +21,7 @@ from infra import storage
 from pipelines.data.places import unpacked
 from pipelines.data.tar_members import Forward, TarMember, tar_members
 from pipelines.data.zip_members import ZipMember, data_start, zip_members
-from pipelines.records import Damaged, Found, Place, Refused
+from pipelines.records import Found, Place, Refused
 
 _PACKED_TARS: Final[dict[str, Callable[..., Any]]] = {
     ".tar.gz": gzip.open,
@@ -32,9 +31,9 @@ _PACKED_TARS: Final[dict[str, Callable[..., Any]]] = {
 }
 _Item = TypeVar("_Item")
 SUFFIXES: Final = (".tar", ".zip", *_PACKED_TARS)
-CONTAINER_BYTES: Final = 64 << 20
-_FILES_PER_CONTAINER: Final = 10_000
 _MAX_FILE_BYTES: Final = 1 << 30
+_LARGEST_SIZE: Final = (1 << 63) - 1
+"""A header may claim more; what is written down of a file has 64 bits and a sign."""
 _MAX_PATH_CHARACTERS: Final = 4096
 _READ_AHEAD_BYTES: Final = 8 << 20
 _MEMBERS_IN_ORDER: Final = 2000
@@ -126,7 +125,7 @@ def _found(name: str, size: int, place: Place | None, refusal: str | None) -> Fo
         path, refusal = f"{path[:200]}...", f"its name is longer than {_MAX_PATH_CHARACTERS} characters"
     if size > _MAX_FILE_BYTES:
         refusal = refusal or f"it is larger than {_MAX_FILE_BYTES} bytes"
-    return Found(path, size, None if refusal else place, refusal)
+    return Found(path, min(size, _LARGEST_SIZE), None if refusal else place, refusal)
 
 
 class _Reading:
@@ -149,39 +148,3 @@ class _Reading:
                 raise
             came = f"{self._num_files} files were read, the last of them {self._last[:200]!r}"
             raise Refused(f"{self.uri} is torn: {fault}; {came}: fetch the archive again") from None
-
-
-def spill(files: Iterator[Packed], prefix: str, numbers: Iterator[int]) -> Iterator[Found]:
-    """Writes files behind each other into containers `<prefix>/<number>` of some 64 MiB, and says where each lies.
-
-    A file is handed out when its container is published; a damaged one is refused and takes no room.
-    """
-    with storage.scratch_folder(prefix) as folder:
-        while done := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):
-            storage.publish_file(uri, folder / "container")
-            yield from done
-
-
-def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
-    done: list[Found] = []
-    with path.open("wb") as stream:
-        for file in files:
-            done.append(_append(file, stream, uri))
-            if stream.tell() >= CONTAINER_BYTES or len(done) >= _FILES_PER_CONTAINER:
-                break
-    return done
-
-
-def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
-    if file.found.refusal is not None:
-        return file.found
-    start, crc32 = stream.tell(), 0
-    try:
-        for piece in file.pieces():
-            crc32 = zlib.crc32(piece, crc32)
-            stream.write(piece)
-    except Damaged as fault:
-        stream.seek(start)
-        stream.truncate()
-        return replace(file.found, refusal=f"damaged in the archive: {fault}")
-    return replace(file.found, place=Place(uri, start, file.found.size_bytes, crc32=crc32))

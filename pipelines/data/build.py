@@ -18,6 +18,7 @@ from pipelines.data.commit import commit_dataset, describe, ledger_of, named_fil
 from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
+from pipelines.data.recipe import ShardRecipe
 from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
@@ -146,6 +147,7 @@ def _check(plan: Plan) -> None:
     if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
         known = ", ".join(DATASETS[recipe.source].splits)
         raise Refused(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
+    _check_planes(recipe.planes, recipe.source)
     if not 0 <= recipe.holdout < 1:
         raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
@@ -160,20 +162,30 @@ def _check(plan: Plan) -> None:
         raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
 
 
+def _check_planes(planes: tuple[str, ...], source: str) -> None:
+    known = DATASETS[source].planes
+    for plane in planes:
+        if plane not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise Refused(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
+
+
 def _claim(plan: Plan) -> None:
     """Writes down what is being built here, or checks that it is the same as before."""
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
     there = claim(plan.at(), asked)
-    _refuse_difference(plan, {**there, **there["recipe"]}, {"root": plan.root})
+    _refuse_difference(plan, there, {"root": plan.root})
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
     """Raises Refused where a dataset of another recipe or seed is committed at the place."""
-    _refuse_difference(plan, {"seed": dataset.commit["seed"], **dataset.commit["recipe"]}, {})
+    _refuse_difference(plan, dataset.commit, {})
 
 
-def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) -> None:
+def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
+    """`record` has seed and recipe; one that was written before a field of it was thought of has the default."""
+    there = {**record, **ShardRecipe.from_json(record["recipe"]).as_json()}
     for name, value in {"seed": plan.seed, **more, **plan.recipe.as_json()}.items():
         if there.get(name) != value:
             raise Refused(

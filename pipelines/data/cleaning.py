@@ -7,6 +7,8 @@ and are not decoded at all unless the recipe asks for a check.
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import cv2
@@ -51,6 +53,19 @@ def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
         return Rejected(_reason(fault))
 
 
+@contextmanager
+def memory_for(path: str) -> Iterator[None]:
+    """Names the file that the memory was not enough for: MemoryError is tried again, and then stops the build."""
+    try:
+        yield
+    except MemoryError as fault:
+        told = str(fault) or "no more to be had"
+        raise MemoryError(
+            f"the memory of the task is not enough for {path} ({told}): run the same command again with fewer tasks a "
+            "machine, or with a smaller --max-pixels for another --out"
+        ) from None
+
+
 def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
     """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
     header = read_header(raw)
@@ -58,7 +73,8 @@ def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
         return None
     try:
         pixels, _ = decoded(raw, header)
-    except Exception:  # noqa: BLE001 - as above; it is rejected later, with the reason
+    except Exception as fault:  # noqa: BLE001 - as above; it is rejected later, with the reason
+        _raise_want_of_memory(fault)
         return None
     coloured = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
     return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
@@ -94,9 +110,21 @@ def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardReci
 
 
 def _reason(fault: Exception) -> str:
+    """What is said of a fault of the file's own."""
+    _raise_want_of_memory(fault)
     kind = "" if type(fault) is ValueError else f"{type(fault).__name__}: "
     told = _ADDRESS.sub("", str(fault))  # the reason is written down, and must be the same in every build
     return f"cannot be decoded: {kind}{told[:120]}"
+
+
+def _raise_want_of_memory(fault: Exception) -> None:
+    """Raises MemoryError where that is what the fault means: of a busy machine nothing may be written down."""
+    if (
+        isinstance(fault, MemoryError)
+        or getattr(fault, "code", None) == cv2.Error.StsNoMem
+        or "Insufficient memory" in str(fault)  # libjpeg's words; Pillow's -9 is said of hostile TIFF files, too
+    ):
+        raise MemoryError(str(fault)) from None
 
 
 def clean_plane(raw: bytes, photo: bytes, recipe: ShardRecipe) -> bytes | Rejected:

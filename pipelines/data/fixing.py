@@ -4,7 +4,9 @@ In: a plan and a key. Out: recipe lines, and the drawn masks where the dataset i
 always, for who scores a model need not have the files.
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -12,18 +14,25 @@ import cv2
 
 from infra import storage
 from pipelines.chance import Chance
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.recipe import SPLITS, ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.recipe import ANY, MaskRecipe, recipe_for, recipe_for_file
+from pipelines.masks.recipe import ANY, MaskRecipe, OutOfReach, recipe_for, recipe_for_file
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.reading import mask_plane
 
 _MAX_FILES: Final = 1000
+_PROBES: Final = 32
+_PICTURES: Final = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
 def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
-    """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files."""
+    """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
+    odd ones.
+    """
+    for split in recipe.mask_splits:
+        if split not in SPLITS:
+            raise Refused(f"unknown split {split!r} in mask_splits: known are {', '.join(SPLITS)}")
     for family in recipe.masks:
         if family not in MASKS and family not in FILE_MASKS:
             raise Refused(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
@@ -33,6 +42,19 @@ def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
         raise Refused(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
     if needs_files(recipe) and files_digest(str(mask_files)) != recipe.mask_files_sha256:
         raise Refused(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
+    if needs_files(recipe):
+        _probe(recipe, str(mask_files))
+
+
+def _probe(recipe: ShardRecipe, uri: str) -> None:
+    """Raises Refused for a file that is no mask of its family: some are looked at, and all of no picture's name."""
+    names = [name for name, _ in _files(uri)]
+    some = {*names[:: -(-len(names) // _PROBES)], *(n for n in names if not n.lower().endswith(_PICTURES))}
+    for family in (family for family in recipe.masks if family in FILE_MASKS):
+        for name in sorted(some):
+            with suppress(OutOfReach):
+                data = storage.read_below(uri, name)
+                recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, "probe")
 
 
 def needs_files(recipe: ShardRecipe) -> bool:
@@ -50,7 +72,9 @@ def files_digest(uri: str) -> str:
 
 @lru_cache(maxsize=2)
 def _files(uri: str) -> tuple[tuple[str, int], ...]:
-    return tuple(storage.list_files(uri)) if storage.exists(uri) else ()
+    """Names and sizes, each folder's own names in byte order, files and folders among each other."""
+    files = storage.list_files(uri) if storage.exists(uri) else ()
+    return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 
 def fixed_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
@@ -89,7 +113,7 @@ def _of_a_file(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]
         data = storage.read_below(uri, name)
         try:
             return recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, *path, bin=wanted)
-        except Refused as fault:
+        except OutOfReach as fault:
             refusal = fault
     raise Refused(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")
 

@@ -6,8 +6,9 @@ found over buckets by key, for the steps that settle names and write shards.
 
 import hashlib
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.chance import digest_of
-from pipelines.data.cleaning import pixels_digest
+from pipelines.data.cleaning import memory_for, pixels_digest
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.headers import read_header
-from pipelines.data.places import is_its_own, read_photo
+from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
     PHOTOS_PER_BUCKET,
@@ -39,6 +40,7 @@ PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
 _USUAL_SCANS: Final = 1024
+_PUTS_AT_ONCE: Final = 16
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
 _PLACE = pa.struct(
@@ -50,7 +52,15 @@ _PLACE = pa.struct(
         ("crc32", pa.uint32()),
     ]
 )
-_PLANE = pa.struct([("name", pa.string()), ("path", pa.string()), ("size_bytes", pa.int64()), ("place", _PLACE)])
+_PLANE = pa.struct(
+    [
+        ("name", pa.string()),
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("place", _PLACE),
+        ("refusal", pa.string()),
+    ]
+)
 _PHOTO = pa.schema(
     [
         ("path", pa.string()),
@@ -99,30 +109,61 @@ def list_source(plan: Plan) -> Layout:
 
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
+    """Chunks are numbered densely in the order of the listing; what a killed listing left beyond them nobody reads."""
     bytes_of_split: dict[str, int] = defaultdict(int)
-    num_chunks = num_files = num_absent = 0
-    recipe = plan.recipe
-    listed = DATASETS[recipe.source].listed(plan.root, recipe.splits, plan.at("spilled"))
-    while chunk := list(islice(listed, PHOTOS_PER_CHUNK)):
-        photos = [_placed(photo, plan) for photo in chunk if isinstance(photo, Photo)]
-        absent = [vars(item) for item in chunk if isinstance(item, Absent)]
-        for photo in photos:
-            bytes_of_split[photo.split] += photo.size_bytes if photo.refusal is None else 0
-        if photos:
-            write_rows(plan.at("listing", f"{num_chunks:06d}.arrow"), [_row(p) for p in photos], _PHOTO)
-        if absent:
-            write_rows(plan.at("absent", f"{num_absent:012d}.arrow"), absent, _ABSENT)
-        num_chunks, num_files, num_absent = num_chunks + bool(photos), num_files + len(photos), num_absent + len(absent)
+    num_files, num_absent, num_chunks = 0, 0, Counter[str]()
+    with _Puts() as puts:
+        for chunk in _chunks(plan):
+            photos = [_placed(photo, plan) for photo in chunk if isinstance(photo, Photo)]
+            absent = [vars(item) for item in chunk if isinstance(item, Absent)]
+            for photo in photos:
+                bytes_of_split[photo.split] += photo.size_bytes if photo.refusal is None else 0
+            for what, rows, schema in (("listing", [_row(p) for p in photos], _PHOTO), ("absent", absent, _ABSENT)):
+                if rows:
+                    puts.put(_chunk_file(plan, what, num_chunks[what]), rows, schema)
+                    num_chunks[what] += 1
+            num_files, num_absent = num_files + len(photos), num_absent + len(absent)
     if not num_files:
-        raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {recipe.source!r}")
+        raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
     return {
         "num_files": num_files,
         "num_absent": num_absent,
-        "num_chunks": num_chunks,
-        "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
-        "num_shards": {s: power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
+        "num_absent_chunks": num_chunks["absent"],
+        "num_chunks": num_chunks["listing"],
+        "num_scans": max(min(num_chunks["listing"], _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
+        "num_shards": {s: power_of_two(-(-n // plan.recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
         "num_digest_buckets": power_of_two(-(-num_files // _PHOTOS_PER_DIGEST_BUCKET)),
     }
+
+
+def _chunks(plan: Plan) -> Iterator[list[Photo | Absent]]:
+    listed = DATASETS[plan.recipe.source].listed(plan.root, plan.recipe.splits, plan.at("spilled"))
+    while chunk := list(islice(listed, PHOTOS_PER_CHUNK)):
+        yield chunk
+
+
+def _chunk_file(plan: Plan, what: str, number: int) -> str:
+    return plan.at(what, f"{number:06d}.arrow")
+
+
+class _Puts:
+    """Files of rows put by threads while the listing goes on, as many at once as there are threads."""
+
+    def __enter__(self) -> "_Puts":
+        self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE)
+        self._under_way: deque[Future[None]] = deque()
+        return self
+
+    def put(self, uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+        """Begins to write a file; waits for the first of those under way where there are many."""
+        if len(self._under_way) >= _PUTS_AT_ONCE:
+            self._under_way.popleft().result()
+        self._under_way.append(self._pool.submit(write_rows, uri, rows, schema))
+
+    def __exit__(self, kind: object, fault: object, trace: object) -> None:
+        self._pool.shutdown()
+        for put in self._under_way if fault is None else ():
+            put.result()
 
 
 def publish_absent(plan: Plan, layout: Layout) -> list[str]:
@@ -130,14 +171,10 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
     if not layout.num_absent:
         return []
     with storage.scratch_folder(plan.at("scratch")) as folder:
-        path, digest, num_rows = folder / "absent.parquet", hashlib.sha256(), 0
+        path, digest = folder / "absent.parquet", hashlib.sha256()
         with pq.ParquetWriter(path, _ABSENT, compression="zstd", write_statistics=False, store_schema=False) as writer:
-            for name, _ in storage.list_files(plan.at("absent")):
-                table = read_stored(plan.at("absent", name))
-                writer.write_table(table)
-                num_rows += table.num_rows
-        if num_rows != layout.num_absent:
-            raise FileNotFoundError(f"{plan.at('absent')} has {num_rows} of {layout.num_absent} names: run it again")
+            for number in range(layout.num_absent_chunks):
+                writer.write_table(read_stored(_chunk_file(plan, "absent", number)))
         storage.digest_file(str(path), digest)
         name = f"tables/absent-{plan.layer:06d}-{digest.hexdigest()[:12]}.parquet"
         storage.publish_file(storage.join(plan.out, name), path)
@@ -151,12 +188,18 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
         label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
         photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
     if photo.size_bytes > MAX_FILE_BYTES:
-        too_large = f"{photo.size_bytes} bytes are more than {MAX_FILE_BYTES}"
-        photo = replace(photo, refusal=photo.refusal or too_large)
+        photo = replace(photo, refusal=photo.refusal or _too_large(photo))
+    if any(plane.size_bytes > MAX_FILE_BYTES for plane in photo.planes):
+        photo = replace(photo, planes=tuple(replace(p, refusal=p.refusal or _too_large(p)) for p in photo.planes))
     if photo.split == "train" and plan.recipe.holdout:
         held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
         return replace(photo, split="val") if held_out else photo
     return photo
+
+
+def _too_large(file: Photo | Plane) -> str | None:
+    too_large = file.size_bytes > MAX_FILE_BYTES
+    return f"{file.size_bytes} bytes are more than {MAX_FILE_BYTES}" if too_large else None
 
 
 def _is_utf8(text: str) -> bool:
@@ -200,7 +243,7 @@ def scanned_file(plan: Plan, scan: int) -> str:
 
 def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
     for chunk in range(scan, layout.num_chunks, layout.num_scans):
-        yield from map(photo_of, read_rows(plan.at("listing", f"{chunk:06d}.arrow")))
+        yield from map(photo_of, read_rows(_chunk_file(plan, "listing", chunk)))
 
 
 def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any]:
@@ -212,10 +255,6 @@ def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any
             digests, refusal = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
-    except OSError as fault:
-        if not is_its_own(fault):
-            raise ConnectionError(f"{photo.path} in {plan.root}: {fault}; run the same command again") from None
-        refusal = f"cannot be read: {type(fault).__name__}"
     return _row(photo) | {"refusal": refusal, "key": key, "number": number, "duplicate_of": None} | digests
 
 
@@ -228,7 +267,8 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str
     laps.end("sorting")
     raw = read_photo(plan.root, photo)
     laps.end("reading")
-    content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
+    with memory_for(photo.path):
+        content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
     laps.end("cleaning")
     digests = {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")

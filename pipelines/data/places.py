@@ -1,6 +1,7 @@
 """The bytes of a file wherever they lie: in a file of its own, or in a stretch of an archive or container.
 
-In: a root and what was found under it. Out: its bytes, or `Damaged` where they are not what the archive says.
+In: a root and what was found under it. Out: its bytes, or `Damaged` where the file itself is at fault, which makes a
+rejection; any other fault stops a build, for what is written must not depend on the weather.
 """
 
 import errno
@@ -9,23 +10,44 @@ from collections.abc import Iterator
 from typing import Final
 
 from infra import storage
-from pipelines.records import Damaged, Found, Photo, Place, Plane
+from pipelines.records import Damaged, Failed, Found, Photo, Place, Plane
 
-_KINDS: Final = (storage.NoRegularFile, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_KINDS: Final = (storage.NoRegularFile, PermissionError)
 _NUMBERS: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
-
-
-def is_its_own(fault: OSError) -> bool:
-    """Whether a fault of reading is the file's own; others are those of a disk or a network, and may pass."""
-    return isinstance(fault, _KINDS) or fault.errno in _NUMBERS
 
 
 def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     """The bytes of a photo or of a plane beside it.
 
-    Raises OSError where they cannot be read, and Damaged where size or CRC32 differ; it does not say where the archive
-    lies, for what is written down must not depend on that.
+    Raises Damaged where they cannot be read or are not what their archive says; it does not say where the archive lies,
+    for what is written down must not depend on that. Raises Failed where a file is gone that had been listed, and
+    ConnectionError for a fault of a disk, a network or the user's keys: such a file is not the one to blame.
     """
+    try:
+        return _read(root, photo)
+    except OSError as fault:
+        if _is_its_own(fault, root, photo):
+            raise Damaged(f"cannot be read: {type(fault).__name__}") from None
+        if isinstance(fault, FileNotFoundError):
+            place = photo.place.container if photo.place else f"{photo.path} under {root}"
+            raise Failed(
+                f"{place} was listed and is not there any more: put it back and run the same command again, or delete "
+                ".build under --out and build anew"
+            ) from None
+        keys = "; see to the keys of the store and to the clock" if isinstance(fault, PermissionError) else ""
+        raise ConnectionError(f"{photo.path} in {root}: {fault}{keys}; run the same command again") from None
+
+
+def _is_its_own(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
+    """Whether nobody but the file is to blame: only a disk tells that, a store refuses any file to bad keys."""
+    local = storage.local_path(root)
+    if local is None or photo.place is not None:
+        return False
+    dangles = isinstance(fault, FileNotFoundError | NotADirectoryError) and (local / photo.path).is_symlink()
+    return dangles or isinstance(fault, _KINDS) or fault.errno in _NUMBERS
+
+
+def _read(root: str, photo: Photo | Plane | Found) -> bytes:
     place = photo.place
     if place is None:
         return storage.read_below(root, photo.path)
@@ -35,7 +57,12 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     try:
         return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
     except Damaged as fault:
-        raise Damaged(f"{photo.path} is damaged in the archive: {fault}") from None
+        raise Damaged(damage(photo.path, fault)) from None
+
+
+def damage(path: str, fault: Damaged) -> str:
+    """What is written down of a file that is damaged in its archive, wherever that lies."""
+    return f"{path} is damaged in the archive: {fault}"
 
 
 def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator[bytes]:

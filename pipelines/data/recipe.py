@@ -1,7 +1,10 @@
 """What decides the bytes of a dataset: the recipe of a build."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+SPLITS: Final = ("train", "val", "test", "rest")
+"""`rest` is what a way to split leaves over."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class ShardRecipe:
     splits: str | None = None
     """Which of the source's ways to split it is; None is the published one."""
     planes: tuple[str, ...] = ()
-    """Pictures beside the photos that are stored with them where they are there: `seg` of ade20k-aim."""
+    """Pictures beside the photos that are stored with them where they are there: `seg`, `edge`."""
     duplicates: str = "bytes"
     """What makes two files one photo: the same `bytes`, or the same upright RGB `pixels`, which costs decoding all."""
     resize: str = "none"
@@ -33,7 +36,9 @@ class ShardRecipe:
     max_pixels: int = 100_000_000
     """Larger photos are rejected before they are decoded."""
     masks: tuple[str, ...] = ("rectangle", "brush", "automaton")
-    """Mask families of which each held-out photo carries recipes; empty stores none."""
+    """Mask families of which each photo of some splits carries recipes; empty stores none."""
+    mask_splits: tuple[str, ...] = ("val", "test")
+    """Those splits. Training draws masks itself, and `rest` nobody scores: they carry none unless they are named."""
     masks_per_family: int = 1
     """How many recipes of each family and bin."""
     mask_bins: tuple[str, ...] = ("any",)

@@ -20,7 +20,7 @@ from pipelines.data.build import Progress, each_task
 from pipelines.data.claims import change_of
 from pipelines.data.commit import commit_dataset, describe, publish_commit, publish_shards
 from pipelines.data.pieces import Block, read_blocks, read_end
-from pipelines.data.shards import facts_of_table, record_of
+from pipelines.data.shards import facts_of_table, plane_rows, record_of
 from pipelines.data.surviving import (
     Survivors,
     WholeShard,
@@ -196,6 +196,7 @@ def _row_of(parts: dict[Member, bytes]) -> dict[str, Any]:
     same = ("key", "source", "source_sha256", "label", "width_px", "height_px", "masks")
     return {name: note[name] for name in same} | {
         "content_sha256": note.get("content_sha256"),
+        "planes": plane_rows(note.get("planes", {})),
         "outcome": "written",
         "members": [vars(member) for member in parts],
         "sample_sha256": sample_sha256((member.name, sha256_hex(part)) for member, part in parts.items()),

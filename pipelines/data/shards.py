@@ -15,20 +15,18 @@ from typing import Any, Final
 import pyarrow as pa
 
 from infra import storage
-from pipelines.data.cleaning import clean, clean_plane
+from pipelines.data.cleaning import clean, clean_plane, memory_for
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.fixing import fixed_masks
 from pipelines.data.listing import photo_of
-from pipelines.data.places import is_its_own, read_photo
+from pipelines.data.places import read_photo
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import Damaged, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import Damaged, Failed, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
-_WITHOUT_MASKS: Final = ("train", "rest")
-"""Splits that nobody scores: masks are drawn in training, and what a choice of photos left over is only kept."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,13 @@ def record_of(
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), table)
     outcomes = Counter(row["outcome"] for row in rows)
+    planes = Counter(plane["reason"] is None for row in rows for plane in row.get("planes") or ())
     return ShardRecord(
         split=about["split"], number=about["number"], layer=about["layer"],
         file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
         num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
         num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
+        num_planes=planes[True], num_planes_rejected=planes[False],
     )  # fmt: skip
 
 
@@ -133,28 +133,39 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Lap
         what = "pixels" if row["content_sha256"] else "bytes"
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     photo = photo_of(row)
-    raw = read_photo(plan.root, photo)
-    laps.end("reading")
-    if zlib.crc32(raw) != row["crc32"]:
-        raise OSError(
-            f"{row['path']} under {plan.root} changed while it was read: put it back as it was, or "
-            f"delete {plan.at()} and build anew"
-        )
-    laps.end("hashing")
-    sample = clean(raw, plan.recipe)
-    laps.end("cleaning")
-    if isinstance(sample, Rejected):
-        return common | {"outcome": "rejected", "reason": sample.reason}
-    written = _write_sample(plan, writer, row, photo, raw, sample)
+    raw = _read_again(plan, photo, row["crc32"], laps)
+    with memory_for(photo.path):
+        sample = clean(raw, plan.recipe)
+        laps.end("cleaning")
+        if isinstance(sample, Rejected):
+            return common | {"outcome": "rejected", "reason": sample.reason}
+        written = _write_sample(plan, writer, row, photo, raw, sample)
     laps.end("writing")
     return common | {"outcome": "written"} | written
+
+
+def _read_again(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
+    """The bytes that were scanned; raises Failed where they are others now."""
+    try:
+        raw = read_photo(plan.root, photo)
+        laps.end("reading")
+        same = zlib.crc32(raw) == crc32
+    except Damaged:
+        same = False
+    laps.end("hashing")
+    if not same:
+        raise Failed(
+            f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
+            f"delete {plan.at()} and build anew"
+        )
+    return raw
 
 
 def _write_sample(
     plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
 ) -> dict[str, Any]:
     key = row["key"]
-    masks, mask_pictures = fixed_masks(plan, key) if photo.split not in _WITHOUT_MASKS else ([], {})
+    masks, mask_pictures = fixed_masks(plan, key) if photo.split in plan.recipe.mask_splits else ([], {})
     planes, about_planes = _planes(plan, photo, raw)
     described = {"width_px": sample.width_px, "height_px": sample.height_px}
     note = described | {
@@ -170,7 +181,17 @@ def _write_sample(
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
     known = {} if sample.normalised else {sample.suffix: row["sha256"]}
     members, digest = writer.add_sample(key, parts, known)
-    return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
+    return described | {
+        "members": [vars(m) for m in members],
+        "sample_sha256": digest,
+        "masks": masks,
+        "planes": plane_rows(about_planes),
+    }
+
+
+def plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
+    """The table's rows of the planes that a sample's note is about."""
+    return [{"name": name, "reason": told.get("rejected")} for name, told in about.items()]
 
 
 def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
@@ -178,17 +199,19 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
     members, about = {}, {}
     for plane in (plane for plane in photo.planes if plane.name in plan.recipe.planes):
         try:
-            data = read_photo(plan.root, plane)
+            data = _taken(plan, plane)
             png = clean_plane(data, raw, plan.recipe)
         except Damaged as fault:
             png = Rejected(str(fault))
-        except OSError as fault:
-            if not is_its_own(fault):
-                raise
-            png = Rejected(f"cannot be read: {type(fault).__name__}")
         if isinstance(png, Rejected):
             about[plane.name] = {"source": plane.path, "rejected": png.reason}
         else:
             members[f"{plane.name}.png"] = png
             about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
     return members, about
+
+
+def _taken(plan: Plan, plane: Plane) -> bytes:
+    if plane.refusal is not None:
+        raise Damaged(plane.refusal)
+    return read_photo(plan.root, plane)

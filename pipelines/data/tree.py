@@ -11,8 +11,11 @@ from itertools import count
 from typing import Final
 
 from infra import storage
-from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive, spill
-from pipelines.records import Found, Refused
+from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive
+from pipelines.data.places import read_photo
+from pipelines.data.planes import is_map, paired
+from pipelines.data.spilling import Spilled
+from pipelines.records import Found, Plane, Refused
 
 _ENCODING: Final = "utf-8-sig"
 """UTF-8, with or without a byte order mark."""
@@ -37,6 +40,7 @@ class Tree:
         self.root = storage.absolute(root)
         self._archives = archives
         self._spill_to = spill_to
+        self._spilled: dict[str, Spilled] = {}
         self._numbers = count()
         fs, path = storage.locate(self.root)
         self._whole = Archive("", ("",)) if is_archive(self.root) and fs.isfile(path) else None
@@ -50,18 +54,25 @@ class Tree:
             for name, size in storage.list_files(self._uri(folder)):
                 yield Found(f"{folder}/{name}" if folder else name, size)
             return
-        uri, archive = place
-        packed = (file for file in _opened(uri, archive) if _lies_in(file.found.path, folder))
-        if is_seekable(uri):
-            yield from (file.found for file in packed)
-        else:
-            yield from spill(packed, self._spill_to, self._numbers)
+        yield from (found for found in self._found_in(*place) if _lies_in(found.path, folder))
+
+    def pictures(self, folder: str = "") -> Iterator[tuple[Found, tuple[Plane, ...]]]:
+        """The files below the folder but for the maps among them, each with the maps that lie beside it; and, refused,
+        the maps that lie beside none. In the order of `files`, or nearly.
+        """
+        if self._archive_of(folder) is not None:
+            yield from paired(self.files(folder), (found for found in self.files(folder) if is_map(found.path)))
+            return
+        for below, files in storage.list_folders(self._uri(folder)):
+            path = "".join(f"{part}/" for part in (folder, below) if part)
+            maps = [Found(path + name, size) for name, size in files if is_map(name)]
+            yield from paired((Found(path + name, size) for name, size in files), maps)
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file or folder; an archive that holds nothing such is read through."""
+        """Whether there is such a file or folder; an archive is read through for it."""
         if (place := self._archive_of(path)) is None:
             return storage.exists(self._uri(path))
-        return any(_lies_in(file.found.path, path) for file in _opened(*place))
+        return any(_lies_in(found.path, path) for found in self._found_in(*place))
 
     def first(self, *paths: str) -> str | None:
         """The first of the paths that is there."""
@@ -77,9 +88,9 @@ class Tree:
         """A small file; raises FileNotFoundError where it is not there, OSError and Damaged where it cannot be read."""
         if (place := self._archive_of(path)) is None:
             return storage.read_bytes(self._uri(path))
-        for file in _opened(*place):
-            if file.found.path == path and file.found.refusal is None:
-                return b"".join(file.pieces())
+        for found in self._found_in(*place):
+            if found.path == path and found.refusal is None:
+                return read_photo(self.root, found)
         raise FileNotFoundError(f"no {path} in {place[0]}")
 
     def lines(self, path: str) -> Iterator[str]:
@@ -108,6 +119,14 @@ class Tree:
                     if (uri := next(filter(storage.exists, uris), None)) is not None:
                         return uri, archive
         return None
+
+    def _found_in(self, uri: str, archive: Archive) -> Iterator[Found]:
+        """The files of an archive; one that cannot be sought is spilled at the first question, and never read again."""
+        if is_seekable(uri):
+            return (file.found for file in _opened(uri, archive))
+        if uri not in self._spilled:
+            self._spilled[uri] = Spilled(_opened(uri, archive), self._spill_to, self._numbers)
+        return iter(self._spilled[uri])
 
 
 def _opened(uri: str, archive: Archive) -> Iterator[Packed]:

@@ -56,6 +56,7 @@ class Layout:
     num_files: int
     num_absent: int
     """What the source's own list names and the root does not hold."""
+    num_absent_chunks: int
     num_chunks: int
     num_scans: int
     """Tasks that read the files; each takes every so many-th chunk of the listing."""

@@ -62,6 +62,8 @@ def zip_members(stream: BinaryIO, size: int) -> Iterator[ZipMember]:
 
 def data_start(stream: BinaryIO, member: ZipMember) -> int | None:
     """The position of a member's data, behind its local header; None where header and data are not in the archive."""
+    if member.header > member.limit:  # may be more than a stream can seek
+        return None
     stream.seek(member.header)
     raw = stream.read(_LOCAL.size)
     if len(raw) < _LOCAL.size or not raw.startswith(b"PK\3\4"):

@@ -21,7 +21,7 @@ from pipelines.masks.freeform import sketch_freeform, sketch_freeform_brush
 from pipelines.masks.irregular import draw_irregular, draw_irregular_train
 from pipelines.masks.rectangle import draw_rectangle
 from pipelines.masks.shapes import draw_centre, draw_expand, draw_half
-from pipelines.masks.strokes import sketch_strokes
+from pipelines.masks.strokes import draw_strokes_clear_border, sketch_strokes
 
 
 class DrawMask(Protocol):
@@ -61,6 +61,10 @@ class FileMaskFamily:
 
     version: int
     draw: Callable[[NDArray[np.uint8], int, int, Chance], NDArray[np.uint8]]
+    hole: str
+    """Its colour in the files: white or black."""
+    by_chance: bool
+    """Whether a file makes more than one mask."""
 
 
 MASKS: dict[str, MaskFamily] = {
@@ -71,11 +75,12 @@ MASKS: dict[str, MaskFamily] = {
     "freeform-brush": _of_strokes(1, sketch_freeform_brush),
     "brush-square": _of_strokes(1, sketch_brush_square),
     "strokes": _of_strokes(1, sketch_strokes),
+    "strokes-clear-border": MaskFamily(1, draw_strokes_clear_border),
     "centre": MaskFamily(1, draw_centre),
     "half": MaskFamily(1, draw_half),
     "expand": MaskFamily(1, draw_expand),
 }
 FILE_MASKS: dict[str, FileMaskFamily] = {
-    "irregular": FileMaskFamily(1, draw_irregular),
-    "irregular-train": FileMaskFamily(1, draw_irregular_train),
+    "irregular": FileMaskFamily(1, draw_irregular, "white", by_chance=False),
+    "irregular-train": FileMaskFamily(1, draw_irregular_train, "black", by_chance=True),
 }

@@ -18,7 +18,10 @@ _VALID_FROM = 154  # 0.6 of 255, rounded up
 def draw_irregular(grey: NDArray[np.uint8], height: int, width: int, _chance: Chance) -> NDArray[np.uint8]:
     """A mask HxW from a file of the test set, which must have that size: lighter than 127 is the hole."""
     if grey.shape != (height, width):
-        raise Refused(f"the mask file is {grey.shape[0]}x{grey.shape[1]}, its recipe says drawn={height}x{width}")
+        raise Refused(
+            f"the mask file is {grey.shape[0]}x{grey.shape[1]}, its recipe says drawn={height}x{width}: draw on a "
+            f"canvas of its size (--mask-canvas-px {grey.shape[0]}), which is then brought to that of the mask"
+        )
     return (grey > 127).astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ from pipelines.chance import Chance
 from pipelines.masks import FILE_MASKS, MASKS, FileMaskFamily, MaskFamily
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.masks.capsules import Sketch, draw_sketches
-from pipelines.masks.foreign import read_grey
+from pipelines.masks.foreign import read_grey, refuse_odd_file
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Damaged, Refused, sha256_hex
 
@@ -34,6 +34,10 @@ _SIZE = f"{_NUMBER}x{_NUMBER}"
 _FILE = "(?: file=([!-~]+) sha256=([0-9a-f]{64}))?"
 _BIN = f"({'|'.join(map(re.escape, (ANY, *BINS)))})"
 _LINE = re.compile(f"([a-z-]+) {_NUMBER} (drawn|scaled)={_SIZE}{_FILE} {_SIZE} {_BIN} ([!-~]+)")
+
+
+class OutOfReach(Refused):
+    """No mask of the wanted bin, with a hole and something around it, came out."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +82,26 @@ def draw_masks(recipes: Sequence[MaskRecipe], files: Callable[[str], bytes] | No
     """The masks of recipes, uint8 HxW in {0, 1}; each drawn anew until it is neither empty nor full and in its bin.
 
     Many at once cost less than one by one and are the same. `files` gives the bytes of a mask file of a name. Raises
-    Refused where no mask comes out, Damaged where a file is not that of the recipe.
+    OutOfReach where no mask comes out, Damaged where a file is not that of the recipe.
     """
     chances = [Chance(recipe.seed_path, recipe.family) for recipe in recipes]
     masks: dict[int, NDArray[np.uint8]] = {}
-    for _ in range(_MAX_TRIES):
+    for turn in range(_MAX_TRIES):
         waiting = [number for number in range(len(recipes)) if number not in masks]
         if not waiting:
             return [masks[number] for number in range(len(recipes))]
+        if turn and (fixed := next((n for n in waiting if not _may_differ(recipes[n])), None)) is not None:
+            raise OutOfReach(_hopeless(recipes[fixed], 1))
         for number, drawn in _draw_once({n: (recipes[n], chances[n]) for n in waiting}, files):
             mask, wanted = resize_nearest(drawn, *recipes[number].size_px), recipes[number].bin
             if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, bin_of(mask)):
                 masks[number] = mask
-    raise Refused(_hopeless(next(recipe for number, recipe in enumerate(recipes) if number not in masks)))
+    raise OutOfReach(_hopeless(next(recipe for n, recipe in enumerate(recipes) if n not in masks), _MAX_TRIES))
+
+
+def _may_differ(recipe: MaskRecipe) -> bool:
+    """Whether another try may come out otherwise."""
+    return recipe.file is None or FILE_MASKS[recipe.family].by_chance
 
 
 def _draw_once(
@@ -121,10 +132,10 @@ def _family(recipe: MaskRecipe) -> MaskFamily | FileMaskFamily:
     return family
 
 
-def _hopeless(recipe: MaskRecipe) -> str:
+def _hopeless(recipe: MaskRecipe, num_tries: int) -> str:
     wanted, advice = ("", "") if recipe.bin == ANY else (f" or not in {recipe.bin}", " or another bin")
     return (
-        f"no mask follows {recipe.line()!r}: {_MAX_TRIES} came out empty or full{wanted}; "
+        f"no mask follows {recipe.line()!r}: {num_tries} came out empty or full{wanted}; "
         f"take {'another file' if recipe.file else 'a larger canvas'}{advice}"
     )
 
@@ -182,12 +193,14 @@ def recipe_for_file(
 ) -> MaskRecipe:
     """A recipe for a square mask made of the file of that name with these bytes; drawn once to see that it can be.
 
-    Raises Refused for an unknown family, an impossible name, and for a file that makes no mask of that bin.
+    Raises Refused for an unknown family, an impossible name, and for a file that is no mask of that family; OutOfReach
+    for one that makes no mask of that bin.
     """
     if family not in FILE_MASKS:
         raise Refused(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
     if re.fullmatch("[!-~]+", name) is None:
         raise Refused(f"no recipe can name the mask file {name!r}: use printable ASCII without spaces")
+    refuse_odd_file(read_grey(data, name), FILE_MASKS[family].hole, name)
     file, version = MaskFile(name, sha256_hex(data)), FILE_MASKS[family].version
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
     recipe = MaskRecipe(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)

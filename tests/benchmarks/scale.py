@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines.data.listing import _PHOTOS_PER_DIGEST_BUCKET, _USUAL_SCANS, PHOTOS_PER_CHUNK
+from pipelines.data.listing import _PHOTOS_PER_DIGEST_BUCKET, _PUTS_AT_ONCE, _USUAL_SCANS, PHOTOS_PER_CHUNK
 from pipelines.data.workspace import PHOTOS_PER_BUCKET, Layout, power_of_two
 
 TABLE_ROW_BYTES: Final = 101
@@ -50,7 +50,7 @@ class Site:
         shards = power_of_two(-(-self.num_photos * self.photo_bytes // self.shard_bytes))
         digests = power_of_two(self.num_photos // _PHOTOS_PER_DIGEST_BUCKET)
         scans = max(min(chunks, _USUAL_SCANS), -(-self.num_photos // PHOTOS_PER_BUCKET))
-        return Layout(self.num_photos, 0, chunks, scans, {"train": shards}, digests)
+        return Layout(self.num_photos, 0, 0, chunks, scans, {"train": shards}, digests)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class Step:
     task_rows: int
     waits_seconds: float = 0.0
     """For lists."""
+    requests_at_once: int = 1
+    """Of a task."""
 
     def seconds(self, site: Site) -> dict[str, float]:
         """What each resource takes for it, all others being free."""
         at_once = min(site.cores, self.num_tasks)
         waves = -(-self.num_tasks // at_once) * at_once / self.num_tasks  # the last wave may be short
-        requests = (self.num_reads + self.num_writes) * site.request_seconds
+        requests = (self.num_reads + self.num_writes) * site.request_seconds / self.requests_at_once
         return {
             "processor": self.core_seconds / at_once * waves,
             "requests": requests / at_once * waves + self.waits_seconds,
@@ -89,7 +91,7 @@ def steps(site: Site) -> Iterator[Step]:
     hashing = num_bytes * site.seconds_a_photo_byte
     lists = -(-photos // LARGEST_LIST) + site.num_folders
     waits = lists * site.list_seconds / site.lists_at_once
-    yield Step("listing", photos * 14e-6, 0, chunks, rows, 1, PHOTOS_PER_CHUNK, waits)
+    yield Step("listing", photos * 14e-6, 0, chunks, rows, 1, _PUTS_AT_ONCE * PHOTOS_PER_CHUNK, waits, _PUTS_AT_ONCE)
     yield Step(
         "scanning", photos * 42e-6 + hashing, photos + chunks + ONCE * scans, scans, num_bytes + 2 * rows, scans,
         photos // scans,

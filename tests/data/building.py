@@ -7,7 +7,9 @@ import webdataset as wds
 from PIL import Image
 
 from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.listing import scan_files
+from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import Dataset, read_table
 from tests.making import shard_recipe
 
@@ -19,6 +21,18 @@ def silent(*_: object) -> None:
 def built(root: Path, out: Path, seed: int = 0, **changes: Any) -> Dataset:
     """The dataset of a folder by the small recipe with some changes."""
     return build_dataset(Plan(str(root), str(out), shard_recipe(**changes), seed), silent)
+
+
+def scan_and_settle(plan: Plan, layout: Layout) -> None:
+    """The steps of a build between its listing and its shards, in this process."""
+    for task, count in (
+        (scan_files, layout.num_scans),
+        (settle_keys, layout.num_key_buckets),
+        (find_duplicates, layout.num_digest_buckets),
+        (mark_duplicates, layout.num_key_buckets),
+    ):
+        for number in range(count):
+            task(plan, layout, number)
 
 
 def rows_of(dataset: Dataset) -> list[dict[str, Any]]:

@@ -15,10 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.data.listing import list_source, scan_files
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
+from pipelines.data.workspace import Plan
 from pipelines.records import Damaged, Photo, Place, Refused
 from tests.data.trees import files, listed, put, tar_bytes, zip_bytes
+from tests.making import shard_recipe
 
 TREE = files("a.jpg", "b.jpg", "c.jpg", "d.jpg")
 NAMES = {
@@ -150,6 +153,26 @@ def test_zip_entries_that_cannot_be_read_are_refused(
     assert refusals(put(str(tmp_path / "all.zip"), data)) == {"bad.jpg": reason, "good.jpg": None}
 
 
+@pytest.mark.parametrize("value", [1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize(
+    ("offset", "reason"),
+    [(42, "its data is not where the directory of the archive says"), (24, f"it is larger than {1 << 30} bytes")],
+)
+def test_wide_numbers_beyond_what_can_be_sought_or_written_down_are_refused(
+    offset: int, reason: str, value: int, tmp_path: Path
+) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        info = zipfile.ZipInfo("bad.jpg")
+        info.compress_type, info.extra = zipfile.ZIP_DEFLATED, struct.pack("<2HQ", 1, 8, value)
+        archive.writestr(info, b"x" * 3000)
+        archive.writestr("good.jpg", b"y" * 3000)
+    root = put(str(tmp_path / "all.zip"), edit(stream.getvalue(), offset, "<L", 0xFFFFFFFF))
+    assert refusals(root) == {"bad.jpg": reason, "good.jpg": None}
+    plan = Plan(root, str(tmp_path / "out"), shard_recipe(holdout=0.0), 0)
+    scan_files(plan, list_source(plan), 0)
+
+
 def test_a_stored_entry_of_two_sizes_is_refused(tmp_path: Path) -> None:
     data = edit(zip_bytes({"bad.jpg": b"x" * 30}, zipfile.ZIP_STORED), 24, "<L", 31)
     assert refusals(put(str(tmp_path / "all.zip"), data)) == {"bad.jpg": "its sizes contradict each other"}
@@ -164,7 +187,7 @@ def test_a_wrong_size_or_checksum_in_a_zip_is_damage_of_that_file(size: int, tmp
             read_photo(local, listed("folder", local)["bad.jpg"])
         assert read_photo(local, listed("folder", local)["good.jpg"]) == b"y"
         far = listed("folder", remote)
-        assert (far["bad.jpg"].refusal or "").startswith("damaged in the archive: it")
+        assert (far["bad.jpg"].refusal or "").startswith("bad.jpg is damaged in the archive: it")
         assert read_photo(remote, far["good.jpg"]) == b"y"
         assert far["good.jpg"].place == Place(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
 

@@ -15,7 +15,7 @@ from pipelines.data.listing import MAX_FILE_BYTES, list_source, scan_files
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, read_table
-from pipelines.records import Refused
+from pipelines.records import Failed, Refused
 from tests.data.test_hostile import HOSTILE
 from tests.making import photo, photo_folder, shard_recipe
 
@@ -99,7 +99,7 @@ def test_a_photo_that_changes_after_it_was_scanned_stops_the_build_by_name(tmp_p
         if (what, done) == ("sharding", 0):
             photo(77).save(victim)
 
-    with pytest.raises(OSError, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
+    with pytest.raises(Failed, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
         build_dataset(plan(root, tmp_path / "out"), change_it)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     victim.write_bytes(whole)

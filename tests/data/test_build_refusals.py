@@ -13,7 +13,7 @@ from pipelines.data.recipe import ShardRecipe
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
-from pipelines.records import Refused
+from pipelines.records import Failed, Refused
 from tests.data.building import MANY, built, rows_by_source, save, silent
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
@@ -52,7 +52,7 @@ def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Pat
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
     scan_files(plan, list_source(plan), 0)
     (root / "class0/0002.jpg").unlink()
-    with pytest.raises(OSError, match="0002"):
+    with pytest.raises(Failed, match="0002"):
         build_dataset(plan, silent)
     with pytest.raises(Refused, match=r"root = .*in', not .*another --out"):
         built(many, tmp_path / "out", **MANY)
@@ -155,7 +155,7 @@ def test_a_photo_that_changes_during_a_build_stops_it_until_it_is_back(
     layout = list_source(plan)
     scan_files(plan, layout, 0)
     change(root / "class0/0002.jpg")
-    with pytest.raises(OSError, match=r"class0/0002\.jpg"):
+    with pytest.raises(Failed, match=r"class0/0002\.jpg"):
         build_dataset(plan, silent)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")

@@ -1,5 +1,7 @@
 """The masks that held-out photos carry: by key alone, in the bins that were asked for, of files too."""
 
+import shutil
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from pipelines.data.build import build_dataset
 from pipelines.data.fixing import check_masks, files_digest, fixed_masks
 from pipelines.data.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
 from pipelines.masks.bins import bin_of
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused
+from tests.data.building import built
 from tests.making import SIZE_PX, shard_recipe
 
 
@@ -72,6 +76,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
         ({"mask_bins": ("0.1-0.15",)}, "unknown hole-ratio bin"),
         ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "less than 1%: take another family"),
         ({"masks": ("irregular",)}, "give their folder with --mask-files"),
+        ({"mask_splits": ("val", "tests")}, "unknown split 'tests' in mask_splits: known are train, val, test, rest"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any], reason: str) -> None:
@@ -100,6 +105,40 @@ def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
         assert np.array_equal(levels(data), mask * 255)
 
 
+def small(value: int) -> NDArray[np.uint8]:
+    """A picture of one colour."""
+    return np.full((64, 64), value, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changes", "words"),
+    [
+        ("README.txt", b"read me", {}, r"README\.txt is no picture"),
+        ("00000.png", small(0), {}, r"00000\.png is empty: no pixel is white"),
+        ("00000.png", 255 - cv2.circle(small(0), (32, 32), 9, 255, -1), {}, r"00000\.png looks inverted: 9\d% of it"),
+        ("00000.png", cv2.circle(small(0), (32, 32), 9, 255, -1), {"mask_canvas_px": 256}, r"--mask-canvas-px 64"),
+    ],
+)
+def test_odd_mask_files_are_named_before_any_work(
+    name: str, content: bytes | NDArray[np.uint8], changes: dict[str, Any], words: str, files: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(files, tmp_path / "masks")
+    data = content if isinstance(content, bytes) else cv2.imencode(".png", content)[1].tobytes()
+    (folder / name).write_bytes(data)
+    with pytest.raises(Refused, match=words):
+        check_masks(
+            shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
+        )
+
+
+def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(files, tmp_path / "masks")
+    for number in range(12):
+        (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
+    with pytest.raises(Refused, match=r"000\d\d\.png is 100% grey"):
+        fixed_masks(plan(0, str(folder), masks=("irregular",)), "a")
+
+
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no mask files at"):
         files_digest(str(tmp_path))
@@ -115,3 +154,37 @@ def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photo
     assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}
     for line, mask in zip(pairs.recipes, pairs.masks, strict=True):
         assert np.array_equal(mask, parse_recipe(line).draw(lambda name: (Path(files) / name).read_bytes()))
+
+
+def masks_by_split(dataset: Dataset) -> dict[str, set[int]]:
+    """How many recipes the photos of each split carry."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for shard in dataset.shards:
+        for row in read_table(dataset.uri, shard).to_pylist():
+            found[shard.split].add(len(row["masks"]))
+    return dict(found)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (("val", "test"), {"train": {0}, "val": {3}}),
+        (("train", "val"), {"train": {3}, "val": {3}}),
+        (("train",), {"train": {3}, "val": {0}}),
+    ],
+)
+def test_photos_of_the_named_splits_carry_masks(
+    splits: tuple[str, ...], expected: dict[str, set[int]], photos: Path, tmp_path: Path
+) -> None:
+    assert masks_by_split(built(photos, tmp_path / "data", mask_splits=splits)) == expected
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_dataset_that_is_older_than_a_field_of_its_recipe_has_the_default(photos: Path, tmp_path: Path) -> None:
+    dataset = built(photos, tmp_path / "data")
+    commit = dataset.commit | {"recipe": {n: v for n, v in dataset.commit["recipe"].items() if n != "mask_splits"}}
+    (tmp_path / "data" / COMMIT_FILE).write_bytes(seal(commit))
+    assert built(photos, tmp_path / "data").commit == commit
+    with pytest.raises(Refused, match=r"mask_splits = \['val', 'test'\], not \['val'\]"):
+        built(photos, tmp_path / "data", mask_splits=("val",))

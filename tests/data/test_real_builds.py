@@ -47,6 +47,7 @@ def celebahq(to: Path) -> Path:
     return to
 
 
+SCENES = {"num_inputs": 4, "num_written": 4, "num_planes": 4, "num_planes_rejected": 0}
 CASES: dict[str, tuple[str, Callable[[Path], Path], dict[str, int]]] = {
     "celeba": ("celeba", whole("celeba"), {"num_inputs": 4000, "num_absent": 198_599}),
     "celebahq": ("celebahq", celebahq, {"num_inputs": 30}),
@@ -54,7 +55,8 @@ CASES: dict[str, tuple[str, Callable[[Path], Path], dict[str, int]]] = {
     "paris-streetview": ("paris-streetview", whole("paris_streetview"), {"num_inputs": 21}),
     "bsds500": ("folder", part_of("bsds500", "*/*", at_most=100), {"num_inputs": 100}),
     "coco": ("folder", whole("photos/coco"), {}),
-    "ade20k": ("folder", whole("photos/ade20k"), {}),
+    "ade20k": ("folder --planes seg", whole("photos/ade20k"), SCENES),
+    "ade20k-aim": ("ade20k-aim --splits ade20k --planes seg", whole("photos/ade20k"), SCENES),
     "object_removal": ("folder", whole("photos/object_removal"), {}),
 }
 
@@ -79,7 +81,7 @@ def cluster(s3: str) -> Iterator[str]:
 def test_real_photos_have_one_dataset_on_disk_and_on_s3(case: str, s3: str, cluster: str, tmp_path: Path) -> None:
     source, root_in, expected = CASES[case]
     root, out = root_in(tmp_path / "in"), tmp_path / "data"
-    words = ("--source", source, "--root", str(root), "--shard-bytes", str(1 << 20))
+    words = ("--source", *source.split(), "--root", str(root), "--shard-bytes", str(1 << 20))
     report = finish(*words, "--out", str(out), cluster=cluster)
     remote = finish(*words, "--out", f"{s3}/{case}", cluster=cluster)
     assert {name: report[name] for name in expected} == expected

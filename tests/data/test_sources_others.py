@@ -49,12 +49,35 @@ def test_maps_are_found_in_an_archive_in_any_order(order: int, tmp_path: Path) -
         assert read_photo(root, plane) == content(f"{path[:-4]}_seg.png", 500)
 
 
-def test_a_map_that_cannot_be_read_refuses_its_photo(tmp_path: Path) -> None:
+def test_a_map_that_cannot_be_read_is_refused_and_its_photo_is_not(tmp_path: Path) -> None:
     data = bytearray(zip_bytes(files(f"{ADE}/training/a/1.jpg", f"{ADE}/training/a/1_seg.png")))
     entry = data.rindex(f"{ADE}/training/a/1_seg.png".encode()) - 46
     data[entry + 8] |= 1
     (photo,) = listed("ade20k-aim", put(str(tmp_path / "all.zip"), bytes(data)), "ade20k").values()
-    assert photo.refusal == "its segmentation map cannot be read: it is encrypted"
+    assert (photo.refusal, [plane.refusal for plane in photo.planes]) == (None, ["it is encrypted"])
+
+
+BESIDE = files("a/1.jpg", "a/1_seg.png", "a/1_edge.png", "a/1/deep.jpg", "a/2_seg.png", "a.b/c", "a.b/c_edge.png")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("source", ["folder", "ade20k-aim"])
+def test_maps_are_planes_of_the_photo_beside_them_and_never_photos(source: str, packed: bool, tmp_path: Path) -> None:
+    root = str(tmp_path / "all.zip")
+    if packed:
+        put(root, zip_bytes(dict(reversed(BESIDE.items()))))
+    else:
+        root = str(write_files(tmp_path, BESIDE))
+    photos = listed(source, root, "ade20k" if source == "ade20k-aim" else None)
+    assert {path: [(plane.name, plane.path) for plane in photo.planes] for path, photo in photos.items()} == {
+        "a/1.jpg": [("edge", "a/1_edge.png"), ("seg", "a/1_seg.png")],
+        "a/1/deep.jpg": [],
+        "a/2_seg.png": [],
+        "a.b/c": [("edge", "a.b/c_edge.png")],
+    }
+    assert {path: photo.refusal for path, photo in photos.items() if photo.refusal} == {
+        "a/2_seg.png": "a map without its photo"
+    }
 
 
 def test_ade20k_is_read_from_a_train_folder_or_from_the_letters(tmp_path: Path) -> None:

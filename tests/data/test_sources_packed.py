@@ -3,8 +3,10 @@
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from infra import storage
 from pipelines.data.places import read_photo
@@ -49,6 +51,24 @@ def test_a_remote_root_is_as_good_as_a_local_one(source: str, suffix: str, tmp_p
     storage.remove(f"memory://{tmp_path.name}")
 
 
+@pytest.mark.parametrize(("suffix", "once"), [(".tgz", 1), (".tar", 1), (".zip", 2)])  # a zip: data and directory
+@pytest.mark.parametrize("source", sorted(TREES))
+def test_a_remote_archive_is_downloaded_once(
+    source: str, suffix: str, once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = put(f"memory://{tmp_path.name}/all{suffix}", PACKERS[suffix](TREES[source]))
+    opened: list[str] = []
+    whole = MemoryFileSystem._open
+
+    def noted(fs: MemoryFileSystem, path: str, *rest: Any, **more: Any) -> Any:
+        opened.append(path)
+        return whole(fs, path, *rest, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", noted)
+    assert listed(source, root)
+    assert sum(path.endswith(suffix) for path in opened) == once
+
+
 @pytest.mark.parametrize("zip64", [False, True])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_zips_are_read_where_they_lie(
@@ -89,12 +109,12 @@ def test_a_folder_comes_before_an_archive_of_it(tmp_path: Path) -> None:
 
 
 def test_large_archives_spill_into_several_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.archives.CONTAINER_BYTES", 100_000)
+    monkeypatch.setattr("pipelines.data.spilling.CONTAINER_BYTES", 100_000)
     tree = {f"{number:03d}.jpg": content(f"{number:03d}", 7_000) for number in range(100)}
     archive = put(str(tmp_path / "all.tgz"), PACKERS[".tgz"](tree))
     said = account("folder", archive, None, str(tmp_path / "spilled"))
     assert {path: row[4] for path, row in said.items()} == tree
-    containers = sorted((tmp_path / "spilled").iterdir())
+    containers = sorted(path for path in (tmp_path / "spilled").iterdir() if not path.suffix)
     assert [c.name for c in containers] == [f"{number:06d}" for number in range(7)]
     assert sum(c.stat().st_size for c in containers) == 700_000
 

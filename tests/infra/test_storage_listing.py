@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +19,13 @@ trees = st.recursive(st.none(), lambda below: st.dictionaries(names, below, max_
 def plant(folder: Path, tree: object) -> Iterator[str]:
     """Makes folders of dicts and files of anything else; yields the files in the order of a listing."""
     assert isinstance(tree, dict)
-    for name in sorted(tree, key=str.encode):
-        if isinstance(tree[name], dict):
-            (folder / name).mkdir()
-            yield from (f"{name}/{path}" for path in plant(folder / name, tree[name]))
-        else:
-            (folder / name).touch()
-            yield name
+    names = sorted(tree, key=str.encode)
+    for name in (name for name in names if not isinstance(tree[name], dict)):
+        (folder / name).touch()
+        yield name
+    for name in (name for name in names if isinstance(tree[name], dict)):
+        (folder / name).mkdir()
+        yield from (f"{name}/{path}" for path in plant(folder / name, tree[name]))
 
 
 @given(trees.filter(lambda tree: isinstance(tree, dict)))
@@ -38,7 +38,7 @@ def test_files_come_folder_by_folder_in_byte_order(
     assert [path for path, _ in storage.list_files(str(root))] == wanted
 
 
-class _Store(LocalFileSystem):  # type: ignore[misc]
+class _Store(MemoryFileSystem):  # type: ignore[misc]
     """A store that takes its time, and remembers how many of its folders were asked for at once."""
 
     now = most = asked = 0
@@ -58,8 +58,7 @@ class _Store(LocalFileSystem):  # type: ignore[misc]
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of 60 folders with a file each, on a slow store."""
     for number in range(60):
-        (tmp_path / f"{number:02d}").mkdir()
-        (tmp_path / f"{number:02d}" / "photo").touch()
+        storage.publish(f"memory://{tmp_path}/{number:02d}/photo", b"")
     _Store.now = _Store.most = _Store.asked = 0
     monkeypatch.setattr(storage, "locate", lambda uri: (_Store(skip_instance_cache=True), uri))
     return tmp_path

@@ -24,6 +24,7 @@ STATISTICS = {
     "freeform-brush": (0.150, 0.080, 0, 0.55),
     "brush-square": (0.266, 0.069, 0.1406, 0.60),
     "strokes": (0.540, 0.229, 0, 0.99),
+    "strokes-clear-border": (0.360, 0.154, 0, (1 - 50 / 256) ** 2),  # ours; of such there is no published figure
     "centre": (0.25, 0, 0.25, 0.25),
     "half": (0.5, 0, 0.5, 0.5),
     "expand": (0.9375, 0, 0.9375, 0.9375),
@@ -36,11 +37,12 @@ GOLDEN = {
     "freeform-brush": "4237cb2a4dc687279c16cbea8e50d22bed0e72126ad8ab4feb2acb58ac155487",
     "brush-square": "52068e6d4e13493ba8203ad98f063ca1559262024c03cfe0c3b8d7ca82368eea",
     "strokes": "240005b7f490daafe38d7ad05de1dafc78dedb94b07753967525fe7a2e5b8b7c",
+    "strokes-clear-border": "e5579c47a12218d4ca14bf1d64d7fcb2bfbf7ef0586bb9397e02e5e9a679a761",
     "centre": "6cf0aa6f4c87b65eb392f18a18c519df85ec678acaeb94208e0b771432a7ad3b",
     "half": "b04729edd78365a59d6fbc233cf62e52231bd5ff581190ce972cc4c43a508474",
     "expand": "e53039211fb3abeec079719524b57d0129f0a0376f3b6824281f764e35afddcf",
 }
-GOLDEN_SCALED = "e465ed7a673218b7a02fba703a811a7e112dba552d3f05136b5d77cc31e2fb8a"
+GOLDEN_SCALED = "353c7d3c7ab6ede2d730e7aa49663c0e9088d1d050acf47fe17093b57eb5b25d"
 RANDOM = [family for family in MASKS if STATISTICS[family][1] > 0]
 SIDES = st.integers(16, 300)
 FAMILIES = pytest.mark.parametrize("family", list(MASKS))
@@ -117,7 +119,18 @@ def test_lengths_in_pixels_cover_less_of_a_larger_canvas_unless_scaled() -> None
 @RANDOM_FAMILIES
 def test_the_hole_may_lie_anywhere_off_the_border(family: str) -> None:
     covered = np.sum([recipe_for(family, 64, 64, "anywhere", n, scaled=True).draw() for n in range(800)], axis=0)
-    assert np.all(covered[4:-4, 4:-4] > 0)
+    edge = 7 if family == "strokes-clear-border" else 4
+    assert np.all(covered[edge:-edge, edge:-edge] > 0)
+
+
+@pytest.mark.parametrize("canvas", [(512, 512), (256, 256), (100, 300)], ids=str)
+def test_a_clear_border_is_50_of_512_pixels_wide_and_no_wider(canvas: tuple[int, int]) -> None:
+    whole = [MASKS["strokes"].draw(*canvas, Chance("clear", n)) for n in range(30)]
+    clear = [MASKS["strokes-clear-border"].draw(*canvas, Chance("clear", n)) for n in range(30)]
+    y, x = (side * 50 // 512 for side in canvas)
+    for mask, strokes in zip(clear, whole, strict=True):
+        assert np.array_equal(mask, np.pad(strokes[y:-y, x:-x], ((y, y), (x, x))))
+    assert all(np.sum(clear, axis=0)[edge].any() for edge in (np.s_[y], np.s_[-y - 1], np.s_[:, x], np.s_[:, -x - 1]))
 
 
 def coverage(family: str, height: int, width: int) -> NDArray[np.float64]:

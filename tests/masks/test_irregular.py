@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipelines.chance import Chance
+from pipelines.masks import FILE_MASKS
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.recipe import MaskRecipe, parse_recipe, recipe_for_file
+from pipelines.masks.recipe import MaskRecipe, OutOfReach, parse_recipe, recipe_for_file
 from pipelines.records import Damaged, Refused
 
 
@@ -65,10 +67,48 @@ def test_a_raw_file_of_any_shape_gives_a_mask_of_the_asked_shape() -> None:
 
 
 def test_grey_between_the_thresholds_is_a_hole_for_training_and_for_testing() -> None:
-    levels = png(np.where(blob() > 0, np.uint8(140), np.uint8(0)))
-    assert np.array_equal(recipe_for_file("irregular", "g", levels, 128, 128, 0).draw(lambda _: levels), blob())
-    raw = png(np.where(blob() > 0, np.uint8(140), np.uint8(255)))
-    assert recipe_for_file("irregular-train", "g", raw, 128, 128, 0).draw(lambda _: raw).any()
+    levels = np.where(blob() > 0, 140, 0).astype(np.uint8)
+    assert np.array_equal(FILE_MASKS["irregular"].draw(levels, 128, 128, Chance("g")), blob())
+    raw = np.where(blob() > 0, 140, 255).astype(np.uint8)
+    assert FILE_MASKS["irregular-train"].draw(raw, 128, 128, Chance("g")).any()
+
+
+def test_an_array_of_0_and_1_saved_as_a_picture_is_a_mask() -> None:
+    data = png(blob())
+    assert np.array_equal(recipe_for_file("irregular", "m", data, 128, 128, 0).draw(lambda _: data), blob())
+
+
+GREY = np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8)
+
+
+@pytest.mark.parametrize("family", FILE_MASKS)
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (GREY, r"m\.png is \d+% grey: a mask has black and white pixels"),
+        (np.zeros((128, 128), np.uint8), r"m\.png is (empty: no pixel is white|full: every pixel is black)"),
+        (np.full((128, 128), 255, np.uint8), r"m\.png is (full: every pixel is white|empty: no pixel is black)"),
+    ],
+)
+def test_a_file_that_is_no_mask_is_named(family: str, levels: NDArray[np.uint8], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        recipe_for_file(family, "m.png", png(levels), 128, 64, 0)
+
+
+@pytest.mark.parametrize(
+    ("family", "data", "colour"), [("irregular", BLACK, "white"), ("irregular-train", WHITE, "bl")]
+)
+def test_a_file_of_the_other_set_is_refused_as_inverted(family: str, data: bytes, colour: str) -> None:
+    with pytest.raises(
+        Refused, match=rf"m\.png looks inverted: 94% of it and 100% of its border are {colour}.*the other"
+    ):
+        recipe_for_file(family, "m.png", data, 128, 64, 0)
+
+
+def test_a_file_of_another_bin_is_not_drawn_again_and_again() -> None:
+    data = png(np.pad(blob(), 192) * np.uint8(255))
+    with pytest.raises(OutOfReach, match=r": 1 came out empty or full or not in 0\.5-0\.6"):
+        recipe_for_file("irregular", "m", data, 512, 256, 0, bin="0.5-0.6")
 
 
 def test_another_file_of_that_name_is_not_taken() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from pipelines.data.planes import PLANES
 from pipelines.data.sources import (
     ade20k,
     celeba,
@@ -34,6 +35,8 @@ class Source:
     splits: tuple[str, ...] = ("published",)
     """The first is the default."""
     archives: tuple[Archive, ...] = ()
+    planes: tuple[str, ...] = ()
+    """Pictures beside the photos that it knows."""
     default_root: Callable[[], str] | None = None
     """Where it lies if the user names no root."""
 
@@ -49,11 +52,11 @@ class Source:
 
 
 DATASETS: dict[str, Source] = {
-    "ade20k-aim": Source(ade20k.list_ade20k, ("aim", "ade20k"), ade20k.ARCHIVES),
+    "ade20k-aim": Source(ade20k.list_ade20k, ("aim", "ade20k"), ade20k.ARCHIVES, PLANES),
     "celeba": Source(celeba.list_celeba, ("published", "first-12000-test"), celeba.ARCHIVES),
     "celebahq": Source(celebahq.list_celebahq, ("celeba", "spn", "deepgin", "mhtma", "lama"), celebahq.ARCHIVES),
     "ffhq": Source(ffhq.list_ffhq, ("published", "deepgin"), ffhq.ARCHIVES),
-    "folder": Source(list_folder),
+    "folder": Source(list_folder, planes=PLANES),
     "oxford-buildings": Source(
         oxford_buildings.list_oxford_buildings, ("published", "deepgin"), oxford_buildings.ARCHIVES
     ),

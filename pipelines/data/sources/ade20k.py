@@ -1,10 +1,10 @@
 """ADE20K as published in 2016: `images/{training,validation}/<letter>/<scene>/ADE_train_00000001.jpg`.
 
-Beside each photo lies its segmentation map `_seg.png`, a plane of it; `_parts_<n>.png` and `_atr.txt` are no photos
-and are passed over. The splits `aim` take for train what the AIM 2020 challenge lists in new_image_names.txt (10,330
-names); other training photos are `rest`, and val is ADE20K's own validation, because the challenge kept its own. The
-splits `ade20k` are the dataset's own and need no list. DeepGIN's `train/` is read too, and so is a root that holds
-the letters.
+Beside each photo lies its segmentation map `_seg.png`, a plane of it; a map beside none is rejected, `_parts_<n>.png`
+and `_atr.txt` are no photos and are passed over. The splits `aim` take for train what the AIM 2020 challenge lists in
+new_image_names.txt (10,330 names); other training photos are `rest`, and val is ADE20K's own validation, because the
+challenge kept its own. The splits `ade20k` are the dataset's own and need no list. DeepGIN's `train/` is read too, and
+so is a root that holds the letters.
 """
 
 import re
@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pipelines.data.tree import Archive, Tree
-from pipelines.records import Absent, Found, Photo, Plane
+from pipelines.records import Absent, Photo
 
 NAME_LIST: Final = "new_image_names.txt"
 ARCHIVES: Final = (Archive("ADE20K_2016_07_26", ("ADE20K_2016_07_26",)),)
 _IMAGES: Final = ("ADE20K_2016_07_26/images", "images")
 _NO_PHOTO: Final = re.compile(r"(.*)_(?:parts_\d+\.png|atr\.txt)")
-_MAP: Final = re.compile(r"(.*)_seg\.png")
 
 
 def list_ade20k(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
@@ -42,26 +41,10 @@ def list_ade20k(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
 
 
 def _list_part(tree: Tree, folder: str, split_of: Callable[[str], str]) -> Iterator[Photo | Absent]:
-    """The photos below a folder; they wait for their maps until all is listed, some twenty thousand of them."""
     if not tree.exists(folder):
         yield Absent(folder)
         return
-    photos: list[Found] = []
-    maps: dict[str, Found] = {}
-    for found in tree.files(folder):
-        if match := _MAP.fullmatch(found.path):
-            maps[match[1]] = found
-        elif not _NO_PHOTO.fullmatch(found.path) and found.path != NAME_LIST:
-            photos.append(found)
-    for found in photos:
-        scene, _, name = found.path.removeprefix(folder).lstrip("/").rpartition("/")
-        yield _with_map(found, split_of(name), scene or None, maps.get(found.path.rpartition(".")[0]))
-
-
-def _with_map(found: Found, split: str, scene: str | None, segmentation: Found | None) -> Photo:
-    if segmentation is None:
-        return found.as_photo(split, scene)
-    if segmentation.refusal is not None:
-        return found.as_photo(split, scene, f"its segmentation map cannot be read: {segmentation.refusal}")
-    plane = Plane("seg", segmentation.path, segmentation.size_bytes, segmentation.place)
-    return found.as_photo(split, scene, planes=(plane,))
+    for found, planes in tree.pictures(folder):
+        if not _NO_PHOTO.fullmatch(found.path) and found.path != NAME_LIST:
+            scene, _, name = found.path.removeprefix(folder).lstrip("/").rpartition("/")
+            yield found.as_photo(split_of(name), scene or None, planes=planes)
