@@ -5,9 +5,9 @@ rows of the shards (a few integers each), and the tables of the shards it works 
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
+from pipelines.shard_rows import ShardRows
 
 COMMIT_FILE: Final = "dataset.json"
 FORMAT: Final = 1
@@ -49,7 +50,7 @@ class Dataset:
 
     uri: str
     commit: dict[str, Any]
-    shards: tuple[ShardRecord, ...]
+    shards: Sequence[ShardRecord]
 
     @property
     def name(self) -> str:
@@ -74,16 +75,16 @@ class Dataset:
         """The dataset as if it had this shard alone."""
         return replace(self, shards=(shard,))
 
-    def split(self, name: str) -> tuple[ShardRecord, ...]:
+    def split(self, name: str) -> ShardRows:
         """The shards of a split, in order; raises Refused naming the splits there are."""
-        shards = tuple(s for s in self.shards if s.split == name)
-        if sum(s.num_samples for s in shards) == 0:
+        shards = ShardRows.of(self.shards).where("split", name)
+        if shards.numbers("num_samples").sum() == 0:
             filled = sorted({s.split for s in self.shards if s.num_samples})
             raise Refused(f"no photos in split {name!r} of {self.uri}: it has {', '.join(filled) or 'none at all'}")
         return shards
 
 
-def manifest_digest(recipe: dict[str, Any], seed: int, shards: tuple[ShardRecord, ...]) -> str:
+def manifest_digest(recipe: dict[str, Any], seed: int, shards: Sequence[ShardRecord]) -> str:
     """SHA-256 over recipe, seed and the sorted lines "split number shard-sha256"."""
     lines = sorted(f"{s.split} {s.number} {s.sha256}" for s in shards)
     return sha256_hex("\n".join([canonical_json(recipe).decode(), str(seed), *lines]).encode())
@@ -176,15 +177,14 @@ def shards_file(sha256: str) -> str:
     return f"shards-{sha256[:12]}.parquet"
 
 
-def shards_to_parquet(shards: tuple[ShardRecord, ...]) -> bytes:
+def shards_to_parquet(shards: Sequence[ShardRecord]) -> bytes:
     """The bytes of that file."""
-    columns = {f.name: [getattr(s, f.name) for s in shards] for f in fields(ShardRecord)}
-    return table_bytes(pa.table(columns))
+    return table_bytes(ShardRows.of(shards).table)
 
 
-def shards_from_parquet(data: bytes) -> tuple[ShardRecord, ...]:
+def shards_from_parquet(data: bytes) -> ShardRows:
     """The rows of that file."""
-    return tuple(ShardRecord(**row) for row in read_parquet(data).to_pylist())
+    return ShardRows(read_parquet(data))
 
 
 def read_table(uri: str, shard: ShardRecord) -> pa.Table:

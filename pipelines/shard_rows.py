@@ -15,6 +15,10 @@ from pyarrow import compute
 
 from pipelines.records import ShardRecord
 
+_SCHEMA = pa.schema(
+    [(field.name, {"int": pa.int64(), "str": pa.string()}[str(field.type)]) for field in fields(ShardRecord)]
+)
+
 
 class ShardRows(Sequence[ShardRecord]):
     """Records of shards, in the order of the table."""
@@ -27,8 +31,8 @@ class ShardRows(Sequence[ShardRecord]):
         """These records."""
         if isinstance(records, ShardRows):
             return records
-        names = [field.name for field in fields(ShardRecord)]
-        return ShardRows(pa.table({name: [getattr(record, name) for record in records] for name in names}))
+        columns = {name: [getattr(record, name) for record in records] for name in _SCHEMA.names}
+        return ShardRows(pa.table(columns, _SCHEMA))
 
     @property
     def table(self) -> pa.Table:
@@ -54,7 +58,7 @@ class ShardRows(Sequence[ShardRecord]):
 
     def __getitem__(self, index: int | slice) -> "ShardRecord | ShardRows":
         if isinstance(index, slice):
-            return ShardRows(self._table.take(list(range(*index.indices(len(self))))))
+            return ShardRows(self._table.take(np.arange(*index.indices(len(self)))))
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         (row,) = self._table.slice(index % len(self), 1).to_pylist()

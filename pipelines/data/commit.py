@@ -9,6 +9,7 @@ next one.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infra import storage
@@ -32,21 +33,21 @@ _OWN = (f"{FOLDER}/", f"{SUCCESSORS}/", COMMIT_FILE, ".lock")
 
 
 def describe(
-    uri: str, recipe: dict[str, Any], seed: int, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]
+    uri: str, recipe: dict[str, Any], seed: int, layers: list[dict[str, Any]], shards: Iterable[ShardRecord]
 ) -> Dataset:
     """The dataset of these shards; `layers` says of each its num_shards and what was absent. Nothing is written."""
-    shards = tuple(sorted(shards, key=lambda s: (s.split, s.layer, s.number)))
+    rows = tuple(sorted(shards, key=lambda s: (s.split, s.layer, s.number)))
     commit = {
         "format": FORMAT,
         "recipe": recipe,
         "seed": seed,
         "num_shards": layers[0]["num_shards"],
         "layers": layers,
-        "ledger": ledger_of(shards),
-        "shards_sha256": sha256_hex(shards_to_parquet(shards)),
-        "manifest_sha256": manifest_digest(recipe, seed, shards),
+        "ledger": ledger_of(rows),
+        "shards_sha256": sha256_hex(shards_to_parquet(rows)),
+        "manifest_sha256": manifest_digest(recipe, seed, rows),
     }
-    return Dataset(uri, commit, shards)
+    return Dataset(uri, commit, rows)
 
 
 def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
@@ -84,7 +85,7 @@ def open_to_change(uri: str) -> Dataset:
     return dataset
 
 
-def ledger_of(shards: tuple[ShardRecord, ...]) -> dict[str, int]:
+def ledger_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
     """What became of all inputs; the numbers sum up to the first of them."""
     outcomes = {
         "num_written": sum(s.num_samples for s in shards),

@@ -6,6 +6,7 @@ what layers they make up. Nothing is written here, and nothing guessed: where tw
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -61,7 +62,7 @@ class Survivors:
     """The commit records that are whole, by their files."""
     torn: list[str] = field(default_factory=list)
     """Files of those that are not."""
-    lists: dict[str, tuple[ShardRecord, ...]] = field(default_factory=dict)
+    lists: dict[str, Sequence[ShardRecord]] = field(default_factory=dict)
     """The lists of shards that are whole, by their files."""
 
     def tables_of(self, split: str, number: int) -> list[str]:
@@ -114,12 +115,12 @@ def newest_commit(there: Survivors) -> dict[str, Any] | None:
     return commit
 
 
-def shards_of(there: Survivors, commit: dict[str, Any]) -> tuple[ShardRecord, ...] | None:
+def shards_of(there: Survivors, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
     """The shards that a commit record names, None where their list is lost."""
     return there.lists.get(shards_file(commit["shards_sha256"]))
 
 
-def the_one_list(there: Survivors, files: set[str]) -> tuple[ShardRecord, ...] | None:
+def the_one_list(there: Survivors, files: set[str]) -> Sequence[ShardRecord] | None:
     """The list of which all shards are among the files, None if there is none; raises Refused where there are more."""
     whole = {name: shards for name, shards in there.lists.items() if {shard.file for shard in shards} <= files}
     if len(whole) > 1:
@@ -130,7 +131,7 @@ def the_one_list(there: Survivors, files: set[str]) -> tuple[ShardRecord, ...] |
     return next(iter(whole.values()), None)
 
 
-def layers_of(there: Survivors, shards: tuple[ShardRecord, ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def layers_of(there: Survivors, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What listed shards say of the dataset (recipe, seed), and of its layers: one shard of each is asked."""
     one_of_each = {(shard.layer, shard.split): shard for shard in shards}.values()
     abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in one_of_each]

@@ -149,7 +149,7 @@ def _augmentation(config: StreamConfig) -> A.Compose:
 
 
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:
-    counts = [tuple(shard.num_samples for shard in dataset.split("train")) for dataset in datasets]
+    counts = [tuple(dataset.split("train").numbers("num_samples").tolist()) for dataset in datasets]
     if not weights:
         return Order(tuple(n for own in counts for n in own), seed, config.num_lanes, config.block_size)
     if len(weights) != len(datasets) or min(weights) < 1:

@@ -19,7 +19,7 @@ from infra import storage
 from infra.cache import Cache, CachedFile, Traffic, default_cache
 from infra.patience import patiently
 from pipelines.manifest import Dataset, read_table
-from pipelines.records import Damaged, Member
+from pipelines.records import Damaged, Member, ShardRecord
 from pipelines.stream.index import ShardIndex
 from pipelines.stream.order import Stretch
 
@@ -64,7 +64,8 @@ class ShardReader:
 
     def __init__(self, datasets: tuple[Dataset, ...], split: str, cache: Cache | None = None) -> None:
         """`cache`: where remote shards are kept, the one of the environment if not given."""
-        self._shards = [(dataset, shard) for dataset in datasets for shard in dataset.split(split)]
+        self._parts = [(dataset, dataset.split(split)) for dataset in datasets]
+        self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._find)
         self._cache = cache
         self._index = lru_cache(maxsize=_OPEN_SHARDS)(self._read_index)
         self._file = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
@@ -74,7 +75,7 @@ class ShardReader:
     @property
     def counts(self) -> tuple[int, ...]:
         """Samples per shard."""
-        return tuple(shard.num_samples for _, shard in self._shards)
+        return tuple(n for _, rows in self._parts for n in rows.numbers("num_samples").tolist())
 
     def read(self, shard: int, sample: int) -> Stored:
         """One sample with all its members; raises Damaged where a byte differs."""
@@ -82,7 +83,7 @@ class ShardReader:
         note = json.loads(parts.pop("json"))
         (picture,) = (parts.pop(suffix) for suffix in list(parts) if "." not in suffix)
         planes = {suffix.removesuffix(".png"): data for suffix, data in parts.items()}
-        return Stored(self.key(shard, sample), self._shards[shard][0].name, picture, note, planes)
+        return Stored(self.key(shard, sample), self._shard(shard)[0].name, picture, note, planes)
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
         """Key, picture and the named planes of a sample; nothing else is read. Raises Damaged like `read`."""
@@ -101,7 +102,7 @@ class ShardReader:
 
     def fetch_ahead(self, stretch: Stretch) -> None:
         """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
-        dataset, _ = self._shards[stretch.shard]
+        dataset, _ = self._shard(stretch.shard)
         if storage.local_path(dataset.uri) is None:
             self._threads.submit(self._fetch, stretch)
 
@@ -139,12 +140,12 @@ class ShardReader:
             raise Damaged(f"{self._uri(shard)} is cut: {fault}; restore the shard or build the dataset again") from None
 
     def _read_index(self, shard: int) -> ShardIndex:
-        dataset, record = self._shards[shard]
+        dataset, record = self._shard(shard)
         return ShardIndex.of(patiently(lambda: read_table(dataset.uri, record), self.traffic.tell))
 
     def _open(self, shard: int) -> Any:
         """The file of a shard, as something that reads."""
-        uri, record = self._uri(shard), self._shards[shard][1]
+        uri, record = self._uri(shard), self._shard(shard)[1]
         path = storage.local_path(uri)
         if path is not None:
             return self._read(shard, lambda: _LocalFile(path, self.traffic))
@@ -152,6 +153,13 @@ class ShardReader:
             self._cache = default_cache()
         return CachedFile(self._cache, uri, record.sha256, record.size_bytes, self.traffic)
 
+    def _find(self, shard: int) -> tuple[Dataset, ShardRecord]:
+        for dataset, rows in self._parts:
+            if shard < len(rows):
+                return dataset, rows[shard]
+            shard -= len(rows)
+        raise IndexError(shard)
+
     def _uri(self, shard: int) -> str:
-        dataset, record = self._shards[shard]
+        dataset, record = self._shard(shard)
         return storage.join(dataset.uri, record.file)
