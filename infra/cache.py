@@ -143,7 +143,8 @@ class CachedFile:
         parts = []
         for page in self._pages_of(start, end):
             low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
-            parts.append(os.pread(self._page(page).fileno(), high - low, low))
+            stream = self._page(page)  # held: threads that fetch ahead evict, and what nobody holds is closed then
+            parts.append(os.pread(stream.fileno(), high - low, low))
         return b"".join(parts)
 
     def fetch(self, start: int, end: int) -> None:
