@@ -24,7 +24,7 @@ from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
-from pipelines.records import Refused, ShardRecord
+from pipelines.records import Failed, Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -42,7 +42,10 @@ def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) 
         return _committed(plan)
     try:
         return _build_layer(plan, None, progress, effort or Effort())
-    except FileNotFoundError:  # where no lock keeps two builders of one plan apart, the first clears the workspace
+    except (
+        FileNotFoundError,
+        Failed,
+    ):  # where no lock keeps two builders of one plan apart, the first clears the workspace
         if not _is_committed(plan):
             raise
         return _committed(plan)
