@@ -54,7 +54,7 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
     dataset, wanted = open_to_change(uri), frozenset(keys)
     touched = {shard.file: shard for key in wanted for shard in _candidates(dataset, key)}
     with connected():
-        tasks = [(uri, shard, wanted) for shard in touched.values()]
+        tasks = [(dataset.uri, shard, wanted) for shard in touched.values()]
         outcomes = each_task("finding", _outcomes, tasks, progress)
         _refuse_strangers(uri, wanted, outcomes)
         holders = {file for found in outcomes for outcome, file in found.values() if outcome == "written"}

@@ -77,7 +77,11 @@ def publish_commit(dataset: Dataset) -> None:
 
 
 def open_to_change(uri: str) -> Dataset:
-    """The dataset, after what a change that was killed in its last steps still had to do. Raises Refused if none."""
+    """The dataset, after what a change that was killed in its last steps still had to do. Raises Refused if none.
+
+    Its URI is one that tasks understand, who stand elsewhere.
+    """
+    uri = storage.absolute(uri)
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)

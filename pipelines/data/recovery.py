@@ -52,6 +52,7 @@ def recover_dataset(uri: str, progress: Progress) -> Recovered:
 
     Raises Refused where there is no shard, one is damaged or missing, or it cannot be told which shards are the newest.
     """
+    uri = storage.absolute(uri)  # tasks stand elsewhere
     there = survivors_at(uri)
     if not there.shards:
         raise Refused(f"no shards at {uri}: nothing to make a manifest from")

@@ -49,6 +49,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
 
     Raises Refused where there is no dataset; None stands for one whose records are too damaged to open it.
     """
+    uri = storage.absolute(uri)  # tasks stand elsewhere
     found = list(_damaged_records(uri))
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
     dataset = _opened(uri, found)

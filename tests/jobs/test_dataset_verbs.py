@@ -85,6 +85,15 @@ def test_a_lost_record_is_made_again(data: str) -> None:
     assert Path(data, COMMIT_FILE).read_bytes() == record
 
 
+def test_relative_paths_are_those_of_the_caller(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_shard("--out", "data", "--remove", "class0/0002")["num_removed"] == 1
+    for table in Path("data", "tables").iterdir():
+        table.unlink()
+    report = verify.run(verify.Arguments("data", rebuild=True))
+    assert (report["num_samples"], report["num_tables_without_rejections"], report["damaged"]) == (11, 1, [])
+
+
 def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
     record = Path(data, COMMIT_FILE).read_bytes()
     Path(data, COMMIT_FILE).write_bytes(record[:-1])
