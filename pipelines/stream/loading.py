@@ -58,9 +58,8 @@ def _next(batches: Iterator[Batch | Exception], num_processes: int) -> Batch | E
     except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
         if not num_processes:
             raise
-        return Failed(
-            f"a loader process failed: {str(fault) or type(fault).__name__}; the same command goes on from the last checkpoint"
-        )
+        what = str(fault) or type(fault).__name__
+        return Failed(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
 
 
 def _as_it_is(batch: Batch | Damaged | OSError) -> Batch | Damaged | OSError:
