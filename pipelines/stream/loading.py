@@ -55,10 +55,11 @@ def _next(batches: Iterator[Batch | Exception], num_processes: int) -> Batch | E
     """The next batch or what became of it, None after the last."""
     try:
         return next(batches, None)
-    except RuntimeError as fault:
+    except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
         if not num_processes:
             raise
-        return Failed(f"a loader process failed: {fault}; the same command goes on from the last checkpoint")
+        what = str(fault) or type(fault).__name__
+        return Failed(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
 
 
 def _as_it_is(batch: Batch | Damaged | OSError) -> Batch | Damaged | OSError:
