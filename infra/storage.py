@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -50,10 +51,15 @@ def read_below(root: str, path: str) -> bytes:
 
     Raises NoRegularFile for what need not have an end: a pipe, a device, a folder.
     """
-    if not _SCHEME.match(root):
-        return _read_regular(f"{root.rstrip('/')}/{path}")
+    if (folder := _local_folder(root)) is not None:
+        return _read_regular(f"{folder}/{path}")
     fs, base = locate(root)
     return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
+
+
+@lru_cache(maxsize=16)
+def _local_folder(root: str) -> str | None:
+    return None if _SCHEME.match(root) else root.rstrip("/")
 
 
 def _read_regular(name: str) -> bytes:
@@ -63,10 +69,10 @@ def _read_regular(name: str) -> bytes:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise NoRegularFile(f"{name} is no regular file")
-        pieces = [os.read(file, status.st_size + 1)]
-        while pieces[-1] and len(pieces[0]) != status.st_size:
-            pieces.append(os.read(file, 1 << 20))
-        return b"".join(pieces)
+        data = os.read(file, status.st_size + 1)
+        while len(data) != status.st_size and (more := os.read(file, 1 << 20)):  # it grew, or is longer than one read
+            data += more
+        return data
     finally:
         os.close(file)
 
@@ -138,12 +144,12 @@ def create(uri: str, data: bytes) -> bool:
 
 
 def publish_file(uri: str, source: Path) -> None:
-    """As `publish`, from a local file."""
+    """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
     fs, path = locate(uri)
     with _named_faults(uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
-                shutil.copyfile(source, aside)
+                shutil.move(source, aside)
         else:
             fs.put_file(str(source), path)
 

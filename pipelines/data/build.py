@@ -6,7 +6,7 @@ that was killed goes on where it stopped; one that is committed is only read aga
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipelines.data.commit import commit_dataset, ledger_of, prune
 from pipelines.data.effort import Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.listing import list_source, publish_absent, scan_files
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
@@ -83,7 +83,7 @@ def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: E
         with connected():
             layout, seconds = next(run_tasks(_list, [(plan,)]))
             effort.add(seconds)
-            shards = _build_shards(plan, layout, progress, effort)
+            shards = _build_shards(plan, layout, base, progress, effort)
         return _commit(plan, layout, shards, base)
     except Refused:
         storage.remove(plan.at())  # what was asked for cannot be: the place is free for other settings
@@ -97,16 +97,19 @@ def _list(plan: Plan) -> tuple[Layout, Seconds]:
     return layout, laps.seconds
 
 
-def _build_shards(plan: Plan, layout: Layout, progress: Progress, effort: Effort) -> tuple[ShardRecord, ...]:
+def _build_shards(
+    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, effort: Effort
+) -> tuple[ShardRecord, ...]:
     """All steps between listing and commit."""
-    steps = {
-        "scanning": (scan_files, layout.num_scans),
-        "naming": (settle_keys, layout.num_key_buckets),
-        "comparing": (find_duplicates, layout.num_digest_buckets),
-        "marking": (mark_duplicates, layout.num_key_buckets),
+    buckets = range(layout.num_key_buckets)
+    steps: dict[str, tuple[Callable[..., Seconds], Iterable[tuple[Any, ...]]]] = {
+        "scanning": (scan_files, zip(range(layout.num_scans))),
+        "naming": (settle_keys, zip(buckets, earlier_shards(base, layout), strict=True)),
+        "comparing": (find_duplicates, zip(range(layout.num_digest_buckets))),
+        "marking": (mark_duplicates, zip(buckets)),
     }
-    for what, (task, count) in steps.items():
-        for seconds in _results(what, task, [(plan, layout, number) for number in range(count)], progress):
+    for what, (task, arguments) in steps.items():
+        for seconds in _results(what, task, [(plan, layout, *more) for more in arguments], progress):
             effort.add(seconds)
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
     shards = []

@@ -6,8 +6,9 @@ sample's members stand together, samples in the order of their keys; nothing els
 
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from pipelines.data.listing import photo_of
 from pipelines.data.places import is_its_own, read_photo
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import Damaged, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
@@ -53,43 +54,54 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[Sh
 
     def write() -> dict[str, Any]:
         rows = settled_inputs(plan, layout, split, number)
-        laps.end("sorting")
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        return asdict(publish_shard(plan.out, shard, lambda tar: [_write_input(plan, tar, row, laps) for row in rows]))
+        return asdict(publish_shard(plan.out, shard, lambda tar: (_write_input(plan, tar, row, laps) for row in rows)))
 
     record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
     laps.end("writing")
     return record, laps.seconds
 
 
-def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]) -> ShardRecord:
-    """Publishes the tar that `write` fills and the table of the rows that it returns, both named by their content."""
+def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], Iterable[dict[str, Any]]]) -> ShardRecord:
+    """Publishes the tar that `write` fills and the table of the rows that it yields, both named by their content."""
     with storage.scratch_folder(storage.join(out, ".build", "scratch")) as folder:
         path = folder / "shard.tar"
         with path.open("wb", buffering=_BUFFER_BYTES) as stream:
             writer = ShardWriter(stream)
-            rows = write(writer)
+            table = _table_of(write(writer))
             writer.close(shard.about)
-        return _publish(out, shard, writer, rows, path)
+        return _publish(out, shard, writer, table, path)
 
 
-def _publish(out: str, shard: ShardId, writer: ShardWriter, rows: list[dict[str, Any]], path: Path) -> ShardRecord:
+def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, path: Path) -> ShardRecord:
     sha256 = writer.sha256.hexdigest()
     file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
     storage.publish_file(storage.join(out, file), path)
-    return record_of(out, shard.about, file, sha256, writer.size_bytes, rows)
+    return _record(out, shard.about, file, sha256, writer.size_bytes, table)
+
+
+def _table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """The table of a shard; few of its rows are Python's at once, for these take ten times the memory."""
+    waiting, batches = iter(rows), []
+    while some := list(islice(waiting, ROWS_AT_A_TIME)):
+        batches.append(pa.RecordBatch.from_pylist(some, TABLE_SCHEMA))
+    return pa.Table.from_batches(batches, TABLE_SCHEMA).combine_chunks()  # one chunk, as its bytes depend on them
 
 
 def record_of(
     out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, rows: list[dict[str, Any]]
 ) -> ShardRecord:
     """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says."""
-    table = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
-    table_sha256 = sha256_hex(table)
+    return _record(out, about, file, sha256, size_bytes, _table_of(rows))
+
+
+def _record(out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table) -> ShardRecord:
+    data = table_bytes(table)
+    table_sha256 = sha256_hex(data)
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
-    storage.publish(storage.join(out, name), table)
-    outcomes = Counter(row["outcome"] for row in rows)
+    storage.publish(storage.join(out, name), data)
+    outcomes = Counter(table["outcome"].to_pylist())
     return ShardRecord(
         split=about["split"], number=about["number"], layer=about["layer"],
         file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
@@ -100,6 +112,7 @@ def record_of(
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
+    laps.end("sorting")
     common = {
         "key": row["key"],
         "source": row["path"],
@@ -148,7 +161,7 @@ def _write_sample(
         **({"content_sha256": row["content_sha256"]} if row["content_sha256"] else {}),
     }
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
-    known = {} if sample.normalised else {sample.suffix: row["sha256"]}
+    known = {} if sample.normalised else {sample.suffix: (row["sha256"], row["crc32"])}
     members, digest = writer.add_sample(key, parts, known)
     return described | {"members": [vars(m) for m in members], "sample_sha256": digest, "masks": masks}
 
