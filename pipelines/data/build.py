@@ -14,8 +14,9 @@ from infra import storage
 from infra.cluster import connected, num_cores, run_tasks
 from pipelines.data.cleaning import check_cleaning
 from pipelines.data.commit import commit_dataset, ledger_of, prune
-from pipelines.data.effort import Effort, Laps, Seconds
+from pipelines.data.effort import Cost, Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
+from pipelines.data.limit import limit_of_copy
 from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
@@ -26,6 +27,8 @@ from pipelines.records import Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+CopyShard = Callable[..., ShardRecord]
+"""Writes a shard of the dataset whose URI it is given first."""
 
 
 def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
@@ -58,7 +61,7 @@ def _committed(plan: Plan) -> Dataset:
     return dataset
 
 
-def add_layer(plan: Plan, progress: Progress) -> Dataset:
+def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
     """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
 
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
@@ -68,7 +71,7 @@ def add_layer(plan: Plan, progress: Progress) -> Dataset:
     _check(plan)
     dataset = open_dataset(plan.out)
     _refuse_other(plan, dataset)
-    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress, Effort())
+    return _build_layer(replace(plan, layer=len(dataset.layers)), dataset, progress, effort or Effort())
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -113,9 +116,9 @@ def _build_shards(
             effort.add(seconds)
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
     shards = []
-    for record, seconds in _results("sharding", write_shard, places, progress):
+    for record, cost in _results("sharding", write_shard, places, progress):
         shards.append(record)
-        effort.add(seconds)
+        effort.add_cost(cost)
     effort.num_cores = num_cores()
     return tuple(shards)
 
@@ -175,6 +178,25 @@ def _refuse_difference(plan: Plan, there: dict[str, Any], more: dict[str, Any]) 
 def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
     """The results of a step's tasks, in the order in which they end."""
     return list(_results(what, task, arguments, progress))
+
+
+def copied_shards(
+    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, effort: Effort
+) -> tuple[ShardRecord, ...]:
+    """The results of tasks that write shards of a dataset, their first argument, out of its shards."""
+    shards = []
+    for shard, cost in _results(what, _copied, [(task, *more) for more in arguments], progress):
+        shards.append(shard)
+        effort.add_cost(cost)
+    effort.num_cores = num_cores()
+    return tuple(shards)
+
+
+def _copied(task: CopyShard, uri: str, *more: Any) -> tuple[ShardRecord, Cost]:
+    laps = Laps()
+    shard = task(uri, *more)
+    laps.end("copying")
+    return shard, Cost(laps.seconds, shard.num_samples, limit_of_copy(uri, shard))
 
 
 def _results(

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from infra import storage
 from infra.cluster import connected
-from pipelines.data.build import Progress, each_task
+from pipelines.data.build import Progress, copied_shards, each_task
 from pipelines.data.commit import commit_dataset
+from pipelines.data.effort import Effort
 from pipelines.data.shards import ShardId, publish_shard
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import FOLDER, parts_of, share_of
@@ -39,7 +40,7 @@ def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
     return [s for s in dataset.shards if s.number == share_of(digest, dataset.num_shards(s))]
 
 
-def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
+def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: Effort | None = None) -> Dataset:
     """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
 
     Raises Refused, before anything is written, where the dataset never held one of them.
@@ -54,7 +55,7 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
             raise Refused(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
         holders = {found[key] for found in outcomes for key in found} - {""}
         rewrite = [(uri, touched[file], frozenset(wanted)) for file in sorted(holders)]
-        rewritten = each_task("rewriting", _write_without, rewrite, progress)
+        rewritten = copied_shards("rewriting", _write_without, rewrite, progress, effort or Effort())
     if rewritten:
         kept = (shard for shard in dataset.shards if shard.file not in holders)
         dataset = _recommitted(dataset, dataset.layers, (*kept, *rewritten))
@@ -121,22 +122,22 @@ def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     return row | {"members": [vars(member) for member in members], "sample_sha256": digest}
 
 
-def merge_layers(uri: str, progress: Progress) -> Dataset:
+def merge_layers(uri: str, progress: Progress, effort: Effort | None = None) -> Dataset:
     """The dataset in one layer: the shards that its first build would have made of all photos together."""
     dataset = open_dataset(uri)
     if len(dataset.layers) > 1:
-        dataset = _merged(dataset, progress)
+        dataset = _merged(dataset, progress, effort or Effort())
     _clean_up(uri)
     return dataset
 
 
-def _merged(dataset: Dataset, progress: Progress) -> Dataset:
+def _merged(dataset: Dataset, progress: Progress, effort: Effort) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
     places = [(dataset.uri, split, number, count) for split, count in num_shards.items() for number in range(count)]
     with connected():
-        shards = tuple(each_task("merging", _write_merged, places, progress))
+        shards = copied_shards("merging", _write_merged, places, progress, effort)
     merged = {
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),

@@ -6,7 +6,7 @@ sample's members stand together, samples in the order of their keys; nothing els
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.data.cleaning import clean, clean_plane
-from pipelines.data.effort import Laps, Seconds
+from pipelines.data.effort import Cost, Laps
 from pipelines.data.fixing import fixed_masks
+from pipelines.data.limit import NUM_TIMED, limit_of_photos
 from pipelines.data.listing import photo_of
 from pipelines.data.places import is_its_own, read_photo
 from pipelines.data.settling import settled_inputs
@@ -48,19 +49,36 @@ class ShardId:
         return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
 
 
-def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Seconds]:
+def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
     """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
-    laps = Laps()
+    laps, timed = Laps(), list[Photo]()
 
     def write() -> dict[str, Any]:
         rows = settled_inputs(plan, layout, split, number)
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        return asdict(publish_shard(plan.out, shard, lambda tar: (_write_input(plan, tar, row, laps) for row in rows)))
+        return asdict(publish_shard(plan.out, shard, lambda tar: _write_inputs(plan, tar, rows, laps, timed)))
 
     record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
+    was_there = not laps.seconds
     laps.end("writing")
-    return record, laps.seconds
+    if was_there:
+        return record, Cost(laps.seconds)
+    num_photos = record.num_samples + record.num_duplicates + record.num_rejected
+    return record, Cost(laps.seconds, num_photos, limit_of_photos(plan, timed, record.num_samples))
+
+
+def _write_inputs(
+    plan: Plan, writer: ShardWriter, rows: Iterable[dict[str, Any]], laps: Laps, timed: list[Photo]
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table; the first photos that are written go into `timed`."""
+    for row in rows:
+        laps.end("sorting")
+        told = _write_input(plan, writer, row, laps)
+        if told["outcome"] == "written" and len(timed) < NUM_TIMED:
+            timed.append(photo_of(row))
+        yield told
+    laps.end("sorting")
 
 
 def publish_shard(out: str, shard: ShardId, write: Callable[[ShardWriter], Iterable[dict[str, Any]]]) -> ShardRecord:
@@ -112,7 +130,6 @@ def _record(out: str, about: dict[str, Any], file: str, sha256: str, size_bytes:
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
-    laps.end("sorting")
     common = {
         "key": row["key"],
         "source": row["path"],
