@@ -102,7 +102,12 @@ def _options(folder: Path, ports: list[int]) -> list[str]:
     options = ["server", f"-dir={folder / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}", "-filer", "-s3"]
     for name, port in zip(("master", "volume", "filer", "s3"), ports, strict=True):
         options += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC_OFFSET}"]
-    options += [f"-s3.config={folder / 'identities.json'}", "-s3.port.iceberg=0", "-master.telemetry=false"]
+    options += [
+        f"-s3.config={folder / 'identities.json'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+    ]
     return [*options, "-volume.max=40", "-master.volumeSizeLimitMB=128", "-volume.minFreeSpace=1"]
 
 
