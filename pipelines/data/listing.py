@@ -23,7 +23,6 @@ from pipelines.data.headers import read_header
 from pipelines.data.places import is_its_own, read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
-    PHOTOS_PER_BUCKET,
     Layout,
     Plan,
     power_of_two,
@@ -39,6 +38,8 @@ from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, Rej
 PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
+PHOTOS_PER_SCAN: Final = 100_000
+"""No scan holds the rows of more; fewer would mean more files for each bucket of keys to be gathered from."""
 _USUAL_SCANS: Final = 1024
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
@@ -122,7 +123,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         "num_files": num_files,
         "num_absent": num_absent,
         "num_chunks": num_chunks,
-        "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
+        "num_scans": max(min(num_chunks, _USUAL_SCANS), -(-num_files // PHOTOS_PER_SCAN)),
         "num_shards": {s: power_of_two(-(-n // recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
         "num_digest_buckets": power_of_two(-(-(num_files + num_earlier) // _PHOTOS_PER_DIGEST_BUCKET)),
         "num_earlier": num_earlier,

@@ -58,7 +58,8 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRec
         scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
         table = _in_order(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
         table, is_owner = _settled(table, known)
-        contents = pa.concat_tables([_contents_known(known, bucket), _contents_new(table.filter(is_owner), bucket)])
+        owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
+        contents = pa.concat_tables([_contents_known(known, bucket), _contents_new(owners, bucket)])
         count = layout.num_digest_buckets
         buckets = array("q", (share_of(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, buckets, count)

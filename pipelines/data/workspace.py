@@ -6,6 +6,7 @@ killed build goes on where it stopped, and no step ever reads what another has w
 
 import json
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -146,10 +147,15 @@ def write_buckets(uri: str, table: pa.Table, bucket_of: Sequence[int], count: in
     """
     buckets = np.asarray(bucket_of, np.int64)
     table, sizes = table.take(np.argsort(buckets, kind="stable")), np.bincount(buckets, minlength=count).tolist()
-    slices = map(table.slice, accumulate(sizes, initial=0), sizes)
-    streams = [_packed(part) if part.num_rows else b"" for part in slices]
-    ends = accumulate(map(len, streams), initial=(count + 1) * _WORD)
-    storage.publish(uri, struct.pack(f"<{count + 1}Q", *ends) + b"".join(streams))
+    ends = array("Q", [(count + 1) * _WORD])
+    with storage.scratch_folder(uri.rpartition("/")[0]) as folder:
+        with (folder / "buckets").open("wb") as file:  # all streams together may be larger than all rows
+            file.seek(ends[0])
+            for part in map(table.slice, accumulate(sizes, initial=0), sizes):
+                ends.append(ends[-1] + (file.write(_packed(part)) if part.num_rows else 0))
+            file.seek(0)
+            file.write(struct.pack(f"<{count + 1}Q", *ends))
+        storage.publish_file(uri, folder / "buckets")
 
 
 def read_bucket(uris: Iterable[str], bucket: int, schema: pa.Schema) -> pa.Table:

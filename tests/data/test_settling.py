@@ -55,7 +55,7 @@ def test_the_number_of_buckets_changes_no_byte(
 ) -> None:  # fmt: skip
     usual = shards(*settled(root, tmp_path / "usual"))
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", per_bucket)
-    monkeypatch.setattr(listing, "PHOTOS_PER_BUCKET", per_bucket)
+    monkeypatch.setattr(listing, "PHOTOS_PER_SCAN", per_bucket)
     monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
