@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,12 +27,13 @@ class _Peer(MemoryFileSystem):  # type: ignore[misc]
     protocol = "peer"
     store: dict[str, Any] = {}  # noqa: RUF012 - as fsspec has it
     pseudo_dirs = [""]  # noqa: RUF012
-    heeds = True
+    heeds, seconds = True, 0.0
     faults: list[Exception] = []  # noqa: RUF012
     puts: list[str] = []  # noqa: RUF012
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
         _Peer.puts.append(path)
+        time.sleep(_Peer.seconds)  # in which others look and find nothing
         if _Peer.faults:
             raise _Peer.faults.pop(0)
         super().pipe_file(path, value, mode if _Peer.heeds else "overwrite", **more)
@@ -48,7 +50,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.register_implementation("peer", _Peer, clobber=True)
     monkeypatch.setattr(remote, "_SETTLING_SECONDS", 0.2)
     monkeypatch.setattr(remote, "_CONFLICT_WAITS_SECONDS", (0.01, 0.01))
-    _Peer.heeds, _Peer.faults, _Peer.puts = True, [], []
+    _Peer.heeds, _Peer.seconds, _Peer.faults, _Peer.puts = True, 0.0, [], []
     _Peer.store.clear()
     remote._HEEDING.clear()
     yield "peer://bucket/place"
@@ -65,6 +67,7 @@ def told(code: str, status: int) -> Exception:
 def test_of_several_who_create_together_one_wins_and_its_bytes_stay(place: str, heeds: bool) -> None:
     _Peer.heeds, together = heeds, threading.Barrier(4)
     assert storage.create(f"{place}/first", b"")  # the store is known now
+    _Peer.seconds = 0.05
 
     def race(number: int) -> bool:
         together.wait()
