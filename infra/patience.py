@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from infra.remote import may_pass
+
 Result = TypeVar("Result")
 
 WAITS_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """About 40 s in all, beside the tries that a store's own client makes."""
-_PASSING: Final = ("aiohttp", "aiobotocore", "botocore")
-"""Packages whose own exceptions tell of a connection or an answer, not of a wrong call."""
 
 
 def patiently(call: Callable[[], Result], told: Callable[[str], None]) -> Result:
@@ -26,14 +26,8 @@ def patiently(call: Callable[[], Result], told: Callable[[str], None]) -> Result
         try:
             return call()
         except Exception as fault:
-            if not _may_pass(fault):
+            if not (may_pass(fault) or isinstance(fault, FileNotFoundError)):
                 raise
             told(f"try {number} of {len(WAITS_SECONDS) + 1} failed: {type(fault).__name__}: {fault}")
         time.sleep(wait * (1 + secrets.randbelow(500) / 1000))  # so that a thousand ranks do not come back together
     return call()
-
-
-def _may_pass(fault: Exception) -> bool:
-    if isinstance(fault, OSError):
-        return not isinstance(fault, PermissionError)
-    return type(fault).__module__.partition(".")[0] in _PASSING

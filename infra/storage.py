@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from typing import Any, Final
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from infra.remote import create_remote, may_pass
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -59,10 +61,16 @@ def read_below(root: str, path: str) -> bytes:
 
     Raises NoRegularFile for what need not have an end: a pipe, a device, a folder.
     """
-    if not _SCHEME.match(root):
-        return _read_regular(f"{root.rstrip('/')}/{path}")
+    if (folder := _local_folder(root)) is not None:
+        return _read_regular(f"{folder}/{path}")
     fs, base = locate(root)
-    return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
+    with _named_faults(fs, f"{root}/{path}"):
+        return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
+
+
+@lru_cache(maxsize=16)
+def _local_folder(root: str) -> str | None:
+    return None if _SCHEME.match(root) else root.rstrip("/")
 
 
 def _read_regular(name: str) -> bytes:
@@ -72,10 +80,10 @@ def _read_regular(name: str) -> bytes:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise NoRegularFile(f"{name} is no regular file")
-        pieces = [os.read(file, status.st_size + 1)]
-        while pieces[-1] and len(pieces[0]) != status.st_size:
-            pieces.append(os.read(file, 1 << 20))
-        return b"".join(pieces)
+        data = os.read(file, status.st_size + 1)
+        while len(data) != status.st_size and (more := os.read(file, 1 << 20)):  # it grew, or is longer than one read
+            data += more
+        return data
     finally:
         os.close(file)
 
@@ -94,14 +102,16 @@ def absolute(uri: str) -> str:
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = locate(uri)
-    return bool(fs.exists(path))
+    with _named_faults(fs, uri):
+        return bool(fs.exists(path))
 
 
 def read_bytes(uri: str) -> bytes:
     """The whole file; FileNotFoundError names the URI."""
     fs, path = locate(uri)
     try:
-        return bytes(fs.cat_file(path))
+        with _named_faults(fs, uri):
+            return bytes(fs.cat_file(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {uri}") from None
 
@@ -109,7 +119,8 @@ def read_bytes(uri: str) -> bytes:
 def read_range(uri: str, start: int, end: int) -> bytes:
     """The bytes [start, end) of a file."""
     fs, path = locate(uri)
-    return bytes(fs.cat_file(path, start=start, end=end))
+    with _named_faults(fs, uri):
+        return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def read_range_once(uri: str, start: int, end: int) -> bytes:
@@ -124,7 +135,7 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
 def publish(uri: str, data: bytes) -> None:
     """Writes the file at once and whole, over an older one if there is one."""
     fs, path = locate(uri)
-    with _named_faults(uri):
+    with _named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
                 aside.write_bytes(data)
@@ -135,33 +146,21 @@ def publish(uri: str, data: bytes) -> None:
 def create(uri: str, data: bytes) -> bool:
     """As `publish`, but leaves a file that is there as it is; whether this call made it.
 
-    Of several at the same moment one wins: on a local disk by a link, on S3 by a conditional put. A store that knows
-    no condition is asked before instead, and two may then both believe that they won.
+    Of several at the same moment one wins: on a local disk by a link, on S3 by a conditional put. For a store that
+    knows no condition see `create_remote`.
     """
     fs, path = locate(uri)
-    with _named_faults(uri):
-        if isinstance(fs, LocalFileSystem):
-            return _link_new(Path(path), data)
-        if fs.exists(path):
-            return False
-        try:
-            fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return False
-        except OSError as fault:
-            if fs.exists(path) and "pre-condition" in str(fault).lower():  # s3fs: no exception of its own
-                return False
-            raise
-        return True
+    with _named_faults(fs, uri):
+        return _link_new(Path(path), data) if isinstance(fs, LocalFileSystem) else create_remote(fs, path, data)
 
 
 def publish_file(uri: str, source: Path) -> None:
-    """As `publish`, from a local file."""
+    """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
     fs, path = locate(uri)
-    with _named_faults(uri):
+    with _named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
-                shutil.copyfile(source, aside)
+                shutil.move(source, aside)
         else:
             fs.put_file(str(source), path, **(_UPLOAD if "s3" in fs.protocol else {}))
 
@@ -195,8 +194,8 @@ def list_folders(uri: str) -> Iterator[tuple[str, Files]]:
 def remove(uri: str) -> None:
     """Removes a file or a folder with all in it; nothing there, or no longer there, is no fault."""
     fs, path = locate(uri)
-    if fs.exists(path):
-        with suppress(FileNotFoundError):  # another process removes it too
+    with _named_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
+        if fs.exists(path):
             fs.rm(path, recursive=True)
 
 
@@ -219,7 +218,7 @@ def digest_file(uri: str, digest: Any) -> int:
     """Feeds the file to a hashlib digest, a megabyte at a time; returns its size in bytes."""
     fs, path = locate(uri)
     size = 0
-    with fs.open(path, "rb") as stream:
+    with _named_faults(fs, uri), fs.open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
             size += len(chunk)
@@ -233,7 +232,7 @@ def scratch_folder(uri: str) -> Iterator[Path]:
     if here is not None:
         here.mkdir(parents=True, exist_ok=True)
     with (
-        _named_faults(uri),
+        _named_faults(LocalFileSystem(), uri),
         tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder,
     ):
         yield Path(folder)
@@ -253,7 +252,9 @@ def _walk(ask: Callable[[str], Future[Entries]], below: str, asked: Future[Entri
 def _look(fs: AbstractFileSystem, folder: str) -> Entries:
     """What a folder of a store holds; links count as files, be it to a folder, and pipes and the like as nothing."""
     files, folders = [], []
-    for entry in fs.ls(folder, detail=True):
+    with _named_faults(fs, folder):
+        listed = fs.ls(folder, detail=True)
+    for entry in listed:
         name = entry["name"].rstrip("/").rpartition("/")[2]
         if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder:
             continue  # the last: a folder's own marker, as object stores have it
@@ -322,10 +323,14 @@ def _written_aside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named_faults(uri: str) -> Iterator[None]:
+def _named_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
+    """Says what to do about a full disk; a store's faults that may pass become ConnectionError and are tried again."""
     try:
         yield
-    except OSError as fault:
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(fault.errno, f"no space to write {uri}: free some, then run the same command again") from None
+        if not isinstance(fs, LocalFileSystem) and may_pass(fault):
+            told = f"{type(fault).__name__}: {fault}"
+            raise ConnectionError(f"{uri} cannot be reached now ({told}): run the same command again") from fault
         raise

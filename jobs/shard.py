@@ -74,12 +74,9 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     started, effort = time.monotonic(), Effort()
     with exclusive(arguments.out), progress() as show:
         if isinstance(arguments, Change):
-            dataset, pruned = _changed(arguments, show)
+            dataset, pruned = _changed(arguments, show, effort)
         else:
             dataset, pruned = build_dataset(_plan(arguments), show, effort), []
-    elapsed = time.monotonic() - started
-    rate = {"images_per_second": round(dataset.commit["ledger"]["num_inputs"] / elapsed, 1)}
-    own = {"pruned": pruned} if isinstance(arguments, Change) else rate
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -89,8 +86,8 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
-        **own,
-        **(effort.told(elapsed) if effort.core_seconds else {}),
+        **({"pruned": pruned} if isinstance(arguments, Change) else {}),
+        **effort.told(time.monotonic() - started),
     }
 
 
@@ -101,7 +98,7 @@ def _plan(arguments: Arguments) -> Plan:
     return Plan(root_of(arguments), arguments.out, recipe, arguments.seed, files)
 
 
-def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
+def _changed(change: Change, show: Progress, effort: Effort) -> tuple[Dataset, list[str]]:
     """The dataset after all that was asked for, and the files that were deleted."""
     dataset = open_dataset(change.out)
     if not (change.add or change.remove or change.compact or change.prune):
@@ -110,11 +107,12 @@ def _changed(change: Change, show: Progress) -> tuple[Dataset, list[str]]:
         raise Refused("too many changes at once: give one of --add, --remove and --compact; --prune may go with each")
     if change.add is not None:
         recipe = ShardRecipe.from_json(dataset.commit["recipe"])
-        dataset = add_layer(Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files), show)
+        plan = Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files)
+        dataset = add_layer(plan, show, effort)
     if change.remove:
-        dataset = remove_photos(change.out, _keys(change.remove), show)
+        dataset = remove_photos(change.out, _keys(change.remove), show, effort)
     if change.compact:
-        dataset = merge_layers(change.out, show)
+        dataset = merge_layers(change.out, show, effort)
     return dataset, prune(change.out) if change.prune else []
 
 

@@ -15,11 +15,12 @@ from infra.cluster import connected, num_cores, run_tasks
 from pipelines.data.claims import CLAIM, base_of, claim, release
 from pipelines.data.cleaning import check_cleaning
 from pipelines.data.commit import commit_dataset, describe, ledger_of, named_files, open_to_change, prune
-from pipelines.data.effort import Effort, Laps, Seconds
+from pipelines.data.effort import Cost, Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
+from pipelines.data.limit import limit_of_copy
 from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.recipe import ShardRecipe
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import Layout, Plan
@@ -28,6 +29,8 @@ from pipelines.records import Failed, Refused, ShardRecord
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+CopyShard = Callable[..., ShardRecord]
+"""Writes a shard of the dataset whose URI it is given first."""
 
 
 def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
@@ -42,10 +45,7 @@ def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) 
         return _committed(plan)
     try:
         return _build_layer(plan, None, progress, effort or Effort())
-    except (
-        FileNotFoundError,
-        Failed,
-    ):  # where no lock keeps two builders of one plan apart, the first clears the workspace
+    except (FileNotFoundError, Failed):  # without a lock two builders are at work, and the first clears the workspace
         if not _is_committed(plan):
             raise
         return _committed(plan)
@@ -66,7 +66,7 @@ def _committed(plan: Plan) -> Dataset:
     return dataset
 
 
-def add_layer(plan: Plan, progress: Progress) -> Dataset:
+def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
     """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
 
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
@@ -78,7 +78,7 @@ def add_layer(plan: Plan, progress: Progress) -> Dataset:
     _refuse_other(plan, dataset)
     plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
     try:
-        return _build_layer(plan, dataset, progress, Effort())
+        return _build_layer(plan, dataset, progress, effort or Effort())
     except FileNotFoundError:  # as above, where the other was the same change
         if base_of(open_dataset(plan.out)) == plan.base:
             raise
@@ -98,7 +98,7 @@ def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: E
         with connected():
             layout, seconds = next(run_tasks(_list, [(plan,)]))
             effort.add(seconds)
-            shards = _build_shards(plan, layout, progress, effort)
+            shards = _build_shards(plan, layout, base, progress, effort)
         return _commit(plan, layout, shards, base)
     except Refused:
         _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they say what was rejected and why
@@ -122,22 +122,25 @@ def _list(plan: Plan) -> tuple[Layout, Seconds]:
     return layout, laps.seconds
 
 
-def _build_shards(plan: Plan, layout: Layout, progress: Progress, effort: Effort) -> tuple[ShardRecord, ...]:
+def _build_shards(
+    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, effort: Effort
+) -> tuple[ShardRecord, ...]:
     """All steps between listing and commit."""
-    steps = {
-        "scanning": (scan_files, layout.num_scans),
-        "naming": (settle_keys, layout.num_key_buckets),
-        "comparing": (find_duplicates, layout.num_digest_buckets),
-        "marking": (mark_duplicates, layout.num_key_buckets),
+    buckets = range(layout.num_key_buckets)
+    steps: dict[str, tuple[Callable[..., Seconds], Iterable[tuple[Any, ...]]]] = {
+        "scanning": (scan_files, zip(range(layout.num_scans))),
+        "naming": (settle_keys, zip(buckets, earlier_shards(base, layout), strict=True)),
+        "comparing": (find_duplicates, zip(range(layout.num_digest_buckets))),
+        "marking": (mark_duplicates, zip(buckets)),
     }
-    for what, (task, count) in steps.items():
-        for seconds in _results(what, task, [(plan, layout, number) for number in range(count)], progress):
+    for what, (task, arguments) in steps.items():
+        for seconds in _results(what, task, [(plan, layout, *more) for more in arguments], progress):
             effort.add(seconds)
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
     shards = []
-    for record, seconds in _results("sharding", write_shard, places, progress):
+    for record, cost in _results("sharding", write_shard, places, progress):
         shards.append(record)
-        effort.add(seconds)
+        effort.add_cost(cost)
     effort.num_cores = num_cores()
     return tuple(shards)
 
@@ -201,6 +204,25 @@ def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any])
 def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
     """The results of a step's tasks, in the order in which they end."""
     return list(_results(what, task, arguments, progress))
+
+
+def copied_shards(
+    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, effort: Effort
+) -> tuple[ShardRecord, ...]:
+    """The results of tasks that write shards of a dataset, their first argument, out of its shards."""
+    shards = []
+    for shard, cost in _results(what, _copied, [(task, *more) for more in arguments], progress):
+        shards.append(shard)
+        effort.add_cost(cost)
+    effort.num_cores = num_cores()
+    return tuple(shards)
+
+
+def _copied(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
+    laps = Laps()
+    shard = task(dataset, *more)
+    laps.end("copying")
+    return shard, Cost(laps.seconds, shard.num_samples, limit_of_copy(dataset.uri, shard))
 
 
 def _results(

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from infra import storage
 from infra.cluster import connected
-from pipelines.data.build import Progress, each_task
+from pipelines.data.build import Progress, copied_shards, each_task
 from pipelines.data.claims import change_of, workspace_of
 from pipelines.data.commit import commit_dataset, describe, open_to_change
+from pipelines.data.effort import Effort
 from pipelines.data.shards import ShardId, publish_shard
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import parts_of, share_of
@@ -45,7 +46,7 @@ def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
     return [s for s in dataset.shards if s.number == share_of(digest, dataset.num_shards(s))]
 
 
-def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
+def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: Effort | None = None) -> Dataset:
     """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
 
     Raises Refused, before anything is written, where the dataset never held one of them, and where another change is
@@ -62,7 +63,7 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress) -> Dataset:
             return dataset
         with change_of(dataset, f"--remove of {len(wanted)} photos, {sha256_hex(repr(sorted(wanted)).encode())[:12]}"):
             rewrite = [(dataset.only(touched[file]), wanted) for file in sorted(holders)]
-            rewritten = each_task("rewriting", _write_without, rewrite, progress)
+            rewritten = copied_shards("rewriting", _write_without, rewrite, progress, effort or Effort())
             kept = (shard for shard in dataset.shards if shard.file not in holders)
             return _recommitted(dataset, dataset.layers, (*kept, *rewritten))
 
@@ -136,7 +137,7 @@ def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     return row | {"members": [vars(member) for member in members], "sample_sha256": digest}
 
 
-def merge_layers(uri: str, progress: Progress) -> Dataset:
+def merge_layers(uri: str, progress: Progress, effort: Effort | None = None) -> Dataset:
     """The dataset in one layer: the shards that its first build would have made of all photos together.
 
     Raises Refused where another change is at work or came first.
@@ -145,10 +146,10 @@ def merge_layers(uri: str, progress: Progress) -> Dataset:
     if len(dataset.layers) == 1:
         return dataset
     with change_of(dataset, "--compact"):
-        return _merged(dataset, progress)
+        return _merged(dataset, progress, effort or Effort())
 
 
-def _merged(dataset: Dataset, progress: Progress) -> Dataset:
+def _merged(dataset: Dataset, progress: Progress, effort: Effort) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
@@ -156,7 +157,7 @@ def _merged(dataset: Dataset, progress: Progress) -> Dataset:
     by_place = {(shard.layer, shard.split, shard.number): shard for shard in dataset.shards}
     with connected():
         tasks = [(replace(dataset, shards=_met(dataset, by_place, *place)), *place) for place in places]
-        shards = tuple(each_task("merging", _write_merged, tasks, progress))
+        shards = copied_shards("merging", _write_merged, tasks, progress, effort)
     merged = {
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),

@@ -1,18 +1,27 @@
 """What the time of a build goes into: the laps that its tasks take, and what they make of the whole.
 
-In: moments. Out: seconds by the kind of work, the share of the cores that worked on photos, and what took the most.
+In: moments. Out: seconds by the kind of work, the share of what the machines could do at most, and what took the most.
 Kept apart from everything that decides a byte.
 """
 
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Final
 
 Seconds = dict[str, float]
-"""By the kind of work: listing, reading, hashing, cleaning, writing, and `sorting` of rows into buckets and tables."""
+"""By the kind of work: listing, reading, hashing, cleaning, writing, `copying` of what is in shards already, and
+`sorting` of rows into buckets and tables."""
 
-_ON_PHOTOS: Final = ("reading", "hashing", "cleaning", "writing")
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task that makes a shard has taken, which is nothing where the shard was there."""
+
+    seconds: Seconds
+    num_photos: int = 0
+    """The inputs that it has brought to their end."""
+    limit_seconds: float = 0.0
+    """What the bare library calls for them would have taken on the same machine."""
 
 
 class Laps:
@@ -40,21 +49,33 @@ class Effort:
 
     core_seconds: Seconds = field(default_factory=dict)
     num_cores: int = 1
+    num_photos: int = 0
+    limit_seconds: float = 0.0
 
     def add(self, seconds: Seconds) -> None:
         """Takes in what a task reports."""
         for what, more in seconds.items():
             self.core_seconds[what] = self.core_seconds.get(what, 0.0) + more
 
-    def told(self, elapsed_seconds: float) -> dict[str, float | str]:
-        """`share_of_limit`: of the cores' time, what went into reading, hashing, cleaning and writing photos, 0 to 1.
+    def add_cost(self, cost: Cost) -> None:
+        """Takes in what a task reports that makes a shard."""
+        self.add(cost.seconds)
+        self.num_photos += cost.num_photos
+        self.limit_seconds += cost.limit_seconds
 
+    def told(self, elapsed_seconds: float) -> dict[str, float | str]:
+        """`images_per_second` of the photos that this process has brought to their end; the rest only if it did work.
+
+        `share_of_limit`: what reading, digests, pixels and writing alone would have taken, of the cores' time, 0 to 1.
         `bottleneck`: the kind of work that took the most. A listing holds up all cores; the time in which a core did
         nothing at all for the build is `scheduling`.
         """
+        rate = {"images_per_second": round(self.num_photos / elapsed_seconds, 1)}
+        if not self.core_seconds:
+            return dict(rate)
         available = elapsed_seconds * self.num_cores
         taken = dict(self.core_seconds)
         taken["listing"] = taken.get("listing", 0.0) * self.num_cores
         taken["scheduling"] = available - sum(taken.values())
-        share = sum(taken.get(what, 0.0) for what in _ON_PHOTOS) / available
-        return {"share_of_limit": round(min(share, 1.0), 3), "bottleneck": max(taken, key=lambda what: taken[what])}
+        share = float(f"{min(self.limit_seconds / available, 1.0):.3g}")
+        return {**rate, "share_of_limit": share, "bottleneck": max(taken, key=lambda what: taken[what])}

@@ -17,6 +17,9 @@ _HUFFMAN_FRAMES: Final = (0xC0, 0xC1, 0xC2)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN: Final = 0xDA
 _STANDALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_SEGMENT: Final = struct.Struct(">BBH").unpack_from
+"""0xFF, marker, length, of a segment of a JPEG."""
+_FRAME: Final = struct.Struct(">HBHHB").unpack_from
 _MAX_SEGMENTS: Final = 10_000
 _MAX_SCANS: Final = 500
 _EXIF: Final = b"Exif\0\0"
@@ -75,15 +78,14 @@ def read_header(raw: bytes) -> Header | Rejected:
 def _jpeg(raw: bytes) -> Header:
     position, orientation, frame = 2, 1, 0
     for _ in range(_MAX_SEGMENTS):
-        marker = raw[position + 1]
-        if raw[position] != 0xFF or marker in _STANDALONE:
+        start, marker, length = _SEGMENT(raw, position)
+        if start != 0xFF or marker in _STANDALONE:
             raise ValueError("bytes between the segments of its JPEG header")
         if marker == _START_OF_SCAN:
             break
         if marker == 0xFF:
             position += 1
             continue
-        length = raw[position + 2] << 8 | raw[position + 3]
         if length < 2:
             raise ValueError("a segment of its JPEG header is shorter than its own length")
         if marker in _FRAMES:
@@ -101,7 +103,7 @@ def _jpeg(raw: bytes) -> Header:
 def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> Header:
     """The header from the start-of-frame segment at `position`."""
     marker = raw[position + 1]
-    length, bits, height, width, channels = struct.unpack_from(">HBHHB", raw, position + 2)
+    length, bits, height, width, channels = _FRAME(raw, position + 2)
     if marker not in _HUFFMAN_FRAMES:
         raise ValueError(f"a lossless, hierarchical or arithmetic-coded JPEG (FF{marker:02X}), which few readers know")
     if bits != 8 or channels not in (1, 3, 4) or length != 8 + 3 * channels:

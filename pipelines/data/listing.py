@@ -6,6 +6,7 @@ found over buckets by key, for the steps that settle names and write shards.
 
 import hashlib
 import zlib
+from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,21 +25,23 @@ from pipelines.data.headers import read_header
 from pipelines.data.places import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
-    PHOTOS_PER_BUCKET,
     Layout,
     Plan,
     power_of_two,
-    read_rows,
     read_stored,
+    rows_of,
     share_of,
     write_buckets,
     write_rows,
 )
+from pipelines.manifest import read_commit
 from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, Rejected, make_key, sha256_hex
 
 PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
+PHOTOS_PER_SCAN: Final = 100_000
+"""No scan holds the rows of more; fewer would mean more files for each bucket of keys to be gathered from."""
 _USUAL_SCANS: Final = 1024
 _PUTS_AT_ONCE: Final = 16
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
@@ -83,6 +86,7 @@ SCANNED = pa.schema(
         ("duplicate_of", pa.string()),
     ]
 )
+_FINDINGS: Final = ("refusal", "key", "number", "sha256", "crc32", "content_sha256", "duplicate_of")
 _ABSENT = pa.schema([("path", pa.string())])
 
 
@@ -125,14 +129,16 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
             num_files, num_absent = num_files + len(photos), num_absent + len(absent)
     if not num_files:
         raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
+    num_earlier = read_commit(plan.out)["ledger"]["num_inputs"] if plan.layer else 0
     return {
         "num_files": num_files,
         "num_absent": num_absent,
         "num_absent_chunks": num_chunks["absent"],
         "num_chunks": num_chunks["listing"],
-        "num_scans": max(min(num_chunks["listing"], _USUAL_SCANS), -(-num_files // PHOTOS_PER_BUCKET)),
+        "num_scans": max(min(num_chunks["listing"], _USUAL_SCANS), -(-num_files // PHOTOS_PER_SCAN)),
         "num_shards": {s: power_of_two(-(-n // plan.recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
-        "num_digest_buckets": power_of_two(-(-num_files // _PHOTOS_PER_DIGEST_BUCKET)),
+        "num_digest_buckets": power_of_two(-(-(num_files + num_earlier) // _PHOTOS_PER_DIGEST_BUCKET)),
+        "num_earlier": num_earlier,
     }
 
 
@@ -223,13 +229,14 @@ def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
     laps = Laps()
 
     def run() -> dict[str, Any]:
-        buckets: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for photo in _photos_of(plan, layout, scan):
-            digest = hashlib.sha256(_name(photo).encode()).digest()
-            number = share_of(digest, layout.num_shards[photo.split])
-            buckets[share_of(digest, layout.num_key_buckets)].append(_scanned(photo, plan, number, laps))
-        write_buckets(scanned_file(plan, scan), buckets, layout.num_key_buckets, SCANNED)
-        return {"num_photos": sum(map(len, buckets.values()))}
+        tables, buckets = [SCANNED.empty_table()], array("q")
+        for chunk in range(scan, layout.num_chunks, layout.num_scans):
+            listed = read_stored(_chunk_file(plan, "listing", chunk))
+            found = [_scanned(photo_of(row), plan, layout, laps) for row in rows_of(listed)]
+            buckets.extend(row["bucket"] for row in found)
+            tables.append(_with_findings(listed, found))
+        write_buckets(scanned_file(plan, scan), pa.concat_tables(tables), buckets, layout.num_key_buckets)
+        return {"num_photos": len(buckets)}
 
     plan.once(f"scanned/{scan:06d}", run)
     laps.end("sorting")
@@ -241,13 +248,14 @@ def scanned_file(plan: Plan, scan: int) -> str:
     return plan.at("scanned", f"{scan:06d}.buckets")
 
 
-def _photos_of(plan: Plan, layout: Layout, scan: int) -> Iterator[Photo]:
-    for chunk in range(scan, layout.num_chunks, layout.num_scans):
-        yield from map(photo_of, read_rows(_chunk_file(plan, "listing", chunk)))
+def _with_findings(listed: pa.Table, found: list[dict[str, Any]]) -> pa.Table:
+    """The listed rows in the columns of `SCANNED`: what a scan did not find out goes on as it was listed."""
+    new = pa.Table.from_pylist(found, pa.schema([SCANNED.field(name) for name in _FINDINGS]))
+    return pa.table([(new if name in _FINDINGS else listed)[name] for name in SCANNED.names], SCANNED)
 
 
-def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any]:
-    """The photo with its key and digest, or with the refusal that reading it brought."""
+def _scanned(photo: Photo, plan: Plan, layout: Layout, laps: Laps) -> dict[str, Any]:
+    """What a scan finds out of a photo: key, place among shards and buckets, digests, or why it is refused."""
     key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
@@ -255,7 +263,9 @@ def _scanned(photo: Photo, plan: Plan, number: int, laps: Laps) -> dict[str, Any
             digests, refusal = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
-    return _row(photo) | {"refusal": refusal, "key": key, "number": number, "duplicate_of": None} | digests
+    name = hashlib.sha256((key or photo.path).encode()).digest()
+    number, bucket = share_of(name, layout.num_shards[photo.split]), share_of(name, layout.num_key_buckets)
+    return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
 
 
 def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str | None]:

@@ -51,9 +51,8 @@ def _read(root: str, photo: Photo | Plane | Found) -> bytes:
     place = photo.place
     if place is None:
         return storage.read_below(root, photo.path)
-    fs, path = storage.locate(place.container)
     end = place.offset + place.stored_bytes
-    raw = fs.cat_file(path, start=place.offset, end=end) if place.stored_bytes else b""
+    raw = storage.read_range(place.container, place.offset, end) if place.stored_bytes else b""
     try:
         return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
     except Damaged as fault:

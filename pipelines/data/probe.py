@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -101,10 +100,8 @@ def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
 
 def _place_rates(folder: str, each: float) -> dict[str, float]:
     large, small, numbers = storage.join(folder, "large"), secrets.token_bytes(SMALL_BYTES), count()
-    with tempfile.NamedTemporaryFile() as source:
-        source.write(secrets.token_bytes(LARGE_BYTES))
-        source.flush()
-        write = _calls_per_second(lambda: storage.publish_file(large, Path(source.name)), each, time.perf_counter)
+    data = secrets.token_bytes(LARGE_BYTES)
+    write = _calls_per_second(lambda: storage.publish(large, data), each, time.perf_counter)
     read = _calls_per_second(lambda: _read_cold(large), each, time.perf_counter)
     publish = partial(_publish_next, folder, numbers, small)
     writes = _calls_per_second(publish, each, time.perf_counter)

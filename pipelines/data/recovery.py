@@ -20,7 +20,7 @@ from pipelines.data.build import Progress, each_task
 from pipelines.data.claims import change_of
 from pipelines.data.commit import commit_dataset, describe, publish_commit, publish_shards
 from pipelines.data.pieces import Block, read_blocks, read_end
-from pipelines.data.shards import facts_of_table, plane_rows, record_of
+from pipelines.data.shards import facts_of_table, plane_rows, record_of, table_of
 from pipelines.data.surviving import (
     Survivors,
     WholeShard,
@@ -168,7 +168,7 @@ def _with_table(uri: str, shard: WholeShard, tables: list[str]) -> tuple[ShardRe
     """A shard's record with the table of its own that knows the most, or one made from its samples; whether it was."""
     own = [rows for name in tables if (rows := _rows_of_table(uri, name, shard)) is not None]
     rows = max(own, key=len) if own else list(_rows_of_shard(uri, shard))
-    return record_of(uri, shard.about, shard.file, shard.sha256, shard.size_bytes, rows), not own
+    return record_of(uri, shard.about, shard.file, shard.sha256, shard.size_bytes, table_of(rows)), not own
 
 
 def _rows_of_table(uri: str, name: str, shard: WholeShard) -> list[dict[str, Any]] | None:

@@ -7,10 +7,11 @@ no process holds the dataset.
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
@@ -19,90 +20,128 @@ from pipelines.data.listing import SCANNED, scanned_file
 from pipelines.data.workspace import (
     Layout,
     Plan,
+    fields_of,
     parts_of,
     read_bucket,
-    read_rows,
     read_stored,
+    rows_of,
     share_of,
     write_buckets,
-    write_rows,
+    write_table,
 )
-from pipelines.manifest import open_dataset, read_table
+from pipelines.manifest import Dataset, read_table
+from pipelines.records import ShardRecord
 
 _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucket", pa.int64()), ("new", pa.bool_())])
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
 
 
-def settle_keys(plan: Plan, layout: Layout, bucket: int) -> Seconds:
-    """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain."""
+def earlier_shards(base: Dataset | None, layout: Layout) -> list[tuple[ShardRecord, ...]]:
+    """For each bucket of keys, the committed shards whose inputs may lie in it."""
+    if base is None:
+        return [()] * layout.num_key_buckets
+    met: list[list[ShardRecord]] = [[] for _ in range(layout.num_key_buckets)]
+    for shard in base.shards:
+        for bucket in parts_of(shard.number, base.num_shards(shard), layout.num_key_buckets):
+            met[bucket].append(shard)
+    return [tuple(shards) for shards in met]
+
+
+def settle_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRecord, ...] = ()) -> Seconds:
+    """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain.
+
+    `earlier`: the committed shards that may hold such inputs.
+    """
 
     def settle() -> dict[str, Any]:
-        earlier = dict(_earlier(plan, layout, bucket))
+        known = dict(_known(plan, layout, bucket, earlier))
         scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
-        rows = sorted(read_bucket(scans, bucket), key=_order)
-        owners = list(_settle(rows, earlier))
-        contents: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for key, sha256, new in [*((key, content, False) for key, (_, content) in earlier.items()), *owners]:
-            content = {"sha256": sha256, "key": key, "key_bucket": bucket, "new": new}
-            contents[share_of(bytes.fromhex(sha256), layout.num_digest_buckets)].append(content)
-        write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, layout.num_digest_buckets, _CONTENT)
-        write_rows(plan.at("keyed", f"{bucket:06d}.arrow"), rows, SCANNED)
-        return {"num_inputs": len(rows)}
+        table = _in_order(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
+        table, is_owner = _settled(table, known)
+        owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
+        contents = pa.concat_tables([_contents_known(known, bucket), _contents_new(owners, bucket)])
+        count = layout.num_digest_buckets
+        buckets = array("q", (share_of(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
+        write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, buckets, count)
+        write_table(plan.at("keyed", f"{bucket:06d}.arrow"), table)
+        return {"num_inputs": table.num_rows}
 
     return _timed(plan, f"keyed/{bucket:06d}", settle)
 
 
-def _order(row: dict[str, Any]) -> tuple[str, str, int]:
-    """By key, then by path; an archive may hold a path twice."""
-    return row["key"] or "", row["path"], row["place"]["offset"] if row["place"] else 0
+def _in_order(table: pa.Table, *names: str) -> pa.Table:
+    """The rows sorted by these fields, nothing first; `offset` is that in the archive, which may hold a path twice."""
+    columns = {name: table[name] for name in names if name != "offset"}
+    if "offset" in names:
+        columns["offset"] = compute.struct_field(table["place"], "offset")
+    keys = [(name, "ascending", "at_start") for name in names]
+    return table.take(compute.sort_indices(pa.table(columns), sort_keys=keys))
 
 
-def _earlier(plan: Plan, layout: Layout, bucket: int) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(key, digests of source and content) of the bucket's photos that earlier layers hold or held."""
-    if plan.layer == 0:
-        return
-    dataset = open_dataset(plan.out)
-    for shard in dataset.shards:
-        count = dataset.num_shards(shard)
-        if bucket in parts_of(shard.number, count, layout.num_key_buckets):
-            for row in read_table(dataset.uri, shard).to_pylist():
-                if row["outcome"] in ("written", "removed") and _bucket_of(row["key"], layout) == bucket:
-                    yield row["key"], (row["source_sha256"], row["content_sha256"] or row["source_sha256"])
+def _with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    field = table.schema.field(name)
+    return table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+
+
+def _known(
+    plan: Plan, layout: Layout, bucket: int, shards: tuple[ShardRecord, ...]
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(key, digests of source and content) of the bucket's photos that the committed shards hold or held."""
+    for shard in shards:
+        told = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
+        for outcome, key, source, content in told:
+            if outcome in ("written", "removed") and _bucket_of(key, layout) == bucket:
+                yield key, (source, content or source)
 
 
 def _bucket_of(key: str, layout: Layout) -> int:
     return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
-def _settle(rows: list[dict[str, Any]], earlier: dict[str, tuple[str, str]]) -> Iterator[tuple[str, str, bool]]:
-    """(key, digest of the content, new) of the rows that own their key; others are refused or known to be there."""
-    owned: set[str] = set()
-    for row in (row for row in rows if row["refusal"] is None):
-        key = row["key"]
-        if key in earlier and earlier[key][0] == row["sha256"]:
-            row["duplicate_of"] = key
-        elif key in owned or key in earlier:
-            row["refusal"] = f"key collision: {key}"
-        else:
-            owned.add(key)
-            yield key, row["content_sha256"] or row["sha256"], True
+def _settled(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.Table, pa.Array]:
+    """The rows, in order of their keys, with what is refused or known to be there; and whether each owns its key."""
+    refusals, repeats, owners, last = [], [], array("b"), None
+    for key, sha256, refusal in fields_of(table, "key", "sha256", "refusal"):
+        is_known = refusal is None and key in known and known[key][0] == sha256
+        is_taken = refusal is None and not is_known and (key in known or key == last)
+        owners.append(refusal is None and not is_known and not is_taken)
+        last = key if owners[-1] else last
+        refusals.append(f"key collision: {key}" if is_taken else refusal)
+        repeats.append(key if is_known else None)
+    table = _with_column(_with_column(table, "refusal", refusals), "duplicate_of", repeats)
+    return table, pa.array(np.asarray(owners, bool))
+
+
+def _contents_known(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
+    """What the photos of committed layers contain."""
+    digests = [content for _, content in known.values()]
+    return pa.table([digests, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
+
+
+def _contents_new(owners: pa.Table, bucket: int) -> pa.Table:
+    """What the rows contain that own their keys."""
+    digests = compute.coalesce(owners["content_sha256"], owners["sha256"])
+    count = owners.num_rows
+    return pa.table([digests, owners["key"], [bucket] * count, [True] * count], _CONTENT)
 
 
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
     def find() -> dict[str, Any]:
-        by_content: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        buckets = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
-        for row in read_bucket(buckets, digest_bucket):
-            by_content[row["sha256"]].append(row)
-        repeats: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for rows in by_content.values():
-            first, *others = sorted(rows, key=lambda row: (row["new"], row["key"]))
-            for row in (row for row in others if row["new"]):
-                repeats[row["key_bucket"]].append({"key": row["key"], "first_key": first["key"]})
-        write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, layout.num_key_buckets, _REPEAT)
-        return {"num_duplicates": sum(map(len, repeats.values()))}
+        files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
+        table = _in_order(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
+        keys, first_keys, buckets, first = [], [], array("q"), ("", "")
+        for sha256, key, key_bucket, new in fields_of(table, *_CONTENT.names):
+            if sha256 != first[0]:
+                first = sha256, key
+            elif new:
+                keys.append(key)
+                first_keys.append(first[1])
+                buckets.append(key_bucket)
+        repeats = pa.table([keys, first_keys], _REPEAT)
+        write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, buckets, layout.num_key_buckets)
+        return {"num_duplicates": len(keys)}
 
     return _timed(plan, f"repeats/{digest_bucket:06d}", find)
 
@@ -115,29 +154,30 @@ def _timed(plan: Plan, marker: str, step: Callable[[], dict[str, Any]]) -> Secon
 
 
 def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
-    """Writes the inputs of a bucket of keys once more, with what `find_duplicates` found of them in all buckets.
+    """Writes the inputs of a bucket of keys by their shards, with what `find_duplicates` found of them in all buckets.
 
     A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
     """
 
     def mark() -> dict[str, Any]:
-        repeats = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
-        first_keys = {row["key"]: row["first_key"] for row in read_bucket(repeats, bucket)}
-        rows = read_rows(plan.at("keyed", f"{bucket:06d}.arrow"))
-        for row in rows:
-            if row["refusal"] is None and row["duplicate_of"] is None:
-                row["duplicate_of"] = first_keys.get(row["key"])
-        write_rows(plan.at("settled", f"{bucket:06d}.arrow"), rows, SCANNED)
+        files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
+        first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
+        table = read_stored(plan.at("keyed", f"{bucket:06d}.arrow"))
+        told = fields_of(table, "key", "refusal", "duplicate_of")
+        repeats = [repeat or (first_keys.get(key) if refusal is None else None) for key, refusal, repeat in told]
+        numbers = {shard: number for number, shard in enumerate(layout.shards_of(bucket))}
+        shards = array("q", (numbers[shard] for shard in fields_of(table, "split", "number")))
+        settled = _with_column(table, "duplicate_of", repeats)
+        write_buckets(plan.at("settled", f"{bucket:06d}.buckets"), settled, shards, len(numbers))
         return {"num_duplicates": len(first_keys)}
 
     return _timed(plan, f"settled/{bucket:06d}", mark)
 
 
-def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> list[dict[str, Any]]:
+def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
     """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
-    rows: list[dict[str, Any]] = []
+    parts = []
     for bucket in layout.key_buckets(split, number):
-        table = read_stored(plan.at("settled", f"{bucket:06d}.arrow"))
-        own = compute.and_(compute.equal(table["split"], split), compute.equal(table["number"], number))
-        rows += table.filter(own).to_pylist()  # before it is Python's: a bucket may hold the inputs of many shards
-    return sorted(rows, key=_order)
+        file, place = plan.at("settled", f"{bucket:06d}.buckets"), layout.shards_of(bucket).index((split, number))
+        parts.append(read_bucket([file], place, SCANNED))
+    yield from rows_of(_in_order(pa.concat_tables(parts), "key", "path", "offset"))

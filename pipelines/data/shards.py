@@ -6,9 +6,10 @@ sample's members stand together, samples in the order of their keys; nothing els
 
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +17,14 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.data.cleaning import clean, clean_plane, memory_for
-from pipelines.data.effort import Laps, Seconds
+from pipelines.data.effort import Cost, Laps
 from pipelines.data.fixing import fixed_masks
+from pipelines.data.limit import NUM_TIMED, limit_of_photos
 from pipelines.data.listing import photo_of
 from pipelines.data.places import read_photo
 from pipelines.data.settling import settled_inputs
 from pipelines.data.tar import ShardWriter
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import Damaged, Failed, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
@@ -46,28 +48,30 @@ class ShardId:
         return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
 
 
-def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Seconds]:
+def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
     """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
-    laps = Laps()
+    laps, timed = Laps(), list[Photo]()
 
     def write() -> dict[str, Any]:
         rows = settled_inputs(plan, layout, split, number)
-        laps.end("sorting")
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        scratch = plan.at("scratch")
-        fill = partial(_write_inputs, plan, rows, laps)
-        return asdict(publish_shard(plan.out, scratch, shard, fill))
+        fill = partial(_write_inputs, plan, rows, laps, timed)
+        return asdict(publish_shard(plan.out, plan.at("scratch"), shard, fill))
 
     record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
+    was_there = not laps.seconds
     laps.end("writing")
-    return record, laps.seconds
+    if was_there:
+        return record, Cost(laps.seconds)
+    num_photos = record.num_samples + record.num_duplicates + record.num_rejected
+    return record, Cost(laps.seconds, num_photos, limit_of_photos(plan, timed, record.num_samples))
 
 
 def publish_shard(
-    out: str, scratch: str, shard: ShardId, write: Callable[[ShardWriter], list[dict[str, Any]]]
+    out: str, scratch: str, shard: ShardId, write: Callable[[ShardWriter], Iterable[dict[str, Any]]]
 ) -> ShardRecord:
-    """Publishes the tar that `write` fills and the table of the rows that it returns, both named by their content.
+    """Publishes the tar that `write` fills and the table of the rows that it yields, both named by their content.
 
     `scratch`: the folder in which a local tar grows.
     """
@@ -75,37 +79,43 @@ def publish_shard(
         path = folder / "shard.tar"
         with path.open("wb", buffering=_BUFFER_BYTES) as stream:
             writer = ShardWriter(stream)
-            rows = write(writer)
+            table = table_of(write(writer))
             writer.close(shard.about)
-        return _publish(out, shard, writer, rows, path)
+        return _publish(out, shard, writer, table, path)
 
 
-def _publish(out: str, shard: ShardId, writer: ShardWriter, rows: list[dict[str, Any]], path: Path) -> ShardRecord:
+def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, path: Path) -> ShardRecord:
     sha256 = writer.sha256.hexdigest()
     file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
     storage.publish_file(storage.join(out, file), path)
-    return record_of(out, shard.about, file, sha256, writer.size_bytes, rows)
+    return record_of(out, shard.about, file, sha256, writer.size_bytes, table)
 
 
-def record_of(
-    out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, rows: list[dict[str, Any]]
-) -> ShardRecord:
+def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """The table of a shard; few of its rows are Python's at once, for these take ten times the memory."""
+    waiting, batches = iter(rows), []
+    while some := list(islice(waiting, ROWS_AT_A_TIME)):
+        batches.append(pa.RecordBatch.from_pylist(some, TABLE_SCHEMA))
+    return pa.Table.from_batches(batches, TABLE_SCHEMA).combine_chunks()  # one chunk, as its bytes depend on them
+
+
+def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table) -> ShardRecord:
     """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says.
 
     The table says in itself which shard it is of: by its rows alone it could be that of another, or of an older one.
     """
-    table = table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA), facts_of_table(about["layer"], sha256))
-    table_sha256 = sha256_hex(table)
+    data = table_bytes(table, facts_of_table(about["layer"], sha256))
+    table_sha256 = sha256_hex(data)
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
-    storage.publish(storage.join(out, name), table)
-    outcomes = Counter(row["outcome"] for row in rows)
-    planes = Counter(plane["reason"] is None for row in rows for plane in row.get("planes") or ())
+    storage.publish(storage.join(out, name), data)
+    outcomes = Counter(table["outcome"].to_pylist())
+    refusals = table["planes"].combine_chunks().flatten().field("reason")
     return ShardRecord(
         split=about["split"], number=about["number"], layer=about["layer"],
         file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
         num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
         num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
-        num_planes=planes[True], num_planes_rejected=planes[False],
+        num_planes=refusals.null_count, num_planes_rejected=len(refusals) - refusals.null_count,
     )  # fmt: skip
 
 
@@ -114,8 +124,17 @@ def facts_of_table(layer: int, shard_sha256: str) -> dict[str, str]:
     return {"lacuna.layer": str(layer), "lacuna.shard_sha256": shard_sha256}
 
 
-def _write_inputs(plan: Plan, rows: list[dict[str, Any]], laps: Laps, writer: ShardWriter) -> list[dict[str, Any]]:
-    return [_write_input(plan, writer, row, laps) for row in rows]
+def _write_inputs(
+    plan: Plan, rows: Iterable[dict[str, Any]], laps: Laps, timed: list[Photo], writer: ShardWriter
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table; the first photos that are written go into `timed`."""
+    for row in rows:
+        laps.end("sorting")
+        told = _write_input(plan, writer, row, laps)
+        if told["outcome"] == "written" and len(timed) < NUM_TIMED:
+            timed.append(photo_of(row))
+        yield told
+    laps.end("sorting")
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
@@ -179,7 +198,7 @@ def _write_sample(
         **({"content_sha256": row["content_sha256"]} if row["content_sha256"] else {}),
     }
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
-    known = {} if sample.normalised else {sample.suffix: row["sha256"]}
+    known = {} if sample.normalised else {sample.suffix: (row["sha256"], row["crc32"])}
     members, digest = writer.add_sample(key, parts, known)
     return described | {
         "members": [vars(m) for m in members],

@@ -30,20 +30,26 @@ class ShardWriter:
         self._stream = stream
         self._members: list[Member] = []
 
-    def add(self, key: str, suffix: str, data: bytes) -> Member:
-        """Appends `<key>.<suffix>`."""
+    def add(self, key: str, suffix: str, data: bytes, crc32: int | None = None) -> Member:
+        """Appends `<key>.<suffix>`; its CRC32 may be known."""
         name = f"{key}.{suffix}"
-        member = Member(name, self._append(name, data), len(data), zlib.crc32(data))
+        offset = self._append(name, data)
+        member = Member(name, offset, len(data), zlib.crc32(data) if crc32 is None else crc32)
         self._members.append(member)
         return member
 
-    def add_sample(self, key: str, parts: dict[str, bytes], known: dict[str, str]) -> tuple[list[Member], str]:
+    def add_sample(
+        self, key: str, parts: dict[str, bytes], known: dict[str, tuple[str, int]]
+    ) -> tuple[list[Member], str]:
         """Appends the parts of a sample in order of their suffixes; returns the members and the sample's digest.
 
-        `known`: the SHA-256 of those parts that were digested before.
+        `known`: SHA-256 and CRC32 of those parts that were digested before.
         """
-        members = [self.add(key, suffix, data) for suffix, data in sorted(parts.items())]
-        digests = ((f"{key}.{suffix}", known.get(suffix) or sha256_hex(data)) for suffix, data in parts.items())
+        members, digests = [], []
+        for suffix, data in sorted(parts.items()):
+            sha256, crc32 = known.get(suffix, (None, None))
+            members.append(self.add(key, suffix, data, crc32))
+            digests.append((members[-1].name, sha256 or sha256_hex(data)))
         return members, sample_sha256(digests)
 
     def close(self, about: dict[str, Any]) -> None:

@@ -6,11 +6,13 @@ killed build goes on where it stopped, and no step ever reads what another has w
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from infra import storage
@@ -20,8 +22,10 @@ from pipelines.records import canonical_json
 FOLDER: Final = ".build"
 FIRST: Final = "new"
 """What the first build of a dataset stands on; a change stands on a commit."""
-PHOTOS_PER_BUCKET: Final = 125_000
-"""No task holds the rows of many more; fewer a bucket would mean more files for each to look into."""
+PHOTOS_PER_BUCKET: Final = 62_500
+"""No task holds many more, 80 MB with all that it makes of them; fewer a bucket would mean more files to look into."""
+ROWS_AT_A_TIME: Final = 1024
+"""So many rows of a table are Python's at once: ten bytes of it for each that Arrow takes."""
 _WORD: Final = 8
 
 
@@ -63,15 +67,22 @@ class Layout:
     num_shards: dict[str, int]
     """Per split."""
     num_digest_buckets: int
+    num_earlier: int = 0
+    """Inputs of the layers that are committed, which a further one is held against."""
 
     @property
     def num_key_buckets(self) -> int:
         """Buckets of keys, over all splits."""
-        return min(power_of_two(-(-self.num_files // PHOTOS_PER_BUCKET)), max(self.num_shards.values()))
+        return power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
 
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
         return parts_of(number, self.num_shards[split], self.num_key_buckets)
+
+    def shards_of(self, bucket: int) -> list[tuple[str, int]]:
+        """The shards (split, number) whose inputs may lie in a bucket of keys."""
+        counts = self.num_shards.items()
+        return [(split, number) for split, count in counts for number in parts_of(bucket, self.num_key_buckets, count)]
 
 
 def once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -99,25 +110,37 @@ def parts_of(number: int, count: int, num_parts: int) -> range:
 
 def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     """Publishes rows as one file."""
-    storage.publish(uri, _packed(rows, schema))
+    write_table(uri, pa.Table.from_pylist(rows, schema))
 
 
-def read_rows(uri: str) -> list[dict[str, Any]]:
-    """The rows of a file that must be there."""
-    return [dict(row) for row in read_stored(uri).to_pylist()]
+def write_table(uri: str, table: pa.Table) -> None:
+    """Publishes a table as one file."""
+    storage.publish(uri, _packed(table))
 
 
 def read_stored(uri: str) -> pa.Table:
-    """The rows of such a file as a table."""
+    """The rows of such a file, which must be there."""
     return _unpacked(storage.read_bytes(uri))
 
 
-def _packed(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows as Python's, some at a time."""
+    for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME):
+        yield from batch.to_pylist()
+
+
+def fields_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    """These fields of each row, some rows at a time."""
+    for batch in table.select(names).to_batches(max_chunksize=ROWS_AT_A_TIME):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _packed(table: pa.Table) -> bytes:
     """Rows as an Arrow stream: as small as Parquet with zstd, and a short one is written in a third of the time."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-    with pa.ipc.new_stream(sink, schema, options=options) as stream:
-        stream.write_table(pa.Table.from_pylist(rows, schema))
+    with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
+        stream.write_table(table)
     return bytes(sink.getvalue())
 
 
@@ -125,21 +148,30 @@ def _unpacked(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
-def write_buckets(uri: str, buckets: Mapping[int, list[dict[str, Any]]], count: int, schema: pa.Schema) -> None:
+def write_buckets(uri: str, table: pa.Table, bucket_of: Sequence[int], count: int) -> None:
     """Publishes the rows of `count` buckets as one file: where each begins, then a stream for each with rows.
 
-    One file per task and not per bucket: their number grows with the tasks alone, and a bucket is a stretch of each.
+    `bucket_of`: of each row. A bucket keeps the order of its rows. One file per task and not per bucket: their number
+    grows with the tasks alone, and a bucket is a stretch of each.
     """
-    tables = [_packed(buckets[b], schema) if b in buckets else b"" for b in range(count)]
-    ends = accumulate(map(len, tables), initial=(count + 1) * _WORD)
-    storage.publish(uri, struct.pack(f"<{count + 1}Q", *ends) + b"".join(tables))
+    buckets = np.asarray(bucket_of, np.int64)
+    table, sizes = table.take(np.argsort(buckets, kind="stable")), np.bincount(buckets, minlength=count).tolist()
+    ends = array("Q", [(count + 1) * _WORD])
+    with storage.scratch_folder(uri.rpartition("/")[0]) as folder:
+        with (folder / "buckets").open("wb") as file:  # all streams together may be larger than all rows
+            file.seek(ends[0])
+            for part in map(table.slice, accumulate(sizes, initial=0), sizes):
+                ends.append(ends[-1] + (file.write(_packed(part)) if part.num_rows else 0))
+            file.seek(0)
+            file.write(struct.pack(f"<{count + 1}Q", *ends))
+        storage.publish_file(uri, folder / "buckets")
 
 
-def read_bucket(uris: Iterable[str], bucket: int) -> list[dict[str, Any]]:
+def read_bucket(uris: Iterable[str], bucket: int, schema: pa.Schema) -> pa.Table:
     """The rows of one bucket out of the files of several tasks, in their order."""
-    rows = []
+    tables = [schema.empty_table()]
     for uri in uris:
         start, end = struct.unpack("<2Q", storage.read_range(uri, bucket * _WORD, (bucket + 2) * _WORD))
         if end > start:
-            rows += _unpacked(storage.read_range(uri, start, end)).to_pylist()
-    return rows
+            tables.append(_unpacked(storage.read_range(uri, start, end)))
+    return pa.concat_tables(tables)

@@ -1,7 +1,8 @@
 """A build of very many photos on paper: requests, bytes, tasks and seconds of each step, and what is full first.
 
 `python -m tests.benchmarks.scale [PHOTOS]`: the formulas are those of the steps in `pipelines.data`; the times of a
-photo come from `make bench`, those of the store and the network are assumptions and stand in `Site`.
+photo come from `make bench`, those of the store and the network are assumptions and stand in `Site`. Requests are held
+against a build on a store that counts them (`tests/data/test_requests.py`).
 """
 
 import sys
@@ -9,21 +10,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines.data.listing import _PHOTOS_PER_DIGEST_BUCKET, _PUTS_AT_ONCE, _USUAL_SCANS, PHOTOS_PER_CHUNK
-from pipelines.data.workspace import PHOTOS_PER_BUCKET, Layout, power_of_two
+from pipelines.data.listing import (
+    _PHOTOS_PER_DIGEST_BUCKET,
+    _PUTS_AT_ONCE,
+    _USUAL_SCANS,
+    PHOTOS_PER_CHUNK,
+    PHOTOS_PER_SCAN,
+)
+from pipelines.data.workspace import Layout, power_of_two
 
 TABLE_ROW_BYTES: Final = 101
 """Of a shard's table, measured on CelebA: 404,545 bytes for 4,000 photos."""
 SHARD_ROW_BYTES: Final = 99
-WORKSPACE_ROW_BYTES: Final = 294
-"""Of a stream of fifteen rows in a bucket file, as they are at 1e9 photos; 76 where it has 119."""
+WORKSPACE_ROW_BYTES: Final = 725
+"""Of a stream of six rows in a bucket file, as they are at 1e9 photos; 49 where it has a thousand."""
 DRIVER_BYTES_A_SHARD: Final = 721 + 111
 """Record and arguments, by tracemalloc."""
-WORKER_ROW_BYTES: Final = 876
-"""A row as Python's dict of strings, by tracemalloc."""
+TASK_ROW_BYTES: Final = {
+    "listing": 876, "scanning": 660, "naming": 1300, "comparing": 350, "marking": 1100, "sharding": 1300,
+}  # fmt: skip
+"""What a task takes above an idle worker for each of its rows, copies in another order included; measured."""
 LARGEST_LIST: Final = 1000
-ONCE: Final = 4
-"""Requests of a marker: looked for twice, put, read."""
+ONCE: Final = 3
+"""Requests of a marker beside its own put: looked for twice, read."""
+TIMED: Final = 4 * 2
+"""Photos of a shard that are read again, twice, to know what the machine could do at most."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +53,16 @@ class Site:
     tasks_a_second: float = 1000.0
     seconds_a_photo_byte: float = 1 / 2.0e9
     """One SHA-256."""
+    share_with_finds: float = 1.0
+    """Of the pairs of a bucket of digests and one of keys, how many have a duplicate."""
 
     @property
     def layout(self) -> Layout:
         """The counts that a listing of such photos decides."""
         chunks = -(-self.num_photos // PHOTOS_PER_CHUNK)
         shards = power_of_two(-(-self.num_photos * self.photo_bytes // self.shard_bytes))
-        digests = power_of_two(self.num_photos // _PHOTOS_PER_DIGEST_BUCKET)
-        scans = max(min(chunks, _USUAL_SCANS), -(-self.num_photos // PHOTOS_PER_BUCKET))
+        digests = power_of_two(-(-self.num_photos // _PHOTOS_PER_DIGEST_BUCKET))
+        scans = max(min(chunks, _USUAL_SCANS), -(-self.num_photos // PHOTOS_PER_SCAN))
         return Layout(self.num_photos, 0, 0, chunks, scans, {"train": shards}, digests)
 
 
@@ -84,26 +97,36 @@ class Step:
 
 def steps(site: Site) -> Iterator[Step]:
     """The steps of a build, in their order."""
-    photos, layout = site.num_photos, site.layout
-    shards, keys, digests = layout.num_shards["train"], layout.num_key_buckets, layout.num_digest_buckets
-    scans, chunks, rows = layout.num_scans, layout.num_chunks, photos * WORKSPACE_ROW_BYTES
-    num_bytes = photos * site.photo_bytes
-    hashing = num_bytes * site.seconds_a_photo_byte
-    lists = -(-photos // LARGEST_LIST) + site.num_folders
+    layout = site.layout
+    lists = -(-site.num_photos // LARGEST_LIST) + site.num_folders
     waits = lists * site.list_seconds / site.lists_at_once
-    yield Step("listing", photos * 14e-6, 0, chunks, rows, 1, _PUTS_AT_ONCE * PHOTOS_PER_CHUNK, waits, _PUTS_AT_ONCE)
+    rows = site.num_photos * WORKSPACE_ROW_BYTES
+    listing = site.num_photos * 14e-6
+    held = _PUTS_AT_ONCE * PHOTOS_PER_CHUNK
+    yield Step("listing", listing, ONCE, layout.num_chunks + 1, rows, 1, held, waits, _PUTS_AT_ONCE)
+    yield from tasks(site, layout)
+
+
+def tasks(site: Site, layout: Layout) -> Iterator[Step]:
+    """The steps that are tasks, for that layout."""
+    photos, shards, scans = site.num_photos, layout.num_shards["train"], layout.num_scans
+    keys, digests = layout.num_key_buckets, layout.num_digest_buckets
+    rows, num_bytes = photos * WORKSPACE_ROW_BYTES, photos * site.photo_bytes
+    hashing = num_bytes * site.seconds_a_photo_byte
     yield Step(
-        "scanning", photos * 42e-6 + hashing, photos + chunks + ONCE * scans, scans, num_bytes + 2 * rows, scans,
-        photos // scans,
+        "scanning", photos * 42e-6 + hashing, photos + layout.num_chunks + ONCE * scans, 2 * scans,
+        num_bytes + 2 * rows, scans, photos // scans,
     )  # fmt: skip
-    yield Step("naming", photos * 29e-6, (2 * scans + ONCE) * keys, 2 * keys, 2 * rows, keys, photos // keys)
-    # the rows of contents have half the fields
-    yield Step("comparing", photos * 9e-6, (2 * keys + ONCE) * digests, digests, rows, digests, photos // digests // 2)
-    yield Step("marking", photos * 3e-6, (2 * digests + 1 + ONCE) * keys, keys, 2 * rows, keys, photos // keys)
-    settled = shards * max(1, keys // shards)
+    yield Step("naming", photos * 29e-6, (2 * scans + ONCE) * keys, 3 * keys, 2 * rows, keys, photos // keys)
+    reads = (2 * keys + ONCE) * digests
+    yield Step("comparing", photos * 9e-6, reads, 2 * digests, rows / 2, digests, photos // digests)
+    finds = round(site.share_with_finds * digests * keys)
+    reads = (digests + 1 + ONCE) * keys + finds
+    yield Step("marking", photos * 3e-6, reads, 2 * keys, 2 * rows, keys, photos // keys)
+    settled = 2 * shards * max(1, keys // shards)
     yield Step(
-        "sharding", photos * 69e-6 + 2 * hashing, photos + settled + ONCE * shards, 2 * shards,
-        2 * num_bytes + rows * max(1, shards // keys), shards, photos // shards,
+        "sharding", photos * 67e-6 + 2 * hashing, photos + settled + (ONCE + TIMED) * shards, 3 * shards,
+        2 * num_bytes + rows, shards, photos // shards,
     )  # fmt: skip
 
 
@@ -121,7 +144,7 @@ def total_table(site: Site) -> None:
         need = step.seconds(site)
         about = max(need["processor"] + need["requests"], need["network"], need["driver"])
         whole += about
-        worker = step.task_rows * WORKER_ROW_BYTES / 1e6
+        worker = step.task_rows * TASK_ROW_BYTES[step.name] / 1e6
         times = " | ".join(_time(seconds) for seconds in need.values())
         print(
             f"| {step.name} | {step.num_tasks:,} | {step.num_reads / 1e6:,.1f} M | {step.num_writes / 1e6:,.2f} M | "

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from jobs import shard
 from pipelines.data.build import build_dataset
-from pipelines.data.effort import Effort, Laps
+from pipelines.data.effort import Cost, Effort, Laps
+from pipelines.data.limit import limit_of_photos
 from pipelines.data.workspace import Plan
+from pipelines.records import Photo
 from tests.conftest import silent
-from tests.making import shard_recipe
+from tests.making import photo_folder, shard_recipe
 
-KINDS = ("listing", "sorting", "reading", "hashing", "cleaning", "writing")
+KINDS = ("listing", "sorting", "reading", "hashing", "cleaning", "writing", "copying")
 seconds = st.dictionaries(st.sampled_from(KINDS), st.floats(0, 100))
 
 
@@ -31,33 +33,57 @@ def test_every_moment_goes_to_the_work_that_has_just_ended(monkeypatch: pytest.M
     assert laps.seconds == {"reading": 5.0, "hashing": 2.0}
 
 
-@given(st.lists(seconds, max_size=5), st.integers(1, 64), st.floats(0.1, 1000))
-def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[dict[str, float]], cores: int, elapsed: float) -> None:
+costs = st.builds(Cost, seconds.filter(bool), st.integers(0, 1000), st.floats(0, 100))
+
+
+@given(st.lists(costs, min_size=1, max_size=5), st.integers(1, 64), st.floats(0.1, 1000))
+def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: int, elapsed: float) -> None:
     effort = Effort(num_cores=cores)
     for task in tasks:
-        effort.add(task)
+        effort.add_cost(task)
     told = effort.told(elapsed)
+    assert told["images_per_second"] == round(sum(task.num_photos for task in tasks) / elapsed, 1)
     assert 0 <= float(told["share_of_limit"]) <= 1
     assert told["bottleneck"] in (*KINDS, "scheduling")
 
 
 @pytest.mark.parametrize(
-    ("booked", "share", "bottleneck"),
+    ("booked", "bottleneck"),
     [
-        ({"reading": 12.0, "hashing": 4.0}, 0.8, "reading"),
-        ({"reading": 4.0, "hashing": 4.0, "cleaning": 6.0, "writing": 2.0}, 0.8, "cleaning"),
-        ({"reading": 2.0, "sorting": 17.0}, 0.1, "sorting"),
-        ({"reading": 2.0, "listing": 9.0}, 0.1, "listing"),  # one core lists while the other waits
-        ({"reading": 2.0}, 0.1, "scheduling"),
+        ({"reading": 12.0, "hashing": 4.0}, "reading"),
+        ({"reading": 4.0, "hashing": 4.0, "cleaning": 6.0, "writing": 2.0}, "cleaning"),
+        ({"reading": 2.0, "sorting": 17.0}, "sorting"),
+        ({"reading": 2.0, "listing": 9.0}, "listing"),  # one core lists while the other waits
+        ({"reading": 2.0}, "scheduling"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_of_twenty_core_seconds_the_largest_part_is_named(
-    booked: dict[str, float], share: float, bottleneck: str
-) -> None:
+def test_of_twenty_core_seconds_the_largest_part_is_named(booked: dict[str, float], bottleneck: str) -> None:
     effort = Effort(num_cores=2)
     effort.add(booked)
-    assert effort.told(10.0) == {"share_of_limit": share, "bottleneck": bottleneck}
+    assert effort.told(10.0)["bottleneck"] == bottleneck
+
+
+def test_the_share_is_what_the_bare_calls_would_take_of_the_cores_time() -> None:
+    effort = Effort(num_cores=2)
+    effort.add_cost(Cost({"reading": 12.0, "cleaning": 4.0}, 30, 5.0))
+    effort.add_cost(Cost({"reading": 2.0}, 20, 4.0))
+    assert effort.told(10.0) == {"images_per_second": 5.0, "share_of_limit": 0.45, "bottleneck": "reading"}
+
+
+def test_the_limit_of_a_photo_grows_with_what_the_recipe_asks_for(photos: Path, tmp_path: Path) -> None:
+    some = [Photo(str(path.relative_to(photos)), "train", None, path.stat().st_size) for path in photos.rglob("*.jpg")]
+    kept, large = (
+        limit_of_photos(Plan(str(photos), str(tmp_path), shard_recipe(**changes), 0), some[:4], 1000)
+        for changes in ({}, {"resize": "squash", "size_px": 512})
+    )
+    assert 0 < 10 * kept < large
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_of_photos_that_are_gone_is_not_known(tmp_path: Path) -> None:
+    plan = Plan(str(tmp_path / "root"), str(tmp_path), shard_recipe(), 0)
+    assert limit_of_photos(plan, [Photo("gone.jpg", "train", None, 3)], 10) == 0
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -66,7 +92,8 @@ def test_who_watches_a_build_changes_no_byte(photos: Path, tmp_path: Path) -> No
     watched = build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, effort)
     build_dataset(Plan(str(photos), str(tmp_path / "b"), shard_recipe(), 0), silent)
     assert bytes_below(tmp_path / "a") == bytes_below(tmp_path / "b")
-    assert set(effort.core_seconds) == set(KINDS)
+    assert set(effort.core_seconds) == set(KINDS) - {"copying"}
+    assert effort.num_photos == watched.commit["ledger"]["num_inputs"]
     assert min(effort.core_seconds.values()) > 0
     assert effort.num_cores >= 2
     again = Effort()
@@ -80,4 +107,20 @@ def test_the_report_of_a_build_says_how_near_its_limit_it_was(photos: Path, tmp_
     report = shard.run(arguments)
     assert 0 < report["share_of_limit"] < 1
     assert report["bottleneck"] in (*KINDS, "scheduling")
-    assert "bottleneck" not in shard.run(arguments)  # nothing was built
+    assert report["images_per_second"] > 0
+    again = shard.run(arguments)
+    assert again["images_per_second"] == 0  # nothing was built
+    assert "bottleneck" not in again
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_report_of_every_change_says_so_too(photos: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "data")
+    shard.run(shard.Arguments(shard_recipe(), out, str(photos)))
+    more = photo_folder(tmp_path / "more", 70)
+    (more / "class1/0061.png").rename(more / "class1/new.png")
+    for change in ({"add": str(more)}, {"remove": ("class1/new",)}, {"compact": True}):
+        report = shard.run(shard.Change(out, **change))
+        assert report["images_per_second"] > 0, change
+        assert 0 < report["share_of_limit"] < 1
+        assert report["bottleneck"] in (*KINDS, "scheduling")

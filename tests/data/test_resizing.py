@@ -4,13 +4,15 @@ import io
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipelines.data.cleaning import check_cleaning
+from pipelines.data.probe import natural_photo
 from pipelines.data.recipe import ShardRecipe
-from pipelines.data.resizing import RESIZES
+from pipelines.data.resizing import RESIZES, Resize, resized
 from pipelines.records import Refused, Sample
 from tests.data.picture_files import WHOLE, Pixels, cleaned, encoded, pixels, rejected, with_orientation
 from tests.making import photo
@@ -108,7 +110,8 @@ def test_the_note_says_sizes_method_and_library(resize: str) -> None:
     sample = cleaned(encoded(photo(1, 200, 300), "JPEG"), recipe)
     size = {"squash": "300x200", "centre-square": "200x200", "short-side": "300x200", "celeba-178": "178x178"}[resize]
     to = "96x64" if resize == "short-side" else "64x64"
-    assert sample.normalised[-2:] == (f"resized {size} to {to}: area, OpenCV", "encoded JPEG 95 4:4:4")
+    method = "area" if resize == "squash" else "smoothed cubic, then halved"
+    assert sample.normalised[-2:] == (f"resized {size} to {to}: {method}, OpenCV", "encoded JPEG 95 4:4:4")
     assert sample.suffix == "jpg"
     with Image.open(io.BytesIO(sample.picture)) as image:
         assert image.format == "JPEG"
@@ -118,6 +121,44 @@ def test_a_side_that_grows_beside_one_that_shrinks_is_interpolated() -> None:
     recipe = ShardRecipe("folder", min_side_px=8, resize="squash", size_px=50)
     sample = cleaned(encoded(gradient(200, 10), "PNG"), recipe)
     assert sample.normalised[0] == "resized 200x10 to 50x50: area, then cubic, OpenCV"
+
+
+def decibels(one: Pixels, other: Pixels) -> float:
+    """PSNR of uint8 pixels."""
+    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
+
+
+@pytest.mark.parametrize("size_px", [315, 300, 256, 230, 200, 170, 150, 128, 100, 85, 60])
+def test_reducing_is_as_near_to_an_antialiased_bicubic_as_area_is(size_px: int) -> None:
+    whole, target = natural_photo(320, 320), (size_px, size_px)
+    wanted = np.asarray(Image.fromarray(whole).resize(target, Image.Resampling.BICUBIC))
+    ours, _ = resized(whole, Resize(0, 0, 320, 320, *target))
+    area = cv2.resize(whole, target, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    assert decibels(ours, wanted) > decibels(area, wanted) - 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "method"),
+    [
+        ((40, 30), (64, 64), "cubic"),
+        ((40, 30), (64, 20), "smoothed cubic"),
+        ((90, 60), (30, 30), "area"),
+        ((61, 60), (60, 59), "smoothed cubic"),
+        ((100, 90), (40, 40), "smoothed cubic, then halved"),
+        ((100, 60), (40, 40), "area"),
+        ((300, 290), (64, 64), "area"),
+        ((200, 10), (50, 50), "area, then cubic"),
+    ],
+)
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+def test_the_sizes_decide_on_the_method(
+    size: tuple[int, int], target: tuple[int, int], method: str, channels: tuple[int, ...]
+) -> None:
+    flat = np.full((size[1], size[0], *channels), 77, np.uint8)
+    small, done = resized(flat, Resize(0, 0, *size, *target))
+    assert done == [f"resized {size[0]}x{size[1]} to {target[0]}x{target[1]}: {method}, OpenCV"]
+    assert small.shape == (target[1], target[0], *channels)
+    assert np.all(small == 77)
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -8,11 +8,14 @@ import pytest
 
 from infra import storage
 from pipelines.data import listing, settling, workspace
+from pipelines.data.build import build_dataset
 from pipelines.data.listing import list_source, scan_files
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.settling import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.workspace import Layout, Plan, read_bucket
+from pipelines.manifest import open_dataset
 from pipelines.records import ShardRecord
+from tests.conftest import silent
 from tests.making import photo_folder, shard_recipe
 
 
@@ -45,24 +48,24 @@ def shards(plan: Plan, layout: Layout) -> list[ShardRecord]:
     return [write_shard(plan, layout, split, n)[0] for split, count in layout.num_shards.items() for n in range(count)]
 
 
-@pytest.mark.parametrize(("per_bucket", "per_digest_bucket", "per_chunk"), [(60, 250_000, 7), (20, 10, 30), (1, 3, 1)])
+@pytest.mark.parametrize(("per_bucket", "per_digest_bucket", "per_chunk"), [(60, 250_000, 7), (20, 10, 30), (2, 9, 3)])
 def test_the_number_of_buckets_changes_no_byte(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     per_bucket: int, per_digest_bucket: int, per_chunk: int,
 ) -> None:  # fmt: skip
     usual = shards(*settled(root, tmp_path / "usual"))
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", per_bucket)
-    monkeypatch.setattr(listing, "PHOTOS_PER_BUCKET", per_bucket)
+    monkeypatch.setattr(listing, "PHOTOS_PER_SCAN", per_bucket)
     monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
-    assert layout.num_key_buckets == min(workspace.power_of_two(-(-88 // per_bucket)), max(layout.num_shards.values()))
+    assert layout.num_key_buckets == workspace.power_of_two(-(-88 // per_bucket))
     assert layout.num_scans >= 88 / per_bucket
     assert shards(plan, layout) == usual
     assert sum(shard.num_duplicates for shard in usual) == 8
 
 
-def test_a_shard_reads_its_bucket_and_no_file_of_all_the_finds(
+def test_a_shard_reads_its_own_rows_and_no_file_of_all_the_finds(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", 5)
@@ -71,9 +74,33 @@ def test_a_shard_reads_its_bucket_and_no_file_of_all_the_finds(
     read: Counter[str] = Counter()
     for name in ("read_bytes", "read_range"):
         monkeypatch.setattr(storage, name, _counting(read, name))
-    for number in range(layout.num_shards["train"]):
-        settling.settled_inputs(plan, layout, "train", number)
-    assert read == {"read_bytes": layout.num_shards["train"]}  # of which each meets one bucket
+    rows = [row for n in range(layout.num_shards["train"]) for row in settling.settled_inputs(plan, layout, "train", n)]
+    assert {row["split"] for row in rows} == {"train"}
+    assert layout.num_key_buckets == 1  # each looks up where its rows lie in it, and reads them
+    assert read == {"read_range": 2 * layout.num_shards["train"]}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_few_photos_added_to_many_meet_the_many_in_buckets_as_small(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, few = tmp_path / "out", photo_folder(tmp_path / "few", 2)
+    build_dataset(Plan(str(root), str(out), shard_recipe(shard_bytes=4000), 0), silent)
+    monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", 12)
+    monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", 12)
+    plan, base = Plan(str(few), str(out), shard_recipe(shard_bytes=4000), 0, layer=1), open_dataset(str(out))
+    layout = list_source(plan)
+    assert layout.num_key_buckets == layout.num_digest_buckets == 8  # for 88 + 2 inputs
+    for number in range(layout.num_scans):
+        scan_files(plan, layout, number)
+    for number, shards in enumerate(earlier_shards(base, layout)):
+        settle_keys(plan, layout, number, shards)
+    files = [plan.at("contents", f"{bucket:06d}.buckets") for bucket in range(8)]
+    of_keys = [sum(read_bucket([file], n, _CONTENT).num_rows for n in range(8)) for file in files]
+    of_digests = [read_bucket(files, number, _CONTENT).num_rows for number in range(8)]
+    assert sum(of_keys) == sum(of_digests) == 81  # what the dataset holds, and a copy that it has under another key
+    assert max(of_keys) <= 2 * 12
+    assert max(of_digests) <= 2 * 12
 
 
 def _counting(read: Counter[str], name: str) -> object:

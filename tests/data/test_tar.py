@@ -107,8 +107,10 @@ def test_a_member_of_eight_gibibytes_gets_the_header_that_tarfile_gives_it() -> 
 def test_the_digest_of_a_sample_is_that_of_the_list_of_its_members_digests() -> None:
     writer = ShardWriter(io.BytesIO())
     parts = {"json": b"{}", "jpg": b"picture"}
-    members, digest = writer.add_sample("a/b", parts, {"jpg": hashlib.sha256(b"picture").hexdigest()})
+    known = hashlib.sha256(b"picture").hexdigest(), zlib.crc32(b"picture")
+    members, digest = writer.add_sample("a/b", parts, {"jpg": known})
     assert [member.name for member in members] == ["a/b.jpg", "a/b.json"]
+    assert [member.crc32 for member in members] == [zlib.crc32(b"picture"), zlib.crc32(b"{}")]
     lines = "".join(f"{hashlib.sha256(parts[s]).hexdigest()}  a/b.{s}\n" for s in ("jpg", "json"))
     assert digest == hashlib.sha256(lines.encode()).hexdigest()
     assert digest != writer.add_sample("a/b", parts | {"json": b"[]"}, {})[1]
