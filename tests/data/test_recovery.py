@@ -11,7 +11,7 @@ import pytest
 from pipelines.data.build import add_layer, build_dataset
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.recovery import Recovered, recover_dataset
-from pipelines.data.shards import record_of
+from pipelines.data.shards import record_of, table_of
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, shards_file, successor_file
@@ -207,7 +207,8 @@ def test_a_table_comes_back_and_what_is_lost_with_it_is_counted(built: Dataset, 
 
 def test_the_table_of_another_shard_is_not_taken(built: Dataset, copy: Path) -> None:
     shard = next(s for s in built.shards if s.num_rejected)
-    other = record_of(str(copy), {"split": shard.split, "number": shard.number, "layer": 0}, "x.tar", "0" * 64, 9, [])
+    about = {"split": shard.split, "number": shard.number, "layer": 0}
+    other = record_of(str(copy), about, "x.tar", "0" * 64, 9, table_of([]))
     lose(copy, shard.table)
     for pattern in (COMMIT_FILE, "shards-*.parquet"):
         lose(copy, pattern)
