@@ -1,7 +1,9 @@
 """`lacuna shard`: photos in their own layout -> a dataset of webdataset shards, and changes of such a dataset."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,7 +12,7 @@ import tyro
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress
-from pipelines.data.build import Progress, add_layer, build_dataset
+from pipelines.data.build import Progress, add_layer, build_dataset, checked
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
 from pipelines.data.effort import Effort
@@ -59,6 +61,7 @@ class Change:
     """Delete the files that only older commits name."""
 
 
+Work = Callable[[Progress, Effort], tuple[Dataset, list[str]]]
 CHANGES: Final = ("--add", "--remove", "--compact", "--prune")
 
 
@@ -72,11 +75,9 @@ def parse(words: list[str]) -> Arguments | Change:
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Builds or changes, and reports."""
     started, effort = time.monotonic(), Effort()
+    work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
     with exclusive(arguments.out), progress() as show:
-        if isinstance(arguments, Change):
-            dataset, pruned = _changed(arguments, show, effort)
-        else:
-            dataset, pruned = build_dataset(_plan(arguments), show, effort), []
+        dataset, pruned = work(show, effort)
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -91,6 +92,11 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     }
 
 
+def _build(arguments: Arguments) -> Work:
+    plan = checked(_plan(arguments))
+    return lambda show, effort: (build_dataset(plan, show, effort), [])
+
+
 def _plan(arguments: Arguments) -> Plan:
     recipe, files = arguments.recipe, arguments.mask_files
     if files is not None and needs_files(recipe):
@@ -98,13 +104,18 @@ def _plan(arguments: Arguments) -> Plan:
     return Plan(root_of(arguments), arguments.out, recipe, arguments.seed, files)
 
 
-def _changed(change: Change, show: Progress, effort: Effort) -> tuple[Dataset, list[str]]:
-    """The dataset after all that was asked for, and the files that were deleted."""
-    dataset = open_dataset(change.out)
+def _change(change: Change) -> Work:
+    open_dataset(change.out)
     if not (change.add or change.remove or change.compact or change.prune):
         raise Refused("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
     if sum((change.add is not None, bool(change.remove), change.compact)) > 1:
         raise Refused("too many changes at once: give one of --add, --remove and --compact; --prune may go with each")
+    return partial(_changed, change)
+
+
+def _changed(change: Change, show: Progress, effort: Effort) -> tuple[Dataset, list[str]]:
+    """The dataset after all that was asked for, and the files that were deleted."""
+    dataset = open_dataset(change.out)
     if change.add is not None:
         recipe = ShardRecipe.from_json(dataset.commit["recipe"])
         plan = Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files)

@@ -17,6 +17,7 @@ from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
+from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import launch
 from pipelines.training.recipe import TrainRecipe
@@ -69,6 +70,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "images_seen": done.images_seen,
         "checkpoint": done.uri,
         "weights_sha256": done.file_sha256("generator"),
+        "readers_of_a_lane": readers_of_a_lane(recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_TOLD],
     }

@@ -39,11 +39,11 @@ class Chance:
 
     def word(self) -> int:
         """The next 64 random bits."""
-        try:
-            return self._ready.pop()
-        except IndexError:
-            self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1]
-            return self._ready.pop()
+        return (self._ready or self._read_ahead()).pop()
+
+    def _read_ahead(self) -> list[int]:
+        self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1]
+        return self._ready
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` fresh words, uint64; they come after any that `word` has read ahead."""
@@ -53,7 +53,7 @@ class Chance:
         """A uniform integer in [low, high], both ends included."""
         if high < low:
             raise ValueError(f"no integer lies in [{low}, {high}]")
-        return low + (self.word() * (high - low + 1) >> 64)
+        return low + ((self._ready or self._read_ahead()).pop() * (high - low + 1) >> 64)  # as `word`, many times
 
     def integers(self, count: int, *sides: int) -> NDArray[np.int64]:
         """`count` throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32."""

@@ -39,8 +39,7 @@ def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) 
     `effort` takes in what the work costs. Raises Refused for bad arguments, a foreign dataset at the place, or too many
     rejected photos.
     """
-    plan = _absolute(plan)
-    _check(plan)
+    plan = checked(plan)
     if _is_committed(plan):
         return _committed(plan)
     try:
@@ -72,8 +71,7 @@ def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> D
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
     Raises Refused as `build_dataset` does, where nothing is committed, and where another change is at work.
     """
-    plan = _absolute(plan)
-    _check(plan)
+    plan = checked(plan)
     dataset = open_to_change(plan.out)
     _refuse_other(plan, dataset)
     plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
@@ -145,7 +143,9 @@ def _build_shards(
     return tuple(shards)
 
 
-def _check(plan: Plan) -> None:
+def checked(plan: Plan) -> Plan:
+    """The plan as tasks understand it; raises Refused where it cannot be followed."""
+    plan = _absolute(plan)
     recipe = plan.recipe
     if recipe.source not in DATASETS:
         raise Refused(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
@@ -166,6 +166,7 @@ def _check(plan: Plan) -> None:
         raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
         raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
+    return plan
 
 
 def _check_planes(planes: tuple[str, ...], source: str) -> None:

@@ -7,7 +7,7 @@ sample, its crop, its flips and its masks, so any number of ranks and loader pro
 import random
 from collections.abc import Iterator
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import albumentations as A
 import numpy as np
@@ -26,6 +26,7 @@ from pipelines.stream.order import Order
 from pipelines.stream.reading import ShardReader
 
 _MAX_REPLACEMENTS: Final = 100
+_ZEROS: Final = np.zeros(4, np.uint64)
 
 
 class Stream:
@@ -39,6 +40,9 @@ class Stream:
         self._from_px = config.resize_px or config.size_px
         self._augment = _augmentation(config)
         self._check_augmentation()
+        self._random = random.Random()
+        self._philox: Any = np.random.Philox()
+        self._augment.set_random_state(np.random.Generator(self._philox), self._random)
         self._order = _order(datasets, config, seed, weights)
         self.reader = ShardReader(datasets, "train")
 
@@ -88,16 +92,21 @@ class Stream:
             pictures[LARGE] = show(whole, view._replace(size_px=self._config.large_px))
         pictures["image"] = show(whole, view)
         if self._config.augment:
-            self._seed_augmentation(seed_of(self._seed, "augment", position))
+            self._seed_augmentation(position)
             pictures = self._augment(**pictures)
         image = pictures.pop("image")
         if not np.shares_memory(image, into):
             into[:] = image
         return key, pictures, told
 
-    def _seed_augmentation(self, seed: int) -> None:
-        """One stream of chance for all transforms; by `set_random_seed` each has the same, and all flip or none."""
-        self._augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    def _seed_augmentation(self, position: int) -> None:
+        """One stream of chance for all transforms; by `set_random_seed` each has the same, and all flip or none.
+
+        The generators stay and are set: to make them takes longer than a flip.
+        """
+        seed = seed_of(self._seed, "augment", position)
+        self._random.seed(seed)
+        self._philox.state = _philox_state(seed)
 
     def _view(self, whole: Picture, position: int) -> View:
         policy = RESIZES[self._config.resize]
@@ -146,6 +155,13 @@ def _augmentation(config: StreamConfig) -> A.Compose:
     others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
     transforms = [transform.build() for transform in config.augment]
     return A.Compose(transforms, additional_targets=others, is_check_shapes=False)
+
+
+def _philox_state(key: int) -> dict[str, Any]:
+    """The state of a fresh Philox of numpy with this key."""
+    state = {"counter": _ZEROS, "key": np.array([key, 0], np.uint64)}
+    rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+    return {"bit_generator": "Philox", "state": state, **rest}
 
 
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:

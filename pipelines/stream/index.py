@@ -44,12 +44,16 @@ class ShardIndex:
 
     def members(self, sample: int) -> dict[str, Member]:
         """The members of a sample by what stands behind its key: `jpg`, `json`, `seg.png`."""
+        return {suffix: self.member(i) for suffix, i in self.places(sample).items()}
+
+    def places(self, sample: int) -> dict[str, int]:
+        """Which of all members those of a sample are, by what stands behind its key."""
         prefix = len(self.key(sample)) + 1
-        found = {}
-        for i in range(int(self.starts[sample]), int(self.starts[sample + 1])):
-            name = str(self.names[i])
-            found[name[prefix:]] = Member(name, int(self.offsets[i]), int(self.sizes[i]), int(self.crc32s[i]))
-        return found
+        return {str(self.names[i])[prefix:]: i for i in range(int(self.starts[sample]), int(self.starts[sample + 1]))}
+
+    def member(self, place: int) -> Member:
+        """One of all members."""
+        return Member(str(self.names[place]), int(self.offsets[place]), int(self.sizes[place]), int(self.crc32s[place]))
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """The bytes that hold the samples [first, last): they stand side by side."""

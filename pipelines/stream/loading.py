@@ -34,6 +34,9 @@ def load(make: Callable[[list[int]], Batch], steps: Iterable[list[int]], num_pro
     They lie in pinned memory where there is a GPU. Raises Damaged and OSError as `make` does, at the step that they
     belong to, and Failed where a process has ended; torch tells that by a signal, so it may come up anywhere else too.
     """
+    if num_processes == 0 and not torch.cuda.is_available():
+        yield from map(make, steps)
+        return
     loader = DataLoader(
         _Steps(make),
         batch_size=None,

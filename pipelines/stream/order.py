@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from math import gcd
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -110,6 +111,11 @@ class Order:
     @cached_property
     def _epochs(self) -> dict[int, tuple[NDArray[np.int64], list[int]]]:
         return {}
+
+
+def readers_of_a_lane(num_lanes: int, world_size: int) -> int:
+    """How many ranks read from each lane: one where the world divides the lanes, else they read shards together."""
+    return world_size // gcd(world_size, num_lanes)
 
 
 @lru_cache(maxsize=256)

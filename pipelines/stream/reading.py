@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 
 _OPEN_SHARDS: Final = 256
 _FETCHING_THREADS: Final = 4
+_PICTURES: Final = frozenset({"jpg", "png", "webp"})
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,12 @@ class ShardReader:
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
         """Key, picture and the named planes of a sample; nothing else is read. Raises Damaged like `read`."""
-        members = self._index(shard).members(sample)
-        (suffix,) = members.keys() & {"jpg", "png", "webp"}
-        found = {name: self._member(shard, members[f"{name}.png"]) for name in planes if f"{name}.png" in members}
-        return self.key(shard, sample), self._member(shard, members[suffix]), found
+        index = self._index(shard)
+        places = index.places(sample)
+        (suffix,) = places.keys() & _PICTURES
+        found = {name: f"{name}.png" for name in planes if f"{name}.png" in places}
+        picture, *others = (self._member(shard, index.member(places[part])) for part in (suffix, *found.values()))
+        return index.key(sample), picture, dict(zip(found, others, strict=True))
 
     def parts(self, shard: int, sample: int) -> dict[str, bytes]:
         """The members of a sample by their suffixes, checked like `read`."""

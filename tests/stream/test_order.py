@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.stream.order import Order
+from pipelines.stream.order import Order, readers_of_a_lane
 
 ORDERS = st.builds(
     Order,
@@ -166,3 +166,11 @@ def test_recorded_order_is_computed_again() -> None:
     order = Order((3, 0, 4, 2), seed=0, num_lanes=2, block_size=3)
     assert epoch(order, 0) == [(2, 0), (0, 0), (3, 1), (0, 1), (3, 0), (2, 3), (2, 1), (0, 2), (2, 2)]
     assert places(order, 9, 12) == [(2, 0), (0, 1), (2, 2)]
+
+
+@LAWS
+@given(order=ORDERS, world=st.integers(1, 8))
+def test_as_many_ranks_read_from_a_lane_as_is_told(order: Order, world: int) -> None:
+    lanes, rows = order.num_lanes, 8 * world
+    readers = [{(row * lanes + lane) % world for row in range(rows)} for lane in range(lanes)]
+    assert {len(ranks) for ranks in readers} == {readers_of_a_lane(lanes, world)}
