@@ -4,6 +4,7 @@ In: plain values, files and URIs. Out: identifiers. One logical run is found aga
 number of attempts; a point of a curve is written once, because points go up in order and the server knows the last.
 """
 
+import json
 import logging
 import secrets
 import tempfile
@@ -66,7 +67,7 @@ class Tracking:
         else:
             made = self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
             run_id = str(made.info.run_id)
-        flat = [Param(key, str(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
+        flat = [Param(key, _spelled(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
 
@@ -239,6 +240,11 @@ def _artifacts_beside(uri: str) -> str | None:
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+
+
+def _spelled(value: Any) -> str:
+    """One spelling for one value, whatever order its fields are in: the server takes no other for the same run."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
