@@ -5,19 +5,22 @@ stable, by arithmetic of our own, so the same path gives the same masks, crops a
 """
 
 import hashlib
-import json
-from functools import cached_property
-from typing import Final
+import random
+import threading
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _WORDS_AT_A_TIME: Final = 64
+_ZEROS: Final = np.zeros(4, np.uint64)
 
 
 def digest_of(*path: int | str) -> bytes:
-    """SHA-256 of the path; ("a", "b") and ("a/b",) differ."""
-    return hashlib.sha256(json.dumps(path, separators=(",", ":")).encode()).digest()
+    """SHA-256 of the path as JSON; ("a", "b") and ("a/b",) differ."""
+    parts = [encode_basestring_ascii(part) if isinstance(part, str) else str(part) for part in path]
+    return hashlib.sha256(f"[{','.join(parts)}]".encode()).digest()
 
 
 def seed_of(*path: int | str) -> int:
@@ -25,21 +28,66 @@ def seed_of(*path: int | str) -> int:
     return int.from_bytes(digest_of(*path)[:4], "big") >> 1
 
 
+def philox_state(key: int, block: int = 0) -> dict[str, Any]:
+    """The state of numpy's Philox of a key below 2**128 before its block of four words of this number, from 0 on."""
+    words = np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
+    counter = np.array([block, 0, 0, 0], np.uint64) if block else _ZEROS
+    rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
+    return {"bit_generator": "Philox", "state": {"counter": counter, "key": words}, **rest}
+
+
+class PythonChance(random.Random):
+    """Python's generator on the words of numpy's, so that one state sets both."""
+
+    def __init__(self, words: np.random.Philox) -> None:
+        self._words: Any = words
+        super().__init__()
+
+    def seed(self, *_: Any) -> None:
+        """Forgets what was drawn but not given out; the rest is numpy's state."""
+        self.gauss_next = None
+
+    def random(self) -> float:
+        """A uniform number in [0, 1), a multiple of 2**-53."""
+        return float((self._words.random_raw() >> 11) * 2.0**-53)
+
+    def getrandbits(self, k: int, /) -> int:
+        """An integer of `k` fair bits."""
+        num_words = -(-k // 64)
+        return int.from_bytes(self._words.random_raw(num_words).tobytes(), "little") >> 64 * num_words - k
+
+
+class _Philox(threading.local):
+    """One generator a thread for all streams, as to make one takes longer than to draw a mask's numbers."""
+
+    def __init__(self) -> None:
+        self.words: Any = np.random.Philox()
+
+
+_philox: Final = _Philox()
+
+
 class Chance:
     """The stream of the given path."""
 
     def __init__(self, *path: int | str) -> None:
         self._path = path
+        self._key: int | None = None  # found when it is first asked: many streams are for a choice that is not made
+        self._num_read = 0
         self._ready: list[int] = []
-
-    @cached_property
-    def _philox(self) -> np.random.Philox:
-        """Made when it is first asked: many a sample has a stream for a choice that it does not make."""
-        return np.random.Philox(key=int.from_bytes(digest_of(*self._path)[:16], "little"))
 
     def word(self) -> int:
         """The next 64 random bits."""
         return (self._ready or self._read_ahead()).pop()
+
+    def take(self, count: int) -> list[int]:
+        """The next `count` words, as so many calls of `word` give them."""
+        while len(self._ready) < count:
+            self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1] + self._ready
+        split = len(self._ready) - count
+        taken = self._ready[split:][::-1]
+        del self._ready[split:]
+        return taken
 
     def _read_ahead(self) -> list[int]:
         self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1]
@@ -47,7 +95,12 @@ class Chance:
 
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` fresh words, uint64; they come after any that `word` has read ahead."""
-        return np.asarray(self._philox.random_raw(count), dtype=np.uint64)
+        if self._key is None:
+            self._key = int.from_bytes(digest_of(*self._path)[:16], "little")
+        block, skipped = divmod(self._num_read, 4)
+        self._num_read += count
+        _philox.words.state = philox_state(self._key, block)
+        return np.asarray(_philox.words.random_raw(skipped + count)[skipped:], dtype=np.uint64)
 
     def integer(self, low: int, high: int) -> int:
         """A uniform integer in [low, high], both ends included."""

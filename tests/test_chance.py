@@ -1,13 +1,15 @@
 """Chance as an argument: ranges, fairness, paths that cannot be confused, and the recorded words."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.chance import Chance, digest_of, seed_of
+from pipelines.chance import Chance, PythonChance, digest_of, philox_state, seed_of
 
 PATHS = st.lists(st.integers() | st.text(max_size=5), max_size=4).map(tuple)
 
@@ -151,3 +153,56 @@ def test_recorded_numbers_are_drawn_again() -> None:
     assert Chance(0, "golden").bits(16).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
     assert Chance(0, "golden").fraction() == 0.5221681331406917
     assert seed_of(0, "golden") == 2033180409
+
+
+@given(key=st.integers(0, 2**128 - 1), block=st.integers(0, 2**40))
+def test_a_set_state_is_that_of_a_fresh_generator(key: int, block: int) -> None:
+    philox: Any = np.random.Philox()
+    philox.random_raw(3)
+    philox.state = philox_state(key, block)
+    fresh = np.random.Philox(key=key).advance(block)
+    assert np.array_equal(np.random.Generator(philox).random(10), np.random.Generator(fresh).random(10))
+
+
+@given(parts=st.lists(st.integers(0, 150), max_size=6))
+def test_words_are_those_of_one_generator_however_they_are_asked_for(parts: list[int]) -> None:
+    key = int.from_bytes(digest_of("parts")[:16], "little")
+    whole = np.random.Philox(key=key).random_raw(1000).tolist()
+    chance, other, asked = Chance("parts"), Chance("parts"), Chance("parts")
+    assert [word for part in parts for word in chance.words(part)] == whole[: sum(parts)]
+    assert [word for part in parts for word in other.take(part)] == whole[: sum(parts)]
+    assert [asked.word() for _ in range(sum(parts))] == whole[: sum(parts)]
+
+
+def test_streams_of_several_threads_do_not_mix() -> None:
+    def draw(number: int) -> list[int]:
+        chance = Chance("thread", number)
+        return [chance.word() for _ in range(2000)]
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(draw, range(16)))
+    assert together == [draw(number) for number in range(16)]
+
+
+@given(key=st.integers(0, 2**64), bits=st.integers(1, 200))
+def test_pythons_generator_follows_the_state_of_numpys(key: int, bits: int) -> None:
+    def draw() -> list[float]:
+        philox.state = philox_state(key)
+        chance.seed()
+        return [chance.gauss(), chance.random(), chance.randint(0, 10**30), chance.getrandbits(bits), chance.gauss()]
+
+    philox: Any = np.random.Philox()
+    chance = PythonChance(philox)
+    first = draw()
+    assert draw() == first
+    assert 0 <= first[1] < 1
+    assert 0 <= first[3] < 2**bits
+    philox.state = philox_state(key + 1)
+    assert chance.random() != first[1]
+
+
+def test_pythons_generator_is_fair() -> None:
+    chance = PythonChance(np.random.Philox(key=1))
+    assert chi_square(np.bincount([chance.randrange(10) for _ in range(4000)], minlength=10)) < 9 + 5 * 18**0.5
+    assert np.mean([chance.random() for _ in range(4000)]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([chance.getrandbits(130) >> 129 for _ in range(4000)]) == pytest.approx(0.5, abs=0.04)

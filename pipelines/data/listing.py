@@ -5,7 +5,6 @@ found over buckets by key, for the steps that settle names and write shards.
 """
 
 import hashlib
-import zlib
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal import isal_zlib
 
 from infra import storage
 from pipelines.chance import digest_of
@@ -280,7 +280,7 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str
     with memory_for(photo.path):
         content = pixels_digest(raw, plan.recipe) if plan.recipe.duplicates == "pixels" else None
     laps.end("cleaning")
-    digests = {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": content}
+    digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")
     header = read_header(raw)
     return digests, header.reason if isinstance(header, Rejected) else None

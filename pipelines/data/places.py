@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from isal import isal_zlib
+
 from infra import storage
 from pipelines.records import Damaged, Failed, Found, Photo, Place, Plane
 
@@ -71,7 +73,7 @@ def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator
     """
     crc32 = size = 0
     for piece in _inflated(pieces, size_bytes + 1) if place.deflated else pieces:
-        crc32, size = zlib.crc32(piece, crc32), size + len(piece)
+        crc32, size = isal_zlib.crc32(piece, crc32), size + len(piece)
         yield piece
     if size != size_bytes:
         raise Damaged(f"it has {'more' if size > size_bytes else size} and not {size_bytes} bytes")

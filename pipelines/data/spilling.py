@@ -6,11 +6,12 @@ answers them.
 """
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+
+from isal import isal_zlib
 
 from infra import storage
 from pipelines.data.archives import Packed
@@ -62,7 +63,7 @@ def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
     start, crc32 = stream.tell(), 0
     try:
         for piece in file.pieces():
-            crc32 = zlib.crc32(piece, crc32)
+            crc32 = isal_zlib.crc32(piece, crc32)
             stream.write(piece)
     except Damaged as fault:
         stream.seek(start)

@@ -7,9 +7,10 @@ with time 0 and owner lacuna, in a fifteenth of its time; where each member lies
 import hashlib
 import json
 import tarfile
-import zlib
 from collections.abc import Iterable
 from typing import Any, BinaryIO, Final
+
+from isal import isal_zlib
 
 from pipelines.records import Member, canonical_json, sha256_hex
 
@@ -34,7 +35,7 @@ class ShardWriter:
         """Appends `<key>.<suffix>`; its CRC32 may be known."""
         name = f"{key}.{suffix}"
         offset = self._append(name, data)
-        member = Member(name, offset, len(data), zlib.crc32(data) if crc32 is None else crc32)
+        member = Member(name, offset, len(data), isal_zlib.crc32(data) if crc32 is None else crc32)
         self._members.append(member)
         return member
 

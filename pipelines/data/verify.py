@@ -6,11 +6,12 @@ by the digests in their names, and by the index that each shard holds.
 
 import hashlib
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
+
+from isal import isal_zlib
 
 from infra import storage
 from infra.cluster import connected, run_tasks
@@ -177,7 +178,7 @@ def _wrong(block: Block) -> str | None:
     member = block.member
     if len(block.data) < member.size:
         return f"member {member.name} is missing or cut"
-    if zlib.crc32(block.data) != member.crc32:
+    if isal_zlib.crc32(block.data) != member.crc32:
         return f"CRC32 of member {member.name} differs"
     if block.header != member_header(member.name, member.size):
         return f"header of member {member.name} differs"

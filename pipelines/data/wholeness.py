@@ -7,6 +7,8 @@ when a machine lost power, are noticed here; a flipped bit inside the coded pixe
 import zlib
 from collections.abc import Callable, Iterator
 
+from isal import isal_zlib
+
 from pipelines.data.headers import Header
 
 _END_OF_JPEG = b"\xff\xd9"
@@ -33,7 +35,7 @@ def _missing_of_png(raw: bytes, header: Header) -> str | None:
     """Every chunk with its own checksum, up to IEND; and no text so long that Pillow would refuse the file."""
     unpacked = 0
     for kind, body, checksum in _png_chunks(raw):
-        if zlib.crc32(body) != checksum:
+        if isal_zlib.crc32(body) != checksum:
             return f"chunk {kind!r} is damaged"
         if kind in _PACKED:
             unpacked += _unpacked_bytes(kind, bytes(body[4:]))

@@ -43,12 +43,14 @@ def zigzag(height: int, width: int, chance: Chance, side_px: int) -> Pen:
         thickness = chance.integer(12, 39) * side_px // 256
         low, high = TURN // 5 - chance.integer(0, TURN // 15), TURN // 5 + chance.integer(0, TURN // 15)
         pen.put(chance.integer(0, height - 1), chance.integer(0, width - 1))
-        for segment in range(chance.integer(4, 11)):
-            angle, length = chance.integer(low, high), mean + (mean >> 17) * _normal(chance)
-            pen.draw(min(max(length, 0), 2 * mean), angle if segment % 2 else -angle, thickness)
+        sign, words = -1, iter(chance.take(3 * chance.integer(4, 11)))
+        for turn, fair, spread in zip(words, words, words, strict=True):
+            angle, length = low + (turn * (high - low + 1) >> 64), mean + (mean >> 17) * _normal(fair, spread)
+            pen.draw(min(max(length, 0), 2 * mean), sign * angle, thickness)
+            sign = -sign
     return pen
 
 
-def _normal(chance: Chance) -> int:
+def _normal(fair: int, spread: int) -> int:
     """A normal deviate in 1/65536: ones among 64 fair bits, spread evenly over a whole number, by their deviation."""
-    return ((chance.word().bit_count() - 32 << 16) + (chance.word() >> 48) - 32768) * _INVERSE >> 16
+    return ((fair.bit_count() - 32 << 16) + (spread >> 48) - 32768) * _INVERSE >> 16

@@ -4,7 +4,6 @@ In: committed datasets. Out: `Batch`es of this rank, for ever; the caller stops.
 sample, its crop, its flips and its masks, so any number of ranks and loader processes draws the same global sequence.
 """
 
-import random
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from infra.world import World
-from pipelines.chance import Chance, seed_of
+from pipelines.chance import Chance, PythonChance, philox_state, seed_of
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
 from pipelines.records import Batch, Damaged, Refused
@@ -26,7 +25,6 @@ from pipelines.stream.order import Order
 from pipelines.stream.reading import ShardReader
 
 _MAX_REPLACEMENTS: Final = 100
-_ZEROS: Final = np.zeros(4, np.uint64)
 
 
 class Stream:
@@ -40,8 +38,8 @@ class Stream:
         self._from_px = config.resize_px or config.size_px
         self._augment = _augmentation(config)
         self._check_augmentation()
-        self._random = random.Random()
         self._philox: Any = np.random.Philox()
+        self._random = PythonChance(self._philox)
         self._augment.set_random_state(np.random.Generator(self._philox), self._random)
         self._order = _order(datasets, config, seed, weights)
         self.reader = ShardReader(datasets, "train")
@@ -104,9 +102,8 @@ class Stream:
 
         The generators stay and are set: to make them takes longer than a flip.
         """
-        seed = seed_of(self._seed, "augment", position)
-        self._random.seed(seed)
-        self._philox.state = _philox_state(seed)
+        self._philox.state = philox_state(seed_of(self._seed, "augment", position))
+        self._random.seed()
 
     def _view(self, whole: Picture, position: int) -> View:
         policy = RESIZES[self._config.resize]
@@ -135,7 +132,7 @@ class Stream:
             if PLANES[name] not in stored:
                 raise Refused(f"{key} has no plane {name!r}: build its dataset with --planes {PLANES[name]}")
             planes[name] = decode_plane(stored[PLANES[name]], name, key)
-        return key, decode(picture, key, into), planes
+        return key, decode(picture, key, into if self._from_px == self._config.size_px else None), planes
 
     def _mask(self, family: str, position: int) -> MaskRecipe:
         """The mask SxS of a family at a global position."""
@@ -155,13 +152,6 @@ def _augmentation(config: StreamConfig) -> A.Compose:
     others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
     transforms = [transform.build() for transform in config.augment]
     return A.Compose(transforms, additional_targets=others, is_check_shapes=False)
-
-
-def _philox_state(key: int) -> dict[str, Any]:
-    """The state of a fresh Philox of numpy with this key."""
-    state = {"counter": _ZEROS, "key": np.array([key, 0], np.uint64)}
-    rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
-    return {"bit_generator": "Philox", "state": state, **rest}
 
 
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:

@@ -7,13 +7,14 @@ per sample, and what the cache got wrong is fetched anew before it is called dam
 
 import json
 import os
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from isal import isal_zlib
 
 from infra import storage
 from infra.cache import Cache, CachedFile, Traffic, default_cache
@@ -125,7 +126,7 @@ class ShardReader:
         end = member.offset + member.size
         for _ in range(2):
             data: bytes = self._read(shard, lambda: file.read(member.offset, end))
-            if len(data) == member.size and zlib.crc32(data) == member.crc32:
+            if len(data) == member.size and isal_zlib.crc32(data) == member.crc32:
                 return data
             if isinstance(file, CachedFile):
                 file.forget(member.offset, end)

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import simplejpeg
 import webdataset as wds
+from isal import isal_zlib
 from PIL import Image
 
 from pipelines.data.cleaning import clean
@@ -72,7 +72,7 @@ def row_of(key: str, raw: bytes) -> dict[str, Any]:
     """A settled input as the steps before hand it on."""
     nothing = dict.fromkeys(("label", "refusal", "place", "duplicate_of"))
     known = {"key": key, "path": f"{key}.jpg", "split": "train", "size_bytes": len(raw), "planes": [], "number": 0}
-    return nothing | known | {"sha256": sha256_hex(raw), "crc32": zlib.crc32(raw), "content_sha256": None}
+    return nothing | known | {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": None}
 
 
 def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:

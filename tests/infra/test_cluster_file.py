@@ -1,6 +1,7 @@
 """ray_cluster.yaml is what Ray takes, pinned as we are, with token authentication and without secrets."""
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -39,6 +40,13 @@ def test_its_pins_are_those_of_the_constraints_file() -> None:
     pins = re.findall(r"([a-z]+)(?:\[[a-z,]+\])?==([0-9.]+)", TEXT)
     assert {name for name, _ in pins} == {"ray", "torch", "webdataset"}
     assert all(PINS[name] == version for name, version in pins)
+
+
+def test_its_nodes_have_all_that_we_depend_on() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    (install,) = (command for command in config()["setup_commands"] if "pip install" in command)
+    installed = {re.split(r"[\[=<>]", word.strip('"'))[0] for word in install.split()}
+    assert {re.split(r"[\[=<>]", name)[0] for name in project["dependencies"]} <= installed
 
 
 def test_it_holds_no_secret() -> None:

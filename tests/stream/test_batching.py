@@ -14,7 +14,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import recipe_for
 from pipelines.records import Batch, Refused
-from pipelines.stream.batching import Stream, _philox_state
+from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
 from pipelines.stream.geometry import RESIZES, decode, squared
 from pipelines.stream.reading import ShardReader
@@ -169,11 +169,3 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
 def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message):
         replace(CONFIG, **wrong)
-
-
-def test_the_chance_of_transforms_is_that_of_a_fresh_generator() -> None:
-    philox: Any = np.random.Philox()
-    for key in (0, 1, 2**31 - 1):
-        philox.state = _philox_state(key)
-        drawn = np.random.Generator(philox).random(10)
-        assert np.array_equal(drawn, np.random.Generator(np.random.Philox(key=key)).random(10))
