@@ -25,7 +25,7 @@ from infra.patience import patiently
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
 _MAX_REQUEST_BYTES: Final = 16 << 20
 _NUM_LOCKS: Final = 256
-_OPEN_PAGES: Final = 64
+_OPEN_PAGES: Final = 256
 _STALE_SECONDS: Final = 3600
 _EVICTIONS_A_FILL: Final = 32
 _ROOM_AFTER_EVICTION: Final = 0.9
@@ -85,7 +85,7 @@ class Cache:
 
     @cached_property
     def opened(self) -> Any:
-        """Opens a page for reading; some stay open, and keep the room of pages that others have removed."""
+        """Opens a page of a length for reading; some stay open, and keep the room of pages that others have removed."""
         return lru_cache(maxsize=_OPEN_PAGES)(_open_used)
 
     def _pages(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -123,8 +123,12 @@ def default_cache() -> Cache:
     return Cache(folder, int(limit) if limit else shutil.disk_usage(folder).free // 2)
 
 
-def _open_used(path: Path) -> IO[bytes]:
-    stream = path.open("rb", buffering=0)
+def _open_used(path: str, num_bytes: int) -> IO[bytes]:
+    """A page, marked as used now; raises FileNotFoundError where there is none of this length."""
+    stream = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123 - stays open, and a Path takes longer than the rest
+    if os.fstat(stream.fileno()).st_size != num_bytes:
+        stream.close()
+        raise FileNotFoundError(path)
     os.utime(stream.fileno())
     return stream
 
@@ -137,6 +141,7 @@ class CachedFile:
         self._traffic = traffic
         least = max(_MIN_PAGE_BYTES, min(_MAX_PAGE_BYTES, size_bytes // _PAGES_A_FILE))
         self._page_bytes = 1 << (least - 1).bit_length()
+        self._folder = cache.folder / "pages" / sha256
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes [start, end), fetched if they are not here. Raises OSError, and EOFError past the file's end."""
@@ -145,7 +150,7 @@ class CachedFile:
             low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
             stream = self._page(page)  # held: threads that fetch ahead evict, and what nobody holds is closed then
             parts.append(os.pread(stream.fileno(), high - low, low))
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def fetch(self, start: int, end: int) -> None:
         """Has the pages of [start, end) here; raises as `read`.
@@ -167,8 +172,11 @@ class CachedFile:
     def _pages_of(self, start: int, end: int) -> range:
         return range(start // self._page_bytes, -(-end // self._page_bytes))
 
+    def _name(self, page: int) -> str:
+        return f"{page:06d}-{self._page_bytes}"
+
     def _path(self, page: int) -> Path:
-        return self._cache.folder / "pages" / self._sha256 / f"{page:06d}-{self._page_bytes}"
+        return self._folder / self._name(page)
 
     def _length(self, page: int) -> int:
         return min(self._page_bytes, self._size - page * self._page_bytes)
@@ -180,14 +188,12 @@ class CachedFile:
             return False
 
     def _page(self, page: int) -> IO[bytes]:
-        start, path = page * self._page_bytes, self._path(page)
+        start, length = page * self._page_bytes, self._length(page)
         while True:
             with suppress(FileNotFoundError):  # it may go at any moment
-                stream: IO[bytes] = self._cache.opened(path)
-                if os.fstat(stream.fileno()).st_size == self._length(page):
-                    return stream
-                self._cache.opened.cache_clear()
-            self.fetch(start, start + self._length(page))
+                stream: IO[bytes] = self._cache.opened(f"{self._folder}/{self._name(page)}", length)
+                return stream
+            self.fetch(start, start + length)
 
     def _lock_run(self, missing: list[int], locks: ExitStack) -> list[int]:
         """Pages side by side that this process alone now fetches; the first is waited for, which none else holds up."""

@@ -12,7 +12,7 @@ from pipelines.data.recipe import ShardRecipe
 from pipelines.manifest import open_dataset
 from pipelines.records import Refused
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import loader_images_per_second, loaders_needed
+from pipelines.stream.rate import loader_rates, loaders_needed
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Arguments:
     step_seconds: float | None = None
     """How long a step of that training takes on a worker, without its data."""
     workers: int = 1
-    """The workers that share its batches."""
+    """The workers that share its batches; those of one machine share its cores too."""
     budget_seconds: float = 20.0
     """How long to measure altogether."""
 
@@ -41,16 +41,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not arguments.budget_seconds > 0:
         raise Refused(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0")
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
-    loading = _loading(arguments, share) if arguments.recipe is not None else {}
+    num_cores = len(os.sched_getaffinity(0))
+    loading = _loading(arguments, num_cores, share) if arguments.recipe is not None else {}
     read = dataset_rates(arguments.data, share) if arguments.data is not None else {}
     rates = place_rates(arguments.out, share) | read | processor_rates(share, ShardRecipe("folder").masks) | loading
-    for name, rate in rates.items():
-        say(f"{name.replace('_', ' '):<46} {rate:>12,.2f}")
-    return {"num_cores": len(os.sched_getaffinity(0)), **{name: float(f"{rate:.4g}") for name, rate in rates.items()}}
+    rounded = {name: rate if rate is None else float(f"{rate:.4g}") for name, rate in rates.items()}
+    for name, rate in rounded.items():
+        say(f"{name.replace('_', ' '):<46} {'none suffice' if rate is None else f'{rate:,.2f}':>12}")
+    return {"num_cores": num_cores, **rounded}
 
 
-def _loading(arguments: Arguments, seconds: float) -> dict[str, float]:
-    """What one loader process makes of the dataset under the recipe, and how many of them the step needs."""
+def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, float | None]:
+    """What loader processes make of the dataset under the recipe, and how many of them the step needs."""
     recipe = recipe_of(str(arguments.recipe))
     if arguments.data is None:
         raise Refused("--recipe reads a dataset: give it with --data")
@@ -60,11 +62,11 @@ def _loading(arguments: Arguments, seconds: float) -> dict[str, float]:
         raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
-    rate = loader_images_per_second(stream, own, seconds)
-    rates = {"loader_process_images_per_second": rate}
+    rates = loader_rates(stream, own, num_cores, seconds)
+    told: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:
-        rates["loader_processes_needed"] = float(loaders_needed(rate, own, arguments.step_seconds))
-    return rates
+        told["loaders_needed"] = loaders_needed(rates, own, arguments.step_seconds)
+    return told
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ local, later ones, from the cache, 95 %; a foretold rate within 20 % of the real
 """
 
 import multiprocessing
+import os
 import tempfile
 import time
 from itertools import islice
@@ -20,21 +21,33 @@ from pipelines.data.recipe import ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import loader_images_per_second, loaders_needed
+from pipelines.stream.rate import loader_rates, loaders_needed
 from pipelines.stream.reading import ShardReader
 from tests.benchmarks.stream import BATCH, NUM_PHOTOS, PLAIN, photos
 from tests.s3 import bucket
 
 STEPS = NUM_PHOTOS // BATCH
 PASSES = 3
+EPOCHS_LOADED = 6
 
 
-def epoch_rate(stream: Stream, epoch: int, step_seconds: float = 0.0, num_loaders: int = 0) -> float:
-    """Photos a second of an epoch whose steps take so long."""
+def epoch_rate(stream: Stream, epoch: int) -> float:
+    """Photos a second of an epoch, made by this process."""
     started = time.perf_counter()
-    for _ in islice(stream.batches(epoch * NUM_PHOTOS, BATCH, World(), num_loaders), STEPS):
-        time.sleep(step_seconds)
+    for _ in islice(stream.batches(epoch * NUM_PHOTOS, BATCH, World()), STEPS):
+        pass
     return NUM_PHOTOS / (time.perf_counter() - started)
+
+
+def loaded_rate(stream: Stream, num_loaders: int, step_seconds: float = 0.0) -> float:
+    """Photos a second of some epochs whose steps take so long, their processes running."""
+    batches = stream.batches(0, BATCH, World(), num_loaders)
+    for _ in islice(batches, STEPS):
+        pass
+    started = time.perf_counter()
+    for _ in islice(batches, EPOCHS_LOADED * STEPS):
+        time.sleep(step_seconds)
+    return EPOCHS_LOADED * NUM_PHOTOS / (time.perf_counter() - started)
 
 
 def remote(dataset: Dataset, folder: Path) -> None:
@@ -77,17 +90,16 @@ def private_megabytes(process: int) -> float:
 
 
 def foretold(dataset: Dataset) -> None:
-    """Lines for the probe's word: the rate of so many loaders, and that a step needs no more than it says."""
+    """Lines for the probe's word: the rates of loaders, and that a step needs as many as it says and no more."""
     stream = Stream((dataset,), PLAIN, 0)
-    rate = loader_images_per_second(stream, BATCH, 3.0)
-    for num_loaders in (1, 2):
-        real = epoch_rate(stream, 0, 0.0, num_loaders)
-        said = num_loaders * rate
+    rates = loader_rates(stream, BATCH, len(os.sched_getaffinity(0)), 6.0)
+    for num_loaders, said in rates.items():
+        real = loaded_rate(stream, num_loaders)
         print(f"foretold   {num_loaders} loaders: {said:.0f} photos/s, real {real:.0f}, off by {real / said - 1:+.0%}")
     for share in (0.6, 1.2):
-        step = BATCH / (rate * share)
-        needed = loaders_needed(rate, BATCH, step)
-        real = epoch_rate(stream, 0, step, needed)
+        step = BATCH / (rates[1] * share)
+        needed = loaders_needed(rates, BATCH, step) or max(rates)
+        real = loaded_rate(stream, needed, step)
         print(f"foretold   a step of {step * 1000:.0f} ms needs {needed}: at {real * step / BATCH:.0%} of its speed")
 
 

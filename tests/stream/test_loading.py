@@ -161,10 +161,18 @@ def test_a_dataset_of_damage_is_not_replaced_by_itself(damaged: tuple[Dataset, s
 
 
 @pytest.mark.parametrize(
-    ("images_per_second", "batch", "step_seconds", "needed"),
-    [(1000, 32, 0.032, 1), (1000, 32, 0.031, 2), (100, 24, 1.0, 1), (100, 24, 0.1, 3)],
+    ("rates", "batch", "step_seconds", "needed"),
+    [
+        ({1: 1000.0}, 32, 0.032, 1),
+        ({1: 1000.0}, 32, 0.031, None),
+        ({1: 1000.0, 2: 1500.0}, 30, 0.02, 2),
+        ({1: 1000.0, 2: 1500.0}, 30, 0.0199, None),
+        ({1: 100.0, 9: 500.0}, 24, 1.0, 1),
+        ({1: 100.0, 9: 500.0}, 24, 0.12, 3),
+        ({1: 100.0, 9: 500.0}, 24, 0.1, 4),
+    ],
 )
 def test_loaders_needed_make_a_batch_in_a_step(
-    images_per_second: float, batch: int, step_seconds: float, needed: int
+    rates: dict[int, float], batch: int, step_seconds: float, needed: int | None
 ) -> None:
-    assert loaders_needed(images_per_second, batch, step_seconds) == needed
+    assert loaders_needed(rates, batch, step_seconds) == needed
