@@ -28,10 +28,10 @@ def seed_of(*path: int | str) -> int:
     return int.from_bytes(digest_of(*path)[:4], "big") >> 1
 
 
-def philox_state(key: int, block: int = 0) -> dict[str, Any]:
-    """The state of numpy's Philox of a key below 2**128 before its block of four words of this number, from 0 on."""
+def philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
+    """The state of numpy's Philox of a key below 2**128 before a block of four words; each stream has 2**64 of them."""
     words = np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
-    counter = np.array([block, 0, 0, 0], np.uint64) if block else _ZEROS
+    counter = np.array([block, stream, 0, 0], np.uint64)
     rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
     return {"bit_generator": "Philox", "state": {"counter": counter, "key": words}, **rest}
 

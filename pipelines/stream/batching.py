@@ -38,6 +38,7 @@ class Stream:
         self._from_px = config.resize_px or config.size_px
         self._augment = _augmentation(config)
         self._check_augmentation()
+        self._augment_key = seed_of(seed, "augment")
         self._philox: Any = np.random.Philox()
         self._random = PythonChance(self._philox)
         self._augment.set_random_state(np.random.Generator(self._philox), self._random)
@@ -102,7 +103,7 @@ class Stream:
 
         The generators stay and are set: to make them takes longer than a flip.
         """
-        self._philox.state = philox_state(seed_of(self._seed, "augment", position))
+        self._philox.state = philox_state(self._augment_key, stream=position)
         self._random.seed()
 
     def _view(self, whole: Picture, position: int) -> View:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+import torch
 import webdataset as wds
 
 from infra import storage
@@ -65,16 +66,22 @@ def decoding(folder: Path) -> Work:
     return epoch
 
 
-def ours(dataset: Dataset, config: StreamConfig) -> Work:
-    """An epoch of batches in this process."""
+def ours(dataset: Dataset, config: StreamConfig, floats: bool = False) -> Work:
+    """An epoch of batches in this process, as uint8 or, as a device would, turned to float32 in [0, 1]."""
     stream = Stream((dataset,), config, 0)
-    return lambda: _exhaust(islice(stream.batches(0, BATCH, World()), NUM_PHOTOS // BATCH))
+
+    def epoch() -> None:
+        for batch in islice(stream.batches(0, BATCH, World()), NUM_PHOTOS // BATCH):
+            if floats:
+                batch.image.float().div_(255)
+
+    return epoch
 
 
-def peer(dataset: Dataset) -> Work:
-    """webdataset: its own shuffle, rgb decoding and batches."""
+def peer(dataset: Dataset, decoder: str) -> Work:
+    """webdataset: its own shuffle, decoding to uint8 (rgb8) or to float32 in [0, 1] (rgb), and batches."""
     urls = [storage.join(dataset.uri, shard.file) for shard in dataset.split("train")]
-    pipeline = wds.WebDataset(urls, shardshuffle=False).shuffle(1000).decode("rgb8").to_tuple("jpg").batched(BATCH)
+    pipeline = wds.WebDataset(urls, shardshuffle=False).shuffle(1000).decode(decoder).to_tuple("jpg").batched(BATCH)
     return lambda: _exhaust(pipeline)
 
 
@@ -96,19 +103,25 @@ def rates(works: dict[str, Work]) -> dict[str, float]:
 
 def main() -> None:
     """All of it, a line each."""
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder) / "photos")
         with connected():
             recipe = ShardRecipe("folder", shard_bytes=8 << 20)
             dataset = build_dataset(Plan(str(source), f"{folder}/data", recipe, 0), lambda *_: None)
         streams = {name: ours(dataset, config) for name, (config, _) in CONFIGS.items()}
-        found = rates({"decode": decoding(source), "webdataset": peer(dataset), **streams})
-    limit, theirs = found.pop("decode"), found.pop("webdataset")
-    print(f"decode     simplejpeg alone             {limit:6.0f} photos/s a core")
-    print(f"webdataset rgb8, shuffle, batches       {theirs:6.0f} photos/s a core")
-    for name, rate in found.items():
-        told = f"{rate / limit:.0%} of decoding (target {CONFIGS[name][1]:.0%}), {rate / theirs:.2f}x webdataset"
-        print(f"stream     {name:28} {rate:6.0f} photos/s a core: {told}")
+        peers = {decoder: peer(dataset, decoder) for decoder in ("rgb8", "rgb")}
+        found = rates({"decode": decoding(source), **peers, **streams, "floats": ours(dataset, PLAIN, floats=True)})
+    print(f"decode     simplejpeg alone             {found['decode']:6.0f} photos/s a core")
+    for decoder in peers:
+        print(f"webdataset {f'{decoder}, shuffle, batches':28} {found[decoder]:6.0f} photos/s a core")
+    for name, (_, target) in CONFIGS.items():
+        told = f"{found[name] / found['decode']:.0%} of decoding" + (f" (target {target:.0%})" if target else "")
+        print(
+            f"stream     {name:28} {found[name]:6.0f} photos/s a core: {told}, {found[name] / found['rgb8']:.2f}x rgb8"
+        )
+    ratio = found["floats"] / found["rgb"]
+    print(f"stream     plain, then to float32       {found['floats']:6.0f} photos/s a core: {ratio:.2f}x rgb")
 
 
 if __name__ == "__main__":
