@@ -58,27 +58,35 @@ class Stream:
         """
         starts = count(images_seen, batch_size)
         steps = ([p for p in range(start, start + batch_size) if p % world.size == world.rank] for start in starts)
-        return load(self._batch, steps, num_processes)
+        return load(self._batch, steps, self._num_bytes(-(-batch_size // world.size)), num_processes)
 
-    def _batch(self, positions: list[int]) -> Batch:
-        size, config = self._config.size_px, self._config
-        image = torch.empty((len(positions), size, size, 3), dtype=torch.uint8)
+    def _num_bytes(self, num_photos: int) -> int:
+        """Of the images and masks of so many photos."""
+        return num_photos * (3 + len(self._config.masks)) * self._config.size_px**2
+
+    def _batch(self, positions: list[int], memory: torch.Tensor) -> Batch:
+        """The photos at these positions, their images and masks in the memory, uint8."""
+        image, masks = self._parts(memory, len(positions))
         keys, incidents, planes = [], [], []
         for position, into in zip(positions, image.numpy(), strict=True):
             key, others, told = self._sample(position, into)
             keys.append(key)
             planes.append(others)
             incidents += told
-        masks = np.empty((len(positions), len(config.masks), size, size), np.uint8)
-        recipes = [self._mask(family, position) for position in positions for family in config.masks]
-        for into, mask in zip(masks.reshape(-1, size, size), draw_masks(recipes), strict=True):
+        recipes = [self._mask(family, position) for position in positions for family in self._config.masks]
+        for into, mask in zip(masks.flatten(0, 1).numpy(), draw_masks(recipes), strict=True):
             into[:] = mask
         names = planes[0] if planes else ()  # of a batch smaller than the world some ranks have no share
         stacked = {name: _channels_first(torch.from_numpy(np.stack([p[name] for p in planes]))) for name in names}
         incidents += self.reader.traffic.drain()
-        return Batch(
-            tuple(keys), tuple(positions), _channels_first(image), torch.from_numpy(masks), stacked, tuple(incidents)
-        )
+        return Batch(tuple(keys), tuple(positions), _channels_first(image), masks, stacked, tuple(incidents))
+
+    def _parts(self, memory: torch.Tensor, num_photos: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images NHWC and masks NKHW, side by side in the memory."""
+        size, num_masks = self._config.size_px, len(self._config.masks)
+        pixels = num_photos * size**2
+        image, masks = memory[: 3 * pixels], memory[3 * pixels : (3 + num_masks) * pixels]
+        return image.view(num_photos, size, size, 3), masks.view(num_photos, num_masks, size, size)
 
     def _sample(self, position: int, into: Picture) -> tuple[str, dict[str, Picture], list[str]]:
         """Puts the image of a global position into SxSx3; returns its key, its planes and what was made good."""

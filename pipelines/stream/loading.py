@@ -1,69 +1,119 @@
 """Processes that make batches ahead of the one that learns from them.
 
-In: the positions of each step. Out: their batches, in that order, whoever made them: torch's DataLoader passes them in
-shared memory that the kernel frees with its last user, and notices within seconds when a process on either side is
-killed.
+In: the positions of each step. Out: their batches, in that order, whoever made them: torch's DataLoader tells what was
+made, and notices within seconds when a process on either side is killed; the pixels lie in slots of shared memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pipelines.records import Batch, Damaged, Failed
+from pipelines.stream.slots import Slots
+
+Make = Callable[[list[int], torch.Tensor], Batch]
+"""Makes the batch of some positions; its image and mask lie in the memory that is given, uint8."""
+
+_AHEAD: Final = 2
+"""Batches that each process makes before they are asked for."""
+_HELD: Final = 4
+"""Batches that who reads them may hold at once; of more, each comes in memory of its own."""
+_ELSEWHERE: Final = torch.empty(0, dtype=torch.uint8)
+
+
+class _Layout(NamedTuple):
+    """Where a tensor lies in its memory."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @staticmethod
+    def of(tensor: torch.Tensor) -> "_Layout":
+        return _Layout(tuple(tensor.size()), tensor.stride(), int(tensor.storage_offset()))
 
 
 @dataclass(frozen=True)
-class _Steps(Dataset[Batch | Damaged | OSError]):
-    """The batches of a stream by the positions in them; a fault is a value, so that it comes as what it was."""
+class _Made:
+    """A batch whose image and mask lie in a slot."""
 
-    make: Callable[[list[int]], Batch]
+    batch: Batch
+    slot: int
+    image: _Layout
+    mask: _Layout
 
-    def __getitem__(self, positions: list[int]) -> Batch | Damaged | OSError:
+    def inside(self, memory: torch.Tensor) -> Batch:
+        """The batch with both."""
+        return replace(self.batch, image=memory.as_strided(*self.image), mask=memory.as_strided(*self.mask))
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset[Batch | _Made | Damaged | OSError]):
+    """The batches of a stream by slot and positions; a fault is a value, so that it comes as what it was."""
+
+    make: Make
+    slots: Slots
+    num_bytes: int
+
+    def __getitem__(self, step: tuple[int | None, list[int]]) -> Batch | _Made | Damaged | OSError:
+        slot, positions = step
         try:
-            return self.make(positions)
+            if slot is None:
+                return self.make(positions, torch.empty(self.num_bytes, dtype=torch.uint8))
+            batch = self.make(positions, self.slots.memory(slot))
         except (Damaged, OSError) as fault:
             return fault
+        layouts = _Layout.of(batch.image), _Layout.of(batch.mask)
+        return _Made(replace(batch, image=_ELSEWHERE, mask=_ELSEWHERE), slot, *layouts)
 
 
-def load(make: Callable[[list[int]], Batch], steps: Iterable[list[int]], num_processes: int) -> Iterator[Batch]:
+def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
     """The batch of each step in order, made by so many processes, by this one if there are none.
 
-    They lie in pinned memory where there is a GPU. Raises Damaged and OSError as `make` does, at the step that they
-    belong to, and Failed where a process has ended; torch tells that by a signal, so it may come up anywhere else too.
+    `num_bytes` of memory are enough for any step. They lie in pinned memory where there is a GPU. Raises Damaged and
+    OSError as `make` does, at the step that they belong to, and Failed where a process has ended; torch tells that by a
+    signal, so it may come up anywhere else too.
     """
-    if num_processes == 0 and not torch.cuda.is_available():
-        yield from map(make, steps)
-        return
+    if num_processes:
+        batches = _made_ahead(make, steps, num_bytes, num_processes)
+    else:
+        batches = (make(positions, torch.empty(num_bytes, dtype=torch.uint8)) for positions in steps)
+    pinned = torch.cuda.is_available()
+    for batch in batches:
+        yield batch.pin_memory() if pinned else batch
+
+
+def _made_ahead(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
+    slots = Slots(num_processes * _AHEAD + _HELD, num_bytes)
     loader = DataLoader(
-        _Steps(make),
+        _Steps(make, slots, num_bytes),
         batch_size=None,
-        sampler=steps,
+        sampler=((slots.take(), positions) for positions in steps),
         num_workers=num_processes,
+        prefetch_factor=_AHEAD,
+        multiprocessing_context="fork",  # what it reads from is open, and the slots are shared, from birth on
         collate_fn=cast("Callable[[list[Any]], Any]", _as_it_is),  # a step comes as it was made
-        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # it would draw from the global one, which decides nothing here
     )
-    batches = iter(loader)
-    while (batch := _next(batches, num_processes)) is not None:
-        if not isinstance(batch, Batch):
-            del batches  # its processes end now and not when the fault's traceback goes
+    made = iter(loader)
+    while (batch := _next(made)) is not None:
+        if isinstance(batch, Exception):
+            del made  # its processes end now and not when the fault's traceback goes
             raise batch
-        yield batch
+        yield batch.inside(slots.lend(batch.slot)) if isinstance(batch, _Made) else batch
 
 
-def _next(batches: Iterator[Batch | Exception], num_processes: int) -> Batch | Exception | None:
+def _next(made: Iterator[Batch | _Made | Exception]) -> Batch | _Made | Exception | None:
     """The next batch or what became of it, None after the last."""
     try:
-        return next(batches, None)
+        return next(made, None)
     except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
-        if not num_processes:
-            raise
         what = str(fault) or type(fault).__name__
         return Failed(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
 
 
-def _as_it_is(batch: Batch | Damaged | OSError) -> Batch | Damaged | OSError:
+def _as_it_is(batch: Batch | _Made | Damaged | OSError) -> Batch | _Made | Damaged | OSError:
     return batch

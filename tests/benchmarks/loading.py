@@ -23,7 +23,7 @@ from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
 from pipelines.stream.rate import loader_rates, loaders_needed
 from pipelines.stream.reading import ShardReader
-from tests.benchmarks.stream import BATCH, NUM_PHOTOS, PLAIN, photos
+from tests.benchmarks.stream import BATCH, CROPPED, NUM_PHOTOS, PLAIN, photos
 from tests.s3 import bucket
 
 STEPS = NUM_PHOTOS // BATCH
@@ -75,7 +75,7 @@ def remote(dataset: Dataset, folder: Path) -> None:
 
 def memory(dataset: Dataset) -> None:
     """A line for the private memory of a loader process along two epochs."""
-    batches, sizes = Stream((dataset,), PLAIN, 0).batches(0, BATCH, World(), 1), []
+    batches, sizes = Stream((dataset,), CROPPED, 0).batches(0, BATCH, World(), 1), []
     for number, _ in enumerate(islice(batches, 2 * STEPS)):
         if number % 4 == 3:
             (loader,) = multiprocessing.active_children()

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import deque
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,10 +23,24 @@ from tests.making import files_of
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
 
 
-def batch_of(positions: list[int]) -> Batch:
-    """A batch that says which process made it."""
+NUM_BYTES = 2 * 16
+"""Of two photos of 2x2 with a mask each."""
+
+
+def batch_of(positions: list[int], memory: torch.Tensor) -> Batch:
+    """A batch that says which process made it; its pixels are the positions, its masks one more."""
+    image, mask = memory[: 12 * len(positions)], memory[12 * len(positions) : 16 * len(positions)]
+    for number, position in enumerate(positions):
+        image[12 * number : 12 * number + 12] = position % 250
+        mask[4 * number : 4 * number + 4] = position % 250 + 1
     keys = tuple(str(os.getpid()) for _ in positions)
-    return Batch(keys, tuple(positions), torch.zeros(len(positions), 3, 2, 2), torch.zeros(len(positions), 1, 2, 2))
+    return Batch(keys, tuple(positions), image.view(-1, 2, 2, 3).permute(0, 3, 1, 2), mask.view(-1, 1, 2, 2))
+
+
+def is_right(batch: Batch) -> bool:
+    """Whether it is still what `batch_of` made."""
+    levels = torch.tensor([p % 250 for p in batch.positions])[:, None, None, None]
+    return bool((batch.image == levels).all() and (batch.mask == levels + 1).all())
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -44,7 +59,7 @@ def test_loader_processes_change_nothing(dataset: Dataset, num_processes: int) -
 
 def test_batches_come_in_order_from_all_processes_by_turns() -> None:
     steps = [[n, n + 1] for n in range(0, 24, 2)]
-    batches = list(load(batch_of, steps, 3))
+    batches = list(load(batch_of, steps, NUM_BYTES, 3))
     assert [list(b.positions) for b in batches] == steps
     makers = [b.keys[0] for b in batches]
     assert len(set(makers)) == 3
@@ -52,14 +67,37 @@ def test_batches_come_in_order_from_all_processes_by_turns() -> None:
     assert makers[:3] * 4 == makers
 
 
+def test_batches_stay_what_they_are_while_they_are_held() -> None:
+    """However many: the first ones lie in slots, which are filled again only when nobody looks at them."""
+    batches = load(batch_of, ([n, n + 1] for n in range(0, 1000, 2)), NUM_BYTES, 2)
+    held = list(islice(batches, 40))
+    assert all(map(is_right, held))
+    views = [batch.image[0, 0] for batch in held[::3]]
+    del held
+    rest = list(batches)
+    assert len(rest) == 460
+    assert all(map(is_right, rest))
+    assert [int(view[0, 0]) for view in views] == [6 * number for number in range(14)]
+
+
+@pytest.mark.parametrize("num_held", [1, 3])
+def test_memory_is_used_again(num_held: int) -> None:
+    places, held = set(), deque[Batch](maxlen=num_held)
+    for batch in load(batch_of, ([n] for n in range(300)), NUM_BYTES, 1):
+        places.add(batch.image.data_ptr())
+        held.append(batch)
+        assert all(map(is_right, held))
+    assert len(places) <= 6
+
+
 def test_without_processes_nothing_is_made_ahead() -> None:
     made = []
 
-    def make(positions: list[int]) -> Batch:
+    def make(positions: list[int], memory: torch.Tensor) -> Batch:
         made.append(positions)
-        return batch_of(positions)
+        return batch_of(positions, memory)
 
-    batches = load(make, ([n] for n in range(100)), 0)
+    batches = load(make, ([n] for n in range(100)), NUM_BYTES, 0)
     next(batches)
     next(batches)
     assert made == [[0], [1]]
@@ -67,19 +105,19 @@ def test_without_processes_nothing_is_made_ahead() -> None:
 
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
-    def make(positions: list[int]) -> Batch:
+    def make(positions: list[int], memory: torch.Tensor) -> Batch:
         if positions == [3]:
             raise Damaged("shard 7 at member a.jpg")
-        return batch_of(positions)
+        return batch_of(positions, memory)
 
-    batches = load(make, ([n] for n in range(100)), num_processes)
+    batches = load(make, ([n] for n in range(100)), NUM_BYTES, num_processes)
     assert [next(batches).positions for _ in range(3)] == [(0,), (1,), (2,)]
     with pytest.raises(Damaged, match=r"^shard 7 at member a\.jpg$"):
         next(batches)
 
 
 def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
-    batches = load(batch_of, ([n] for n in range(10_000)), 2)
+    batches = load(batch_of, ([n] for n in range(10_000)), NUM_BYTES, 2)
     os.kill(int(next(batches).keys[0]), signal.SIGKILL)
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"killed by signal: Killed|a loader process failed"):
@@ -90,7 +128,7 @@ def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
 
 
 def test_loader_processes_end_with_their_stream() -> None:
-    batches = load(batch_of, ([n] for n in range(10_000)), 2)
+    batches = load(batch_of, ([n] for n in range(10_000)), NUM_BYTES, 2)
     processes = {int(next(batches).keys[0]) for _ in range(4)}
     del batches
     deadline = time.monotonic() + 30
