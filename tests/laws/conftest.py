@@ -1,4 +1,4 @@
-"""The photos whose builds are killed, the files of a build that nobody disturbed, and a cluster of two nodes."""
+"""The photos whose builds are killed, the files of an undisturbed one, a cluster of two nodes, and photos to stream."""
 
 import os
 import subprocess
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from infra.settings import PROJECT_ROOT
+from pipelines.manifest import Dataset
 from tests.laws.killing import OPTIONS, TwoNodes, two_nodes
+from tests.laws.streaming import noise_dataset
 from tests.making import files_of, photo_folder
 
 NUM_PHOTOS = 400
@@ -44,3 +46,9 @@ def nodes() -> Iterator[TwoNodes]:
     """A cluster of two nodes, of which none may be killed."""
     with two_nodes() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
+    """Sixty photos of noise on the local disk, for streams."""
+    return noise_dataset(tmp_path_factory.mktemp("noise"), 60)

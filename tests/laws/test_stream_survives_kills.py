@@ -19,7 +19,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.laws.killing import children, kill, wait_until
-from tests.laws.streaming import Rank, lines, noise_dataset, said_by, start_rank
+from tests.laws.streaming import Rank, lines, said_by, start_rank
 from tests.s3 import bucket
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,6 @@ NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_KILLS", "8"))
 NUM_STEPS, NUM_LOADERS = 40, 2
 SECONDS_TO_END: Final = 30
 """Of a process whose counterpart is gone; torch looks for it every 5 s."""
-
-
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
-    """Sixty photos."""
-    return noise_dataset(tmp_path_factory.mktemp("noise"), 60)
 
 
 @pytest.fixture(scope="module")

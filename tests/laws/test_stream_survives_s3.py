@@ -20,7 +20,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Damaged
 from tests.laws.failing_store import FAULTS, Account, Plan, Request, failing_store
-from tests.laws.streaming import BATCH, batches, digest, lines, noise_dataset, said_by, start_rank
+from tests.laws.streaming import BATCH, batches, digest, lines, said_by, start_rank
 from tests.s3 import bucket
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.slow
 NUM_STEPS: Final = 24
 """More than two epochs of the sixty photos."""
 NUM_PLANS: Final = int(os.environ.get("LACUNA_SOAK_PLANS", "3"))
-
-
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
-    """Sixty photos on the local disk."""
-    return noise_dataset(tmp_path_factory.mktemp("noise"), 60)
 
 
 @pytest.fixture(scope="module")
