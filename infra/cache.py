@@ -2,7 +2,7 @@
 
 In: the URI of a file whose content is known by its digest, and a stretch of it. Out: its bytes, from pages on the local
 disk. A page is a file of its own that appears whole, and locks are the kernel's: a killed process leaves nothing that
-stops another or that it could take for a page. What was used least recently goes when the folder is over its limit.
+stops another or that it could take for a page. What was opened least recently goes when the folder is over its limit.
 """
 
 import fcntl
@@ -25,6 +25,7 @@ from infra.patience import patiently
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
 _MAX_REQUEST_BYTES: Final = 16 << 20
 _NUM_LOCKS: Final = 256
+_MIN_PAGES: Final = 4
 _OPEN_PAGES: Final = 256
 _STALE_SECONDS: Final = 3600
 _EVICTIONS_A_FILL: Final = 32
@@ -54,7 +55,7 @@ class Traffic:
 
 @dataclass
 class Cache:
-    """A folder of pages with a limit; each process has its own object for it."""
+    """A folder of pages with a limit, as one process knows it."""
 
     folder: Path
     limit_bytes: int
@@ -85,8 +86,11 @@ class Cache:
 
     @cached_property
     def opened(self) -> Any:
-        """Opens a page of a length for reading; some stay open, and keep the room of pages that others have removed."""
-        return lru_cache(maxsize=_OPEN_PAGES)(_open_used)
+        """Opens a page of a length for reading.
+
+        Some stay open, and keep the room of pages that others have removed: of up to an eighth of the limit.
+        """
+        return lru_cache(maxsize=max(1, min(_OPEN_PAGES, self.limit_bytes // 8 // _MAX_PAGE_BYTES)))(_open_used)
 
     def _pages(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.glob("pages/*/*"):
@@ -116,11 +120,24 @@ class Cache:
 
 
 def default_cache() -> Cache:
-    """The cache of LACUNA_CACHE, at most LACUNA_CACHE_BYTES large: half of what the disk has left if not set."""
+    """The cache of LACUNA_CACHE, at most LACUNA_CACHE_BYTES large: half of what the disk has left if not set.
+
+    All readers of a process share it. Raises OSError where the folder or the number is none.
+    """
     folder = Path(os.environ.get("LACUNA_CACHE") or Path(tempfile.gettempdir()) / f"lacuna-{os.getuid()}")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as fault:
+        raise OSError(f"no cache can be in {folder} ({fault.strerror}): set LACUNA_CACHE to a folder") from None
     limit = os.environ.get("LACUNA_CACHE_BYTES")
-    return Cache(folder, int(limit) if limit else shutil.disk_usage(folder).free // 2)
+    if limit and not limit.isdecimal():
+        raise OSError(f"LACUNA_CACHE_BYTES is {limit!r}: give a number of bytes")
+    return _cache(folder, int(limit) if limit else None)
+
+
+@lru_cache(maxsize=4)
+def _cache(folder: Path, limit_bytes: int | None) -> Cache:
+    return Cache(folder, shutil.disk_usage(folder).free // 2 if limit_bytes is None else limit_bytes)
 
 
 def _open_used(path: str, num_bytes: int) -> IO[bytes]:
@@ -142,15 +159,28 @@ class CachedFile:
         least = max(_MIN_PAGE_BYTES, min(_MAX_PAGE_BYTES, size_bytes // _PAGES_A_FILE))
         self._page_bytes = 1 << (least - 1).bit_length()
         self._folder = cache.folder / "pages" / sha256
+        if cache.limit_bytes < _MIN_PAGES * self._page_bytes:
+            raise OSError(
+                f"the cache {cache.folder} may hold {cache.limit_bytes} bytes, a page of {uri} has {self._page_bytes}: "
+                f"set LACUNA_CACHE_BYTES to {_MIN_PAGES * self._page_bytes} at the very least"
+            )
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes [start, end), fetched if they are not here. Raises OSError, and EOFError past the file's end."""
-        parts = []
-        for page in self._pages_of(start, end):
-            low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
-            stream = self._page(page)  # held: threads that fetch ahead evict, and what nobody holds is closed then
-            parts.append(os.pread(stream.fileno(), high - low, low))
+        if end > self._size:
+            raise EOFError(f"{self._uri} has {self._size} bytes and not {end}")
+        parts = [self._part(page, start, end) for page in self._pages_of(start, end)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _part(self, page: int, start: int, end: int) -> bytes:
+        """What the page holds of [start, end)."""
+        low, high = max(start - page * self._page_bytes, 0), min(end - page * self._page_bytes, self._page_bytes)
+        while True:
+            stream = self._page(page)  # held: threads that fetch ahead evict, and what nobody holds is closed then
+            part = os.pread(stream.fileno(), high - low, low)
+            if len(part) == high - low:
+                return part
+            self._cache.opened.cache_clear()  # somebody has cut the page since it was opened
 
     def fetch(self, start: int, end: int) -> None:
         """Has the pages of [start, end) here; raises as `read`.

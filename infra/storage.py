@@ -129,7 +129,8 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
         return read_range(uri, start, end)
     fs, path = url_to_fs(uri, config_kwargs={"retries": {"total_max_attempts": 1}})
     fs.retries = 1  # s3fs has its own tries above those of botocore
-    return bytes(fs.cat_file(path, start=start, end=end))
+    with _named_faults(fs, uri):
+        return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def publish(uri: str, data: bytes) -> None:

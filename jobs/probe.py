@@ -19,7 +19,8 @@ from pipelines.stream.rate import loader_rates, loaders_needed
 class Arguments:
     """Measure one core of this machine, the place of --out, and the reading of --data; about 20 seconds.
 
-    Rates of the processor are for one core and hardly change while others use the machine; those of places do.
+    Rates of the processor are for one core and hardly change while others use the machine; those of places do, and
+    those of --recipe, for which loader processes run on all cores but one.
     """
 
     out: str | None = None
@@ -33,7 +34,7 @@ class Arguments:
     workers: int = 1
     """The workers that share its batches; those of one machine share its cores too."""
     budget_seconds: float = 20.0
-    """How long to measure altogether."""
+    """How long to measure altogether; starting up is not counted."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
         raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
-    rates = loader_rates(stream, own, num_cores, seconds)
+    rates = loader_rates(stream, own, max(1, num_cores - 1), seconds)  # a core is the worker's own
     told: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:
         told["loaders_needed"] = loaders_needed(rates, own, arguments.step_seconds)

@@ -37,7 +37,7 @@ def philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
 
 
 class PythonChance(random.Random):
-    """Python's generator on the words of numpy's, so that one state sets both."""
+    """Python's generator on the words of numpy's, so that one state sets both; its own state is not used."""
 
     def __init__(self, words: np.random.Philox) -> None:
         self._words: Any = words
@@ -83,14 +83,15 @@ class Chance:
     def take(self, count: int) -> list[int]:
         """The next `count` words, as so many calls of `word` give them."""
         while len(self._ready) < count:
-            self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1] + self._ready
+            self._read_ahead()
         split = len(self._ready) - count
         taken = self._ready[split:][::-1]
         del self._ready[split:]
         return taken
 
     def _read_ahead(self) -> list[int]:
-        self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1]
+        """Adds words to those that are ready, the next one last, and returns them."""
+        self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1] + self._ready
         return self._ready
 
     def words(self, count: int) -> NDArray[np.uint64]:

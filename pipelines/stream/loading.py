@@ -4,6 +4,7 @@ In: the positions of each step. Out: their batches, in that order, whoever made 
 made, and notices within seconds when a process on either side is killed; the pixels lie in slots of shared memory.
 """
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
@@ -11,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.records import Batch, Damaged, Failed
+from pipelines.records import Batch, Damaged, Failed, Refused
 from pipelines.stream.slots import Slots
 
 Make = Callable[[list[int], torch.Tensor], Batch]
@@ -20,7 +21,7 @@ Make = Callable[[list[int], torch.Tensor], Batch]
 _AHEAD: Final = 2
 """Batches that each process makes before they are asked for."""
 _HELD: Final = 4
-"""Batches that who reads them may hold at once; of more, each comes in memory of its own."""
+"""Batches that who reads them may hold, the one that is asked for among them; of more, each has its own memory."""
 _ELSEWHERE: Final = torch.empty(0, dtype=torch.uint8)
 
 
@@ -51,21 +52,27 @@ class _Made:
 
 
 @dataclass(frozen=True)
-class _Steps(Dataset[Batch | _Made | Damaged | OSError]):
+class _Steps(Dataset[Batch | _Made | Exception]):
     """The batches of a stream by slot and positions; a fault is a value, so that it comes as what it was."""
 
     make: Make
     slots: Slots
     num_bytes: int
 
-    def __getitem__(self, step: tuple[int | None, list[int]]) -> Batch | _Made | Damaged | OSError:
-        slot, positions = step
+    def __getitem__(self, step: tuple[int | None, list[int]]) -> Batch | _Made | Exception:
         try:
-            if slot is None:
-                return self.make(positions, torch.empty(self.num_bytes, dtype=torch.uint8))
-            batch = self.make(positions, self.slots.memory(slot))
-        except (Damaged, OSError) as fault:
-            return fault
+            return self._made(*step)
+        except (Damaged, Refused, Failed) as fault:
+            return type(fault)(str(fault))  # without what hangs on it and may not be picklable
+        except OSError as fault:
+            return OSError(str(fault))
+        except Exception:  # noqa: BLE001 - what torch makes of it would not end the other processes
+            return Failed(f"a loader process failed:\n{traceback.format_exc()}")
+
+    def _made(self, slot: int | None, positions: list[int]) -> Batch | _Made:
+        if slot is None:
+            return self.make(positions, torch.empty(self.num_bytes, dtype=torch.uint8))
+        batch = self.make(positions, self.slots.memory(slot))
         layouts = _Layout.of(batch.image), _Layout.of(batch.mask)
         return _Made(replace(batch, image=_ELSEWHERE, mask=_ELSEWHERE), slot, *layouts)
 
@@ -73,9 +80,9 @@ class _Steps(Dataset[Batch | _Made | Damaged | OSError]):
 def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
     """The batch of each step in order, made by so many processes, by this one if there are none.
 
-    `num_bytes` of memory are enough for any step. They lie in pinned memory where there is a GPU. Raises Damaged and
-    OSError as `make` does, at the step that they belong to, and Failed where a process has ended; torch tells that by a
-    signal, so it may come up anywhere else too.
+    `num_bytes` of memory are enough for any step. Batches lie in pinned memory where there is a GPU. Raises Damaged,
+    Refused and OSError as `make` does, at the step that they belong to, and Failed for any other fault in a process and
+    where one has ended; torch tells that by a signal, so it may come up anywhere else too.
     """
     if num_processes:
         batches = _made_ahead(make, steps, num_bytes, num_processes)
@@ -115,5 +122,5 @@ def _next(made: Iterator[Batch | _Made | Exception]) -> Batch | _Made | Exceptio
         return Failed(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
 
 
-def _as_it_is(batch: Batch | _Made | Damaged | OSError) -> Batch | _Made | Damaged | OSError:
+def _as_it_is(batch: Batch | _Made | Exception) -> Batch | _Made | Exception:
     return batch

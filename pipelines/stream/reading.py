@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -71,6 +71,7 @@ class ShardReader:
         self._cache = cache
         self._index = lru_cache(maxsize=_OPEN_SHARDS)(self._read_index)
         self._file = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
+        self._threads = lru_cache(maxsize=1)(_fetching_threads)
         self.traffic = Traffic()
         """Of shards; their tables are not counted."""
 
@@ -108,11 +109,7 @@ class ShardReader:
         """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
         dataset, _ = self._shard(stretch.shard)
         if storage.local_path(dataset.uri) is None:
-            self._threads.submit(self._fetch, stretch)
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead")
+            self._threads(os.getpid()).submit(self._fetch, stretch)
 
     def _fetch(self, stretch: Stretch) -> None:
         try:
@@ -167,3 +164,8 @@ class ShardReader:
     def _uri(self, shard: int) -> str:
         dataset, record = self._shard(shard)
         return storage.join(dataset.uri, record.file)
+
+
+def _fetching_threads(_process: int) -> ThreadPoolExecutor:
+    """Those of a process: one that was forked has none of its forebear's."""
+    return ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead")

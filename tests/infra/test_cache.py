@@ -162,6 +162,45 @@ def test_a_process_killed_while_it_fetches_blocks_nobody(tmp_path: Path) -> None
     assert not aside.exists()
 
 
+def test_a_page_that_is_cut_while_it_is_open_is_had_anew(tmp_path: Path) -> None:
+    file, _, _ = cached(tmp_path)
+    assert file.read(0, 10) == LARGE[:10]
+    os.truncate(pages(tmp_path)[0], 5)
+    assert file.read(0, 10) == LARGE[:10]
+
+
+def test_nothing_lies_past_the_end(tmp_path: Path) -> None:
+    file, _, _ = cached(tmp_path)
+    assert file.read(len(LARGE) - 3, len(LARGE)) == LARGE[-3:]
+    for end in (len(LARGE) + 1, 3 * len(LARGE)):
+        with pytest.raises(EOFError, match=f"has {len(LARGE)} bytes and not {end}"):
+            file.read(len(LARGE) - 3, end)
+
+
+def test_a_cache_of_less_than_some_pages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"set LACUNA_CACHE_BYTES to {4 * PAGE} at the very least"):
+        CachedFile(Cache(tmp_path, 4 * PAGE - 1), URI, sha256_hex(LARGE), len(LARGE), Traffic())
+
+
+def test_readers_of_a_process_share_what_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LACUNA_CACHE", str(tmp_path))
+    assert default_cache() is default_cache()
+    monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "other"))
+    assert default_cache().folder == tmp_path / "other"
+
+
+def test_a_place_or_a_size_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"no cache can be in .*file/cache .*: set LACUNA_CACHE to a folder"):
+        default_cache()
+    monkeypatch.setenv("LACUNA_CACHE", str(tmp_path))
+    for wrong in ("much", "-1", "1.5"):
+        monkeypatch.setenv("LACUNA_CACHE_BYTES", wrong)
+        with pytest.raises(OSError, match=f"LACUNA_CACHE_BYTES is '{wrong}': give a number of bytes"):
+            default_cache()
+
+
 def test_the_environment_says_where_and_how_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "mine"))
     monkeypatch.setenv("LACUNA_CACHE_BYTES", "12345")

@@ -169,3 +169,20 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
 def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message):
         replace(CONFIG, **wrong)
+
+
+def test_transforms_draw_what_they_drew(dataset: Dataset) -> None:
+    """Recorded: where the pixel at the top left comes from, of the 64x64 before a crop to 32 and flips."""
+    transforms = (
+        Transform("RandomCrop", {"height": 32, "width": 32}),
+        Transform("HorizontalFlip"),
+        Transform("VerticalFlip"),
+    )
+    stream = Stream((dataset,), replace(CONFIG, size_px=32, resize_px=64, augment=transforms), 7)
+    places = np.zeros((64, 64, 3), np.uint8)
+    places[..., 0], places[..., 1] = np.indices((64, 64))
+    drawn = []
+    for position in (0, 1, 2, 10**6, 0):
+        stream._seed_augmentation(position)
+        drawn.append(stream._augment(image=places)["image"][0, 0, :2].tolist())
+    assert drawn == [[8, 25], [42, 44], [45, 8], [54, 33], [8, 25]]

@@ -1,7 +1,9 @@
 """Loader processes: the same batches as without them, faults as they were, and nobody waits for a dead one."""
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
 from dataclasses import replace
@@ -13,7 +15,7 @@ import torch
 
 from infra.world import World
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Batch, Damaged
+from pipelines.records import Batch, Damaged, Failed, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.loading import load
@@ -114,6 +116,36 @@ def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
     assert [next(batches).positions for _ in range(3)] == [(0,), (1,), (2,)]
     with pytest.raises(Damaged, match=r"^shard 7 at member a\.jpg$"):
         next(batches)
+
+
+class Odd(OSError):
+    """A fault that cannot be made again from what it is pickled as, and cannot even be pickled."""
+
+    def __init__(self, one: str, other: object) -> None:
+        super().__init__(f"{one} is away")
+        self.other = other
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (Odd("the store", threading.Lock()), OSError, r"^the store is away$"),
+        (Refused("no plane"), Refused, r"^no plane$"),
+        (StopIteration(), Failed, r"(?s)^a loader process failed:.*StopIteration"),
+        (ZeroDivisionError("oh"), Failed, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
+    ],
+)
+def test_faults_of_loader_processes_are_told_and_end_them(fault: Exception, kind: type, message: str) -> None:
+    def make(positions: list[int], memory: torch.Tensor) -> Batch:
+        if positions == [3]:
+            raise fault
+        return batch_of(positions, memory)
+
+    with pytest.raises(kind, match=message) as told:
+        for _ in load(make, ([n] for n in range(100)), NUM_BYTES, 2):
+            pass
+    assert told.traceback
+    assert not multiprocessing.active_children()
 
 
 def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
