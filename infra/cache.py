@@ -78,8 +78,11 @@ class Cache:
             if excess > 0:
                 excess += int(self.limit_bytes * (1 - _ROOM_AFTER_EVICTION))
             for path, status in pages:
-                stale = path.name.startswith(storage.ASIDE) and time.time() - status.st_mtime > _STALE_SECONDS
-                if stale or excess > 0:
+                if path.name.startswith(storage.ASIDE):  # somebody is writing it, if he was not killed
+                    goes = time.time() - status.st_mtime > _STALE_SECONDS
+                else:
+                    goes = excess > 0
+                if goes:
                     path.unlink(missing_ok=True)
                     excess -= status.st_size
         self.opened.cache_clear()

@@ -17,6 +17,10 @@ class World:
     rank: int = 0
     size: int = 1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank {self.rank} of {self.size}: ranks are from 0 to size - 1")
+
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike."""
         if self.size == 1 or not tensors:

@@ -1,5 +1,6 @@
 """`lacuna probe`: what this machine does at most, to hold the speed of the other verbs against."""
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Measures, shows a table and reports."""
-    if not arguments.budget_seconds > 0:
-        raise Refused(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0")
+    if not 0 < arguments.budget_seconds < math.inf:
+        raise Refused(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0 and have an end")
+    if arguments.recipe is None and (arguments.step_seconds is not None or arguments.workers != 1):
+        raise Refused("--step-seconds and --workers are for a recipe: give it with --recipe")
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
     num_cores = len(os.sched_getaffinity(0))
     loading = _loading(arguments, num_cores, share) if arguments.recipe is not None else {}
@@ -59,8 +62,8 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
         raise Refused("--recipe reads a dataset: give it with --data")
     if arguments.workers < 1 or recipe.batch_size % arguments.workers:
         raise Refused(f"--workers is {arguments.workers}: the batch of {recipe.batch_size} photos must divide by it")
-    if arguments.step_seconds is not None and not arguments.step_seconds > 0:
-        raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0")
+    if arguments.step_seconds is not None and not 0 < arguments.step_seconds < math.inf:
+        raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0 and have an end")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
     rates = loader_rates(stream, own, max(1, num_cores - 1), seconds)  # a core is the worker's own

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Batch, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, refuse_missing_planes
+
+_MAX_SHOWN: Final = 256
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Draws the sheet and reports what is on it."""
     if not arguments.data:
         raise Refused("no dataset given: name the URI of at least one")
-    if arguments.show < 1 or arguments.images_seen < 0:
-        raise Refused(f"--show {arguments.show} --images-seen {arguments.images_seen}: at least 1, and at least 0")
+    if not 1 <= arguments.show <= _MAX_SHOWN:
+        raise Refused(f"--show is {arguments.show}: a sheet holds from 1 to {_MAX_SHOWN} photos")
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
         recipe = recipe_of(arguments.recipe)

@@ -6,17 +6,17 @@ sample, its crop, its flips and its masks, so any number of ranks and loader pro
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
-import albumentations as A
 import numpy as np
 import torch
 
 from infra.world import World
-from pipelines.chance import Chance, PythonChance, philox_state, seed_of
+from pipelines.chance import Chance, seed_of
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
 from pipelines.records import Batch, Damaged, Refused
+from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.config import LARGE, PLANES, StreamConfig
 from pipelines.stream.geometry import RESIZES, Picture, View, decode, decode_plane, show
 from pipelines.stream.loading import load
@@ -25,6 +25,8 @@ from pipelines.stream.order import Order
 from pipelines.stream.reading import ShardReader
 
 _MAX_REPLACEMENTS: Final = 100
+_MAX_WEIGHTS: Final = 1000
+_RANGES: Final = {"images_seen": (0, 2**62), "batch_size": (1, 2**20), "num_processes": (0, 1024)}
 
 
 class Stream:
@@ -33,15 +35,13 @@ class Stream:
     def __init__(
         self, datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...] = ()
     ) -> None:
-        """`weights`: so many photos of each dataset in turn; if empty all photos count alike, of whatever dataset."""
+        """`weights`: so many photos of each dataset in turn; if empty all photos count alike, of whatever dataset.
+
+        Raises Refused where there is nothing to read, and for weights and transforms that cannot be.
+        """
         self._config, self._seed = config, seed
         self._from_px = config.resize_px or config.size_px
-        self._augment = _augmentation(config)
-        self._check_augmentation()
-        self._augment_key = seed_of(seed, "augment")
-        self._philox: Any = np.random.Philox()
-        self._random = PythonChance(self._philox)
-        self._augment.set_random_state(np.random.Generator(self._philox), self._random)
+        self._augmentation = Augmentation(config, seed)
         self._order = _order(datasets, config, seed, weights)
         self.reader = ShardReader(datasets, "train")
 
@@ -54,8 +54,12 @@ class Stream:
         """This rank's share of every global batch of `batch_size` photos from the counter on, without end.
 
         `num_processes` make them ahead; with none, this process makes them when asked. Raises Damaged where a photo is,
-        unless the config says to replace it, and OSError where a store does not answer for long.
+        unless the config says to replace it, and OSError where a store does not answer for long; Refused at once where
+        a number cannot be.
         """
+        for (name, (least, most)), value in zip(_RANGES.items(), (images_seen, batch_size, num_processes), strict=True):
+            if not least <= value <= most:
+                raise Refused(f"{name} is {value}: it must be from {least} to {most}")
         starts = count(images_seen, batch_size)
         steps = ([p for p in range(start, start + batch_size) if p % world.size == world.rank] for start in starts)
         return load(self._batch, steps, self._num_bytes(-(-batch_size // world.size)), num_processes)
@@ -99,20 +103,11 @@ class Stream:
             pictures[LARGE] = show(whole, view._replace(size_px=self._config.large_px))
         pictures["image"] = show(whole, view)
         if self._config.augment:
-            self._seed_augmentation(position)
-            pictures = self._augment(**pictures)
+            pictures = self._augmentation.apply(pictures, position)
         image = pictures.pop("image")
         if not np.shares_memory(image, into):
             into[:] = image
         return key, pictures, told
-
-    def _seed_augmentation(self, position: int) -> None:
-        """One stream of chance for all transforms; by `set_random_seed` each has the same, and all flip or none.
-
-        The generators stay and are set: to make them takes longer than a flip.
-        """
-        self._philox.state = philox_state(self._augment_key, stream=position)
-        self._random.seed()
 
     def _view(self, whole: Picture, position: int) -> View:
         policy = RESIZES[self._config.resize]
@@ -123,16 +118,18 @@ class Stream:
 
         Which stands in depends on what is damaged alone, so it is the same for all worlds.
         """
-        told: list[str] = []
+        faults: list[Damaged] = []
         for number in range(_MAX_REPLACEMENTS):
             place = self._order.locate(position + number * self._config.num_lanes)
             try:
-                return *self._decoded(*place, into), told
+                key, picture, planes = self._decoded(*place, into)
             except Damaged as fault:
                 if self._config.damaged == "raise":
                     raise
-                told.append(f"position {position}: {fault}; the next sample of its lane stands in")
-        raise Damaged(f"{_MAX_REPLACEMENTS} samples in a row are damaged: {told[0]}")
+                faults.append(fault)
+            else:
+                return key, picture, planes, [f"position {position}: {fault}; {key} stands in" for fault in faults]
+        raise Damaged(f"{_MAX_REPLACEMENTS} samples in a row are damaged, from position {position} on: {faults[0]}")
 
     def _decoded(self, shard: int, sample: int, into: Picture) -> tuple[str, Picture, dict[str, Picture]]:
         key, picture, stored = self.reader.pictures(shard, sample, tuple(PLANES[p] for p in self._config.planes))
@@ -147,31 +144,24 @@ class Stream:
         """The mask SxS of a family at a global position."""
         return recipe_for(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)
 
-    def _check_augmentation(self) -> None:
-        size, before = self._config.size_px, np.zeros((self._from_px, self._from_px, 3), np.uint8)
-        after = self._augment(image=before)["image"].shape
-        if after != (size, size, 3):
-            raise Refused(
-                f"augment brings photos of {self._from_px} px to {after[1]}x{after[0]}, size_px is {size}: "
-                "name the size to crop from as resize_px, and size_px as the size of the crop"
-            )
-
-
-def _augmentation(config: StreamConfig) -> A.Compose:
-    others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
-    transforms = [transform.build() for transform in config.augment]
-    return A.Compose(transforms, additional_targets=others, is_check_shapes=False)
-
 
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:
     counts = [tuple(dataset.split("train").numbers("num_samples").tolist()) for dataset in datasets]
+    if not sum(map(sum, counts)):
+        raise Refused(
+            "no photo to train on in the split train of the datasets that are given: name at least one with some"
+        )
     if not weights:
         return Order(tuple(n for own in counts for n in own), seed, config.num_lanes, config.block_size)
     if len(weights) != len(datasets) or min(weights) < 1:
         raise Refused(f"weights are {weights} for {len(datasets)} datasets: give each a whole number of at least 1")
+    if sum(weights) > _MAX_WEIGHTS:
+        raise Refused(
+            f"weights are {weights}, {sum(weights)} in all: take whole numbers of at most {_MAX_WEIGHTS} in all"
+        )
     seeds = [seed_of(seed, "dataset", number) for number in range(len(datasets))]
     orders = (Order(c, s, config.num_lanes, config.block_size) for c, s in zip(counts, seeds, strict=True))
-    return Mixture(tuple(orders), weights, seed)
+    return Mixture(tuple(orders), tuple(weights), seed)
 
 
 def _channels_first(pictures: torch.Tensor) -> torch.Tensor:

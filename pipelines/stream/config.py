@@ -4,6 +4,7 @@ In: names and numbers. Out: a checked configuration. Apart from the stream becau
 compared without it.
 """
 
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,16 @@ PLANES: Final = {"segmentation": "seg", "edge": "edge", "sketch": "sketch"}
 """Planes by the names that networks know, and what they are called in a shard."""
 LARGE: Final = "image_large"
 DAMAGED: Final = ("raise", "replace")
+_MAX_PX: Final = 8192
+_NUMBERS: Final = {
+    "size_px": (_MAX_PX, False),
+    "resize_px": (_MAX_PX, True),
+    "large_px": (_MAX_PX, True),
+    "mask_canvas_px": (_MAX_PX, False),
+    "num_lanes": (2**20, False),
+    "block_size": (2**20, False),
+}
+"""The most that the numbers of a config may be, and whether they may be None."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +45,10 @@ class Transform:
         if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
             raise Refused(f"unknown transform {self.name!r}: take a name of albumentations")
         try:
-            return kind(**self.arguments)
-        except (TypeError, ValueError) as fault:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # its word for an argument that it does not know
+                return kind(**self.arguments)
+        except (TypeError, ValueError, NotImplementedError, UserWarning) as fault:
             raise Refused(f"the transform {self.name} does not take {dict(self.arguments)}: {fault}") from None
 
 
@@ -73,13 +86,21 @@ class StreamConfig:
 
     def __post_init__(self) -> None:
         self._check_names()
-        for name in ("size_px", "mask_canvas_px", "num_lanes", "block_size"):
-            if getattr(self, name) < 1:
-                raise Refused(f"{name} is {getattr(self, name)}: it must be at least 1")
+        self._check_numbers()
         if self.large_px is not None and self.resize_px not in (None, self.size_px):
             raise Refused(f"large_px and resize_px {self.resize_px} do not go together: {LARGE} is not cropped")
         for transform in self.augment:
+            if not isinstance(transform, Transform):
+                raise Refused(f"augment has {transform!r}: write Transform(NAME, ARGUMENTS)")
             transform.build()
+
+    def _check_numbers(self) -> None:
+        for name, (most, may_lack) in _NUMBERS.items():
+            value = getattr(self, name)
+            if may_lack and value is None:
+                continue
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise Refused(f"{name} is {value!r}: it must be a whole number from 1 to {most}")
 
     def _check_names(self) -> None:
         given: dict[str, tuple[Collection[str], tuple[str, ...]]] = {

@@ -5,6 +5,7 @@ same number of each dataset, in rounds: of every `sum(weights)` samples of a lan
 d. So nobody counts anything, every dataset is seen in its own order without a gap, and ranks keep to their lanes.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,4 +67,9 @@ def _turn(weights: tuple[int, ...], seed: int, lane: int, turn: int) -> tuple[li
     """The datasets of one round of a lane in their order, and how often each had come before in it."""
     every = [dataset for dataset, weight in enumerate(weights) for _ in range(weight)]
     datasets = [every[i] for i in Chance(seed, "mix", lane, turn).permutation(len(every))]
-    return datasets, [datasets[:slot].count(dataset) for slot, dataset in enumerate(datasets)]
+    before: Counter[int] = Counter()
+    counts = []
+    for dataset in datasets:
+        counts.append(before[dataset])
+        before[dataset] += 1
+    return datasets, counts

@@ -99,6 +99,17 @@ def test_what_was_used_last_stays(tmp_path: Path) -> None:
     assert [p.name[:6] for p in pages(tmp_path)] == ["000000", "000001", "000002", "000003"]
 
 
+def test_eviction_leaves_what_another_process_is_writing(tmp_path: Path) -> None:
+    file, _, cache = cached(tmp_path)
+    file.fetch(0, 3 * PAGE)
+    aside = pages(tmp_path)[0].with_name(f"{storage.ASIDE}0123")
+    aside.write_bytes(b"half a page")
+    cache.limit_bytes = PAGE
+    cache.evict()
+    assert aside.read_bytes() == b"half a page"
+    assert len(pages(tmp_path)) < 3
+
+
 @pytest.mark.parametrize("wrong", [b"", b"short", bytes(PAGE)])
 def test_a_page_that_is_not_what_was_stored_can_be_had_anew(tmp_path: Path, wrong: bytes) -> None:
     cached(tmp_path)[0].read(0, 10)

@@ -1,6 +1,7 @@
 """Storage: what is published appears at once and whole, or not at all; lists are in one order; faults name the URI."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -202,3 +203,19 @@ def test_a_scratch_folder_for_a_remote_place_is_local() -> None:
     with storage.scratch_folder("memory://somewhere") as folder:
         assert folder.is_dir()
     assert not folder.exists()
+
+
+def test_only_files_are_written_over(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"old")
+    for name, message in {
+        "folder": "folder is a folder: name a file to write to",
+        "pipe": "pipe is a device or the like: name a file to write to",
+        "file/new": "file/new cannot be written: a part of its path is a file and no folder",
+    }.items():
+        with pytest.raises(OSError, match=message):
+            storage.publish(str(tmp_path / name), b"new")
+    storage.publish(str(tmp_path / "file"), b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "pipe"]

@@ -55,8 +55,17 @@ def test_without_a_recipe_the_defaults_are_shown(
     ("words", "message"),
     [
         ((), "no dataset given"),
-        (("DATA", "--show", "0"), "--show 0"),
-        (("DATA", "--images-seen", "-1"), "--images-seen -1"),
+        (("DATA", "--show", "0"), "--show is 0: a sheet holds from 1 to 256 photos"),
+        (("DATA", "--show", "1000000000"), "--show is 1000000000"),
+        (
+            ("DATA", "--images-seen", "99999999999999999999"),
+            "images_seen is 99999999999999999999: it must be from 0 to",
+        ),
+        (
+            ("DATA", "DATA", "--weights", "1000000000", "1"),
+            "1000000001 in all: take whole numbers of at most 1000",
+        ),
+        (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
         (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': known are deepgin-celebahq"),
         (("DATA", "--weights", "1", "2"), "weights are (1, 2) for 1 datasets"),
         (("nowhere",), "no dataset at nowhere"),
@@ -87,6 +96,8 @@ def test_probe_tells_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixture[
     ("words", "message"),
     [
         (("--recipe", "deepgin-faces"), "--recipe reads a dataset: give it with --data"),
+        (("--step-seconds", "0.2"), "--step-seconds and --workers are for a recipe: give it with --recipe"),
+        (("--budget-seconds", "inf"), "--budget-seconds is inf: it must be more than 0 and have an end"),
         (("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"), "the batch of 4 photos must divide by it"),
         (("--recipe", "deepgin-faces", "--data", "DATA", "--step-seconds", "0"), "--step-seconds is 0.0"),
     ],

@@ -14,6 +14,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import recipe_for
 from pipelines.records import Batch, Refused
+from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
 from pipelines.stream.geometry import RESIZES, decode, squared
@@ -164,6 +165,13 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
         ({"resize": "stretch"}, "unknown resize 'stretch': known are squash, centre-square"),
         ({"masks": ("brush", "star")}, "unknown mask family 'star': known are rectangle, brush, automaton"),
         ({"augment": (Transform("HorizontalFlop"),)}, "unknown .*'HorizontalFlop'"),
+        ({"augment": (Transform("HorizontalFlip", {"q": 2}),)}, "HorizontalFlip does not take {'q': 2}"),
+        ({"augment": ("HorizontalFlip",)}, r"augment has 'HorizontalFlip': write Transform\("),
+        ({"resize_px": 0}, "resize_px is 0: it must be a whole number from 1 to 8192"),
+        ({"large_px": -1}, "large_px is -1"),
+        ({"mask_canvas_px": 100_000}, "mask_canvas_px is 100000"),
+        ({"size_px": 32.0}, "size_px is 32.0: it must be a whole number"),
+        ({"num_lanes": "4"}, "num_lanes is '4'"),
     ],
 )
 def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:
@@ -171,18 +179,69 @@ def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message:
         replace(CONFIG, **wrong)
 
 
-def test_transforms_draw_what_they_drew(dataset: Dataset) -> None:
+def test_transforms_draw_what_they_drew() -> None:
     """Recorded: where the pixel at the top left comes from, of the 64x64 before a crop to 32 and flips."""
     transforms = (
         Transform("RandomCrop", {"height": 32, "width": 32}),
         Transform("HorizontalFlip"),
         Transform("VerticalFlip"),
     )
-    stream = Stream((dataset,), replace(CONFIG, size_px=32, resize_px=64, augment=transforms), 7)
+    augmentation = Augmentation(replace(CONFIG, size_px=32, resize_px=64, augment=transforms), 7)
     places = np.zeros((64, 64, 3), np.uint8)
     places[..., 0], places[..., 1] = np.indices((64, 64))
     drawn = []
     for position in (0, 1, 2, 10**6, 0):
-        stream._seed_augmentation(position)
-        drawn.append(stream._augment(image=places)["image"][0, 0, :2].tolist())
+        drawn.append(augmentation.apply({"image": places}, position)["image"][0, 0, :2].tolist())
     assert drawn == [[8, 25], [42, 44], [45, 8], [54, 33], [8, 25]]
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (Transform("ToFloat"), "augment makes float32 of photos, not uint8"),
+        (Transform("Normalize"), "augment makes float32 of photos"),
+        (Transform("RandomCrop", {"height": 640, "width": 640}), "augment fails at position 0: CropSizeError"),
+        (Transform("RandomCrop", {"height": 8, "width": 8, "p": 0.5}), "augment brings photos of 32 px to 8x8"),
+        (Transform("FDA"), "does not take|augment fails"),
+        (Transform("ToGray", {"num_output_channels": 1, "p": 1.0}), "augment brings photos of 32 px to 32x32|fails"),
+    ],
+)
+def test_transforms_that_do_not_make_photos_are_refused(dataset: Dataset, transform: Transform, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        Stream((dataset,), replace(CONFIG, augment=(transform,)), 0)
+
+
+def test_transforms_that_seldom_make_something_else_are_refused_when_they_do(dataset: Dataset) -> None:
+    seldom = (Transform("RandomCrop", {"height": 8, "width": 8, "p": 0.02}),)
+    with pytest.raises(Refused, match="augment brings photos of 32 px to 8x8"):
+        for _ in islice(Stream((dataset,), replace(CONFIG, augment=seldom), 0).batches(0, 1, World()), 500):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((-1, 4, 0), "images_seen is -1: it must be from 0 to"),
+        ((99999999999999999999, 4, 0), "images_seen is 99999999999999999999"),
+        ((0, 0, 0), "batch_size is 0: it must be from 1 to"),
+        ((0, 10**9, 0), "batch_size is 1000000000"),
+        ((0, 4, -1), "num_processes is -1: it must be from 0 to 1024"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_at_once(
+    dataset: Dataset, numbers: tuple[int, int, int], message: str
+) -> None:
+    images_seen, batch_size, num_processes = numbers
+    with pytest.raises(Refused, match=message):
+        Stream((dataset,), CONFIG, 0).batches(images_seen, batch_size, World(), num_processes)
+
+
+@pytest.mark.parametrize(("rank", "size"), [(5, 2), (2, 2), (-1, 2), (0, 0), (0, -1)])
+def test_a_world_has_its_rank(rank: int, size: int) -> None:
+    with pytest.raises(ValueError, match=f"rank {rank} of {size}: ranks are from 0 to size - 1"):
+        World(rank, size)
+
+
+def test_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(Refused, match="no photo to train on"):
+        Stream((), CONFIG, 0)

@@ -139,7 +139,7 @@ def test_planes_keep_their_channels_in_order() -> None:
     [
         ({"planes": ("depth",)}, "unknown plane 'depth': known are segmentation, edge, sketch"),
         ({"damaged": "ignore"}, "unknown damaged 'ignore': known are raise, replace"),
-        ({"size_px": 0}, "size_px is 0: it must be at least 1"),
+        ({"size_px": 0}, "size_px is 0: it must be a whole number from 1 to 8192"),
         ({"large_px": 64, "resize_px": 40}, "large_px and resize_px 40 do not go together"),
         ({"augment": (Transform("HorizontalFlip", {"p": 7}),)}, "HorizontalFlip does not take"),
         ({"augment": (Transform("RandomCrop", {"height": 8}),)}, "RandomCrop does not take"),
