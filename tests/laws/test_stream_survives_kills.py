@@ -141,7 +141,7 @@ def test_deaths_while_pages_are_fetched_stop_nobody(
 ) -> None:
     uri, account = slow_store
     monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LACUNA_CACHE_BYTES", "500000")  # less than what is drawn, so that pages go and come
+    monkeypatch.setenv("LACUNA_CACHE_BYTES", "600000")  # less than what is drawn, so that pages go and come
     said = tmp_path / "said"
     for _ in range(NUM_KILLS // 4):
         more = num_shard_requests(account) + 2

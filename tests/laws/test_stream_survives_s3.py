@@ -143,7 +143,7 @@ def assert_stops(
 def test_a_cache_far_smaller_than_the_dataset_gives_the_same_sequence(
     store: str, undisturbed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LACUNA_CACHE_BYTES", str(size_of_shards(store) // 5))
+    monkeypatch.setenv("LACUNA_CACHE_BYTES", str(size_of_shards(store) // 4))
     with through(well) as account:
         assert lines(store, NUM_STEPS) == undisturbed
     assert num_bytes(account) > 1.5 * size_of_shards(store), "nothing had to be fetched again"
