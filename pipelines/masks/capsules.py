@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-_PIXELS_TOGETHER: Final = 32 << 16  # of more masks the arrays are so large that the system clears fresh memory for each
+_PIXELS_TOGETHER: Final = 10 << 16  # of more masks the arrays are so large that the system clears fresh memory for each
 
 
 @dataclass(frozen=True)
