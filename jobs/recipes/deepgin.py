@@ -55,7 +55,7 @@ def deepgin_faces() -> TrainRecipe:
     network = DeepGINConfig(width=12, num_coarse_blocks=1, num_refinement_blocks=1, initial_scale=1.0, residual=True)
     return TrainRecipe(
         name="deepgin-faces",
-        objective=DeepGINObjectiveConfig(network, critic_width=8, warm_up_images=7_000),
+        objective=DeepGINObjectiveConfig(network, critic_width=8, warm_up_images=5_800),
         stream=StreamConfig(size_px=64, resize="centre-square"),
         optimisers={
             "generator": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
@@ -63,8 +63,8 @@ def deepgin_faces() -> TrainRecipe:
         },
         batch_size=4,
         clip_norm=1.0,
-        images=9_600,
-        constant_images=3_300,
+        images=8_000,
+        constant_images=2_800,
         checkpoint_images=1_600,
         metric_images=200,
     )
