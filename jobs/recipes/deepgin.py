@@ -47,7 +47,7 @@ def deepgin_demo() -> TrainRecipe:
 
 
 def deepgin_faces() -> TrainRecipe:
-    """A small DeepGIN at 64x64 for some five to seven minutes of two CPU cores; every stage and part of the paper's is there.
+    """A small DeepGIN at 64x64 for five to seven minutes of two cores; all stages and parts of the paper are there.
 
     Ours, by trial (docs/log.md): it adds to a smooth fill instead of starting from a white hole; Kaiming's initial
     weights unscaled, steps of 4 photos, a higher learning rate and Adam's (0.9, 0.99) for the generator.
