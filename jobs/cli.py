@@ -106,7 +106,7 @@ def _message(fault: Exception) -> str:
         return f"{type(fault).__name__}: {fault}"
     if isinstance(fault, OSError) and fault.strerror:
         return f"{fault.strerror}: {fault.filename}" if fault.filename else fault.strerror
-    return str(fault) or "not enough memory"
+    return str(fault) or ("not enough memory" if isinstance(fault, MemoryError) else type(fault).__name__)
 
 
 def _told(error: str) -> dict[str, Any]:
