@@ -276,3 +276,10 @@ def test_numbers_that_cannot_be_trained_are_refused(
     assert code == 2
     assert report["error"].startswith(error)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [(MemoryError(), "not enough memory"), (EOFError("cut"), "cut"), (OSError(), "OSError")]
+)
+def test_a_fault_is_never_told_without_words(fault: Exception, words: str) -> None:
+    assert words in cli._message(fault)
