@@ -15,7 +15,7 @@ from torch import nn
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
 from nets.layers.convolution import lay_channels_last
-from nets.objective import Objective
+from nets.objective import Objective, Weights
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {"deepgin": NetworkKind(DeepGIN, DeepGINConfig)}
 
-OBJECTIVES: dict[type, Callable[[Any], Objective]] = {DeepGINObjectiveConfig: deepgin_objective}
+OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {DeepGINObjectiveConfig: deepgin_objective}
+"""Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
 
 
 def build_network(description: dict[str, Any]) -> nn.Module:
@@ -48,9 +49,11 @@ def describe_network(config: Any) -> dict[str, Any]:
     return {"name": name, "config": asdict(config)}
 
 
-def build_objective(config: Any) -> Objective:
-    """The learning step of a configuration, its networks with fresh weights."""
-    objective = OBJECTIVES[type(config)](config)
+def build_objective(config: Any, weights: Weights) -> Objective:
+    """The learning step of a configuration, its networks with fresh weights, its teachers with those that are given."""
+    objective = OBJECTIVES[type(config)](config, weights)
     for network in objective.networks.values():
         lay_channels_last(network)
+    for teacher in objective.teachers.values():
+        lay_channels_last(teacher.requires_grad_(False).eval())
     return objective

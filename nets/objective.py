@@ -1,28 +1,91 @@
 """The contract between a paper's learning step and the one training loop: stages and phases as data.
 
-A file of its own because the loop in `pipelines.training` knows every paper only through these four types. An
-objective never calls backward, never steps and never averages: it says which scalar trains which networks.
+A file of its own because the loop in `pipelines.training` knows every paper only through these types. An objective
+never calls backward, never steps and never averages: it says which scalar trains which networks.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor, nn
 
 Outputs = dict[str, Tensor]
-"""What one run of the generator gives, the batch's own `image` and `mask` among it."""
+"""What one run of the networks gives, the batch's own `image` and `mask` among it."""
+
+Terms = dict[str, Tensor]
+"""Scalars by name."""
+
+Weights = Mapping[str, Mapping[str, Tensor]]
+"""State dicts by the name of their file."""
+
+
+class Noise(Protocol):
+    """Random numbers of a step's samples: a function of each sample's number and the purpose, the same on any rank."""
+
+    def normal(self, purpose: str, *shape: int) -> Tensor:
+        """Standard normal numbers, N x shape."""
+        ...
+
+    def uniform(self, purpose: str, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), N x shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a step's samples are, on the device that trains."""
+
+    image: Tensor
+    """N3HW in [0, 1]."""
+    mask: Tensor
+    """N1HW in {0, 1}, 1 = hole."""
+    noise: Noise
+    planes: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further pictures by name, NCHW in [0, 1]: `image_large`, `segmentation`, `edge`, `sketch`."""
+
+    def as_outputs(self) -> Outputs:
+        """Image and mask, as the terms of a phase want them beside what the networks made."""
+        return {"image": self.image, "mask": self.mask}
+
+
+Forward = Callable[[Inputs], Outputs]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimiser update inside a step: sum of weights[name] * terms(outputs)[name] trains the named networks."""
+    """One optimiser update inside a step: sum of weights[name] * terms(outputs)[name] trains the named networks.
+
+    A parameter of these networks on which no term depends is left alone.
+    """
 
     name: str
     trains: tuple[str, ...]
-    terms: Callable[[Outputs], dict[str, Tensor]]
+    terms: Callable[[Outputs], Terms]
     weights: Mapping[str, float]
     every: int = 1
     """The phase runs in steps whose number is a multiple of this."""
+
+
+@dataclass(frozen=True)
+class BilevelPhase:
+    """One update of the networks `trains` so that a step of `inner` serves another aim: sum of weights * terms.
+
+    With theta the parameters that `inner` trains, theta' = theta - alpha * grad inner(theta): the gradient of the aim at
+    theta' with respect to the parameters of `trains` on which `inner` depends, by central differences (Distillation-
+    guided inpainting, Algorithm 1; Liu et al., DARTS, ICLR 2019, Eq. 8). The networks run anew for each term of it.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    inner: Phase
+    terms: Callable[[Outputs], Terms]
+    weights: Mapping[str, float]
+    alpha: float
+    """Learning rate of the step of `inner` that is imagined."""
+    epsilon: float = 0.01
+    """Length of the difference's arm, in the norm of all parameters of `inner`."""
+    every: int = 1
 
 
 @dataclass(frozen=True)
@@ -31,17 +94,20 @@ class Stage:
 
     name: str
     until_images: int | None
-    phases: tuple[Phase, ...]
+    forward: Forward
+    """Runs once per step, before its phases; a bilevel phase runs it as often as its formula says."""
+    phases: tuple[Phase | BilevelPhase, ...]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """All networks of a training, how they run on a batch, and the stages that train them."""
+    """All networks of a training and the stages that train them."""
 
     networks: dict[str, nn.Module]
-    forward: Callable[[Tensor, Tensor], Outputs]
-    """(image N3HW in [0, 1], mask N1HW) -> outputs; run once per step."""
+    """Trained in some phase and kept in checkpoints; `generator` is the one that is registered."""
     stages: tuple[Stage, ...]
+    teachers: dict[str, nn.Module] = field(default_factory=dict)
+    """Never trained and not kept: made from files of weights."""
 
     def stage_at(self, images_seen: int) -> Stage:
         """The stage whose period holds this clock."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_to
 from nets.losses import hinge_critic, hinge_generator, hole_weighted_l1, total_variation
-from nets.objective import Objective, Outputs, Phase, Stage
+from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Weights
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,13 @@ class DeepGINObjectiveConfig:
     adversarial_weight: float = 0.001
     total_variation_weight: float = 0.1
 
+    @property
+    def needs_weights(self) -> tuple[str, ...]:
+        """No files of weights."""
+        return ()
 
-def deepgin_objective(config: DeepGINObjectiveConfig) -> Objective:
+
+def deepgin_objective(config: DeepGINObjectiveConfig, _: Weights) -> Objective:
     """Generator and critics with fresh weights, warm-up and adversarial stage."""
     generator, critic = DeepGIN(config.network), TwoScalePatchCritic(config.critic_width)
     l1_terms = partial(_reconstruction_terms, hole_weight=config.hole_weight)
@@ -41,16 +46,20 @@ def deepgin_objective(config: DeepGINObjectiveConfig) -> Objective:
         l1_weights | {"adversarial": config.adversarial_weight, "total_variation": config.total_variation_weight},
     )
     criticise = Phase("criticise", ("critic",), partial(_critic_terms, critic), {"critic": 0.5})
+    forward = partial(_forward, generator)
     return Objective(
         {"generator": generator, "critic": critic},
-        partial(_forward, generator),
-        (Stage("warm-up", config.warm_up_images, (warm_up,)), Stage("adversarial", None, (generate, criticise))),
+        (
+            Stage("warm-up", config.warm_up_images, forward, (warm_up,)),
+            Stage("adversarial", None, forward, (generate, criticise)),
+        ),
     )
 
 
-def _forward(generator: DeepGIN, image: Tensor, mask: Tensor) -> Outputs:
+def _forward(generator: DeepGIN, inputs: Inputs) -> Outputs:
+    image, mask = inputs.image, inputs.mask
     outputs: Outputs = generator(image, mask)
-    return outputs | {"image": image, "mask": mask, "masked": image * (1 - mask) + mask}
+    return outputs | inputs.as_outputs() | {"masked": image * (1 - mask) + mask}
 
 
 def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from infra import storage
 from infra.cluster import connected
 from infra.world import current_world
 from pipelines.records import Failed
-from pipelines.training.loop import NotFinite
 from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
+from pipelines.training.updates import NotFinite
 
 _MAX_FAILURES: Final = 2
 _COLLECTIVE_TIMEOUT_SECONDS: Final = 600

@@ -1,7 +1,7 @@
 """The training loop: batches in, weights out, for every objective.
 
-The generator runs once per step; each phase of the stage turns its outputs into named scalars, and only this file asks
-for gradients, averages them over ranks, clips them, steps and decides what is a fault. The clock is photos seen.
+The networks run once per step; each phase of the stage turns their outputs into named scalars, from which
+`updates.py` makes an optimiser step. The clock is photos seen.
 """
 
 import logging
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from infra.world import World
-from nets.objective import Outputs, Phase
-from pipelines.records import Batch, Failed
+from nets.objective import BilevelPhase
 from pipelines.stream.batching import Stream
+from pipelines.training.inputs import to_inputs
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
+from pipelines.training.updates import Updater
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,6 @@ class Point:
 
     images_seen: int
     values: dict[str, float]
-
-
-class NotFinite(Failed):
-    """A loss term or a gradient that is no number: names rank, clock, phase and term, on every rank the same."""
-
-
-def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Image uint8 N3HW and masks NKHW -> float32 (N*K)3HW in [0, 1] and (N*K)1HW in {0, 1}, channels last.
-
-    They travel as bytes, a quarter of the floats, and become floats on the device.
-    """
-    num_masks = batch.mask.shape[1]
-    image = batch.image.to(device, non_blocking=True).float().div_(255).repeat_interleave(num_masks, dim=0)
-    mask = batch.mask.to(device, non_blocking=True).float().flatten(0, 1).unsqueeze(1)
-    return image.contiguous(memory_format=torch.channels_last), mask.contiguous(memory_format=torch.channels_last)
 
 
 def train(
@@ -64,17 +50,21 @@ def train(
     bad update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
+    updater = Updater(recipe, state, world)
     points: list[Point] = []
     meter = Meter(world, state.images_seen)
     while state.images_seen < until_images:
         with meter.waiting():
             batch = next(batches)
-            image, mask = to_tensors(batch)
-        outputs = state.objective.forward(image, mask)
+            inputs = to_inputs(batch, recipe.seed)
         stage = state.objective.stage_at(state.images_seen)
+        outputs = stage.forward(inputs)
         step = state.images_seen // recipe.batch_size
         for phase in (p for p in stage.phases if step % p.every == 0):
-            meter.add(update(phase, outputs, recipe, state, world))
+            if isinstance(phase, BilevelPhase):
+                meter.add(updater.update_bilevel(phase, stage.forward, inputs))
+            else:
+                meter.add(updater.update(phase, outputs))
         for incident in batch.incidents:
             tell(incident)
         state.images_seen += recipe.batch_size
@@ -85,39 +75,6 @@ def train(
         if committing:
             commit(points)
             points, meter = [], Meter(world, state.images_seen)
-
-
-def update(phase: Phase, outputs: Outputs, recipe: TrainRecipe, state: TrainState, world: World) -> dict[str, Tensor]:
-    """One optimiser update of the phase's networks from the step's outputs; returns its terms, detached."""
-    terms = phase.terms(outputs)
-    total = torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
-    parameters = [p for name in phase.trains for p in state.objective.networks[name].parameters()]
-    gradients = torch.autograd.grad(total, parameters)
-    world.average(gradients)
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if not bool(torch.isfinite(norm)):
-        raise NotFinite(_diagnosis(phase, terms, state.images_seen, world))
-    scale = 1.0 if recipe.clip_norm is None else min(1.0, recipe.clip_norm / (float(norm) + 1e-6))
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient.mul_(scale)
-    for name in phase.trains:
-        optimiser, rate = state.optimisers[name], recipe.optimisers[name].learning_rate
-        optimiser.param_groups[0]["lr"] = rate * recipe.learning_rate_factor(state.images_seen)
-        optimiser.step()
-    return {name: term.detach() for name, term in terms.items()} | {f"gradient_norm_{phase.name}": norm}
-
-
-def _diagnosis(phase: Phase, terms: dict[str, Tensor], images_seen: int, world: World) -> str:
-    """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
-    faults = torch.zeros(world.size, len(terms), dtype=torch.float64)
-    faults[world.rank] = torch.tensor([not bool(torch.isfinite(term)) for term in terms.values()])
-    world.average([faults])
-    names = list(terms)
-    bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or ["a gradient"]
-    return (
-        f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {images_seen} images; this update was not made: "
-        "start again from the last checkpoint with a smaller learning rate or a longer warm-up"
-    )
 
 
 class Meter:

@@ -1,5 +1,6 @@
 """A training as data: everything that decides what is learned, apart from the datasets."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ class AdamConfig:
 
     learning_rate: float
     betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 0.0
+    """Of Adam's own kind: added to the gradient."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TrainRecipe:
     seed: int = 0
     metric_images: int = field(default=1024)
     """Clock between two points of a curve."""
+    drops: tuple[tuple[int, float], ...] = ()
+    """From each of these clocks on, all learning rates are multiplied by its factor."""
 
     def __post_init__(self) -> None:
         if type(self.objective) not in OBJECTIVES:
@@ -48,10 +53,11 @@ class TrainRecipe:
             raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
 
     def learning_rate_factor(self, images_seen: int) -> float:
-        """1 during the constant part, then linear to 0 at the end."""
+        """1 during the constant part, then linear to 0 at the end; times the factors of the drops that are past."""
+        dropped = math.prod(factor for clock, factor in self.drops if images_seen >= clock)
         if images_seen <= self.constant_images:
-            return 1.0
-        return max(0.0, (self.images - images_seen) / (self.images - self.constant_images))
+            return dropped
+        return dropped * max(0.0, (self.images - images_seen) / (self.images - self.constant_images))
 
     def as_json(self) -> dict[str, Any]:
         """The recipe as JSON has it; what a run is identified by."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infra.weights import load_weights
 from nets import build_objective
 from pipelines.chance import seed_of
 from pipelines.checkpoints import Checkpoint, save_checkpoint
@@ -18,10 +19,14 @@ class TrainState:
     def __init__(self, recipe: TrainRecipe) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.seed, "weights"))
-            self.objective = build_objective(recipe.objective)
+            self.objective = build_objective(recipe.objective, load_weights(recipe.objective.needs_weights))
         self.optimisers = {
             name: torch.optim.Adam(
-                self.objective.networks[name].parameters(), lr=o.learning_rate, betas=o.betas, fused=True
+                self.objective.networks[name].parameters(),
+                lr=o.learning_rate,
+                betas=o.betas,
+                weight_decay=o.weight_decay,
+                fused=True,
             )
             for name, o in recipe.optimisers.items()
         }

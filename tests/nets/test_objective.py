@@ -1,6 +1,7 @@
 """The learning step of every objective: which phase trains which network, and what its terms are worth."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,24 +9,16 @@ from torch import Tensor
 
 from infra.world import World
 from nets import OBJECTIVES, build_objective
-from nets.deepgin.objective import DeepGINObjectiveConfig
-from nets.objective import Objective, Outputs, Phase
-from pipelines.training.loop import NotFinite, update
+from nets.objective import BilevelPhase, Objective, Outputs
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
+from pipelines.training.updates import NotFinite, Updater
 from tests.making import train_recipe
-
-CONFIGS = {type(config): config for config in [train_recipe().objective]}
-
-
-def objective(kind: type = DeepGINObjectiveConfig) -> Objective:
-    """The smallest objective of this kind, always with the same weights."""
-    torch.manual_seed(0)
-    return build_objective(CONFIGS[kind])
+from tests.nets.objectives import CONFIGS, inputs, objective, phase_of, phases, run, total
 
 
 def stirred(of: Objective) -> Objective:
-    """The same with random biases in critics: at first the hinge's pull on their last bias is exactly nothing."""
+    """The same with random biases in all but the generator: at first a hinge's pull on a last bias is exactly nothing."""
     others = [network for name, network in of.networks.items() if name != "generator"]
     with torch.no_grad():
         for parameter in (p for network in others for p in network.parameters() if p.dim() == 1):
@@ -33,28 +26,10 @@ def stirred(of: Objective) -> Objective:
     return of
 
 
-def run(of: Objective, seed: int = 1) -> Outputs:
-    """The outputs of one step on two random pictures with a box of hole."""
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.zeros(2, 1, 32, 32)
-    mask[..., 8:20, 8:24] = 1
-    return of.forward(torch.rand(2, 3, 32, 32, generator=generator), mask)
-
-
-def total(phase: Phase, outputs: Outputs) -> Tensor:
-    """What the phase minimises."""
-    terms = phase.terms(outputs)
-    return torch.stack([phase.weights[name] * term for name, term in terms.items()]).sum()
-
-
-def phases(of: Objective) -> list[Phase]:
-    """All phases of all stages."""
-    return [phase for stage in of.stages for phase in stage.phases]
-
-
-def phase_of(of: Objective, name: str) -> Phase:
-    """The phase of this name."""
-    return next(phase for phase in phases(of) if phase.name == name)
+def updates(**changes: Any) -> Updater:
+    """The updates of the tiny training."""
+    recipe = train_recipe(**changes)
+    return Updater(recipe, TrainState(recipe), World())
 
 
 def weights_of(state: TrainState, name: str) -> list[Tensor]:
@@ -67,42 +42,51 @@ def changed(before: list[Tensor], after: list[Tensor]) -> bool:
     return any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
-KINDS = pytest.mark.parametrize("kind", list(OBJECTIVES))
+NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 
 
-@KINDS
-def test_every_parameter_gets_a_gradient_in_some_phase(kind: type) -> None:
-    of = stirred(objective(kind))
-    reached: set[str] = set()
-    for phase in phases(of):
-        names = {n: [f"{n}.{p}" for p, _ in of.networks[n].named_parameters()] for n in phase.trains}
+def reached(of: Objective) -> set[str]:
+    """The parameters that get a gradient in some phase; of a bilevel one those that its inner phase knows."""
+    found: set[str] = set()
+    for stage, phase in phases(of):
+        names = [f"{n}.{p}" for n in phase.trains for p, _ in of.networks[n].named_parameters()]
         parameters = [p for n in phase.trains for p in of.networks[n].parameters()]
-        gradients = torch.autograd.grad(total(phase, run(of)), parameters, allow_unused=True)
-        found = zip([p for n in phase.trains for p in names[n]], gradients, strict=True)
-        reached |= {name for name, g in found if g is not None and bool(g.abs().sum() > 0)}
-    assert reached == {f"{n}.{p}" for n, network in of.networks.items() for p, _ in network.named_parameters()}
+        minimised = phase.inner if isinstance(phase, BilevelPhase) else phase
+        gradients = torch.autograd.grad(total(minimised, stage.forward(inputs())), parameters, allow_unused=True)
+        pairs = zip(names, gradients, strict=True)
+        found |= {name for name, g in pairs if g is not None and bool(g.abs().sum() > 0)}
+    return found
 
 
-@KINDS
-def test_every_term_of_every_phase_has_a_weight_and_is_a_finite_scalar(kind: type) -> None:
-    of = objective(kind)
-    for phase in phases(of):
-        terms = phase.terms(run(of))
+def test_every_kind_of_objective_is_tested() -> None:
+    assert {type(config) for config in CONFIGS.values()} == set(OBJECTIVES)
+
+
+@NAMES
+def test_every_parameter_gets_a_gradient_in_some_phase(name: str) -> None:
+    of = stirred(objective(name))
+    assert reached(of) == {f"{n}.{p}" for n, network in of.networks.items() for p, _ in network.named_parameters()}
+
+
+@NAMES
+def test_every_term_of_every_phase_has_a_weight_and_is_a_finite_scalar(name: str) -> None:
+    for stage, phase in phases(objective(name)):
+        terms = phase.terms(stage.forward(inputs()))
         assert terms.keys() == phase.weights.keys()
         assert all(term.shape == () and bool(torch.isfinite(term)) for term in terms.values())
 
 
-@KINDS
-def test_stages_follow_each_other_and_the_last_has_no_end(kind: type) -> None:
-    ends = [stage.until_images for stage in objective(kind).stages]
+@NAMES
+def test_stages_follow_each_other_and_the_last_has_no_end(name: str) -> None:
+    ends = [stage.until_images for stage in objective(name).stages]
     assert ends[-1] is None
     assert ends[:-1] == sorted(e for e in ends[:-1] if e is not None)
 
 
-@KINDS
-def test_phases_train_networks_that_there_are(kind: type) -> None:
-    of = objective(kind)
-    assert {name for phase in phases(of) for name in phase.trains} == set(of.networks)
+@NAMES
+def test_phases_train_networks_that_there_are(name: str) -> None:
+    of = objective(name)
+    assert {trains for _, phase in phases(of) for trains in phase.trains} == set(of.networks)
 
 
 @pytest.mark.parametrize(
@@ -117,34 +101,34 @@ def test_critics_join_in_when_the_warm_up_ends(images_seen: int, stage: str) -> 
     [("reconstruct", "generator", "critic"), ("generate", "generator", "critic"), ("criticise", "critic", "generator")],
 )
 def test_an_update_changes_the_networks_of_its_phase_alone(phase: str, trained: str, untouched: str) -> None:
-    recipe = train_recipe()
-    state = TrainState(recipe)
+    updater = updates()
+    state = updater.state
     before = {name: weights_of(state, name) for name in state.objective.networks}
-    update(phase_of(state.objective, phase), run(state.objective), recipe, state, World())
+    updater.update(phase_of(state.objective, phase), run(state.objective))
     assert changed(before[trained], weights_of(state, trained))
     assert not changed(before[untouched], weights_of(state, untouched))
 
 
 def test_generator_phase_leaves_no_gradient_on_the_critic_and_the_other_way_round() -> None:
-    recipe = train_recipe()
-    state = TrainState(recipe)
-    networks, outputs = state.objective.networks, run(state.objective)
-    update(phase_of(state.objective, "generate"), outputs, recipe, state, World())
+    updater = updates()
+    objective = updater.state.objective
+    networks, outputs = objective.networks, run(objective)
+    updater.update(phase_of(objective, "generate"), outputs)
     assert all(p.grad is None for p in networks["critic"].parameters())
     assert all(p.grad is not None for p in networks["generator"].parameters())
     before = [p.grad for p in networks["generator"].parameters()]
-    update(phase_of(state.objective, "criticise"), outputs, recipe, state, World())
+    updater.update(phase_of(objective, "criticise"), outputs)
     assert all(p.grad is not None for p in networks["critic"].parameters())
     assert all(b is p.grad for b, p in zip(before, networks["generator"].parameters(), strict=True))
 
 
 def test_both_adversarial_updates_come_from_one_run_of_the_generator() -> None:
-    recipe, runs = train_recipe(), []
-    state = TrainState(recipe)
-    state.objective.networks["generator"].register_forward_hook(lambda *_: runs.append(1))
-    outputs = run(state.objective)
-    for phase in state.objective.stages[-1].phases:
-        update(phase, outputs, recipe, state, World())
+    updater, runs = updates(), []
+    objective = updater.state.objective
+    objective.networks["generator"].register_forward_hook(lambda *_: runs.append(1))
+    outputs = run(objective)
+    for name in ("generate", "criticise"):
+        updater.update(phase_of(objective, name), outputs)
     assert len(runs) == 1
 
 
@@ -156,30 +140,29 @@ def test_critic_terms_do_not_reach_the_generator() -> None:
 
 
 def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
-    recipe = train_recipe(optimisers={"generator": AdamConfig(5e-4)})
-    state = TrainState(recipe)
-    phase = phase_of(state.objective, "reconstruct")
-    losses = [float(update(phase, run(state.objective), recipe, state, World())["l1_out"]) for _ in range(6)]
+    updater = updates(optimisers={"generator": AdamConfig(5e-4)})
+    phase = phase_of(updater.state.objective, "reconstruct")
+    losses = [float(updater.update(phase, run(updater.state.objective))["l1_out"]) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
-    recipe = train_recipe(clip_norm=1e-3)
-    state = TrainState(recipe)
-    terms = update(phase_of(state.objective, "reconstruct"), run(state.objective), recipe, state, World())
-    gradients = [p.grad for p in state.objective.networks["generator"].parameters() if p.grad is not None]
+    updater = updates(clip_norm=1e-3)
+    objective = updater.state.objective
+    terms = updater.update(phase_of(objective, "reconstruct"), run(objective))
+    gradients = [p.grad for p in objective.networks["generator"].parameters() if p.grad is not None]
     assert float(terms["gradient_norm_reconstruct"]) > 0.01
     assert torch.stack([g.norm() for g in gradients]).norm().item() == pytest.approx(1e-3, rel=0.01)
 
 
 def test_a_term_that_is_no_number_stops_before_anything_is_updated() -> None:
-    recipe = train_recipe()
-    state = TrainState(recipe)
+    updater = updates()
+    state = updater.state
     before, outputs = weights_of(state, "generator"), run(state.objective)
     broken = outputs | {"coarse": outputs["coarse"] * float("nan")}
     with pytest.raises(NotFinite, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
-        update(phase_of(state.objective, "reconstruct"), broken, recipe, state, World())
+        updater.update(phase_of(state.objective, "reconstruct"), broken)
     assert not changed(before, weights_of(state, "generator"))
 
 
@@ -197,7 +180,7 @@ def test_terms_of_a_constant_picture_are_what_one_reckons() -> None:
 
 
 def test_weights_of_the_terms_are_those_of_equation_7() -> None:
-    of = build_objective(replace(CONFIGS[DeepGINObjectiveConfig], adversarial_weight=0.001))
+    of = build_objective(replace(CONFIGS["deepgin"], adversarial_weight=0.001), {})
     weights = {"l1_coarse": 1, "l1_low": 1, "l1_out": 1, "adversarial": 0.001, "total_variation": 0.1}
     assert phase_of(of, "generate").weights == weights
     assert phase_of(of, "criticise").weights == {"critic": 0.5}

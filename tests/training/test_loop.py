@@ -15,9 +15,11 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.loop import Meter, NotFinite, Point, to_tensors, train
+from pipelines.training.inputs import to_inputs
+from pipelines.training.loop import Meter, Point, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
+from pipelines.training.updates import NotFinite
 from tests.making import train_recipe
 
 
@@ -93,7 +95,8 @@ def test_images_become_floats_and_repeat_once_per_mask_of_the_same_photo() -> No
     image[1] = 255
     mask = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     mask[0, 2], mask[1, 0] = 1, 1
-    images, masks = to_tensors(Batch(("a", "b"), (0, 1), image, mask))
+    made = to_inputs(Batch(("a", "b"), (0, 1), image, mask), seed=0)
+    images, masks = made.image, made.mask
     assert images.shape == (6, 3, 4, 4)
     assert masks.shape == (6, 1, 4, 4)
     assert images.amax(dim=(1, 2, 3)).tolist() == images.amin(dim=(1, 2, 3)).tolist() == [0, 0, 0, 1, 1, 1]

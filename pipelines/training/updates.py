@@ -1,0 +1,136 @@
+"""Optimiser updates: from the outputs of a step to changed weights, for ordinary and for bilevel phases.
+
+The only file that asks for gradients. They are averaged over ranks before they are used in a norm or a step, so any
+number of ranks makes the same updates.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from infra.world import World
+from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Terms
+from pipelines.records import Failed
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.state import TrainState
+
+Gradients = list[Tensor | None]
+"""None for parameters on which nothing depends."""
+
+
+class NotFinite(Failed):
+    """A loss term or a gradient that is no number: names rank, clock, phase and term, on every rank the same."""
+
+
+@dataclass(frozen=True)
+class Updater:
+    """Makes the updates of one training on this rank."""
+
+    recipe: TrainRecipe
+    state: TrainState
+    world: World
+
+    def update(self, phase: Phase, outputs: Outputs) -> Terms:
+        """One update of the phase's networks from the step's outputs; returns its terms, detached."""
+        terms = phase.terms(outputs)
+        gradients = self._gradients(weighted(terms, phase.weights), self._parameters(phase.trains))
+        return self._step(phase, terms, gradients)
+
+    def update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
+        """One update of the phase's networks by the gradient through a step of its inner phase; its terms, detached.
+
+        The networks of the inner phase are as before afterwards, bit for bit. Algorithm 1 of distillation-guided
+        inpainting, the second derivative by central differences (DARTS, Eq. 8): three gradients of first order more.
+        """
+        inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
+        step = self._inner_gradients(phase, forward, inputs, inner)
+        with moved(inner, step, -phase.alpha):
+            terms = phase.terms(forward(inputs))
+            total = weighted(terms, phase.weights)
+            direct, aim = _split(self._gradients(total, outer + inner), len(outer))
+        arm = phase.epsilon / max(float(_norm(aim)), torch.finfo(torch.float32).tiny)
+        sides = []
+        for signed in (arm, -arm):
+            with moved(inner, aim, signed):
+                sides.append(self._inner_gradients(phase, forward, inputs, outer))
+        gradients = [_hypergradient(d, *pair, phase.alpha / (2 * arm)) for d, *pair in zip(direct, *sides, strict=True)]
+        return self._step(phase, terms, gradients)
+
+    def _inner_gradients(self, phase: BilevelPhase, forward: Forward, inputs: Inputs, of: list[nn.Parameter]) -> Gradients:
+        return self._gradients(weighted(phase.inner.terms(forward(inputs)), phase.inner.weights), of)
+
+    def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        return [p for name in names for p in self.state.objective.networks[name].parameters()]
+
+    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> Gradients:
+        """Of this scalar, averaged over ranks."""
+        gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
+        self.world.average([g for g in gradients if g is not None])
+        return gradients
+
+    def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
+        """Clips and steps; raises NotFinite before anything is changed."""
+        norm = _norm(gradients)
+        if not bool(torch.isfinite(norm)):
+            raise NotFinite(self._diagnosis(phase, terms))
+        clip = self.recipe.clip_norm
+        scale = 1.0 if clip is None else min(1.0, clip / (float(norm) + 1e-6))
+        for parameter, gradient in zip(self._parameters(phase.trains), gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.mul_(scale)
+        for name in phase.trains:
+            optimiser, rate = self.state.optimisers[name], self.recipe.optimisers[name].learning_rate
+            optimiser.param_groups[0]["lr"] = rate * self.recipe.learning_rate_factor(self.state.images_seen)
+            optimiser.step()
+        return {name: term.detach() for name, term in terms.items()} | {f"gradient_norm_{phase.name}": norm}
+
+    def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms) -> str:
+        """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
+        faults = torch.zeros(self.world.size, len(terms), dtype=torch.float64)
+        faults[self.world.rank] = torch.tensor([not bool(torch.isfinite(term)) for term in terms.values()])
+        self.world.average([faults])
+        names = list(terms)
+        bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or ["a gradient"]
+        return (
+            f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {self.state.images_seen} images; this update was "
+            "not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
+        )
+
+
+def weighted(terms: Terms, weights: Mapping[str, float]) -> Tensor:
+    """What a phase minimises: the sum of its terms by their weights."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+@contextmanager
+def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -> Iterator[None]:
+    """The parameters at p + length * direction for the time of a block; then they are as before, bit for bit."""
+    before = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for parameter, part in zip(parameters, direction, strict=True):
+            if part is not None:
+                parameter.add_(part, alpha=length)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters, before, strict=True):
+                parameter.copy_(value)
+
+
+def _norm(gradients: Gradients) -> Tensor:
+    return torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
+
+
+def _split(gradients: Gradients, count: int) -> tuple[Gradients, Gradients]:
+    return gradients[:count], gradients[count:]
+
+
+def _hypergradient(direct: Tensor | None, ahead: Tensor | None, behind: Tensor | None, scale: float) -> Tensor | None:
+    """Of a parameter: what the aim has of it at once, and what it has through the inner step."""
+    if ahead is None or behind is None:
+        return direct
+    through = (behind - ahead) * scale
+    return through if direct is None else direct + through

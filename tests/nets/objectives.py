@@ -1,0 +1,52 @@
+"""The smallest configuration of every objective, and what tests do with them: a step's inputs, outputs and totals."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nets import build_objective
+from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
+from pipelines.training.inputs import SampleNoise
+from pipelines.training.updates import weighted
+from tests.making import train_recipe
+
+CONFIGS: dict[str, Any] = {"deepgin": train_recipe().objective}
+"""By name of the paper and variant; each kind of objective at least once."""
+WEIGHTS: dict[str, dict[str, Tensor]] = {}
+"""Random state dicts of the right shapes, for objectives that want teachers."""
+
+
+def objective(name: str = "deepgin") -> Objective:
+    """The objective of this name, always with the same fresh weights."""
+    torch.manual_seed(0)
+    return build_objective(CONFIGS[name], WEIGHTS)
+
+
+def inputs(seed: int = 1, size_px: int = 32) -> Inputs:
+    """Two random pictures with a box of hole."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(2, 1, size_px, size_px)
+    mask[..., 8:20, 8:24] = 1
+    image = torch.rand(2, 3, size_px, size_px, generator=generator)
+    return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]))
+
+
+def run(of: Objective, stage: int = -1) -> Outputs:
+    """The outputs of one step of the stage."""
+    return of.stages[stage].forward(inputs())
+
+
+def phases(of: Objective) -> list[tuple[Stage, Phase | BilevelPhase]]:
+    """All phases of all stages, with their stages."""
+    return [(stage, phase) for stage in of.stages for phase in stage.phases]
+
+
+def phase_of(of: Objective, name: str) -> Phase:
+    """The ordinary phase of this name."""
+    return next(p for _, p in phases(of) if p.name == name and isinstance(p, Phase))
+
+
+def total(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
+    """What the phase minimises."""
+    return weighted(phase.terms(outputs), phase.weights)
