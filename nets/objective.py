@@ -71,9 +71,9 @@ class Phase:
 class BilevelPhase:
     """One update of the networks `trains` so that a step of `inner` serves another aim: sum of weights * terms.
 
-    With theta the parameters that `inner` trains, theta' = theta - alpha * grad inner(theta): the gradient of the aim at
-    theta' with respect to the parameters of `trains` on which `inner` depends, by central differences (Distillation-
-    guided inpainting, Algorithm 1; Liu et al., DARTS, ICLR 2019, Eq. 8). The networks run anew for each term of it.
+    theta: what `inner` trains. theta' = theta - alpha * grad inner(theta). The update: by the gradient of the aim at
+    theta' with respect to the parameters of `trains`, on which `inner` depends, by central differences (distillation-
+    guided inpainting, Algorithm 1; DARTS, Liu et al., ICLR 2019, Eq. 8). Each part of it runs the networks anew.
     """
 
     name: str

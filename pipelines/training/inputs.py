@@ -33,7 +33,7 @@ class SampleNoise:
 
     def _fractions(self, purpose: str, count: int) -> NDArray[np.float64]:
         rows = [Chance(self._seed, "noise", purpose, *sample).words(count) for sample in self._samples]
-        return (np.stack(rows) >> _SPLIT_WORD) * 2.0**-53
+        return (np.stack(rows) >> _SPLIT_WORD).astype(np.float64) * 2.0**-53
 
     def _tensor(self, numbers: NDArray[np.floating], shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(numbers).float().reshape(-1, *shape).to(self._device)

@@ -52,14 +52,17 @@ class Updater:
             total = weighted(terms, phase.weights)
             direct, aim = _split(self._gradients(total, outer + inner), len(outer))
         arm = phase.epsilon / max(float(_norm(aim)), torch.finfo(torch.float32).tiny)
-        sides = []
-        for signed in (arm, -arm):
-            with moved(inner, aim, signed):
-                sides.append(self._inner_gradients(phase, forward, inputs, outer))
-        gradients = [_hypergradient(d, *pair, phase.alpha / (2 * arm)) for d, *pair in zip(direct, *sides, strict=True)]
-        return self._step(phase, terms, gradients)
+        with moved(inner, aim, arm):
+            ahead = self._inner_gradients(phase, forward, inputs, outer)
+        with moved(inner, aim, -arm):
+            behind = self._inner_gradients(phase, forward, inputs, outer)
+        scale = phase.alpha / (2 * arm)
+        parts = zip(direct, ahead, behind, strict=True)
+        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts])
 
-    def _inner_gradients(self, phase: BilevelPhase, forward: Forward, inputs: Inputs, of: list[nn.Parameter]) -> Gradients:
+    def _inner_gradients(
+        self, phase: BilevelPhase, forward: Forward, inputs: Inputs, of: list[nn.Parameter]
+    ) -> Gradients:
         return self._gradients(weighted(phase.inner.terms(forward(inputs)), phase.inner.weights), of)
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
@@ -94,8 +97,8 @@ class Updater:
         names = list(terms)
         bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or ["a gradient"]
         return (
-            f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {self.state.images_seen} images; this update was "
-            "not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
+            f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {self.state.images_seen} images; this update "
+            "was not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
         )
 
 

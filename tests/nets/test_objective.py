@@ -18,7 +18,7 @@ from tests.nets.objectives import CONFIGS, inputs, objective, phase_of, phases, 
 
 
 def stirred(of: Objective) -> Objective:
-    """The same with random biases in all but the generator: at first a hinge's pull on a last bias is exactly nothing."""
+    """The same with random biases in all but the generator: a hinge does not pull on a last bias of zero."""
     others = [network for name, network in of.networks.items() if name != "generator"]
     with torch.no_grad():
         for parameter in (p for network in others for p in network.parameters() if p.dim() == 1):
