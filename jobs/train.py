@@ -24,6 +24,8 @@ from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
+_TERMS_TOLD: Final = 3
+_NO_TERMS: Final = ("gradient_norm_", "data_wait_share", "psnr_")
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,11 @@ def _set_status(run: TrainRun, status: Literal["RUNNING", "FINISHED", "FAILED"])
 
 
 def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:
-    values = point["values"]
-    remark = f"{values['images_per_second']:.0f} photos/s, L1 {values.get('l1_out', float('nan')):.4f}"
+    """How far it is, and some terms of the loss."""
+    values = dict(point["values"])
+    speed = values.pop("images_per_second")
+    terms = [(name, value) for name, value in values.items() if not name.startswith(_NO_TERMS)][:_TERMS_TOLD]
+    remark = ", ".join([f"{speed:.0f} photos/s", *(f"{name} {value:.4f}" for name, value in terms)])
     return point["images_seen"], until_images, remark
 
 
