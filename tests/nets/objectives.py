@@ -1,5 +1,6 @@
 """The smallest configuration of every objective, and what tests do with them: a step's inputs, outputs and totals."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,10 +11,28 @@ from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stag
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
 from tests.making import train_recipe
+from tests.weights import random_vgg
 
-CONFIGS: dict[str, Any] = {"deepgin": train_recipe().objective}
+_DEEPGIN = train_recipe().objective
+_ALL_LOSSES = replace(_DEEPGIN, perceptual_weight=0.05, style_weight=80.0)
+
+
+def _deepgin(**changes: Any) -> Any:
+    """DeepGIN with a variant of its network."""
+    return replace(_DEEPGIN, network=replace(_DEEPGIN.network, **changes))
+
+
+CONFIGS: dict[str, Any] = {
+    "deepgin": _DEEPGIN,
+    "deepgin-all-losses": _ALL_LOSSES,
+    "deepgin-code": replace(_ALL_LOSSES, mode="code", vgg_size_px=32),
+    "deepgin-coarse-only": _deepgin(block="standard", coarse_only=True),
+    "deepgin-standard": _deepgin(block="standard", attention="none", back_projection=False),
+    "deepgin-single": _deepgin(block="dilated", attention="single", back_projection=False),
+    "deepgin-segmentation": _deepgin(segmentation=True, checkpointing=True),
+}
 """By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {}
+WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg19_features": random_vgg(19)}
 """Random state dicts of the right shapes, for objectives that want teachers."""
 
 
@@ -29,7 +48,8 @@ def inputs(seed: int = 1, size_px: int = 32) -> Inputs:
     mask = torch.zeros(2, 1, size_px, size_px)
     mask[..., 8:20, 8:24] = 1
     image = torch.rand(2, 3, size_px, size_px, generator=generator)
-    return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]))
+    planes = {"segmentation": torch.rand(2, 3, size_px, size_px, generator=generator)}
+    return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]), planes)
 
 
 def run(of: Objective, stage: int = -1) -> Outputs:
