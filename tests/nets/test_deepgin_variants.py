@@ -142,7 +142,7 @@ def test_both_stages_see_the_map() -> None:
     network = stirred(replace(SMALL, segmentation=True))
     before = network(image, mask, segmentation)
     assert network.refinement is not None
-    network.refinement.stem[0].weight[:, 4:] = 0  # type: ignore[index,operator]
+    network.refinement.stem[0].weight[:, 4:] = 0  # type: ignore[operator]
     assert torch.equal(network(image, mask, segmentation)["coarse"], before["coarse"])
     assert not torch.equal(network(image, mask, segmentation)["predicted"], before["predicted"])
     network.coarse.layers[0][0].weight[:, 4:] = 0  # type: ignore[index]
