@@ -9,6 +9,7 @@ import numpy as np
 
 from infra import storage
 from jobs.cli import as_module
+from nets.filling import ChallengeSteps
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
 from pipelines.evaluation.fillers import open_model
@@ -32,6 +33,10 @@ class Arguments:
     """URI of the PNG to write."""
     hole: Literal["auto", "white", "black"] = "auto"
     """Colour of the hole in the mask; auto is white, and refuses a mask that looks inverted."""
+    ensemble: bool = False
+    """The mean of five fills, of the photo as it is, turned and mirrored; for a checkpoint."""
+    blur: bool = False
+    """Blur the fill a little, as DeepGIN's authors did for the AIM challenge; for a checkpoint."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise Refused(f"--out is {arguments.out}: name a .png, the only format that keeps every pixel as it is")
     image = _read_photo(arguments.image)
     mask = read_mask(_read(arguments.mask), image.shape[:2], arguments.hole, arguments.mask)
-    model = open_model(arguments.model)
+    model = open_model(arguments.model, ChallengeSteps(arguments.ensemble, arguments.blur))
     filled = model.fill(image[None], mask[None])[0]
     done, png = cv2.imencode(".png", cv2.cvtColor(filled, cv2.COLOR_RGB2BGR))
     if not done:

@@ -23,7 +23,7 @@ def _patch_layers(channels_in: int, width: int) -> nn.Sequential:
 
 
 class TwoScalePatchCritic(nn.Module):
-    """DeepGIN's two conditional patch critics, at full and at half resolution (section 3.4).
+    """DeepGIN's two conditional patch critics, at full and at half resolution (section 4.1).
 
     At width 64 both together have 3,421,568 trainable parameters; 256x256 pictures give maps of 67x67 and 35x35.
     """

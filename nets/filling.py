@@ -1,17 +1,44 @@
-"""A fill of any size from a network of fixed size: the polyphase procedure of DeepGIN (section 4.3).
+"""A fill of any size from a network of fixed size: the polyphase procedure of DeepGIN (section 6.1).
 
 In: photos and masks, 1 = hole. Out: the photos with their holes filled; outside the hole they are the input, bit for
 bit.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_PHASES_AT_A_TIME = 32
+_PHASES_AT_A_TIME: Final = 32
 
 
-def fill_levels(network: nn.Module, images: Tensor, masks: Tensor, size_px: int) -> Tensor:
+@dataclass(frozen=True)
+class ChallengeSteps:
+    """What the authors' script for the AIM challenge does beside; the paper does not mention it."""
+
+    ensemble: bool = False
+    """Fill the picture also turned three times and mirrored, and take the mean of the five predictions."""
+    blur: bool = False
+    """Halve the size of the filled picture and double it again, both cubic, before hole pixels are taken from it."""
+
+
+PLAIN: Final = ChallengeSteps()
+_VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...]] = (
+    (lambda x: x, lambda x: x),
+    (lambda x: x.rot90(1, (2, 3)), lambda x: x.rot90(-1, (2, 3))),
+    (lambda x: x.rot90(2, (2, 3)), lambda x: x.rot90(-2, (2, 3))),
+    (lambda x: x.rot90(3, (2, 3)), lambda x: x.rot90(-3, (2, 3))),
+    (lambda x: x.flip(3), lambda x: x.flip(3)),
+)
+"""The ensemble's views of a picture NCHW, there and back."""
+
+
+def fill_levels(
+    network: nn.Module, images: Tensor, masks: Tensor, size_px: int, steps: ChallengeSteps = PLAIN
+) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
     Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`.
@@ -19,14 +46,14 @@ def fill_levels(network: nn.Module, images: Tensor, masks: Tensor, size_px: int)
     image, mask = images.permute(0, 3, 1, 2).float() / 255, masks.unsqueeze(1).float()
     with torch.inference_mode():
         if image.shape[2:] == (size_px, size_px):
-            filled = network(image, mask)["inpainted"]
+            filled = _finished(_filled(network, image, mask, steps), steps)
         else:
-            filled = torch.stack([fill_photo(network, *pair, size_px) for pair in zip(image, mask, strict=True)])
+            filled = torch.stack([fill_photo(network, *pair, size_px, steps) for pair in zip(image, mask, strict=True)])
     levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return torch.where(masks.unsqueeze(3) > 0, levels, images)
 
 
-def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int) -> Tensor:
+def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, steps: ChallengeSteps = PLAIN) -> Tensor:
     """Image 3HW in [0, 1] and mask 1HW, at least one pixel a side -> 3HW in [0, 1].
 
     The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
@@ -39,12 +66,30 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int) ->
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
     filled = torch.cat(
         [
-            network(pictures[i : i + _PHASES_AT_A_TIME], masks[i : i + _PHASES_AT_A_TIME])["inpainted"]
+            _filled(network, pictures[i : i + _PHASES_AT_A_TIME], masks[i : i + _PHASES_AT_A_TIME], steps)
             for i in range(0, len(pictures), _PHASES_AT_A_TIME)
         ]
     )
-    whole = _resize(from_phases(filled, target), (height, width)).clamp(0, 1)
-    return torch.where(mask > 0, whole, image)
+    whole = _resize(from_phases(filled, target), (height, width))
+    return torch.where(mask > 0, _finished(whole[None], steps)[0].clamp(0, 1), image)
+
+
+def _filled(network: nn.Module, image: Tensor, mask: Tensor, steps: ChallengeSteps) -> Tensor:
+    """N3SS as the network inpaints it, or the mean of what it predicts for five views."""
+    if not steps.ensemble:
+        inpainted: Tensor = network(image, mask)["inpainted"]
+        return inpainted
+    views = [back(network(there(image), there(mask))["predicted"]) for there, back in _VIEWS]
+    return torch.stack(views).mean(dim=0)
+
+
+def _finished(filled: Tensor, steps: ChallengeSteps) -> Tensor:
+    """N3HW, blurred where the steps say so."""
+    height, width = filled.shape[2:]
+    if not steps.blur:
+        return filled
+    halves = [_resize(picture, (max(1, height // 2), max(1, width // 2))) for picture in filled]
+    return torch.stack([_resize(half, (height, width)) for half in halves])
 
 
 def to_phases(x: Tensor, size_px: int) -> Tensor:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from jobs.recipes.deepgin import deepgin_demo
 from nets.deepgin.network import DeepGINConfig
-from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.data.recipe import ShardRecipe
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import TrainRecipe
@@ -49,7 +48,7 @@ def train_recipe(**changes: Any) -> TrainRecipe:
     small = replace(
         deepgin_demo(),
         name="tiny",
-        objective=DeepGINObjectiveConfig(DeepGINConfig(8, 1, 1), critic_width=4, warm_up_images=16),
+        objective=replace(deepgin_demo().objective, network=DeepGINConfig(8, 1, 1), critic_width=4, warm_up_images=16),
         stream=StreamConfig(size_px=SIZE_PX, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8),
         batch_size=4,
         images=32,

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
+from jobs.recipes.deepgin import (
+    deepgin_ade20k,
+    deepgin_ade20k_segmentation,
+    deepgin_celebahq,
+    deepgin_demo,
+    deepgin_faces,
+)
 from jobs.recipes.mhtma import (
     mhtma_celebahq,
     mhtma_faces,
@@ -16,6 +22,8 @@ from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
 
 RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
+    "deepgin-ade20k": deepgin_ade20k,
+    "deepgin-ade20k-segmentation": deepgin_ade20k_segmentation,
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
     "deepgin-faces": deepgin_faces,

@@ -1,18 +1,29 @@
-"""The generator of DeepGIN: what runs at inference (Li, Siu, Liu, Wang, Lun, ECCV Workshops 2020, section 3).
+"""The generator of DeepGIN: what runs at inference (Li, Siu, Liu, Wang, Lun, ECCV Workshops 2020, section 4.1).
 
-In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 16, the paper's are 256.
-Out: a dict with `coarse` N3HW, `low` N3(H/4)(W/4), `predicted` N3HW and `inpainted` N3HW, none of them clamped.
-A shallower network for smaller pictures has fewer halvings: `low` is two halvings above its deepest features.
-Holes are painted white before the network sees them, or smoothly with `residual`. At width 32 the generator has
-42,930,186 parameters (Table 1, last row). Where paper and authors' code differ in architecture, this follows the code,
-which has the paper's count.
+In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 16, the paper's are 256. For track
+2 of the challenge also `segmentation` N3HW in [0, 1], the picture of its classes, known in the hole too.
+Out: a dict with `coarse` N3HW, `low` N3(H/4)(W/4), `predicted` N3HW and `inpainted` N3HW, none of them clamped; no
+`coarse` from the coarse stage alone, no `low` without back projection. A shallower network for smaller pictures has
+fewer halvings: `low` is two halvings above its deepest features. Holes are painted white before the network sees them,
+or smoothly with `residual`. Where paper and authors' code differ in architecture, this follows the code, which has the
+paper's counts. The rows of Table 1, with the parameters at width 32:
+
+    StdResBlk (coarse only)   8,167,843   block="standard", coarse_only=True
+    StdResBlk                40,849,990   block="standard", attention="none", back_projection=False
+    StdResBlk-SA             41,375,558   block="standard", attention="single", back_projection=False
+    StdResBlk-MSSA           42,892,134   block="standard", back_projection=False
+    DilatedResBlk-MSSA       42,892,134   block="dilated", back_projection=False
+    SPDResBlk-MSSA           42,892,134   back_projection=False
+    SPDResBlk-MSSA-BP        42,930,186   the defaults
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
@@ -35,46 +46,79 @@ class DeepGINConfig:
     num_halvings: int = 4
     """Strided convolutions of the refinement stage, at least 3; the coarse stage has one fewer."""
     initial_scale: float = 0.1
-    """Factor on Kaiming's initial weights (section 4.2)."""
+    """Factor on Kaiming's initial weights (section 5.1)."""
     residual: bool = False
     """Ours, for short trainings: the stages add to a smooth fill of the hole and to the first guess; the paper's make
     theirs from a white hole."""
+    block: Literal["standard", "dilated", "spd"] = "spd"
+    """The residual blocks (Figure 3): two plain convolutions, the first of them dilated by 2, or SPD."""
+    attention: Literal["none", "single", "multi"] = "multi"
+    """Self-attention of the refinement stage: at no scale, at the deepest (SA), or at three (MSSA, section 4.1); only
+    the last has skips."""
+    back_projection: bool = True
+    """Whether the refinement stage corrects its picture by one of a quarter of the resolution (section 4.1)."""
+    coarse_only: bool = False
+    """The coarse stage alone, whose guess is the prediction."""
+    segmentation: bool = False
+    """Track 2: both stages see the segmentation map beside the picture, 7 channels instead of 4 (authors' code)."""
+    checkpointing: bool = False
+    """Residual blocks keep their inputs alone and run again in the backward pass: slower, in less memory."""
+
+    @property
+    def num_channels(self) -> int:
+        """Of what each stage sees: picture, mask, segmentation map."""
+        return 7 if self.segmentation else 4
+
+    def dilations(self, pyramid: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the parallel branches of a block that has this pyramid in the paper."""
+        return {"standard": (1,), "dilated": (2,), "spd": pyramid}[self.block]
 
 
 class SPDBlock(nn.Module):
-    """Spatial pyramid dilation residual block: parallel dilated 3x3 branches, one mixing 3x3, sum. N C H W -> same."""
+    """Spatial pyramid dilation residual block: parallel dilated 3x3 branches, one mixing 3x3, sum. N C H W -> same.
 
-    def __init__(self, channels: int, dilations: tuple[int, ...]) -> None:
+    With the one dilation 1 or 2 it is the standard or the dilated block (Figure 3).
+    """
+
+    def __init__(self, channels: int, dilations: tuple[int, ...], *, checkpointing: bool = False) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         width = channels // len(dilations)
         self.branches = nn.ModuleList(convolution(channels, width, 3, padding=d, dilation=d) for d in dilations)
         self.mix = convolution(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W -> N C H W."""
-        pyramid = torch.cat([F.relu(branch(x)) for branch in self.branches], dim=1)
-        mixed: Tensor = x + self.mix(pyramid)
-        return mixed
+        changed: Tensor = checkpoint(self._change, x, use_reentrant=False) if self.checkpointing else self._change(x)
+        return x + changed
+
+    def _change(self, x: Tensor) -> Tensor:
+        change: Tensor = self.mix(torch.cat([F.relu(branch(x)) for branch in self.branches], dim=1))
+        return change
 
 
 class CoarseGenerator(nn.Module):
-    """G1: whitened image and mask, N4HW -> first guess N3HW."""
+    """G1: whitened image, mask and segmentation map, NCHW -> first guess N3HW."""
 
     def __init__(self, config: DeepGINConfig) -> None:
         super().__init__()
         widths = [config.width << level for level in range(config.num_halvings)]
         self.layers = nn.Sequential(
-            activated(convolution(4, config.width, 7, padding=3)),
+            activated(convolution(config.num_channels, config.width, 7, padding=3)),
             *_halvings(widths),
-            *(SPDBlock(widths[-1], COARSE_DILATIONS) for _ in range(config.num_coarse_blocks)),
+            *(_block(config, widths[-1], COARSE_DILATIONS) for _ in range(config.num_coarse_blocks)),
             *(UpConvolution(w, w // 2) for w in widths[:0:-1]),
             convolution(config.width, 3, 7, padding=3),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """N4HW -> N3HW."""
+        """NCHW -> N3HW."""
         guess: Tensor = self.layers(x)
         return guess
+
+
+def _block(config: DeepGINConfig, channels: int, pyramid: tuple[int, ...]) -> SPDBlock:
+    return SPDBlock(channels, config.dilations(pyramid), checkpointing=config.checkpointing)
 
 
 def _halvings(widths: list[int]) -> list[nn.Module]:
@@ -83,9 +127,10 @@ def _halvings(widths: list[int]) -> list[nn.Module]:
 
 
 class RefinementGenerator(nn.Module):
-    """G2: composited first guess and mask, N4HW -> (detail N3HW, low N3hw, alpha N1HW); h, w as the config says.
+    """G2: composited first guess, mask and segmentation map, NCHW -> detail N3HW and what back projection needs.
 
-    At the paper's four halvings the skips come from 1/8 and 1/4 of the resolution and `low` has 1/4 of it.
+    That is low N3hw and alpha N1HW. At the paper's four halvings the skips come from 1/8 and 1/4 of the resolution and
+    `low` has 1/4 of it.
     """
 
     def __init__(self, config: DeepGINConfig) -> None:
@@ -93,35 +138,54 @@ class RefinementGenerator(nn.Module):
         w, half = config.width, config.num_refinement_blocks // 2
         widths = [w << level for level in range(config.num_halvings + 1)]
         *_, far, near, deep = widths
-        self.stem = activated(convolution(4, w, 7, padding=3))
+        multi = config.attention == "multi"
+        self.stem = activated(convolution(config.num_channels, w, 7, padding=3))
         self.downs = nn.ModuleList(_halvings(widths))
-        self.skip_far = _skip(far)
-        self.skip_near = _skip(near)
+        self.skip_far = _skip(far) if multi else None
+        self.skip_near = _skip(near) if multi else None
         self.middle = nn.Sequential(
-            *(SPDBlock(deep, REFINEMENT_DILATIONS) for _ in range(half)),
-            NonLocalAttention(deep),
-            *(SPDBlock(deep, REFINEMENT_DILATIONS) for _ in range(config.num_refinement_blocks - half)),
+            *(_block(config, deep, REFINEMENT_DILATIONS) for _ in range(half)),
+            *([] if config.attention == "none" else [NonLocalAttention(deep)]),
+            *(_block(config, deep, REFINEMENT_DILATIONS) for _ in range(config.num_refinement_blocks - half)),
         )
         self.ups = nn.ModuleList(UpConvolution(n, n // 2) for n in widths[:0:-1])
-        self.mix_near = activated(convolution(near + near // 2, near, 3, padding=1))
-        self.mix_far = activated(convolution(far + far // 2, far, 3, padding=1))
-        self.low_head = nn.Sequential(activated(convolution(far, w, 3, padding=1)), convolution(w, 3, 3, padding=1))
+        self.mix_near = _mix(near) if multi else None
+        self.mix_far = _mix(far) if multi else None
+        self.low_head = _low_head(far, w) if config.back_projection else None
         self.detail_head = convolution(w, 3, 7, padding=3)
-        self.alpha_head = convolution(w, 1, 3, padding=1)
+        self.alpha_head = convolution(w, 1, 3, padding=1) if config.back_projection else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """N4HW -> detail N3HW, low N3hw, alpha N1HW in (0, 1)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """NCHW -> detail N3HW and (low N3hw, alpha N1HW in (0, 1)), or None without back projection."""
         levels = [self.stem(x)]
         for down in self.downs:
             levels.append(down(levels[-1]))
         *_, far, near, deep = levels
         up_near, up_far, *others = self.ups
-        mixed = self.mix_near(torch.cat([up_near(self.middle(deep)), self.skip_near(near)], dim=1))
-        fine = self.mix_far(torch.cat([up_far(mixed), self.skip_far(far)], dim=1))
-        low = self.low_head(fine)
+        fine = _joined(up_near(self.middle(deep)), near, self.skip_near, self.mix_near)
+        fine = low_features = _joined(up_far(fine), far, self.skip_far, self.mix_far)
         for up in others:
             fine = up(fine)
-        return self.detail_head(fine), low, torch.sigmoid(self.alpha_head(fine))
+        detail = self.detail_head(fine)
+        if self.low_head is None or self.alpha_head is None:
+            return detail, None
+        return detail, (self.low_head(low_features), torch.sigmoid(self.alpha_head(fine)))
+
+
+def _joined(fine: Tensor, level: Tensor, skip: nn.Module | None, mix: nn.Module | None) -> Tensor:
+    """What comes up, mixed with what of the encoder's level comes over the skip, where there is one."""
+    if skip is None or mix is None:
+        return fine
+    mixed: Tensor = mix(torch.cat([fine, skip(level)], dim=1))
+    return mixed
+
+
+def _mix(channels: int) -> nn.Sequential:
+    return activated(convolution(channels + channels // 2, channels, 3, padding=1))
+
+
+def _low_head(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(activated(convolution(channels, width, 3, padding=1)), convolution(width, 3, 3, padding=1))
 
 
 def _skip(channels: int) -> nn.Sequential:
@@ -146,19 +210,35 @@ class DeepGIN(nn.Module):
             raise ValueError(f"num_halvings is {config.num_halvings}: the skips need at least 3")
         self.config = config
         self.coarse = CoarseGenerator(config)
-        self.refinement = RefinementGenerator(config)
+        self.refinement = None if config.coarse_only else RefinementGenerator(config)
         initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
-    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Image N3HW in [0, 1], mask N1HW -> coarse, low, predicted, inpainted; pixels under the mask are not read."""
-        known = image * (1 - mask)
-        residual = self.config.residual
+    def forward(self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW in [0, 1], mask N1HW, map N3HW -> coarse, low, predicted, inpainted.
+
+        Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
+        others do not look at it.
+        """
+        known, residual = image * (1 - mask), self.config.residual
+        beside = [mask]
+        if self.config.segmentation:
+            beside.append(torch.zeros_like(image) if segmentation is None else segmentation)
         painted = fill_smoothly(known, mask) if residual else known + mask
-        coarse = self.coarse(torch.cat([painted, mask], dim=1)) + residual * painted
+        coarse = self.coarse(torch.cat([painted, *beside], dim=1)) + residual * painted
+        if self.refinement is None:
+            return {"predicted": coarse, "inpainted": coarse * mask + known}
         guess = coarse * mask + known
-        detail, low, alpha = self.refinement(torch.cat([guess, mask], dim=1))
-        detail = (detail + residual * guess) * mask + known
+        detail, correction = self.refinement(torch.cat([guess, *beside], dim=1))
+        detail = detail + residual * guess
+        if correction is None:
+            return {"coarse": coarse, "predicted": detail, "inpainted": detail * mask + known}
+        low, alpha = correction
         low = low + residual * reduce_to(guess, low)
-        back = F.interpolate(low - reduce_to(detail, low), size=image.shape[2:], mode="bilinear", align_corners=True)
-        predicted = detail + alpha * back
+        predicted = project_back(detail * mask + known, low, alpha)
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}
+
+
+def project_back(detail: Tensor, low: Tensor, alpha: Tensor) -> Tensor:
+    """Adds to `detail` N3HW, times `alpha` N1HW, what `low` N3hw has more than it at that resolution (section 4.1)."""
+    back = F.interpolate(low - reduce_to(detail, low), size=detail.shape[2:], mode="bilinear", align_corners=True)
+    return detail + alpha * back

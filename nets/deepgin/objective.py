@@ -1,18 +1,36 @@
-"""The learning step of DeepGIN: an L1 warm-up of the generator, then generator and critics in turn (section 3.5, 4.2).
+"""The learning step of DeepGIN: an L1 warm-up of the generator, then generator and critics in turn (sections 4.2, 5.1).
 
 Terms and weights are Eq. 7's; the generator's update comes before the critics', both from one run of the generator,
-as in the authors' code. The perceptual and the style term need VGG-19 features and are not part of this objective yet.
+as in the authors' code. Perceptual and style term need VGG-19's weights and are left out where their weights are 0.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final, Literal
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_to
-from nets.losses import hinge_critic, hinge_generator, hole_weighted_l1, total_variation
-from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Weights
+from nets.features import VGGFeatures
+from nets.losses import (
+    hinge_critic,
+    hinge_generator,
+    hole_weighted_l1,
+    perceptual,
+    squared_variation,
+    style_l1,
+    style_l2,
+    total_variation,
+)
+from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Terms, Weights
+
+PAPER_LAYERS: Final = {f"conv{block}_1": 1.0 for block in range(1, 6)}
+CODE_LAYERS: Final = {"relu1_1": 1 / 32, "relu2_1": 1 / 16, "relu3_1": 1 / 8, "relu4_1": 1 / 4, "conv5_1": 1.0}
+_VGG: Final = "vgg19_features"
 
 
 @dataclass(frozen=True)
@@ -26,25 +44,31 @@ class DeepGINObjectiveConfig:
     hole_weight: float = 5.0
     adversarial_weight: float = 0.001
     total_variation_weight: float = 0.1
+    perceptual_weight: float = 0.05
+    style_weight: float = 80.0
+    mode: Literal["paper", "code"] = "paper"
+    """Where the two differ. Paper: VGG-19's five conv<n>_1, of equal weight, of pictures as they are; style and total
+    variation are mean absolute differences (Eq. 4-6). Code: the first four of them rectified, weights 1/32 to 1, of
+    pictures resized; mean squared differences, those of neighbours twice."""
+    vgg_size_px: int = 224
+    """Height and width to which pictures are resized for VGG-19 in the mode of the code."""
 
     @property
     def needs_weights(self) -> tuple[str, ...]:
-        """No files of weights."""
-        return ()
+        """VGG-19 for the perceptual and the style term."""
+        return (_VGG,) if self.perceptual_weight or self.style_weight else ()
 
 
-def deepgin_objective(config: DeepGINObjectiveConfig, _: Weights) -> Objective:
+def deepgin_objective(config: DeepGINObjectiveConfig, weights: Weights) -> Objective:
     """Generator and critics with fresh weights, warm-up and adversarial stage."""
     generator, critic = DeepGIN(config.network), TwoScalePatchCritic(config.critic_width)
-    l1_terms = partial(_reconstruction_terms, hole_weight=config.hole_weight)
-    l1_weights = {"l1_coarse": 1.0, "l1_low": 1.0, "l1_out": 1.0}
-    warm_up = Phase("reconstruct", ("generator",), l1_terms, l1_weights)
-    generate = Phase(
-        "generate",
-        ("generator",),
-        lambda o: l1_terms(o) | _generator_terms(critic, o),
-        l1_weights | {"adversarial": config.adversarial_weight, "total_variation": config.total_variation_weight},
-    )
+    teachers = {name: VGGFeatures(19, tuple(_layers(config)), weights[name]) for name in config.needs_weights}
+    reconstruct = partial(_reconstruction_terms, hole_weight=config.hole_weight)
+    parts = [reconstruct, partial(_generator_terms, config.mode, critic)]
+    parts += [partial(_feature_terms, config, vgg) for vgg in teachers.values()]
+    l1_weights = dict.fromkeys(_reconstructions(config.network), 1.0)
+    warm_up = Phase("reconstruct", ("generator",), reconstruct, l1_weights)
+    generate = Phase("generate", ("generator",), partial(_all_terms, parts), l1_weights | _generator_weights(config))
     criticise = Phase("criticise", ("critic",), partial(_critic_terms, critic), {"critic": 0.5})
     forward = partial(_forward, generator)
     return Objective(
@@ -53,31 +77,89 @@ def deepgin_objective(config: DeepGINObjectiveConfig, _: Weights) -> Objective:
             Stage("warm-up", config.warm_up_images, forward, (warm_up,)),
             Stage("adversarial", None, forward, (generate, criticise)),
         ),
+        {**teachers},
     )
+
+
+def _generator_weights(config: DeepGINObjectiveConfig) -> dict[str, float]:
+    """Of Eq. 7, beside those of the L1 terms."""
+    features = {"perceptual": config.perceptual_weight, "style": config.style_weight}
+    return {
+        "adversarial": config.adversarial_weight,
+        "total_variation": config.total_variation_weight,
+        **{name: weight for name, weight in features.items() if weight},
+    }
+
+
+def _layers(config: DeepGINObjectiveConfig) -> dict[str, float]:
+    return PAPER_LAYERS if config.mode == "paper" else CODE_LAYERS
 
 
 def _forward(generator: DeepGIN, inputs: Inputs) -> Outputs:
     image, mask = inputs.image, inputs.mask
-    outputs: Outputs = generator(image, mask)
+    outputs: Outputs = generator(image, mask, _segmentation(generator.config, inputs))
     return outputs | inputs.as_outputs() | {"masked": image * (1 - mask) + mask}
 
 
-def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> dict[str, Tensor]:
+def _segmentation(config: DeepGINConfig, inputs: Inputs) -> Tensor | None:
+    if not config.segmentation:
+        return None
+    if "segmentation" not in inputs.planes:
+        raise ValueError(
+            "a DeepGIN of track 2 trains with segmentation maps: name the plane `segmentation` in the stream"
+        )
+    return inputs.planes["segmentation"]
+
+
+def _all_terms(parts: Sequence[Callable[[Outputs], Terms]], o: Outputs) -> Terms:
+    return {name: term for part in parts for name, term in part(o).items()}
+
+
+def _reconstructions(config: DeepGINConfig) -> tuple[str, ...]:
+    """The L1 terms of a network: of each picture that it makes."""
+    if config.coarse_only:
+        return ("l1_out",)
+    return ("l1_coarse", "l1_low", "l1_out") if config.back_projection else ("l1_coarse", "l1_out")
+
+
+def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> Terms:
     """L1 on the first guess, on the reduced picture and on the prediction (Eq. 1); the reduced mask is fractional."""
-    image, mask = o["image"], o["mask"]
-    low = hole_weighted_l1(o["low"], reduce_to(image, o["low"]), reduce_to(mask, o["low"]), hole_weight)
-    return {
-        "l1_coarse": hole_weighted_l1(o["coarse"], image, mask, hole_weight),
-        "l1_low": low,
-        "l1_out": hole_weighted_l1(o["predicted"], image, mask, hole_weight),
-    }
+    image, mask, terms = o["image"], o["mask"], {}
+    if "coarse" in o:
+        terms["l1_coarse"] = hole_weighted_l1(o["coarse"], image, mask, hole_weight)
+    if "low" in o:
+        small = reduce_to(image, o["low"])
+        terms["l1_low"] = hole_weighted_l1(o["low"], small, reduce_to(mask, o["low"]), hole_weight)
+    return terms | {"l1_out": hole_weighted_l1(o["predicted"], image, mask, hole_weight)}
 
 
-def _generator_terms(critic: TwoScalePatchCritic, o: Outputs) -> dict[str, Tensor]:
+def _generator_terms(mode: Literal["paper", "code"], critic: TwoScalePatchCritic, o: Outputs) -> Terms:
+    variation = total_variation if mode == "paper" else squared_variation
     scores = critic(o["masked"], o["inpainted"])
-    return {"adversarial": hinge_generator(scores), "total_variation": total_variation(o["inpainted"])}
+    return {"adversarial": hinge_generator(scores), "total_variation": variation(o["inpainted"])}
 
 
-def _critic_terms(critic: TwoScalePatchCritic, o: Outputs) -> dict[str, Tensor]:
+def _feature_terms(config: DeepGINObjectiveConfig, vgg: VGGFeatures, o: Outputs) -> Terms:
+    """Perceptual and style loss, each of the prediction plus that of the inpainted picture (Eq. 4 and 5)."""
+    layers, of_style = _layers(config), style_l1 if config.mode == "paper" else style_l2
+    with torch.no_grad():
+        target = vgg(_seen(config, o["image"]))
+    maps = [vgg(_seen(config, o[name])) for name in ("predicted", "inpainted")]
+    terms = {}
+    if config.perceptual_weight:
+        terms["perceptual"] = perceptual(maps[0], target, layers) + perceptual(maps[1], target, layers)
+    if config.style_weight:
+        terms["style"] = of_style(maps[0], target, layers) + of_style(maps[1], target, layers)
+    return terms
+
+
+def _seen(config: DeepGINObjectiveConfig, picture: Tensor) -> Tensor:
+    """The picture as VGG sees it, N3HW in the range of the image."""
+    if config.mode == "paper":
+        return picture
+    return F.interpolate(picture, size=(config.vgg_size_px,) * 2, mode="bilinear", align_corners=True)
+
+
+def _critic_terms(critic: TwoScalePatchCritic, o: Outputs) -> Terms:
     real, fake = critic(o["masked"], o["image"]), critic(o["masked"], o["inpainted"].detach())
     return {"critic": hinge_critic(real, fake)}

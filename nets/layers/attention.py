@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class NonLocalAttention(nn.Module):
-    """The SA block of DeepGIN (section 3.2): embedded-Gaussian non-local attention, residual sum, N C H W -> same.
+    """The SA block of DeepGIN (section 4.1): embedded-Gaussian non-local attention, residual sum, N C H W -> same.
 
     Queries, keys and values have C/2 channels; the softmax runs over keys and is not scaled.
     """

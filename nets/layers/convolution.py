@@ -12,7 +12,7 @@ from torch.nn import functional as F
 def convolution(
     channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, padding: int, dilation: int = 1
 ) -> nn.Conv2d:
-    """A convolution with replication padding, N C_in H W -> N C_out H/stride W/stride (DeepGIN, section 3.3)."""
+    """A convolution with replication padding, N C_in H W -> N C_out H/stride W/stride (authors' code of DeepGIN)."""
     return nn.Conv2d(
         channels_in, channels_out, kernel, stride, padding=padding, dilation=dilation, padding_mode="replicate"
     )

@@ -1,5 +1,6 @@
 """`lacuna fill`: what is read, what is refused with a reason, and that known pixels stay what they are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -158,6 +159,22 @@ def test_an_unknown_model_is_refused(folder: Path) -> None:
     with pytest.raises(Refused, match="no checkpoint at "):
         fill(folder, str(folder / "model"))
     assert not (folder / "out.png").exists()
+
+
+@pytest.mark.parametrize("step", ["ensemble", "blur"])
+def test_a_step_of_the_challenge_changes_the_fill_of_a_run_and_is_refused_for_others(
+    folder: Path, trained: TrainRun, step: str
+) -> None:
+    image, mask, out = (str(folder / name) for name in ("photo.png", "mask.png", "out.png"))
+    plain = Arguments(trained.out, image, mask, out)
+    run(plain)
+    before = pixels(folder, "out.png")
+    run(replace(plain, **{step: True}))  # type: ignore[arg-type]
+    assert_hole_alone_changed(folder, pixels(folder, "out.png"))
+    assert not np.array_equal(pixels(folder, "out.png"), before)
+    for other in ("telea", "models:/faces@champion"):
+        with pytest.raises(Refused, match=f"{other} fills as it does: ensemble and blur are for the network"):
+            run(replace(plain, model=other, **{step: True}))  # type: ignore[arg-type]
 
 
 def test_the_result_may_replace_the_photo(folder: Path) -> None:

@@ -16,24 +16,39 @@ from pipelines.training.updates import weighted
 from tests.making import train_recipe
 from tests.weights import random_vgg
 
+_DEEPGIN = train_recipe().objective
+_ALL_LOSSES = replace(_DEEPGIN, perceptual_weight=0.05, style_weight=80.0)
 SMALL_MHTMA = MHTMAObjectiveConfig(
     MHTMAConfig(8, dilations=(2,)), GlobalLocalCriticConfig(32, 16, width=4, num_global=2, num_local=2, num_features=32)
 )
-CONFIGS: dict[str, Any] = {
-    "deepgin": train_recipe().objective,
+
+
+def _variant(of: Any, **changes: Any) -> Any:
+    """The objective with a variant of its network."""
+    return replace(of, network=replace(of.network, **changes))
+
+
+DEEPGIN = {
+    "deepgin": _DEEPGIN,
+    "deepgin-all-losses": _ALL_LOSSES,
+    "deepgin-code": replace(_ALL_LOSSES, mode="code", vgg_size_px=32),
+    "deepgin-coarse-only": _variant(_DEEPGIN, block="standard", coarse_only=True),
+    "deepgin-standard": _variant(_DEEPGIN, block="standard", attention="none", back_projection=False),
+    "deepgin-single": _variant(_DEEPGIN, block="dilated", attention="single", back_projection=False),
+    "deepgin-segmentation": _variant(_DEEPGIN, segmentation=True, checkpointing=True),
+}
+MHTMAS = {
     "mhtma": SMALL_MHTMA,
-    "mhtma-atma": replace(SMALL_MHTMA, network=replace(SMALL_MHTMA.network, attention="atma"), perceptual_on="both"),
-    "mhtma-contextual": replace(SMALL_MHTMA, network=replace(SMALL_MHTMA.network, attention="contextual")),
+    "mhtma-atma": _variant(replace(SMALL_MHTMA, perceptual_on="both"), attention="atma"),
+    "mhtma-contextual": _variant(SMALL_MHTMA, attention="contextual"),
     "mhtma-wgan": replace(SMALL_MHTMA, adversarial="wgan-gp", perceptual_on="final"),
-    "mhtma-sketch": replace(
-        SMALL_MHTMA,
-        network=replace(SMALL_MHTMA.network, sketch=True, residual=True),
-        perceptual_weight=0.0,
-        warm_up_images=16,
+    "mhtma-sketch": _variant(
+        replace(SMALL_MHTMA, perceptual_weight=0.0, warm_up_images=16), sketch=True, residual=True
     ),
 }
+CONFIGS: dict[str, Any] = DEEPGIN | MHTMAS
 """By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg16_features": random_vgg(16)}
+WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg16_features": random_vgg(16), "vgg19_features": random_vgg(19)}
 """Random state dicts of the right shapes, for objectives that want teachers."""
 
 
@@ -49,7 +64,10 @@ def inputs(seed: int = 1, size_px: int = 32) -> Inputs:
     mask = torch.zeros(2, 1, size_px, size_px)
     mask[..., 4:12, 4:14] = 1
     image = torch.rand(2, 3, size_px, size_px, generator=generator)
-    planes = {"sketch": (torch.rand(2, 1, size_px, size_px, generator=generator) > 0.9).float()}
+    planes = {
+        "sketch": (torch.rand(2, 1, size_px, size_px, generator=generator) > 0.9).float(),
+        "segmentation": torch.rand(2, 3, size_px, size_px, generator=generator),
+    }
     return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]), planes)
 
 

@@ -73,11 +73,11 @@ def test_what_is_asked_for_beside_a_map_does_not_change_it() -> None:
 
 
 def test_nothing_deeper_than_asked_for_is_built_or_wanted() -> None:
-    shallow = {key: tensor for key, tensor in random_vgg(19).items() if int(key.split(".")[1]) <= 5}
-    network = VGGFeatures(19, ("relu1_2", "conv2_1"), shallow)
+    shallow = {key: tensor for key, tensor in random_vgg(19).items() if int(key.split(".")[1]) < 5}
+    network = VGGFeatures(19, ("relu1_2", "pool1"), shallow)
     assert set(network.state_dict()) == set(shallow)
-    with pytest.raises(ValueError, match=r"no tensor 'features.7.weight' among the 6 given"):
-        VGGFeatures(19, ("conv2_2",), shallow)
+    with pytest.raises(ValueError, match=r"no tensor 'features.5.weight' among the 4 given"):
+        VGGFeatures(19, ("conv2_1",), shallow)
 
 
 def test_pictures_are_normalised_by_the_statistics_of_imagenet() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
-from nets.filling import fill_levels, fill_photo, from_phases, to_phases
+from nets.filling import ChallengeSteps, fill_levels, fill_photo, from_phases, to_phases
 
 SIZE_PX = 16
 
@@ -146,3 +146,68 @@ def test_a_photo_in_unit_range_keeps_its_known_pixels_to_the_last_bit() -> None:
     filled = fill_photo(Painter(0.5), image, mask, SIZE_PX)
     known = mask.expand_as(image) == 0
     assert torch.equal(filled[known], image[known])
+
+
+class Marker(nn.Module):
+    """Paints the hole of a picture with its position from left to right, whatever is in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_runs = 0
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """N3SS -> N3SS."""
+        self.num_runs += 1
+        ramp = torch.linspace(0, 1, image.shape[3]).expand_as(image)
+        return {"predicted": ramp, "inpainted": torch.where(mask > 0, ramp, image)}
+
+
+ENSEMBLE, BLUR = ChallengeSteps(ensemble=True), ChallengeSteps(blur=True)
+
+
+def test_the_ensemble_is_the_mean_of_five_views_each_turned_back() -> None:
+    images, masks = photo(SIZE_PX, SIZE_PX)
+    marker = Marker()
+    filled = fill_levels(marker, images, torch.ones_like(masks), SIZE_PX, ENSEMBLE)[0, ..., 0].float() / 255
+    across = torch.linspace(0, 1, SIZE_PX).expand(SIZE_PX, SIZE_PX)
+    views = [across, 1 - across, 1 - across, across.mT, 1 - across.mT]
+    assert marker.num_runs == 5
+    assert torch.allclose(filled, torch.stack(views).mean(dim=0), atol=1 / 255)
+
+
+def test_the_mean_over_views_of_a_network_that_knows_no_direction_is_its_fill() -> None:
+    class Mean(nn.Module):
+        def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+            known = image * (1 - mask)
+            mean = (known.sum(dim=(2, 3), keepdim=True) / (1 - mask).sum(dim=(2, 3), keepdim=True)).expand_as(image)
+            return {"predicted": mean, "inpainted": torch.where(mask > 0, mean, image)}
+
+    images, masks = photo(40, 50)
+    plain, ensemble = (fill_levels(Mean(), images, masks, SIZE_PX, steps) for steps in (ChallengeSteps(), ENSEMBLE))
+    assert (plain.int() - ensemble.int()).abs().max() <= 1
+    assert not torch.equal(plain, images)
+
+
+@pytest.mark.parametrize("size", [(SIZE_PX, SIZE_PX), (40, 50), (17, 90)], ids=str)
+@pytest.mark.parametrize("steps", [ENSEMBLE, BLUR, ChallengeSteps(True, True)])
+def test_the_steps_of_the_challenge_leave_known_pixels_alone(size: tuple[int, int], steps: ChallengeSteps) -> None:
+    images, masks = photo(*size)
+    filled = fill_levels(Marker(), images, masks, SIZE_PX, steps)
+    assert torch.equal(filled[masks == 0], images[masks == 0])
+    assert not torch.equal(filled, images)
+
+
+def test_blur_takes_what_is_finer_than_two_pixels() -> None:
+    class Stripes(nn.Module):
+        def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+            stripes = torch.arange(image.shape[3]).remainder(2).float().expand_as(image)
+            return {"predicted": stripes, "inpainted": stripes}
+
+    images, masks = photo(SIZE_PX, SIZE_PX)
+    plain, blurred = (
+        fill_levels(Stripes(), images, torch.ones_like(masks), SIZE_PX, s)[:, :, 4:-4].float()
+        for s in (ChallengeSteps(), BLUR)
+    )
+    assert plain.std() > 120
+    assert blurred.std() < 20
+    assert blurred.mean().item() == pytest.approx(127.5, abs=3)

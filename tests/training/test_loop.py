@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from infra.world import World
-from nets.deepgin.network import DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
@@ -79,8 +78,8 @@ def stream_of(dataset: Dataset) -> RecordingStream:
 
 
 def objective(**changes: Any) -> DeepGINObjectiveConfig:
-    small = DeepGINObjectiveConfig(DeepGINConfig(8, 1, 1), critic_width=4, warm_up_images=16)
-    return replace(small, **changes)
+    small: DeepGINObjectiveConfig = replace(train_recipe().objective, **changes)
+    return small
 
 
 def count_runs(network: nn.Module) -> list[int]:

@@ -26,8 +26,9 @@ def name(request: pytest.FixtureRequest) -> str:
 @cache
 def objective(name: str) -> Objective:
     """The learning step of a recipe, with shapes and no numbers: the large ones would take seconds."""
+    weights = {file: {key: tensor.to("meta") for key, tensor in state.items()} for file, state in WEIGHTS.items()}
     with torch.device("meta"):
-        return build_objective(RECIPES[name]().objective, WEIGHTS)
+        return build_objective(RECIPES[name]().objective, weights)
 
 
 class Shapes:
@@ -69,7 +70,8 @@ def test_every_term_of_every_phase_has_a_weight_and_the_other_way_round(name: st
     stream = RECIPES[name]().stream
     side = stream.size_px
     image, mask = torch.empty(2, 3, side, side, device="meta"), torch.empty(2, 1, side, side, device="meta")
-    planes = {plane: torch.empty(2, 1, side, side, device="meta") for plane in (*stream.planes, *stream.drawn)}
+    planes = {plane: torch.empty_like(image) for plane in stream.planes}
+    planes |= {plane: torch.empty_like(mask) for plane in stream.drawn}
     for stage in objective(name).stages:
         for phase in stage.phases:
             terms = phase.terms(stage.forward(Inputs(image, mask, Shapes(), planes)))
@@ -103,6 +105,12 @@ def test_the_paper_has_its_number_of_parameters() -> None:
     networks = objective("deepgin-celebahq").networks
     assert num_parameters(networks["generator"]) == 42_930_186
     assert num_parameters(networks["critic"]) == 3_421_568
+
+
+def test_only_the_full_recipes_need_weights_of_others() -> None:
+    needs = {name: make().objective.needs_weights for name, make in RECIPES.items() if name.startswith("deepgin")}
+    assert needs["deepgin-celebahq"] == needs["deepgin-ade20k"] == ("vgg19_features",)
+    assert needs["deepgin-demo"] == needs["deepgin-faces"] == ()
 
 
 def test_faces_and_demo_differ_in_how_photos_are_cut_only() -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from infra.weights import UnusableWeights, keep_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
-from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.checkpoints import latest_checkpoint, open_checkpoint
 from pipelines.data.build import build_dataset
 from pipelines.data.workspace import Plan
@@ -69,7 +70,7 @@ def test_the_same_settings_are_the_same_run(dataset: Dataset, tmp_path: Path) ->
     [
         (train_recipe(seed=1), "recipe.seed"),
         (train_recipe(batch_size=2), "recipe.batch_size"),
-        (train_recipe(objective=DeepGINObjectiveConfig(DeepGINConfig(12, 1, 1), 4, 16)),
+        (train_recipe(objective=replace(train_recipe().objective, network=DeepGINConfig(12, 1, 1))),
          "recipe.objective.network.width"),
         (train_recipe(images=64), "recipe.images"),
     ],
@@ -87,6 +88,23 @@ def test_another_dataset_is_refused(photos: Path, dataset: Dataset, tmp_path: Pa
     claim_run(train_recipe(), (dataset,), str(tmp_path / "run"))
     with pytest.raises(Refused, match=rf"{other.uri} has the digest .* another --out"):
         claim_run(train_recipe(), (other,), str(tmp_path / "run"))
+
+
+def test_other_weights_of_a_teacher_are_refused_by_name(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path))
+    recipe, out = train_recipe(objective=replace(train_recipe().objective, style_weight=1.0)), str(tmp_path / "run")
+    with pytest.raises(UnusableWeights, match=r"no file at .*/vgg19_features.safetensors"):
+        claim_run(recipe, (dataset,), out)
+    digests = []
+    for number in (1.0, 2.0):
+        state = {"features.0.weight": torch.full((1,), number)}
+        digests.append(keep_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
+        if number == 1.0:
+            assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
+    with pytest.raises(Refused, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
+        claim_run(recipe, (dataset,), out)
 
 
 def test_a_refused_claim_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:

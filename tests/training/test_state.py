@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from safetensors.torch import load
 
 from infra.world import World
 from nets.deepgin.network import DeepGINConfig
-from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Refused
@@ -114,7 +114,7 @@ def test_a_fresh_state_saves_without_moments_and_comes_back(tmp_path: Path) -> N
 
 
 def test_the_tensors_of_another_network_are_refused(checkpoint: Checkpoint) -> None:
-    wide = DeepGINObjectiveConfig(DeepGINConfig(12, 1, 1), critic_width=4, warm_up_images=16)
+    wide = replace(train_recipe().objective, network=DeepGINConfig(12, 1, 1))
     with pytest.raises(Refused, match=r"checkpoints/000000000032 does not fit the recipe's generator"):
         TrainState(train_recipe(objective=wide)).restore(checkpoint)
 
