@@ -55,8 +55,8 @@ class MHTMAConfig:
     """Factor on Kaiming's initial weights; ours, the paper does not tell its own. A gate lets half pass: at 1 features
     shrink a hundredfold through the coarse network, at 1.6 they keep their size."""
     residual: bool = False
-    """Ours, for short trainings: the networks add to a smooth fill of the hole and to the first guess; the paper's make
-    theirs from a hole of one colour, between -1 and 1 by tanh."""
+    """Ours, for short trainings: in the hole the networks add to a smooth fill and to the first guess; the paper's make
+    the whole picture, from a hole of one colour and between -1 and 1 by tanh."""
     checkpointing: bool = False
     """Backward runs encoders and decoder anew instead of keeping their features: less memory, a third more time."""
 
@@ -194,10 +194,10 @@ class MHTMA(nn.Module):
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known + self.colour * mask
         condition = self._condition(mask, sketch)
-        coarse = self._picture(_run(self.coarse, _signed(painted, condition), self.config.checkpointing), painted)
+        coarse = self._picture(_run(self.coarse, _signed(painted, condition), self.config.checkpointing), painted, mask)
         guess = coarse * mask + known
         raw, temperatures = self.refinement(_signed(guess, condition), mask)
-        predicted = self._picture(raw, guess)
+        predicted = self._picture(raw, guess, mask)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, "temperatures": temperatures}
 
@@ -208,9 +208,12 @@ class MHTMA(nn.Module):
             return mask
         return torch.cat([mask, torch.zeros_like(mask) if sketch is None else sketch * mask], dim=1)
 
-    def _picture(self, raw: Tensor, base: Tensor) -> Tensor:
-        """What a network gives in [-1, 1] -> picture in [0, 1]; with `residual` what it adds to its base."""
-        return base + raw / 2 if self.config.residual else (torch.tanh(raw) + 1) / 2
+    def _picture(self, raw: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """What a network gives in [-1, 1] -> picture in [0, 1]; with `residual` what it adds to the hole of its base.
+
+        Outside the hole there is nothing to add, and an error of exactly 0 to be kept would be all that it learns.
+        """
+        return base + raw * mask / 2 if self.config.residual else (torch.tanh(raw) + 1) / 2
 
 
 def _scale(layer: nn.Module, factor: float) -> None:

@@ -36,6 +36,7 @@ def tempered(attention: TemperatureAttention, *temperatures: float) -> Temperatu
     return attention
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), SIDES, SIDES, st.sampled_from([1, 3]))
 def test_patches_put_back_are_the_map(seed: int, height: int, width: int, size_px: int) -> None:
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
@@ -58,6 +59,7 @@ def test_a_pixel_is_the_mean_of_what_the_patches_around_it_say() -> None:
     assert folded[0, 0] == (0 + 1 + 3 + 4) / 4
 
 
+@settings(deadline=None)
 @given(SIDES, st.integers(0, 6), st.integers(0, 6), st.integers(1, 4), st.sampled_from([0.0, 0.2, 0.5, 0.99]))
 def test_a_key_is_hidden_where_more_than_the_share_of_it_is_missing(
     side: int, top: int, left: int, length: int, share: float

@@ -147,6 +147,7 @@ def test_the_threshold_itself_is_no_edge() -> None:
     assert sketch_of_edges(edge_map(64, (20, 10, 2, 40)) * 0.66, 0.65).any()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999))
 def test_edges_are_between_0_and_1_and_do_not_depend_on_contrast(seed: int) -> None:
     photo = np.random.default_rng(seed).integers(0, 100, (16, 16, 3)).astype(np.uint8)
