@@ -182,7 +182,7 @@ def test_the_penalty_is_taken_between_the_picture_and_its_fill() -> None:
     outputs, critic = run(of), of.networks["critic"]
     blend = outputs["blend"]
     assert (blend >= 0).all()
-    assert blend.flatten().unique().numel() == 2, "each sample has a point of its own"
+    assert blend[0] != blend[1], "each sample has a point of its own"
     between = (blend * outputs["image"] + (1 - blend) * outputs["inpainted"]).detach().requires_grad_()
     slopes = torch.autograd.grad(critic(between, outputs["corners"]).sum(), between)[0].flatten(1).norm(dim=1)
     penalty = phase_of(of, "criticise").terms(outputs)["penalty"]

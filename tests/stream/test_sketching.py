@@ -78,7 +78,8 @@ def mapped(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Datas
 def test_the_sketch_of_a_square_is_its_outline(side: int) -> None:
     left, right = side // 4, 3 * side // 4
     sketch = draw_sketch(card(side, left, right), None, 0.65)
-    assert (sketch.shape, sketch.dtype) == ((side, side, 1), np.uint8)
+    assert sketch.shape == (side, side, 1)
+    assert sketch.dtype == np.uint8
     assert set(np.unique(sketch)) == {0, 255}
     y, x = np.nonzero(sketch[:, :, 0])
     far = np.maximum(abs(y - (side - 1) / 2), abs(x - (side - 1) / 2))  # of the middle, in steps of a king
@@ -151,7 +152,7 @@ def test_the_threshold_itself_is_no_edge() -> None:
 @given(st.integers(0, 999))
 def test_edges_are_between_0_and_1_and_do_not_depend_on_contrast(seed: int) -> None:
     photo = np.random.default_rng(seed).integers(0, 100, (16, 16, 3)).astype(np.uint8)
-    photo = cv2.resize(photo, (48, 48), interpolation=cv2.INTER_CUBIC)
+    photo = np.asarray(cv2.resize(photo, (48, 48), interpolation=cv2.INTER_CUBIC), np.uint8)
     edges = detect_edges(photo)
     assert edges.min() >= 0
     assert edges.max() <= 1
