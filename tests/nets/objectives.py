@@ -1,5 +1,6 @@
 """The smallest configuration of every objective, and what tests do with them: a step's inputs, outputs and totals."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,13 +8,35 @@ from torch import Tensor
 
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
+from nets.spn.network import SPN, SPLConfig, SPNConfig
+from nets.spn.objective import SPNObjectiveConfig
+from nets.spn.targets import MapsTarget, PriorTarget, TResNetTarget
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
 from tests.making import train_recipe
+from tests.weights import random_network, random_tresnet, random_vgg
 
-CONFIGS: dict[str, Any] = {"deepgin": train_recipe().objective}
+TINY_SPN = SPNConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
+TINY_SPL = SPLConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
+RANDOM_TRESNET = TResNetTarget(weights=None, width=4)
+CONFIGS: dict[str, Any] = {
+    "deepgin": train_recipe().objective,
+    "spn": SPNObjectiveConfig(TINY_SPN, RANDOM_TRESNET, critic_width=4, prior_until_images=16),
+    "spn-probabilistic": SPNObjectiveConfig(
+        replace(TINY_SPN, probabilistic=True), RANDOM_TRESNET, critic_width=4, prior_until_images=16
+    ),
+    "spn-without-pretext": SPNObjectiveConfig(replace(TINY_SPN, fusion="concatenation"), None, critic_width=4),
+    "spn-one-scale": SPNObjectiveConfig(
+        replace(TINY_SPN, num_scales=1, residual=True), PriorTarget("spn", TINY_SPN), critic_width=4
+    ),
+    "spl": SPNObjectiveConfig(TINY_SPL, MapsTarget(), critic_width=4),
+}
 """By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {}
+WEIGHTS: dict[str, dict[str, Tensor]] = {
+    "spn": random_network(SPN(TINY_SPN)),
+    "tresnet_l_openimages": random_tresnet(),
+    "vgg19_features": random_vgg(19),
+}
 """Random state dicts of the right shapes, for objectives that want teachers."""
 
 

@@ -18,6 +18,9 @@ from tests.making import train_recipe
 from tests.nets.objectives import WEIGHTS
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning")
+
+
 @pytest.fixture(params=RECIPES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
