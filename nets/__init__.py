@@ -18,6 +18,8 @@ from nets.layers.convolution import lay_channels_last
 from nets.mhtma.network import MHTMA, MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
 from nets.objective import Objective, Weights
+from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
+from nets.spn.objective import SPNObjectiveConfig, spn_objective
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class NetworkKind:
 NETWORKS: dict[str, NetworkKind] = {
     "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
     "mhtma": NetworkKind(MHTMA, MHTMAConfig),
+    "spl": NetworkKind(SPL, SPLConfig),
+    "spn": NetworkKind(SPN, SPNConfig),
 }
 
 OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     DeepGINObjectiveConfig: deepgin_objective,
     MHTMAObjectiveConfig: mhtma_objective,
+    SPNObjectiveConfig: spn_objective,
 }
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
 

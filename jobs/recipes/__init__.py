@@ -18,6 +18,17 @@ from jobs.recipes.mhtma import (
     mhtma_sketch_faces,
     mhtma_sketch_paris,
 )
+from jobs.recipes.spn import (
+    spl_faces,
+    spl_paris,
+    spn_celeba,
+    spn_faces,
+    spn_paris,
+    spn_places2,
+    spn_probabilistic_celebahq,
+    spn_probabilistic_faces,
+    spn_probabilistic_paris,
+)
 from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
 
@@ -33,6 +44,15 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "mhtma-places2": mhtma_places2,
     "mhtma-sketch-faces": mhtma_sketch_faces,
     "mhtma-sketch-paris": mhtma_sketch_paris,
+    "spl-faces": spl_faces,
+    "spl-paris": spl_paris,
+    "spn-celeba": spn_celeba,
+    "spn-faces": spn_faces,
+    "spn-paris": spn_paris,
+    "spn-places2": spn_places2,
+    "spn-probabilistic-celebahq": spn_probabilistic_celebahq,
+    "spn-probabilistic-faces": spn_probabilistic_faces,
+    "spn-probabilistic-paris": spn_probabilistic_paris,
 }
 
 

@@ -17,6 +17,8 @@ from pipelines.stream.config import StreamConfig
 from tests.making import train_recipe
 from tests.nets.objectives import WEIGHTS
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning")
+
 
 @pytest.fixture(params=RECIPES)
 def name(request: pytest.FixtureRequest) -> str:
