@@ -1,0 +1,187 @@
+"""The generators of SPN and of SPL: what runs at inference, prior learner and image generator as one (section 3).
+
+In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 4, of 32 for the probabilistic
+network, the papers' are 256. Out: a dict with `predicted` and `inpainted` N3HW, `prior_3` (and `prior_2`, `prior_1`)
+N C H/4 W/4 (H/2, H), and for the probabilistic network the posterior's `mean` and `deviation`. Holes are white and
+`predicted` is in [0, 1]; with `residual` holes are smooth and it is not bounded. The prior learner sees picture and mask
+at twice their size, nearest neighbours. At width 64 SPN has 50,648,835 parameters, with 4 or 12 SPADE blocks 38,845,187
+or 62,452,483, probabilistic 68,459,075; SPL has 45,558,159 (the papers count the heads of the training with them). The
+papers say little of their layers: this follows the authors' code, which has the papers' counts.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.layers.smooth import fill_smoothly
+from nets.spn.blocks import (
+    ConcatenatingBlock,
+    ProjectingBlock,
+    SPADEBlock,
+    SPADEProjectingBlock,
+    doubling,
+    halving,
+    in_sequence,
+    reflected,
+    remembering,
+)
+from nets.spn.normalisation import LearnedRegionNormalisation, RegionNormalisation
+from nets.spn.prior import PriorLearner, Pyramid, Sizes, copied
+
+
+@dataclass(frozen=True)
+class SPNConfig(Sizes):
+    """The sizes and the variant of an SPN; the defaults are the paper's deterministic network."""
+
+    num_scales: int = 3
+    """Priors that are learned and used, from the deepest on (Table 3: all, {64, 128}); 1 is "w/o prior pyramid" of
+    Fig. 7. Scales without a prior have plain residual blocks. Table 3's first row, {64}, is SPL."""
+    fusion: Literal["spade", "concatenation"] = "spade"
+    """How priors come into the image generator; concatenation is "w/o SPADE" of Fig. 7."""
+    probabilistic: bool = False
+    """Priors are drawn by the variational module (section 3.1.2, Table 2)."""
+
+
+@dataclass(frozen=True)
+class SPLConfig(Sizes):
+    """The sizes of an SPL; the defaults are the paper's."""
+
+
+class ImageEncoder(nn.Module):
+    """Painted picture N3HW and mask N1HW -> N 4w H/4 W/4; the mask is seen by the region normalisations alone.
+
+    Eq. 7 gives the mask as an input too; the authors' code does not.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([reflected(3, width, 7), halving(width, 2 * width), halving(2 * width, 4 * width)])
+        self.norms = nn.ModuleList(RegionNormalisation(width << level) for level in range(3))
+
+    def forward(self, painted: Tensor, mask: Tensor) -> Tensor:
+        """N3HW and N1HW -> N 4w H/4 W/4."""
+        x = painted
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.relu(norm(layer(x), mask))
+        return x
+
+
+class SemanticPriorGenerator(nn.Module):
+    """What SPN and SPL share: both encoders and the fusion at the deepest scale; the decoders are theirs."""
+
+    def __init__(self, config: Sizes, prior: PriorLearner, blocks: list[nn.Module], out: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = prior
+        self.encoder = ImageEncoder(config.width)
+        self.blocks = nn.ModuleList(blocks)
+        self.out = out
+
+    def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
+        """Fused features N 4w H/4 W/4 -> N w H W."""
+        raise NotImplementedError
+
+    def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+        """The outputs of the module's docstring, of KN samples where noise has so many."""
+        known, residual = image * (1 - mask), self.config.residual
+        painted = fill_smoothly(known, mask) if residual else known + mask
+        pyramid = self.prior(_doubled(painted), _doubled(mask), noise)
+        deep = pyramid.priors[0]
+        features = self._fuse(copied(self.encoder(painted, mask), deep), deep)
+        drawn = self.out(self.decode(features, pyramid.priors))
+        predicted = copied(painted, drawn) + drawn if residual else (torch.tanh(drawn) + 1) / 2
+        inpainted = predicted * copied(mask, drawn) + copied(known, drawn)
+        return {"predicted": predicted, "inpainted": inpainted} | _named(pyramid)
+
+    def _fuse(self, features: Tensor, prior: Tensor) -> Tensor:
+        return in_sequence(self.blocks, features, prior, checkpointing=self.config.checkpointing)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _named(pyramid: Pyramid) -> dict[str, Tensor]:
+    """Priors by the paper's numbers of their scales, 3 the deepest."""
+    return {f"prior_{3 - depth}": prior for depth, prior in enumerate(pyramid.priors)} | pyramid.posterior
+
+
+class SPN(SemanticPriorGenerator):
+    """Semantic pyramid network; see the module's docstring for shapes and ranges."""
+
+    def __init__(self, config: SPNConfig) -> None:
+        if not 1 <= config.num_scales <= 3:
+            raise ValueError(f"num_scales is {config.num_scales}: there are scales 1 to 3")
+        w = config.width
+        prior = PriorLearner(config, config.num_scales, slope=0.0, variational=config.probabilistic)
+        out = nn.Sequential(nn.LeakyReLU(0.2), reflected(w, 3, 7))
+        super().__init__(config, prior, _fusing_blocks(config), out)
+        self.probabilistic = config.probabilistic
+        self.ups = nn.ModuleList(
+            _decoding_block(config, 4 * w >> level, with_prior=level < config.num_scales - 1) for level in range(2)
+        )
+
+    def forward(self, image: Tensor, mask: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW in [0, 1], mask N1HW, noise (KN)(2w)(H/32)(W/32) -> outputs of KN samples, the first N first.
+
+        Pixels under the mask are not read. Without noise a probabilistic network takes the mean of its posterior, K = 1;
+        raises ValueError where a deterministic one is given any.
+        """
+        if noise is not None and not self.probabilistic:
+            raise ValueError("noise is given to a deterministic network: set probabilistic in its config")
+        return self._generate(image, mask, noise)
+
+    def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
+        """Eq. 9: nearest x2 and a block, twice; a scale that has no prior has a block that takes none."""
+        for level, block in enumerate(self.ups, start=1):
+            own = priors[level : level + 1]
+            features = remembering(block, _doubled(features), *own, checkpointing=self.config.checkpointing)
+        return features
+
+
+def _fusing_blocks(config: SPNConfig) -> list[nn.Module]:
+    """The blocks at the deepest scale, all with the same prior."""
+    channels, count = 4 * config.width, config.num_spade_blocks
+    if config.fusion == "concatenation":
+        return [ConcatenatingBlock(channels, channels, channels) for _ in range(count)]
+    return [SPADEBlock(channels, channels, _spade_width(config, channels)) for _ in range(count)]
+
+
+def _decoding_block(config: SPNConfig, channels: int, *, with_prior: bool) -> nn.Module:
+    """From `channels` to half of them, where the prior of that scale has half of them too."""
+    half = channels // 2
+    if not with_prior:
+        return ProjectingBlock(channels, half)
+    if config.fusion == "concatenation":
+        return ConcatenatingBlock(channels, half, half)
+    return SPADEProjectingBlock(channels, half, half, _spade_width(config, half))
+
+
+def _spade_width(config: SPNConfig, prior_channels: int) -> int:
+    """The probabilistic code has no more channels inside SPADE than the prior has."""
+    return min(config.spade_width, prior_channels) if config.probabilistic else config.spade_width
+
+
+class SPL(SemanticPriorGenerator):
+    """SPN's predecessor: one prior at the deepest scale and a plain decoder (Zhang et al., IJCAI 2021)."""
+
+    def __init__(self, config: SPLConfig) -> None:
+        w = config.width
+        prior = PriorLearner(config, 1, slope=0.1, variational=False)
+        blocks: list[nn.Module] = [SPADEBlock(4 * w, 4 * w, config.spade_width) for _ in range(config.num_spade_blocks)]
+        super().__init__(config, prior, blocks, reflected(w, 3, 7))
+        self.ups = nn.ModuleList([doubling(4 * w, 2 * w), doubling(2 * w, w)])
+        self.norms = nn.ModuleList([LearnedRegionNormalisation(), LearnedRegionNormalisation()])
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Image N3HW in [0, 1], mask N1HW -> the outputs; pixels under the mask are not read."""
+        return self._generate(image, mask, None)
+
+    def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
+        """3x3 convolution, pixel shuffle, learned region normalisation, twice; the prior has no part in it."""
+        for up, norm in zip(self.ups, self.norms, strict=True):
+            features = F.relu(norm(up(features)))
+        return features

@@ -1,0 +1,160 @@
+"""The semantic prior learner: what it sees of a picture at twice its size -> a pyramid of priors (section 3.1).
+
+In: the masked picture N3(2H)(2W) and its mask N1(2H)(2W). Out: priors from the deepest to the finest, of H/4, H/2 and H
+rows. A file of its own because another training can take the priors of one network as its targets (Table 5).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.spn.blocks import (
+    DenseBlock,
+    ProjectingBlock,
+    ResidualBlock,
+    convolved,
+    doubling,
+    halving,
+    reflected,
+    remembering,
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What SPN and SPL have in common; the defaults are the papers'."""
+
+    width: int = 64
+    """Channels after the first convolutions; all others but those named below are multiples of it."""
+    spade_width: int = 128
+    """Channels between a prior and the scale and shift that SPADE makes of it."""
+    num_spade_blocks: int = 8
+    """SPADE ResBlocks at the deepest scale; 4, 8 and 12 in Table 4."""
+    num_dense_blocks: int = 16
+    num_dense_layers: int = 6
+    growth: int = 32
+    """Channels that each layer of a dense block adds."""
+    num_prior_blocks: int = 4
+    """Residual blocks between the dense blocks and the deepest prior."""
+    residual: bool = False
+    """Ours, for short trainings: the network adds to a smooth fill of the hole; the paper's makes all of the picture,
+    squashed to [0, 1], and paints the hole white."""
+    checkpointing: bool = False
+    """Inner features of dense and SPADE blocks are made anew for the gradient instead of being kept."""
+
+
+class Pyramid(NamedTuple):
+    """Priors from the deepest to the finest, and the posterior of the latent map where there is one."""
+
+    priors: list[Tensor]
+    posterior: dict[str, Tensor]
+    """`mean` and `deviation`, N C h w, or nothing."""
+
+
+class PriorLearner(nn.Module):
+    """Encoder, dense bottleneck, variational module where wanted, and a decoder of up to three scales."""
+
+    def __init__(self, sizes: Sizes, num_scales: int, *, slope: float, variational: bool) -> None:
+        """`slope` is that of the encoder's activations below zero: 0 in SPN, 0.1 in SPL."""
+        super().__init__()
+        w = sizes.width
+        self.slope = slope
+        self.stem = reflected(4, w, 7)
+        self.downs = nn.ModuleList([halving(w, 2 * w), halving(2 * w, 4 * w), halving(4 * w, 4 * w)])
+        self.dense = DenseBottleneck(sizes)
+        self.variational = VariationalModule(w) if variational else None
+        self.blocks = nn.Sequential(
+            *([ProjectingBlock(8 * w, 4 * w)] if variational else []),
+            *(ResidualBlock(4 * w) for _ in range(sizes.num_prior_blocks - variational)),
+        )
+        steps = [(4 * w, 4 * w, 2 * w), (2 * w, 2 * w, w)][: num_scales - 1]  # from, skip, to
+        self.ups = nn.ModuleList(doubling(deep, fine) for deep, _, fine in steps)
+        self.joins = nn.ModuleList(ProjectingBlock(skip + fine, fine) for _, skip, fine in steps)
+
+    def forward(self, masked: Tensor, mask: Tensor, noise: Tensor | None = None) -> Pyramid:
+        """Masked N3(2H)(2W) in [0, 1], mask N1(2H)(2W), noise (KN)C(H/32)(W/32) -> priors of KN samples, K = 1 without.
+
+        Only a variational learner takes noise; without any its latent map is the mean of the posterior.
+        """
+        x, skips = F.leaky_relu(self.stem(torch.cat([masked, mask], dim=1)), self.slope), []
+        for down in self.downs:
+            x = F.leaky_relu(down(x), self.slope)
+            skips.append(x)
+        deep, posterior = self.dense(x), {}
+        if self.variational is not None:
+            sampled, posterior = self.variational(deep, noise)
+            deep = torch.cat([copied(deep, sampled), sampled], dim=1)
+        priors = [self.blocks(deep)]
+        for up, join, skip in zip(self.ups, self.joins, skips[1::-1], strict=False):  # fewer scales use fewer skips
+            fine = F.relu(up(priors[-1]))
+            priors.append(join(torch.cat([copied(skip, fine), fine], dim=1)))
+        return Pyramid(priors, posterior)
+
+
+class DenseBottleneck(nn.Module):
+    """Dense blocks in sequence, the outputs of all fused, and a residual over the whole, N C H W -> same."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        channels = 4 * sizes.width
+        self.checkpointing = sizes.checkpointing
+        self.first = convolved(channels, channels)
+        self.blocks = nn.ModuleList(
+            DenseBlock(channels, sizes.growth, sizes.num_dense_layers) for _ in range(sizes.num_dense_blocks)
+        )
+        self.fusion = nn.Sequential(
+            nn.Conv2d(channels * sizes.num_dense_blocks, channels, 1), convolved(channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N C H W -> N C H W."""
+        made = [self.first(x)]
+        for block in self.blocks:
+            made.append(remembering(block, made[-1], checkpointing=self.checkpointing))
+        fused: Tensor = x + self.fusion(torch.cat(made[1:], dim=1))
+        return fused
+
+
+class VariationalModule(nn.Module):
+    """Deep features -> a posterior of latent maps, eight times smaller -> features of a drawn one (Eq. 5, Fig. 3a)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [4 * width, 8 * width, 8 * width, 8 * width]
+        self.encoder = nn.ModuleList(halving(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.mean = nn.Conv2d(8 * width, 2 * width, 1)
+        self.deviation = nn.Conv2d(8 * width, 2 * width, 1)
+        self.decoder = nn.ModuleList(doubling(channels, 4 * width) for channels in (2 * width, 4 * width, 4 * width))
+
+    def forward(self, deep: Tensor, noise: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Deep N C H W, noise (KN)c(H/8)(W/8) -> features (KN)CHW; `mean` and `deviation` N c H/8 W/8 in float32."""
+        x = deep
+        for down in self.encoder:
+            x = F.leaky_relu(down(x), 0.2)
+        mean, deviation = self.mean(x).float(), F.softplus(self.deviation(x).float())
+        z = mean if noise is None else copied(mean, noise) + copied(deviation, noise) * noise
+        for up in self.decoder:
+            z = F.relu(up(z))
+        return z, {"mean": mean, "deviation": deviation}
+
+
+class DistillationHeads(nn.Module):
+    """1x1 convolutions from the priors to the maps of a teacher (f of Eq. 4); training only."""
+
+    def __init__(self, width: int, target_channels: tuple[int, ...]) -> None:
+        """`target_channels` from the deepest scale to the finest, one for each scale that there is."""
+        super().__init__()
+        pairs = zip((4 * width, 2 * width, width), target_channels, strict=False)
+        self.heads = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in pairs)
+
+    def forward(self, priors: list[Tensor]) -> list[Tensor]:
+        """Priors -> what they tell of the teacher's maps, from the deepest to the finest."""
+        return [head(prior) for head, prior in zip(self.heads, priors, strict=True)]
+
+
+def copied(x: Tensor, like: Tensor) -> Tensor:
+    """The samples of x one after another, as often as `like` has samples for each."""
+    return x.repeat(like.shape[0] // x.shape[0], 1, 1, 1)
