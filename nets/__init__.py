@@ -16,6 +16,8 @@ from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
 from nets.layers.convolution import lay_channels_last
 from nets.objective import Objective, Weights
+from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
+from nets.spn.objective import SPNObjectiveConfig, spn_objective
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,16 @@ class NetworkKind:
     config: Callable[..., Any]
 
 
-NETWORKS: dict[str, NetworkKind] = {"deepgin": NetworkKind(DeepGIN, DeepGINConfig)}
+NETWORKS: dict[str, NetworkKind] = {
+    "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
+    "spl": NetworkKind(SPL, SPLConfig),
+    "spn": NetworkKind(SPN, SPNConfig),
+}
 
-OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {DeepGINObjectiveConfig: deepgin_objective}
+OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
+    DeepGINObjectiveConfig: deepgin_objective,
+    SPNObjectiveConfig: spn_objective,
+}
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
 
 

@@ -1,7 +1,9 @@
 """One small function per loss term: float tensors in, one scalar out, the mean over all elements unless it says so."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,3 +67,37 @@ def feature_matching(of: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     first, *rest = (weights[name] * loss for name, loss in losses.items())
     return sum(rest, start=first)
+
+
+def cross_entropy_generator(fake: Tensor) -> Tensor:
+    """-E[log D(fake)] of logits (SPN's code: non-saturating; Eq. 11 prints another sign)."""
+    return F.softplus(-fake).mean()
+
+
+def cross_entropy_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """-E[log D(real)] - E[log(1 - D(fake))] of logits (SPN Eq. 11)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def gaussian_divergence(mean: Tensor, deviation: Tensor, mode: Literal["paper", "code"]) -> Tensor:
+    """Mean over elements of KL(q || p), q = N(mean, deviation^2), p = N(0, 1) (SPN Eq. 6); the code has KL(p || q)."""
+    spread = deviation.square()
+    if mode == "paper":
+        return ((mean.square() + spread - 1) / 2 - deviation.log()).mean()
+    return ((1 + mean.square()) / (2 * spread) + deviation.log() - 0.5).mean()
+
+
+def perceptual_diversity(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Tensor, mode: Literal["paper", "code"]
+) -> Tensor:
+    """How alike the feature maps of two fills are in the hole N1HW, their distance inverted (SPN Eq. 14).
+
+    Paper: mean over layers of 1 / (mean|(a - b) M| + 1e-5). Code: 1 / (sum over layers of mean|(a - b) M| / mean M +
+    1e-5).
+    """
+    holes = [F.interpolate(mask, size=maps.shape[2:], mode="nearest") for maps in one.values()]
+    distances = [((one[name] - other[name]) * m).abs().mean() for name, m in zip(one, holes, strict=True)]
+    if mode == "paper":
+        return torch.stack([1 / (d + 1e-5) for d in distances]).mean()
+    shares = [m.mean().clamp_min(1e-5) for m in holes]  # a small hole may have no pixel at the deepest layer
+    return 1 / (torch.stack([d / share for d, share in zip(distances, shares, strict=True)]).sum() + 1e-5)

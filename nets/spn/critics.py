@@ -4,6 +4,8 @@ In: pictures N3HW in [0, 1], as raw predictions, without a mask. Out: score maps
 because no other paper uses them.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -16,7 +18,7 @@ def _convolutions(width: int, *, plain: tuple[int, ...]) -> nn.ModuleList:
     widths = [3, width, 2 * width, 4 * width, 8 * width, 1]
     layers = [
         nn.Conv2d(*pair, 4, stride, padding=1, bias=number in plain)
-        for number, (pair, stride) in enumerate(zip(zip(widths, widths[1:], strict=False), _STRIDES, strict=True))
+        for number, (pair, stride) in enumerate(zip(pairwise(widths), _STRIDES, strict=True))
     ]
     return nn.ModuleList(layer if n in plain else spectral_norm(layer) for n, layer in enumerate(layers))
 

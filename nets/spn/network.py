@@ -3,10 +3,10 @@
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 4, of 32 for the probabilistic
 network, the papers' are 256. Out: a dict with `predicted` and `inpainted` N3HW, `prior_3` (and `prior_2`, `prior_1`)
 N C H/4 W/4 (H/2, H), and for the probabilistic network the posterior's `mean` and `deviation`. Holes are white and
-`predicted` is in [0, 1]; with `residual` holes are smooth and it is not bounded. The prior learner sees picture and mask
-at twice their size, nearest neighbours. At width 64 SPN has 50,648,835 parameters, with 4 or 12 SPADE blocks 38,845,187
-or 62,452,483, probabilistic 68,459,075; SPL has 45,558,159 (the papers count the heads of the training with them). The
-papers say little of their layers: this follows the authors' code, which has the papers' counts.
+`predicted` is in [0, 1]; with `residual` holes are smooth and it is not bounded. The prior learner sees picture and
+mask at twice their size, nearest neighbours. At width 64 SPN has 50,648,835 parameters, with 4 or 12 SPADE blocks
+38,845,187 or 62,452,483, probabilistic 68,459,075; SPL has 45,558,159 (the papers count the heads of the training with
+them). The papers say little of their layers: this follows the authors' code, which has the papers' counts.
 """
 
 from dataclasses import dataclass
@@ -127,12 +127,16 @@ class SPN(SemanticPriorGenerator):
     def forward(self, image: Tensor, mask: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, noise (KN)(2w)(H/32)(W/32) -> outputs of KN samples, the first N first.
 
-        Pixels under the mask are not read. Without noise a probabilistic network takes the mean of its posterior, K = 1;
-        raises ValueError where a deterministic one is given any.
+        Pixels under the mask are not read. Without noise a probabilistic network takes the mean of its posterior, and
+        K = 1; raises ValueError where a deterministic one is given any.
         """
         if noise is not None and not self.probabilistic:
             raise ValueError("noise is given to a deterministic network: set probabilistic in its config")
         return self._generate(image, mask, noise)
+
+    def noise_shape(self, image: Tensor) -> tuple[int, int, int]:
+        """Of the noise of one sample of such pictures: 128x8x8 for 256x256."""
+        return 2 * self.config.width, image.shape[2] // 32, image.shape[3] // 32
 
     def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
         """Eq. 9: nearest x2 and a block, twice; a scale that has no prior has a block that takes none."""

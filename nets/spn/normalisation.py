@@ -33,7 +33,7 @@ def normalise_region(x: Tensor, region: Tensor) -> Tensor:
 
 
 class RegionNormalisation(nn.Module):
-    """RN_B: hole and rest normalised apart, each with its own scale; both shifts are added everywhere. 4C parameters."""
+    """RN_B: hole and rest normalised apart, each with its own scale; both shifts are added everywhere."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -67,7 +67,8 @@ class LearnedRegionNormalisation(nn.Module):
         importance = torch.sigmoid(self.importance(summary))
         region = (importance.detach() > _IMPORTANT).float()
         normalised = normalise_region(x, region) + normalise_region(x, 1 - region)
-        return normalised * (1 + self.scale(importance)) + self.shift(importance)
+        adapted: Tensor = normalised * (1 + self.scale(importance)) + self.shift(importance)
+        return adapted
 
 
 class SPADE(nn.Module):

@@ -5,6 +5,7 @@ rows. A file of its own because another training can take the priors of one netw
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -124,7 +125,7 @@ class VariationalModule(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         widths = [4 * width, 8 * width, 8 * width, 8 * width]
-        self.encoder = nn.ModuleList(halving(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.encoder = nn.ModuleList(halving(*pair) for pair in pairwise(widths))
         self.mean = nn.Conv2d(8 * width, 2 * width, 1)
         self.deviation = nn.Conv2d(8 * width, 2 * width, 1)
         self.decoder = nn.ModuleList(doubling(channels, 4 * width) for channels in (2 * width, 4 * width, 4 * width))
