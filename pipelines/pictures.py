@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Sequence
+from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 _GAP_PX = 4
 _HEADER_PX = 18
+_CRITERIA: Final = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
+_ATTEMPTS: Final = 10
 
 
 def grid_png(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1) -> bytes:
@@ -31,3 +35,15 @@ def grid_png(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1)
 def with_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images NxHxWx3 with the hole of masks NxHxW painted white."""
     return np.where(masks[..., None] > 0, np.uint8(255), images)
+
+
+def clustered(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
+    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (SPN, Figs. 10 to 12)."""
+    channels, height, width = features.shape
+    pixels = np.ascontiguousarray(features.reshape(channels, -1).T, np.float32)
+    cv2.setRNGSeed(seed)  # of this thread: the only way to give OpenCV its chance
+    none: NDArray[np.int32] = np.empty((0,), np.int32)
+    _, labels, _ = cv2.kmeans(pixels, num_clusters, none, _CRITERIA, _ATTEMPTS, cv2.KMEANS_RANDOM_CENTERS)
+    levels = (labels.reshape(height, width) * 255 // (num_clusters - 1)).astype(np.uint8)
+    coloured = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
+    return np.asarray(coloured[..., ::-1], np.uint8)

@@ -9,6 +9,17 @@ from jobs.recipes.deepgin import (
     deepgin_celebahq,
     deepgin_demo,
     deepgin_faces,
+from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
+from jobs.recipes.spn import (
+    spl_faces,
+    spl_paris,
+    spn_celeba,
+    spn_faces,
+    spn_paris,
+    spn_places2,
+    spn_probabilistic_celebahq,
+    spn_probabilistic_faces,
+    spn_probabilistic_paris,
 )
 from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
@@ -19,6 +30,15 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
     "deepgin-faces": deepgin_faces,
+    "spl-faces": spl_faces,
+    "spl-paris": spl_paris,
+    "spn-celeba": spn_celeba,
+    "spn-faces": spn_faces,
+    "spn-paris": spn_paris,
+    "spn-places2": spn_places2,
+    "spn-probabilistic-celebahq": spn_probabilistic_celebahq,
+    "spn-probabilistic-faces": spn_probabilistic_faces,
+    "spn-probabilistic-paris": spn_probabilistic_paris,
 }
 
 

@@ -1,9 +1,9 @@
 """State dicts of the authors' SPN and SPL -> those of our networks.
 
 In: the tensors of a published checkpoint, `generator.module.…`, `discriminator.module.…`, `tresnet_xL_hold.body.…`.
-Out: state dicts by network; the last of them is what `nets.spn.teacher.published_trunk` takes. A file of its own because
-the names of the layers inside are not known to us: what no map of keys names is taken by its shape where one tensor
-of either side has that shape, and refused otherwise. Never by order, which would take one layer for another in silence.
+Out: state dicts by network; the last is what `nets.spn.teacher.published_trunk` takes. A file of its own because the
+names of the layers inside are not known to us: what no map of keys names is taken by its shape where one tensor of
+either side has that shape, and refused otherwise. Never by order, which would take one layer for another in silence.
 """
 
 from collections import defaultdict
@@ -68,10 +68,8 @@ def _pairs_by_shape(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
     theirs, ours = _by_shape(state), _by_shape(wanted)
     for shape in theirs.keys() | ours.keys():
         if len(theirs[shape]) != 1 or len(ours[shape]) != 1:
-            raise ValueError(
-                f"of shape {shape} the published state has {_listed(theirs[shape])}, the network {_listed(ours[shape])}: "
-                "say in the map of keys which is which"
-            )
+            found = f"the published state has {_listed(theirs[shape])}, the network {_listed(ours[shape])}"
+            raise ValueError(f"of shape {shape} {found}: say in the map of keys which is which")
     return {theirs[shape][0]: ours[shape][0] for shape in theirs}
 
 

@@ -1,0 +1,155 @@
+"""Recipes of SPN (Zhang et al., Pattern Recognition 2023) and of SPL (Zhang et al., IJCAI 2021).
+
+The papers draw holes from the 12,000 NVIDIA test masks, which a stream does not read: free-form strokes stand in here.
+Where the papers are silent, numbers are those of the authors' read-me files. An epoch is whole batches of 8.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+from nets.spn.network import SPLConfig, SPNConfig
+from nets.spn.objective import SPNObjectiveConfig
+from nets.spn.targets import TResNetTarget
+from pipelines.stream.config import StreamConfig
+from pipelines.training.recipe import AdamConfig, TrainRecipe
+
+_Config = TypeVar("_Config", SPNConfig, SPLConfig)
+_PARIS, _CELEBA, _CELEBAHQ, _PLACES = 14_896, 162_768, 27_000, 1_803_456
+"""Photos in an epoch."""
+
+
+def spn_paris() -> TrainRecipe:
+    """The paper's training on Paris StreetView: 50,702,643 parameters with the heads, 256x256, 14,900 photos, 75 epochs.
+
+    Priors from TResNet-L (file `tresnet_l_openimages`) for 60 epochs, learning rate a tenth from the 50th on. The
+    authors: a day on two V100; 29.69 dB, SSIM 0.886, FID 36.82 on 100 photos (Table 1).
+    """
+    objective = SPNObjectiveConfig(prior_until_images=60 * _PARIS)
+    return _as_printed("spn-paris", objective, _PARIS, 75, drop=50)
+
+
+def spn_celeba() -> TrainRecipe:
+    """The paper's training on CelebA: centre crops, 40 epochs of 162,770 photos, the rate a tenth for the last 10.
+
+    The authors: 33.52 dB, SSIM 0.937, FID 6.77 on the first 12,000 photos of the test split (Table 1).
+    """
+    return _as_printed("spn-celeba", SPNObjectiveConfig(), _CELEBA, 40, drop=30, resize="centre-square")
+
+
+def spn_places2() -> TrainRecipe:
+    """The paper's training on Places2: 40 epochs of 1.8 million photos, the rate a tenth for the last 10.
+
+    The authors: 27.72 dB, SSIM 0.877, FID 4.73 on the first 12,000 photos of the validation split (Table 1).
+    """
+    return _as_printed("spn-places2", SPNObjectiveConfig(), _PLACES, 40, drop=30)
+
+
+def spn_probabilistic_celebahq() -> TrainRecipe:
+    """The paper's probabilistic training on CelebA-HQ: 68,512,883 parameters with the heads, 27,000 photos.
+
+    Wants the files `tresnet_l_openimages` and `vgg19_features`. Epochs as on Paris: none are printed. The authors, the
+    best of five fills: 28.90 dB, SSIM 0.881, FID 4.08 on 2,800 photos (Table 2).
+    """
+    return _as_printed("spn-probabilistic-celebahq", _probabilistic(_CELEBAHQ), _CELEBAHQ, 75, drop=50)
+
+
+def spn_probabilistic_paris() -> TrainRecipe:
+    """The paper's probabilistic training on Paris StreetView.
+
+    The authors, the best of five fills: 28.56 dB, SSIM 0.865, FID 46.97 on 100 photos (Table 2).
+    """
+    return _as_printed("spn-probabilistic-paris", _probabilistic(_PARIS), _PARIS, 75, drop=50)
+
+
+def spl_paris() -> TrainRecipe:
+    """SPL on Paris StreetView: 45,597,223 parameters with the head, 70 epochs, priors for 60, the drop after 50.
+
+    The authors: 29.38 dB, SSIM 0.882, FID 46.13 on 100 photos (SPN's Table 1).
+    """
+    objective = SPNObjectiveConfig(SPLConfig(), prior_until_images=60 * _PARIS)
+    return _as_printed("spl-paris", objective, _PARIS, 70, drop=50)
+
+
+def spn_faces() -> TrainRecipe:
+    """A small SPN at 64x64 for minutes of two cores: three priors from a TResNet with random weights (Fig. 9).
+
+    Ours: it adds to a smooth fill, steps are of 4 photos with 3 masks each, the critic weighs less, and rate and betas
+    are those of the other recipes of faces.
+    """
+    return _faces("spn-faces", _small(SPNConfig))
+
+
+def spn_probabilistic_faces() -> TrainRecipe:
+    """The small SPN with its variational module, two samples for each hole; no VGG-19, and so no diversity loss."""
+    return _faces("spn-probabilistic-faces", replace(_small(SPNConfig), probabilistic=True))
+
+
+def spl_faces() -> TrainRecipe:
+    """A small SPL at 64x64 for minutes of two cores."""
+    return _faces("spl-faces", _small(SPLConfig))
+
+
+def _small(kind: type[_Config]) -> _Config:
+    """All parts of the paper's network in a few channels."""
+    return kind(
+        width=8,
+        spade_width=8,
+        num_spade_blocks=2,
+        num_dense_blocks=2,
+        num_dense_layers=3,
+        growth=8,
+        num_prior_blocks=2,
+        residual=True,
+    )
+
+
+def _probabilistic(epoch: int) -> SPNObjectiveConfig:
+    return SPNObjectiveConfig(SPNConfig(probabilistic=True), prior_until_images=60 * epoch)
+
+
+def _as_printed(
+    name: str, objective: SPNObjectiveConfig, epoch: int, epochs: int, *, drop: int, resize: str = "squash"
+) -> TrainRecipe:
+    """Adam (0, 0.9) and 1e-4 for all networks, a tenth of it after `drop` epochs, 8 photos a step, one mask each."""
+    return TrainRecipe(
+        name=name,
+        objective=objective,
+        stream=StreamConfig(size_px=256, resize=resize, large_px=512, masks=("freeform",)),
+        optimisers=dict.fromkeys(("generator", "heads", "critic"), AdamConfig(1e-4, betas=(0.0, 0.9))),
+        batch_size=8,
+        images=epochs * epoch,
+        constant_images=epochs * epoch,
+        drops=((drop * epoch, 0.1),),
+        checkpoint_images=8_000,
+        metric_images=800,
+        clip_norm=None,
+    )
+
+
+def _faces(name: str, network: SPNConfig | SPLConfig) -> TrainRecipe:
+    return TrainRecipe(
+        name=name,
+        objective=SPNObjectiveConfig(
+            network,
+            TResNetTarget(weights=None, width=8),
+            critic_width=8,
+            prior_until_images=6_000,
+            adversarial_weight=0.01,
+            feature_matching_weight=0.1,
+            perceptual_weight=0.0,
+            diversity_weight=0.0,
+            divergence_weight=0.005,
+        ),
+        stream=StreamConfig(size_px=64, resize="centre-square", large_px=128),
+        optimisers={
+            "generator": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
+            "heads": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
+            "critic": AdamConfig(4e-4, betas=(0.5, 0.99)),
+        },
+        batch_size=4,
+        clip_norm=1.0,
+        images=8_000,
+        constant_images=2_800,
+        checkpoint_images=1_600,
+        metric_images=200,
+    )
