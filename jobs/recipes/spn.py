@@ -19,7 +19,7 @@ _PARIS, _CELEBA, _CELEBAHQ, _PLACES = 14_896, 162_768, 27_000, 1_803_456
 
 
 def spn_paris() -> TrainRecipe:
-    """The paper's training on Paris StreetView: 50,702,643 parameters with the heads, 256x256, 14,900 photos, 75 epochs.
+    """The training on Paris StreetView: 50,702,643 parameters with the heads, 256x256, 75 epochs of 14,900 photos.
 
     Priors from TResNet-L (file `tresnet_l_openimages`) for 60 epochs, learning rate a tenth from the 50th on. The
     authors: a day on two V100; 29.69 dB, SSIM 0.886, FID 36.82 on 100 photos (Table 1).
