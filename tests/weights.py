@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+
+from nets.spn.teacher import TResNetTrunk
 
 REAL = pytest.mark.skipif("LACUNA_WEIGHTS" not in os.environ, reason="LACUNA_WEIGHTS names no folder of real weights")
 
@@ -52,6 +54,22 @@ def random_heads(*channels: int) -> dict[str, Tensor]:
     """Heads of LPIPS: weights from 0 to 1."""
     generator = torch.Generator().manual_seed(len(channels))
     return {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1, generator=generator) for k, c in enumerate(channels)}
+
+
+def random_network(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    """A state dict for this network, all its numbers normal and small."""
+    generator = torch.Generator().manual_seed(seed)
+    return {k: torch.randn(t.shape, generator=generator) * 0.1 for k, t in network.state_dict().items()}
+
+
+@cache
+def random_tresnet(width: int = 76) -> dict[str, Tensor]:
+    """The published TResNet's trunk and a piece of what follows it; some scales are negative, variances are not."""
+    state = random_network(TResNetTrunk(width))
+    positive = {k: t.abs() + 0.5 for k, t in state.items() if k.endswith("running_var")}
+    scales = {k: t + t.sign() for k, t in state.items() if k.endswith(".weight") and t.dim() == 1}
+    published = {f"body.{key}": tensor for key, tensor in (state | positive | scales).items()}
+    return published | {"head.fc.FC.weight": torch.ones(2)}
 
 
 def _random_convolution(index: int, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from jobs.recipes.deepgin import (
     deepgin_celebahq,
     deepgin_demo,
     deepgin_faces,
-from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
+)
 from jobs.recipes.spn import (
     spl_faces,
     spl_paris,

@@ -8,13 +8,20 @@ from torch import Tensor
 
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
+from nets.spn.network import SPN, SPLConfig, SPNConfig
+from nets.spn.objective import SPNObjectiveConfig
+from nets.spn.targets import MapsTarget, PriorTarget, TResNetTarget
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
 from tests.making import train_recipe
-from tests.weights import random_vgg
+from tests.weights import random_network, random_tresnet, random_vgg
 
 _DEEPGIN = train_recipe().objective
 _ALL_LOSSES = replace(_DEEPGIN, perceptual_weight=0.05, style_weight=80.0)
+
+TINY_SPN = SPNConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
+TINY_SPL = SPLConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
+RANDOM_TRESNET = TResNetTarget(weights=None, width=4)
 
 
 def _deepgin(**changes: Any) -> Any:
@@ -30,9 +37,22 @@ CONFIGS: dict[str, Any] = {
     "deepgin-standard": _deepgin(block="standard", attention="none", back_projection=False),
     "deepgin-single": _deepgin(block="dilated", attention="single", back_projection=False),
     "deepgin-segmentation": _deepgin(segmentation=True, checkpointing=True),
+    "spn": SPNObjectiveConfig(TINY_SPN, RANDOM_TRESNET, critic_width=4, prior_until_images=16),
+    "spn-probabilistic": SPNObjectiveConfig(
+        replace(TINY_SPN, probabilistic=True), RANDOM_TRESNET, critic_width=4, prior_until_images=16
+    ),
+    "spn-without-pretext": SPNObjectiveConfig(replace(TINY_SPN, fusion="concatenation"), None, critic_width=4),
+    "spn-one-scale": SPNObjectiveConfig(
+        replace(TINY_SPN, num_scales=1, residual=True), PriorTarget("spn", TINY_SPN), critic_width=4
+    ),
+    "spl": SPNObjectiveConfig(TINY_SPL, MapsTarget(), critic_width=4),
 }
 """By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg19_features": random_vgg(19)}
+WEIGHTS: dict[str, dict[str, Tensor]] = {
+    "spn": random_network(SPN(TINY_SPN)),
+    "tresnet_l_openimages": random_tresnet(),
+    "vgg19_features": random_vgg(19),
+}
 """Random state dicts of the right shapes, for objectives that want teachers."""
 
 

@@ -21,7 +21,7 @@ def stirred(of: Objective) -> Objective:
     others = [network for name, network in of.networks.items() if name != "generator"]
     with torch.no_grad():
         for parameter in (p for network in others for p in network.parameters() if p.dim() == 1):
-            parameter.normal_()
+            parameter.normal_(std=3)  # so far from 0 that scores leave the margin
     return of
 
 
