@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import clustered, grid_png, with_hole
 
 
 def tiles(levels: list[int], height: int = 2, width: int = 3) -> np.ndarray:
@@ -49,3 +49,35 @@ def test_holes_are_white_and_the_rest_is_the_picture() -> None:
     assert (shown[1, 0, 2] == 255).all()
     assert np.array_equal(np.where(masks[..., None] == 1, images, shown), images)
     assert (images[1, 0, 2] == 20).all()
+
+
+def test_pixels_of_one_cluster_have_one_colour_and_others_another() -> None:
+    labels = np.kron(np.arange(8).reshape(2, 4), np.ones((5, 4), int))
+    centres = np.random.default_rng(0).normal(size=(8, 16)) * 100
+    features = np.moveaxis(centres[labels], 2, 0).astype(np.float32)
+    features += np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
+    picture = clustered(features)
+    assert picture.shape == (10, 16, 3)
+    assert picture.dtype == np.uint8
+    colours = [np.unique(picture[labels == label], axis=0) for label in range(8)]
+    assert [len(c) for c in colours] == [1] * 8
+    assert len({tuple(c[0]) for c in colours}) == 8
+
+
+def test_the_colours_are_those_of_jet_from_blue_to_red() -> None:
+    features = np.repeat(np.arange(8, dtype=np.float32) * 100, 4).reshape(1, 4, 8)
+    colours = {tuple(int(v) for v in c) for c in clustered(features).reshape(-1, 3)}
+    assert {(0, 0, 128), (128, 0, 0)} <= colours
+    assert len(colours) == 8
+
+
+def test_clusters_depend_on_the_seed_alone() -> None:
+    features = np.random.default_rng(0).normal(size=(4, 12, 12)).astype(np.float32)
+    first, other = clustered(features, seed=1), clustered(features, seed=2)
+    assert np.array_equal(first, clustered(features, seed=1))
+    assert not np.array_equal(first, other)
+
+
+def test_fewer_clusters_give_fewer_colours() -> None:
+    features = np.random.default_rng(0).normal(size=(4, 12, 12)).astype(np.float32)
+    assert len(np.unique(clustered(features, num_clusters=3).reshape(-1, 3), axis=0)) == 3

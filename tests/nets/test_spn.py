@@ -15,7 +15,7 @@ from nets.spn.prior import DistillationHeads
 SMALL = SPNConfig(8, 8, 2, 2, 2, 4, 2)
 PROBABILISTIC = replace(SMALL, probabilistic=True)
 SMALL_SPL = SPLConfig(8, 8, 2, 2, 2, 4, 2)
-VARIANTS = {
+VARIANTS: dict[str, SPNConfig | SPLConfig] = {
     "spn": SMALL,
     "probabilistic": PROBABILISTIC,
     "two scales": replace(SMALL, num_scales=2),
@@ -254,7 +254,7 @@ def test_checkpointing_changes_neither_picture_nor_gradient(variant: str) -> Non
         torch.autograd.grad(p.sum(), list(n.parameters()), allow_unused=True)
         for p, n in zip(pictures, (network, frugal), strict=True)
     )
-    assert all(a is b is None or torch.allclose(a, b, atol=1e-6) for a, b in zip(kept, again, strict=True))  # type: ignore[arg-type]
+    assert all(a is b is None or torch.allclose(a, b, atol=1e-6) for a, b in zip(kept, again, strict=True))
 
 
 @torch.no_grad()

@@ -1,0 +1,144 @@
+"""Published checkpoints of SPN: every tensor finds its place by name or by a shape of its own, or none is loaded."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nets.spn.critics import PatchCritic
+from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
+from nets.spn.prior import DistillationHeads
+from nets.spn.published import load_published, split_published
+from nets.spn.teacher import published_trunk
+from tests.weights import random_network, random_tresnet
+
+State = dict[str, Tensor]
+TINY = SPNConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
+
+
+def with_heads(config: SPNConfig | SPLConfig) -> nn.ModuleDict:
+    """What the published generator holds."""
+    network = SPN(config) if isinstance(config, SPNConfig) else SPL(config)
+    channels = (152, 76, 76) if isinstance(config, SPNConfig) else (152,)
+    return nn.ModuleDict({"generator": network, "heads": DistillationHeads(config.width, channels)})
+
+
+def renamed(state: State) -> tuple[State, dict[str, str]]:
+    """The state under other names, as if by other hands, and the map of keys back to ours."""
+    names = {key.rpartition(".")[0] for key in state}
+    numbers = {name: f"layer{number}" for number, name in enumerate(sorted(names))}
+    published = {f"{numbers[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": t for k, t in state.items()}
+    return published, {number: name for name, number in numbers.items()}
+
+
+def test_a_checkpoint_is_split_by_its_prefixes_and_unwrapped() -> None:
+    one, two, three = torch.zeros(1), torch.ones(1), torch.full((1,), 2.0)
+    published = {"generator.module.a.weight": one, "discriminator.b": two, "tresnet_xL_hold.body.conv1.0.weight": three}
+    parts = split_published(published)
+    assert {name: list(part) for name, part in parts.items()} == {
+        "generator": ["a.weight"],
+        "critic": ["b"],
+        "target": ["body.conv1.0.weight"],
+    }
+    assert parts["generator"]["a.weight"] is one
+
+
+def test_a_key_of_no_network_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'optimiser.a' is of no known network: keys begin with generator\., "):
+        split_published({"optimiser.a": torch.zeros(1)})
+
+
+def test_the_target_of_a_checkpoint_is_the_trunk() -> None:
+    published = {f"tresnet_xL_hold.module.{k}": t for k, t in random_tresnet().items() if k.startswith("body.")}
+    trunk = published_trunk(split_published(published)["target"])
+    assert torch.equal(trunk.conv1[0].weight, random_tresnet()["body.conv1.0.weight"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, SPNConfig(**vars(TINY) | {"probabilistic": True}), SPLConfig(4, 4, 1, 1, 1, 4)]
+)
+def test_with_a_map_of_keys_every_tensor_comes_to_its_place(config: SPNConfig | SPLConfig) -> None:
+    network = with_heads(config)
+    state = random_network(network, seed=3)
+    published, keys = renamed(state)
+    load_published(network, published, keys)
+    assert all(torch.equal(t, state[k]) for k, t in network.state_dict().items())
+
+
+def test_a_full_sized_published_state_is_taken_and_has_the_papers_number_of_tensors() -> None:
+    with torch.device("meta"):
+        network = with_heads(SPNConfig())
+        published, keys = renamed(dict(network.state_dict()))
+        split = split_published({f"generator.module.{k}": t for k, t in published.items()})
+        load_published(network, split["generator"], keys)
+    assert sum(t.numel() for t in published.values()) == 50_702_643
+
+
+def test_a_prefix_maps_all_that_lies_below_it_and_the_longest_counts() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3))
+    state = random_network(network)
+    published = {"net.a.weight": state["0.weight"], "net.a.bias": state["0.bias"]}
+    published |= {"net.b.weight": state["1.weight"], "net.b.bias": state["1.bias"]}
+    load_published(network, published, {"net.a": "0", "net.b": "1", "net": "2"})
+    assert all(torch.equal(t, state[k]) for k, t in network.state_dict().items())
+
+
+def test_a_tensor_whose_shape_no_other_has_needs_no_name() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 5, 3))
+    state = random_network(network)
+    load_published(network, {f"x{k}"[::-1]: t for k, t in state.items()}, {})
+    assert all(torch.equal(t, state[k]) for k, t in network.state_dict().items())
+
+
+@pytest.mark.parametrize("config", [TINY, SPLConfig(4, 4, 1, 1, 1, 4)])
+def test_what_shapes_do_not_tell_apart_is_refused_and_nothing_is_loaded(config: SPNConfig | SPLConfig) -> None:
+    network = with_heads(config)
+    before = {k: t.clone() for k, t in network.state_dict().items()}
+    with pytest.raises(ValueError, match="say in the map of keys which is which"):
+        load_published(network, renamed(random_network(network))[0], {})
+    assert all(torch.equal(t, before[k]) for k, t in network.state_dict().items())
+
+
+def test_every_candidate_of_an_ambiguous_shape_is_listed() -> None:
+    network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    published = {"gamma": torch.ones(2, 2), "beta": torch.zeros(2, 2)}
+    words = r"of shape \(2, 2\) the published state has 'gamma', 'beta', the network '0.weight', '1.weight': say"
+    with pytest.raises(ValueError, match=words):
+        load_published(network, published, {})
+    load_published(network, published, {"gamma": "1.weight"})  # one name leaves one of each
+    assert torch.equal(network.state_dict()["0.weight"], torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("published", "keys", "words"),
+    [
+        ({}, {}, r"the published state has none, the network '(weight|bias)'"),
+        ({"w": torch.ones(2, 2), "b": torch.ones(2), "c": torch.ones(9)}, {}, r"has 'c', the network none"),
+        ({"w": torch.ones(2, 2), "b": torch.ones(2)}, {"w": "wait"}, "'w' is mapped to 'wait', which is not there"),
+        (
+            {"w": torch.ones(2, 2), "v": torch.ones(2, 2)},
+            {"w": "weight", "v": "weight"},
+            "'v' is mapped to 'weight', which another key is mapped to as well",
+        ),
+        (
+            {"w": torch.ones(2, 3)},
+            {"w": "weight"},
+            r"'w' has the shape \(2, 3\), 'weight' has \(2, 2\): correct the map",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said(published: State, keys: dict[str, str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_published(nn.Linear(2, 2), published, keys)
+
+
+def test_a_critic_with_the_spectral_norm_of_old_is_mapped_by_name() -> None:
+    critic = PatchCritic(4)
+    state = random_network(critic)
+    old = {"original": "weight_orig", "_u": "weight_u", "_v": "weight_v"}
+    published, keys = {}, {}
+    for key, tensor in state.items():
+        number, part = key.split(".")[1], key.rpartition(".")[2]
+        theirs = f"conv{number}.0.{old['original' if part.startswith('original') else part]}"
+        published[theirs], keys[theirs] = tensor, key
+    load_published(critic, published, keys)
+    assert all(torch.equal(t, state[k]) for k, t in critic.state_dict().items())
