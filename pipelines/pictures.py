@@ -38,12 +38,16 @@ def with_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np
 
 
 def clustered(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
-    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (SPN, Figs. 10 to 12)."""
+    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (SPN, Figs. 10 to 12).
+
+    Ours: colours go from blue, the largest cluster, to red, the smallest, instead of by chance.
+    """
     channels, height, width = features.shape
     pixels = np.ascontiguousarray(features.reshape(channels, -1).T, np.float32)
     cv2.setRNGSeed(seed)  # of this thread: the only way to give OpenCV its chance
     none: NDArray[np.int32] = np.empty((0,), np.int32)
     _, labels, _ = cv2.kmeans(pixels, num_clusters, none, _CRITERIA, _ATTEMPTS, cv2.KMEANS_RANDOM_CENTERS)
-    levels = (labels.reshape(height, width) * 255 // (num_clusters - 1)).astype(np.uint8)
-    coloured = cv2.applyColorMap(levels, cv2.COLORMAP_JET)
+    ranks = np.argsort(np.argsort(-np.bincount(labels[:, 0], minlength=num_clusters), kind="stable"))
+    levels = (ranks * 255 // (num_clusters - 1)).astype(np.uint8)[labels[:, 0]]
+    coloured = cv2.applyColorMap(levels.reshape(height, width), cv2.COLORMAP_JET)
     return np.asarray(coloured[..., ::-1], np.uint8)
