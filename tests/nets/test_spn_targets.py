@@ -215,6 +215,6 @@ def test_edges_that_come_with_the_photo_are_taken_as_they_are() -> None:
 
 
 def test_a_plane_that_no_batch_has_is_named() -> None:
-    target = MapsTarget("segmentation", 3).build({})
-    with pytest.raises(ValueError, match="the target is the plane 'segmentation', which no batch has"):
+    target = MapsTarget("depth", 1).build({})
+    with pytest.raises(ValueError, match="the target is the plane 'depth', which no batch has"):
         target(inputs())
