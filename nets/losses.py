@@ -105,11 +105,14 @@ def perceptual_diversity(
     """How alike the feature maps of two fills are in the hole N1HW, their distance inverted (SPN Eq. 14).
 
     Paper: mean over layers of 1 / (mean|(a - b) M| + 1e-5). Code: 1 / (sum over layers of mean|(a - b) M| / mean M +
-    1e-5).
+    1e-5). Both of each sample, then the mean over samples: the authors invert the mean of a GPU's batch, which makes
+    the loss another one for every number of GPUs.
     """
     holes = [F.interpolate(mask, size=maps.shape[2:], mode="nearest") for maps in one.values()]
-    distances = [((one[name] - other[name]) * m).abs().mean() for name, m in zip(one, holes, strict=True)]
+    pairs = list(zip(one, holes, strict=True))
+    distances = torch.stack([((one[name] - other[name]) * m).abs().mean(dim=(1, 2, 3)) for name, m in pairs])
     if mode == "paper":
-        return torch.stack([1 / (d + 1e-5) for d in distances]).mean()
-    shares = [m.mean().clamp_min(1e-5) for m in holes]  # a small hole may have no pixel at the deepest layer
-    return 1 / (torch.stack([d / share for d, share in zip(distances, shares, strict=True)]).sum() + 1e-5)
+        return (1 / (distances + 1e-5)).mean()
+    shares = torch.stack([m.mean(dim=(1, 2, 3)) for m in holes])
+    shares = shares.clamp_min(1e-5)  # a small hole may have no pixel at the deepest layer
+    return (1 / ((distances / shares).sum(dim=0) + 1e-5)).mean()

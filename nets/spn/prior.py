@@ -158,4 +158,5 @@ class DistillationHeads(nn.Module):
 
 def copied(x: Tensor, like: Tensor) -> Tensor:
     """The samples of x one after another, as often as `like` has samples for each."""
-    return x.repeat(like.shape[0] // x.shape[0], 1, 1, 1)
+    copies = like.shape[0] // x.shape[0]
+    return x if copies == 1 else x.repeat(copies, 1, 1, 1)
