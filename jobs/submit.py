@@ -43,9 +43,9 @@ def parse(words: list[str]) -> Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     verb, *options = arguments.command
-    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI",) if os.environ.get(n)}
+    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS") if os.environ.get(n)}
     _refuse_relative(options)
-    if verb in _TRACKED and not environment:
+    if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
         raise Refused(
             f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
         )

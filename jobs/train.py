@@ -9,6 +9,7 @@ from infra import storage
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
+from infra.weights import weights_folder
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
@@ -121,8 +122,9 @@ def _tracked_run(
         tracking_run = None
     data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
     return TrainRun(
-        recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders
-    )
+        recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders,
+        weights_folder(),
+    )  # fmt: skip
 
 
 def _train(run: TrainRun, num_workers: int) -> Checkpoint:

@@ -1,5 +1,7 @@
 """One small function per loss term: float tensors in, one scalar out, the mean over all elements unless it says so."""
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,3 +27,41 @@ def hinge_critic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 def total_variation(image: Tensor) -> Tensor:
     """Mean absolute difference of vertical and of horizontal neighbours, N3HW -> scalar (DeepGIN Eq. 6, L1 form)."""
     return (image[:, :, 1:] - image[:, :, :-1]).abs().mean() + (image[..., 1:] - image[..., :-1]).abs().mean()
+
+
+def squared_variation(image: Tensor) -> Tensor:
+    """Twice the mean squared differences of vertical and of horizontal neighbours, N3HW -> scalar (DeepGIN's code)."""
+    down, across = image[:, :, 1:] - image[:, :, :-1], image[..., 1:] - image[..., :-1]
+    return 2 * (down.square().mean() + across.square().mean())
+
+
+def perceptual(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """sum over layers of weight * mean|of - target|, feature maps by name (DeepGIN Eq. 4, Johnson et al. 2016)."""
+    return _weighted_sum({name: F.l1_loss(of[name], target[name]) for name in weights}, weights)
+
+
+def gram(features: Tensor) -> Tensor:
+    """Products of channels, summed over positions and divided by their number C*H*W: N C H W -> N C C (Gatys 2016)."""
+    flat = features.flatten(2)
+    return flat @ flat.mT / flat[0].numel()
+
+
+def style_l1(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """sum over layers of weight * mean|gram(of) - gram(target)|, feature maps by name (DeepGIN Eq. 5)."""
+    return _weighted_sum({name: F.l1_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
+
+
+def style_l2(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """sum over layers of weight * mean (gram(of) - gram(target))^2, feature maps by name (DeepGIN's code)."""
+    return _weighted_sum({name: F.mse_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
+
+
+def feature_matching(of: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of mean|of - target|, a critic's feature maps of both pictures (pix2pixHD, Eq. 4)."""
+    first, *rest = (F.l1_loss(o, t) for o, t in zip(of, target, strict=True))
+    return sum(rest, start=first) / len(of)
+
+
+def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    first, *rest = (weights[name] * loss for name, loss in losses.items())
+    return sum(rest, start=first)

@@ -17,6 +17,7 @@ import torch
 
 from infra import storage
 from infra.settings import code_revision
+from infra.weights import weights_sha256
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, newest_clock
 from pipelines.manifest import Dataset, open_dataset
@@ -51,15 +52,19 @@ class TrainRun:
     """Of the datasets, as the stream has them."""
     num_loaders: int = 0
     """Loader processes of each rank; they change nothing but the speed."""
+    teachers_at: str | None = None
+    """URI of the folder with the weights of teachers; that of the rank's own environment if not given."""
 
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before."""
-    asked = {
+    asked: dict[str, Any] = {
         "recipe": recipe.as_json(),
         "datasets": [d.manifest_sha256 for d in datasets],
         "weights": list(weights),
     }
+    if recipe.objective.needs_weights:
+        asked["teachers"] = weights_sha256(recipe.objective.needs_weights)
     uri = storage.join(out, RUN_FILE)
     if not storage.exists(uri):
         started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
@@ -88,7 +93,7 @@ def run_rank(run: TrainRun, world: World, report: Any) -> str:
     """What one rank does: restore, train, commit. Returns the URI of the last checkpoint; `report` gets each point."""
     torch.set_num_threads(1)
     datasets = tuple(open_dataset(uri) for uri in run.data)
-    state, checkpoint = TrainState(run.recipe), latest_checkpoint(run.out)
+    state, checkpoint = TrainState(run.recipe, run.teachers_at), latest_checkpoint(run.out)
     if checkpoint is not None:
         _refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)

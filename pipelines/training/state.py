@@ -14,12 +14,16 @@ from pipelines.training.recipe import TrainRecipe
 
 
 class TrainState:
-    """Everything that a step changes. Fresh weights depend on the recipe's seed alone, not on rank or world."""
+    """Everything that a step changes. Fresh weights depend on the recipe's seed alone, not on rank or world.
 
-    def __init__(self, recipe: TrainRecipe) -> None:
+    `teachers_at` is the folder with the weights of teachers, that of this process's environment if not given.
+    """
+
+    def __init__(self, recipe: TrainRecipe, teachers_at: str | None = None) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.seed, "weights"))
-            self.objective = build_objective(recipe.objective, load_weights(recipe.objective.needs_weights))
+            teachers = load_weights(recipe.objective.needs_weights, teachers_at)
+            self.objective = build_objective(recipe.objective, teachers)
         self.optimisers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),

