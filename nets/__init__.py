@@ -15,6 +15,8 @@ from torch import nn
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
 from nets.layers.convolution import lay_channels_last
+from nets.mhtma.network import MHTMA, MHTMAConfig
+from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
 from nets.objective import Objective, Weights
 
 
@@ -26,9 +28,15 @@ class NetworkKind:
     config: Callable[..., Any]
 
 
-NETWORKS: dict[str, NetworkKind] = {"deepgin": NetworkKind(DeepGIN, DeepGINConfig)}
+NETWORKS: dict[str, NetworkKind] = {
+    "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
+    "mhtma": NetworkKind(MHTMA, MHTMAConfig),
+}
 
-OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {DeepGINObjectiveConfig: deepgin_objective}
+OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
+    DeepGINObjectiveConfig: deepgin_objective,
+    MHTMAObjectiveConfig: mhtma_objective,
+}
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,3 +66,15 @@ def feature_matching(of: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     first, *rest = (weights[name] * loss for name, loss in losses.items())
     return sum(rest, start=first)
+
+
+def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
+    """E[D(fake)] - E[D(real)] (Gulrajani et al., NIPS 2017, Eq. 3)."""
+    return fake.mean() - real.mean()
+
+
+def gradient_penalty(scores: Tensor, image: Tensor) -> Tensor:
+    """E[(|gradient of a score by its picture| - 1)^2], scores N1 of pictures N3HW (WGAN-GP, Gulrajani et al. 2017)."""
+    (gradient,) = torch.autograd.grad(scores.sum(), image, create_graph=True)
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

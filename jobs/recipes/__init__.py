@@ -4,6 +4,14 @@ from collections.abc import Callable
 from typing import Final
 
 from jobs.recipes.deepgin import deepgin_celebahq, deepgin_demo, deepgin_faces
+from jobs.recipes.mhtma import (
+    mhtma_celebahq,
+    mhtma_faces,
+    mhtma_paris,
+    mhtma_places2,
+    mhtma_sketch_faces,
+    mhtma_sketch_paris,
+)
 from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
 
@@ -11,6 +19,12 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
     "deepgin-faces": deepgin_faces,
+    "mhtma-celebahq": mhtma_celebahq,
+    "mhtma-faces": mhtma_faces,
+    "mhtma-paris": mhtma_paris,
+    "mhtma-places2": mhtma_places2,
+    "mhtma-sketch-faces": mhtma_sketch_faces,
+    "mhtma-sketch-paris": mhtma_sketch_paris,
 }
 
 

@@ -23,6 +23,7 @@ from pipelines.stream.loading import load
 from pipelines.stream.mixing import Mixture
 from pipelines.stream.order import Order
 from pipelines.stream.reading import ShardReader
+from pipelines.stream.sketching import draw_sketch
 
 _MAX_REPLACEMENTS: Final = 100
 _MAX_WEIGHTS: Final = 1000
@@ -105,6 +106,8 @@ class Stream:
         if self._config.augment:
             pictures = self._augmentation.apply(pictures, position)
         image = pictures.pop("image")
+        if "sketch" in self._config.drawn:
+            pictures["sketch"] = draw_sketch(image, pictures.get("edge"), self._config.sketch_threshold)
         if not np.shares_memory(image, into):
             into[:] = image
         return key, pictures, told

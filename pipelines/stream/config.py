@@ -18,6 +18,8 @@ from pipelines.stream.geometry import RESIZES
 
 PLANES: Final = {"segmentation": "seg", "edge": "edge", "sketch": "sketch"}
 """Planes by the names that networks know, and what they are called in a shard."""
+DRAWN: Final = ("sketch",)
+"""Planes that can be drawn from the photo as it is needed."""
 LARGE: Final = "image_large"
 DAMAGED: Final = ("raise", "replace")
 _MAX_PX: Final = 8192
@@ -76,7 +78,12 @@ class StreamConfig:
     mask_canvas_px: int = 256
     """The size at which masks are drawn before they are reduced to `size_px`."""
     planes: tuple[str, ...] = ()
-    """Further pictures that every batch brings, names of PLANES."""
+    """Further pictures that every batch brings out of its shards, names of PLANES."""
+    drawn: tuple[str, ...] = ()
+    """Those that are made of the photo when it is read, names of DRAWN: the sketch, of the plane `edge` if it is among
+    the planes and else by the built-in detector."""
+    sketch_threshold: float = 0.65
+    """Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""
     large_px: int | None = None
     """The size of the plane `image_large`, the same view of the photo as the image; none if not given."""
     damaged: str = "raise"
@@ -87,12 +94,20 @@ class StreamConfig:
     def __post_init__(self) -> None:
         self._check_names()
         self._check_numbers()
+        self._check_drawn()
         if self.large_px is not None and self.resize_px not in (None, self.size_px):
             raise Refused(f"large_px and resize_px {self.resize_px} do not go together: {LARGE} is not cropped")
         for transform in self.augment:
             if not isinstance(transform, Transform):
                 raise Refused(f"augment has {transform!r}: write Transform(NAME, ARGUMENTS)")
             transform.build()
+
+    def _check_drawn(self) -> None:
+        for name in self.drawn:
+            if name in self.planes:
+                raise Refused(f"{name!r} is in planes and in drawn: read it from the shards or have it made")
+        if not 0 <= self.sketch_threshold < 1:
+            raise Refused(f"sketch_threshold is {self.sketch_threshold}: it must be from 0 to less than 1")
 
     def _check_numbers(self) -> None:
         for name, (most, may_lack) in _NUMBERS.items():
@@ -107,6 +122,7 @@ class StreamConfig:
             "resize": (RESIZES, (self.resize,)),
             "mask family": (MASKS, self.masks),
             "plane": (PLANES, self.planes),
+            "drawn plane": (DRAWN, self.drawn),
             "damaged": (DAMAGED, (self.damaged,)),
         }
         for name, (known, values) in given.items():

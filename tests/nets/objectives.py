@@ -1,19 +1,39 @@
 """The smallest configuration of every objective, and what tests do with them: a step's inputs, outputs and totals."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nets import build_objective
+from nets.mhtma.critic import GlobalLocalCriticConfig
+from nets.mhtma.network import MHTMAConfig
+from nets.mhtma.objective import MHTMAObjectiveConfig
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
 from tests.making import train_recipe
+from tests.weights import random_vgg
 
-CONFIGS: dict[str, Any] = {"deepgin": train_recipe().objective}
+SMALL_MHTMA = MHTMAObjectiveConfig(
+    MHTMAConfig(8, dilations=(2,)), GlobalLocalCriticConfig(32, 16, width=4, num_global=2, num_local=2, num_features=32)
+)
+CONFIGS: dict[str, Any] = {
+    "deepgin": train_recipe().objective,
+    "mhtma": SMALL_MHTMA,
+    "mhtma-atma": replace(SMALL_MHTMA, network=replace(SMALL_MHTMA.network, attention="atma"), perceptual_on="both"),
+    "mhtma-contextual": replace(SMALL_MHTMA, network=replace(SMALL_MHTMA.network, attention="contextual")),
+    "mhtma-wgan": replace(SMALL_MHTMA, adversarial="wgan-gp", perceptual_on="final"),
+    "mhtma-sketch": replace(
+        SMALL_MHTMA,
+        network=replace(SMALL_MHTMA.network, sketch=True, residual=True),
+        perceptual_weight=0.0,
+        warm_up_images=16,
+    ),
+}
 """By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {}
+WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg16_features": random_vgg(16)}
 """Random state dicts of the right shapes, for objectives that want teachers."""
 
 
@@ -27,9 +47,10 @@ def inputs(seed: int = 1, size_px: int = 32) -> Inputs:
     """Two random pictures with a box of hole."""
     generator = torch.Generator().manual_seed(seed)
     mask = torch.zeros(2, 1, size_px, size_px)
-    mask[..., 8:20, 8:24] = 1
+    mask[..., 4:12, 4:14] = 1
     image = torch.rand(2, 3, size_px, size_px, generator=generator)
-    return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]))
+    planes = {"sketch": (torch.rand(2, 1, size_px, size_px, generator=generator) > 0.9).float()}
+    return Inputs(image, mask, SampleNoise(seed, [(0, 0), (1, 0)]), planes)
 
 
 def run(of: Objective, stage: int = -1) -> Outputs:

@@ -66,11 +66,13 @@ def test_a_recipe_trains_every_network_that_its_stages_name(name: str) -> None:
 
 
 def test_every_term_of_every_phase_has_a_weight_and_the_other_way_round(name: str) -> None:
-    side = RECIPES[name]().stream.size_px
+    stream = RECIPES[name]().stream
+    side = stream.size_px
     image, mask = torch.empty(2, 3, side, side, device="meta"), torch.empty(2, 1, side, side, device="meta")
+    planes = {plane: torch.empty(2, 1, side, side, device="meta") for plane in (*stream.planes, *stream.drawn)}
     for stage in objective(name).stages:
         for phase in stage.phases:
-            terms = phase.terms(stage.forward(Inputs(image, mask, Shapes())))
+            terms = phase.terms(stage.forward(Inputs(image, mask, Shapes(), planes)))
             assert terms.keys() == phase.weights.keys(), phase.name
             assert phase.every >= 1
 

@@ -1,0 +1,20 @@
+"""Square patches of a feature map as rows, and rows back to a map.
+
+In: N C H W. Out: N L D, a row for each place where a patch lies, and the other way round. A file of its own because
+attention over patches wants the same order of places and of values on both ways.
+"""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def unfold_patches(x: Tensor, size_px: int, padding: int = 0) -> Tensor:
+    """N C H W -> N L (C size size): the patches at stride 1 in reading order; zeros lie in the padding."""
+    return F.unfold(x, size_px, padding=padding).mT
+
+
+def fold_patches(patches: Tensor, height: int, width: int, size_px: int) -> Tensor:
+    """N HW (C size size) -> N C H W: every pixel is the mean of what the patches around it say of it."""
+    ones = patches.new_ones(1, size_px**2, height * width)
+    total, count = (F.fold(rows, (height, width), size_px, padding=size_px // 2) for rows in (patches.mT, ones))
+    return total / count
