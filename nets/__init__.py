@@ -14,6 +14,8 @@ from torch import nn
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
+from nets.distill.network import DistillConfig, InpaintingNetwork
+from nets.distill.objective import DistillObjectiveConfig, distill_objective
 from nets.layers.convolution import lay_channels_last
 from nets.mhtma.network import MHTMA, MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
@@ -30,11 +32,13 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
+    "distill": NetworkKind(InpaintingNetwork, DistillConfig),
     "mhtma": NetworkKind(MHTMA, MHTMAConfig),
 }
 
 OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     DeepGINObjectiveConfig: deepgin_objective,
+    DistillObjectiveConfig: distill_objective,
     MHTMAObjectiveConfig: mhtma_objective,
 }
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from nets import build_objective
+from nets.distill.network import DistillConfig
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from nets.mhtma.critic import GlobalLocalCriticConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig
@@ -18,6 +20,9 @@ from tests.weights import random_vgg
 
 SMALL_MHTMA = MHTMAObjectiveConfig(
     MHTMAConfig(8, dilations=(2,)), GlobalLocalCriticConfig(32, 16, width=4, num_global=2, num_local=2, num_features=32)
+)
+SMALL_DISTILL = DistillObjectiveConfig(
+    DistillConfig(8, 6, (1, 1, 1), 1), auxiliary_images=16, style_weight=0.0, confidence_px=9
 )
 CONFIGS: dict[str, Any] = {
     "deepgin": train_recipe().objective,
@@ -31,6 +36,11 @@ CONFIGS: dict[str, Any] = {
         perceptual_weight=0.0,
         warm_up_images=16,
     ),
+    "distill": replace(SMALL_DISTILL, style_weight=150.0, blur="paper"),
+    "distill-residual": replace(
+        SMALL_DISTILL, network=replace(SMALL_DISTILL.network, residual=True, adding=False, key_pooling=(0, 2, 1))
+    ),
+    **{f"distill-{name}": variant(name, SMALL_DISTILL) for name in VARIANTS},
 }
 """By name of the paper and variant; each kind of objective at least once."""
 WEIGHTS: dict[str, dict[str, Tensor]] = {"vgg16_features": random_vgg(16)}
