@@ -44,13 +44,16 @@ class Distillation:
     meta: MetaNetworks
     alignment: Alignment | None
 
-    def terms(self, student: Features, teacher: Features, mask: Tensor) -> Terms:
-        """`cross`, `self` and `attention`, as far as asked for; hole N1HW at full resolution."""
+    def terms(self, student: Features, teacher: Features, held: Sequence[Tensor], mask: Tensor) -> Terms:
+        """`cross`, `self` and `attention`, as far as asked for; hole N1HW at full resolution.
+
+        `held` are the student's own features of all levels but the first, without a gradient: they teach too.
+        """
         terms: Terms = {}
         if len(self.meta.gamma):
             terms["cross"] = self._cross(student.encoded, teacher.encoded, mask)
         if self.alignment is not None:
-            terms["self"] = self._self(self.alignment, student.encoded, mask)
+            terms["self"] = self._self(self.alignment, student.encoded, held, mask)
         if len(self.meta.t):
             terms["attention"] = self._attention(student.attended, teacher.attended, mask)
         return terms
@@ -62,10 +65,9 @@ class Distillation:
             [importance_weighted_l2(x, gamma(y), rho(y), hole_at(mask, x)) for gamma, rho, x, y in levels]
         ).sum()
 
-    def _self(self, alignment: Alignment, encoded: Sequence[Tensor], mask: Tensor) -> Tensor:
+    def _self(self, alignment: Alignment, encoded: Sequence[Tensor], held: Sequence[Tensor], mask: Tensor) -> Tensor:
         """sum over levels of phi(x_l+1) |(f_l(x_l) - x_l+1) M_l+1|^2, the deeper level the teacher (Eq. 3)."""
-        deeper = [x.detach() for x in encoded[1:]]
-        levels = zip(self.meta.phi, alignment(encoded), deeper, strict=True)
+        levels = zip(self.meta.phi, alignment(encoded), held, strict=True)
         return torch.stack([importance_weighted_l2(x, y, phi(y), hole_at(mask, y)) for phi, x, y in levels]).sum()
 
     def _attention(self, student: Sequence[Attended], teacher: Sequence[Attended], mask: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ class ChannelImportance(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """N C h w -> N C, at least 0, their sum 1; float32 always."""
-        return F.softmax(self.linear(features.mean(dim=(2, 3))).float(), dim=1)
+        """N C h w -> N C, at least 0, their sum 1; float32 at least."""
+        scores = self.linear(features.mean(dim=(2, 3)))
+        return F.softmax(scores, dim=1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
 class MetaNetworks(nn.Module):

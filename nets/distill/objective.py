@@ -25,6 +25,8 @@ from nets.losses import confidence_weighted_l1, style_l1
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage, Terms, Weights
 
 _VGG: Final = "vgg16_features"
+_TEACHER: Final = "teacher_"
+_HELD: Final = "held_"
 _STYLE: Final = {"relu2_2": 1 / 2, "relu3_3": 1 / 4, "relu4_3": 1 / 8}
 """Of VGG-16, with the divisors of the code of the cited loss (Chang et al. 2019)."""
 
@@ -104,12 +106,11 @@ def distill_objective(config: DistillObjectiveConfig, weights: Weights) -> Objec
     )
     phases: tuple[Phase | BilevelPhase, ...] = (inpaint,)
     if guidance:
-        guide = BilevelPhase(
-            "guide", ("meta",), inpaint, picture_terms, picture_weights, config.imagined_rate, every=config.meta_every
-        )
+        guide = BilevelPhase("guide", ("meta",), inpaint, picture_terms, picture_weights, config.imagined_rate,
+                             every=config.meta_every, held=_held(config))  # fmt: skip
         phases = (inpaint, guide)
     networks: dict[str, nn.Module] = {"generator": generator}
-    stages = [Stage("distillation", None, partial(_forward, generator, auxiliary), phases)]
+    stages = [Stage("distillation", None, partial(_forward, config, generator, auxiliary), phases)]
     if auxiliary:
         reproduce = Phase("reproduce", ("auxiliary",), _auxiliary_terms, {"l1_auxiliary": 1.0})
         first = Stage("auxiliary", config.auxiliary_images, partial(_auxiliary_forward, auxiliary), (reproduce,))
@@ -143,19 +144,27 @@ def _auxiliary_terms(o: Outputs) -> Terms:
     return {"l1_auxiliary": F.l1_loss(o["reproduced"], o["image"])}
 
 
-def _forward(generator: InpaintingNetwork, auxiliary: AuxiliaryNetwork | None, inputs: Inputs) -> Outputs:
-    """IN's outputs, and under the prefix `teacher_` those of the frozen AN."""
+def _forward(
+    config: DistillObjectiveConfig, generator: InpaintingNetwork, auxiliary: AuxiliaryNetwork | None, inputs: Inputs
+) -> Outputs:
+    """Outputs of IN, of the frozen AN as `teacher_...`, and what IN's levels learn from each other as `held_...`."""
     outputs: Outputs = generator(inputs.image, inputs.mask)
-    if auxiliary is None:
-        return outputs | inputs.as_outputs()
-    with torch.no_grad():
-        taught = auxiliary(inputs.image)
-    return outputs | inputs.as_outputs() | {f"teacher_{name}": feature for name, feature in taught.items()}
+    outputs |= {name: outputs[name.removeprefix(_HELD)].detach() for name in _held(config)}
+    if auxiliary is not None:
+        with torch.no_grad():
+            taught = auxiliary(inputs.image)
+        outputs |= {f"{_TEACHER}{name}": feature for name, feature in taught.items()}
+    return outputs | inputs.as_outputs()
+
+
+def _held(config: DistillObjectiveConfig) -> tuple[str, ...]:
+    """The features that teach the level above them (Eq. 3)."""
+    return tuple(f"{_HELD}encoded_{level}" for level in range(2, config.network.num_levels + 1) if config.within)
 
 
 def _distillation_terms(config: DistillObjectiveConfig, guidance: Distillation, o: Outputs) -> Terms:
-    teacher = _features_of(config, o, "teacher_") if config.cross or config.transfer else Features()
-    return guidance.terms(_features_of(config, o, ""), teacher, o["mask"])
+    teacher = _features_of(config, o, _TEACHER) if config.cross or config.transfer else Features()
+    return guidance.terms(_features_of(config, o, ""), teacher, [o[name] for name in _held(config)], o["mask"])
 
 
 def _features_of(config: DistillObjectiveConfig, o: Outputs, prefix: str) -> Features:
