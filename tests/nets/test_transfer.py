@@ -100,7 +100,7 @@ def test_a_second_derivative_is_refused() -> None:
     x, scale = case(0), torch.ones(2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad((attention_transfer(*x) * scale).sum(), x[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+        gradient.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_mixed_precision_compares_in_single_precision() -> None:
@@ -112,17 +112,21 @@ def test_mixed_precision_compares_in_single_precision() -> None:
 
 
 _PEAK = """
-import resource, sys, torch
+import sys, torch
+from pathlib import Path
 from nets.layers.transfer import attention_transfer
 from tests.nets.references import transfer_reference
+def kib(name):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(name))
 torch.set_num_threads(1)
 size = int(sys.argv[2])
 rows = [torch.randn(1, size, 64).requires_grad_(k < 2) for k in range(4)]
 importance, hole = torch.rand(1, size).requires_grad_(), torch.ones(1, size)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = kib("VmRSS")
 distance = {"blocks": attention_transfer, "whole": transfer_reference}[sys.argv[1]](*rows, importance, hole)
 distance.sum().backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(kib("VmHWM") - before)
 """
 
 
@@ -139,4 +143,4 @@ def test_at_128_by_128_it_takes_an_eighth_of_the_memory_at_most() -> None:
 
 @pytest.mark.slow
 def test_its_memory_grows_with_the_number_of_positions_and_not_with_its_square() -> None:
-    assert peak_kib("blocks", 2**15) < 3 * peak_kib("blocks", 2**14)
+    assert 0 < peak_kib("blocks", 2**14) < 2.5 * peak_kib("blocks", 2**13)
