@@ -12,6 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from nets.baselines.edge import EC, ECConfig
+from nets.baselines.gated import GC, GCConfig
+from nets.baselines.objective import BaselineObjectiveConfig, baseline_objective
+from nets.baselines.partial import PC, PCConfig
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
 from nets.distill.network import DistillConfig, InpaintingNetwork
@@ -33,12 +37,16 @@ class NetworkKind:
 NETWORKS: dict[str, NetworkKind] = {
     "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
     "distill": NetworkKind(InpaintingNetwork, DistillConfig),
+    "ec": NetworkKind(EC, ECConfig),
+    "gc": NetworkKind(GC, GCConfig),
+    "pc": NetworkKind(PC, PCConfig),
     "mhtma": NetworkKind(MHTMA, MHTMAConfig),
 }
 
 OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     DeepGINObjectiveConfig: deepgin_objective,
     DistillObjectiveConfig: distill_objective,
+    BaselineObjectiveConfig: baseline_objective,
     MHTMAObjectiveConfig: mhtma_objective,
 }
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
 from nets.distill.objective import DistillObjectiveConfig, variant
 from pipelines.stream.config import StreamConfig
@@ -19,9 +20,9 @@ _FACES_AUXILIARY: Final = 1_200
 def distill_places2() -> TrainRecipe:
     """The paper's training on Places2: 5,280,508 parameters, 256x256, about 2,500,000 steps of 6 photos.
 
-    Section 4: one RTX 2080 Ti, Adam, learning rate 2e-4 without a schedule; masks are NVIDIA's irregular ones, for which
-    drawn strokes stand here. Table 1: 29.15 dB at 10-20 %, 24.21 at 30-40 %, 22.35 at 40-50 %; FID 10.45, 29.14 and
-    38.28. Widths and the 100,000 steps of AN before are ours. Needs VGG-16.
+    Section 4: one RTX 2080 Ti, Adam, learning rate 2e-4 without a schedule; masks are NVIDIA's irregular ones, for
+    which drawn strokes stand here. Table 1: 29.15 dB at 10-20 %, 24.21 at 30-40 %, 22.35 at 40-50 %; FID 10.45, 29.14
+    and 38.28. Widths and the 100,000 steps of AN before are ours. Needs VGG-16.
     """
     return _paper("distill-places2", 2_500_000)
 
@@ -42,7 +43,7 @@ def _paper(name: str, steps: int) -> TrainRecipe:
     theta, psi = AdamConfig(2e-4, betas=(0.9, 0.999)), AdamConfig(1e-4, betas=(0.9, 0.999), weight_decay=1e-4)
     return TrainRecipe(
         name=name,
-        objective=DistillObjectiveConfig(auxiliary_images=_BATCH * _AUXILIARY_STEPS),
+        objective=DistillObjectiveConfig(guidance=GuidanceConfig(auxiliary_images=_BATCH * _AUXILIARY_STEPS)),
         stream=StreamConfig(size_px=256, resize="squash", masks=("strokes",)),
         optimisers={"generator": theta, "alignment": theta, "auxiliary": theta, "meta": psi},
         batch_size=_BATCH,
@@ -76,23 +77,17 @@ def distill_baseline_faces() -> TrainRecipe:
 
 def _faces(name: str, recipe: str) -> TrainRecipe:
     network = DistillConfig(width=32, stem_width=12, encoder_blocks=(1, 1, 2), decoder_blocks=1, residual=True)
-    objective = DistillObjectiveConfig(
-        network,
-        auxiliary_images=_FACES_AUXILIARY,
-        distillation_weight=0.2,
-        style_weight=0.0,
-        confidence_px=17,
-        imagined_rate=0.01,
-    )
+    guidance = GuidanceConfig(auxiliary_images=_FACES_AUXILIARY, weight=0.2, imagined_rate=0.01)
+    objective = DistillObjectiveConfig(network, guidance, style_weight=0.0, confidence_px=17)
     chosen = variant(name, objective)
     theta = AdamConfig(1.5e-3, betas=(0.9, 0.99))
-    psi, before = AdamConfig(1e-3, betas=(0.9, 0.99)), _FACES_AUXILIARY if chosen.cross else 0
-    guided = {"auxiliary": theta, "meta": psi} if chosen.cross else {}
+    psi, before = AdamConfig(1e-3, betas=(0.9, 0.99)), _FACES_AUXILIARY if chosen.guidance.cross else 0
+    guided = {"auxiliary": theta, "meta": psi} if chosen.guidance.cross else {}
     return TrainRecipe(
         name=recipe,
         objective=chosen,
         stream=StreamConfig(size_px=64, resize="centre-square"),
-        optimisers={"generator": theta} | guided | ({"alignment": theta} if chosen.within else {}),
+        optimisers={"generator": theta} | guided | ({"alignment": theta} if chosen.guidance.within else {}),
         batch_size=4,
         clip_norm=1.0,
         images=before + _FACES,

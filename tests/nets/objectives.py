@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 from nets import build_objective
+from nets.baselines.edge import ECConfig
+from nets.baselines.gated import GCConfig
+from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig
+from nets.baselines.partial import PCConfig
+from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
 from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from nets.mhtma.critic import GlobalLocalCriticConfig
@@ -22,8 +27,14 @@ SMALL_MHTMA = MHTMAObjectiveConfig(
     MHTMAConfig(8, dilations=(2,)), GlobalLocalCriticConfig(32, 16, width=4, num_global=2, num_local=2, num_features=32)
 )
 SMALL_DISTILL = DistillObjectiveConfig(
-    DistillConfig(8, 6, (1, 1, 1), 1), auxiliary_images=16, style_weight=0.0, confidence_px=9
+    DistillConfig(8, 6, (1, 1, 1), 1), GuidanceConfig(auxiliary_images=16), style_weight=0.0, confidence_px=9
 )
+
+
+def _briefly(guidance: GuidanceConfig) -> GuidanceConfig:
+    return replace(guidance, auxiliary_images=16)
+
+
 CONFIGS: dict[str, Any] = {
     "deepgin": train_recipe().objective,
     "mhtma": SMALL_MHTMA,
@@ -40,6 +51,14 @@ CONFIGS: dict[str, Any] = {
     "distill-residual": replace(
         SMALL_DISTILL, network=replace(SMALL_DISTILL.network, residual=True, adding=False, key_pooling=(0, 2, 1))
     ),
+    "gc": BaselineObjectiveConfig(GCConfig(4, (2,), residual=True)),
+    "gc*": BaselineObjectiveConfig(GCConfig(4, (2,), completion=True), _briefly(ENCODER)),
+    "gc-dagger": BaselineObjectiveConfig(GCConfig(4, (2,)), _briefly(ATTENTION)),
+    "ec": BaselineObjectiveConfig(ECConfig(4, 1, residual=True)),
+    "ec*": BaselineObjectiveConfig(ECConfig(4, 1, completion=True), _briefly(ENCODER)),
+    "ec#": BaselineObjectiveConfig(ECConfig(4, 1, edges=False, completion=True, residual=True), _briefly(ENCODER)),
+    "pc": BaselineObjectiveConfig(PCConfig((4, 8, 8), (5, 3, 3), residual=True)),
+    "pc*": BaselineObjectiveConfig(PCConfig((4, 8, 8), (5, 3, 3), completion=True), _briefly(ENCODER)),
     **{f"distill-{name}": variant(name, SMALL_DISTILL) for name in VARIANTS},
 }
 """By name of the paper and variant; each kind of objective at least once."""

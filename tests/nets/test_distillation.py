@@ -229,7 +229,7 @@ def test_the_teacher_learns_to_reproduce_whole_pictures_before() -> None:
     (phase,) = stage.phases
     terms = phase.terms(stage.forward(inputs()))
     error = (teacher(inputs().image)["predicted"] - inputs().image).abs().mean()
-    assert terms["l1_auxiliary"].item() == pytest.approx(error.item())
+    assert terms["l1_teacher_predicted"].item() == pytest.approx(error.item())
     assert (stage.until_images, phase.trains) == (16, ("auxiliary",))
 
 

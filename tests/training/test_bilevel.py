@@ -14,7 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from infra.world import World
 from nets import build_objective
 from nets.distill import distillation
-from nets.distill.objective import DistillObjectiveConfig
 from nets.layers import adaptive
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage, Terms
 from pipelines.training.inputs import SampleNoise
@@ -134,7 +133,7 @@ class substituted:  # noqa: N801 - used as a block
 
 def distill(**changes: Any) -> Objective:
     """The smallest DGI in float64, its predictors and meta-networks stirred so that all that may matter does."""
-    config: DistillObjectiveConfig = replace(SMALL_DISTILL, **changes)
+    config = replace(SMALL_DISTILL, guidance=replace(SMALL_DISTILL.guidance, **changes))
     torch.manual_seed(0)
     objective = build_objective(config, {})
     for network in objective.networks.values():
