@@ -68,7 +68,7 @@ def mhtma_faces() -> TrainRecipe:
         objective=MHTMAObjectiveConfig(network, critic, perceptual_weight=0.0, warm_up_images=6_000),
         stream=StreamConfig(size_px=64, resize="centre-square"),
         optimisers={
-            "generator": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
+            "generator": AdamConfig(2e-3, betas=(0.9, 0.99)),
             "critic": AdamConfig(4e-4, betas=(0.5, 0.99)),
         },
         batch_size=4,

@@ -18,11 +18,17 @@ from tests.nets.objectives import CONFIGS, inputs, objective, phase_of, phases, 
 
 
 def stirred(of: Objective) -> Objective:
-    """The same with random biases in all but the generator: a hinge does not pull on a last bias of zero."""
+    """The same with larger weights and random biases in all but the generator.
+
+    At first a critic's scores are so much alike that the pulls of real and fake on its last biases are exactly nothing.
+    """
     others = [network for name, network in of.networks.items() if name != "generator"]
     with torch.no_grad():
-        for parameter in (p for network in others for p in network.parameters() if p.dim() == 1):
-            parameter.normal_()
+        for parameter in (p for network in others for p in network.parameters()):
+            if parameter.dim() == 1:
+                parameter.normal_(std=10)
+            else:
+                parameter.mul_(10)
     return of
 
 
