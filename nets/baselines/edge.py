@@ -6,7 +6,7 @@ H and W multiples of 4. Out: a dict with `predicted` and `inpainted` N3HW, `edge
 draws the edges of the hole, it is EC#. A generator has 10.8 million parameters, as the authors'.
 
 Ours: edges of pictures that bring none are found by a threshold on Sobel's gradient, the authors' by Canny; no spectral
-normalisation of the first generator.
+normalisation of the first generator; no biases before normalisations, which take them off again.
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class DilatedBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_normed(nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect")),
-            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
+            *_normed(nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect", bias=False)),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False),
             nn.InstanceNorm2d(channels),
         )
 
@@ -62,18 +62,18 @@ class EdgeConnectGenerator(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, config: ECConfig, *, completion: bool) -> None:
         super().__init__()
         w = config.width
-        stem = _normed(nn.Conv2d(channels_in, w, 7, padding=3, padding_mode="reflect"))
+        stem = _normed(nn.Conv2d(channels_in, w, 7, padding=3, padding_mode="reflect", bias=False))
         self.levels = nn.ModuleList(
             [
-                nn.Sequential(*stem, *_normed(nn.Conv2d(w, 2 * w, 4, stride=2, padding=1))),
-                nn.Sequential(*_normed(nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1))),
+                nn.Sequential(*stem, *_normed(nn.Conv2d(w, 2 * w, 4, stride=2, padding=1, bias=False))),
+                nn.Sequential(*_normed(nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1, bias=False))),
             ]
         )
         self.completion = CompletionBlocks((2 * w, 4 * w)) if completion else None
         self.decoder = nn.Sequential(
             *(DilatedBlock(4 * w) for _ in range(config.num_blocks)),
-            *_normed(nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1)),
-            *_normed(nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1)),
+            *_normed(nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1, bias=False)),
+            *_normed(nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1, bias=False)),
             nn.Conv2d(w, channels_out, 7, padding=3, padding_mode="reflect"),
         )
 
