@@ -12,8 +12,14 @@ from typing import Any
 
 from torch import nn
 
+from nets.baselines.edge import EC, ECConfig
+from nets.baselines.gated import GC, GCConfig
+from nets.baselines.objective import BaselineObjectiveConfig, baseline_objective
+from nets.baselines.partial import PC, PCConfig
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
+from nets.distill.network import DistillConfig, InpaintingNetwork
+from nets.distill.objective import DistillObjectiveConfig, distill_objective
 from nets.layers.convolution import lay_channels_last
 from nets.mhtma.network import MHTMA, MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
@@ -32,6 +38,10 @@ class NetworkKind:
 
 NETWORKS: dict[str, NetworkKind] = {
     "deepgin": NetworkKind(DeepGIN, DeepGINConfig),
+    "distill": NetworkKind(InpaintingNetwork, DistillConfig),
+    "ec": NetworkKind(EC, ECConfig),
+    "gc": NetworkKind(GC, GCConfig),
+    "pc": NetworkKind(PC, PCConfig),
     "mhtma": NetworkKind(MHTMA, MHTMAConfig),
     "spl": NetworkKind(SPL, SPLConfig),
     "spn": NetworkKind(SPN, SPNConfig),
@@ -39,6 +49,8 @@ NETWORKS: dict[str, NetworkKind] = {
 
 OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     DeepGINObjectiveConfig: deepgin_objective,
+    DistillObjectiveConfig: distill_objective,
+    BaselineObjectiveConfig: baseline_objective,
     MHTMAObjectiveConfig: mhtma_objective,
     SPNObjectiveConfig: spn_objective,
 }

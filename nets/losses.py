@@ -116,3 +116,20 @@ def perceptual_diversity(
     shares = torch.stack([m.mean(dim=(1, 2, 3)) for m in holes])
     shares = shares.clamp_min(1e-5)  # a small hole may have no pixel at the deepest layer
     return (1 / ((distances / shares).sum(dim=0) + 1e-5)).mean()
+
+
+def confidence_weighted_l1(predicted: Tensor, image: Tensor, mask: Tensor, confidence: Tensor) -> Tensor:
+    """mean|(P-I)w| / mean(M) + mean|(P-I)(1-M)| / mean(1-M), each of a picture's own mask N1HW (DGI, R_recon).
+
+    GMCNN's code (Wang et al. 2018) divides by the means of the whole batch, all of whose holes have one size.
+    """
+    error, known = (predicted - image).abs(), 1 - mask
+    parts = (((error * w).mean(dim=(1, 2, 3)), m.mean(dim=(1, 2, 3))) for w, m in ((confidence, mask), (known, known)))
+    hole, rest = (total / share.clamp_min(1 / mask[0].numel()) for total, share in parts)
+    return (hole + rest).mean()
+
+
+def importance_weighted_l2(of: Tensor, target: Tensor, importance: Tensor, mask: Tensor) -> Tensor:
+    """sum over channels of importance NC * mean over positions of ((of - target) M)^2, N C h w and N1hw (DGI Eq. 2)."""
+    distances = ((of - target) * mask).square().mean(dim=(2, 3))
+    return (importance * distances).sum(dim=1).mean()

@@ -85,6 +85,9 @@ class BilevelPhase:
     """Learning rate of the step of `inner` that is imagined."""
     epsilon: float = 0.01
     """Length of the difference's arm, in the norm of all parameters of `inner`."""
+    held: tuple[str, ...] = ()
+    """Outputs that `inner` takes for constants though they change with theta, such as a detached target. On both arms
+    they are held at theta: the step does not see them change either."""
     every: int = 1
 
 

@@ -10,6 +10,14 @@ from jobs.recipes.deepgin import (
     deepgin_demo,
     deepgin_faces,
 )
+from jobs.recipes.distill import (
+    distill_baseline_faces,
+    distill_celeba,
+    distill_faces,
+    distill_net1_faces,
+    distill_paris,
+    distill_places2,
+)
 from jobs.recipes.mhtma import (
     mhtma_celebahq,
     mhtma_faces,
@@ -38,6 +46,12 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "deepgin-celebahq": deepgin_celebahq,
     "deepgin-demo": deepgin_demo,
     "deepgin-faces": deepgin_faces,
+    "distill-baseline-faces": distill_baseline_faces,
+    "distill-celeba": distill_celeba,
+    "distill-faces": distill_faces,
+    "distill-net1-faces": distill_net1_faces,
+    "distill-paris": distill_paris,
+    "distill-places2": distill_places2,
     "mhtma-celebahq": mhtma_celebahq,
     "mhtma-faces": mhtma_faces,
     "mhtma-paris": mhtma_paris,

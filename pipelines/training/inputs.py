@@ -22,8 +22,9 @@ class SampleNoise:
         self._seed, self._samples, self._device = seed, samples, device
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
-        """Uniform float32 numbers in [0, 1), N x shape."""
-        return self._tensor(self._fractions(purpose, int(np.prod(shape, dtype=int))).astype(np.float32), shape)
+        """Uniform float32 numbers in [0, 1), multiples of 2**-24: rounded ones could be 1. N x shape."""
+        fractions = self._fractions(purpose, int(np.prod(shape, dtype=int)))
+        return self._tensor(np.floor(fractions * 2.0**24) * 2.0**-24, shape)
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal float32 numbers, N x shape (Box and Muller, 1958)."""

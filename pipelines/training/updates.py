@@ -46,24 +46,24 @@ class Updater:
         inpainting, the second derivative by central differences (DARTS, Eq. 8): three gradients of first order more.
         """
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
-        step = self._inner_gradients(phase, forward, inputs, inner)
+        outputs = forward(inputs)
+        held = {name: outputs[name].detach() for name in phase.held}
+        step = self._inner_gradients(phase, outputs, inner)
         with moved(inner, step, -phase.alpha):
             terms = phase.terms(forward(inputs))
             total = weighted(terms, phase.weights)
             direct, aim = _split(self._gradients(total, outer + inner), len(outer))
         arm = phase.epsilon / max(float(_norm(aim)), torch.finfo(torch.float32).tiny)
         with moved(inner, aim, arm):
-            ahead = self._inner_gradients(phase, forward, inputs, outer)
+            ahead = self._inner_gradients(phase, forward(inputs) | held, outer)
         with moved(inner, aim, -arm):
-            behind = self._inner_gradients(phase, forward, inputs, outer)
+            behind = self._inner_gradients(phase, forward(inputs) | held, outer)
         scale = phase.alpha / (2 * arm)
         parts = zip(direct, ahead, behind, strict=True)
         return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts])
 
-    def _inner_gradients(
-        self, phase: BilevelPhase, forward: Forward, inputs: Inputs, of: list[nn.Parameter]
-    ) -> Gradients:
-        return self._gradients(weighted(phase.inner.terms(forward(inputs)), phase.inner.weights), of)
+    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: list[nn.Parameter]) -> Gradients:
+        return self._gradients(weighted(phase.inner.terms(outputs), phase.inner.weights), of)
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]

@@ -18,7 +18,7 @@ from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
-from tests.nets.objectives import WEIGHTS
+from tests.nets.configs import WEIGHTS
 
 SIZE_PX = 256
 REDUCED = ("demo", "faces")

@@ -1,77 +1,13 @@
-"""The smallest configuration of every objective, and what tests do with them: a step's inputs, outputs and totals."""
-
-from dataclasses import replace
-from typing import Any
+"""What tests do with objectives: a step's inputs, outputs and totals."""
 
 import torch
 from torch import Tensor
 
 from nets import build_objective
-from nets.mhtma.critic import GlobalLocalCriticConfig
-from nets.mhtma.network import MHTMAConfig
-from nets.mhtma.objective import MHTMAObjectiveConfig
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
-from nets.spn.network import SPN, SPLConfig, SPNConfig
-from nets.spn.objective import SPNObjectiveConfig
-from nets.spn.targets import MapsTarget, PriorTarget, TResNetTarget
 from pipelines.training.inputs import SampleNoise
 from pipelines.training.updates import weighted
-from tests.making import train_recipe
-from tests.weights import random_network, random_tresnet, random_vgg
-
-_DEEPGIN = train_recipe().objective
-_ALL_LOSSES = replace(_DEEPGIN, perceptual_weight=0.05, style_weight=80.0)
-SMALL_MHTMA = MHTMAObjectiveConfig(
-    MHTMAConfig(8, dilations=(2,)), GlobalLocalCriticConfig(32, 16, width=4, num_global=2, num_local=2, num_features=32)
-)
-TINY_SPN = SPNConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
-TINY_SPL = SPLConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
-RANDOM_TRESNET = TResNetTarget(weights=None, width=4)
-
-
-def _variant(of: Any, **changes: Any) -> Any:
-    """The objective with a variant of its network."""
-    return replace(of, network=replace(of.network, **changes))
-
-
-DEEPGIN = {
-    "deepgin": _DEEPGIN,
-    "deepgin-all-losses": _ALL_LOSSES,
-    "deepgin-code": replace(_ALL_LOSSES, mode="code", vgg_size_px=32),
-    "deepgin-coarse-only": _variant(_DEEPGIN, block="standard", coarse_only=True),
-    "deepgin-standard": _variant(_DEEPGIN, block="standard", attention="none", back_projection=False),
-    "deepgin-single": _variant(_DEEPGIN, block="dilated", attention="single", back_projection=False),
-    "deepgin-segmentation": _variant(_DEEPGIN, segmentation=True, checkpointing=True),
-}
-MHTMAS = {
-    "mhtma": SMALL_MHTMA,
-    "mhtma-atma": _variant(replace(SMALL_MHTMA, perceptual_on="both"), attention="atma"),
-    "mhtma-contextual": _variant(SMALL_MHTMA, attention="contextual"),
-    "mhtma-wgan": replace(SMALL_MHTMA, adversarial="wgan-gp", perceptual_on="final"),
-    "mhtma-sketch": _variant(
-        replace(SMALL_MHTMA, perceptual_weight=0.0, warm_up_images=16), sketch=True, residual=True
-    ),
-}
-SPNS = {
-    "spn": SPNObjectiveConfig(TINY_SPN, RANDOM_TRESNET, critic_width=4, prior_until_images=16),
-    "spn-probabilistic": SPNObjectiveConfig(
-        replace(TINY_SPN, probabilistic=True), RANDOM_TRESNET, critic_width=4, prior_until_images=16
-    ),
-    "spn-without-pretext": SPNObjectiveConfig(replace(TINY_SPN, fusion="concatenation"), None, critic_width=4),
-    "spn-one-scale": SPNObjectiveConfig(
-        replace(TINY_SPN, num_scales=1, residual=True), PriorTarget("spn", TINY_SPN), critic_width=4
-    ),
-    "spl": SPNObjectiveConfig(TINY_SPL, MapsTarget(), critic_width=4),
-}
-CONFIGS: dict[str, Any] = DEEPGIN | MHTMAS | SPNS
-"""By name of the paper and variant; each kind of objective at least once."""
-WEIGHTS: dict[str, dict[str, Tensor]] = {
-    "spn": random_network(SPN(TINY_SPN)),
-    "tresnet_l_openimages": random_tresnet(),
-    "vgg16_features": random_vgg(16),
-    "vgg19_features": random_vgg(19),
-}
-"""Random state dicts of the right shapes, for objectives that want teachers."""
+from tests.nets.configs import CONFIGS, WEIGHTS
 
 
 def objective(name: str = "deepgin") -> Objective:

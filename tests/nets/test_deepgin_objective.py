@@ -12,7 +12,8 @@ from nets import build_objective
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.features import IMAGENET_MEAN, IMAGENET_STD
 from nets.objective import Objective, Outputs
-from tests.nets.objectives import CONFIGS, WEIGHTS, objective, phase_of, run
+from tests.nets.configs import CONFIGS, WEIGHTS
+from tests.nets.objectives import objective, phase_of, run
 from tests.weights import random_vgg
 
 VGG_INDICES = {"conv1_1": 0, "conv2_1": 5, "conv3_1": 10, "conv4_1": 19, "conv5_1": 28}

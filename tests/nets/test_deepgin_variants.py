@@ -10,8 +10,9 @@ from torch import Tensor
 from nets.deepgin.network import DeepGIN, DeepGINConfig, SPDBlock, project_back
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.layers.attention import NonLocalAttention
-from tests.nets.objectives import CONFIGS, objective, phase_of, run
+from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs as step_inputs
+from tests.nets.objectives import objective, phase_of, run
 
 TABLE_1: dict[str, tuple[dict[str, Any], int]] = {
     "StdResBlk (coarse only)": ({"block": "standard", "coarse_only": True}, 8_167_843),

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from nets import build_network, describe_network
 from nets.deepgin.network import DeepGIN, DeepGINConfig
-from tests.nets.objectives import CONFIGS, inputs
+from tests.nets.configs import CONFIGS
+from tests.nets.objectives import inputs
 
 NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 

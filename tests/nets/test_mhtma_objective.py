@@ -17,7 +17,8 @@ from nets.losses import gradient_penalty, wasserstein_critic
 from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig, choose_corners, crop
 from nets.mhtma.objective import MHTMAObjectiveConfig
 from nets.objective import Objective
-from tests.nets.objectives import SMALL_MHTMA, WEIGHTS, inputs, objective, phase_of, run
+from tests.nets.configs import SMALL_MHTMA, WEIGHTS
+from tests.nets.objectives import inputs, objective, phase_of, run
 
 SMALL = GlobalLocalCriticConfig(32, 16, width=4, num_global=3, num_local=2, num_features=8)
 Scores = Callable[[Tensor], Tensor]

@@ -13,21 +13,23 @@ from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NotFinite, Updater
 from tests.making import train_recipe
-from tests.nets.objectives import CONFIGS, inputs, objective, phase_of, phases, run, total
+from tests.nets.configs import CONFIGS
+from tests.nets.objectives import inputs, objective, phase_of, phases, run, total
 
 
 def stirred(of: Objective) -> Objective:
-    """The same with larger weights and random biases in all but the generator.
+    """The same with random biases in all but the generator, and in critics larger ones and larger weights.
 
     At first a critic's scores are so much alike that the pulls of real and fake on its last biases are exactly nothing.
     """
-    others = [network for name, network in of.networks.items() if name != "generator"]
     with torch.no_grad():
-        for parameter in (p for network in others for p in network.parameters()):
-            if parameter.dim() == 1:
-                parameter.normal_(std=10)
-            else:
-                parameter.mul_(10)
+        for name, network in of.networks.items():
+            scale = 10 if "critic" in name else 1
+            for parameter in network.parameters() if name != "generator" else ():
+                if parameter.dim() == 1:
+                    parameter.normal_(std=scale)
+                else:
+                    parameter.mul_(scale)
     return of
 
 

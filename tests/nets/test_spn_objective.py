@@ -16,7 +16,8 @@ from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
 from tests.making import train_recipe
-from tests.nets.objectives import CONFIGS, WEIGHTS, inputs, objective, total
+from tests.nets.configs import CONFIGS, WEIGHTS
+from tests.nets.objectives import inputs, objective, total
 
 SPN_KINDS = [name for name in CONFIGS if name.startswith("sp")]
 EACH = pytest.mark.parametrize("name", SPN_KINDS)

@@ -7,7 +7,8 @@ import torch
 
 from nets.spn.network import SPN
 from nets.spn.sampling import best_of, sample_fills
-from tests.nets.objectives import TINY_SPN, inputs
+from tests.nets.configs import TINY_SPN
+from tests.nets.objectives import inputs
 
 
 def test_of_five_fills_the_nearest_is_kept_for_each_picture() -> None:

@@ -11,7 +11,8 @@ from nets.objective import Inputs
 from nets.spn.network import SPN
 from nets.spn.targets import MapsTarget, PriorTarget, Target, TResNetTarget, VGGTarget, enlarged, sobel_edges
 from nets.spn.teacher import ActivatedNorm, BlurredHalving, TResNetTrunk, published_trunk, space_to_depth
-from tests.nets.objectives import TINY_SPN, inputs
+from tests.nets.configs import TINY_SPN
+from tests.nets.objectives import inputs
 from tests.weights import random_network, random_tresnet, random_vgg
 
 State = dict[str, Tensor]

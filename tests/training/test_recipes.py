@@ -15,7 +15,7 @@ from nets.objective import Inputs, Objective
 from pipelines.records import Refused, canonical_json
 from pipelines.stream.config import StreamConfig
 from tests.making import train_recipe
-from tests.nets.objectives import WEIGHTS
+from tests.nets.configs import WEIGHTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning")
 
@@ -101,6 +101,32 @@ def test_the_generator_can_be_built_again_from_its_description(name: str) -> Non
     with torch.device("meta"):
         again = build_network(description)
     assert num_parameters(again) == num_parameters(objective(name).networks["generator"])
+
+
+@pytest.mark.parametrize("name", ["distill-places2", "distill-celeba", "distill-paris"])
+def test_distillation_has_its_numbers_of_parameters(name: str) -> None:
+    networks = objective(name).networks
+    counts = {"generator": 5_280_508, "auxiliary": 5_213_187, "alignment": 524_544, "meta": 132_483}
+    assert {name: num_parameters(network) for name, network in networks.items()} == counts
+
+
+def test_small_distillations_have_equal_networks_in_size_and_photos_seen() -> None:
+    names = ("distill-faces", "distill-net1-faces", "distill-baseline-faces")
+    counts = [num_parameters(objective(name).networks["generator"]) for name in names]
+    assert max(counts) - min(counts) <= 1
+    before = [objective(name).stages[0].until_images or 0 for name in names]
+    assert len({RECIPES[name]().images - alone for name, alone in zip(names, before, strict=True)}) == 1
+
+
+def test_learning_rates_drop_at_their_clocks() -> None:
+    recipe = train_recipe(images=32, constant_images=32, drops=((8, 0.1), (16, 0.5)))
+    assert [recipe.learning_rate_factor(n) for n in (0, 4, 8, 12)] == [1, 1, 0.1, 0.1]
+    assert [recipe.learning_rate_factor(n) for n in (16, 28, 32)] == pytest.approx([0.05] * 3)
+
+
+def test_drops_and_the_fall_to_zero_are_multiplied() -> None:
+    recipe = train_recipe(images=32, constant_images=16, drops=((24, 0.1),))
+    assert [recipe.learning_rate_factor(n) for n in (16, 20, 24, 28, 32)] == pytest.approx([1, 0.75, 0.05, 0.025, 0])
 
 
 def test_the_paper_has_its_number_of_parameters() -> None:

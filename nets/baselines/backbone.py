@@ -1,0 +1,39 @@
+"""What the baselines have in common: completion blocks for levels of unlike width, and the way to a picture.
+
+A file of its own because DGI's distillation needs the same of every backbone: `encoded_<level>` among its outputs, a
+switch for completion blocks, and `taught`, the channels of those levels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nets.distill.network import hole_at
+from nets.layers.adaptive import AdaptiveConvolution
+
+
+class CompletionBlocks(nn.Module):
+    """CB of DGI (Eq. 5) for several levels, which share their predictors of kernels and offsets.
+
+    The predictors see as many channels as the narrowest level has; 1x1 convolutions bring wider levels to it.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        narrowest = min(channels)
+        self.adapters = nn.ModuleList(
+            nn.Identity() if width == narrowest else nn.Conv2d(width, narrowest, 1) for width in channels
+        )
+        self.adaptive = AdaptiveConvolution(narrowest)
+        nn.init.normal_(self.adaptive.kernel.weight, std=0.001)  # not 0: the 1x1 convolutions learn through them
+
+    def forward(self, x: Tensor, mask: Tensor, level: int) -> Tensor:
+        """Features N C h w of a level, from 0, and hole N1HW -> N C h w, changed in the hole alone."""
+        completed: Tensor = x + self.adaptive(x, self.adapters[level](x)) * hole_at(mask, x)
+        return completed
+
+
+def as_picture(raw: Tensor, base: Tensor, residual: bool) -> Tensor:
+    """Raw N3HW -> picture: between 0 and 1 by tanh, or with `residual` what is added to `base`."""
+    return base + raw / 2 if residual else (torch.tanh(raw) + 1) / 2

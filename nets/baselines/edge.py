@@ -1,0 +1,140 @@
+"""EC: EdgeConnect, generative inpainting with adversarial edge learning (Nazeri et al., 2019), both generators.
+
+In: `image` N3HW in [0, 1], `mask` N1HW in {0, 1}, 1 = hole, and if there is one the edge map N1HW of the whole picture;
+H and W multiples of 4. Out: a dict with `predicted` and `inpainted` N3HW, `edge_scores` N1HW before their sigmoid, and
+`encoded_1` and `encoded_2` of the second generator, which DGI teaches (Table 3, EC*). Without its first stage, which
+draws the edges of the hole, it is EC#. A generator has 10.8 million parameters, as the authors'.
+
+Ours: edges of pictures that bring none are found by a threshold on Sobel's gradient, the authors' by Canny; no spectral
+normalisation of the first generator; no biases before normalisations, which take them off again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.baselines.backbone import CompletionBlocks, as_picture
+from nets.layers.smooth import fill_smoothly
+
+_STEEP: Final = 0.4
+"""Sobel's gradient of a grey picture in [0, 1] from which on a pixel counts as an edge; a step of 1 has 4."""
+_LUMA: Final = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class ECConfig:
+    """The size of both generators; the defaults are the authors'."""
+
+    width: int = 64
+    num_blocks: int = 8
+    """Residual blocks in the middle."""
+    edges: bool = True
+    """False: EC#, the second generator alone."""
+    completion: bool = False
+    """EC* and EC#: DGI's completion blocks in the encoder of the second generator."""
+    residual: bool = False
+    """Ours, for short trainings: the second generator adds to a smooth fill of the hole."""
+
+
+class DilatedBlock(nn.Module):
+    """x + norm(convolution(ReLU(norm(dilated convolution(x))))), borders mirrored: N C H W -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_normed(nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect", bias=False)),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N C H W -> N C H W."""
+        y: Tensor = x + self.layers(x)
+        return y
+
+
+class EdgeConnectGenerator(nn.Module):
+    """Two halvings, residual blocks, two doublings: N C HW -> N C' HW and the features of its halvings."""
+
+    def __init__(self, channels_in: int, channels_out: int, config: ECConfig, *, completion: bool) -> None:
+        super().__init__()
+        w = config.width
+        stem = _normed(nn.Conv2d(channels_in, w, 7, padding=3, padding_mode="reflect", bias=False))
+        self.levels = nn.ModuleList(
+            [
+                nn.Sequential(*stem, *_normed(nn.Conv2d(w, 2 * w, 4, stride=2, padding=1, bias=False))),
+                nn.Sequential(*_normed(nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1, bias=False))),
+            ]
+        )
+        self.completion = CompletionBlocks((2 * w, 4 * w)) if completion else None
+        self.decoder = nn.Sequential(
+            *(DilatedBlock(4 * w) for _ in range(config.num_blocks)),
+            *_normed(nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1, bias=False)),
+            *_normed(nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1, bias=False)),
+            nn.Conv2d(w, channels_out, 7, padding=3, padding_mode="reflect"),
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """N C HW and hole N1HW -> N C' HW, unbounded, and features."""
+        features = {}
+        for number, level in enumerate(self.levels):
+            x = level(x)
+            if self.completion is not None:
+                x = self.completion(x, mask, number)
+            features[f"encoded_{number + 1}"] = x
+        return self.decoder(x), features
+
+
+def _normed(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    return [convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU()]
+
+
+class EC(nn.Module):
+    """Edge generator and picture generator; see the module's docstring for shapes and ranges."""
+
+    def __init__(self, config: ECConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.edges = EdgeConnectGenerator(3, 1, config, completion=False) if config.edges else None
+        self.picture = EdgeConnectGenerator(4 + config.edges, 3, config, completion=config.completion)
+
+    @property
+    def taught(self) -> tuple[int, ...]:
+        """Channels of the levels that DGI teaches."""
+        return 2 * self.config.width, 4 * self.config.width
+
+    @property
+    def attended(self) -> tuple[int, ...]:
+        """There is no attention."""
+        return ()
+
+    def forward(self, image: Tensor, mask: Tensor, edge: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW, mask N1HW, edge map N1HW -> predicted, inpainted, features and, of EC, edge_scores."""
+        known = image * (1 - mask)
+        painted = fill_smoothly(known, mask) if self.config.residual else known
+        given, found = [painted, mask], {}
+        if self.edges is not None:
+            seen = find_edges(known, mask) if edge is None else edge * (1 - mask)
+            scores, _ = self.edges(torch.cat([grey(known), seen, mask], dim=1), mask)
+            found = {"edge_scores": scores}
+            given.append(torch.sigmoid(scores) * mask + seen)
+        raw, features = self.picture(torch.cat(given, dim=1), mask)
+        predicted = as_picture(raw, painted, self.config.residual)
+        return {"predicted": predicted, "inpainted": predicted * mask + known, **found, **features}
+
+
+def grey(image: Tensor) -> Tensor:
+    """N3HW -> N1HW, the luma of BT.601."""
+    luma: Tensor = (image * image.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    return luma
+
+
+def find_edges(image: Tensor, mask: Tensor) -> Tensor:
+    """Picture N3HW in [0, 1] and hole N1HW -> N1HW in {0, 1}: steep known pixels; next to a hole there are none."""
+    ramp, step = image.new_tensor([1.0, 2.0, 1.0]), image.new_tensor([-1.0, 0.0, 1.0])
+    kernels = torch.stack([torch.outer(ramp, step), torch.outer(step, ramp)])[:, None]
+    steepness = F.conv2d(F.pad(grey(image), (1, 1, 1, 1), mode="replicate"), kernels).square().sum(dim=1, keepdim=True)
+    return (steepness > _STEEP**2) * (1 - F.max_pool2d(mask, 3, stride=1, padding=1))

@@ -1,0 +1,1 @@
+"""DGI: distillation-guided image inpainting (Suin, Purohit, Rajagopalan, ICCV 2021)."""

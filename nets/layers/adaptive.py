@@ -1,0 +1,80 @@
+"""Adaptive convolution: at every position a kernel and sampling places of its own, the same for all channels.
+
+In: N C H W features. Out: the same shape. A file of its own because several networks fill holes with it, and because of
+how it is computed: a position's result is a weighted sum of few rows of the features, one row a pixel, so one pass over
+all taps and corners gathers it and no tap has a copy of the features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.layers.precision import in_float32
+
+
+class AdaptiveConvolution(nn.Module):
+    """f_ada-conv of distillation-guided inpainting (Eq. 6): N C H W -> N C H W.
+
+    A convolution each gives K^2 kernel values and 2K^2 offsets of a position. It begins as a box filter: all kernel
+    values 1/K^2, no offset.
+    """
+
+    def __init__(self, channels: int, kernel: int = 3) -> None:
+        super().__init__()
+        taps = kernel**2
+        self.kernel = nn.Conv2d(channels, taps, 3, padding=1)
+        self.offset = nn.Conv2d(channels, 2 * taps, 3, padding=1)
+        self.begin_as_box()
+
+    def begin_as_box(self) -> None:
+        """Sets the initial weights, in place."""
+        for layer, bias in ((self.kernel, 1 / self.kernel.out_channels), (self.offset, 0.0)):
+            nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias)
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Features N C H W -> N C H W; kernels and offsets are read from `seen` where features have another width."""
+        source = x if seen is None else seen
+        return adaptive_convolution(x, self.kernel(source), self.offset(source))
+
+
+def adaptive_convolution(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
+    """y(j) = sum over taps k of V_k(j) x(j + k + offset_k(j)): N C H W, N K^2 H W, N 2K^2 H W -> N C H W (Eq. 6).
+
+    Taps go row by row; of each tap there are two offsets, down and to the right, in pixels. Values between pixels are
+    bilinear, those outside the features 0. Once differentiable; summed in float32 also in mixed precision.
+    """
+    number, channels, height, width = x.shape
+    rows, weights = _gathered(kernels, offsets, number, height, width)
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).to(weights.dtype)
+    with in_float32(x):
+        y = F.embedding_bag(rows.flatten(1), pixels, mode="sum", per_sample_weights=weights.flatten(1))
+    return y.view(number, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
+
+
+def _gathered(kernels: Tensor, offsets: Tensor, number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For each position the pixels that it sums and their weights: both NHW x K^2 x 4."""
+    taps = kernels.shape[1]
+    dtype = torch.promote_types(kernels.dtype, torch.float32)
+    reach = torch.arange(taps, device=kernels.device)
+    side = round(taps**0.5)
+    shift = offsets.permute(0, 2, 3, 1).reshape(number, height, width, taps, 2).to(dtype)
+    down = torch.arange(height, device=kernels.device).view(-1, 1, 1) + reach // side - side // 2 + shift[..., 0]
+    right = torch.arange(width, device=kernels.device).view(-1, 1) + reach % side - side // 2 + shift[..., 1]
+    (row, row_weight), (column, column_weight) = _neighbours(down, height), _neighbours(right, width)
+    sample = torch.arange(number, device=kernels.device, dtype=torch.int32).view(-1, 1, 1, 1, 1, 1)
+    pixel = (sample * height + row.unsqueeze(-1)) * width + column.unsqueeze(-2)
+    kernel = kernels.permute(0, 2, 3, 1).to(dtype)[..., None, None]
+    weight = kernel * row_weight.unsqueeze(-1) * column_weight.unsqueeze(-2)
+    return pixel.view(-1, taps, 4), weight.reshape(-1, taps, 4)
+
+
+def _neighbours(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Places on an axis -> the two pixels around each, int32, and their weights, 0 outside the axis: ... x 2 both."""
+    below = place.detach().floor()
+    fraction = place - below
+    pixels = torch.stack([below, below + 1], dim=-1)
+    inside = (pixels >= 0) & (pixels < length)
+    weights = torch.stack([1 - fraction, fraction], dim=-1) * inside
+    return pixels.nan_to_num().clamp(0, length - 1).int(), weights
