@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+from jobs.recipes.faces import GENERATOR, faces
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
 from nets.distill.objective import DistillObjectiveConfig, variant
@@ -47,7 +48,6 @@ def _paper(name: str, steps: int) -> TrainRecipe:
         stream=StreamConfig(size_px=256, resize="squash", masks=("strokes",)),
         optimisers={"generator": theta, "alignment": theta, "auxiliary": theta, "meta": psi},
         batch_size=_BATCH,
-        clip_norm=None,
         images=images,
         constant_images=images,
         checkpoint_images=30_000,
@@ -80,18 +80,8 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     guidance = GuidanceConfig(auxiliary_images=_FACES_AUXILIARY, weight=0.2, imagined_rate=0.01)
     objective = DistillObjectiveConfig(network, guidance, style_weight=0.0, confidence_px=17)
     chosen = variant(name, objective)
-    theta = AdamConfig(1.5e-3, betas=(0.9, 0.99))
-    psi, before = AdamConfig(1e-3, betas=(0.9, 0.99)), _FACES_AUXILIARY if chosen.guidance.cross else 0
+    theta = replace(GENERATOR, learning_rate=1.5e-3)
+    psi, before = replace(GENERATOR, learning_rate=1e-3), _FACES_AUXILIARY if chosen.guidance.cross else 0
     guided = {"auxiliary": theta, "meta": psi} if chosen.guidance.cross else {}
-    return TrainRecipe(
-        name=recipe,
-        objective=chosen,
-        stream=StreamConfig(size_px=64, resize="centre-square"),
-        optimisers={"generator": theta} | guided | ({"alignment": theta} if chosen.guidance.within else {}),
-        batch_size=4,
-        clip_norm=1.0,
-        images=before + _FACES,
-        constant_images=before + _FACES // 3,
-        checkpoint_images=1_200,
-        metric_images=200,
-    )
+    optimisers = {"generator": theta} | guided | ({"alignment": theta} if chosen.guidance.within else {})
+    return faces(recipe, chosen, optimisers, images=before + _FACES, constant_images=before + _FACES // 3)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from jobs.recipes.faces import ADVERSARIES, GENERATOR, faces
 from nets.mhtma.critic import GlobalLocalCriticConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig
@@ -47,7 +48,6 @@ def _paper(name: str, days: int) -> TrainRecipe:
         stream=StreamConfig(size_px=256, resize="squash", masks=("brush-square",)),
         optimisers={"generator": AdamConfig(1e-4), "critic": AdamConfig(1e-4)},
         batch_size=16,
-        clip_norm=None,
         images=images,
         constant_images=images,
         checkpoint_images=28_000,
@@ -63,30 +63,14 @@ def mhtma_faces() -> TrainRecipe:
     """
     network = MHTMAConfig(width=8, dilations=(2, 4), residual=True)
     critic = GlobalLocalCriticConfig(64, 32, width=8, num_global=4, num_local=3, num_features=64)
-    return TrainRecipe(
-        name="mhtma-faces",
-        objective=MHTMAObjectiveConfig(network, critic, perceptual_weight=0.0, warm_up_images=6_000),
-        stream=StreamConfig(size_px=64, resize="centre-square"),
-        optimisers={
-            "generator": AdamConfig(2e-3, betas=(0.9, 0.99)),
-            "critic": AdamConfig(4e-4, betas=(0.5, 0.99)),
-        },
-        batch_size=4,
-        clip_norm=1.0,
-        images=8_000,
-        constant_images=2_800,
-        checkpoint_images=1_600,
-        metric_images=200,
-    )
+    objective = MHTMAObjectiveConfig(network, critic, perceptual_weight=0.0, warm_up_images=6_000)
+    optimisers = ADVERSARIES | {"generator": replace(GENERATOR, learning_rate=2e-3)}
+    return faces("mhtma-faces", objective, optimisers)
 
 
 def mhtma_sketch_faces() -> TrainRecipe:
     """The same with sketches of the built-in edge detector, which half of the samples see."""
-    faces = mhtma_faces()
-    network = replace(faces.objective.network, sketch=True)
-    return replace(
-        faces,
-        name="mhtma-sketch-faces",
-        objective=replace(faces.objective, network=network, without_strokes=0.5),
-        stream=replace(faces.stream, drawn=("sketch",)),
-    )
+    plain = mhtma_faces()
+    network = replace(plain.objective.network, sketch=True)
+    objective = replace(plain.objective, network=network, without_strokes=0.5)
+    return faces("mhtma-sketch-faces", objective, plain.optimisers, drawn=("sketch",))

@@ -7,6 +7,7 @@ Where the papers are silent, numbers are those of the authors' read-me files. An
 from dataclasses import replace
 from typing import TypeVar
 
+from jobs.recipes.faces import ADVERSARIES, GENERATOR, faces
 from nets.spn.network import SPLConfig, SPNConfig
 from nets.spn.objective import SPNObjectiveConfig
 from nets.spn.targets import TResNetTarget
@@ -125,34 +126,20 @@ def _as_printed(
         drops=((drop * epoch, 0.1),),
         checkpoint_images=8_000,
         metric_images=800,
-        clip_norm=None,
     )
 
 
 def _faces(name: str, network: SPNConfig | SPLConfig, images: int = 8_000) -> TrainRecipe:
-    return TrainRecipe(
-        name=name,
-        objective=SPNObjectiveConfig(
-            network,
-            TResNetTarget(weights=None, width=8),
-            critic_width=8,
-            prior_until_images=images * 3 // 4,
-            adversarial_weight=0.01,
-            feature_matching_weight=0.1,
-            perceptual_weight=0.0,
-            diversity_weight=0.0,
-            divergence_weight=0.005,
-        ),
-        stream=StreamConfig(size_px=64, resize="centre-square", large_px=128),
-        optimisers={
-            "generator": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
-            "heads": AdamConfig(1.2e-3, betas=(0.9, 0.99)),
-            "critic": AdamConfig(4e-4, betas=(0.5, 0.99)),
-        },
-        batch_size=4,
-        clip_norm=1.0,
-        images=images,
-        constant_images=images * 35 // 100,
-        checkpoint_images=1_600,
-        metric_images=200,
+    objective = SPNObjectiveConfig(
+        network,
+        TResNetTarget(weights=None, width=8),
+        critic_width=8,
+        prior_until_images=images * 3 // 4,
+        adversarial_weight=0.01,
+        feature_matching_weight=0.1,
+        perceptual_weight=0.0,
+        diversity_weight=0.0,
+        divergence_weight=0.005,
     )
+    optimisers = ADVERSARIES | {"heads": GENERATOR}
+    return faces(name, objective, optimisers, images=images, constant_images=images * 35 // 100, large_px=128)

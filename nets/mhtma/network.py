@@ -20,7 +20,7 @@ from nets.features import IMAGENET_MEAN
 from nets.layers.convolution import initialise_kaiming
 from nets.layers.gated import GatedConvolution, GatedUpConvolution
 from nets.layers.smooth import fill_smoothly
-from nets.mhtma.attention import Heads, Matching, TemperatureAttention
+from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
 
 Speaking = Literal["all", "convolution", "attention", "highest-temperature", "lowest-temperature"]
@@ -184,6 +184,9 @@ class MHTMA(nn.Module):
         self.refinement = RefinementNetwork(config)
         self.register_buffer("colour", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         initialise_kaiming(self, config.initial_scale)
+        for layer in self.modules():
+            if isinstance(layer, TemperatureNetwork):
+                initialise_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
                 _scale(last, 0.1)  # what is added at first is little beside the fill

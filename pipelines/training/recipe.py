@@ -17,6 +17,8 @@ class AdamConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 0.0
     """Of Adam's own kind: added to the gradient."""
+    clip_norm: float | None = None
+    """Norm to which the network's gradients are clipped."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,6 @@ class TrainRecipe:
     """Learning rates are constant up to this clock, then fall linearly to zero at `images`."""
     checkpoint_images: int
     """Clock between two checkpoints."""
-    clip_norm: float | None = 3.0
-    """Global norm to which the gradients of a phase are clipped."""
     seed: int = 0
     metric_images: int = field(default=1024)
     """Clock between two points of a curve."""

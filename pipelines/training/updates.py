@@ -75,19 +75,26 @@ class Updater:
         return gradients
 
     def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
-        """Clips and steps; raises NotFinite before anything is changed."""
+        """Steps each network; raises NotFinite before anything is changed."""
         norm = _norm(gradients)
         if not bool(torch.isfinite(norm)):
             raise NotFinite(self._diagnosis(phase, terms))
-        clip = self.recipe.clip_norm
-        scale = 1.0 if clip is None else min(1.0, clip / (float(norm) + 1e-6))
-        for parameter, gradient in zip(self._parameters(phase.trains), gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.mul_(scale)
+        remaining = iter(gradients)
         for name in phase.trains:
-            optimiser, rate = self.state.optimisers[name], self.recipe.optimisers[name].learning_rate
-            optimiser.param_groups[0]["lr"] = rate * self.recipe.learning_rate_factor(self.state.images_seen)
-            optimiser.step()
+            parameters = self._parameters((name,))
+            self._step_network(name, parameters, [next(remaining) for _ in parameters])
         return {name: term.detach() for name, term in terms.items()} | {f"gradient_norm_{phase.name}": norm}
+
+    def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> None:
+        """Clips, and steps at the learning rate of the clock."""
+        optimiser, config = self.state.optimisers[name], self.recipe.optimisers[name]
+        clip = config.clip_norm
+        scale = 1.0 if clip is None else min(1.0, clip / (float(_norm(gradients)) + 1e-6))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.mul_(scale)
+        rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.step()
 
     def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms) -> str:
         """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from infra.world import World
 from nets import OBJECTIVES
-from nets.objective import BilevelPhase, Objective, Outputs
+from nets.objective import BilevelPhase, Inputs, Objective, Outputs
+from pipelines.training.inputs import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NotFinite, Updater
@@ -83,6 +84,28 @@ def test_every_term_of_every_phase_has_a_weight_and_is_a_finite_scalar(name: str
         assert all(term.shape == () and bool(torch.isfinite(term)) for term in terms.values())
 
 
+def halves(given: Inputs) -> list[Inputs]:
+    """The two samples apart, as two ranks have them."""
+    return [
+        Inputs(given.image[n : n + 1], given.mask[n : n + 1], SampleNoise(1, [(n, 0)]),
+               {name: plane[n : n + 1] for name, plane in given.planes.items()})
+        for n in range(2)
+    ]  # fmt: skip
+
+
+@NAMES
+def test_the_mean_over_ranks_is_what_one_rank_computes(name: str) -> None:
+    of = objective(name)
+    for network in of.networks.values():
+        network.eval()  # spectral norms of critics stay as they are
+    for stage, phase in phases(of):
+        whole = phase.terms(stage.forward(inputs()))
+        parts = [phase.terms(stage.forward(half)) for half in halves(inputs())]
+        for term, value in whole.items():
+            mean = sum(part[term].item() for part in parts) / 2
+            assert mean == pytest.approx(value.item(), rel=1e-4, abs=1e-6), (phase.name, term)
+
+
 @NAMES
 def test_stages_follow_each_other_and_the_last_has_no_end(name: str) -> None:
     ends = [stage.until_images for stage in objective(name).stages]
@@ -155,7 +178,7 @@ def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
-    updater = updates(clip_norm=1e-3)
+    updater = updates(optimisers={"generator": AdamConfig(1e-3, clip_norm=1e-3)})
     objective = updater.state.objective
     terms = updater.update(phase_of(objective, "reconstruct"), run(objective))
     gradients = [p.grad for p in objective.networks["generator"].parameters() if p.grad is not None]
