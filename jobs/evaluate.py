@@ -7,6 +7,7 @@ from infra import storage
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
+from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate
 from pipelines.evaluation.metrics import METRICS
 
@@ -25,6 +26,10 @@ class Arguments:
     """Which photos."""
     resize: str = "centre-square"
     """How photos come to the size of their masks."""
+    strokes: bool = False
+    """Give a sketch-guided network the photos' own edges in the holes, as strokes of a user."""
+    num_fills: int = 1
+    """Of so many fills of each hole the best counts; for a probabilistic network."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -37,6 +42,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             arguments.resize,
             storage.absolute(arguments.out),
             lambda *n: show("evaluating", *n),
+            Asking(arguments.strokes, arguments.num_fills),
         )
     say(table(card))
     return {"model": card.model, "scores": card.summary(), "passport": card.passport}

@@ -4,8 +4,9 @@ In: photos and masks, 1 = hole. Out: the photos with their holes filled; outside
 bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import torch
@@ -26,6 +27,7 @@ class ChallengeSteps:
 
 
 PLAIN: Final = ChallengeSteps()
+_NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
 _VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...]] = (
     (lambda x: x, lambda x: x),
     (lambda x: x.rot90(1, (2, 3)), lambda x: x.rot90(-1, (2, 3))),
@@ -37,16 +39,27 @@ _VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 
 
 def fill_levels(
-    network: nn.Module, images: Tensor, masks: Tensor, size_px: int, steps: ChallengeSteps = PLAIN
+    network: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    size_px: int,
+    steps: ChallengeSteps = PLAIN,
+    beside: Mapping[str, Tensor] = _NOTHING,
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
-    Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`.
+    Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`. `beside`: what the
+    network takes beside photo and mask, by the names of its arguments, for pictures of its own size only.
     """
+    if beside and images.shape[1:3] != (size_px, size_px):
+        raise ValueError(
+            f"{', '.join(beside)} for pictures of {images.shape[2]}x{images.shape[1]} px: the network takes such for "
+            f"its own size only, {size_px} px"
+        )
     image, mask = images.permute(0, 3, 1, 2).float() / 255, masks.unsqueeze(1).float()
     with torch.inference_mode():
         if image.shape[2:] == (size_px, size_px):
-            filled = _finished(_filled(network, image, mask, steps), steps)
+            filled = _finished(_filled(network, image, mask, steps, beside), steps)
         else:
             filled = torch.stack([fill_photo(network, *pair, size_px, steps) for pair in zip(image, mask, strict=True)])
     levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
@@ -74,12 +87,17 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, st
     return torch.where(mask > 0, _finished(whole[None], steps)[0].clamp(0, 1), image)
 
 
-def _filled(network: nn.Module, image: Tensor, mask: Tensor, steps: ChallengeSteps) -> Tensor:
+def _filled(
+    network: nn.Module, image: Tensor, mask: Tensor, steps: ChallengeSteps, beside: Mapping[str, Tensor] = _NOTHING
+) -> Tensor:
     """N3SS as the network inpaints it, or the mean of what it predicts for five views."""
     if not steps.ensemble:
-        inpainted: Tensor = network(image, mask)["inpainted"]
+        inpainted: Tensor = network(image, mask, **beside)["inpainted"]
         return inpainted
-    views = [back(network(there(image), there(mask))["predicted"]) for there, back in _VIEWS]
+    views = []
+    for there, back in _VIEWS:
+        turned = {name: there(x) for name, x in beside.items()}
+        views.append(back(network(there(image), there(mask), **turned)["predicted"]))
     return torch.stack(views).mean(dim=0)
 
 

@@ -7,7 +7,7 @@ chunks are merged in list order, so the digits do not depend on the number of wo
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -19,7 +19,8 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from pipelines.evaluation.fillers import Model, open_model
+from pipelines.evaluation.asking import Asking
+from pipelines.evaluation.fillers import Model, Pictures, open_model
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, list_digest, num_chunks, read_chunk
 from pipelines.manifest import open_dataset, read_checked, read_parquet, seal, table_bytes, unseal
@@ -30,6 +31,7 @@ from pipelines.stream.geometry import RESIZES
 SCORES_FILE: Final = "scores.json"
 PAIRS_FILE: Final = "pairs.parquet"
 ALL: Final = "all"
+PLAINLY: Final = Asking()
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,13 @@ class Scorecard:
 
 
 def evaluate(
-    model: str, data: str, split: str, resize: str, out: str, progress: Callable[[int, int], None]
+    model: str,
+    data: str,
+    split: str,
+    resize: str,
+    out: str,
+    progress: Callable[[int, int], None],
+    asking: Asking = PLAINLY,
 ) -> Scorecard:
     """Scores a model on all pairs of a split and publishes that under `out`; done before, it is only read again.
 
@@ -64,13 +72,17 @@ def evaluate(
     dataset = open_dataset(data)
     chunks = num_chunks(dataset, split)
     asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
-    identity = open_model(model).identity
+    asked["asking"] = asdict(asking)
+    opened = open_model(model)
+    asking.refuse_what_lacks(opened)
+    identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
         return _same_card(load_scorecard(out), identity, asked, out)
     results: dict[int, list[dict[str, Any]]] = {}
+    tasks = [(model, identity, data, split, resize, asking, c) for c in range(chunks)]
     with connected():
-        for chunk, rows in run_tasks(_score_chunk, [(model, identity, data, split, resize, c) for c in range(chunks)]):
+        for chunk, rows in run_tasks(_score_chunk, tasks):
             results[chunk] = rows
             progress(len(results), chunks)
     rows = [row for chunk in range(chunks) for row in results[chunk]]
@@ -128,24 +140,26 @@ def _model(name: str, identity: str) -> Model:
 
 
 def _score_chunk(
-    model: str, identity: dict[str, str], data: str, split: str, resize: str, chunk: int
+    model: str, identity: dict[str, str], data: str, split: str, resize: str, asking: Asking, chunk: int
 ) -> tuple[int, list[dict[str, Any]]]:
-    pairs = read_chunk(data, split, resize, chunk)
-    inpainted = _fill_at_one_shape(_model(model, canonical_json(identity).decode()), pairs)
-    return chunk, [_row(pairs, i, inpainted[i]) for i in range(len(pairs.keys))]
+    pairs, opened = read_chunk(data, split, resize, chunk), _model(model, canonical_json(identity).decode())
+    fills = [_fill_at_one_shape(opened, pairs, asking, number) for number in range(asking.num_fills)]
+    return chunk, [_row(pairs, i, [fill[i] for fill in fills]) for i in range(len(pairs.keys))]
 
 
-def _fill_at_one_shape(model: Model, pairs: Pairs) -> Any:
+def _fill_at_one_shape(model: Model, pairs: Pairs, asking: Asking, number: int) -> Pictures:
     """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
     full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys)))
     index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
-    return model.fill(pairs.images[index], pairs.masks[index])[: len(pairs.keys)]
+    beside = {name: given[index] for name, given in asking.beside(model, pairs, number).items()}
+    return model.fill(pairs.images[index], pairs.masks[index], beside)[: len(pairs.keys)]
 
 
-def _row(pairs: Pairs, i: int, inpainted: Any) -> dict[str, Any]:
+def _row(pairs: Pairs, i: int, fills: list[Pictures]) -> dict[str, Any]:
     mask = pairs.masks[i]
     place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": bin_of(mask), "ratio": hole_ratio(mask)}
-    return place | measure(pairs.images[i], mask, inpainted)
+    measured = [measure(pairs.images[i], mask, fill) for fill in fills]
+    return place | max(measured, key=lambda metrics: metrics["psnr_hole"])
 
 
 def _scores(rows: list[dict[str, Any]]) -> dict[str, dict[str, Score]]:

@@ -5,15 +5,17 @@ they are the image. Models are named as on the command line: `telea`, `navier-st
 of a checkpoint or of a training run.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from infra.settings import tracking_uri
 from nets import build_network
@@ -23,10 +25,19 @@ from pipelines.evaluation.apart import ModelProcess
 from pipelines.records import Refused
 
 Pictures = NDArray[np.uint8]
-Filler = Callable[[Pictures, Pictures], Pictures]
 
 _CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 _RADIUS_PX: Final = 3
+NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
+"""What a model is given beside photo and mask where it is given nothing."""
+
+
+class Filler(Protocol):
+    """Fills holes."""
+
+    def __call__(self, images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = ...) -> Pictures:
+        """Images uint8 NHWC, masks uint8 NHW -> inpainted; `beside` as the model takes it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class Model:
     fill: Filler
     identity: dict[str, str]
     """Its name, one that will never mean another model, and for a network the SHA-256 of its weights."""
+    takes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """What it can be given beside photo and mask, by name, as float CHW: `sketch`, `noise`."""
 
 
 def open_model(name: str, steps: ChallengeSteps = PLAIN) -> Model:
@@ -46,7 +59,8 @@ def open_model(name: str, steps: ChallengeSteps = PLAIN) -> Model:
     if steps != PLAIN and (name in _CLASSICAL or name.startswith("models:/")):
         raise Refused(f"{name} fills as it does: ensemble and blur are for the network of a checkpoint or run")
     if name in _CLASSICAL:
-        return Model(partial(_fill_classically, _CLASSICAL[name]), {"model": name, "opencv": cv2.__version__})
+        fill = _given_nothing(partial(_fill_classically, _CLASSICAL[name]))
+        return Model(fill, {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
         return _registered(name)
     try:
@@ -60,17 +74,39 @@ def network_model(checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN) -> Mode
     network = build_network(checkpoint.state["network"]).eval()
     network.load_state_dict(checkpoint.tensors("generator"))
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256("generator")}
-    return Model(network_filler(network, int(checkpoint.state["size_px"]), steps), identity)
+    size_px = int(checkpoint.state["size_px"])
+    return Model(network_filler(network, size_px, steps), identity, taken_by(network, size_px))
 
 
 def network_filler(network: torch.nn.Module, size_px: int, steps: ChallengeSteps = PLAIN) -> Filler:
     """A network as a filler of photos of any size."""
 
-    def fill(images: Pictures, masks: Pictures) -> Pictures:
+    def fill(images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = NOTHING) -> Pictures:
         image, mask = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images, masks))
-        return fill_levels(network, image, mask, size_px, steps).numpy()
+        return fill_levels(network, image, mask, size_px, steps, beside).numpy()
 
     return fill
+
+
+def taken_by(network: Any, size_px: int) -> dict[str, tuple[int, ...]]:
+    """What the network can be given beside photo and mask, by name, and its shape CHW for pictures of its own size."""
+    takes: dict[str, tuple[int, ...]] = {}
+    if getattr(network.config, "sketch", False):
+        takes["sketch"] = (1, size_px, size_px)
+    if getattr(network, "probabilistic", False):
+        takes["noise"] = network.noise_shape(torch.empty(1, 3, size_px, size_px))
+    return takes
+
+
+def _given_nothing(fill: Callable[[Pictures, Pictures], Pictures]) -> Filler:
+    """A filler of what takes a photo and a mask only."""
+
+    def filler(images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = NOTHING) -> Pictures:
+        if beside:
+            raise ValueError(f"this model takes no {', '.join(beside)}")
+        return fill(images, masks)
+
+    return filler
 
 
 def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Pictures:
@@ -84,4 +120,4 @@ def _registered(uri: str) -> Model:
     tracking = Tracking(tracking_uri())
     process = ModelProcess(tracking.uri, tracking.resolve(uri))
     identity = {"model": tracking.resolve(uri), "weights_sha256": process.metadata["weights_sha256"]}
-    return Model(process.fill, identity)
+    return Model(_given_nothing(process.fill), identity)

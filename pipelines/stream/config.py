@@ -15,6 +15,7 @@ from pipelines.manifest import Dataset
 from pipelines.masks import MASKS
 from pipelines.records import Refused
 from pipelines.stream.geometry import RESIZES
+from pipelines.stream.sketching import THRESHOLD
 
 PLANES: Final = {"segmentation": "seg", "edge": "edge", "sketch": "sketch"}
 """Planes by the names that networks know, and what they are called in a shard."""
@@ -82,8 +83,8 @@ class StreamConfig:
     drawn: tuple[str, ...] = ()
     """Those that are made of the photo when it is read, names of DRAWN: the sketch, of the plane `edge` if it is among
     the planes and else by the built-in detector."""
-    sketch_threshold: float = 0.65
-    """Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""
+    sketch_threshold: float = THRESHOLD
+    """Of edge maps in [0, 1]: what is above it becomes a line."""
     large_px: int | None = None
     """The size of the plane `image_large`, the same view of the photo as the image; none if not given."""
     damaged: str = "raise"

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from pipelines.stream.geometry import Picture
 
+THRESHOLD: Final = 0.65
+"""Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""
 _SIDE_PX: Final = 256
 """The side at which the paper's sizes are meant; lengths grow with the side and areas with its square."""
 _LEAST_PX: Final = 100
@@ -42,7 +44,7 @@ def sketch_of_edges(edges: NDArray[np.floating], threshold: float) -> Picture:
     return np.asarray(lines, np.uint8)[:, :, None] * np.uint8(255)
 
 
-def draw_sketch(photo: Picture, edges: Picture | None, threshold: float) -> Picture:
+def draw_sketch(photo: Picture, edges: Picture | None = None, threshold: float = THRESHOLD) -> Picture:
     """Photo SxSx3 -> sketch SxSx1, by its edge map uint8 SxSxC (first channel) if there is one, else by gradients."""
     strength = detect_edges(photo) if edges is None else edges[:, :, 0].astype(np.float32) / 255
     return sketch_of_edges(strength, threshold)

@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from torch import nn
 
-from pipelines.evaluation.fillers import network_filler
+from pipelines.evaluation.asking import sketches_of
+from pipelines.evaluation.fillers import NOTHING, network_filler, taken_by
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
@@ -25,7 +26,10 @@ class Observation:
 
 
 def observe_fills(generator: nn.Module, dataset: Dataset, resize: str, size_px: int) -> Observation | None:
-    """Fills the first held-out pairs of the dataset; None where it has none of this size."""
+    """Fills the first held-out pairs of the dataset; None where it has none of this size.
+
+    A network that takes strokes sees the photos' own edges.
+    """
     try:
         pairs = read_chunk(dataset.uri, "val", resize, 0)
     except Refused:
@@ -35,7 +39,8 @@ def observe_fills(generator: nn.Module, dataset: Dataset, resize: str, size_px: 
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
     images, masks = pairs.images[chosen], pairs.masks[chosen]
-    fills = network_filler(generator.eval(), size_px)(images, masks)
+    beside = {"sketch": sketches_of(images)} if "sketch" in taken_by(generator, size_px) else NOTHING
+    fills = network_filler(generator.eval(), size_px)(images, masks, beside)
     generator.train()
     scores = [measure(*pair)["psnr_hole"] for pair in zip(images, masks, fills, strict=True)]
     columns = [("photo", images), ("hole", with_hole(images, masks)), ("fill", fills)]

@@ -16,7 +16,7 @@ import torch
 from jobs.recipes import RECIPES
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage
-from pipelines.training.inputs import SampleNoise
+from pipelines.noise import SampleNoise
 from pipelines.training.updates import weighted
 from tests.nets.configs import WEIGHTS
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
-from pipelines.training.inputs import SampleNoise
+from pipelines.noise import SampleNoise
 from pipelines.training.updates import weighted
 from tests.nets.configs import CONFIGS, WEIGHTS
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from infra.world import World
 from nets import OBJECTIVES
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs
-from pipelines.training.inputs import SampleNoise
+from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NotFinite, Updater

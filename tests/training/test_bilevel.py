@@ -16,7 +16,7 @@ from nets import build_objective
 from nets.distill import distillation
 from nets.layers import adaptive
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage, Terms
-from pipelines.training.inputs import SampleNoise
+from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NotFinite, Updater, moved, weighted

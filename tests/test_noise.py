@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines import noise as noise_of
 from pipelines.chance import Chance
+from pipelines.noise import SampleNoise
 from pipelines.records import Batch
-from pipelines.training import inputs as inputs_of
-from pipelines.training.inputs import SampleNoise, to_inputs
+from pipelines.training.inputs import to_inputs
 
 KINDS = pytest.mark.parametrize("kind", ["uniform", "normal"])
 
@@ -86,7 +87,7 @@ def test_even_the_outermost_words_give_numbers_in_range(word: int, monkeypatch: 
         def words(self, count: int) -> NDArray[np.uint64]:
             return np.full(count, word, np.uint64)
 
-    monkeypatch.setattr(inputs_of, "Chance", Outermost)
+    monkeypatch.setattr(noise_of, "Chance", Outermost)
     uniform = draw("uniform", [(0, 0)], 4)
     assert bool((uniform >= 0).all() and (uniform < 1).all())
     assert bool(torch.isfinite(draw("normal", [(0, 0)], 4)).all())

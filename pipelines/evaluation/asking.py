@@ -1,0 +1,57 @@
+"""How a model is asked for fills: what it is given beside photo and mask, and how often it may try.
+
+In: the pairs of a chunk. Out: what the model takes beside them, as a function of who they are. A part of the passport:
+scores of models that were asked otherwise are not compared.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.evaluation.fillers import Model
+from pipelines.evaluation.pairs import Pairs
+from pipelines.noise import SampleNoise
+from pipelines.records import Refused
+from pipelines.stream.sketching import draw_sketch
+
+_MAX_FILLS: Final = 100
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of a model; a photo, a mask and one fill if nothing is given."""
+
+    strokes: bool = False
+    """Give a sketch-guided network the photo's own edges in the hole, as a user might draw them (MHTMA, IV-F)."""
+    num_fills: int = 1
+    """Of so many fills of a pair the one of the highest PSNR in the hole counts, for all metrics (SPN, Table 2)."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_fills <= _MAX_FILLS:
+            raise Refused(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
+
+    def refuse_what_lacks(self, model: Model) -> None:
+        """Raises Refused where the model cannot be asked so."""
+        if self.strokes and "sketch" not in model.takes:
+            raise Refused(f"{model.identity['model']} takes no sketch: evaluate it without strokes")
+        if self.num_fills > 1 and "noise" not in model.takes:
+            raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one")
+
+    def beside(self, model: Model, pairs: Pairs, number: int) -> dict[str, Tensor]:
+        """What the model is given beside the pairs for their fill of this number; noise by key, recipe and number."""
+        given = {}
+        if self.strokes:
+            given["sketch"] = sketches_of(pairs.images)
+        if self.num_fills > 1:
+            samples = [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]
+            given["noise"] = SampleNoise(0, samples).normal("fill", *model.takes["noise"])
+        return given
+
+
+def sketches_of(images: np.ndarray) -> Tensor:
+    """Photos uint8 NSS3 -> sketches of their edges, float N1SS in {0, 1}."""
+    drawn = np.stack([draw_sketch(image) for image in images])
+    return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255

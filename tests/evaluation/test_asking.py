@@ -1,0 +1,105 @@
+"""How a model is asked: strokes and several fills change scores, stand in the passport, and suit not every model."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nets import build_network, describe_network
+from nets.mhtma.network import MHTMAConfig
+from nets.spn.network import SPNConfig
+from pipelines.checkpoints import save_checkpoint
+from pipelines.evaluation.asking import Asking
+from pipelines.evaluation.evaluate import Scorecard, evaluate
+from pipelines.evaluation.fillers import open_model
+from pipelines.evaluation.pairs import read_chunk
+from pipelines.manifest import Dataset
+from pipelines.records import Refused
+from pipelines.training.run import TrainRun
+from tests.making import SIZE_PX
+
+SKETCHED = MHTMAConfig(8, dilations=(2,), sketch=True, residual=True)
+PROBABILISTIC = SPNConfig(
+    width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4, probabilistic=True
+)
+
+
+def checkpoint(config: Any, out: Path) -> str:
+    """A checkpoint of such a network with random weights that are large enough to matter."""
+    torch.manual_seed(0)
+    description = describe_network(config)
+    network = build_network(description)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    facts = {"images_seen": 4, "network": description, "size_px": SIZE_PX}
+    return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, facts).uri
+
+
+def scored(model: str, dataset: Dataset, out: Path, asking: Asking) -> Scorecard:
+    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, asking)
+
+
+def test_strokes_change_the_fills_of_a_sketch_guided_network(
+    dataset: Dataset, tmp_path: Path, ray_cluster: None
+) -> None:
+    model = checkpoint(SKETCHED, tmp_path / "run")
+    plain, guided = (scored(model, dataset, tmp_path / str(s), Asking(strokes=s)) for s in (False, True))
+    assert plain.passport["asking"] == {"strokes": False, "num_fills": 1}
+    assert guided.passport["asking"] == {"strokes": True, "num_fills": 1}
+    assert plain.mean("psnr_hole") != guided.mean("psnr_hole")
+    assert plain.passport["pairs_sha256"] == guided.passport["pairs_sha256"]
+
+
+def test_the_best_of_several_fills_is_the_best_of_each_pair(
+    dataset: Dataset, tmp_path: Path, ray_cluster: None
+) -> None:
+    model, asking = checkpoint(PROBABILISTIC, tmp_path / "run"), Asking(num_fills=3)
+    card = scored(model, dataset, tmp_path / "best", asking)
+    opened, pairs = open_model(model), read_chunk(dataset.uri, "val", "centre-square", 0)
+    fills = [opened.fill(pairs.images, pairs.masks, asking.beside(opened, pairs, number)) for number in range(3)]
+    assert (fills[0] != fills[1]).any()
+    rows = {(row["key"], row["recipe"]): row for row in card.rows}
+    for n, pair in enumerate(zip(pairs.keys, pairs.recipes, strict=True)):
+        errors = [(pairs.images[n].astype(float) - fill[n])[pairs.masks[n] > 0] for fill in fills]
+        best = min(float((error**2).mean()) for error in errors)
+        assert rows[pair]["psnr_hole"] == pytest.approx(10 * torch.tensor(255**2 / best).log10().item(), abs=0.05)
+
+
+def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset, tmp_path: Path) -> None:
+    model = open_model(checkpoint(PROBABILISTIC, tmp_path / "run"))
+    pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
+    turned = replace(pairs, keys=pairs.keys[::-1], recipes=pairs.recipes[::-1])
+    one, other = (Asking(num_fills=2).beside(model, p, 1)["noise"] for p in (pairs, turned))
+    assert torch.equal(one, other.flip(0))
+    assert not torch.equal(one, Asking(num_fills=2).beside(model, pairs, 0)["noise"])
+
+
+@pytest.mark.parametrize(
+    ("asking", "words"),
+    [(Asking(strokes=True), "takes no sketch"), (Asking(num_fills=5), "always gives the same fill")],
+)
+def test_what_a_model_cannot_take_is_refused(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path, asking: Asking, words: str
+) -> None:
+    for model in (trained.out, "telea"):
+        with pytest.raises(Refused, match=words):
+            scored(model, dataset, tmp_path / "scores", asking)
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize("number", [0, -1, 101])
+def test_an_absurd_number_of_fills_is_refused(number: int) -> None:
+    with pytest.raises(Refused, match=f"num_fills is {number}: it must be from 1 to 100"):
+        Asking(num_fills=number)
+
+
+def test_scores_that_were_asked_otherwise_are_not_taken_for_these(
+    dataset: Dataset, tmp_path: Path, ray_cluster: None
+) -> None:
+    model = checkpoint(SKETCHED, tmp_path / "run")
+    scored(model, dataset, tmp_path / "scores", Asking(strokes=True))
+    with pytest.raises(Refused, match=r"asking\.strokes = True, not False"):
+        scored(model, dataset, tmp_path / "scores", Asking())
