@@ -34,6 +34,6 @@ class CompletionBlocks(nn.Module):
         return completed
 
 
-def as_picture(raw: Tensor, base: Tensor, residual: bool) -> Tensor:
-    """Raw N3HW -> picture: between 0 and 1 by tanh, or with `residual` what is added to `base`."""
-    return base + raw / 2 if residual else (torch.tanh(raw) + 1) / 2
+def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
+    """Raw N3HW -> picture: between 0 and 1 by tanh, or with `residual` what is added to `base` in the hole N1HW."""
+    return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2

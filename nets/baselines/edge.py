@@ -122,7 +122,7 @@ class EC(nn.Module):
             found = {"edge_scores": scores}
             given.append(torch.sigmoid(scores) * mask + seen)
         raw, features = self.picture(torch.cat(given, dim=1), mask)
-        predicted = as_picture(raw, painted, self.config.residual)
+        predicted = as_picture(raw, painted, mask, self.config.residual)
         return {"predicted": predicted, "inpainted": predicted * mask + known, **found, **features}
 
 

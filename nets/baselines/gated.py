@@ -158,9 +158,9 @@ class GC(nn.Module):
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         raw, features = self.coarse(torch.cat([painted, mask], dim=1), mask)
-        coarse = as_picture(raw, painted, self.config.residual)
+        coarse = as_picture(raw, painted, mask, self.config.residual)
         guess = coarse * mask + known
         raw, shares = self.refinement(torch.cat([guess, mask], dim=1), mask if hidden is None else hidden)
-        predicted = as_picture(raw, guess, self.config.residual)
+        predicted = as_picture(raw, guess, mask, self.config.residual)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, **features, **shares}

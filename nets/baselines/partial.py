@@ -120,7 +120,7 @@ class PC(nn.Module):
             deep = up(*_joined(deep, levels.pop()))
         raw, _ = self.picture(*_joined(deep, levels.pop()))
         base = fill_smoothly(picture, mask) if self.config.residual else picture
-        predicted = as_picture(raw, base, self.config.residual)
+        predicted = as_picture(raw, base, mask, self.config.residual)
         return {"predicted": predicted, "inpainted": predicted * mask + picture, **features}
 
 

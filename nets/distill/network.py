@@ -54,7 +54,8 @@ class DistillConfig:
     adding: bool = True
     """Attention and fusion add to the decoder's features, which is ours; false: they replace them, as printed."""
     residual: bool = False
-    """Ours, for short trainings: IN adds to a smooth fill of the hole; else it makes the picture by a sigmoid."""
+    """Ours, for short trainings: IN adds to a smooth fill, in the hole alone, as errors of known pixels would teach it
+    above all to add nothing; else it makes the whole picture by a sigmoid."""
     checkpointing: bool = False
     """Backward runs encoder levels anew instead of keeping their features: less memory, more time."""
 
@@ -155,7 +156,7 @@ class InpaintingNetwork(nn.Module):
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         raw, features = self.backbone(torch.cat([painted, mask], dim=1), mask)
-        predicted = painted + raw if self.config.residual else torch.sigmoid(raw)
+        predicted = painted + raw * mask if self.config.residual else torch.sigmoid(raw)
         return {"predicted": predicted, "inpainted": predicted * mask + known, **features}
 
 
