@@ -1,7 +1,8 @@
 """Time and memory of the full models, a table row each, on this machine's device. `python -m tests.benchmarks.models`.
 
 A forward run is one 256x256 pair; a step is all phases of the training's last stage on one photo with one mask, without
-the optimisers. Each model has a process of its own, so that the peak of memory is its own.
+the optimisers. A bilevel phase is left out: in one of `every` steps it runs the networks four times more. Each model has
+a process of its own, so that the peak of memory is its own.
 """
 
 import argparse
@@ -46,14 +47,11 @@ def peak_mb() -> float:
 
 
 def learn(objective: Objective, stage: Stage, inputs: Inputs) -> None:
-    """Gradients of all phases of a stage; a bilevel phase counts with its inner and its outer run."""
+    """Gradients of the ordinary phases of a stage."""
     outputs = stage.forward(inputs)
     for phase in stage.phases:
-        parameters = [p for name in phase.trains for p in objective.networks[name].parameters()]
-        if isinstance(phase, BilevelPhase):
-            inner = weighted(phase.inner.terms(stage.forward(inputs)), phase.inner.weights)
-            torch.autograd.grad(inner, parameters, allow_unused=True)
-        else:
+        if not isinstance(phase, BilevelPhase):
+            parameters = [p for name in phase.trains for p in objective.networks[name].parameters()]
             torch.autograd.grad(weighted(phase.terms(outputs), phase.weights), parameters, allow_unused=True)
 
 
