@@ -1,8 +1,8 @@
 """Time and memory of the full models, a table row each, on this machine's device. `python -m tests.benchmarks.models`.
 
 A forward run is one 256x256 pair; a step is all phases of the training's last stage on one photo with one mask, without
-the optimisers. A bilevel phase is left out: in one of `every` steps it runs the networks four times more. Each model has
-a process of its own, so that the peak of memory is its own.
+the optimisers. A bilevel phase is left out: in one of `every` steps it runs the networks four times more. Each model
+has a process of its own, so that the peak of memory is its own.
 """
 
 import argparse
