@@ -150,6 +150,8 @@ class InpaintingNetwork(nn.Module):
         self.config = config
         self.backbone = Backbone(4, config)
         self.backbone.initialise()
+        if config.residual:
+            quieten(self.backbone.picture)  # twice, so that it begins near the smooth fill
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read."""
