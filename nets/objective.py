@@ -66,6 +66,14 @@ class Phase:
     every: int = 1
     """The phase runs in steps whose number is a multiple of this."""
 
+    def __post_init__(self) -> None:
+        _refuse_never(self.name, self.every)
+
+
+def _refuse_never(name: str, every: int) -> None:
+    if every < 1:
+        raise ValueError(f"phase {name!r} runs every {every} steps: take 1 or more")
+
 
 @dataclass(frozen=True)
 class BilevelPhase:
@@ -89,6 +97,9 @@ class BilevelPhase:
     """Outputs that `inner` takes for constants though they change with theta, such as a detached target. On both arms
     they are held at theta: the step does not see them change either."""
     every: int = 1
+
+    def __post_init__(self) -> None:
+        _refuse_never(self.name, self.every)
 
 
 @dataclass(frozen=True)

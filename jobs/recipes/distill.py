@@ -41,7 +41,7 @@ def distill_paris() -> TrainRecipe:
 
 def _paper(name: str, steps: int) -> TrainRecipe:
     images = _BATCH * (_AUXILIARY_STEPS + steps)
-    theta, psi = AdamConfig(2e-4, betas=(0.9, 0.999)), AdamConfig(1e-4, betas=(0.9, 0.999), weight_decay=1e-4)
+    theta, psi = AdamConfig(2e-4, betas=(0.9, 0.999)), AdamConfig(1e-4, (0.9, 0.999), weight_decay=1e-4, unit_norm=True)
     return TrainRecipe(
         name=name,
         objective=DistillObjectiveConfig(guidance=GuidanceConfig(auxiliary_images=_BATCH * _AUXILIARY_STEPS)),
@@ -60,8 +60,7 @@ def distill_faces() -> TrainRecipe:
 
     Ours: two levels, in whose middle a picture has two thirds of its values as in the paper's three at 256x256; it
     adds to a smooth fill, steps of 4 photos with 3 masks each, higher learning rates that fall to zero, a
-    small weight of the distillation, a longer imagined step, and no decay of the meta-networks: it would outweigh
-    their gradients.
+    small weight of the distillation, and a longer imagined step.
     """
     return _faces("net8", "distill-faces")
 
@@ -84,7 +83,8 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     objective = DistillObjectiveConfig(network, guidance, style_weight=0.0, confidence_px=17)
     chosen = variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
-    psi, before = replace(GENERATOR, learning_rate=1e-3), _FACES_AUXILIARY if chosen.guidance.cross else 0
+    psi = replace(GENERATOR, learning_rate=1e-3, clip_norm=None, unit_norm=True)
+    before = _FACES_AUXILIARY if chosen.guidance.cross else 0
     guided = {"auxiliary": theta, "meta": psi} if chosen.guidance.cross else {}
     optimisers = {"generator": theta} | guided | ({"alignment": theta} if chosen.guidance.within else {})
     return faces(recipe, chosen, optimisers, images=before + _FACES, constant_images=before + _FACES // 3)

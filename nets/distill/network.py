@@ -64,6 +64,8 @@ class DistillConfig:
             raise ValueError(
                 f"key_pooling is {self.key_pooling}, encoder_blocks {self.encoder_blocks}: give each level one of both"
             )
+        if min(self.key_pooling) < 0:
+            raise ValueError(f"key_pooling is {self.key_pooling}: take 0 for no attention, or the side of a square")
         if self.fusion and not self.attention:
             raise ValueError("fusion is on and attention off: PGL fuses attention with adaptive convolution, set both")
 

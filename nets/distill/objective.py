@@ -41,8 +41,10 @@ class DistillObjectiveConfig:
     blur: Blur = "code"
 
     def __post_init__(self) -> None:
-        if self.guidance.transfer and not self.network.attention:
+        if self.guidance.transfer and not (self.network.attention and self.network.attended_levels):
             raise ValueError("transfer is on and the network has no attention: set its attention, or transfer off")
+        if self.guidance.within and self.network.num_levels < 2:
+            raise ValueError("within is on and the encoder has one level: take two at least, or set within off")
 
     @property
     def needs_weights(self) -> tuple[str, ...]:

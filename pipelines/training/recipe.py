@@ -19,6 +19,9 @@ class AdamConfig:
     """Of Adam's own kind: added to the gradient."""
     clip_norm: float | None = None
     """Norm to which the network's gradients are clipped."""
+    unit_norm: bool = False
+    """The network's gradients are brought to norm 1: those of meta-networks are so small, and the first of them so
+    large, that Adam would follow its epsilon and its weight decay, or nothing but its memory of the first."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,11 @@ class TrainState:
             torch.manual_seed(seed_of(recipe.seed, "weights"))
             teachers = load_weights(recipe.objective.needs_weights, teachers_at)
             self.objective = build_objective(recipe.objective, teachers)
+        if set(recipe.optimisers) != set(self.objective.networks):
+            raise Refused(
+                f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
+                f"{', '.join(self.objective.networks)}: give each its own"
+            )
         self.optimisers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),

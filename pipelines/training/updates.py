@@ -4,6 +4,7 @@ The only file that asks for gradients. They are averaged over ranks before they 
 number of ranks makes the same updates.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from infra.world import World
 from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Terms
 from pipelines.records import Failed
-from pipelines.training.recipe import TrainRecipe
+from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 
 Gradients = list[Tensor | None]
@@ -43,7 +44,7 @@ class Updater:
         """One update of the phase's networks by the gradient through a step of its inner phase; its terms, detached.
 
         The networks of the inner phase are as before afterwards, bit for bit. Algorithm 1 of distillation-guided
-        inpainting, the second derivative by central differences (DARTS, Eq. 8): three gradients of first order more.
+        inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients.
         """
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
         outputs = forward(inputs)
@@ -53,7 +54,10 @@ class Updater:
             terms = phase.terms(forward(inputs))
             total = weighted(terms, phase.weights)
             direct, aim = _split(self._gradients(total, outer + inner), len(outer))
-        arm = phase.epsilon / max(float(_norm(aim)), torch.finfo(torch.float32).tiny)
+        length = float(_norm(aim))
+        if not math.isfinite(length):
+            raise NotFinite(self._diagnosis(phase, terms))
+        arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
         with moved(inner, aim, arm):
             ahead = self._inner_gradients(phase, forward(inputs) | held, outer)
         with moved(inner, aim, -arm):
@@ -83,13 +87,14 @@ class Updater:
         for name in phase.trains:
             parameters = self._parameters((name,))
             self._step_network(name, parameters, [next(remaining) for _ in parameters])
-        return {name: term.detach() for name, term in terms.items()} | {f"gradient_norm_{phase.name}": norm}
+        prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""  # its aim is another phase's, elsewhere
+        told = {f"{prefix}{name}": term.detach() for name, term in terms.items()}
+        return told | {f"gradient_norm_{phase.name}": norm}
 
     def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> None:
         """Clips, and steps at the learning rate of the clock."""
         optimiser, config = self.state.optimisers[name], self.recipe.optimisers[name]
-        clip = config.clip_norm
-        scale = 1.0 if clip is None else min(1.0, clip / (float(_norm(gradients)) + 1e-6))
+        scale = _scale(config, float(_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else gradient.mul_(scale)
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
@@ -128,6 +133,13 @@ def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
                 parameter.copy_(value)
+
+
+def _scale(config: AdamConfig, norm: float) -> float:
+    """By which gradients of this norm are multiplied before a step."""
+    if config.unit_norm:
+        return 1 / max(norm, torch.finfo(torch.float32).tiny)
+    return 1.0 if config.clip_norm is None else min(1.0, config.clip_norm / (norm + 1e-6))
 
 
 def _norm(gradients: Gradients) -> Tensor:

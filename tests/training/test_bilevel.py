@@ -70,7 +70,7 @@ class Small:
     def of(cls, objective: Objective, world: World = World(), **changes: Any) -> "Small":  # noqa: B008 - frozen
         """With Adam for every network, and no clipping."""
         rates = {name: AdamConfig(1e-3) for name in objective.networks}
-        recipe = train_recipe(clip_norm=None)
+        recipe = train_recipe()
         state = TrainState(recipe)
         state.objective = objective
         state.optimisers = {name: torch.optim.Adam(objective.networks[name].parameters()) for name in rates}
@@ -240,8 +240,8 @@ def test_an_update_lessens_what_the_judge_serves_after_the_next_step() -> None:
 def test_the_terms_are_those_of_the_aim_after_the_imagined_step() -> None:
     small = Small.of(toy())
     terms = small.update()
-    assert set(terms) == {"picture", "gradient_norm_guide"}
-    assert not terms["picture"].requires_grad
+    assert set(terms) == {"guide_picture", "gradient_norm_guide"}
+    assert not terms["guide_picture"].requires_grad
 
 
 def test_a_judge_that_nothing_depends_on_is_left_alone() -> None:
@@ -283,3 +283,35 @@ def test_two_ranks_find_the_gradient_of_one() -> None:
     parameters = alone.parameters(("meta",))
     assert torch.equal(found[0], found[1])
     assert_near(found[0], flat([p.grad for p in parameters], parameters), 1e-9)
+
+
+def test_an_aim_that_overflows_stops_before_anything_is_changed() -> None:
+    small = Small.of(toy())
+    huge = replace(small.phase, weights={"picture": 1e308})
+    before = [p.detach().clone() for p in small.parameters(("generator", "meta"))]
+    small.phase = replace(huge, terms=lambda o: {"picture": (1e200 * (o["predicted"] - o["image"])).square().mean()})
+    with pytest.raises(NotFinite, match="in phase 'guide'"):
+        small.update()
+    assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
+
+
+def test_gradients_of_unit_norm_make_steps_that_no_scale_of_the_aim_changes() -> None:
+    found = []
+    for scale in (1.0, 1e-9):
+        small = Small.of(toy())
+        state, recipe = small.updater.state, small.updater.recipe
+        meta = replace(recipe.optimisers["meta"], unit_norm=True)
+        updater = Updater(replace(recipe, optimisers=recipe.optimisers | {"meta": meta}), state, World())
+        phase = replace(small.phase, weights={"picture": scale})
+        updater.update_bilevel(phase, small.stage.forward, inputs())
+        parameters = small.parameters(("meta",))
+        found.append(flat([p.grad for p in parameters], parameters))
+        assert float(found[-1].norm()) == pytest.approx(1)
+    assert_near(found[1], found[0], 0.01)
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_a_phase_that_would_never_run_is_refused(every: int) -> None:
+    phase = toy().stages[0].phases[1]
+    with pytest.raises(ValueError, match=f"phase 'guide' runs every {every} steps: take 1 or more"):
+        replace(phase, every=every)
