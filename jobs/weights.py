@@ -74,7 +74,7 @@ def _checked_name(arguments: Arguments) -> str:
             raise Refused(f"{uri} is no file that this verb knows: {_known()}")
     named = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
     if named > 1 or bool(named) != (name is not None):
-        raise Refused(f"--name is {name}: it names what one --checkpoint, or one {_one_of(_GENERATORS)}, becomes")
+        raise Refused(f"--name is {name}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
     if name is not None and (name in FILES or not _NAME.fullmatch(name)):
         raise Refused(f"--name is {name!r}: take letters, digits and _.- and none of {', '.join(FILES)}")
     return name or ""
@@ -132,10 +132,6 @@ def _file_name(uri: str) -> str:
 
 def _known() -> str:
     return f"known by their names are {', '.join([*READERS, *_GENERATORS])}; --checkpoint takes one of your own"
-
-
-def _one_of(names: Mapping[str, object]) -> str:
-    return " or ".join(names)
 
 
 if __name__ == "__main__":

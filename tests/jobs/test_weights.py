@@ -150,6 +150,8 @@ def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -
     report = run(Arguments((str(source),), str(tmp_path / "made"), name="deepgin_celebahq"))
     assert report["checkpoint"].startswith(f"{tmp_path}/made/deepgin_celebahq/")
     checkpoint = open_checkpoint(f"{tmp_path}/made/deepgin_celebahq")
+    assert {"run_id", "recipe", "datasets", "code_revision"} <= checkpoint.state.keys()  # what registration tells
+    assert checkpoint.state["recipe"]["source"] == "latest_net_G.pth"
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
     assert all(torch.equal(t, network.state_dict()[k]) for k, t in load_published(published()).state_dict().items())
