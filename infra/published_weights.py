@@ -30,6 +30,18 @@ _TRESNET_TENSORS: Final = 136
 _ARRAYS: Final = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.multiarray", "_reconstruct")})
 
 
+def read_state_dict(data: bytes) -> dict[str, Any]:
+    """Everything in a file of torch's; raises UnusableWeights where it is none, or holds more than tensors."""
+    try:
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
+        reason = str(fault).partition("\n")[0]
+        raise UnusableWeights(f"torch cannot read it as weights only: {reason}") from None
+    if not isinstance(found, dict):
+        raise UnusableWeights(f"it holds a {type(found).__name__}, not a state dict")
+    return found
+
+
 def read_torchvision(name: str, digest_start: str, data: bytes) -> StateDicts:
     """The convolutions of a classifier; raises UnusableWeights where the SHA-256 does not start as the name says."""
     digest = hashlib.sha256(data).hexdigest()
@@ -37,17 +49,17 @@ def read_torchvision(name: str, digest_start: str, data: bytes) -> StateDicts:
         raise UnusableWeights(
             f"its digest is {digest}, torchvision's file has one that starts with {digest_start}: fetch it again"
         )
-    return {name: _chosen(_torch_tensors(data), lambda key: key.startswith("features."))}
+    return {name: _chosen(read_state_dict(data), lambda key: key.startswith("features."))}
 
 
 def read_lpips_heads(name: str, data: bytes) -> StateDicts:
     """The heads in a file of the package lpips, `weights/v0.1/<backbone>.pth`."""
-    return {name: _chosen(_torch_tensors(data), lambda key: _HEAD.fullmatch(key) is not None)}
+    return {name: _chosen(read_state_dict(data), lambda key: _HEAD.fullmatch(key) is not None)}
 
 
 def read_tresnet(name: str, data: bytes) -> StateDicts:
     """TResNet's trunk up to its second layer, with the keys and the in-place normalisation of the published file."""
-    whole = _torch_tensors(data)
+    whole = read_state_dict(data)
     trunk = _chosen(whole.get("model", whole), lambda key: key.startswith(_TRESNET_TRUNK))
     if len(trunk) != _TRESNET_TENSORS:
         raise UnusableWeights(f"it has {len(trunk)} tensors of the trunk of a TResNet-L, not {_TRESNET_TENSORS}")
@@ -90,17 +102,6 @@ class ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _ARRAYS:
             raise UnusableWeights(f"its pickle wants {module}.{name}: only arrays of numbers are read")
         return super().find_class(module, name)
-
-
-def _torch_tensors(data: bytes) -> dict[str, Any]:
-    try:
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
-        reason = str(fault).partition("\n")[0]
-        raise UnusableWeights(f"torch cannot read it as weights only: {reason}") from None
-    if not isinstance(found, dict):
-        raise UnusableWeights(f"it holds a {type(found).__name__}, not a state dict")
-    return found
 
 
 def _chosen(state: Mapping[str, Tensor], wanted: Callable[[str], bool]) -> dict[str, Tensor]:

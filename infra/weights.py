@@ -1,8 +1,8 @@
 """Pretrained weights: files that a user has brought, as state dicts, each known by its digest.
 
-In: names such as `vgg16_features`. Out: tensors. A file is `<name>.safetensors` in the folder of LACUNA_WEIGHTS. Never
-a download: what is missing is said, with the verb that makes it. A file of which no digest is known beforehand has a
-record beside it, `<name>.json`, written by that verb.
+In: names such as `vgg16_features`, or one that a user gave to the generator of an own checkpoint. Out: tensors. A file
+is `<name>.safetensors` in the folder of LACUNA_WEIGHTS. Never a download: what is missing is said, with the verb that
+makes it. A file of which no digest is known beforehand has a record beside it, `<name>.json`, written by that verb.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def keep_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: 
     Raises UnusableWeights, and writes nothing, where the tensors are not those of the pinned file.
     """
     data = save({key: tensor.float().contiguous() for key, tensor in tensors.items()})
-    digest, pinned, uri = _sha256(data), FILES[name].sha256, _uri(folder, name)
+    digest, pinned, uri = _sha256(data), _pinned(name), _uri(folder, name)
     if pinned is not None and digest != pinned:
         raise UnusableWeights(
             f"{source} would make a {name}.safetensors of the digest {digest}, not {pinned}: it does not hold the "
@@ -106,12 +106,11 @@ def keep_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: 
 
 def _read(name: str, folder: str) -> bytes:
     """The bytes of a file, checked against its digest."""
-    if name not in FILES:
-        raise UnusableWeights(f"unknown weights {name!r}: known are {', '.join(FILES)}")
     uri = _uri(folder, name)
     if not storage.exists(uri):
-        raise UnusableWeights(f"no file at {uri}: it holds {FILES[name].what}; {_remedy(name, folder)}")
-    data, expected = storage.read_bytes(uri), FILES[name].sha256 or _recorded(name, folder)
+        holds = FILES[name].what if name in FILES else f"weights of your own (those of others are {', '.join(FILES)})"
+        raise UnusableWeights(f"no file at {uri}: it holds {holds}; {_remedy(name, folder)}")
+    data, expected = storage.read_bytes(uri), _pinned(name) or _recorded(name, folder)
     if (digest := _sha256(data)) != expected:
         raise UnusableWeights(
             f"{uri} has the digest {digest}, not {expected}: it is damaged or another file; {_remedy(name, folder)}"
@@ -130,7 +129,16 @@ def _recorded(name: str, folder: str) -> str:
     raise UnusableWeights(f"{problem}; {_remedy(name, folder)}")
 
 
+def _pinned(name: str) -> str | None:
+    return FILES[name].sha256 if name in FILES else None
+
+
 def _remedy(name: str, folder: str) -> str:
+    if name not in FILES:
+        return (
+            f"`lacuna weights --checkpoint URI --name {name} --out {folder}` makes it from a checkpoint or a run; "
+            "LACUNA_WEIGHTS names the folder"
+        )
     source = FILES[name].sources[0]
     return (
         f"`lacuna weights {source} --out {folder}` makes it from {_one_of(FILES[name].sources)}, which you have to "

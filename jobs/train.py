@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import torch
 import tyro
 
 from infra import storage
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
-from infra.weights import weights_folder
+from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
+from nets import build_objective
+from nets.objective import Objective
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
@@ -94,12 +97,23 @@ def _check(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, .
     for dataset in datasets:
         refuse_missing_planes(dataset, recipe.stream)
     Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
+    _refuse_missing_teachers(recipe)
+
+
+def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
+    """Raises Refused naming every file of weights that the recipe needs and that cannot be used."""
+    problems = []
+    for name in recipe.objective.needs_weights:
+        try:
+            weights_sha256([name])
+        except UnusableWeights as fault:
+            problems.append(str(fault))
+    if problems:
+        raise Refused(f"{recipe.name} wants weights of others: {'; and '.join(problems)}")
 
 
 def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> dict[str, Any]:
-    from pipelines.training.state import TrainState
-
-    networks = TrainState(recipe).objective.networks
+    networks = _without_numbers(recipe).networks
     num_photos = sum(ShardReader(datasets, "train").counts)
     return {
         "recipe": recipe.as_json(),
@@ -107,6 +121,16 @@ def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int)
         "num_steps": until_images // recipe.batch_size,
         "num_epochs": round(until_images / num_photos, 2),
     }
+
+
+def _without_numbers(recipe: TrainRecipe) -> Objective:
+    """The recipe's networks and teachers with their shapes alone, which take neither time nor memory."""
+    teachers = {
+        name: {key: tensor.to("meta") for key, tensor in state.items()}
+        for name, state in load_weights(recipe.objective.needs_weights).items()
+    }
+    with torch.device("meta"):
+        return build_objective(recipe.objective, teachers)
 
 
 def _tracked_run(

@@ -1,7 +1,9 @@
 """Recipes of SPN (Zhang et al., Pattern Recognition 2023) and of SPL (Zhang et al., IJCAI 2021).
 
 The papers draw holes from the 12,000 NVIDIA test masks, which a stream does not read: free-form strokes stand in here.
-Where the papers are silent, numbers are those of the authors' read-me files. An epoch is whole batches of 8.
+Photos are resized as the stream does it, by areas where they shrink and cubic where they grow, to 256 and to 512 pixels
+a side; the authors' code takes OpenCV's bilinear for both. Where the papers are silent, numbers are those of the
+authors' read-me files. An epoch is whole batches of 8.
 """
 
 from dataclasses import replace

@@ -1,14 +1,16 @@
-"""The authors' published checkpoints of DeepGIN (`latest_net_G.pth`) as networks of ours.
+"""The authors' published checkpoints of DeepGIN (`latest_net_G.pth`, `latest_net_D.pth`) as networks of ours.
 
-In: the generator's state dict as their file has it. Out: a `DeepGIN` that computes the same. A file of its own because
-the names are theirs; they number the layers of the coarse stage together with its paddings and activations.
+In: the state dict of the generator or of both critics as their file has it. Out: a `DeepGIN` or a `TwoScalePatchCritic`
+that computes the same. A file of its own because the names are theirs; they number the layers of the coarse stage and
+of the critics together with paddings and activations.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 
 _COARSE: Final = "lr_coarse_tinker"
@@ -41,24 +43,66 @@ _ATTENTIONS: Final = {
 _ATTENTION_LAYERS: Final = {"theta": "query", "phi": "key", "g": "value", "W": "output"}
 
 
+_CRITIC_LAYERS: Final = (0, 2, 4, 6)
+_CRITIC_TENSORS: Final = {
+    "bias": "bias",
+    "weight_bar": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+"""Of a convolution under spectral normalisation."""
+
+
 def load_published(state: Mapping[str, Tensor]) -> DeepGIN:
     """The network of a published generator, of track 2 if its first layer has 7 channels.
 
     Raises ValueError naming the tensors that lack, that are too many or that have another shape.
     """
-    found = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     names = {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in _pairs() for part in ("weight", "bias")}
+    found = _renamed(state, names, "generator")
+    num_channels = found[names[f"{_COARSE}.1.weight"]].shape[1]
+    network = DeepGIN(DeepGINConfig(segmentation=num_channels == DeepGINConfig(segmentation=True).num_channels))
+    _load(network, found, "generator")
+    return network
+
+
+def load_published_critics(state: Mapping[str, Tensor]) -> TwoScalePatchCritic:
+    """Both critics of a published checkpoint, of any width; raises ValueError as `load_published` does.
+
+    Their layers are one sequence each, or one module each where they were trained with feature matching. The last of
+    theirs is the one that sees the whole resolution.
+    """
+    matching = any(key.removeprefix("module.").startswith("scale") for key in state)
+    found = _renamed(state, dict(_critic_pairs(matching)), "critics")
+    network = TwoScalePatchCritic(found["scales.0.0.bias"].shape[0])
+    _load(network, found, "critics")
+    return network
+
+
+def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> dict[str, Tensor]:
+    """Their tensors under our names; raises ValueError where they are not those that `names` maps."""
+    found = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     for problem, keys in (("lacks", names.keys() - found), ("has unknown", found.keys() - names)):
         if keys:
             first = ", ".join(sorted(keys)[:3])
-            raise ValueError(f"no published generator of DeepGIN: it {problem} {first} ({len(keys)} in all)")
-    num_channels = found[f"{_COARSE}.1.weight"].shape[1]
-    network = DeepGIN(DeepGINConfig(segmentation=num_channels == DeepGINConfig(segmentation=True).num_channels))
+            raise ValueError(f"no published {what} of DeepGIN: it {problem} {first} ({len(keys)} in all)")
+    return {ours: found[theirs] for theirs, ours in names.items()}
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
-        network.load_state_dict({ours: found[theirs] for theirs, ours in names.items()})
+        network.load_state_dict(state)
     except RuntimeError as fault:
-        raise ValueError(f"no published generator of DeepGIN: {fault}") from None
-    return network
+        raise ValueError(f"no published {what} of DeepGIN: {fault}") from None
+
+
+def _critic_pairs(matching: bool) -> Iterator[tuple[str, str]]:
+    """Names of all tensors of the critics, theirs and ours."""
+    for scale in range(2):
+        for number, layer in enumerate(_CRITIC_LAYERS):
+            theirs = f"scale{1 - scale}_layer{number}.0" if matching else f"layer{1 - scale}.{layer}"
+            for their_part, our_part in _CRITIC_TENSORS.items():
+                yield f"{theirs}.module.{their_part}", f"scales.{scale}.{layer}.{our_part}"
 
 
 def _pairs() -> Iterator[tuple[str, str]]:

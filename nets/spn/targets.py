@@ -22,6 +22,8 @@ from nets.spn.teacher import TResNetTrunk, published_trunk
 
 _VGG_LAYERS: Final = ("relu4_1", "relu3_1", "relu2_1")
 _GREY: Final = (0.299, 0.587, 0.114)
+_RANDOM_SEED: Final = 0
+"""Of a teacher with fresh weights."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class TResNetTarget:
     """The paper's: TResNet-L, trained on Open Images with the asymmetric loss."""
 
     weights: str | None = "tresnet_l_openimages"
-    """File of weights; none takes fresh ones, "SPN w/ rand" of Fig. 9."""
+    """File of weights; none takes fresh ones, the same in every training: "SPN w/ rand" of Fig. 9."""
     width: int = 76
     """Channels of the first layer; published weights have 76."""
 
@@ -45,8 +47,13 @@ class TResNetTarget:
 
     def build(self, weights: Weights) -> nn.Module:
         """The trunk on the enlarged picture."""
-        trunk = TResNetTrunk(self.width) if self.weights is None else published_trunk(weights[self.weights])
-        return TrunkTargets(trunk)
+        return TrunkTargets(self._fresh() if self.weights is None else published_trunk(weights[self.weights]))
+
+    def _fresh(self) -> TResNetTrunk:
+        """From a seed of its own: a teacher is no checkpoint's, and must not change with what was drawn before it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_RANDOM_SEED)
+            return TResNetTrunk(self.width)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class PriorTarget:
     """Another SPN's priors of the whole picture (Table 5: SPL from the deepest prior of an SPN trained on Places2)."""
 
     weights: str
-    """File of weights: the generator's of a checkpoint."""
+    """File of weights: the generator's of a checkpoint, which `lacuna weights --checkpoint` writes."""
     network: SPNConfig = field(default_factory=SPNConfig)
 
     @property

@@ -99,9 +99,30 @@ def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
         load_weights(["vgg19_features"])
 
 
-def test_an_unknown_name_is_refused_with_those_there_are(folder: Path) -> None:
-    with pytest.raises(UnusableWeights, match=r"unknown weights 'vgg11': known are vgg16_features, .*tresnet"):
+def test_weights_of_ones_own_are_read_under_any_name(folder: Path) -> None:
+    digest = keep_weights(str(folder), "spn_places2", tensors(), "run/checkpoints/000000000008", "ab" * 32)
+    assert weights_sha256(["spn_places2"]) == {"spn_places2": digest}
+    (state,) = load_weights(["spn_places2"]).values()
+    assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
+
+
+def test_weights_of_ones_own_are_not_believed_without_their_record_nor_with_a_changed_byte(folder: Path) -> None:
+    digest = keep_weights(str(folder), "spn_places2", tensors(), "run", "")
+    flip_byte(folder / "spn_places2.safetensors")
+    with pytest.raises(UnusableWeights, match=rf"has the digest \w+, not {digest}: .* --name spn_places2 "):
+        load_weights(["spn_places2"])
+    (folder / "spn_places2.json").unlink()
+    with pytest.raises(UnusableWeights, match=r"no record at .*/spn_places2.json says which file spn_places2"):
+        load_weights(["spn_places2"])
+
+
+def test_an_absent_file_of_no_published_name_is_said_with_those_there_are_and_what_makes_it(folder: Path) -> None:
+    with pytest.raises(UnusableWeights) as fault:
         load_weights(["vgg11"])
+    words = str(fault.value)
+    assert words.startswith(f"no file at {folder}/vgg11.safetensors: it holds weights of your own (")
+    assert all(name in words for name in FILES)
+    assert f"`lacuna weights --checkpoint URI --name vgg11 --out {folder}`" in words
 
 
 def test_the_folder_is_that_of_the_environment_or_of_where_one_stands(

@@ -12,14 +12,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from torch.nn import Conv2d
 
 from infra.settings import PROJECT_ROOT
+from infra.weights import FILES, keep_weights
 from jobs import cli
 from jobs.cli import VERBS
 from jobs.faults import NotDone
+from jobs.recipes import RECIPES
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused
 from tests.making import lacuna
+from tests.weights import random_tresnet
 
 SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
 
@@ -256,6 +260,40 @@ def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
     assert report["num_parameters"]["generator"] > 0
     assert report["num_epochs"] == round(report["recipe"]["images"] / 44, 2)
     assert not out.exists()
+
+
+TAUGHT = sorted(name for name, make in RECIPES.items() if make().objective.needs_weights)
+
+
+@pytest.mark.parametrize("recipe", [name for name in TAUGHT if not RECIPES[name]().stream.planes])
+@pytest.mark.parametrize("option", ["--dry-run", "--workers=1"])
+def test_every_teacher_that_is_missing_is_said_before_any_work(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str,
+    option: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
+    code, report, stderr = run(capfd, "train", recipe, "--data", dataset.uri, "--out", str(tmp_path / "run"), option)
+    assert code == 2
+    assert report["error"].startswith(f"{recipe} wants weights of others: no file at {tmp_path}/weights/")
+    assert "Traceback" not in stderr
+    for name in RECIPES[recipe]().objective.needs_weights:
+        assert f"{tmp_path}/weights/{name}.safetensors" in report["error"]
+        assert f"`lacuna weights {FILES[name].sources[0]} --out {tmp_path}/weights`" in report["error"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_a_paper_takes_shapes_alone(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path))
+    keep_weights(str(tmp_path), "tresnet_l_openimages", random_tresnet(), "a test", "")
+    places: set[str] = set()
+    monkeypatch.setattr(Conv2d, "reset_parameters", lambda layer: places.add(layer.weight.device.type))
+    words = ("train", "spn-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--dry-run")
+    code, report, _ = run(capfd, *words)
+    assert code == 0
+    assert report["num_parameters"] == {"generator": 50_648_835, "heads": 53_808, "critic": 2_763_776}
+    assert places == {"meta"}
 
 
 @pytest.mark.parametrize(

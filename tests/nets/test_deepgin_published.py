@@ -1,12 +1,14 @@
 """The authors' checkpoints: a state dict with their keys and shapes gives a network that computes what theirs does."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
-from nets.deepgin.published import load_published
+from nets.deepgin.published import load_published, load_published_critics
 
 State = dict[str, Tensor]
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
@@ -150,3 +152,65 @@ def test_another_state_dict_is_refused_by_its_tensors(change: dict[str, Tensor |
     state = {key: tensor for key, tensor in (published() | change).items() if tensor is not None}
     with pytest.raises(ValueError, match=f"(?s)no published generator of DeepGIN: .*{words}"):
         load_published(state)
+
+
+def published_critics(width: int = 64, *, matching: bool = False) -> State:
+    """A random `latest_net_D.pth`: weights, their leading singular vectors, biases; one list of layers or modules."""
+    generator, state = torch.Generator().manual_seed(1), {}
+    channels = (6, width, width * 2, width * 4, width * 4)
+    for critic in range(2):
+        for number, (into, out) in enumerate(pairwise(channels)):
+            layer = f"scale{critic}_layer{number}.0" if matching else f"layer{critic}.{2 * number}"
+            weight = torch.randn(out, into, 4, 4, generator=generator)
+            left, _, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+            state[f"{layer}.module.bias"] = torch.randn(out, generator=generator) * 0.1
+            state[f"{layer}.module.weight_u"], state[f"{layer}.module.weight_v"] = left[:, 0], right[0]
+            state[f"{layer}.module.weight_bar"] = weight
+    return state
+
+
+def their_scores(state: State, critic: int, x: Tensor) -> Tensor:
+    """What one of the authors' critics computes, by the spec's section 3.4."""
+    for number, stride in enumerate((2, 2, 1, 1)):
+        name = f"layer{critic}.{2 * number}.module"
+        weight = state[f"{name}.weight_bar"]
+        norm = torch.linalg.matrix_norm(weight.flatten(1), 2)
+        x = F.conv2d(x if number == 0 else F.leaky_relu(x, 0.2), weight / norm, state[f"{name}.bias"], stride, 2)
+    return x
+
+
+def test_the_critics_have_the_parameters_of_the_paper() -> None:
+    sizes = {name: tensor.numel() for name, tensor in published_critics().items()}
+    assert sum(size for name, size in sizes.items() if name.endswith(("bias", "weight_bar"))) == 3_421_568
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("training", [False, True])
+def test_the_critics_compute_what_theirs_do(training: bool) -> None:
+    state, generator = published_critics(8), torch.Generator().manual_seed(2)
+    masked, image = torch.rand(2, 2, 3, 32, 32, generator=generator)
+    pair = torch.cat([masked, image], dim=1)
+    halved = F.avg_pool2d(pair, 3, stride=2, padding=1, count_include_pad=False)
+    whole, half = load_published_critics(state).train(training)(masked, image)
+    assert torch.allclose(whole, their_scores(state, 1, pair), atol=1e-5)
+    assert torch.allclose(half, their_scores(state, 0, halved), atol=1e-5)
+    assert whole.std() > 0.01
+
+
+def test_critics_that_were_trained_with_feature_matching_are_the_same() -> None:
+    plain, matching = (load_published_critics(published_critics(8, matching=m)).state_dict() for m in (False, True))
+    assert all(torch.equal(tensor, matching[key]) for key, tensor in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer0.6.module.weight_u": None}, r"it lacks layer0.6.module.weight_u \(1 in all\)"),
+        ({"layer2.0.module.bias": torch.zeros(8)}, r"it has unknown layer2.0.module.bias \(1 in all\)"),
+        ({"layer1.2.module.bias": torch.zeros(8)}, r"size mismatch for scales.0.2.bias"),
+    ],
+)
+def test_other_critics_are_refused_by_their_tensors(change: dict[str, Tensor | None], words: str) -> None:
+    state = {key: tensor for key, tensor in (published_critics(8) | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=f"(?s)no published critics of DeepGIN: .*{words}"):
+        load_published_critics(state)
