@@ -3,18 +3,16 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import torch
 import tyro
 
 from infra import storage
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
-from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
+from infra.weights import UnusableWeights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from nets import build_objective
 from nets.objective import Objective
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
@@ -25,6 +23,7 @@ from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import launch
 from pipelines.training.recipe import TrainRecipe
+from pipelines.training.rehearsal import rehearse
 from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
@@ -59,9 +58,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = recipe_of(arguments.recipe)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
-    _check(arguments, recipe, datasets, until_images)
+    objective = _checked(arguments, recipe, datasets, until_images)
     if arguments.dry_run:
-        return _plan(recipe, datasets, until_images)
+        return _plan(recipe, objective, datasets, until_images)
     with exclusive(arguments.out):
         train_run = _tracked_run(arguments, recipe, datasets, until_images)
         done = latest_checkpoint(arguments.out)
@@ -82,7 +81,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def _check(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> None:
+def _checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> Objective:
+    """What is to be trained, its shapes alone; raises Refused where anything of it cannot be."""
     workers = arguments.workers
     if not datasets:
         raise Refused("--data is empty: give at least one dataset")
@@ -98,6 +98,7 @@ def _check(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, .
         refuse_missing_planes(dataset, recipe.stream)
     Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
     _refuse_missing_teachers(recipe)
+    return rehearse(recipe, load_weights(recipe.objective.needs_weights))
 
 
 def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
@@ -112,25 +113,16 @@ def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
         raise Refused(f"{recipe.name} wants weights of others: {'; and '.join(problems)}")
 
 
-def _plan(recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> dict[str, Any]:
-    networks = _without_numbers(recipe).networks
+def _plan(
+    recipe: TrainRecipe, objective: Objective, datasets: tuple[Dataset, ...], until_images: int
+) -> dict[str, Any]:
     num_photos = sum(ShardReader(datasets, "train").counts)
     return {
         "recipe": recipe.as_json(),
-        "num_parameters": {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items()},
+        "num_parameters": {name: sum(p.numel() for p in n.parameters()) for name, n in objective.networks.items()},
         "num_steps": until_images // recipe.batch_size,
         "num_epochs": round(until_images / num_photos, 2),
     }
-
-
-def _without_numbers(recipe: TrainRecipe) -> Objective:
-    """The recipe's networks and teachers with their shapes alone, which take neither time nor memory."""
-    teachers = {
-        name: {key: tensor.to("meta") for key, tensor in state.items()}
-        for name, state in load_weights(recipe.objective.needs_weights).items()
-    }
-    with torch.device("meta"):
-        return build_objective(recipe.objective, teachers)
 
 
 def _tracked_run(

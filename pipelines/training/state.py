@@ -7,10 +7,20 @@ from torch import Tensor, nn
 
 from infra.weights import load_weights
 from nets import build_objective
+from nets.objective import Objective
 from pipelines.chance import seed_of
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.records import Refused
 from pipelines.training.recipe import TrainRecipe
+
+
+def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
+    """Raises Refused where the recipe's optimisers are not those of the objective's networks."""
+    if set(recipe.optimisers) != set(objective.networks):
+        raise Refused(
+            f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
+            f"{', '.join(objective.networks)}: give each its own"
+        )
 
 
 class TrainState:
@@ -24,11 +34,7 @@ class TrainState:
             torch.manual_seed(seed_of(recipe.seed, "weights"))
             teachers = load_weights(recipe.objective.needs_weights, teachers_at)
             self.objective = build_objective(recipe.objective, teachers)
-        if set(recipe.optimisers) != set(self.objective.networks):
-            raise Refused(
-                f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
-                f"{', '.join(self.objective.networks)}: give each its own"
-            )
+        refuse_other_networks(recipe, self.objective)
         self.optimisers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jobs.recipes import RECIPES
 from nets import build_network, build_objective
-from nets.objective import Inputs, Objective
+from nets.objective import Objective
 from pipelines.records import Refused, canonical_json
 from pipelines.stream.config import StreamConfig
 from tests.making import train_recipe
@@ -31,16 +31,6 @@ def objective(name: str) -> Objective:
     weights = {file: {key: tensor.to("meta") for key, tensor in state.items()} for file, state in WEIGHTS.items()}
     with torch.device("meta"):
         return build_objective(RECIPES[name]().objective, weights)
-
-
-class Shapes:
-    """Noise of two samples without numbers."""
-
-    def normal(self, _: str, *shape: int) -> Tensor:
-        """2 x shape."""
-        return torch.empty(2, *shape, device="meta")
-
-    uniform = normal
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -66,19 +56,6 @@ def test_a_recipe_trains_every_network_that_its_stages_name(name: str) -> None:
     trained = {network for stage in objective(name).stages for phase in stage.phases for network in phase.trains}
     assert trained == set(recipe.optimisers) == set(objective(name).networks)
     assert objective(name).stages[-1].until_images is None
-
-
-def test_every_term_of_every_phase_has_a_weight_and_the_other_way_round(name: str) -> None:
-    stream = RECIPES[name]().stream
-    side = stream.size_px
-    image, mask = torch.empty(2, 3, side, side, device="meta"), torch.empty(2, 1, side, side, device="meta")
-    planes = {plane: torch.empty_like(image) for plane in stream.planes}
-    planes |= {plane: torch.empty_like(mask) for plane in stream.drawn}
-    for stage in objective(name).stages:
-        for phase in stage.phases:
-            terms = phase.terms(stage.forward(Inputs(image, mask, Shapes(), planes)))
-            assert terms.keys() == phase.weights.keys(), phase.name
-            assert phase.every >= 1
 
 
 def test_the_clock_reaches_every_stage_on_a_whole_step(name: str) -> None:

@@ -1,0 +1,51 @@
+"""A rehearsal finds what cannot run, in any stage, before there is any work; what can run it lets pass."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.recipes import RECIPES
+from nets.deepgin.network import DeepGINConfig
+from pipelines.records import Refused
+from pipelines.stream.config import StreamConfig
+from pipelines.training.rehearsal import rehearse
+from tests.making import train_recipe
+from tests.nets.configs import SMALL_DISTILL, WEIGHTS
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_run(name: str) -> None:
+    objective = rehearse(RECIPES[name](), WEIGHTS)
+    assert all(p.device == torch.device("meta") for n in objective.networks.values() for p in n.parameters())
+
+
+def distillation(**changes: Any) -> Any:
+    """A small DGI whose second stage is of another kind than its first."""
+    optimisers = dict.fromkeys(("generator", "alignment", "auxiliary", "meta"), train_recipe().optimisers["generator"])
+    return train_recipe(objective=replace(SMALL_DISTILL, **changes), optimisers=optimisers)
+
+
+def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
+    rehearse(distillation(), {})
+    with pytest.raises(Refused, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"):
+        rehearse(distillation(confidence_px=999), {})
+
+
+def test_a_size_that_the_network_cannot_halve_is_told() -> None:
+    odd = StreamConfig(size_px=33, mask_canvas_px=64)
+    with pytest.raises(Refused, match="recipe tiny: its stage 'warm-up' cannot run"):
+        rehearse(train_recipe(stream=odd), {})
+
+
+def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
+    objective = replace(train_recipe().objective, network=replace(DeepGINConfig(8, 1, 1), segmentation=True))
+    with pytest.raises(Refused, match=r"stage 'warm-up' cannot run: .*segmentation"):
+        rehearse(train_recipe(objective=objective), {})
+
+
+def test_a_network_without_an_optimiser_is_told() -> None:
+    optimisers = {"generator": train_recipe().optimisers["generator"]}
+    with pytest.raises(Refused, match="recipe tiny: optimisers of generator for the networks generator, critic"):
+        rehearse(train_recipe(optimisers=optimisers), {})
