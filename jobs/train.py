@@ -9,7 +9,7 @@ from infra import storage
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
 from infra.tracking import Tracking
-from infra.weights import UnusableWeights, weights_folder, weights_sha256
+from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of

@@ -1,7 +1,7 @@
 """A recipe played through once without numbers: what cannot run is said before any work, and not hours into it.
 
-In: a recipe and the weights of its teachers. Out: its objective with shapes alone. Each stage runs and each term is made, on torch's meta device, which
-takes neither the memory nor the time of the real thing.
+In: a recipe and the weights of its teachers. Out: its objective with shapes alone. Each stage runs and each term is
+made, on torch's meta device, which takes neither the memory nor the time of the real thing.
 """
 
 from typing import Final
