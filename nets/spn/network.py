@@ -92,8 +92,9 @@ class SemanticPriorGenerator(nn.Module):
         deep = pyramid.priors[0]
         features = self._fuse(copied(self.encoder(painted, mask), deep), deep)
         drawn = self.out(self.decode(features, pyramid.priors))
-        predicted = copied(painted, drawn) + drawn if residual else (torch.tanh(drawn) + 1) / 2
-        inpainted = predicted * copied(mask, drawn) + copied(known, drawn)
+        hole = copied(mask, drawn)
+        predicted = copied(painted, drawn) + hole * drawn if residual else (torch.tanh(drawn) + 1) / 2
+        inpainted = predicted * hole + copied(known, drawn)
         return {"predicted": predicted, "inpainted": inpainted} | _named(pyramid)
 
     def _fuse(self, features: Tensor, prior: Tensor) -> Tensor:

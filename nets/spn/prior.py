@@ -41,8 +41,9 @@ class Sizes:
     num_prior_blocks: int = 4
     """Residual blocks between the dense blocks and the deepest prior."""
     residual: bool = False
-    """Ours, for short trainings: the network adds to a smooth fill of the hole; the paper's makes all of the picture,
-    squashed to [0, 1], and paints the hole white."""
+    """Ours, for short trainings: the network adds to a smooth fill, in the hole alone, as errors of known pixels would
+    teach it above all to add nothing; the paper's makes all of the picture, squashed to [0, 1], and paints the hole
+    white."""
     checkpointing: bool = False
     """Inner features of dense and SPADE blocks are made anew for the gradient instead of being kept."""
 

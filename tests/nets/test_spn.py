@@ -217,6 +217,15 @@ def test_predictions_are_within_the_range_of_pictures(variant: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
+def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
+    image, mask = inputs(32)
+    outputs = small(variant)(image, mask)
+    known = (image * (1 - mask), outputs["predicted"] * (1 - mask))
+    assert torch.equal(*known)
+    assert not torch.equal(outputs["predicted"], fill_smoothly(known[0], mask))
+
+
+@pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str) -> None:
     image, mask = inputs(32)
     network = small(variant)
