@@ -225,6 +225,7 @@ def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
     assert not torch.equal(outputs["predicted"], fill_smoothly(known[0], mask))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str) -> None:
     image, mask = inputs(32)
@@ -264,52 +265,6 @@ def test_checkpointing_changes_neither_picture_nor_gradient(variant: str) -> Non
         for p, n in zip(pictures, (network, frugal), strict=True)
     )
     assert all(a is b is None or torch.allclose(a, b, atol=1e-6) for a, b in zip(kept, again, strict=True))
-
-
-@torch.no_grad()
-def test_samples_of_one_hole_differ_with_their_noise_and_follow_each_other() -> None:
-    network, (image, mask) = probabilistic(), inputs(64)
-    noise = 5 * torch.randn(3, 2, *network.noise_shape(image))
-    together = network(image, mask, noise.flatten(0, 1))
-    assert together["predicted"].shape == (6, 3, 64, 64)
-    for sample, own in enumerate(noise):
-        alone = network(image, mask, own)
-        assert torch.allclose(together["inpainted"][2 * sample : 2 * sample + 2], alone["inpainted"], atol=1e-4)
-    first, second, third = together["predicted"].chunk(3)
-    assert (first - second).abs().max() > 1e-4
-    assert (second - third).abs().max() > 1e-4
-
-
-@torch.no_grad()
-def test_without_noise_the_latent_map_is_the_mean_of_the_posterior() -> None:
-    network, (image, mask) = probabilistic(), inputs(32)
-    none = torch.zeros(2, *network.noise_shape(image))
-    assert torch.equal(network(image, mask)["predicted"], network(image, mask, none)["predicted"])
-
-
-@torch.no_grad()
-def test_noise_is_scaled_by_the_deviation_and_moved_by_the_mean() -> None:
-    module = probabilistic().prior.variational
-    assert module is not None
-    seen: list[Tensor] = []
-    module.decoder[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    deep, noise = torch.rand(2, 32, 8, 8), torch.randn(4, 16, 1, 1)
-    _, posterior = module(deep, noise)
-    mean, deviation = posterior["mean"], posterior["deviation"]
-    assert (deviation > 0).all()
-    for sample in range(4):
-        picture = sample % 2
-        assert torch.allclose(seen[0][sample], mean[picture] + deviation[picture] * noise[sample])
-
-
-def test_the_papers_noise_is_128_channels_of_8_by_8() -> None:
-    with torch.device("meta"):
-        assert SPN(replace(PAPER, probabilistic=True)).noise_shape(torch.empty(1, 3, 256, 256)) == (128, 8, 8)
-
-
-def test_noise_for_a_deterministic_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="noise is given to a deterministic network"):
-        SPN(SMALL)(*inputs(32), torch.zeros(2, 16, 1, 1))
 
 
 @pytest.mark.parametrize("num_scales", [0, 4])
