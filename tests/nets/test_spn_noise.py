@@ -1,5 +1,7 @@
 """What noise does to the probabilistic SPN: samples differ by it, as mean and deviation say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
