@@ -12,7 +12,6 @@ table of its supplement is lost, so widths, depths and initial weights are ours:
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nets.distill.blocks import Affinity, DecoderLevel, ResidualBlock, UpBlock
 from nets.layers.adaptive import AdaptiveConvolution
-from nets.layers.convolution import activated, initialise_kaiming
+from nets.layers.convolution import activated, initialise_kaiming, quieten
 from nets.layers.smooth import fill_smoothly
-
-_QUIET: Final = 0.1
-"""Factor on the initial weights of the last convolution of residual blocks and of the network."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +132,6 @@ class Backbone(nn.Module):
             elif isinstance(module, AdaptiveConvolution):
                 module.begin_as_box()
         quieten(self.picture)
-
-
-def quieten(layer: nn.Conv2d) -> None:
-    """Makes the initial weights of a last convolution small, in place."""
-    with torch.no_grad():
-        layer.weight.mul_(_QUIET)
 
 
 class InpaintingNetwork(nn.Module):

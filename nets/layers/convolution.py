@@ -52,3 +52,10 @@ def initialise_kaiming(network: nn.Module, scale: float) -> None:
                 layer.weight.mul_(scale)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def quieten(layer: nn.Module, factor: float = 0.1) -> None:
+    """Multiplies all parameters by the factor, in place: what a residual part adds at first is little."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(factor)

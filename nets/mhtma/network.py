@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from nets.features import IMAGENET_MEAN
-from nets.layers.convolution import initialise_kaiming
+from nets.layers.convolution import initialise_kaiming, quieten
 from nets.layers.gated import GatedConvolution, GatedUpConvolution
 from nets.layers.smooth import fill_smoothly
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
@@ -189,7 +189,7 @@ class MHTMA(nn.Module):
                 initialise_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
-                _scale(last, 0.1)  # what is added at first is little beside the fill
+                quieten(last)
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
@@ -217,12 +217,6 @@ class MHTMA(nn.Module):
         Outside the hole there is nothing to add, and an error of exactly 0 to be kept would be all that it learns.
         """
         return base + raw * mask / 2 if self.config.residual else (torch.tanh(raw) + 1) / 2
-
-
-def _scale(layer: nn.Module, factor: float) -> None:
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.mul_(factor)
 
 
 def _signed(picture: Tensor, condition: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.layers.convolution import quieten
 from nets.layers.smooth import fill_smoothly
 from nets.spn.blocks import (
     ConcatenatingBlock,
@@ -79,6 +80,8 @@ class SemanticPriorGenerator(nn.Module):
         self.encoder = ImageEncoder(config.width)
         self.blocks = nn.ModuleList(blocks)
         self.out = out
+        if config.residual:
+            quieten(out)  # large additions at first teach a decoder to be silent for ever: its last ReLU dies
 
     def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
         """Fused features N 4w H/4 W/4 -> N w H W."""
