@@ -5,7 +5,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.records import MAX_KEY_BYTES, Score, canonical_json, first_difference, is_key, make_key, sha256_hex
@@ -75,7 +75,9 @@ def test_any_path_has_a_key_of_the_grammar_or_none(path: str) -> None:
 
 @given(folders=st.lists(NAMES, max_size=3), name=NAMES)
 def test_a_path_is_read_back_from_its_key(folders: list[str], name: str) -> None:
-    key = make_key("/".join([*folders, f"{name}.jpg"]))
+    path = "/".join([*folders, f"{name}.jpg"])
+    assume(3 * len(path.encode()) <= MAX_KEY_BYTES)  # of longer ones not every key is short enough
+    key = make_key(path)
     assert re.sub(rb"=(..)", lambda m: bytes([int(m[1], 16)]), key.encode()).decode() == "/".join([*folders, name])
 
 
