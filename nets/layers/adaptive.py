@@ -5,7 +5,7 @@ how it is computed: a position's result is a weighted sum of few rows of the fea
 all taps and corners gathers it and no tap has a copy of the features.
 """
 
-from typing import Any
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 
 from nets.layers.precision import in_float32
+
+_SUM: Final = 0
+"""The kernel's number for embedding_bag's mode "sum"."""
 
 
 class AdaptiveConvolution(nn.Module):
@@ -118,8 +121,10 @@ def _by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: 
 
 
 def _by_weights(gradient: Tensor, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-    """B T: products of a sum's gradient and each of its rows, by torch's own gradient, which copies none of them."""
-    with torch.enable_grad():
-        variable = weights.detach().requires_grad_()
-        sums = F.embedding_bag(rows, features, mode="sum", per_sample_weights=variable)
-    return torch.autograd.grad(sums, variable, gradient)[0]
+    """B T: products of a sum's gradient and each of its rows, by torch's own kernel, which copies none of them."""
+    number, taps = rows.shape
+    sums = torch.arange(number, device=rows.device, dtype=rows.dtype)
+    products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        gradient, features, rows.flatten(), sums * taps, sums.repeat_interleave(taps), _SUM
+    )
+    return cast("Tensor", products).view_as(weights)
