@@ -4,7 +4,7 @@ A file of its own because DGI's distillation needs the same of every backbone: `
 switch for completion blocks, and `taught`, the channels of those levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ class CompletionBlocks(nn.Module):
         """Features N C h w of a level, from 0, and hole N1HW -> N C h w, changed in the hole alone."""
         completed: Tensor = x + self.adaptive(x, self.adapters[level](x)) * hole_at(mask, x)
         return completed
+
+
+def encode(
+    levels: Iterable[nn.Module], completion: CompletionBlocks | None, x: Tensor, mask: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """N C HW and hole N1HW -> features of the deepest level, and of each as `encoded_<level>`, completed if asked."""
+    features = {}
+    for number, level in enumerate(levels):
+        x = level(x)
+        if completion is not None:
+            x = completion(x, mask, number)
+        features[f"encoded_{number + 1}"] = x
+    return x, features
 
 
 def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, as_picture
+from nets.baselines.backbone import CompletionBlocks, as_picture, encode
 from nets.layers.smooth import fill_smoothly
 
 _STEEP: Final = 0.4
@@ -79,12 +79,7 @@ class EdgeConnectGenerator(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """N C HW and hole N1HW -> N C' HW, unbounded, and features."""
-        features = {}
-        for number, level in enumerate(self.levels):
-            x = level(x)
-            if self.completion is not None:
-                x = self.completion(x, mask, number)
-            features[f"encoded_{number + 1}"] = x
+        x, features = encode(self.levels, self.completion, x, mask)
         return self.decoder(x), features
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, as_picture
+from nets.baselines.backbone import CompletionBlocks, as_picture, encode
 from nets.layers.gated import GatedConvolution, GatedUpConvolution
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import in_float32
@@ -76,12 +76,7 @@ class CoarseNetwork(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """N4HW and hole N1HW -> N3HW, unbounded, and features."""
-        features = {}
-        for number, level in enumerate(self.levels):
-            x = level(x)
-            if self.completion is not None:
-                x = self.completion(x, mask, number)
-            features[f"encoded_{number + 1}"] = x
+        x, features = encode(self.levels, self.completion, x, mask)
         raw: Tensor = self.decoder(self.middle(x))
         return raw, features
 
