@@ -26,7 +26,6 @@ class CompletionBlocks(nn.Module):
             nn.Identity() if width == narrowest else nn.Conv2d(width, narrowest, 1) for width in channels
         )
         self.adaptive = AdaptiveConvolution(narrowest)
-        nn.init.normal_(self.adaptive.kernel.weight, std=0.001)  # not 0: the 1x1 convolutions learn through them
 
     def forward(self, x: Tensor, mask: Tensor, level: int) -> Tensor:
         """Features N C h w of a level, from 0, and hole N1HW -> N C h w, changed in the hole alone."""

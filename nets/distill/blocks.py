@@ -3,12 +3,17 @@
 In and out: N C H W. A file of its own because the inpainting and the auxiliary network share them.
 """
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.convolution import activated
+
+_FIRST_ATTENTION: Final = -3.0
+"""Where PGL adds, attention begins with the weight sigmoid(-3) = 0.05, as its shares are uniform at first."""
 
 
 class ResidualBlock(nn.Module):
@@ -74,6 +79,12 @@ class DecoderLevel(nn.Module):
         self.affinity = Affinity(channels, pooling) if pooling else None
         self.weight = nn.Conv2d(channels, 1, 3, padding=1) if pooling and fused else None
         self.adding = adding
+
+    def begin_fusion(self) -> None:
+        """Sets the initial weights of PGL, in place: the same weight of attention at every position."""
+        if self.weight is not None and self.weight.bias is not None:
+            nn.init.zeros_(self.weight.weight)
+            nn.init.constant_(self.weight.bias, _FIRST_ATTENTION if self.adding else 0.0)
 
     def forward(self, x: Tensor, local: AdaptiveConvolution | None) -> dict[str, Tensor]:
         """N C H W -> `output` N C H W, and with attention `decoded` N C H W, `query` and `key`."""

@@ -121,7 +121,10 @@ class Backbone(nn.Module):
         return self.picture(x), features
 
     def initialise(self) -> None:
-        """Kaiming's weights where activations follow, quiet ends, box filters, torch's own for queries and keys."""
+        """Kaiming's weights where activations follow, torch's own for queries and keys, little from what is added.
+
+        Where fusion replaces features, adaptive convolution begins as a box filter, so that they pass.
+        """
         initialise_kaiming(self, 1.0)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
@@ -129,8 +132,12 @@ class Backbone(nn.Module):
             elif isinstance(module, Affinity):
                 module.query.reset_parameters()
                 module.key.reset_parameters()
+            elif isinstance(module, DecoderLevel):
+                module.begin_fusion()
             elif isinstance(module, AdaptiveConvolution):
-                module.begin_as_box()
+                module.begin_near_zero()
+        if self.local is not None and not self.config.adding:
+            self.local.begin_as_box()
         quieten(self.picture)
 
 

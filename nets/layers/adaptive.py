@@ -16,13 +16,17 @@ from nets.layers.precision import in_float32
 
 _SUM: Final = 0
 """The kernel's number for embedding_bag's mode "sum"."""
+_PACE: Final = 0.1
+"""By which the predictors' outputs are multiplied, so that kernels and offsets move a tenth as far in a step as other
+values would: ours, as features that are multiplied by kernels of their own else run away (docs/log.md)."""
+_FIRST_STD: Final = 0.01
 
 
 class AdaptiveConvolution(nn.Module):
     """f_ada-conv of distillation-guided inpainting (Eq. 6): N C H W -> N C H W.
 
-    A convolution each gives K^2 kernel values and 2K^2 offsets of a position. It begins as a box filter: all kernel
-    values 1/K^2, no offset.
+    A convolution each gives K^2 kernel values and 2K^2 offsets of a position. What it makes begins near zero, to be
+    added to something, with no offset.
     """
 
     def __init__(self, channels: int, kernel: int = 3) -> None:
@@ -30,19 +34,26 @@ class AdaptiveConvolution(nn.Module):
         taps = kernel**2
         self.kernel = nn.Conv2d(channels, taps, 3, padding=1)
         self.offset = nn.Conv2d(channels, 2 * taps, 3, padding=1)
-        self.begin_as_box()
+        self.begin_near_zero()
+
+    def begin_near_zero(self) -> None:
+        """Sets the initial weights, in place: kernels that are small and not zero, as offsets learn through them."""
+        for layer, std in ((self.kernel, _FIRST_STD), (self.offset, 0.0)):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def begin_as_box(self) -> None:
-        """Sets the initial weights, in place."""
-        for layer, bias in ((self.kernel, 1 / self.kernel.out_channels), (self.offset, 0.0)):
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.constant_(layer.bias, bias)
+        """Makes it a box filter at first, in place: all kernel values 1/K^2."""
+        self.begin_near_zero()
+        nn.init.zeros_(self.kernel.weight)
+        if self.kernel.bias is not None:
+            nn.init.constant_(self.kernel.bias, 1 / (_PACE * self.kernel.out_channels))
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         """Features N C H W -> N C H W; kernels and offsets are read from `seen` where features have another width."""
         source = x if seen is None else seen
-        return adaptive_convolution(x, self.kernel(source), self.offset(source))
+        return adaptive_convolution(x, _PACE * self.kernel(source), _PACE * self.offset(source))
 
 
 def adaptive_convolution(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:

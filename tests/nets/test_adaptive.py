@@ -82,9 +82,21 @@ def test_half_an_offset_is_the_mean_of_two() -> None:
 
 
 @torch.no_grad()
-def test_the_module_begins_as_a_box_filter() -> None:
+def test_the_module_begins_near_zero_or_as_a_box_filter() -> None:
     layer, x = AdaptiveConvolution(4), torch.rand(2, 4, 8, 8)
+    assert 0 < float(layer(x).abs().max()) < 0.1
+    layer.begin_as_box()
     assert torch.allclose(layer(x), F.avg_pool2d(x, 3, stride=1, padding=1), atol=1e-6)
+
+
+@torch.no_grad()
+def test_kernels_and_offsets_are_a_tenth_of_what_is_predicted() -> None:
+    layer, x = AdaptiveConvolution(4, kernel=1), torch.rand(2, 4, 8, 8)
+    layer.load_state_dict(
+        layer.state_dict() | {"kernel.weight": torch.zeros(1, 4, 3, 3), "kernel.bias": Tensor([10.0])}
+    )
+    layer.load_state_dict(layer.state_dict() | {"offset.bias": Tensor([0.0, 20.0])})
+    assert torch.allclose(layer(x)[..., :-2], x[..., 2:]) and not layer(x)[..., -2:].any()
 
 
 def test_every_weight_of_the_module_learns_from_the_first_step_on() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from nets import build_objective
@@ -19,6 +19,7 @@ from nets.layers.smooth import fill_smoothly
 from nets.objective import BilevelPhase, Phase
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs, objective
+from tests.nets.pictures import masked_pictures
 
 SMALL: dict[str, Any] = {
     "gc": GCConfig(4, (2,)),
@@ -28,19 +29,6 @@ SMALL: dict[str, Any] = {
 }
 NAMES = pytest.mark.parametrize("name", list(SMALL))
 WAYS = pytest.mark.parametrize("changes", [{}, {"completion": True}, {"residual": True}], ids=str)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
-def pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
-    """Random pictures with a box of hole each."""
-    mask = torch.zeros(number, 1, size_px, size_px)
-    mask[..., size_px // 4 : size_px // 2, size_px // 4 : 3 * size_px // 4] = 1
-    return torch.rand(number, 3, size_px, size_px), mask
 
 
 def num_parameters(config: Any) -> int:
@@ -53,7 +41,7 @@ def num_parameters(config: Any) -> int:
 @WAYS
 @torch.no_grad()
 def test_forward_gives_pictures_and_the_features_that_can_be_taught(name: str, changes: dict[str, bool]) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), pictures()
+    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), masked_pictures()
     o = network(image, mask)
     assert o["predicted"].shape == o["inpainted"].shape == image.shape
     for level, channels in enumerate(network.taught, start=1):
@@ -67,7 +55,7 @@ def test_forward_gives_pictures_and_the_features_that_can_be_taught(name: str, c
 @WAYS
 @torch.no_grad()
 def test_pixels_under_the_mask_are_not_read(name: str, changes: dict[str, bool]) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), pictures()
+    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), masked_pictures()
     before, after = network(image, mask), network(torch.where(mask > 0, torch.rand_like(image), image), mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
     known = mask.expand_as(image) == 0
@@ -78,7 +66,7 @@ def test_pixels_under_the_mask_are_not_read(name: str, changes: dict[str, bool])
 @NAMES
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other(name: str) -> None:
-    network, (image, mask) = make_backbone(SMALL[name]), pictures(number=3)
+    network, (image, mask) = make_backbone(SMALL[name]), masked_pictures(number=3)
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
 
@@ -86,7 +74,7 @@ def test_samples_of_a_batch_do_not_see_each_other(name: str) -> None:
 @NAMES
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(name: str) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], residual=True)), pictures()
+    network, (image, mask) = make_backbone(replace(SMALL[name], residual=True)), masked_pictures()
     for parameter in network.parameters():
         parameter.zero_()
     assert torch.allclose(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask), atol=1e-6)
@@ -96,7 +84,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(name: str) -
 @pytest.mark.parametrize("config", [GCConfig(), ECConfig(), PCConfig()], ids=lambda c: type(c).__name__)
 def test_full_size_learns_at_256(config: Any) -> None:
     network = make_backbone(config)
-    loss = network(*pictures(256, 1))["predicted"].square().mean()
+    loss = network(*masked_pictures(256, 1))["predicted"].square().mean()
     gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
@@ -113,7 +101,8 @@ def test_sizes_are_those_of_the_authors_releases() -> None:
 @torch.no_grad()
 def test_completion_blocks_of_unlike_width_share_predictors_and_change_holes_alone() -> None:
     blocks = CompletionBlocks((4, 8))
-    mask = pictures(16)[1]
+    blocks.adaptive.begin_as_box()
+    mask = masked_pictures(16)[1]
     for level, channels in enumerate((4, 8)):
         x = torch.rand(2, channels, 8 >> level, 8 >> level)
         completed, hole = blocks(x, mask, level), hole_at(mask, x).expand_as(x) == 1
@@ -175,7 +164,7 @@ def test_edges_are_steep_places_of_what_is_known() -> None:
 
 @torch.no_grad()
 def test_given_edges_are_read_outside_the_hole_alone() -> None:
-    network, (image, mask) = EC(SMALL["ec"]), pictures()
+    network, (image, mask) = EC(SMALL["ec"]), masked_pictures()
     edge = (torch.rand(2, 1, 32, 32) > 0.8).float()
     before = network(image, mask, edge)["predicted"]
     assert torch.equal(network(image, mask, edge * (1 - mask))["predicted"], before)

@@ -7,12 +7,6 @@ from torch import Tensor
 from nets.critics import TwoScalePatchCritic
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def pair(size_px: int, number: int = 1) -> tuple[Tensor, Tensor]:
     """Condition and picture of this size."""
     return torch.rand(number, 3, size_px, size_px), torch.rand(number, 3, size_px, size_px)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nets import NETWORKS, build_network, describe_network
 from nets.deepgin.network import (
@@ -21,20 +21,9 @@ from nets.deepgin.network import (
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, lay_channels_last
 from nets.layers.smooth import fill_smoothly
+from tests.nets.pictures import masked_pictures, num_parameters
 
 SMALL = DeepGINConfig(8, 1, 2)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
-def num_parameters(build: Callable[[], nn.Module]) -> int:
-    """Trainable parameters, counted without making them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build().parameters() if p.requires_grad)
 
 
 def small_network(residual: bool = False) -> DeepGIN:
@@ -44,13 +33,6 @@ def small_network(residual: bool = False) -> DeepGIN:
         for parameter in network.parameters():
             parameter.mul_(5)
     return network
-
-
-def inputs(size_px: int, number: int = 2) -> tuple[Tensor, Tensor]:
-    """Random pictures with a box of hole each."""
-    mask = torch.zeros(number, 1, size_px, size_px)
-    mask[..., size_px // 4 : size_px // 2, size_px // 4 : 3 * size_px // 4] = 1
-    return torch.rand(number, 3, size_px, size_px), mask
 
 
 @pytest.mark.parametrize(
@@ -126,7 +108,7 @@ def test_too_few_halvings_for_the_skips_are_refused() -> None:
 
 @torch.no_grad()
 def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
-    image, mask = inputs(32)
+    image, mask = masked_pictures(32)
     inpainted, known = small_network()(image, mask)["inpainted"], mask.expand_as(image) == 0
     assert torch.equal(inpainted[known], image[known])
     assert not torch.equal(inpainted[~known], image[~known])
@@ -134,7 +116,7 @@ def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
 
 @torch.no_grad()
 def test_inside_the_hole_inpainted_is_predicted() -> None:
-    image, mask = inputs(32)
+    image, mask = masked_pictures(32)
     outputs, hole = small_network()(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
 
@@ -142,7 +124,7 @@ def test_inside_the_hole_inpainted_is_predicted() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
-    image, mask = inputs(32)
+    image, mask = masked_pictures(32)
     network, hidden = small_network(residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -151,7 +133,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (7, 8)], ids=str)
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
-    image, mask = inputs(32)
+    image, mask = masked_pictures(32)
     image[..., *place] = 1  # as white as the paint of holes, so that only the mask can tell them apart
     other, wider, network = image.clone(), mask.clone(), small_network()
     other[..., *place] = 0
@@ -163,7 +145,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    image, mask = inputs(32)
+    image, mask = masked_pictures(32)
     smooth = fill_smoothly(image * (1 - mask), mask)
     outputs = DeepGIN(replace(SMALL, residual=True, initial_scale=0.0))(image, mask)
     assert all(torch.allclose(outputs[name], smooth, atol=1e-6) for name in ("coarse", "predicted", "inpainted"))
@@ -172,7 +154,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
-    image, mask = inputs(32, 3)
+    image, mask = masked_pictures(32, 3)
     network = small_network()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
@@ -180,7 +162,7 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 
 @torch.no_grad()
 def test_the_layout_of_weights_does_not_change_the_picture() -> None:
-    network, (image, mask) = small_network(), inputs(32)
+    network, (image, mask) = small_network(), masked_pictures(32)
     before = network(image, mask)["predicted"]
     lay_channels_last(network)
     assert torch.allclose(network(image, mask)["predicted"], before, atol=1e-5)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig, SPDBlock, project_back
 from nets.deepgin.objective import DeepGINObjectiveConfig
@@ -13,6 +12,7 @@ from nets.layers.attention import NonLocalAttention
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs as step_inputs
 from tests.nets.objectives import objective, phase_of, run
+from tests.nets.pictures import masked_pictures
 
 TABLE_1: dict[str, tuple[dict[str, Any], int]] = {
     "StdResBlk (coarse only)": ({"block": "standard", "coarse_only": True}, 8_167_843),
@@ -27,12 +27,6 @@ VARIANTS = pytest.mark.parametrize("variant", list(TABLE_1))
 SMALL = DeepGINConfig(8, 1, 2)
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def config(variant: str, of: DeepGINConfig = SMALL) -> DeepGINConfig:
     return replace(of, **TABLE_1[variant][0])
 
@@ -44,12 +38,6 @@ def stirred(config: DeepGINConfig) -> DeepGIN:
         for parameter in network.parameters():
             parameter.mul_(5)
     return network
-
-
-def inputs(size_px: int = 32) -> tuple[Tensor, Tensor]:
-    mask = torch.zeros(2, 1, size_px, size_px)
-    mask[..., 8:24, 4:20] = 1
-    return torch.rand(2, 3, size_px, size_px), mask
 
 
 @VARIANTS
@@ -69,7 +57,7 @@ def test_track_2_has_more_parameters_in_the_two_stems_only() -> None:
 
 @VARIANTS
 def test_forward_and_backward_reach_everything(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), inputs(64)
+    network, (image, mask) = stirred(config(variant)), masked_pictures(64)
     outputs = network(image, mask)
     expected = {"predicted", "inpainted"}
     expected |= {"coarse"} if network.refinement is not None else set()
@@ -117,7 +105,7 @@ def test_a_block_reaches_as_far_as_its_two_convolutions(block: Any, reach: int) 
 @torch.no_grad()
 @VARIANTS
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), inputs()
+    network, (image, mask) = stirred(config(variant)), masked_pictures()
     hidden = torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -127,7 +115,7 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 
 @torch.no_grad()
 def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
-    (image, mask), black = inputs(), torch.zeros(2, 3, 32, 32)
+    (image, mask), black = masked_pictures(), torch.zeros(2, 3, 32, 32)
     other = black.clone()
     other[..., 16, 10] = 1
     two = stirred(replace(SMALL, segmentation=True))
@@ -139,7 +127,7 @@ def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
 
 @torch.no_grad()
 def test_both_stages_see_the_map() -> None:
-    (image, mask), segmentation = inputs(), torch.rand(2, 3, 32, 32)
+    (image, mask), segmentation = masked_pictures(), torch.rand(2, 3, 32, 32)
     network = stirred(replace(SMALL, segmentation=True))
     before = network(image, mask, segmentation)
     assert network.refinement is not None

@@ -21,28 +21,10 @@ from nets.distill.network import (
 )
 from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from nets.layers.smooth import fill_smoothly
+from tests.nets.pictures import masked_pictures, num_parameters
 
 SMALL = DistillConfig(8, 6, (1, 1, 1), 1)
 PAPER = DistillObjectiveConfig()
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
-def num_parameters(build: Callable[[], nn.Module]) -> int:
-    """Trainable parameters, counted without making them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build().parameters() if p.requires_grad)
-
-
-def inputs(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
-    """Random pictures with a box of hole each."""
-    mask = torch.zeros(number, 1, size_px, size_px)
-    mask[..., size_px // 4 : size_px // 2, size_px // 4 : 3 * size_px // 4] = 1
-    return torch.rand(number, 3, size_px, size_px), mask
 
 
 def lively(**changes: Any) -> InpaintingNetwork:
@@ -113,7 +95,7 @@ def test_forward_gives_finite_pictures_and_features_of_their_shapes(name: str, s
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_the_full_size_learns_at_256(name: str) -> None:
     network = InpaintingNetwork(variant(name, PAPER).network)
-    o = network(*inputs(256, 1))
+    o = network(*masked_pictures(256, 1))
     gradients = torch.autograd.grad(o["predicted"].mean(), list(network.parameters()), allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
@@ -121,7 +103,7 @@ def test_the_full_size_learns_at_256(name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(residual: bool) -> None:
-    image, mask = inputs()
+    image, mask = masked_pictures()
     o, hole = lively(residual=residual)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(o["inpainted"][~hole], image[~hole])
     assert torch.equal(o["inpainted"][hole], o["predicted"][hole])
@@ -130,7 +112,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(resi
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
-    image, mask = inputs()
+    image, mask = masked_pictures()
     network, hidden = lively(residual=residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -139,7 +121,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (7, 8)], ids=str)
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
-    image, mask = inputs()
+    image, mask = masked_pictures()
     image[..., *place] = 0  # as black as a hole, so that only the mask can tell them apart
     other, wider, network = image.clone(), mask.clone(), lively()
     other[..., *place] = 1
@@ -151,7 +133,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    (image, mask), network = inputs(), lively(residual=True)
+    (image, mask), network = masked_pictures(), lively(residual=True)
     network.backbone.picture.weight.zero_()
     network.backbone.picture.bias = None
     assert torch.equal(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask))
@@ -159,7 +141,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
-    image, mask = inputs(32, 3)
+    image, mask = masked_pictures(32, 3)
     network = lively()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
@@ -167,15 +149,32 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 
 @torch.no_grad()
 def test_a_completion_block_changes_the_hole_alone() -> None:
-    network, (image, mask) = Backbone(4, SMALL), inputs()
+    network, (image, mask) = Backbone(4, SMALL), masked_pictures()
     x = torch.cat([image, mask], dim=1)
     plain = Backbone(4, replace(SMALL, completion=False))
     plain.load_state_dict(network.state_dict(), strict=False)
     with_block, without = network(x, mask)[1]["encoded_1"], plain(x)[1]["encoded_1"]
     hole = hole_at(mask, without).expand_as(without) == 1
     assert torch.equal(with_block[~hole], without[~hole])
+    assert network.completion is not None
+    network.completion.begin_as_box()
     box = F.avg_pool2d(without, 3, stride=1, padding=1)
-    assert torch.allclose(with_block[hole], (without + box)[hole], atol=1e-5)
+    assert torch.allclose(network(x, mask)[1]["encoded_1"][hole], (without + box)[hole], atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("adding", [True, False])
+def test_fusion_begins_quietly_where_it_adds_and_as_a_box_filter_where_it_replaces(adding: bool) -> None:
+    network, x = Backbone(4, replace(SMALL, adding=adding)), torch.rand(2, 8, 16, 16)
+    network.initialise()
+    level, local = network.decoder[0], network.local
+    assert isinstance(level, DecoderLevel) and local is not None
+    found = level(x, local)
+    if adding:
+        assert float((found["output"] - found["decoded"]).std() / found["decoded"].std()) < 0.2
+    else:
+        box = F.avg_pool2d(found["decoded"], 3, stride=1, padding=1)
+        assert torch.allclose(local(found["decoded"]), box, atol=1e-5)
 
 
 def test_a_cell_is_hole_if_any_of_its_pixels_is() -> None:
@@ -232,7 +231,7 @@ def test_predictors_are_one_pair_for_the_encoder_and_one_for_the_decoder() -> No
 
 @torch.no_grad()
 def test_the_teacher_sees_the_whole_picture_and_has_no_adaptive_part() -> None:
-    teacher, (image, _) = AuxiliaryNetwork(SMALL), inputs()
+    teacher, (image, _) = AuxiliaryNetwork(SMALL), masked_pictures()
     o = teacher(image)
     assert not any("offset" in n or "weight.weight" in n for n, _ in teacher.named_parameters())
     assert {f"{part}_{level}" for part in ("encoded", "decoded", "query", "key") for level in (1, 2, 3)} < o.keys()
@@ -240,7 +239,7 @@ def test_the_teacher_sees_the_whole_picture_and_has_no_adaptive_part() -> None:
 
 
 def test_checkpointing_changes_no_gradient() -> None:
-    image, mask = inputs()
+    image, mask = masked_pictures()
     kept, again = InpaintingNetwork(SMALL), InpaintingNetwork(replace(SMALL, checkpointing=True))
     again.load_state_dict(kept.state_dict())
     pairs = zip(
@@ -253,7 +252,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_it_compiles_as_one_graph() -> None:
-    network, (image, mask) = lively(), inputs()
+    network, (image, mask) = lively(), masked_pictures()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     for name, tensor in network(image, mask).items():
         assert torch.allclose(compiled(image, mask)[name], tensor, atol=1e-5), name

@@ -22,12 +22,6 @@ from tests.nets.references import transfer_reference
 from tests.weights import random_vgg
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random features in every run."""
-    torch.manual_seed(0)
-
-
 def centred(side: int, hole: int) -> Tensor:
     """A square hole in the middle of a square."""
     mask = torch.zeros(1, 1, side, side)

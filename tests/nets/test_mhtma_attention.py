@@ -14,12 +14,6 @@ from nets.mhtma.contextual import TEMPERATURE, ContextualAttention, fuse_scores
 SIDES = st.integers(3, 9)
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random features and weights in every run."""
-    torch.manual_seed(0)
-
-
 def hole(side: int, top: int, left: int, length: int) -> Tensor:
     """11SS with a square hole."""
     mask = torch.zeros(1, 1, side, side)

@@ -24,12 +24,6 @@ SMALL = GlobalLocalCriticConfig(32, 16, width=4, num_global=3, num_local=2, num_
 Scores = Callable[[Tensor], Tensor]
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def small(**changes: Any) -> Objective:
     """The objective of the smallest configuration, changed."""
     torch.manual_seed(0)

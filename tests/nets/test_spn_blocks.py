@@ -15,12 +15,6 @@ from nets.spn.normalisation import (
 )
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random features and weights in every run."""
-    torch.manual_seed(0)
-
-
 def features(channels: int = 4, size: int = 8, number: int = 3) -> Tensor:
     return torch.randn(number, channels, size, size) * 3 + 1
 

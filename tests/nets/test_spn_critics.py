@@ -8,12 +8,6 @@ from torch.nn import functional as F
 from nets.spn.critics import MatchingCritic, PatchCritic
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def convolutions(critic: nn.Module) -> list[nn.Conv2d]:
     return [m for m in critic.modules() if isinstance(m, nn.Conv2d)]
 

@@ -7,18 +7,13 @@ import torch
 from torch import Tensor
 
 from nets.spn.network import SPN
-from tests.nets.test_spn import PAPER, SMALL, inputs, probabilistic
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
+from tests.nets.pictures import masked_pictures
+from tests.nets.test_spn import PAPER, SMALL, probabilistic
 
 
 @torch.no_grad()
 def test_samples_of_one_hole_differ_with_their_noise_and_follow_each_other() -> None:
-    network, (image, mask) = probabilistic(), inputs(64)
+    network, (image, mask) = probabilistic(), masked_pictures(64)
     noise = 5 * torch.randn(3, 2, *network.noise_shape(image))
     together = network(image, mask, noise.flatten(0, 1))
     assert together["predicted"].shape == (6, 3, 64, 64)
@@ -32,7 +27,7 @@ def test_samples_of_one_hole_differ_with_their_noise_and_follow_each_other() -> 
 
 @torch.no_grad()
 def test_without_noise_the_latent_map_is_the_mean_of_the_posterior() -> None:
-    network, (image, mask) = probabilistic(), inputs(32)
+    network, (image, mask) = probabilistic(), masked_pictures(32)
     none = torch.zeros(2, *network.noise_shape(image))
     assert torch.equal(network(image, mask)["predicted"], network(image, mask, none)["predicted"])
 
@@ -59,4 +54,4 @@ def test_the_papers_noise_is_128_channels_of_8_by_8() -> None:
 
 def test_noise_for_a_deterministic_network_is_refused() -> None:
     with pytest.raises(ValueError, match="noise is given to a deterministic network"):
-        SPN(SMALL)(*inputs(32), torch.zeros(2, 16, 1, 1))
+        SPN(SMALL)(*masked_pictures(32), torch.zeros(2, 16, 1, 1))

@@ -13,12 +13,6 @@ from nets.spn.prior import DistillationHeads, PriorLearner, copied
 SIZES = SPNConfig(4, 4, 2, 3, 2, 4, 2)
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def seven(x: Tensor, layer: nn.Module) -> Tensor:
     """A 7x7 convolution padded with reflections."""
     assert isinstance(layer, nn.Conv2d)

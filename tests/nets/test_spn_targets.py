@@ -18,12 +18,6 @@ from tests.weights import random_network, random_tresnet, random_vgg
 State = dict[str, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same random pictures and weights in every run."""
-    torch.manual_seed(0)
-
-
 def test_the_trunk_has_the_parameters_and_tensors_of_the_paper() -> None:
     with torch.device("meta"):
         trunk = TResNetTrunk()
