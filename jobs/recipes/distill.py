@@ -79,7 +79,7 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     network = DistillConfig(
         width=32, stem_width=12, encoder_blocks=(1, 3), decoder_blocks=1, key_pooling=(2, 1), residual=True
     )
-    guidance = GuidanceConfig(auxiliary_images=_FACES_AUXILIARY, weight=0.2, imagined_rate=0.01)
+    guidance = GuidanceConfig(auxiliary_images=_FACES_AUXILIARY, weight=0.02, imagined_rate=0.01)
     objective = DistillObjectiveConfig(network, guidance, style_weight=0.0, confidence_px=17)
     chosen = variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)

@@ -48,8 +48,8 @@ class DeepGINConfig:
     initial_scale: float = 0.1
     """Factor on Kaiming's initial weights (section 5.1)."""
     residual: bool = False
-    """Ours, for short trainings: the stages add to a smooth fill of the hole and to the first guess; the paper's make
-    theirs from a white hole."""
+    """Ours, for short trainings: stages add to a smooth fill and to the first guess, in the hole alone, as errors of
+    known pixels would teach them above all to add nothing; the paper's make whole pictures from a white hole."""
     block: Literal["standard", "dilated", "spd"] = "spd"
     """The residual blocks (Figure 3): two plain convolutions, the first of them dilated by 2, or SPD."""
     attention: Literal["none", "single", "multi"] = "multi"
@@ -219,23 +219,27 @@ class DeepGIN(nn.Module):
         Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
         others do not look at it.
         """
-        known, residual = image * (1 - mask), self.config.residual
+        known = image * (1 - mask)
         beside = [mask]
         if self.config.segmentation:
             beside.append(torch.zeros_like(image) if segmentation is None else segmentation)
-        painted = fill_smoothly(known, mask) if residual else known + mask
-        coarse = self.coarse(torch.cat([painted, *beside], dim=1)) + residual * painted
+        painted = fill_smoothly(known, mask) if self.config.residual else known + mask
+        coarse = self._based(self.coarse(torch.cat([painted, *beside], dim=1)), painted, mask)
         if self.refinement is None:
             return {"predicted": coarse, "inpainted": coarse * mask + known}
         guess = coarse * mask + known
         detail, correction = self.refinement(torch.cat([guess, *beside], dim=1))
-        detail = detail + residual * guess
+        detail = self._based(detail, guess, mask)
         if correction is None:
             return {"coarse": coarse, "predicted": detail, "inpainted": detail * mask + known}
         low, alpha = correction
-        low = low + residual * reduce_to(guess, low)
+        low = self._based(low, reduce_to(guess, low), F.adaptive_max_pool2d(mask, low.shape[2:]))
         predicted = project_back(detail * mask + known, low, alpha)
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}
+
+    def _based(self, raw: Tensor, base: Tensor, mask: Tensor) -> Tensor:
+        """What a stage has made, N3HW; with `residual` it is added to `base` in the hole N1HW alone."""
+        return base + raw * mask if self.config.residual else raw
 
 
 def project_back(detail: Tensor, low: Tensor, alpha: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nets import NETWORKS, build_network, describe_network
 from nets.deepgin.network import (
@@ -141,6 +142,16 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
     before = network(image, mask)["coarse"]
     assert not torch.equal(network(other, mask)["coarse"], before)
     assert not torch.equal(network(image, wider)["coarse"], before)
+
+
+@torch.no_grad()
+def test_a_residual_network_adds_in_the_hole_alone() -> None:
+    image, mask = masked_pictures(32)
+    outputs, known = small_network(residual=True)(image, mask), mask.expand_as(image) == 0
+    low, base = outputs["low"], reduce_to(outputs["coarse"] * mask + image * (1 - mask), outputs["low"])
+    near = F.max_pool2d(mask, 4).expand_as(low) == 1
+    assert torch.equal(outputs["coarse"][known], image[known])
+    assert torch.equal(low[~near], base[~near]) and not torch.equal(low[near], base[near])
 
 
 @torch.no_grad()
