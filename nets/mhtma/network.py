@@ -189,7 +189,7 @@ class MHTMA(nn.Module):
                 initialise_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
-                quieten(last)
+                quieten(last, 0.01)  # at a tenth, gates before it close for long, as what passes them is wrong at first
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
