@@ -47,7 +47,7 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
 
 
 def _start(ray: Any, num_cpus: int | None) -> None:
-    if os.environ.get("RAY_ADDRESS"):
+    if not is_ours():
         in_job = _JOB_VARIABLE in os.environ  # a job has its environment from its submission, and may name it only once
         runtime_env = None if in_job else {"env_vars": DEFAULTS}
         ray.init(runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
@@ -68,6 +68,18 @@ def num_cores() -> int:
     import ray
 
     return int(ray.cluster_resources().get("CPU", 0))
+
+
+def num_gpus() -> int:
+    """The GPUs that the cluster has now; inside a `connected` block."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def is_ours() -> bool:
+    """Whether the cluster is one of our own on this machine, which never grows."""
+    return not os.environ.get("RAY_ADDRESS")
 
 
 def own_token() -> None:

@@ -5,9 +5,12 @@ The only file that knows torch.distributed. Networks, objectives and the loop se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.distributed as dist
+
+_CPU: Final = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,8 @@ class World:
 
     rank: int = 0
     size: int = 1
+    device: torch.device = _CPU
+    """Where this process's networks are."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -36,11 +41,11 @@ class World:
     def barrier(self) -> None:
         """Waits until every rank has come here."""
         if self.size > 1:
-            dist.barrier()
+            dist.all_reduce(torch.zeros(1))  # `dist.barrier` would take a GPU for it where there is one
 
 
-def current_world() -> World:
-    """The world that the launcher has set up, or a world of one."""
+def current_world(device: torch.device = _CPU) -> World:
+    """The world that the launcher has set up, or a world of one, with its networks on the device."""
     if dist.is_available() and dist.is_initialized():
-        return World(dist.get_rank(), dist.get_world_size())
-    return World()
+        return World(dist.get_rank(), dist.get_world_size(), device)
+    return World(device=device)

@@ -21,7 +21,7 @@ from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
-from pipelines.training.launch import launch
+from pipelines.training.launch import Device, launch
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import rehearse
 from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
@@ -47,6 +47,8 @@ class Arguments:
     """Stop at this many photos seen; the recipe's own end if not given."""
     dry_run: bool = False
     """Only say what would be trained."""
+    device: Device = "auto"
+    """Where the workers train: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
     loaders: int = 0
     """Processes that make the batches of each worker ahead, one more core each; 0: the worker makes them itself."""
     weights: tuple[int, ...] = ()
@@ -65,7 +67,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         train_run = _tracked_run(arguments, recipe, datasets, until_images)
         done = latest_checkpoint(arguments.out)
         if done is None or done.images_seen < until_images:
-            done = _train(train_run, arguments.workers)
+            done = _train(train_run, arguments.workers, arguments.device)
         else:
             upload(train_run)  # what its server may have missed
             _set_status(train_run, "FINISHED")
@@ -143,13 +145,13 @@ def _tracked_run(
     )  # fmt: skip
 
 
-def _train(run: TrainRun, num_workers: int) -> Checkpoint:
+def _train(run: TrainRun, num_workers: int, device: Device) -> Checkpoint:
     """Trains, and tells MLflow the true end."""
     _set_status(run, "RUNNING")
     end: Literal["FINISHED", "FAILED"] = "FAILED"
     try:
         with progress() as show:
-            uri = launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)))
+            uri = launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device)
         end = "FINISHED"
     finally:
         upload(run)

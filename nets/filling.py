@@ -48,6 +48,7 @@ def fill_levels(
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
+    They come and go in ordinary memory, wherever the network is.
     Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`. `beside`: what the
     network takes beside photo and mask, by the names of its arguments, for pictures of its own size only.
     """
@@ -56,13 +57,15 @@ def fill_levels(
             f"{', '.join(beside)} for pictures of {images.shape[2]}x{images.shape[1]} px: the network takes such for "
             f"its own size only, {size_px} px"
         )
-    image, mask = images.permute(0, 3, 1, 2).float() / 255, masks.unsqueeze(1).float()
+    device = next(network.parameters(), images).device
+    beside = {name: x.to(device) for name, x in beside.items()}
+    image, mask = images.to(device).permute(0, 3, 1, 2).float() / 255, masks.to(device).unsqueeze(1).float()
     with torch.inference_mode():
         if image.shape[2:] == (size_px, size_px):
             filled = _finished(_filled(network, image, mask, steps, beside), steps)
         else:
             filled = torch.stack([fill_photo(network, *pair, size_px, steps) for pair in zip(image, mask, strict=True)])
-    levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
     return torch.where(masks.unsqueeze(3) > 0, levels, images)
 
 

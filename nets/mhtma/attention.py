@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nets.layers.masked_attention import masked_temperature_attention
 from nets.layers.patches import fold_patches, unfold_patches
+from nets.layers.precision import in_float32
 
 Heads = Literal["all", "highest", "lowest"]
 """Which heads speak, by their temperature: at inference all but one may be silenced (Fig. 8)."""
@@ -37,10 +38,12 @@ class TemperatureNetwork(nn.Module):
         nn.init.constant_(self.linear.bias, 0.0 if positive else 0.69)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C h w -> N, in float32; never nearer to 0 than 0.0001."""
-        for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), 0.2)
-        scalar = self.linear(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))[:, 0].float()
+        """N C h w -> N, in float32 also under autocast; never nearer to 0 than 0.0001."""
+        with in_float32(x):
+            x = x.float()
+            for convolution in self.convolutions:
+                x = F.leaky_relu(convolution(x), 0.2)
+            scalar = self.linear(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))[:, 0]
         if self.positive:
             return F.softplus(scalar) + _LEAST_TEMPERATURE
         temperature = F.leaky_relu(scalar, 0.2)

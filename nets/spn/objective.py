@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets.features import VGGFeatures
+from nets.layers.precision import in_float32
 from nets.losses import (
     cross_entropy_critic,
     cross_entropy_generator,
@@ -226,7 +227,15 @@ def _posterior_terms(o: Outputs, *, mode: Literal["paper", "code"]) -> Terms:
 
 
 def _feature_terms(features: nn.Module, o: Outputs, *, mode: Literal["paper", "code"]) -> Terms:
-    """The second part of Eq. 13, and Eq. 14 of the two samples."""
+    """The second part of Eq. 13, and Eq. 14 of the two samples, in float32.
+
+    Eq. 14 divides by how far the samples' features are apart: rounded ones are never near, and nothing is learned.
+    """
+    with in_float32(o["predicted"]):
+        return _compared(features, o, mode)
+
+
+def _compared(features: nn.Module, o: Outputs, mode: Literal["paper", "code"]) -> Terms:
     maps = features(o["predicted"])
     with torch.no_grad():
         real = {name: copied(r, maps[name]) for name, r in features(o["image"]).items()}

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from infra.world import World
-from nets.objective import BilevelPhase
 from pipelines.stream.batching import Stream
 from pipelines.training.inputs import to_inputs
 from pipelines.training.recipe import TrainRecipe
@@ -56,15 +55,9 @@ def train(
     while state.images_seen < until_images:
         with meter.waiting():
             batch = next(batches)
-            inputs = to_inputs(batch, recipe.seed)
-        stage = state.objective.stage_at(state.images_seen)
-        outputs = stage.forward(inputs)
-        step = state.images_seen // recipe.batch_size
-        for phase in (p for p in stage.phases if step % p.every == 0):
-            if isinstance(phase, BilevelPhase):
-                meter.add(updater.update_bilevel(phase, stage.forward, inputs))
-            else:
-                meter.add(updater.update(phase, outputs))
+            inputs = to_inputs(batch, recipe.seed, world.device)
+        for terms in updater.step(state.objective.stage_at(state.images_seen), inputs):
+            meter.add(terms)
         for incident in batch.incidents:
             tell(incident)
         state.images_seen += recipe.batch_size

@@ -7,6 +7,7 @@ from typing import Any
 from nets import OBJECTIVES, describe_network
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
+from pipelines.training.precision import PRECISIONS, Precision
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,18 @@ class TrainRecipe:
     """Clock between two points of a curve."""
     drops: tuple[tuple[int, float], ...] = ()
     """From each of these clocks on, all learning rates are multiplied by its factor."""
+    precision: Precision = "float32"
+    compiled: bool = False
+    """The generator is compiled at its first step, which takes minutes and repays on GPUs."""
+    deterministic: bool = False
+    """On GPUs too, the same weights bit for bit each time. Operators that have no such kernel there raise."""
 
     def __post_init__(self) -> None:
         if type(self.objective) not in OBJECTIVES:
             known = ", ".join(kind.__name__ for kind in OBJECTIVES)
             raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
+        if self.precision not in PRECISIONS:
+            raise Refused(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
             raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
 

@@ -17,7 +17,7 @@ import torch
 
 from infra import storage
 from infra.settings import code_revision
-from infra.weights import weights_sha256
+from infra.weights import load_weights, weights_sha256
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, newest_clock
 from pipelines.manifest import Dataset, open_dataset
@@ -25,6 +25,7 @@ from pipelines.records import Refused, canonical_json, first_difference, sha256_
 from pipelines.stream.batching import Stream
 from pipelines.training.loop import Point, train
 from pipelines.training.observation import observe_fills
+from pipelines.training.precision import prepare_process
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 
@@ -91,9 +92,10 @@ def _refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]
 
 def run_rank(run: TrainRun, world: World, report: Any) -> str:
     """What one rank does: restore, train, commit. Returns the URI of the last checkpoint; `report` gets each point."""
-    torch.set_num_threads(1)
+    prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
     datasets = tuple(open_dataset(uri) for uri in run.data)
-    state, checkpoint = TrainState(run.recipe, run.teachers_at), latest_checkpoint(run.out)
+    teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
+    state, checkpoint = TrainState(run.recipe, teachers, world.device), latest_checkpoint(run.out)
     if checkpoint is not None:
         _refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)

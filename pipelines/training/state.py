@@ -1,17 +1,21 @@
 """The state of a training: networks, optimisers and clock, and its way into a checkpoint and out of it again."""
 
-from typing import Any
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from infra.weights import load_weights
 from nets import build_objective
-from nets.objective import Objective
+from nets.objective import Objective, Weights
 from pipelines.chance import seed_of
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.records import Refused
+from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
+
+NO_WEIGHTS: Final[Weights] = MappingProxyType({})
 
 
 def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
@@ -24,17 +28,19 @@ def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
 
 
 class TrainState:
-    """Everything that a step changes. Fresh weights depend on the recipe's seed alone, not on rank or world.
+    """Everything that a step changes. Fresh weights depend on the recipe's seed alone, not on rank, world or device."""
 
-    `teachers_at` is the folder with the weights of teachers, that of this process's environment if not given.
-    """
-
-    def __init__(self, recipe: TrainRecipe, teachers_at: str | None = None) -> None:
+    def __init__(self, recipe: TrainRecipe, weights: Weights = NO_WEIGHTS, device: torch.device | str = "cpu") -> None:
+        """`weights`: of the teachers that the recipe's objective asks for."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.seed, "weights"))
-            teachers = load_weights(recipe.objective.needs_weights, teachers_at)
-            self.objective = build_objective(recipe.objective, teachers)
+            self.objective = build_objective(recipe.objective, weights)
         refuse_other_networks(recipe, self.objective)
+        for network in (*self.objective.networks.values(), *self.objective.teachers.values()):
+            network.to(device)
+        if recipe.compiled:
+            self.objective.networks["generator"].compile()
+        self.scale = LossScale.of(recipe.precision)
         self.optimisers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),
@@ -51,7 +57,8 @@ class TrainState:
         """Publishes a checkpoint of this state under the run `out`; `facts` go into its state.json."""
         networks = {name: dict(network.state_dict()) for name, network in self.objective.networks.items()}
         moments = {f"adam.{name}": _moments(o, self.objective.networks[name]) for name, o in self.optimisers.items()}
-        return save_checkpoint(out, networks | moments, {**facts, "images_seen": self.images_seen})
+        facts = {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)}
+        return save_checkpoint(out, networks | moments, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state of a checkpoint; raises Refused where its tensors are not those of these networks."""
@@ -62,6 +69,7 @@ class TrainState:
                 raise Refused(f"{checkpoint.uri} does not fit the recipe's {name}: {fault}") from None
         for name, optimiser in self.optimisers.items():
             _restore_moments(optimiser, self.objective.networks[name], checkpoint.tensors(f"adam.{name}"))
+        self.scale = LossScale(**checkpoint.state["loss_scale"])
         self.images_seen = checkpoint.images_seen
 
 
@@ -77,7 +85,7 @@ def _restore_moments(optimiser: torch.optim.Adam, network: nn.Module, saved: dic
     for name, parameter in network.named_parameters():
         if f"{name}.step" in saved:
             optimiser.state[parameter] = {
-                "step": saved[f"{name}.step"],
+                "step": saved[f"{name}.step"].to(parameter.device),
                 "exp_avg": torch.empty_like(parameter).copy_(saved[f"{name}.exp_avg"]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(saved[f"{name}.exp_avg_sq"]),
             }

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from infra.world import World
-from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Terms
+from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Stage, Terms
 from pipelines.records import Failed
+from pipelines.training.precision import as_float32, computing
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 
@@ -34,17 +35,42 @@ class Updater:
     state: TrainState
     world: World
 
+    def forward(self, forward: Forward, inputs: Inputs) -> Outputs:
+        """What the networks make of a step's samples, computed in the recipe's precision."""
+        with computing(self.recipe.precision, self.world.device):
+            return as_float32(forward(inputs))
+
+    def step(self, stage: Stage, inputs: Inputs) -> Iterator[Terms]:
+        """One step on these samples: the networks run once, then each phase whose turn it is; yields its terms."""
+        outputs = self.forward(stage.forward, inputs)
+        number = self.state.images_seen // self.recipe.batch_size
+        for phase in (p for p in stage.phases if number % p.every == 0):
+            if isinstance(phase, BilevelPhase):
+                yield self.update_bilevel(phase, stage.forward, inputs)
+            else:
+                yield self.update(phase, outputs)
+
     def update(self, phase: Phase, outputs: Outputs) -> Terms:
-        """One update of the phase's networks from the step's outputs; returns its terms, detached."""
-        terms = phase.terms(outputs)
-        gradients = self._gradients(weighted(terms, phase.weights), self._parameters(phase.trains))
+        """One update of the phase's networks from the step's outputs; returns its terms, detached.
+
+        Where the gradients of float16 overflow, the update is left out and their factor halved.
+        """
+        scale = self.state.scale
+        with computing(self.recipe.precision, self.world.device):
+            terms = as_float32(phase.terms(outputs))
+        total = weighted(terms, phase.weights)
+        gradients = self._gradients(total, self._parameters(phase.trains), scale.factor)
+        if scale.moves and not bool(torch.isfinite(_norm(gradients))) and scale.after_overflow():
+            return _told(phase, terms)
+        scale.after_update()
         return self._step(phase, terms, gradients)
 
     def update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         """One update of the phase's networks by the gradient through a step of its inner phase; its terms, detached.
 
         The networks of the inner phase are as before afterwards, bit for bit. Algorithm 1 of distillation-guided
-        inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients.
+        inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients, in
+        float32 whatever the recipe's precision, as differences of half-width numbers would be all rounding.
         """
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
         outputs = forward(inputs)
@@ -72,10 +98,13 @@ class Updater:
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
-    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-        """Of this scalar, averaged over ranks."""
-        gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
-        self.world.average([g for g in gradients if g is not None])
+    def _gradients(self, total: Tensor, parameters: list[nn.Parameter], factor: float = 1.0) -> Gradients:
+        """Of this scalar, averaged over ranks; `factor` multiplies what backward works with."""
+        gradients: Gradients = list(torch.autograd.grad(total * factor, parameters, allow_unused=True))
+        there = [g for g in gradients if g is not None]
+        if factor != 1.0:
+            torch._foreach_div_(there, factor)
+        self.world.average(there)
         return gradients
 
     def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
@@ -87,9 +116,7 @@ class Updater:
         for name in phase.trains:
             parameters = self._parameters((name,))
             self._step_network(name, parameters, [next(remaining) for _ in parameters])
-        prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""  # its aim is another phase's, elsewhere
-        told = {f"{prefix}{name}": term.detach() for name, term in terms.items()}
-        return told | {f"gradient_norm_{phase.name}": norm}
+        return _told(phase, terms) | {f"gradient_norm_{phase.name}": norm}
 
     def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> None:
         """Clips, and steps at the learning rate of the clock."""
@@ -112,6 +139,11 @@ class Updater:
             f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {self.state.images_seen} images; this update "
             "was not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"
         )
+
+
+def _told(phase: Phase | BilevelPhase, terms: Terms) -> Terms:
+    prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""  # its aim is another phase's, elsewhere
+    return {f"{prefix}{name}": term.detach() for name, term in terms.items()}
 
 
 def weighted(terms: Terms, weights: Mapping[str, float]) -> Tensor:

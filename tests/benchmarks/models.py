@@ -1,24 +1,32 @@
-"""Time and memory of the full models, a table row each, on this machine's device. `python -m tests.benchmarks.models`.
+"""Time and memory of the full models, a table row each. `python -m tests.benchmarks.models`, on a GPU if there is one.
 
-A forward run is one 256x256 pair; a step is all phases of the training's last stage on one photo with one mask, without
-the optimisers. A bilevel phase is left out: in one of `every` steps it runs the networks four times more. Each model
-has a process of its own, so that the peak of memory is its own.
+On a CPU: a forward run and a step of one 256x256 picture on one core. On a GPU: steps of the recipe's own batch in each
+precision, compiled or not, and how much of the time the GPU had work. A step is all phases of the training's last stage
+with their optimisers; the GPU's include the bilevel phase in one of its `every` steps, the CPU's leave it out. Each
+model has a process of its own, so that the peak of memory is its own.
 """
 
 import argparse
+import math
 import resource
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
+from infra.world import World
 from jobs.recipes import RECIPES
-from nets import build_objective
-from nets.objective import BilevelPhase, Inputs, Objective, Stage
+from nets.objective import Inputs
 from pipelines.noise import SampleNoise
-from pipelines.training.updates import weighted
+from pipelines.training.precision import Precision, prepare_process
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.state import TrainState
+from pipelines.training.updates import Updater
 from tests.nets.configs import WEIGHTS
 
 SIZE_PX = 256
@@ -31,72 +39,143 @@ MODELS = (
     "distill-places2",
 )
 """A recipe of each full model: those on other datasets train the same one."""
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WAYS: tuple[tuple[Precision, bool], ...] = (
+    ("float32", False),
+    ("tf32", False),
+    ("bfloat16", False),
+    ("bfloat16", True),
+)
+"""Precision, and whether the generator is compiled."""
+SECONDS = 2.0
+HEADS = {
+    "cpu": "| recipe (CPU) | generator | forward | its peak | step | its peak |\n|---|--:|--:|--:|--:|--:|",
+    "cuda": "| recipe | precision | photos x masks | photos/s | GPU busy | peak |\n|---|---|--:|--:|--:|--:|",
+}
 
 
-def seconds(work: Callable[[], object], runs: int = 3) -> float:
-    """The quickest of some runs, after one that does not count."""
+def inputs(num_photos: int, num_masks: int, device: torch.device) -> Inputs:
+    """Random photos, each with so many square holes."""
+    number = num_photos * num_masks
+    image = torch.rand(number, 3, SIZE_PX, SIZE_PX, device=device).contiguous(memory_format=torch.channels_last)
+    mask = torch.zeros(number, 1, SIZE_PX, SIZE_PX, device=device)
+    mask[..., 64:192, 64:192] = 1
+    samples = [(n, k) for n in range(num_photos) for k in range(num_masks)]
+    return Inputs(image, mask, SampleNoise(0, samples, device), {"image_large": _large(number, device)})
+
+
+def _large(number: int, device: torch.device) -> torch.Tensor:
+    """What TResNet sees of a photo."""
+    return torch.rand(number, 3, 2 * SIZE_PX, 2 * SIZE_PX, device=device)
+
+
+class Trainee:
+    """A recipe in the middle of its last stage."""
+
+    def __init__(self, recipe: TrainRecipe, num_photos: int, num_masks: int, device: torch.device) -> None:
+        prepare_process(recipe.precision, deterministic=False)
+        self.state = TrainState(recipe, WEIGHTS, device)
+        self.updater = Updater(recipe, self.state, World(device=device))
+        self.stage = self.state.objective.stages[-1]
+        self.inputs = inputs(num_photos, num_masks, device)
+        self.every = math.lcm(*(phase.every for phase in self.stage.phases))
+
+    def step(self) -> None:
+        """One step, the clock after it; waits for the GPU to start no more than one ahead."""
+        for _ in self.updater.step(self.stage, self.inputs):
+            pass
+        self.state.images_seen += self.updater.recipe.batch_size
+
+
+def quickest(work: Callable[[], object], runs: int) -> float:
+    """Seconds of the quickest of some runs, after one that does not count."""
     times = []
     for _ in range(runs + 1):
         started = time.perf_counter()
         work()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return min(times[1:])
 
 
 def peak_mb() -> float:
-    """The most memory that this process, or the device, has held."""
-    if DEVICE == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
+    """The most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def learn(objective: Objective, stage: Stage, inputs: Inputs) -> None:
-    """Gradients of the ordinary phases of a stage."""
-    outputs = stage.forward(inputs)
-    for phase in stage.phases:
-        if not isinstance(phase, BilevelPhase):
-            parameters = [p for name in phase.trains for p in objective.networks[name].parameters()]
-            torch.autograd.grad(weighted(phase.terms(outputs), phase.weights), parameters, allow_unused=True)
-
-
-def row(name: str) -> str:
-    """The table row of a recipe."""
-    torch.set_num_threads(torch.get_num_threads() if DEVICE == "cuda" else 1)
-    config = RECIPES[name]().objective
-    objective = build_objective(config, WEIGHTS)
-    for network in (*objective.networks.values(), *objective.teachers.values()):
-        network.to(DEVICE)
-    image = torch.rand(1, 3, SIZE_PX, SIZE_PX, device=DEVICE)
-    mask = torch.zeros(1, 1, SIZE_PX, SIZE_PX, device=DEVICE)
-    mask[..., 64:192, 64:192] = 1
-    generator = objective.networks["generator"]
+def cpu_row(name: str) -> str:
+    """Forward and step of one picture on one core."""
+    recipe = RECIPES[name]()
+    trainee = Trainee(recipe, 1, 1, torch.device("cpu"))
+    trainee.state.images_seen = recipe.batch_size  # a step in which no bilevel phase has its turn
+    generator, step = trainee.state.objective.networks["generator"], trainee.inputs
     with torch.inference_mode():
-        before, forward = peak_mb(), seconds(lambda: generator(image, mask))
+        before, forward = peak_mb(), quickest(lambda: generator(step.image, step.mask), 3)
         forward_mb = peak_mb() - before
-    inputs = Inputs(image, mask, SampleNoise(0, [(0, 0)], DEVICE))
-    step = seconds(lambda: learn(objective, objective.stages[-1], inputs), runs=1)
+    learn = quickest(lambda: list(trainee.updater.step(trainee.stage, step)), 1)
     count = sum(p.numel() for p in generator.parameters())
-    figures = f"{count:,} | {forward:.2f} s | {forward_mb:.0f} MB | {step:.2f} s | {peak_mb() - before:.0f} MB"
+    figures = f"{count:,} | {forward:.2f} s | {forward_mb:.0f} MB | {learn:.2f} s | {peak_mb() - before:.0f} MB"
     return f"| {name} | {figures} |"
+
+
+@contextmanager
+def watched_gpu() -> Iterator[list[int]]:
+    """Percentages of time in which the GPU had work, by NVML, while the block runs."""
+    busy: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            busy.append(torch.cuda.utilization())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield busy
+    finally:
+        ended.set()
+        thread.join()
+
+
+def gpu_row(name: str, precision: Precision, compiled: bool) -> str:
+    """Photos a second, the share of time with work, and the peak of memory, of the recipe's own batch."""
+    plain = RECIPES[name]()
+    recipe = replace(plain, precision=precision, compiled=compiled)
+    num_photos, num_masks = recipe.batch_size, len(recipe.stream.masks)
+    way = f"{precision}{', compiled' if compiled else ''}"
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    trainee = Trainee(recipe, num_photos, num_masks, torch.device("cuda"))
+    for _ in range(max(2, trainee.every)):
+        trainee.step()
+    torch.cuda.synchronize()
+    started, steps = time.perf_counter(), 0
+    with watched_gpu() as busy:
+        while steps % trainee.every or time.perf_counter() - started < SECONDS:
+            trainee.step()
+            torch.cuda.synchronize()
+            steps += 1
+    rate = steps * num_photos / (time.perf_counter() - started)
+    share = sum(busy) / max(1, len(busy))
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    return f"| {name} | {way} | {num_photos} x {num_masks} | {rate:.1f} | {share:.0f} % | {peak:.1f} GB |"
 
 
 def main() -> None:
     """All full models, or the one that is named."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", nargs="?")
-    chosen = parser.parse_args().recipe
-    if chosen is not None:
-        print(row(chosen))
-        return
-    print(
-        f"| recipe ({DEVICE}) | generator | forward | its peak | step | its peak |\n|---|--:|--:|--:|--:|--:|",
-        flush=True,
-    )
-    for name in MODELS:
-        subprocess.run([sys.executable, "-m", "tests.benchmarks.models", name], check=True)
+    parser.add_argument("--not-compiled", action="store_true")
+    given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if given.recipe is None:
+        print(HEADS[device], flush=True)
+        for name in MODELS:
+            subprocess.run([sys.executable, "-m", "tests.benchmarks.models", name, *sys.argv[1:]], check=False)
+    elif device == "cpu":
+        print(cpu_row(given.recipe), flush=True)
+    else:
+        for precision, compiled in WAYS:
+            if not (compiled and given.not_compiled):
+                print(gpu_row(given.recipe, precision, compiled), flush=True)
 
 
 if __name__ == "__main__":

@@ -266,7 +266,7 @@ def test_an_aim_that_is_no_number_stops_before_anything_is_changed() -> None:
 def test_two_ranks_find_the_gradient_of_one() -> None:
     whole, meeting, brought, found = inputs(), threading.Barrier(2), dict[int, list[Tensor]](), dict[int, Tensor]()
     whole = Inputs(whole.image[:2], whole.mask[:2], whole.noise)
-    ranks = [Small.of(toy(), ThreadWorld(rank, 2, meeting, brought)) for rank in range(2)]
+    ranks = [Small.of(toy(), ThreadWorld(rank, 2, meeting=meeting, brought=brought)) for rank in range(2)]
 
     def update(rank: int) -> None:
         ranks[rank].update(Inputs(whole.image[rank : rank + 1], whole.mask[rank : rank + 1], whole.noise))

@@ -241,7 +241,9 @@ def train_ranks(dataset: Dataset, ranks: Sequence[Trained], until_images: int) -
 
     def run(number: int) -> None:
         try:
-            ranks[number].run(stream_of(dataset), until_images, ThreadWorld(number, len(ranks), meeting, brought))
+            ranks[number].run(
+                stream_of(dataset), until_images, ThreadWorld(number, len(ranks), meeting=meeting, brought=brought)
+            )
         except Exception as fault:  # noqa: BLE001 - the test looks at all of them
             faults[number] = fault
 

@@ -1,0 +1,72 @@
+"""In which numbers a training computes: float32, TensorFloat-32, or half-width numbers beside float32 weights.
+
+In: the name of a precision. Out: blocks that compute in it, and for float16 the factor that keeps small gradients above
+its smallest number. A file of its own because loop, updates and checkpoints each need a part of it.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+import torch
+from torch import Tensor
+
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Of products and convolutions; weights, optimisers, losses and softmaxes are float32 in all of them. `tf32` has the
+range of float32 and 10 bits of fraction, on NVIDIA's GPUs since Ampere; elsewhere it is float32."""
+
+PRECISIONS: Final = get_args(Precision)
+_HALVES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_FIRST_FACTOR: Final = 2.0**16
+_STEPS_TO_DOUBLE: Final = 2000
+
+
+def computing(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """A block in which networks on the device compute so."""
+    if precision in _HALVES:
+        return torch.autocast(device.type, _HALVES[precision])
+    return nullcontext()
+
+
+def as_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with half-width numbers as float32: losses are made of these."""
+    return {name: t.float() if t.dtype in _HALVES.values() else t for name, t in tensors.items()}
+
+
+def prepare_process(precision: Precision, *, deterministic: bool) -> None:
+    """Sets for this process what PyTorch has no block for; threads too, as ranks are one core each."""
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@dataclass
+class LossScale:
+    """The factor by which float16 multiplies what it takes gradients of, 1 for other precisions.
+
+    Halved where gradients overflow, that update left out; doubled after 2,000 updates without (Micikevicius et al.,
+    ICLR 2018, section 3.2). Part of the state, so that a resumed training goes on with it.
+    """
+
+    factor: float = 1.0
+    num_good: int = 0
+    """Updates since it was last changed."""
+    moves: bool = False
+
+    @classmethod
+    def of(cls, precision: Precision) -> "LossScale":
+        """The one that a training of this precision begins with."""
+        return cls(_FIRST_FACTOR, moves=True) if precision == "float16" else cls()
+
+    def after_overflow(self) -> bool:
+        """Halves it; False where that would not help."""
+        if self.factor <= 1.0:
+            return False
+        self.factor, self.num_good = self.factor / 2, 0
+        return True
+
+    def after_update(self) -> None:
+        """Counts, and doubles it when the time has come."""
+        self.num_good += self.moves
+        if self.num_good == _STEPS_TO_DOUBLE:
+            self.factor, self.num_good = self.factor * 2, 0
