@@ -95,11 +95,38 @@ def spl_faces() -> TrainRecipe:
     return _faces("spl-faces", _small(SPLConfig))
 
 
-def _small(kind: type[_Config]) -> _Config:
+def spn_faces_128() -> TrainRecipe:
+    """The small SPN at 128x128 and four times the width, for some minutes of one GPU: bfloat16, steps of 16 photos.
+
+    The rate is two thirds of that at 64x64, as the network is wider.
+    """
+    small = spn_faces()
+    return replace(
+        small,
+        name="spn-faces-128",
+        objective=replace(
+            small.objective,
+            network=_small(SPNConfig, 32),
+            target=TResNetTarget(weights=None, width=16),
+            critic_width=32,
+            prior_until_images=48_000,
+        ),
+        stream=replace(small.stream, size_px=128, large_px=256),
+        optimisers={name: replace(o, learning_rate=o.learning_rate * 2 / 3) for name, o in small.optimisers.items()},
+        batch_size=16,
+        images=64_000,
+        constant_images=24_000,
+        checkpoint_images=8_000,
+        metric_images=1_600,
+        precision="bfloat16",
+    )
+
+
+def _small(kind: type[_Config], width: int = 8) -> _Config:
     """All parts of the paper's network in a few channels."""
     return kind(
-        width=8,
-        spade_width=8,
+        width=width,
+        spade_width=width,
         num_spade_blocks=2,
         num_dense_blocks=2,
         num_dense_layers=3,

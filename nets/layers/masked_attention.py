@@ -15,6 +15,8 @@ from nets.layers.precision import in_float32
 
 _BLOCK: Final = 2**22
 """Scores that exist at a time: 16 MiB of float32."""
+_GPU_BLOCK: Final = 2**26
+"""The same on a GPU, which smaller ones would leave waiting: 256 MiB."""
 
 
 def masked_temperature_attention(
@@ -68,4 +70,5 @@ class _BlockwiseAttention(Function):
 
 def _blocks(rows: Tensor, key: Tensor) -> tuple[Tensor, ...]:
     """N Q D in parts of so many queries that their scores fit in a block."""
-    return torch.split(rows, max(1, _BLOCK // (key.shape[0] * key.shape[1])), dim=1)
+    most = _GPU_BLOCK if rows.is_cuda else _BLOCK
+    return torch.split(rows, max(1, most // (key.shape[0] * key.shape[1])), dim=1)

@@ -15,6 +15,8 @@ from nets.layers.precision import in_float32
 
 _BLOCK: Final = 2**20
 """Shares that exist at a time: 4 MiB of float32."""
+_GPU_BLOCK: Final = 2**25
+"""The same on a GPU: 128 MiB."""
 
 
 def attention_transfer(
@@ -59,7 +61,8 @@ def _compare(rows: Tensor, sample: tuple[Tensor, ...], gradients: tuple[Tensor, 
     """Writes the gradients of one sample: by importance, which are the distances of rows, and by query and key."""
     query, key, teacher_query, teacher_key, importance = sample
     by_query, by_key, by_importance = gradients
-    for block in torch.split(rows, max(1, _BLOCK // len(key))):
+    most = _GPU_BLOCK if rows.is_cuda else _BLOCK
+    for block in torch.split(rows, max(1, most // len(key))):
         shares = torch.softmax(query[block] @ key.mT, dim=1)
         error = shares - torch.softmax(teacher_query[block] @ teacher_key.mT, dim=1)
         by_importance[block] = error.square().sum(dim=1)

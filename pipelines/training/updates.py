@@ -123,7 +123,7 @@ class Updater:
         optimiser, config = self.state.optimisers[name], self.recipe.optimisers[name]
         scale = _scale(config, float(_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else gradient.mul_(scale)
+            parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient).mul_(scale)
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
@@ -165,6 +165,12 @@ def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
                 parameter.copy_(value)
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter, as fused optimisers on GPUs want it."""
+    alike = gradient.stride() == parameter.stride()
+    return gradient if alike else torch.empty_like(parameter).copy_(gradient)
 
 
 def _scale(config: AdamConfig, norm: float) -> float:

@@ -29,7 +29,6 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
 from tests.nets.configs import WEIGHTS
 
-SIZE_PX = 256
 MODELS = (
     "deepgin-celebahq",
     "spn-paris",
@@ -53,19 +52,15 @@ HEADS = {
 }
 
 
-def inputs(num_photos: int, num_masks: int, device: torch.device) -> Inputs:
-    """Random photos, each with so many square holes."""
-    number = num_photos * num_masks
-    image = torch.rand(number, 3, SIZE_PX, SIZE_PX, device=device).contiguous(memory_format=torch.channels_last)
-    mask = torch.zeros(number, 1, SIZE_PX, SIZE_PX, device=device)
-    mask[..., 64:192, 64:192] = 1
+def inputs(num_photos: int, num_masks: int, size_px: int, device: torch.device) -> Inputs:
+    """Random photos, each with so many square holes, and at twice the size for TResNet."""
+    number, quarter = num_photos * num_masks, size_px // 4
+    image, large = (torch.rand(number, 3, side, side, device=device) for side in (size_px, 2 * size_px))
+    mask = torch.zeros(number, 1, size_px, size_px, device=device)
+    mask[..., quarter:-quarter, quarter:-quarter] = 1
     samples = [(n, k) for n in range(num_photos) for k in range(num_masks)]
-    return Inputs(image, mask, SampleNoise(0, samples, device), {"image_large": _large(number, device)})
-
-
-def _large(number: int, device: torch.device) -> torch.Tensor:
-    """What TResNet sees of a photo."""
-    return torch.rand(number, 3, 2 * SIZE_PX, 2 * SIZE_PX, device=device)
+    channels_last = image.contiguous(memory_format=torch.channels_last)
+    return Inputs(channels_last, mask, SampleNoise(0, samples, device), {"image_large": large})
 
 
 class Trainee:
@@ -76,7 +71,7 @@ class Trainee:
         self.state = TrainState(recipe, WEIGHTS, device)
         self.updater = Updater(recipe, self.state, World(device=device))
         self.stage = self.state.objective.stages[-1]
-        self.inputs = inputs(num_photos, num_masks, device)
+        self.inputs = inputs(num_photos, num_masks, recipe.stream.size_px, device)
         self.every = math.lcm(*(phase.every for phase in self.stage.phases))
 
     def step(self) -> None:
