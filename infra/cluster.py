@@ -6,7 +6,9 @@ In: functions and small arguments. Out: small results. Pixels never pass here: t
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir, contextmanager
 from itertools import islice
@@ -38,12 +40,21 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with chdir(PROJECT_ROOT):  # Ray lets tasks import from where it is started: not a user's own folder `infra`
+    with chdir(PROJECT_ROOT), _own_end():  # Ray lets tasks import from where it starts: not a user's own folder `infra`
         _start(ray, num_cpus)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_end() -> Iterator[None]:
+    """Keeps what SIGTERM does here: Ray would make it end this process at once, and nothing would be put in order."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _start(ray: Any, num_cpus: int | None) -> None:

@@ -8,7 +8,6 @@ import json
 import logging
 import secrets
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
 CLOCK_METRIC: Final = "images_per_second"
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _MAX_BATCH: Final = 900
 _MAX_PARAM_CHARACTERS: Final = 6000
 
@@ -71,22 +71,25 @@ class Tracking:
         self._client.log_batch(run_id, params=flat)
         return run_id
 
-    def set_status(self, run_id: str, status: Literal["RUNNING", "FINISHED", "FAILED"]) -> None:
+    def set_status(self, run_id: str, status: Status) -> None:
         """Says what the run is doing, or how it ended."""
         if status == "RUNNING":
             self._client.update_run(run_id, status)
         else:
             self._client.set_terminated(run_id, status)
 
-    def log_points(self, run_id: str, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Writes (step, values) points in order, those that the server already has left out."""
+    def log_points(self, run_id: str, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+        """Writes (step, time in ms, values) points in order, those that the server already has left out.
+
+        A point that the server took without saying so is sent again: as its time is the same, it is there once.
+        """
         history = self._client.get_metric_history(run_id, CLOCK_METRIC)
-        last, now = max((m.step for m in history), default=-1), int(time.time() * 1000)
-        for step, values in points:
+        last = max((m.step for m in history), default=-1)
+        for step, time_ms, values in points:
             if step > last:
                 last = step
-                metrics = [Metric(key, value, now, step) for key, value in values.items() if key != CLOCK_METRIC]
-                metrics.append(Metric(CLOCK_METRIC, values[CLOCK_METRIC], now, step))
+                metrics = [Metric(key, value, time_ms, step) for key, value in values.items() if key != CLOCK_METRIC]
+                metrics.append(Metric(CLOCK_METRIC, values[CLOCK_METRIC], time_ms, step))
                 self._client.log_batch(run_id, metrics=metrics[-_MAX_BATCH:])
 
     def log_file(self, run_id: str, folder: str, name: str, data: bytes) -> None:

@@ -7,10 +7,13 @@ really done, 1 for a fault of the work, 2 for bad usage. A verb's module is impo
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 VERBS: Final = {
@@ -21,6 +24,7 @@ VERBS: Final = {
     "stream": "show what a training would see: photos, crops and masks",
     "probe": "measure what this machine does at most",
     "train": "train a recipe on datasets",
+    "resume-check": "prove that a killed training ends where an undisturbed one does",
     "evaluate": "score a model on the held-out photos of a dataset",
     "register": "register a scored checkpoint as a model version",
     "promote": "make a version the champion if it is better",
@@ -52,11 +56,20 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     apply_defaults()
     if {"-h", "--help"} & set(arguments):
         return _help(verb)
-    with _OneLineOnStdout() as stdout:
+    with _OneLineOnStdout() as stdout, _terminated_as_interrupted():
         started = time.monotonic()
         code, report = _outcome(verb, arguments)
         stdout.write(json.dumps({"verb": verb, "seconds": round(time.monotonic() - started, 2), **report}) + "\n")
     return code
+
+
+def module_of(verb: str) -> str:
+    """The name of the module that is the verb."""
+    return f"jobs.{verb.replace('-', '_')}"
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(module_of(verb))
 
 
 def _help(verb: str) -> int:
@@ -64,7 +77,7 @@ def _help(verb: str) -> int:
     import tyro
 
     try:
-        tyro.cli(importlib.import_module(f"jobs.{verb}").Arguments, args=["--help"], prog=f"lacuna {verb}")
+        tyro.cli(_module(verb).Arguments, args=["--help"], prog=f"lacuna {verb}")
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -73,7 +86,7 @@ def _help(verb: str) -> int:
 def _outcome(verb: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
     """Exit code and report of a verb."""
     try:
-        module = importlib.import_module(f"jobs.{verb}")
+        module = _module(verb)
         parse = getattr(module, "parse", None) or (lambda words: _parsed(module, verb, words))
         return 0, module.run(parse(arguments))
     except SystemExit:  # tyro has explained itself on stderr
@@ -119,6 +132,23 @@ def _overview() -> str:
     width = max(map(len, VERBS))
     lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
     return "\n".join(["usage: lacuna VERB ...", "", *lines, "", "`lacuna VERB --help` tells its options."])
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which job managers send, ends a verb as Ctrl-C does: in order, and with a report."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _OneLineOnStdout:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import tyro
 
 from infra.jobs import JobEnd, follow, submit
-from jobs.cli import VERBS, as_module
+from jobs.cli import VERBS, as_module, module_of
 from jobs.faults import NotDone
 from jobs.progress import say
 from pipelines.records import Refused
@@ -49,7 +49,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise Refused(
             f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
         )
-    job_id = submit(arguments.cluster, ("python", "-m", f"jobs.{verb}", *options), environment)
+    job_id = submit(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
     say(f"job {job_id} at {arguments.cluster}")
     end = follow(arguments.cluster, job_id)
     report: dict[str, Any] = {

@@ -1,19 +1,20 @@
 """`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+import torch
 import tyro
 
 from infra import storage
+from infra.cluster import is_ours
 from infra.lock import exclusive
 from infra.settings import git_commit, tracking_uri
-from infra.tracking import Tracking
+from infra.tracking import Status, Tracking
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from nets.objective import Objective
 from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
@@ -23,7 +24,7 @@ from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import Device, launch
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.rehearsal import rehearse
+from pipelines.training.rehearsal import Rehearsal, rehearse
 from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
@@ -60,9 +61,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = recipe_of(arguments.recipe)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
-    objective = _checked(arguments, recipe, datasets, until_images)
+    rehearsal = checked(arguments, recipe, datasets, until_images)
     if arguments.dry_run:
-        return _plan(recipe, objective, datasets, until_images)
+        return _plan(arguments, recipe, rehearsal, datasets, until_images)
     with exclusive(arguments.out):
         train_run = _tracked_run(arguments, recipe, datasets, until_images)
         done = latest_checkpoint(arguments.out)
@@ -83,7 +84,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def _checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> Objective:
+def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> Rehearsal:
     """What is to be trained, its shapes alone; raises Refused where anything of it cannot be."""
     workers = arguments.workers
     if not datasets:
@@ -99,8 +100,19 @@ def _checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
     for dataset in datasets:
         refuse_missing_planes(dataset, recipe.stream)
     Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
+    _refuse_missing_gpus(arguments)
     _refuse_missing_teachers(recipe)
     return rehearse(recipe, load_weights(recipe.objective.needs_weights))
+
+
+def _refuse_missing_gpus(arguments: Arguments) -> None:
+    """Raises Refused where the cluster would be this machine, and it has too few GPUs."""
+    found = torch.cuda.device_count()
+    if arguments.device == "cuda" and is_ours() and found < arguments.workers:
+        raise Refused(
+            f"--device is cuda: {arguments.workers} workers need a GPU each, this machine has {found}; RAY_ADDRESS "
+            "names another cluster"
+        )
 
 
 def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
@@ -116,14 +128,25 @@ def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
 
 
 def _plan(
-    recipe: TrainRecipe, objective: Objective, datasets: tuple[Dataset, ...], until_images: int
+    arguments: Arguments,
+    recipe: TrainRecipe,
+    rehearsal: Rehearsal,
+    datasets: tuple[Dataset, ...],
+    until_images: int,
 ) -> dict[str, Any]:
     num_photos = sum(ShardReader(datasets, "train").counts)
+    num_samples = recipe.batch_size // arguments.workers * len(recipe.stream.masks)
+    memory = rehearsal.state_bytes + rehearsal.teacher_bytes + num_samples * rehearsal.sample_bytes
     return {
         "recipe": recipe.as_json(),
-        "num_parameters": {name: sum(p.numel() for p in n.parameters()) for name, n in objective.networks.items()},
+        "num_parameters": rehearsal.num_parameters,
         "num_steps": until_images // recipe.batch_size,
+        "num_images": until_images,
         "num_epochs": round(until_images / num_photos, 2),
+        "num_checkpoints": -(-until_images // recipe.checkpoint_images),
+        "checkpoint_bytes": rehearsal.checkpoint_bytes,
+        "memory_bytes_of_a_worker": memory,
+        "num_gpus_here": torch.cuda.device_count(),
     }
 
 
@@ -148,18 +171,23 @@ def _tracked_run(
 def _train(run: TrainRun, num_workers: int, device: Device) -> Checkpoint:
     """Trains, and tells MLflow the true end."""
     _set_status(run, "RUNNING")
-    end: Literal["FINISHED", "FAILED"] = "FAILED"
+    end: Status = "FAILED"
     try:
         with progress() as show:
-            uri = launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device)
+            uri = launch(
+                run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device, warn=say
+            )
         end = "FINISHED"
+    except KeyboardInterrupt:
+        end = "KILLED"
+        raise
     finally:
         upload(run)
         _set_status(run, end)
     return open_checkpoint(uri)
 
 
-def _set_status(run: TrainRun, status: Literal["RUNNING", "FINISHED", "FAILED"]) -> None:
+def _set_status(run: TrainRun, status: Status) -> None:
     if run.tracking_run is None:
         return
     try:

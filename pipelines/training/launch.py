@@ -4,18 +4,22 @@ In: a `TrainRun` and a number of workers. Out: the URI of the last checkpoint. C
 a scratch folder of each attempt and its `report` carries metrics only.
 """
 
+import json
+import logging
 import secrets
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Final, Literal, cast
 
 import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connected, is_ours, num_gpus
+from infra.cluster import connected, num_gpus
 from infra.world import current_world
-from pipelines.records import Failed, Refused
+from pipelines.records import Failed
+from pipelines.training.pulse import Roll
 from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
 from pipelines.training.updates import NotFinite
 
@@ -24,37 +28,50 @@ _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 
 Device = Literal["auto", "cpu", "cuda"]
 
+log = logging.getLogger(__name__)
 
-def launch(run: TrainRun, num_workers: int, progress: Callable[[dict[str, Any]], None], device: Device = "auto") -> str:
+
+def launch(
+    run: TrainRun,
+    num_workers: int,
+    progress: Callable[[dict[str, Any]], None],
+    device: Device = "auto",
+    warn: Callable[[str], None] = log.warning,
+) -> str:
     """Runs the training on `num_workers` ranks, a core for each process; `progress` gets the newest point.
 
-    `cuda`: a GPU for each rank as well, and Refused where a cluster of our own has too few; `auto`: where there are as
-    many, else CPUs alone.
+    `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: where there are as many now, else
+    CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place in the code.
     """
     scratch = storage.join(run.out, ".ray")
-    with connected(num_workers * _num_cores(run)), _Watch(storage.join(run.out, PROGRESS_FILE), progress):
-        resources = {"CPU": _num_cores(run), "GPU": int(_on_gpus(device, num_workers))}
+    with connected(num_workers * _num_cores(run)):
+        import ray
+
+        roll: Any = ray.remote(Roll).options(num_cpus=0).remote()
+        on_gpus = device == "cuda" or (device == "auto" and num_gpus() >= num_workers)
+        resources = {"CPU": _num_cores(run), "GPU": int(on_gpus)}
+
+        def warn_of(hung: list[str]) -> None:
+            for line in hung:
+                warn(line)
+
+        newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
         try:
-            return _fit(run, num_workers, resources, scratch)
+            with _Every(1.0, newest), _Every(5.0, lambda: warn_of(ray.get(roll.hung.remote()))):
+                return _fit(run, num_workers, resources, scratch, roll)
         finally:
+            ray.kill(roll)
             storage.remove(scratch)
 
 
-def _on_gpus(device: Device, num_workers: int) -> bool:
-    found = num_gpus()
-    if device == "cuda" and found < num_workers and is_ours():  # another cluster may grow on demand
-        raise Refused(f"--device is cuda: {num_workers} workers need a GPU each, this machine has {found}")
-    return device == "cuda" or (device == "auto" and found >= num_workers)
-
-
-def _fit(run: TrainRun, num_workers: int, resources: dict[str, int], scratch: str) -> str:
+def _fit(run: TrainRun, num_workers: int, resources: dict[str, int], scratch: str, roll: Any) -> str:
     from ray import train  # not at the head of the file: `connected` must come before Ray is imported
     from ray.train.torch import TorchConfig, TorchTrainer
 
     fs, path = storage.locate(scratch)
     trainer: Any = TorchTrainer(
         cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
-        train_loop_config={"run": run},
+        train_loop_config={"run": run, "roll": roll},
         scaling_config=train.ScalingConfig(
             num_workers=num_workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
         ),
@@ -69,12 +86,26 @@ def _fit(run: TrainRun, num_workers: int, resources: dict[str, int], scratch: st
         ),
     )
     try:
-        end = trainer.fit().return_value
+        end = _aside(trainer.fit).return_value
     except train.TrainingFailedError as fault:
         raise Failed(_first_fault(fault)) from None
     if isinstance(end, NotFinite):
         raise end
     return str(end)
+
+
+def _aside(work: Callable[[], Any]) -> Any:
+    """Runs it in a thread of its own and waits: Ray Train would take over Ctrl-C in this one, and call the end good."""
+    ended: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(work())
+        except BaseException as fault:  # noqa: BLE001 - raised again by the one who waits
+            ended.set_exception(fault)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result()
 
 
 def _num_cores(run: TrainRun) -> int:
@@ -91,7 +122,7 @@ def _rank(config: dict[str, Any]) -> str | NotFinite:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        return run_rank(config["run"], current_world(device), report)
+        return run_rank(config["run"], current_world(device), report, config["roll"].note.remote)
     except NotFinite as fault:
         return fault
 
@@ -104,13 +135,26 @@ def _first_fault(fault: Exception) -> str:
     return str(fault)
 
 
-class _Watch:
-    """Looks once a second whether the run has left a newer point, for the time of a block."""
+def _newest_point(uri: str, progress: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Looks whether the run has left a newer point, and tells it."""
+    seen = b""
 
-    def __init__(self, uri: str, progress: Callable[[dict[str, Any]], None]) -> None:
-        self._uri, self._progress = uri, progress
+    def look() -> None:
+        nonlocal seen
+        if storage.exists(uri) and (data := storage.read_bytes(uri)) != seen:
+            seen = data
+            progress(json.loads(data))
+
+    return look
+
+
+class _Every:
+    """Does something again and again, so many seconds apart, for the time of a block."""
+
+    def __init__(self, seconds: float, do: Callable[[], object]) -> None:
+        self._seconds, self._do = seconds, do
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -119,11 +163,6 @@ class _Watch:
         self._ended.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        import json
-
-        seen = b""
-        while not self._ended.wait(1.0):
-            if storage.exists(self._uri) and (data := storage.read_bytes(self._uri)) != seen:
-                seen = data
-                self._progress(json.loads(data))
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self._do()

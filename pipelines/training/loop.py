@@ -28,6 +28,12 @@ class Point:
 
     images_seen: int
     values: dict[str, float]
+    unix_ms: int
+    """When it was taken. Kept with it, so that a tracking server that is told twice sees the same point."""
+
+
+def _nobody(_: int) -> None:
+    """Hears of steps and does nothing."""
 
 
 def train(
@@ -40,19 +46,21 @@ def train(
     observe: Callable[[Point], None],
     commit: Callable[[list[Point]], None],
     tell: Callable[[str], None] = log.warning,
+    alive: Callable[[int], None] = _nobody,
     num_loaders: int = 0,
 ) -> None:
     """Trains from the state's clock to `until_images`, batches made by `num_loaders` processes or, if 0, by this one.
 
     On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
-    called at every checkpoint's clock and at the end with the points since the last commit. Raises NotFinite before a
-    bad update is made.
+    called at every checkpoint's clock and at the end with the points since the last commit; `alive` gets the clock
+    before every step. Raises NotFinite before a bad update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
     updater = Updater(recipe, state, world)
     points: list[Point] = []
     meter = Meter(world, state.images_seen)
     while state.images_seen < until_images:
+        alive(state.images_seen)
         with meter.waiting():
             batch = next(batches)
             inputs = to_inputs(batch, recipe.seed, world.device)
@@ -107,7 +115,7 @@ class Meter:
         *values, seconds, wait_share = means.tolist()
         speed = {"images_per_second": (images_seen - self._since_images) / seconds, "data_wait_share": wait_share}
         self._reset(images_seen)
-        return Point(images_seen, dict(zip(names, values, strict=True)) | speed)
+        return Point(images_seen, dict(zip(names, values, strict=True)) | speed, time.time_ns() // 1_000_000)
 
 
 class _Waiting:

@@ -1,13 +1,15 @@
 """A recipe played through once without numbers: what cannot run is said before any work, and not hours into it.
 
-In: a recipe and the weights of its teachers. Out: its objective with shapes alone. Each stage runs and each term is
-made, on torch's meta device, which takes neither the memory nor the time of the real thing.
+In: a recipe and the weights of its teachers. Out: how large its parts are. Each stage runs and each term is made, on
+torch's meta device, which takes neither the memory nor the time of the real thing.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage, Weights
@@ -17,30 +19,92 @@ from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import refuse_other_networks
 
 _SAMPLES: Final = 2
+_FLOAT_BYTES: Final = 4
 _CHANNELS: Final = {"segmentation": 3, "edge": 1, "sketch": 1}
 
 
-def rehearse(recipe: TrainRecipe, weights: Weights) -> Objective:
-    """The recipe's networks and teachers with their shapes alone; raises Refused where a stage of it cannot run."""
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a training will take, in bytes of float32: half-width numbers and recomputation take less."""
+
+    num_parameters: dict[str, int]
+    """By network."""
+    checkpoint_bytes: int
+    """Weights and both moments of Adam."""
+    state_bytes: int
+    """The same, and gradients, in a worker's memory."""
+    teacher_bytes: int
+    sample_bytes: int
+    """What backward needs of one masked sample, in the phase that needs the most."""
+
+
+def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
+    """Plays each stage; raises Refused where one cannot run."""
     teachers = {name: {key: x.to("meta") for key, x in state.items()} for name, state in weights.items()}
     with torch.device("meta"):
         objective = build_objective(recipe.objective, teachers)
     refuse_other_networks(recipe, objective)
+    kept = 0
     for stage in objective.stages:
         try:
-            _play(stage, _shapes_of(recipe.stream))
+            kept = max(kept, _play(stage, _shapes_of(recipe.stream), _Kept(_networks(objective))))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise Refused(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
-    return objective
+    return _measured(objective, kept // _SAMPLES)
 
 
-def _play(stage: Stage, inputs: Inputs) -> None:
-    """Runs the networks, and makes each phase's terms."""
+def _measured(objective: Objective, sample_bytes: int) -> Rehearsal:
+    parameters = {name: sum(p.numel() for p in n.parameters()) for name, n in objective.networks.items()}
+    moments = 2 * sum(parameters.values()) * _FLOAT_BYTES
+    weights, teachers = (_num_bytes(of.values()) for of in (objective.networks, objective.teachers))
+    checkpoint = weights + moments
+    return Rehearsal(parameters, checkpoint, checkpoint + moments // 2, teachers, sample_bytes)
+
+
+def _num_bytes(networks: Iterable[nn.Module]) -> int:
+    """Of parameters and buffers."""
+    return sum(int(t.nbytes) for n in networks for t in n.state_dict().values())
+
+
+def _networks(objective: Objective) -> list[nn.Module]:
+    return [*objective.networks.values(), *objective.teachers.values()]
+
+
+class _Kept:
+    """The tensors that a phase keeps for backward, each once, but for the weights, which are there anyway."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        self._weights = {_storage(t) for n in networks for t in n.state_dict(keep_vars=True).values()}
+        self._seen: dict[int, Any] = {}
+
+    def note(self, tensor: Tensor) -> Tensor:
+        """Called with each, by autograd."""
+        if (place := _storage(tensor)) not in self._weights:
+            self._seen[place] = tensor.untyped_storage()  # held, so that its number is no other's
+        return tensor
+
+    def drain(self) -> int:
+        """Bytes since the last call."""
+        count = sum(int(storage.nbytes()) for storage in self._seen.values())
+        self._seen.clear()
+        return count
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _play(stage: Stage, inputs: Inputs, kept: _Kept) -> int:
+    """Runs the networks, and makes each phase's terms; bytes that the largest phase keeps."""
+    most = 0
     for phase in stage.phases:
         for played in (phase, phase.inner) if isinstance(phase, BilevelPhase) else (phase,):
-            made = played.terms(stage.forward(inputs)).keys()
+            with torch.autograd.graph.saved_tensors_hooks(kept.note, lambda tensor: tensor):
+                made = played.terms(stage.forward(inputs)).keys()
+            most = max(most, kept.drain())
             if made != played.weights.keys():
                 raise ValueError(f"phase {played.name!r} has terms {sorted(made)}, weights of {sorted(played.weights)}")
+    return most
 
 
 def _shapes_of(stream: StreamConfig) -> Inputs:

@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ from pipelines.stream.batching import Stream
 from pipelines.training.loop import Point, train
 from pipelines.training.observation import observe_fills
 from pipelines.training.precision import prepare_process
+from pipelines.training.pulse import Beat, Pulse
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 
@@ -55,6 +57,9 @@ class TrainRun:
     """Loader processes of each rank; they change nothing but the speed."""
     teachers_at: str | None = None
     """URI of the folder with the weights of teachers; that of the rank's own environment if not given."""
+
+    def observed(self, rank: int, point: Point) -> None:
+        """Called on each rank at every point of the curves; here it does nothing."""
 
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
@@ -90,8 +95,15 @@ def _refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]
             )
 
 
-def run_rank(run: TrainRun, world: World, report: Any) -> str:
-    """What one rank does: restore, train, commit. Returns the URI of the last checkpoint; `report` gets each point."""
+def _unheard(_: Beat) -> None:
+    """Takes a sign of life that nobody waits for."""
+
+
+def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], None] = _unheard) -> str:
+    """What one rank does: restore, train, commit. Returns the URI of the last checkpoint.
+
+    `report` gets the newest point at each checkpoint, `send` a sign of life every few seconds.
+    """
     prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
     datasets = tuple(open_dataset(uri) for uri in run.data)
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
@@ -104,6 +116,10 @@ def run_rank(run: TrainRun, world: World, report: Any) -> str:
     stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
     incidents: list[str] = []
 
+    def observe(point: Point) -> None:
+        committer.show(point)
+        run.observed(world.rank, point)
+
     def commit(points: list[Point]) -> None:
         _publish_incidents(run, state.images_seen, world.rank, incidents)
         if world.rank == 0:
@@ -111,10 +127,11 @@ def run_rank(run: TrainRun, world: World, report: Any) -> str:
         world.barrier()
         report(points[-1].values | {"images_seen": state.images_seen})
 
-    train(
-        run.recipe, state, stream, world, until_images=run.until_images, observe=committer.show, commit=commit,
-        tell=incidents.append, num_loaders=run.num_loaders,
-    )  # fmt: skip
+    with Pulse(world.rank, send) as pulse:
+        train(
+            run.recipe, state, stream, world, until_images=run.until_images, observe=observe, commit=commit,
+            tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
+        )  # fmt: skip
     return committer.finish()
 
 
@@ -214,7 +231,7 @@ def upload(run: TrainRun) -> None:
 
     try:
         tracking = Tracking(run.tracking_uri)
-        points = [(p["images_seen"], p["values"]) for p in committed_points(run.out)]
+        points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out)]
         if not points:
             return
         tracking.log_points(run.tracking_run, points)

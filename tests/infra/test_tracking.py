@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
@@ -48,9 +49,9 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(uri, uri)
 
 
-def points(*steps: int) -> list[tuple[int, dict[str, float]]]:
-    """Points whose loss is a tenth of their step."""
-    return [(step, {"loss": step / 10, CLOCK_METRIC: 100.0}) for step in steps]
+def points(*steps: int) -> list[tuple[int, int, dict[str, float]]]:
+    """Points a second apart whose loss is a tenth of their step."""
+    return [(step, 1000 * step, {"loss": step / 10, CLOCK_METRIC: 100.0}) for step in steps]
 
 
 def history(client: MlflowClient, run_id: str, metric: str = "loss") -> list[tuple[int, float]]:
@@ -99,9 +100,19 @@ def test_each_point_is_written_once(tracking: Tracking, client: MlflowClient) ->
     assert history(client, run_id) == [(4, 0.4), (8, 0.8), (12, 1.2), (16, 1.6)]
 
 
+def test_a_point_that_is_sent_again_is_there_once(tracking: Tracking, client: MlflowClient) -> None:
+    """As when a server took it and its answer was lost: the client sends the very same again."""
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    metric = Metric("loss", 0.4, 4000, 4)
+    for _ in range(3):
+        client.log_batch(run_id, metrics=[metric])
+    tracking.log_points(run_id, points(4))
+    assert history(client, run_id) == [(4, 0.4)]
+
+
 def test_a_metric_that_comes_late_is_written_from_there_on(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_run("abc", "tiny", {}, {})
-    both = [*points(4), (8, {"loss": 0.8, "critic": 2.0, CLOCK_METRIC: 90.0})]
+    both = [*points(4), (8, 8000, {"loss": 0.8, "critic": 2.0, CLOCK_METRIC: 90.0})]
     tracking.log_points(run_id, both)
     assert history(client, run_id, "critic") == [(8, 2.0)]
 

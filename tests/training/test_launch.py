@@ -16,6 +16,7 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
 from pipelines.training.launch import launch
+from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run, committed_points
 from tests.making import train_recipe
@@ -159,3 +160,42 @@ def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path
     run = replace(pair[0], data=(str(tmp_path / "gone"),), out=str(tmp_path / "run"))
     with pytest.raises(Failed, match=r"rank \d: no dataset at .*/gone"):
         launch(run, 2, lambda _: None)
+
+
+class Stumbling(TrainRun):
+    """A run whose rank 1 stands still for 45 s at its third point, and leaves its pid at its fifth."""
+
+    def observed(self, rank: int, point: Point) -> None:
+        if rank == 1 and point.images_seen == 12:
+            wait_for_a_dead_disk()
+        if rank == 1 and point.images_seen == 20:
+            (Path(self.out).parent / "pid").write_text(str(os.getpid()))
+            time.sleep(1)
+
+
+def wait_for_a_dead_disk() -> None:
+    time.sleep(45)
+
+
+def test_a_hung_rank_is_named_within_a_minute_and_so_is_a_stopped_one(dataset: Dataset, tmp_path: Path) -> None:
+    run, heard = claimed(train_recipe(), dataset, tmp_path, Stumbling), list[tuple[float, str]]()
+    stopped: list[int] = []
+
+    def hear(line: str) -> None:
+        heard.append((time.monotonic(), line))
+        if stopped:
+            os.kill(stopped[0], signal.SIGCONT)
+
+    def stop_once(point: dict[str, Any]) -> None:
+        pid = tmp_path / "pid"
+        if pid.exists() and not stopped:
+            stopped.append(int(pid.read_text()))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    launch(run, 2, stop_once, warn=hear)
+    place, silent = (line for _, line in heard)
+    assert place.startswith("rank 1 (process")
+    assert "wait_for_a_dead_disk" in place
+    assert silent.startswith("silent for 3")
+    assert f"rank 1 (process {stopped[0]} on" in silent
+    assert open_checkpoint(run.out).images_seen == 32

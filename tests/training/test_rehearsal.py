@@ -1,24 +1,42 @@
 """A rehearsal finds what cannot run, in any stage, before there is any work; what can run it lets pass."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from jobs.recipes import RECIPES
 from nets.deepgin.network import DeepGINConfig
+from pipelines.checkpoints import open_checkpoint
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
 from pipelines.training.rehearsal import rehearse
+from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_run(name: str) -> None:
-    objective = rehearse(RECIPES[name](), WEIGHTS)
-    assert all(p.device == torch.device("meta") for n in objective.networks.values() for p in n.parameters())
+    rehearsal = rehearse(RECIPES[name](), WEIGHTS)
+    assert all(rehearsal.num_parameters.values())
+    assert rehearsal.sample_bytes > 0
+
+
+def test_what_a_sample_keeps_is_what_autograd_keeps_of_it() -> None:
+    """On real tensors: a network that keeps one more picture for backward keeps its bytes more."""
+    wide = replace(train_recipe().objective, network=DeepGINConfig(16, 1, 1))
+    narrow, wider = (rehearse(train_recipe(objective=o), {}) for o in (train_recipe().objective, wide))
+    assert 1.5 * narrow.sample_bytes < wider.sample_bytes < 3 * narrow.sample_bytes
+    saving = replace(train_recipe().objective, network=DeepGINConfig(8, 1, 1, checkpointing=True))
+    assert rehearse(train_recipe(objective=saving), {}).sample_bytes < narrow.sample_bytes
+
+
+def test_a_checkpoint_is_as_large_as_foretold(trained: TrainRun) -> None:
+    folder = Path(open_checkpoint(trained.out).uri)
+    there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert rehearse(train_recipe(), {}).checkpoint_bytes == pytest.approx(there, rel=0.1)
 
 
 def distillation(**changes: Any) -> Any:

@@ -1,0 +1,119 @@
+"""A rank's sign of life: where it stands, and where in its code if it has not moved for long.
+
+In: the step that the loop has reached. Out: `Beat`s, sent every few seconds by a thread of their own. A file of its own
+because a rank that hangs cannot say so itself, and the ranks that wait for it look just as still: what tells them apart
+is where they are.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import infra.world
+
+_SECONDS_BETWEEN: Final = 5.0
+_STILL_SECONDS: Final = 30.0
+"""Without a step for so long, or for _SLOWER times the longest step so far, a rank says where it is."""
+_SLOWER: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What one rank says of itself."""
+
+    rank: int
+    host: str
+    pid: int
+    images_seen: int
+    still_seconds: float
+    """Since its last step."""
+    stack: str = ""
+    """Of its training thread, if that has been still for long and is not waiting for other ranks."""
+    last: bool = False
+    """It has ended and will say no more."""
+
+    def __str__(self) -> str:
+        where = f"; it is here:\n{self.stack}" if self.stack else ""
+        return (
+            f"rank {self.rank} (process {self.pid} on {self.host}) has made no step for {self.still_seconds:.0f} s "
+            f"at {self.images_seen} images{where}"
+        )
+
+
+class Pulse:
+    """Sends beats for the time of a block, in which `step` is called before each step of the thread that made it."""
+
+    def __init__(self, rank: int, send: Callable[[Beat], None]) -> None:
+        self._rank, self._send = rank, send
+        self._thread_id = threading.get_ident()
+        self._images_seen, self._since, self._longest = 0, time.monotonic(), 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def step(self, images_seen: int) -> None:
+        """Takes note that the thread comes by here."""
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._since)
+        self._images_seen, self._since = images_seen, now
+
+    def __enter__(self) -> "Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._send(replace(self.beat(), last=True))
+
+    def beat(self) -> Beat:
+        """What there is to say now."""
+        still = time.monotonic() - self._since
+        stack = self._stack() if still > max(_STILL_SECONDS, _SLOWER * self._longest) else ""
+        return Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still, stack)
+
+    def _run(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN):
+            self._send(self.beat())
+
+    def _stack(self) -> str:
+        """Where the thread is; empty while it waits for other ranks."""
+        frames = traceback.extract_stack(sys._current_frames().get(self._thread_id))
+        if any(frame.filename == infra.world.__file__ for frame in frames):
+            return ""
+        return "".join(traceback.format_list(frames[-6:])).rstrip()
+
+
+class Roll:
+    """The last beat of each rank, and who is to be named: kept by a process apart from all ranks."""
+
+    def __init__(self) -> None:
+        self._heard: dict[int, tuple[float, Beat]] = {}
+        self._named: set[tuple[int, int]] = set()
+
+    def note(self, beat: Beat) -> None:
+        """Takes a beat."""
+        self._heard[beat.rank] = time.monotonic(), beat
+        if beat.last:
+            del self._heard[beat.rank]
+
+    def hung(self) -> list[str]:
+        """The ranks that stand still, or have not been heard of for long, each once for a place."""
+        return [self._told(*heard) for heard in self._heard.values() if self._is_news(*heard)]
+
+    def _is_news(self, at: float, beat: Beat) -> bool:
+        silent = time.monotonic() - at > _STILL_SECONDS
+        place = (beat.pid, beat.images_seen)
+        if not (silent or beat.stack) or place in self._named:
+            return False
+        self._named.add(place)
+        return True
+
+    def _told(self, at: float, beat: Beat) -> str:
+        silence = time.monotonic() - at
+        return str(beat) if beat.stack else f"silent for {silence:.0f} s: {beat}"

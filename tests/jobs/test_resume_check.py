@@ -1,0 +1,71 @@
+"""`lacuna resume-check`: it kills for real, finds equal what is, and sees the smallest difference."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra import storage
+from jobs import resume_check
+from jobs.recipes import RECIPES
+from jobs.resume_check import Arguments
+from pipelines.checkpoints import open_checkpoint, save_checkpoint
+from pipelines.manifest import Dataset
+from pipelines.records import Refused
+from pipelines.training.run import TrainRun
+from tests.making import train_recipe
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe small enough."""
+    monkeypatch.setitem(RECIPES, "tiny", train_recipe)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_training_is_proved_equal(
+    dataset: Dataset, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = resume_check.run(Arguments("tiny", (dataset.uri,), workers, steps=8, out=str(tmp_path / "here")))
+    assert (report["equal"], report["differing"]) == (True, [])
+    assert (report["images_seen"], report["killed_at"]) == (32, 28)
+    assert report["num_tensors"] > 100
+    assert not list((tmp_path / "here").iterdir())
+    assert "killed" in capsys.readouterr().err
+
+
+def test_the_smallest_difference_is_seen(trained: TrainRun, tmp_path: Path) -> None:
+    one = open_checkpoint(trained.out)
+    assert not list(resume_check._differing(one, one))
+    names = [file.removesuffix(".safetensors") for file in one.state["files"]]
+    files = {name: one.tensors(name) for name in names}
+    name, tensor = next(iter(files["adam.critic"].items()))
+    files["adam.critic"][name] = torch.nextafter(tensor, torch.full_like(tensor, torch.inf))
+    other = save_checkpoint(str(tmp_path / "run"), files, {"images_seen": one.images_seen})
+    assert list(resume_check._differing(one, other)) == [f"adam.critic: {name}"]
+
+
+def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
+    assert resume_check._other_points(trained.out, trained.out) == []
+    shutil.copytree(trained.out, tmp_path / "run")
+    newest = max((tmp_path / "run" / "metrics").iterdir())
+    storage.publish(str(newest), newest.read_bytes().replace(b'"l1_out":0', b'"l1_out":1', 1))
+    assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"steps": 6}, "--steps is 6: take a multiple of four"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"steps": 12}, "--steps is 12: the recipe ends after 8"),
+        ({"workers": 3}, "--workers is 3: the batch of 4 photos must divide by it"),
+        ({"data": ()}, "--data is empty"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(dataset: Dataset, changes: dict[str, object], problem: str) -> None:
+    with pytest.raises(Refused, match=problem):
+        resume_check.run(replace(Arguments("tiny", (dataset.uri,), steps=8), **changes))  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""Who is named when a training stands still: the rank that hangs, by its place in the code, and none that waits."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from infra.world import World
+from pipelines.training import pulse as pulse_module
+from pipelines.training.pulse import Beat, Pulse, Roll
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long is 0.2 s."""
+    monkeypatch.setattr(pulse_module, "_STILL_SECONDS", 0.2)
+    monkeypatch.setattr(pulse_module, "_SECONDS_BETWEEN", 0.02)
+
+
+class Trainer(threading.Thread):
+    """A rank's training thread, with a pulse, that makes a step and then does something else."""
+
+    def __init__(self, after: Callable[[], None], steps: tuple[float, ...] = ()) -> None:
+        super().__init__(daemon=True)
+        self.after, self.steps, self.ended = after, steps, threading.Event()
+        self.beats: list[Beat] = []
+        self.start()
+
+    def run(self) -> None:
+        with Pulse(3, self.beats.append) as pulse:
+            for number, seconds in enumerate((0.0, *self.steps)):
+                pulse.step(16 * number)
+                time.sleep(seconds)
+            self.after()
+
+    def until(self, true: Callable[[Beat], bool]) -> Beat:
+        """The first beat of which this is true, within 5 s."""
+        ends = time.monotonic() + 5
+        while time.monotonic() < ends:
+            for beat in list(self.beats):
+                if true(beat):
+                    return beat
+            time.sleep(0.01)
+        raise AssertionError("no such beat")
+
+
+def test_a_rank_that_hangs_says_where() -> None:
+    release = threading.Event()
+
+    def read_a_dead_disk() -> None:
+        release.wait(5)
+
+    trainer = Trainer(read_a_dead_disk)
+    beat = trainer.until(lambda beat: bool(beat.stack))
+    release.set()
+    assert "read_a_dead_disk" in beat.stack
+    assert str(beat).startswith(f"rank 3 (process {beat.pid} on {beat.host}) has made no step for 0 s at 0 images")
+
+
+def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda _: release.wait(5))
+    trainer = Trainer(lambda: World(0, 2).average([torch.ones(1)]))
+    trainer.until(lambda beat: beat.still_seconds > 0.5)
+    release.set()
+    assert not any(beat.stack for beat in trainer.beats)
+
+
+def test_long_steps_are_no_hanging() -> None:
+    trainer = Trainer(lambda: time.sleep(0.6), steps=(0.15, 0.15))
+    trainer.join(5)
+    assert max(beat.still_seconds for beat in trainer.beats) > 0.4
+    assert not any(beat.stack for beat in trainer.beats)
+
+
+def test_the_last_beat_says_that_it_is_the_last() -> None:
+    trainer = Trainer(lambda: None)
+    trainer.join(5)
+    assert [beat.last for beat in trainer.beats][-1:] == [True]
+    assert sum(beat.last for beat in trainer.beats) == 1
+
+
+def beat(rank: int, images_seen: int = 8, stack: str = "", *, last: bool = False) -> Beat:
+    return Beat(rank, "host", 100 + rank, images_seen, 31.0, stack, last)
+
+
+def test_a_hung_rank_is_named_once_for_a_place() -> None:
+    roll = Roll()
+    for _ in range(3):
+        roll.note(beat(0))
+        roll.note(beat(1, stack="in read"))
+    assert [line.partition(" (")[0] for line in roll.hung()] == ["rank 1"]
+    assert roll.hung() == []
+    roll.note(beat(1, images_seen=12, stack="in read"))
+    assert len(roll.hung()) == 1
+
+
+def test_a_silent_rank_is_named_and_one_that_ended_is_not() -> None:
+    roll = Roll()
+    for of in (beat(0), beat(1), beat(1, last=True)):
+        roll.note(of)
+    assert roll.hung() == []
+    time.sleep(0.25)
+    (line,) = roll.hung()
+    assert line.startswith("silent for 0 s: rank 0 (process 100 on host)")
