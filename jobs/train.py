@@ -15,7 +15,7 @@ from infra.weights import UnusableWeights, load_weights, weights_folder, weights
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from pipelines.checkpoints import Checkpoint, latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import newest_clock
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 from pipelines.stream.batching import Stream
@@ -25,11 +25,11 @@ from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import Device, launch
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
-from pipelines.training.run import TrainRun, claim_run, told_incidents, upload
+from pipelines.training.run import TrainRun, claim_run, is_over, outcome, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
-_NO_TERMS: Final = ("gradient_norm_", "data_wait_share", "psnr_")
+_NO_TERMS: Final = ("gradient_norm_", "data_wait_share", "val_")
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
         return _plan(arguments, recipe, rehearsal, datasets, until_images)
     with exclusive(arguments.out):
         train_run = _tracked_run(arguments, recipe, datasets, until_images)
-        done = latest_checkpoint(arguments.out)
-        if done is None or done.images_seen < until_images:
-            done = _train(train_run, arguments.workers, arguments.device)
-        else:
+        if is_over(arguments.out, recipe, until_images):
             upload(train_run)  # what its server may have missed
             _set_status(train_run, "FINISHED")
+        else:
+            _train(train_run, arguments.workers, arguments.device)
+        done = outcome(arguments.out, recipe)
     incidents = told_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
-        "images_seen": done.images_seen,
+        "images_seen": newest_clock(arguments.out),
         "checkpoint": done.uri,
-        "weights_sha256": done.file_sha256("generator"),
+        "weights_sha256": done.file_sha256(done.generator),
         "readers_of_a_lane": readers_of_a_lane(recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_TOLD],
@@ -168,15 +168,13 @@ def _tracked_run(
     )  # fmt: skip
 
 
-def _train(run: TrainRun, num_workers: int, device: Device) -> Checkpoint:
+def _train(run: TrainRun, num_workers: int, device: Device) -> None:
     """Trains, and tells MLflow the true end."""
     _set_status(run, "RUNNING")
     end: Status = "FAILED"
     try:
         with progress() as show:
-            uri = launch(
-                run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device, warn=say
-            )
+            launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device, warn=say)
         end = "FINISHED"
     except KeyboardInterrupt:
         end = "KILLED"
@@ -184,7 +182,6 @@ def _train(run: TrainRun, num_workers: int, device: Device) -> Checkpoint:
     finally:
         upload(run)
         _set_status(run, end)
-    return open_checkpoint(uri)
 
 
 def _set_status(run: TrainRun, status: Status) -> None:

@@ -97,7 +97,7 @@ def _made(uri: str, folder: str) -> dict[str, str]:
 def _own(uri: str, name: str, folder: str) -> dict[str, str]:
     """The digest of a checkpoint's generator under its new name."""
     checkpoint = open_checkpoint(uri)
-    tensors, source_sha256 = checkpoint.tensors("generator"), checkpoint.file_sha256("generator")
+    tensors, source_sha256 = checkpoint.tensors(checkpoint.generator), checkpoint.file_sha256(checkpoint.generator)
     digest = keep_weights(folder, name, tensors, checkpoint.uri, source_sha256)
     _tell(folder, name, digest)
     return {name: digest}

@@ -6,6 +6,7 @@ last. A damaged checkpoint is refused loudly, and the one before it is taken.
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from pipelines.records import Damaged, Refused, sha256_hex
 
 FOLDER: Final = "checkpoints"
 STATE_FILE: Final = "state.json"
+AVERAGE: Final = "average"
+"""The file of averaged weights of the generator, where a training takes them."""
 _KEPT: Final = 2
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,11 @@ class Checkpoint:
         """The recorded digest of one of its files, by its name without suffix."""
         return str(self.state["files"][f"{name}.safetensors"])
 
+    @property
+    def generator(self) -> str:
+        """The name of the file with the weights that are scored and registered."""
+        return AVERAGE if f"{AVERAGE}.safetensors" in self.state["files"] else "generator"
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The named tensors of one file; raises Damaged naming the file where its bytes are not those recorded."""
         return load(self.read(name))
@@ -49,9 +57,14 @@ class Checkpoint:
         return read_checked(storage.join(self.uri, file), self.state["files"][file])
 
 
-def save_checkpoint(out: str, files: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> Checkpoint:
-    """Publishes tensors and state at the state's clock under the run `out`, then drops all but the two newest."""
-    uri = storage.join(out, FOLDER, f"{state['images_seen']:012d}")
+def save_checkpoint(
+    out: str, files: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: Collection[int] = ()
+) -> Checkpoint:
+    """Publishes tensors and state at the state's clock under the run `out`.
+
+    Then drops all but the two newest and those of the clocks `keep`.
+    """
+    uri = _uri(out, state["images_seen"])
     digests = {}
     for name, tensors in sorted(files.items()):
         data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
@@ -60,7 +73,8 @@ def save_checkpoint(out: str, files: dict[str, dict[str, Tensor]], state: dict[s
     whole = {**state, "files": digests}
     storage.publish(storage.join(uri, STATE_FILE), seal(whole))
     for old in _uris(out)[_KEPT:]:
-        storage.remove(old)
+        if _clock(old) not in keep:
+            storage.remove(old)
     return Checkpoint(uri, whole)
 
 
@@ -85,7 +99,20 @@ def latest_checkpoint(out: str) -> Checkpoint | None:
 
 def newest_clock(out: str) -> int:
     """The clock of the newest committed checkpoint, by its name alone; 0 where there is none."""
-    return max((int(uri.rpartition("/")[2]) for uri in _uris(out)), default=0)
+    return max(map(_clock, _uris(out)), default=0)
+
+
+def checkpoint_at(out: str, images_seen: int) -> Checkpoint:
+    """The checkpoint of a run at this clock; raises Refused where there is none."""
+    return open_checkpoint(_uri(out, images_seen))
+
+
+def _uri(out: str, images_seen: int) -> str:
+    return storage.join(out, FOLDER, f"{images_seen:012d}")
+
+
+def _clock(uri: str) -> int:
+    return int(uri.rpartition("/")[2])
 
 
 def open_checkpoint(uri: str) -> Checkpoint:

@@ -72,8 +72,8 @@ def open_model(name: str, steps: ChallengeSteps = PLAIN) -> Model:
 def network_model(checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN) -> Model:
     """The generator of a checkpoint."""
     network = build_network(checkpoint.state["network"]).eval()
-    network.load_state_dict(checkpoint.tensors("generator"))
-    identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256("generator")}
+    network.load_state_dict(checkpoint.tensors(checkpoint.generator))
+    identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
     size_px = int(checkpoint.state["size_px"])
     return Model(network_filler(network, size_px, steps), identity, taken_by(network, size_px))
 

@@ -33,7 +33,7 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
 
     Raises Refused where the scores are of other weights, Failed where the stored model fails its trial.
     """
-    weights_sha256 = checkpoint.file_sha256("generator")
+    weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
     if card.model.get("weights_sha256") != weights_sha256:
         raise Refused(
             f"the scores are those of {card.model}, the checkpoint {checkpoint.uri} has weights {weights_sha256}: "
@@ -72,9 +72,9 @@ def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard) -> dict[str, s
     described = {
         "network": checkpoint.state["network"],
         "size_px": checkpoint.state["size_px"],
-        "weights_sha256": checkpoint.file_sha256("generator"),
+        "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
     }
-    (folder / "generator.safetensors").write_bytes(checkpoint.read("generator"))
+    (folder / "generator.safetensors").write_bytes(checkpoint.read(checkpoint.generator))
     (folder / "network.json").write_bytes(canonical_json(described))
     save_scorecard(card, str(folder))
     names = {"weights": "generator.safetensors", "network": "network.json"}
@@ -89,7 +89,7 @@ def scores_digest(card: Scorecard) -> str:
 def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     state = checkpoint.state
     return {
-        WEIGHTS_TAG: checkpoint.file_sha256("generator"),
+        WEIGHTS_TAG: checkpoint.file_sha256(checkpoint.generator),
         SCORES_TAG: scores_digest(card),
         "lacuna.datasets": ",".join(state["datasets"]),
         "lacuna.recipe": str(state["recipe"]["name"]),

@@ -17,13 +17,15 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, num_gpus
-from infra.world import current_world
+from infra.world import World, current_world
+from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
 from pipelines.training.pulse import Roll
 from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
 from pipelines.training.updates import NotFinite
 
-_MAX_FAILURES: Final = 2
+_MAX_STARTS: Final = 3
+"""So often a training begins at one checkpoint. A long one that gets further may lose workers any number of times."""
 _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -82,14 +84,14 @@ def _fit(run: TrainRun, num_workers: int, resources: dict[str, int], scratch: st
             name=f"{run.run_id}-{secrets.token_hex(4)}",
             storage_path=path,
             storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
-            failure_config=train.FailureConfig(max_failures=_MAX_FAILURES),
+            failure_config=train.FailureConfig(max_failures=-1),
         ),
     )
     try:
         end = _aside(trainer.fit).return_value
     except train.TrainingFailedError as fault:
         raise Failed(_first_fault(fault)) from None
-    if isinstance(end, NotFinite):
+    if isinstance(end, Failed):
         raise end
     return str(end)
 
@@ -113,18 +115,37 @@ def _num_cores(run: TrainRun) -> int:
     return 1 + run.num_loaders
 
 
-def _rank(config: dict[str, Any]) -> str | NotFinite:
+def _rank(config: dict[str, Any]) -> str | Failed:
     """A fault that all ranks see alike, and would see again, is a value: Ray Train tries again after exceptions."""
+    import ray
     from ray.train import report
     from ray.train.torch import get_device
 
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    run, roll, world = config["run"], config["roll"], current_world(device)
+    if _begins_again(run, roll, world):
+        fault = ray.get(roll.last_fault.remote())
+        return Failed(f"gave up after {_MAX_STARTS} starts at {newest_clock(run.out)} images: {fault}")
     try:
-        return run_rank(config["run"], current_world(device), report, config["roll"].note.remote)
+        return run_rank(run, world, report, roll.note.remote)
     except NotFinite as fault:
         return fault
+    except Exception as fault:
+        ray.get(roll.blame.remote(f"rank {world.rank}: {fault}"))
+        raise
+
+
+def _begins_again(run: TrainRun, roll: Any, world: World) -> bool:
+    """Whether it has begun too often at this clock; rank 0 counts, all ranks know."""
+    import ray
+
+    starts = torch.zeros(1)
+    if world.rank == 0:
+        starts += ray.get(roll.begin.remote(newest_clock(run.out)))
+    world.average([starts])
+    return float(starts) * world.size > _MAX_STARTS
 
 
 def _first_fault(fault: Exception) -> str:

@@ -44,7 +44,7 @@ def train(
     *,
     until_images: int,
     observe: Callable[[Point], None],
-    commit: Callable[[list[Point]], None],
+    commit: Callable[[list[Point]], bool | None],
     tell: Callable[[str], None] = log.warning,
     alive: Callable[[int], None] = _nobody,
     num_loaders: int = 0,
@@ -52,8 +52,8 @@ def train(
     """Trains from the state's clock to `until_images`, batches made by `num_loaders` processes or, if 0, by this one.
 
     On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
-    called at every checkpoint's clock and at the end with the points since the last commit; `alive` gets the clock
-    before every step. Raises NotFinite before a bad update is made.
+    called at every checkpoint's clock and at the end with the points since the last commit, and ends the training if it
+    returns True; `alive` gets the clock before every step. Raises NotFinite before a bad update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
     updater = Updater(recipe, state, world)
@@ -68,13 +68,14 @@ def train(
             meter.add(terms)
         for incident in batch.incidents:
             tell(incident)
-        state.images_seen += recipe.batch_size
+        state.advance(recipe.batch_size)
         committing = state.images_seen % recipe.checkpoint_images == 0 or state.images_seen >= until_images
         if committing or state.images_seen % recipe.metric_images == 0:
             points.append(meter.point(state.images_seen))
             observe(points[-1])
         if committing:
-            commit(points)
+            if commit(points):
+                return
             points, meter = [], Meter(world, state.images_seen)
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -90,11 +91,26 @@ class Pulse:
 
 
 class Roll:
-    """The last beat of each rank, and who is to be named: kept by a process apart from all ranks."""
+    """The last beat of each rank and who is to be named, and how often they began: kept apart from all ranks."""
 
     def __init__(self) -> None:
         self._heard: dict[int, tuple[float, Beat]] = {}
         self._named: set[tuple[int, int]] = set()
+        self._starts: Counter[int] = Counter()
+        self._fault = "its processes were killed"
+
+    def begin(self, images_seen: int) -> int:
+        """How often the training has begun at this clock, this time included."""
+        self._starts[images_seen] += 1
+        return self._starts[images_seen]
+
+    def blame(self, fault: str) -> None:
+        """Takes what a rank died of."""
+        self._fault = fault
+
+    def last_fault(self) -> str:
+        """What the last rank died of that could say so."""
+        return self._fault
 
     def note(self, beat: Beat) -> None:
         """Takes a beat."""

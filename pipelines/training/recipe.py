@@ -48,6 +48,12 @@ class TrainRecipe:
     """Clock between two points of a curve."""
     drops: tuple[tuple[int, float], ...] = ()
     """From each of these clocks on, all learning rates are multiplied by its factor."""
+    watched_photos: int = 16
+    """Held-out photos that are filled at every checkpoint, rounded up to whole chunks of 16."""
+    patience_images: int | None = None
+    """The training ends where no checkpoint was better than the best for so long; the best is kept."""
+    average_images: int | None = None
+    """The weights that are watched and registered are averages over about so many photos, not the newest."""
     precision: Precision = "float32"
     compiled: bool = False
     """The generator is compiled at its first step, which takes minutes and repays on GPUs."""
@@ -60,6 +66,8 @@ class TrainRecipe:
             raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
         if self.precision not in PRECISIONS:
             raise Refused(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
+        if self.watched_photos < 1 or any(n is not None and n < 1 for n in (self.patience_images, self.average_images)):
+            raise Refused(f"recipe {self.name}: numbers of photos must be 1 or more")
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
             raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
 

@@ -7,9 +7,10 @@ so that curves can be told again, each point once, whatever became of the tracki
 
 import json
 import logging
+import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -20,12 +21,12 @@ from infra import storage
 from infra.settings import code_revision
 from infra.weights import load_weights, weights_sha256
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, latest_checkpoint, newest_clock
+from pipelines.checkpoints import Checkpoint, checkpoint_at, latest_checkpoint, newest_clock, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused, canonical_json, first_difference, sha256_hex
 from pipelines.stream.batching import Stream
 from pipelines.training.loop import Point, train
-from pipelines.training.observation import observe_fills
+from pipelines.training.observation import AIM, watch_of
 from pipelines.training.precision import prepare_process
 from pipelines.training.pulse import Beat, Pulse
 from pipelines.training.recipe import TrainRecipe
@@ -112,7 +113,7 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
         _refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
     _agree(state.images_seen, world)
-    committer = Committer(run, state, datasets, world, checkpoint)
+    committer = Committer(run, state, datasets, world)
     stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
     incidents: list[str] = []
 
@@ -120,12 +121,11 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
         committer.show(point)
         run.observed(world.rank, point)
 
-    def commit(points: list[Point]) -> None:
+    def commit(points: list[Point]) -> bool:
         _publish_incidents(run, state.images_seen, world.rank, incidents)
-        if world.rank == 0:
-            committer.commit(points)
-        world.barrier()
+        committer.commit(points)
         report(points[-1].values | {"images_seen": state.images_seen})
+        return committer.best.is_old(state.images_seen)
 
     with Pulse(world.rank, send) as pulse:
         train(
@@ -163,11 +163,10 @@ class Committer:
     The server is talked to by a thread of its own, so that no step waits for it.
     """
 
-    def __init__(
-        self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World, last: Checkpoint | None
-    ) -> None:
+    def __init__(self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World) -> None:
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
-        self._last = last
+        self._watch = watch_of(datasets[0], run.recipe)
+        self.best = best_of(run.out, run.recipe)
         self._uploads = ThreadPoolExecutor(max_workers=1)
 
     def show(self, point: Point) -> None:
@@ -176,28 +175,29 @@ class Committer:
             storage.publish(storage.join(self._run.out, PROGRESS_FILE), canonical_json(asdict(point)))
 
     def commit(self, points: list[Point]) -> None:
-        """Publishes points, a picture, and the checkpoint last."""
+        """Scores held-out photos, all ranks together; then rank 0 publishes, the checkpoint last, and others wait."""
+        picture = None
+        if self._watch is not None:
+            observation = self._watch.observe(self._state.shown, self._world)
+            picture = observation.picture
+            points[-1].values.update(observation.values)
+            self.best.take(self._state.images_seen, observation.values)
+        if self._world.rank == 0:
+            self._publish_all(points, picture)
+        self._world.barrier()
+
+    def _publish_all(self, points: list[Point], picture: bytes | None) -> None:
         clock = self._state.images_seen
-        observation = observe_fills(
-            self._state.objective.networks["generator"], self._datasets[0], _still(self._run), self._size
-        )
-        if observation is not None:
-            points[-1].values["psnr_hole_observed"] = observation.psnr_hole
-            self._publish(f"pictures/{clock:012d}.png", observation.picture)
+        if picture is not None:
+            self._publish(f"pictures/{clock:012d}.png", picture)
         self._publish(f"metrics/{clock:012d}.json", canonical_json([asdict(point) for point in points]))
-        self._last = self._state.save(self._run.out, self._facts())
+        self._state.save(self._run.out, self._facts(), self.best.kept)
         self._uploads.submit(upload, self._run)
 
     def finish(self) -> str:
-        """Waits for uploads under way; returns the URI of the newest checkpoint."""
+        """Waits for uploads under way; returns the URI of the checkpoint that the training is for."""
         self._uploads.shutdown(wait=True)
-        if self._world.rank == 0 and self._last is not None:
-            return self._last.uri
-        return ""
-
-    @property
-    def _size(self) -> int:
-        return self._run.recipe.stream.size_px
+        return outcome(self._run.out, self._run.recipe).uri if self._world.rank == 0 else ""
 
     def _publish(self, name: str, data: bytes) -> None:
         storage.publish(storage.join(self._run.out, name), data)
@@ -210,7 +210,7 @@ class Committer:
             "tracking_run": self._run.tracking_run,
             "recipe": self._run.recipe.as_json(),
             "network": self._run.recipe.network,
-            "size_px": self._size,
+            "size_px": self._run.recipe.stream.size_px,
             "stage": self._state.objective.stage_at(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": code_revision(),
@@ -218,9 +218,47 @@ class Committer:
         }
 
 
-def _still(run: TrainRun) -> str:
-    """The resize of the pictures that are watched: the recipe's own unless it draws at random."""
-    return "centre-square" if run.recipe.stream.resize == "random-square" else run.recipe.stream.resize
+@dataclass
+class Best:
+    """The clock of the checkpoint that was the best on held-out photos, and for how long it may stay so."""
+
+    patience_images: int | None
+    images_seen: int = 0
+    score: float = -math.inf
+
+    def take(self, images_seen: int, values: Mapping[str, float]) -> None:
+        """Looks at the scores of a checkpoint."""
+        if values.get(AIM, -math.inf) > self.score:
+            self.images_seen, self.score = images_seen, values[AIM]
+
+    def is_old(self, images_seen: int) -> bool:
+        """Whether nothing better has come for longer than the recipe waits."""
+        return self.patience_images is not None and images_seen - self.images_seen >= self.patience_images
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Clocks whose checkpoints are not to be dropped."""
+        return () if self.patience_images is None else (self.images_seen,)
+
+
+def best_of(out: str, recipe: TrainRecipe) -> Best:
+    """The best of a run so far, by its points alone."""
+    best = Best(recipe.patience_images)
+    for point in committed_points(out):
+        best.take(point["images_seen"], point["values"])
+    return best
+
+
+def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
+    """Whether the run has come to this clock, or ended before for want of anything better."""
+    newest = newest_clock(out)
+    return newest >= until_images or (newest > 0 and best_of(out, recipe).is_old(newest))
+
+
+def outcome(out: str, recipe: TrainRecipe) -> Checkpoint:
+    """The checkpoint that a training is for: the newest, or of one that stops early the best."""
+    best = best_of(out, recipe)
+    return checkpoint_at(out, best.images_seen) if best.kept and best.images_seen else open_checkpoint(out)
 
 
 def upload(run: TrainRun) -> None:
@@ -246,6 +284,8 @@ def upload(run: TrainRun) -> None:
 def committed_points(out: str) -> list[dict[str, Any]]:
     """All points of a run up to its newest checkpoint, in order."""
     newest, last, points = newest_clock(out), 0, []
+    if not newest:
+        return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
         if int(name.removesuffix(".json")) <= newest:
             found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))

@@ -1,5 +1,7 @@
 """The state of a training: networks, optimisers and clock, and its way into a checkpoint and out of it again."""
 
+from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from nets import build_objective
 from nets.objective import Objective, Weights
 from pipelines.chance import seed_of
-from pipelines.checkpoints import Checkpoint, save_checkpoint
+from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
 from pipelines.records import Refused
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
@@ -38,9 +40,11 @@ class TrainState:
         refuse_other_networks(recipe, self.objective)
         for network in (*self.objective.networks.values(), *self.objective.teachers.values()):
             network.to(device)
-        if recipe.compiled:
-            self.objective.networks["generator"].compile()
         self.scale = LossScale.of(recipe.precision)
+        self._average_images = recipe.average_images
+        self.average = None if recipe.average_images is None else deepcopy(self.generator).requires_grad_(False)
+        if recipe.compiled:
+            self.generator.compile()
         self.optimisers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),
@@ -53,12 +57,42 @@ class TrainState:
         }
         self.images_seen = 0
 
-    def save(self, out: str, facts: dict[str, Any]) -> Checkpoint:
-        """Publishes a checkpoint of this state under the run `out`; `facts` go into its state.json."""
+    @property
+    def generator(self) -> nn.Module:
+        """The network that is trained."""
+        return self.objective.networks["generator"]
+
+    @property
+    def shown(self) -> nn.Module:
+        """The generator that is watched and registered."""
+        return self.generator if self.average is None else self.average
+
+    @torch.no_grad()
+    def advance(self, num_photos: int) -> None:
+        """After a step of so many photos: moves the clock, and the averages a little way to the new weights.
+
+        An exponential average; of the first photos, plain means (Polyak and Juditsky, 1992).
+        """
+        self.images_seen += num_photos
+        if self.average is None or self._average_images is None:
+            return
+        share = num_photos / min(self.images_seen, max(num_photos, self._average_images))
+        for mean, newest in zip(self.average.state_dict().values(), self.generator.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(newest, share)
+            else:
+                mean.copy_(newest)
+
+    def save(self, out: str, facts: dict[str, Any], keep: Collection[int] = ()) -> Checkpoint:
+        """Publishes a checkpoint of this state under the run `out`; `facts` go into its state.json.
+
+        Those of the clocks `keep` stay though they are older than two.
+        """
         networks = {name: dict(network.state_dict()) for name, network in self.objective.networks.items()}
         moments = {f"adam.{name}": _moments(o, self.objective.networks[name]) for name, o in self.optimisers.items()}
         facts = {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)}
-        return save_checkpoint(out, networks | moments, facts)
+        average = {} if self.average is None else {AVERAGE: dict(self.average.state_dict())}
+        return save_checkpoint(out, networks | moments | average, facts, keep)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state of a checkpoint; raises Refused where its tensors are not those of these networks."""
@@ -69,6 +103,8 @@ class TrainState:
                 raise Refused(f"{checkpoint.uri} does not fit the recipe's {name}: {fault}") from None
         for name, optimiser in self.optimisers.items():
             _restore_moments(optimiser, self.objective.networks[name], checkpoint.tensors(f"adam.{name}"))
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.tensors(AVERAGE))
         self.scale = LossScale(**checkpoint.state["loss_scale"])
         self.images_seen = checkpoint.images_seen
 

@@ -78,7 +78,7 @@ class Trainee:
         """One step, the clock after it; waits for the GPU to start no more than one ahead."""
         for _ in self.updater.step(self.stage, self.inputs):
             pass
-        self.state.images_seen += self.updater.recipe.batch_size
+        self.state.advance(self.updater.recipe.batch_size)
 
 
 def quickest(work: Callable[[], object], runs: int) -> float:

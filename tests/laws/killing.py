@@ -80,7 +80,11 @@ class TwoNodes:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        self._second = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
+        self.add_second_node()
+
+    def add_second_node(self) -> None:
+        """A new one in the place of the one that was killed."""
+        self._second: Any = self._cluster.add_node(num_cpus=1, node_ip_address=_SECOND_HOST)
 
     @property
     def address(self) -> str:
@@ -94,6 +98,13 @@ class TwoNodes:
         if busy:
             kill(rng.choice(busy))
         return bool(busy)
+
+    def kill_train_worker(self, rng: random.Random) -> None:
+        """Kills one of the processes that train."""
+        raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
+        ranks = [pid for raylet in raylets for pid in children(raylet) if _trains(pid)]
+        if ranks:
+            kill(rng.choice(ranks))
 
     def kill_second_node(self) -> None:
         """Its raylet and all of its workers at once."""
@@ -130,6 +141,12 @@ def children(parent: int) -> list[int]:
     """The processes that this one has started, by their pids."""
     lists = Path(f"/proc/{parent}/task").glob("*/children")
     return [int(pid) for path in lists for pid in path.read_text().split()]
+
+
+def _trains(pid: int) -> bool:
+    with suppress(OSError):
+        return b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _runs_a_task(pid: int) -> bool:

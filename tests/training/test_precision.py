@@ -69,7 +69,7 @@ def train(updater: Updater, num_steps: int) -> list[dict[str, float]]:
         terms: Terms = {}
         for part in updater.step(state.objective.stages[-1], step):
             terms |= part
-        state.images_seen += updater.recipe.batch_size
+        state.advance(updater.recipe.batch_size)
         told.append({name: float(term) for name, term in terms.items()})
     return told
 

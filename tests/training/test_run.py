@@ -24,10 +24,19 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
 from pipelines.records import Refused
-from pipelines.training.observation import observe_fills
+from pipelines.training.observation import watch_of
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run, committed_points, run_rank, told_incidents, upload
-from pipelines.training.state import TrainState
+from pipelines.training.run import (
+    TrainRun,
+    best_of,
+    claim_run,
+    committed_points,
+    is_over,
+    outcome,
+    run_rank,
+    told_incidents,
+    upload,
+)
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -159,18 +168,20 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
     checkpoint = open_checkpoint(trained.out)
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    seen = observe_fills(network, dataset, "centre-square", 32)
-    assert seen is not None
+    watch = watch_of(dataset, trained.recipe)
+    assert watch is not None
+    seen = watch.observe(network, World()).values
     assert network.training
-    assert seen.psnr_hole == pytest.approx(committed_points(trained.out)[-1]["values"]["psnr_hole_observed"], rel=1e-9)
+    told = committed_points(trained.out)[-1]["values"]
+    assert seen == pytest.approx({name: value for name, value in told.items() if name.startswith("val_")}, rel=1e-9)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     worst = [measure(i, m, 255 - i)["psnr_hole"] for i, m in zip(pairs.images, pairs.masks, strict=True)]
-    assert seen.psnr_hole > float(np.mean(worst))
+    assert seen["val_psnr_hole"] > float(np.mean(worst))
 
 
 def test_nothing_is_observed_where_the_held_out_masks_have_another_size(dataset: Dataset) -> None:
-    network = TrainState(train_recipe()).objective.networks["generator"]
-    assert observe_fills(network, dataset, "centre-square", 64) is None
+    recipe = train_recipe()
+    assert watch_of(dataset, replace(recipe, stream=replace(recipe.stream, size_px=64))) is None
 
 
 def test_watching_does_not_change_what_is_learned(trained: TrainRun, tmp_path: Path) -> None:
@@ -281,3 +292,41 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
     assert told_incidents(trained.out) == []
+
+
+def still(**changes: Any) -> TrainRecipe:
+    """The small recipe at a rate that changes no pixel."""
+    rates = {name: replace(o, learning_rate=1e-12) for name, o in train_recipe().optimisers.items()}
+    return train_recipe(optimisers=rates, **changes)
+
+
+def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    best = run_rank(run, World(), silent)
+    assert committed_clocks(out)[-1] == 24
+    assert open_checkpoint(best).images_seen == 8
+    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()) == [8, 16, 24]
+    assert is_over(out, recipe, recipe.images)
+    assert outcome(out, recipe).images_seen == 8
+
+
+def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, out = still(), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    assert open_checkpoint(run_rank(run, World(), silent)).images_seen == 32
+    assert not is_over(out, recipe, 64)
+
+
+def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
+    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in committed_points(trained.out) if
+              "val_psnr_hole" in p["values"]}  # fmt: skip
+    best = best_of(trained.out, trained.recipe)
+    assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
+
+
+def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
+    values = committed_points(trained.out)[-1]["values"]
+    bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
+    assert len(bins) > 1
+    assert min(bins) <= values["val_psnr_hole"] <= max(bins)

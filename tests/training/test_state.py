@@ -129,3 +129,34 @@ def test_a_changed_byte_in_the_moments_is_damage_that_names_the_file(checkpoint:
     victim.write_bytes(data)
     with pytest.raises(Damaged, match=r"adam\.critic\.safetensors is damaged"):
         TrainState(train_recipe()).restore(saved)
+
+
+def test_an_average_is_the_mean_of_the_first_steps_and_then_moves_slowly() -> None:
+    state, seen = TrainState(train_recipe(average_images=12)), []
+    parameter = next(state.generator.parameters())
+    assert state.average is not None
+    mean = next(state.average.parameters())
+    for number in range(6):
+        with torch.no_grad():
+            parameter.fill_(float(number))
+        state.advance(4)
+        seen.append(float(mean.flatten()[0]))
+    assert seen[:3] == pytest.approx([0.0, 0.5, 1.0])
+    assert seen[3:] == pytest.approx([1 + 2 / 3, 2.4444444, 3.2962963])
+    assert state.shown is state.average
+
+
+def test_an_average_is_kept_and_taken_up_again_and_is_what_is_registered(tmp_path: Path) -> None:
+    state, again = (TrainState(train_recipe(average_images=12)) for _ in range(2))
+    for _ in range(3):
+        with torch.no_grad():
+            next(state.generator.parameters()).add_(1.0)
+        state.advance(4)
+    checkpoint = state.save(str(tmp_path), {})
+    again.restore(checkpoint)
+    assert state.average is not None
+    assert again.average is not None
+    assert same(state.average.state_dict(), again.average.state_dict())
+    assert not same(state.average.state_dict(), state.generator.state_dict())
+    assert checkpoint.generator == "average"
+    assert same(checkpoint.tensors(checkpoint.generator), state.average.state_dict())

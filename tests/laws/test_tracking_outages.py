@@ -1,0 +1,134 @@
+"""Law 9 with real MLflow servers that fail: no step waits for them, and in the end each point is there exactly once."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import fsspec
+import pytest
+from mlflow.tracking import MlflowClient
+
+from infra.tracking import CLOCK_METRIC, Tracking
+from infra.world import World
+from pipelines.manifest import Dataset
+from pipelines.training.loop import Point
+from pipelines.training.run import TrainRun, claim_run, committed_points, run_rank, upload
+from tests.laws.failing_store import Request, failing_store
+from tests.making import train_recipe
+from tests.s3 import ACCESS_KEY, SECRET_KEY, object_store
+from tests.tracking_servers import TrackingServer, postgres, tracking_server
+
+pytestmark = pytest.mark.slow
+
+_PAUSE_SECONDS: Final = 0.25
+_OUTAGE_SECONDS: Final = 30.0
+_FAR_LESS_THAN_THE_OUTAGE: Final = 8.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TrackingServer]:
+    with tracking_server(tmp_path / "server") as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Timed(TrainRun):
+    """A run that takes its time, and notes when it came to each point."""
+
+    moments: tuple[list[float], ...] = ()
+
+    def observed(self, rank: int, point: Point) -> None:
+        self.moments[0].append(time.monotonic())
+        time.sleep(_PAUSE_SECONDS)
+
+
+def tracked(dataset: Dataset, out: Path, uri: str, images: int) -> Timed:
+    """A run with its MLflow run."""
+    recipe = train_recipe(images=images, constant_images=images // 2)
+    run_id = claim_run(recipe, (dataset,), str(out))
+    opened = Tracking(uri).open_run(run_id, recipe.name, recipe.as_json(), {})
+    return Timed(recipe, (dataset.uri,), str(out), images, run_id, uri, opened, moments=([],))
+
+
+def points_told(uri: str, run: TrainRun) -> list[tuple[int, int, float]]:
+    """What the server has of a metric: step, time and value of every entry."""
+    history = MlflowClient(uri).get_metric_history(str(run.tracking_run), "val_psnr_hole")
+    speeds = MlflowClient(uri).get_metric_history(str(run.tracking_run), CLOCK_METRIC)
+    assert len({m.step for m in speeds}) == len(speeds)
+    return sorted((m.step, m.timestamp, m.value) for m in history)
+
+
+def points_written(run: TrainRun) -> list[tuple[int, int, float]]:
+    points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out)]
+    return [(clock, at, values["val_psnr_hole"]) for clock, at, values in points if "val_psnr_hole" in values]
+
+
+def silent(*_: object) -> None:
+    """Reports that nobody reads."""
+
+
+def test_a_server_that_stands_still_for_half_a_minute_stops_no_step(
+    dataset: Dataset, server: TrackingServer, tmp_path: Path
+) -> None:
+    run, stopped = tracked(dataset, tmp_path / "run", server.uri, 480), [0.0]
+
+    def stop_and_go(*_: Any) -> None:
+        """Called at each checkpoint."""
+        if not stopped[0] and len(run.moments[0]) >= 10:
+            stopped[0] = time.monotonic()
+            server.stop()
+        elif stopped[0] and time.monotonic() - stopped[0] > _OUTAGE_SECONDS:
+            server.go_on()
+
+    run_rank(run, World(), stop_and_go)
+    server.go_on()
+    upload(run)  # as the command does at its end
+    gaps = [after - before for before, after in zip(run.moments[0], run.moments[0][1:], strict=False)]
+    assert run.moments[0][-1] - stopped[0] > _OUTAGE_SECONDS
+    assert max(gaps) < _FAR_LESS_THAN_THE_OUTAGE, max(gaps)
+    print(f"longest time between two points: {max(gaps) - _PAUSE_SECONDS:.2f} s")
+    assert points_told(server.uri, run) == points_written(run)
+    assert len(points_written(run)) == 60
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset", "delay", "503", "mixed"])
+def test_answers_that_are_lost_late_or_faults_leave_each_point_once(
+    dataset: Dataset, server: TrackingServer, tmp_path: Path, kind: str
+) -> None:
+    """`cut`: the server took the point and its answer was lost, so that it is sent again."""
+    kinds = ("cut", "reset", "delay", "503") if kind == "mixed" else (kind,)
+
+    def plan(request: Request, before: int) -> str:
+        told = "log-batch" in request.path and before % 2 == 0
+        return kinds[before // 2 % len(kinds)] if told else ""
+
+    with failing_store(server.uri, plan) as (proxy, account):
+        run = replace(tracked(dataset, tmp_path / "run", server.uri, 32), tracking_uri=proxy)
+        run_rank(run, World(), silent)
+        upload(run)
+    assert len(account.failed()) + (kind == "delay") > 0
+    upload(replace(run, tracking_uri=server.uri))
+    assert points_told(server.uri, run) == points_written(run)
+
+
+def test_a_server_on_postgres_with_its_files_on_s3(dataset: Dataset, tmp_path: Path) -> None:
+    """Told in parts and again: each point once, and the sheets of fills are there."""
+    (tmp_path / "s3").mkdir()
+    with postgres(tmp_path / "postgres") as database, object_store(tmp_path / "s3") as store:
+        files = fsspec.filesystem(
+            "s3", endpoint_url=store.endpoint, key=ACCESS_KEY, secret=SECRET_KEY, skip_instance_cache=True
+        )
+        files.mkdir("mlflow")
+        environment = {**os.environ, **store.environment, "MLFLOW_S3_ENDPOINT_URL": store.endpoint}
+        with tracking_server(tmp_path / "server", database, "s3://mlflow/files", environment) as server:
+            run = tracked(dataset, tmp_path / "run", server.uri, 32)
+            run_rank(replace(run, until_images=16), World(), silent)
+            run_rank(run, World(), silent)
+            upload(run)
+            assert points_told(server.uri, run) == points_written(run)
+            fills = MlflowClient(server.uri).list_artifacts(str(run.tracking_run), "fills")
+            assert [Path(f.path).name for f in fills][-1] == "000000000032.png"
+        assert any(path.endswith("000000000032.png") for path in files.find("mlflow/files"))

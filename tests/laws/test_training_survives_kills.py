@@ -1,0 +1,124 @@
+"""Laws 6 and 9: a training whose worker, node or driver is killed ends with the bits of an undisturbed one.
+
+LACUNA_SOAK_TRAINING_KILLS says how many kills each paper's training takes in all, the kinds in turn, at random moments;
+after every third it is finished, compared and begun anew. One by default.
+"""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from infra.tracking import RUN_TAG
+from pipelines.checkpoints import open_checkpoint
+from pipelines.manifest import Dataset
+from pipelines.training.run import committed_points
+from tests.laws.killing import Lacuna, TwoNodes, end, kill_driver, two_nodes, wait_until
+from tests.laws.trainings import IMAGES, MODELS, clock, finish_training, start_training
+
+pytestmark = pytest.mark.slow
+
+NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_TRAINING_KILLS", "1"))
+_KILLS_OF_A_RUN: Final = 3
+_MOMENTS_SECONDS: Final = 4.0
+KINDS: Final = ("worker", "driver", "node")
+SPEEDS: Final = ("images_per_second", "data_wait_share")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[TwoNodes]:
+    """A cluster of two nodes, of which the second is killed and replaced."""
+    with two_nodes() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: str, dataset: Dataset, nodes: TwoNodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training to its end."""
+    out = tmp_path_factory.mktemp(model) / "run"
+    finish_training(model, dataset.uri, out, RAY_ADDRESS=nodes.address)
+    return out
+
+
+class Killed:
+    """A training that is killed and goes on."""
+
+    def __init__(self, model: str, data: str, out: Path, nodes: TwoNodes) -> None:
+        self.out, self.nodes, self.chance = out, nodes, random.Random(time.time_ns())
+        self.model, self.data = model, data
+        self.process = self._start()
+
+    def _start(self) -> Lacuna:
+        return start_training(self.model, self.data, self.out, RAY_ADDRESS=self.nodes.address)
+
+    def kill(self, kind: str) -> None:
+        """Ends a part of it some time after it has made steps."""
+        before = clock(self.out)
+        wait_until(lambda: clock(self.out) != before or self.process.poll() is not None)
+        time.sleep(self.chance.uniform(0, _MOMENTS_SECONDS))
+        if kind == "worker":
+            self.nodes.kill_train_worker(self.chance)
+        elif kind == "node":
+            self.nodes.kill_second_node()
+            self.nodes.add_second_node()
+        else:
+            kill_driver(self.process)
+            self.process.communicate()
+            self.process = self._start()
+
+    def finish(self) -> None:
+        """Waits for the end; a fault is told, and the same command goes on."""
+        code, report = end(self.process)
+        if code != 0:
+            assert report["error"]
+            finish_training(self.model, self.data, self.out, RAY_ADDRESS=self.nodes.address)
+
+
+def same_end(one: Path, other: Path) -> None:
+    """The same bits in every file, each point of the curves once, and one MLflow run that is finished."""
+    ends = [open_checkpoint(str(out)) for out in (one, other)]
+    assert ends[0].images_seen == ends[1].images_seen == IMAGES
+    assert ends[0].state["files"] == ends[1].state["files"]
+    curves = [
+        [
+            (p["images_seen"], {k: v for k, v in p["values"].items() if k not in SPEEDS})
+            for p in committed_points(str(o))
+        ]
+        for o in (one, other)
+    ]
+    assert curves[0] == curves[1]
+
+
+def told_once(out: Path) -> None:
+    """MLflow has one run, finished, with each point once."""
+    client = MlflowClient(f"sqlite:///{out.parent / 'mlflow.db'}")
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()], f"tags.`{RUN_TAG}` != ''")
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run.info.run_id, "images_per_second")
+    assert [m.step for m in history] == [p["images_seen"] for p in committed_points(str(out))]
+
+
+def test_killed_trainings_end_as_undisturbed_ones(
+    model: str, undisturbed: Path, dataset: Dataset, nodes: TwoNodes, tmp_path: Path
+) -> None:
+    first = MODELS.index(model)  # so that one kill each tries all kinds
+    kinds = [KINDS[(first + number) % len(KINDS)] for number in range(NUM_KILLS)]
+    for number in range(0, NUM_KILLS, _KILLS_OF_A_RUN):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        training = Killed(model, dataset.uri, folder / "run", nodes)
+        for kind in kinds[number : number + _KILLS_OF_A_RUN]:
+            training.kill(kind)
+        training.finish()
+        same_end(training.out, undisturbed)
+        told_once(training.out)

@@ -1,0 +1,78 @@
+"""Small trainings of every paper as processes of their own, to be killed: two workers, many checkpoints.
+
+`python -m tests.laws.trainings NAME DATA OUT [IMAGES [WORKERS]]` is `lacuna train` of a recipe that only tests have.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from infra.settings import PROJECT_ROOT
+from jobs.recipes import RECIPES
+from pipelines.training.recipe import AdamConfig, TrainRecipe
+from tests.laws.killing import Lacuna, end
+from tests.making import train_recipe
+from tests.nets.configs import CONFIGS
+from tests.nets.objectives import objective
+
+MODELS: Final = ("deepgin", "spn", "spn-probabilistic", "mhtma", "distill-net8")
+IMAGES: Final = 160
+"""Photos of a whole training, in steps of 4, with a checkpoint every 16."""
+
+
+def recipe_of(name: str) -> TrainRecipe:
+    """The smallest training of an objective, long enough to be killed in."""
+    return train_recipe(
+        name=name,
+        objective=CONFIGS[name],
+        optimisers={network: AdamConfig(1e-3) for network in objective(name).networks},
+        images=IMAGES,
+        constant_images=IMAGES // 2,
+        checkpoint_images=16,
+    )
+
+
+def start_training(
+    name: str, data: str, out: Path, *, images: int = IMAGES, workers: int = 2, **environment: str
+) -> Lacuna:
+    """`lacuna train` as a process that leads a group of its own; RAY_ADDRESS in the environment names a cluster."""
+    mine = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    database = f"sqlite:///{out.parent / 'mlflow.db'}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.laws.trainings", name, data, str(out), str(images), str(workers)],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=(out.parent / "stderr").open("a"),
+        text=True,
+        start_new_session=True,
+        env=mine | {"MLFLOW_TRACKING_URI": database} | environment,
+    )
+
+
+def finish_training(name: str, data: str, out: Path, *, images: int = IMAGES, workers: int = 2, **env: str) -> None:
+    """The same to its end, which must be a good one."""
+    code, report = end(start_training(name, data, out, images=images, workers=workers, **env))
+    assert code == 0, report
+    assert report["images_seen"] == images
+
+
+def clock(out: Path) -> int:
+    """What the training last said of its clock."""
+    path = out / "progress.json"
+    return int(json.loads(path.read_bytes())["images_seen"]) if path.exists() else 0
+
+
+def main() -> int:
+    """The command, with the recipes of this file."""
+    from jobs.cli import run_verb
+
+    name, data, out, images, workers = sys.argv[1:]
+    RECIPES[name] = lambda: recipe_of(name)
+    return run_verb("train", [name, "--data", data, "--out", out, "--images", images, "--workers", workers])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
