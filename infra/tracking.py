@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import mlflow
 import numpy as np
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -27,6 +27,7 @@ RUN_TAG: Final = "lacuna.run"
 CLOCK_METRIC: Final = "images_per_second"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _MAX_BATCH: Final = 900
+_MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -70,6 +71,14 @@ class Tracking:
         flat = [Param(key, _spelled(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
+
+    def log_inputs(self, run_id: str, inputs: Sequence[tuple[str, str, str]]) -> None:
+        """Notes what a run was made from, as (name, SHA-256, URI); what is there already is there once."""
+        sources = [
+            Dataset(name, digest[:_MAX_DIGEST_CHARACTERS], "uri", json.dumps({"uri": uri, "sha256": digest}))
+            for name, digest, uri in inputs
+        ]
+        self._client.log_inputs(run_id, datasets=[DatasetInput(source) for source in sources])
 
     def set_status(self, run_id: str, status: Status) -> None:
         """Says what the run is doing, or how it ended."""

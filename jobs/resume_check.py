@@ -27,12 +27,11 @@ from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 from pipelines.training.launch import Device, launch
-from pipelines.training.loop import Point
+from pipelines.training.loop import MEASURES, Point
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run, committed_points
 
 _TOLD: Final = 20
-_SPEEDS: Final = ("images_per_second", "data_wait_share")
 _KILLED: Final = "killed.json"
 
 
@@ -158,7 +157,7 @@ def _differing(one: Checkpoint, other: Checkpoint) -> Iterator[str]:
 def _other_points(one: str, other: str) -> list[str]:
     """Points of the curves that are not the same in both, speeds apart."""
     curves = [
-        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in _SPEEDS} for p in committed_points(out)}
+        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in committed_points(out)}
         for out in (one, other)
     ]
     clocks = sorted(curves[0].keys() | curves[1].keys())

@@ -1,6 +1,6 @@
 """`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -23,13 +23,14 @@ from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import Device, launch
+from pipelines.training.loop import MEASURES
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
 from pipelines.training.run import TrainRun, claim_run, is_over, outcome, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
-_NO_TERMS: Final = ("gradient_norm_", "data_wait_share", "val_")
+_NO_TERMS: Final = ("gradient_norm_", "learning_rate_", "total_", "val_", *MEASURES)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Arguments:
     """URI of the run."""
     workers: int = 1
     """Processes that train together, one core each."""
+    min_workers: int | None = None
+    """With so few the training goes on where nodes are lost, until there are more again; --workers if not given."""
     images: int | None = None
     """Stop at this many photos seen; the recipe's own end if not given."""
     dry_run: bool = False
@@ -52,6 +55,8 @@ class Arguments:
     """Where the workers train: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
     loaders: int = 0
     """Processes that make the batches of each worker ahead, one more core each; 0: the worker makes them itself."""
+    parts: int | None = None
+    """Parts in which a worker's photos of a step go through the networks, to save memory; the recipe's if not given."""
     weights: tuple[int, ...] = ()
     """So many photos of each dataset in turn; if not given all photos count alike, of whatever dataset they are."""
 
@@ -59,6 +64,7 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
     recipe = recipe_of(arguments.recipe)
+    recipe = recipe if arguments.parts is None else replace(recipe, parts=arguments.parts)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
     rehearsal = checked(arguments, recipe, datasets, until_images)
@@ -70,7 +76,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             upload(train_run)  # what its server may have missed
             _set_status(train_run, "FINISHED")
         else:
-            _train(train_run, arguments.workers, arguments.device)
+            _train(train_run, arguments)
         done = outcome(arguments.out, recipe)
     incidents = told_incidents(arguments.out)
     return {
@@ -91,8 +97,16 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
         raise Refused("--data is empty: give at least one dataset")
     if arguments.loaders < 0:
         raise Refused(f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none")
-    if workers < 1 or recipe.batch_size % workers:
-        raise Refused(f"--workers is {workers}: the batch of {recipe.batch_size} photos must divide by it")
+    fewest = workers if arguments.min_workers is None else arguments.min_workers
+    if not 1 <= fewest <= workers:
+        raise Refused(f"--workers is {workers}, --min-workers {fewest}: take 1 or more, and no more than --workers")
+    for number in range(fewest, workers + 1):
+        if recipe.batch_size % number:
+            raise Refused(f"{number} workers: the batch of {recipe.batch_size} photos must divide by their number")
+        if recipe.batch_size // number % recipe.parts:
+            raise Refused(
+                f"--parts is {recipe.parts}: the {recipe.batch_size // number} photos of a worker must divide"
+            )
     if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
         raise Refused(
             f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
@@ -135,7 +149,7 @@ def _plan(
     until_images: int,
 ) -> dict[str, Any]:
     num_photos = sum(ShardReader(datasets, "train").counts)
-    num_samples = recipe.batch_size // arguments.workers * len(recipe.stream.masks)
+    num_samples = recipe.batch_size // arguments.workers // recipe.parts * len(recipe.stream.masks)
     memory = rehearsal.state_bytes + rehearsal.teacher_bytes + num_samples * rehearsal.sample_bytes
     return {
         "recipe": recipe.as_json(),
@@ -157,7 +171,9 @@ def _tracked_run(
     run_id = claim_run(recipe, datasets, arguments.out, arguments.weights)
     tags = {"lacuna.datasets": ",".join(d.manifest_sha256 for d in datasets), "lacuna.commit": git_commit() or ""}
     try:
-        tracking_run = Tracking(tracking_uri()).open_run(run_id, recipe.name, recipe.as_json(), tags)
+        tracking = Tracking(tracking_uri())
+        tracking_run = tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
+        tracking.log_inputs(tracking_run, _inputs(recipe, datasets))
     except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
         say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
         tracking_run = None
@@ -168,13 +184,29 @@ def _tracked_run(
     )  # fmt: skip
 
 
-def _train(run: TrainRun, num_workers: int, device: Device) -> None:
+def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> list[tuple[str, str, str]]:
+    """Name, SHA-256 and place of every dataset and file of weights."""
+    teachers = weights_sha256(recipe.objective.needs_weights)
+    return [
+        *((dataset.name, dataset.manifest_sha256, dataset.uri) for dataset in datasets),
+        *((name, digest, storage.join(weights_folder(), f"{name}.safetensors")) for name, digest in teachers.items()),
+    ]
+
+
+def _train(run: TrainRun, arguments: Arguments) -> None:
     """Trains, and tells MLflow the true end."""
     _set_status(run, "RUNNING")
     end: Status = "FAILED"
     try:
         with progress() as show:
-            launch(run, num_workers, lambda point: show("training", *_told(point, run.until_images)), device, warn=say)
+            launch(
+                run,
+                arguments.workers,
+                lambda point: show("training", *_told(point, run.until_images)),
+                arguments.device,
+                warn=say,
+                min_workers=arguments.min_workers,
+            )
         end = "FINISHED"
     except KeyboardInterrupt:
         end = "KILLED"

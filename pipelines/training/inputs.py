@@ -8,6 +8,21 @@ from pipelines.noise import SampleNoise
 from pipelines.records import Batch
 
 
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """A batch of N photos as `count` batches of N / count, in order."""
+    size = len(batch.keys) // count
+    return [
+        Batch(
+            batch.keys[start : start + size],
+            batch.positions[start : start + size],
+            batch.image[start : start + size],
+            batch.mask[start : start + size],
+            {name: plane[start : start + size] for name, plane in batch.planes.items()},
+        )
+        for start in range(0, size * count, size)
+    ]
+
+
 def to_inputs(batch: Batch, seed: int, device: torch.device | str = "cpu") -> Inputs:
     """Image uint8 N3HW, masks NKHW and planes NCHW -> the same as float32 of N*K samples, channels last.
 

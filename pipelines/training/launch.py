@@ -39,11 +39,13 @@ def launch(
     progress: Callable[[dict[str, Any]], None],
     device: Device = "auto",
     warn: Callable[[str], None] = log.warning,
+    min_workers: int | None = None,
 ) -> str:
     """Runs the training on `num_workers` ranks, a core for each process; `progress` gets the newest point.
 
     `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: where there are as many now, else
-    CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place in the code.
+    CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place in the code. With `min_workers`
+    the training goes on with as few where nodes are lost, and takes more again when there are some.
     """
     scratch = storage.join(run.out, ".ray")
     with connected(num_workers * _num_cores(run)):
@@ -60,22 +62,23 @@ def launch(
         newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
         try:
             with _Every(1.0, newest), _Every(5.0, lambda: warn_of(ray.get(roll.hung.remote()))):
-                return _fit(run, num_workers, resources, scratch, roll)
+                return _fit(run, (min_workers or num_workers, num_workers), resources, scratch, roll)
         finally:
             ray.kill(roll)
             storage.remove(scratch)
 
 
-def _fit(run: TrainRun, num_workers: int, resources: dict[str, int], scratch: str, roll: Any) -> str:
+def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, roll: Any) -> str:
     from ray import train  # not at the head of the file: `connected` must come before Ray is imported
     from ray.train.torch import TorchConfig, TorchTrainer
 
     fs, path = storage.locate(scratch)
+    number: Any = workers if workers[0] < workers[1] else workers[1]
     trainer: Any = TorchTrainer(
         cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
         train_loop_config={"run": run, "roll": roll},
         scaling_config=train.ScalingConfig(
-            num_workers=num_workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
+            num_workers=number, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
         ),
         torch_config=TorchConfig(
             backend="cpu:gloo,cuda:nccl" if resources["GPU"] else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_SECONDS

@@ -5,19 +5,24 @@ The networks run once per step; each phase of the stage turns their outputs into
 """
 
 import logging
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from infra.world import World
 from pipelines.stream.batching import Stream
-from pipelines.training.inputs import to_inputs
+from pipelines.training.inputs import parts_of, to_inputs
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
+
+MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb")
+"""What a point says of the machine; the rest is the same on any machine."""
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +68,8 @@ def train(
         alive(state.images_seen)
         with meter.waiting():
             batch = next(batches)
-            inputs = to_inputs(batch, recipe.seed, world.device)
-        for terms in updater.step(state.objective.stage_at(state.images_seen), inputs):
+            parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.parts)]
+        for terms in updater.step(state.objective.stage_at(state.images_seen), parts):
             meter.add(terms)
         for incident in batch.incidents:
             tell(incident)
@@ -110,13 +115,20 @@ class Meter:
         """The means since the last point, over all ranks; starts anew."""
         elapsed = time.monotonic() - self._started
         names = sorted(self._sums)
-        rows = [float(self._sums[name]) / self._counts[name] for name in names] + [elapsed, self._waited / elapsed]
-        means = torch.tensor(rows, dtype=torch.float64)
+        rows = [float(self._sums[name]) / self._counts[name] for name in names]
+        means = torch.tensor([*rows, elapsed, self._waited / elapsed, _memory_gb(self._world)], dtype=torch.float64)
         self._world.average([means])
-        *values, seconds, wait_share = means.tolist()
-        speed = {"images_per_second": (images_seen - self._since_images) / seconds, "data_wait_share": wait_share}
+        *values, seconds, wait_share, memory = means.tolist()
+        speed = dict(zip(MEASURES, ((images_seen - self._since_images) / seconds, wait_share, memory), strict=True))
         self._reset(images_seen)
         return Point(images_seen, dict(zip(names, values, strict=True)) | speed, time.time_ns() // 1_000_000)
+
+
+def _memory_gb(world: World) -> float:
+    """The most that this process, or its part of the GPU, has held so far."""
+    if world.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(world.device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 class _Waiting:

@@ -95,7 +95,7 @@ class Roll:
 
     def __init__(self) -> None:
         self._heard: dict[int, tuple[float, Beat]] = {}
-        self._named: set[tuple[int, int]] = set()
+        self._named: set[tuple[int, int, bool]] = set()
         self._starts: Counter[int] = Counter()
         self._fault = "its processes were killed"
 
@@ -124,7 +124,7 @@ class Roll:
 
     def _is_news(self, at: float, beat: Beat) -> bool:
         silent = time.monotonic() - at > _STILL_SECONDS
-        place = (beat.pid, beat.images_seen)
+        place = (beat.pid, beat.images_seen, silent)
         if not (silent or beat.stack) or place in self._named:
             return False
         self._named.add(place)
@@ -132,4 +132,4 @@ class Roll:
 
     def _told(self, at: float, beat: Beat) -> str:
         silence = time.monotonic() - at
-        return str(beat) if beat.stack else f"silent for {silence:.0f} s: {beat}"
+        return f"silent for {silence:.0f} s: {beat}" if silence > _STILL_SECONDS else str(beat)

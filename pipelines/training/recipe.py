@@ -54,6 +54,9 @@ class TrainRecipe:
     """The training ends where no checkpoint was better than the best for so long; the best is kept."""
     average_images: int | None = None
     """The weights that are watched and registered are averages over about so many photos, not the newest."""
+    parts: int = 1
+    """In so many parts a rank's share of a step goes through the networks: less memory, more time. Terms that compare
+    samples with each other see those of a part."""
     precision: Precision = "float32"
     compiled: bool = False
     """The generator is compiled at its first step, which takes minutes and repays on GPUs."""
@@ -66,8 +69,10 @@ class TrainRecipe:
             raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
         if self.precision not in PRECISIONS:
             raise Refused(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
-        if self.watched_photos < 1 or any(n is not None and n < 1 for n in (self.patience_images, self.average_images)):
-            raise Refused(f"recipe {self.name}: numbers of photos must be 1 or more")
+        if min(self.watched_photos, self.parts) < 1 or any(
+            n is not None and n < 1 for n in (self.patience_images, self.average_images)
+        ):
+            raise Refused(f"recipe {self.name}: numbers of photos and of parts must be 1 or more")
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
             raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
 

@@ -44,6 +44,8 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     with torch.device("meta"):
         objective = build_objective(recipe.objective, teachers)
     refuse_other_networks(recipe, objective)
+    if recipe.parts > 1 and any(isinstance(p, BilevelPhase) for stage in objective.stages for p in stage.phases):
+        raise Refused(f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.parts} parts")
     kept = 0
     for stage in objective.stages:
         try:

@@ -5,7 +5,7 @@ number of ranks makes the same updates.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,26 +40,42 @@ class Updater:
         with computing(self.recipe.precision, self.world.device):
             return as_float32(forward(inputs))
 
-    def step(self, stage: Stage, inputs: Inputs) -> Iterator[Terms]:
-        """One step on these samples: the networks run once, then each phase whose turn it is; yields its terms."""
-        outputs = self.forward(stage.forward, inputs)
+    def step(self, stage: Stage, parts: Sequence[Inputs]) -> Iterator[Terms]:
+        """One step on these samples, each phase whose turn it is; yields its terms.
+
+        The networks run once. Where the samples come in equal parts, they run for each phase and part, so that no more
+        than one part's features are there at a time; gradients are means over the parts.
+        """
+        whole = [self.forward(stage.forward, parts[0])] if len(parts) == 1 else None
         number = self.state.images_seen // self.recipe.batch_size
         for phase in (p for p in stage.phases if number % p.every == 0):
             if isinstance(phase, BilevelPhase):
+                (inputs,) = parts
                 yield self.update_bilevel(phase, stage.forward, inputs)
             else:
-                yield self.update(phase, outputs)
+                outputs = whole or (self.forward(stage.forward, part) for part in parts)
+                yield self._update(phase, outputs, len(parts))
 
     def update(self, phase: Phase, outputs: Outputs) -> Terms:
         """One update of the phase's networks from the step's outputs; returns its terms, detached.
 
         Where the gradients of float16 overflow, the update is left out and their factor halved.
         """
-        scale = self.state.scale
-        with computing(self.recipe.precision, self.world.device):
-            terms = as_float32(phase.terms(outputs))
-        total = weighted(terms, phase.weights)
-        gradients = self._gradients(total, self._parameters(phase.trains), scale.factor)
+        return self._update(phase, [outputs], 1)
+
+    def _update(self, phase: Phase, parts: Iterable[Outputs], count: int) -> Terms:
+        """The same from the outputs of so many parts of the step, one after the other."""
+        scale, parameters = self.state.scale, self._parameters(phase.trains)
+        gradients: Gradients = [None] * len(parameters)
+        told: list[Terms] = []
+        for outputs in parts:
+            with computing(self.recipe.precision, self.world.device):
+                terms = as_float32(phase.terms(outputs))
+            total = weighted(terms, phase.weights) * (scale.factor / count)
+            _add(gradients, torch.autograd.grad(total, parameters, allow_unused=True))
+            told.append({name: term.detach() for name, term in terms.items()})
+        self._average(gradients, scale.factor)
+        terms = {name: torch.stack([part[name] for part in told]).mean() for name in told[0]}
         if scale.moves and not bool(torch.isfinite(_norm(gradients))) and scale.after_overflow():
             return _told(phase, terms)
         scale.after_update()
@@ -98,28 +114,33 @@ class Updater:
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
-    def _gradients(self, total: Tensor, parameters: list[nn.Parameter], factor: float = 1.0) -> Gradients:
-        """Of this scalar, averaged over ranks; `factor` multiplies what backward works with."""
-        gradients: Gradients = list(torch.autograd.grad(total * factor, parameters, allow_unused=True))
+    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> Gradients:
+        """Of this scalar, averaged over ranks."""
+        gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
+        self._average(gradients)
+        return gradients
+
+    def _average(self, gradients: Gradients, factor: float = 1.0) -> None:
+        """Makes them means over ranks, without the factor that is in them."""
         there = [g for g in gradients if g is not None]
         if factor != 1.0:
             torch._foreach_div_(there, factor)
         self.world.average(there)
-        return gradients
 
     def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
         """Steps each network; raises NotFinite before anything is changed."""
         norm = _norm(gradients)
         if not bool(torch.isfinite(norm)):
             raise NotFinite(self._diagnosis(phase, terms))
-        remaining = iter(gradients)
+        remaining, rates = iter(gradients), {}
         for name in phase.trains:
             parameters = self._parameters((name,))
-            self._step_network(name, parameters, [next(remaining) for _ in parameters])
-        return _told(phase, terms) | {f"gradient_norm_{phase.name}": norm}
+            rate = self._step_network(name, parameters, [next(remaining) for _ in parameters])
+            rates[f"learning_rate_{name}"] = torch.tensor(rate)
+        return _told(phase, terms) | {f"gradient_norm_{phase.name}": norm} | rates
 
-    def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> None:
-        """Clips, and steps at the learning rate of the clock."""
+    def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> float:
+        """Clips, and steps at the learning rate of the clock, which it returns."""
         optimiser, config = self.state.optimisers[name], self.recipe.optimisers[name]
         scale = _scale(config, float(_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -127,6 +148,7 @@ class Updater:
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
         optimiser.param_groups[0]["lr"] = rate
         optimiser.step()
+        return rate
 
     def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms) -> str:
         """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
@@ -143,7 +165,8 @@ class Updater:
 
 def _told(phase: Phase | BilevelPhase, terms: Terms) -> Terms:
     prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""  # its aim is another phase's, elsewhere
-    return {f"{prefix}{name}": term.detach() for name, term in terms.items()}
+    told = {f"{prefix}{name}": term.detach() for name, term in terms.items()}
+    return told | {f"total_{phase.name}": weighted(terms, phase.weights).detach()}
 
 
 def weighted(terms: Terms, weights: Mapping[str, float]) -> Tensor:
@@ -165,6 +188,12 @@ def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -
         with torch.no_grad():
             for parameter, value in zip(parameters, before, strict=True):
                 parameter.copy_(value)
+
+
+def _add(gradients: Gradients, more: Sequence[Tensor | None]) -> None:
+    """Adds to each what there is more of it, in place."""
+    for number, (sum_, part) in enumerate(zip(gradients, more, strict=True)):
+        gradients[number] = part if sum_ is None else sum_ if part is None else sum_ + part
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Trainee:
 
     def step(self) -> None:
         """One step, the clock after it; waits for the GPU to start no more than one ahead."""
-        for _ in self.updater.step(self.stage, self.inputs):
+        for _ in self.updater.step(self.stage, [self.inputs]):
             pass
         self.state.advance(self.updater.recipe.batch_size)
 
@@ -105,7 +105,7 @@ def cpu_row(name: str) -> str:
     with torch.inference_mode():
         before, forward = peak_mb(), quickest(lambda: generator(step.image, step.mask), 3)
         forward_mb = peak_mb() - before
-    learn = quickest(lambda: list(trainee.updater.step(trainee.stage, step)), 1)
+    learn = quickest(lambda: list(trainee.updater.step(trainee.stage, [step])), 1)
     count = sum(p.numel() for p in generator.parameters())
     figures = f"{count:,} | {forward:.2f} s | {forward_mb:.0f} MB | {learn:.2f} s | {peak_mb() - before:.0f} MB"
     return f"| {name} | {figures} |"

@@ -83,6 +83,19 @@ def test_the_same_recipe_is_the_same_run_whatever_order_its_fields_are_in(tracki
     assert tracking.open_run("abc", "tiny", one, {}) == tracking.open_run("abc", "tiny", other, {})
 
 
+def test_what_a_run_was_made_from_is_there_once(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    inputs = [("faces", "ab" * 32, "s3://bucket/faces"), ("vgg16_features", "cd" * 32, "/weights/vgg16.safetensors")]
+    for _ in range(2):
+        tracking.log_inputs(run_id, inputs)
+    there = client.get_run(run_id).inputs
+    assert there is not None
+    noted = {i.dataset.name: i.dataset for i in there.dataset_inputs}
+    assert sorted(i.dataset.name for i in there.dataset_inputs) == ["faces", "vgg16_features"]
+    assert json.loads(noted["faces"].source) == {"uri": "s3://bucket/faces", "sha256": "ab" * 32}
+    assert noted["faces"].digest == ("ab" * 32)[:36]
+
+
 def test_a_run_has_the_status_it_was_given_and_keeps_it_when_it_is_found(
     tracking: Tracking, client: MlflowClient
 ) -> None:

@@ -258,6 +258,8 @@ def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
     assert report["recipe"]["name"] == "deepgin-demo"
     assert report["num_steps"] * report["recipe"]["batch_size"] == report["recipe"]["images"]
     assert report["num_parameters"]["generator"] > 0
+    assert report["num_checkpoints"] == -(-report["recipe"]["images"] // report["recipe"]["checkpoint_images"])
+    assert 0 < report["checkpoint_bytes"] < report["memory_bytes_of_a_worker"]
     assert report["num_epochs"] == round(report["recipe"]["images"] / 44, 2)
     assert not out.exists()
 
@@ -299,8 +301,12 @@ def test_a_dry_run_of_a_paper_takes_shapes_alone(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (("--workers", "3"), "--workers is 3: the batch of 4 photos must divide by it"),
+        (("--workers", "3"), "3 workers: the batch of 4 photos must divide by their number"),
         (("--workers", "0"), "--workers is 0"),
+        (("--workers", "2", "--min-workers", "3"), "--workers is 2, --min-workers 3"),
+        (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
+        (("--parts", "3"), "--parts is 3: the 4 photos of a worker must divide"),
+        (("--device", "cuda"), "--device is cuda: 1 workers need a GPU each, this machine has 0; RAY_ADDRESS names"),
         (("--images", "6"), "--images is 6: take a multiple of the batch of 4, at most "),
         (("--images", "-4"), "--images is -4"),
         (("--images", "4000000"), "--images is 4000000"),

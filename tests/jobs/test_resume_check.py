@@ -62,7 +62,7 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
         ({"steps": 6}, "--steps is 6: take a multiple of four"),
         ({"steps": 0}, "--steps is 0"),
         ({"steps": 12}, "--steps is 12: the recipe ends after 8"),
-        ({"workers": 3}, "--workers is 3: the batch of 4 photos must divide by it"),
+        ({"workers": 3}, "3 workers: the batch of 4 photos must divide by their number"),
         ({"data": ()}, "--data is empty"),
     ],
 )

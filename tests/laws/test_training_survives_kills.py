@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from infra.tracking import RUN_TAG
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
+from pipelines.training.loop import MEASURES
 from pipelines.training.run import committed_points
 from tests.laws.killing import Lacuna, TwoNodes, end, kill_driver, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, MODELS, clock, finish_training, start_training
@@ -27,7 +28,6 @@ NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_TRAINING_KILLS", "1"))
 _KILLS_OF_A_RUN: Final = 3
 _MOMENTS_SECONDS: Final = 4.0
 KINDS: Final = ("worker", "driver", "node")
-SPEEDS: Final = ("images_per_second", "data_wait_share")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def same_end(one: Path, other: Path) -> None:
     assert ends[0].state["files"] == ends[1].state["files"]
     curves = [
         [
-            (p["images_seen"], {k: v for k, v in p["values"].items() if k not in SPEEDS})
+            (p["images_seen"], {k: v for k, v in p["values"].items() if k not in MEASURES})
             for p in committed_points(str(o))
         ]
         for o in (one, other)
@@ -122,3 +122,36 @@ def test_killed_trainings_end_as_undisturbed_ones(
         training.finish()
         same_end(training.out, undisturbed)
         told_once(training.out)
+
+
+TERMS: Final = ("l1_coarse", "l1_low", "l1_out")
+
+
+def first_points(out: Path) -> list[float]:
+    """Terms of the warm-up, in which no critic magnifies rounding."""
+    return [p["values"][name] for p in committed_points(str(out))[:4] for name in TERMS]
+
+
+def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset: Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with two_nodes() as nodes:
+        process = start_training(
+            "deepgin", dataset.uri, out, "--workers", "2", "--min-workers", "1",
+            RAY_ADDRESS=nodes.address, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="15",
+        )  # fmt: skip
+        wait_until(lambda: clock(out) >= 32 or process.poll() is not None)
+        nodes.kill_second_node()
+        code, report = end(process)
+    assert code == 0, report
+    assert report["images_seen"] == IMAGES
+    told_once(out)
+
+
+def test_two_workers_then_one_then_two_are_one_training(dataset: Dataset, tmp_path: Path) -> None:
+    """By the same command with other --workers; losses of the first steps are those of two workers to rounding."""
+    out, alone = tmp_path / "run", tmp_path / "alone"
+    for workers, images in (("2", "8"), ("1", "16"), ("2", "32")):
+        finish_training("deepgin", dataset.uri, out, "--workers", workers, "--images", images)
+    finish_training("deepgin", dataset.uri, alone, "--workers", "2", "--images", "32")
+    assert [p["images_seen"] for p in committed_points(str(out))] == list(range(4, 33, 4))
+    assert first_points(out) == pytest.approx(first_points(alone), rel=5e-3)

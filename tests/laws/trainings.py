@@ -1,6 +1,6 @@
 """Small trainings of every paper as processes of their own, to be killed: two workers, many checkpoints.
 
-`python -m tests.laws.trainings NAME DATA OUT [IMAGES [WORKERS]]` is `lacuna train` of a recipe that only tests have.
+`python -m tests.laws.trainings NAME --data DATA …` is `lacuna train` of a recipe that only tests have.
 """
 
 import json
@@ -35,14 +35,13 @@ def recipe_of(name: str) -> TrainRecipe:
     )
 
 
-def start_training(
-    name: str, data: str, out: Path, *, images: int = IMAGES, workers: int = 2, **environment: str
-) -> Lacuna:
-    """`lacuna train` as a process that leads a group of its own; RAY_ADDRESS in the environment names a cluster."""
+def start_training(name: str, data: str, out: Path, *options: str, **environment: str) -> Lacuna:
+    """`lacuna train` on two workers, in a group of its own; RAY_ADDRESS in the environment names a cluster."""
     mine = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     database = f"sqlite:///{out.parent / 'mlflow.db'}"
+    words = [name, "--data", data, "--out", str(out), *(options or ("--workers", "2"))]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.laws.trainings", name, data, str(out), str(images), str(workers)],
+        [sys.executable, "-m", "tests.laws.trainings", *words],
         cwd=PROJECT_ROOT,
         stdout=subprocess.PIPE,
         stderr=(out.parent / "stderr").open("a"),
@@ -52,11 +51,10 @@ def start_training(
     )
 
 
-def finish_training(name: str, data: str, out: Path, *, images: int = IMAGES, workers: int = 2, **env: str) -> None:
+def finish_training(name: str, data: str, out: Path, *options: str, **environment: str) -> None:
     """The same to its end, which must be a good one."""
-    code, report = end(start_training(name, data, out, images=images, workers=workers, **env))
+    code, report = end(start_training(name, data, out, *options, **environment))
     assert code == 0, report
-    assert report["images_seen"] == images
 
 
 def clock(out: Path) -> int:
@@ -69,9 +67,8 @@ def main() -> int:
     """The command, with the recipes of this file."""
     from jobs.cli import run_verb
 
-    name, data, out, images, workers = sys.argv[1:]
-    RECIPES[name] = lambda: recipe_of(name)
-    return run_verb("train", [name, "--data", data, "--out", out, "--images", images, "--workers", workers])
+    RECIPES[sys.argv[1]] = lambda: recipe_of(sys.argv[1])
+    return run_verb("train", sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -271,3 +271,17 @@ def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: D
     faults = train_ranks(dataset, (fresh(), explosive), 32)
     blamed = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
     assert [str(faults[rank]).startswith(blamed) for rank in (0, 1)] == [True, True]
+
+
+def test_a_step_in_parts_is_the_step_to_rounding(dataset: Dataset) -> None:
+    whole, parts = (fresh(parts=n).run(stream_of(dataset), 16) for n in (1, 2))
+    for one, other in zip(whole.points, parts.points, strict=True):
+        for name in ("l1_coarse", "l1_low", "l1_out", "gradient_norm_reconstruct"):
+            assert one.values[name] == pytest.approx(other.values[name], rel=1e-3), name
+
+
+def test_in_parts_the_networks_run_for_each_phase_and_part(dataset: Dataset) -> None:
+    trained, runs = fresh(parts=2), []
+    trained.state.generator.register_forward_hook(lambda *_: runs.append(1))
+    trained.run(stream_of(dataset), 20)
+    assert len(runs) == 4 * 2 + 1 * 2 * 2  # four steps of the warm-up with one phase, one of the other stage with two

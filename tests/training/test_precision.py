@@ -67,7 +67,7 @@ def train(updater: Updater, num_steps: int) -> list[dict[str, float]]:
         number = state.images_seen // updater.recipe.batch_size
         step = inputs(number, updater.world.device.type)
         terms: Terms = {}
-        for part in updater.step(state.objective.stages[-1], step):
+        for part in updater.step(state.objective.stages[-1], [step]):
             terms |= part
         state.advance(updater.recipe.batch_size)
         told.append({name: float(term) for name, term in terms.items()})

@@ -67,3 +67,8 @@ def test_a_network_without_an_optimiser_is_told() -> None:
     optimisers = {"generator": train_recipe().optimisers["generator"]}
     with pytest.raises(Refused, match="recipe tiny: optimisers of generator for the networks generator, critic"):
         rehearse(train_recipe(optimisers=optimisers), {})
+
+
+def test_a_bilevel_phase_in_parts_is_refused() -> None:
+    with pytest.raises(Refused, match="a bilevel phase takes a step whole, not in 2 parts"):
+        rehearse(replace(distillation(), parts=2), {})
