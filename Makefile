@@ -17,8 +17,13 @@ test: $(VENV)/dev ## all tests that take seconds
 test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes
 	$(BIN)/python -m pytest -m slow
 
+soak: export LACUNA_SOAK_KILLS = 50
+soak: export LACUNA_SOAK_DAMAGES = 10000
+soak: export LACUNA_SOAK_WORLDS = 2000
+soak: export LACUNA_SOAK_CHECKPOINT_DAMAGES = 1000
+soak: export LACUNA_SOAK_TRAINING_KILLS = 20
 soak: $(VENV)/dev ## the same laws over large numbers of kills and damages
-	LACUNA_SOAK_KILLS=50 LACUNA_SOAK_DAMAGES=10000 LACUNA_SOAK_WORLDS=2000 $(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
+	$(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 bench: export MALLOC_TRIM_THRESHOLD_ = 4000000000
@@ -32,6 +37,7 @@ bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LAC
 	$(BIN)/python -m tests.benchmarks.loading
 	$(BIN)/python -m tests.benchmarks.memory_of_changes
 	$(BIN)/python -m tests.benchmarks.scale
+	$(BIN)/python -m tests.benchmarks.training
 
 check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff format --check .

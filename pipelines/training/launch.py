@@ -136,8 +136,16 @@ def _rank(config: dict[str, Any]) -> str | Failed:
     except NotFinite as fault:
         return fault
     except Exception as fault:
-        ray.get(roll.blame.remote(f"rank {world.rank}: {fault}"))
+        ray.get(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}"))
         raise
+
+
+def _explained(fault: Exception) -> str:
+    """In its own words; of a GPU's memory, with what helps."""
+    if isinstance(fault, torch.OutOfMemoryError):
+        first = str(fault).partition(". ")[0]
+        return f"{first}: give more --parts or --workers, or take a recipe in bfloat16 (--dry-run foretells the memory)"
+    return str(fault)
 
 
 def _begins_again(run: TrainRun, roll: Any, world: World) -> bool:

@@ -152,7 +152,7 @@ def test_help_is_on_stdout(capfd: pytest.CaptureFixture[str], word: str) -> None
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[str], verb: str) -> None:
-    module: Any = importlib.import_module(f"jobs.{verb}")
+    module: Any = importlib.import_module(cli.module_of(verb))
     assert is_dataclass(module.Arguments)
     assert callable(module.run)
     assert (module.__doc__ or "").startswith(f"`lacuna {verb}`: ")

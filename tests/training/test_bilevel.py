@@ -240,7 +240,7 @@ def test_an_update_lessens_what_the_judge_serves_after_the_next_step() -> None:
 def test_the_terms_are_those_of_the_aim_after_the_imagined_step() -> None:
     small = Small.of(toy())
     terms = small.update()
-    assert set(terms) == {"guide_picture", "gradient_norm_guide"}
+    assert set(terms) == {"guide_picture", "total_guide", "gradient_norm_guide", "learning_rate_meta"}
     assert not terms["guide_picture"].requires_grad
 
 

@@ -1,0 +1,124 @@
+"""What the training loop costs, on CPUs. `python -m tests.benchmarks.training`, on the faces under LACUNA_DATA.
+
+overhead: a step of full-size DeepGIN and SPN, one photo, beside a plain loop of the same networks and losses, in turns.
+checkpoint: the share of a small training's time that its checkpoints take, at the recipe's interval.
+scaling: photos a second of two workers beside one, the same photos for each, medians of five trainings.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+import torch
+
+from infra.world import World
+from jobs.recipes import RECIPES
+from nets.objective import BilevelPhase, Inputs
+from pipelines.data.build import build_dataset
+from pipelines.data.recipe import ShardRecipe
+from pipelines.data.workspace import Plan
+from pipelines.manifest import open_dataset
+from pipelines.training.launch import launch
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.run import Committer, TrainRun, claim_run, committed_points, run_rank
+from pipelines.training.updates import weighted
+from tests.benchmarks.models import Trainee
+
+FULL: Final = ("deepgin-celebahq", "spn-paris")
+SMALL: Final = "deepgin-faces"
+STEPS: Final = 3
+TRAININGS: Final = 5
+
+
+def plain_step(trainee: Trainee, optimisers: dict[str, torch.optim.Optimizer], inputs: Inputs) -> None:
+    """What one would write for these networks alone: forward, losses, backward, optimiser."""
+    outputs = trainee.stage.forward(inputs)
+    for phase in trainee.stage.phases:
+        assert not isinstance(phase, BilevelPhase)
+        parameters = [p for name in phase.trains for p in trainee.state.objective.networks[name].parameters()]
+        for parameter in parameters:
+            parameter.grad = None
+        weighted(phase.terms(outputs), phase.weights).backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        for name in phase.trains:
+            optimisers[name].step()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """One run."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def overhead(name: str) -> None:
+    """Steps by the loop and by hand in turns, after one of each."""
+    trainee = Trainee(RECIPES[name](), 1, 1, torch.device("cpu"))
+    optimisers: dict[str, torch.optim.Optimizer] = dict(trainee.state.optimisers)
+    ours, plain = [], []
+    for _ in range(STEPS + 1):
+        ours.append(seconds(trainee.step))
+        plain.append(seconds(lambda: plain_step(trainee, optimisers, trainee.inputs)))
+    medians = [statistics.median(times[1:]) for times in (ours, plain)]
+    share = 100 * (medians[0] / medians[1] - 1)
+    print(f"overhead   {name}: {medians[0]:.2f} s a step, by hand {medians[1]:.2f}, so {share:+.1f} % (target 5)")
+
+
+def faces(folder: Path) -> str:
+    """The faces as a dataset."""
+    root = Path(os.environ["LACUNA_DATA"]) / "celeba"
+    recipe = ShardRecipe("celeba", holdout=0.1, mask_size_px=64, shard_bytes=4 << 20)
+    return build_dataset(Plan(str(root), str(folder), recipe, 0), lambda *_: None).uri
+
+
+def started(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
+    """A run that has not begun."""
+    return TrainRun(recipe, (data,), str(out), images, claim_run(recipe, (open_dataset(data),), str(out)), "", None)
+
+
+def checkpoints(data: str, out: Path) -> None:
+    """Times each commit of a training in this process."""
+    recipe, spent, commit = RECIPES[SMALL](), list[float](), Committer.commit
+    run = started(recipe, data, out, 2 * recipe.checkpoint_images)
+    with patch.object(Committer, "commit", lambda *given: spent.append(seconds(lambda: commit(*given)))):
+        whole = seconds(lambda: run_rank(run, World(), lambda _: None))
+    each, share = statistics.mean(spent), 100 * sum(spent) / whole
+    print(
+        f"checkpoint {SMALL}: {each:.2f} s every {recipe.checkpoint_images} photos, held-out photos filled and scored "
+        f"in it: {share:.1f} % of the time (target 5)"
+    )
+
+
+def scaling(data: str, folder: Path) -> None:
+    """Trainings on one and on two workers in turns."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    small = RECIPES[SMALL]()
+    for number in range(TRAININGS):
+        for workers, found in rates.items():
+            batch = small.batch_size * workers
+            recipe = replace(small, batch_size=batch, metric_images=10 * batch, checkpoint_images=60 * batch)
+            run = started(recipe, data, folder / f"{workers}-{number}", 60 * batch)
+            launch(run, workers, lambda _: None, "cpu")
+            points = committed_points(run.out)[1:]
+            found.append(statistics.median(p["values"]["images_per_second"] for p in points))
+    one, two = (statistics.median(rates[workers]) for workers in (1, 2))
+    print(f"scaling    {SMALL}: {one:.1f} photos/s by one worker, {two:.1f} by two: {50 * two / one:.0f} % (target 85)")
+
+
+def main() -> None:
+    """All three, with their targets."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = faces(Path(folder) / "faces")
+        scaling(data, Path(folder))
+        checkpoints(data, Path(folder) / "checkpoints")
+        for name in FULL:
+            overhead(name)
+
+
+if __name__ == "__main__":
+    main()
