@@ -127,10 +127,11 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
         report(points[-1].values | {"images_seen": state.images_seen})
         return committer.best.is_old(state.images_seen)
 
+    over = committer.best.is_old(state.images_seen)  # and lost between its last commit and its end
     with Pulse(world.rank, send) as pulse:
         train(
-            run.recipe, state, stream, world, until_images=run.until_images, observe=observe, commit=commit,
-            tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
+            run.recipe, state, stream, world, until_images=0 if over else run.until_images, observe=observe,
+            commit=commit, tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
         )  # fmt: skip
     return committer.finish()
 

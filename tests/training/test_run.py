@@ -309,6 +309,8 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
     assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()) == [8, 16, 24]
     assert is_over(out, recipe, recipe.images)
     assert outcome(out, recipe).images_seen == 8
+    assert run_rank(run, World(), silent) == best  # as after a kill between the last commit and the end
+    assert committed_clocks(out)[-1] == 24
 
 
 def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
