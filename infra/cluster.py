@@ -52,9 +52,11 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
 def _own_end() -> Iterator[None]:
     """Keeps what SIGTERM does here: Ray would make it end this process at once, and nothing would be put in order."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _start(ray: Any, num_cpus: int | None) -> None:

@@ -87,13 +87,16 @@ class Tracking:
         else:
             self._client.set_terminated(run_id, status)
 
+    def last_step(self, run_id: str) -> int:
+        """The step of the newest point that the server has; -1 where it has none."""
+        return max((m.step for m in self._client.get_metric_history(run_id, CLOCK_METRIC)), default=-1)
+
     def log_points(self, run_id: str, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
         """Writes (step, time in ms, values) points in order, those that the server already has left out.
 
         A point that the server took without saying so is sent again: as its time is the same, it is there once.
         """
-        history = self._client.get_metric_history(run_id, CLOCK_METRIC)
-        last = max((m.step for m in history), default=-1)
+        last = self.last_step(run_id)
         for step, time_ms, values in points:
             if step > last:
                 last = step

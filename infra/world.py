@@ -32,6 +32,8 @@ class World:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
         dist.all_reduce(flat)
+        if flat.is_cuda:
+            torch.cuda.synchronize(flat.device)  # waits here, where the rank is known to wait for others
         flat /= self.size
         offset = 0
         for tensor in tensors:

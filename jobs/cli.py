@@ -88,10 +88,12 @@ def _outcome(verb: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
     try:
         module = _module(verb)
         parse = getattr(module, "parse", None) or (lambda words: _parsed(module, verb, words))
-        return 0, module.run(parse(arguments))
-    except SystemExit:  # tyro has explained itself on stderr
-        return 2, {"error": f"bad usage: see `lacuna {verb} --help`"}
-    except KeyboardInterrupt:
+        try:
+            parsed = parse(arguments)
+        except SystemExit:  # tyro has explained itself on stderr
+            return 2, {"error": f"bad usage: see `lacuna {verb} --help`"}
+        return 0, module.run(parsed)
+    except (KeyboardInterrupt, SystemExit):  # while Ray starts, SIGTERM is its own and raises SystemExit
         return 1, _told("interrupted: the same command goes on from here")
     except Exception as fault:  # noqa: BLE001 - the last door: every fault becomes a report and a true exit code
         return _exit_code(fault), _told(_message(fault)) | getattr(fault, "report", {})

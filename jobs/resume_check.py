@@ -1,7 +1,8 @@
 """`lacuna resume-check`: proves on your recipe, data and cluster that a killed training ends as an undisturbed one.
 
 Two trainings of the same first steps: one straight through; in the other, rank 0 is killed (SIGKILL) between two
-checkpoints, and goes on. Then all tensors of both last checkpoints are compared, bit for bit, and the curves too.
+checkpoints, and goes on. Then all tensors of both last checkpoints are compared, bit for bit, and the curves too. The
+report names the stage that the steps came to: later ones are not tried.
 """
 
 import os
@@ -17,6 +18,7 @@ import torch
 import tyro
 
 from infra import storage
+from infra.cluster import is_ours
 from infra.weights import weights_folder
 from jobs import train
 from jobs.cli import as_module
@@ -87,6 +89,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         report = {
             "images_seen": ends[0].images_seen,
             "killed_at": fatal,
+            "stages": sorted({end.state["stage"] for end in ends}),
             "num_tensors": sum(len(ends[0].tensors(_name(file))) for file in ends[0].state["files"]),
             "equal": not differing,
             "differing": differing[:_TOLD],
@@ -97,18 +100,25 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _shortened(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
-    """The same training, with four checkpoints in the steps that are asked for and a point at each step."""
+    """The same training, with four checkpoints in the steps that are asked for and a point at each step.
+
+    In deterministic mode: on a GPU two runs differ without it, killed or not.
+    """
+    if arguments.out is None and not is_ours():
+        raise Refused("--out is not given: on a cluster name a folder that all of its nodes see")
     if arguments.steps < 4 or arguments.steps % 4:
         raise Refused(f"--steps is {arguments.steps}: take a multiple of four")
     if arguments.steps * recipe.batch_size > recipe.images:
         raise Refused(f"--steps is {arguments.steps}: the recipe ends after {recipe.images // recipe.batch_size}")
     every = arguments.steps // 4 * recipe.batch_size
-    return replace(recipe, checkpoint_images=every, metric_images=recipe.batch_size)
+    return replace(recipe, checkpoint_images=every, metric_images=recipe.batch_size, deterministic=True)
 
 
 def _as_training(arguments: Arguments) -> train.Arguments:
     """The command whose training this is the beginning of."""
-    return train.Arguments(arguments.recipe, arguments.data, "", arguments.workers, loaders=arguments.loaders)
+    return train.Arguments(
+        arguments.recipe, arguments.data, "", arguments.workers, device=arguments.device, loaders=arguments.loaders
+    )
 
 
 @contextmanager
@@ -147,11 +157,16 @@ def _trained(of: TrainRun, arguments: Arguments, what: str) -> Checkpoint:
 
 def _differing(one: Checkpoint, other: Checkpoint) -> Iterator[str]:
     """Tensors that are not the same in both, by file and name."""
-    for file in sorted(one.state["files"].keys() | other.state["files"].keys()):
+    files = one.state["files"], other.state["files"]
+    for file in sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name)):
         a, b = (end.tensors(_name(file)) if file in end.state["files"] else {} for end in (one, other))
         for name in a.keys() | b.keys():
-            if name not in a or name not in b or not torch.equal(a[name], b[name]):
+            if name not in a or name not in b or _bits(a[name]) != _bits(b[name]):
                 yield f"{_name(file)}: {name}"
+
+
+def _bits(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _other_points(one: str, other: str) -> list[str]:

@@ -15,7 +15,7 @@ from infra.weights import UnusableWeights, load_weights, weights_folder, weights
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 from pipelines.stream.batching import Stream
@@ -24,12 +24,14 @@ from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
 from pipelines.training.launch import Device, launch
 from pipelines.training.loop import MEASURES
+from pipelines.training.observation import watch_of
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
-from pipelines.training.run import TrainRun, claim_run, is_over, outcome, told_incidents, upload
+from pipelines.training.run import TrainRun, claim_run, is_over, told_incidents, upload
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
+_MAX_LOADERS: Final = 1024
 _NO_TERMS: Final = ("gradient_norm_", "learning_rate_", "total_", "val_", *MEASURES)
 
 
@@ -77,7 +79,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             _set_status(train_run, "FINISHED")
         else:
             _train(train_run, arguments)
-        done = outcome(arguments.out, recipe)
+        done = open_checkpoint(arguments.out)
     incidents = told_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
@@ -95,8 +97,10 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
     workers = arguments.workers
     if not datasets:
         raise Refused("--data is empty: give at least one dataset")
-    if arguments.loaders < 0:
-        raise Refused(f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none")
+    if not 0 <= arguments.loaders <= _MAX_LOADERS:
+        raise Refused(
+            f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none, at most {_MAX_LOADERS}"
+        )
     fewest = workers if arguments.min_workers is None else arguments.min_workers
     if not 1 <= fewest <= workers:
         raise Refused(f"--workers is {workers}, --min-workers {fewest}: take 1 or more, and no more than --workers")
@@ -114,6 +118,11 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
     for dataset in datasets:
         refuse_missing_planes(dataset, recipe.stream)
     Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
+    if recipe.patience_images is not None and watch_of(datasets[0], recipe) is None:
+        raise Refused(
+            f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
+            f"{recipe.stream.size_px} px; build it with --holdout and --mask-size-px {recipe.stream.size_px}"
+        )
     _refuse_missing_gpus(arguments)
     _refuse_missing_teachers(recipe)
     return rehearse(recipe, load_weights(recipe.objective.needs_weights))
@@ -173,10 +182,11 @@ def _tracked_run(
     try:
         tracking = Tracking(tracking_uri())
         tracking_run = tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
-        tracking.log_inputs(tracking_run, _inputs(recipe, datasets))
     except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
         say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
         tracking_run = None
+    if tracking_run is not None:
+        _log_inputs(tracking, tracking_run, recipe, datasets)
     data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
     return TrainRun(
         recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders,
@@ -184,13 +194,17 @@ def _tracked_run(
     )  # fmt: skip
 
 
-def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> list[tuple[str, str, str]]:
-    """Name, SHA-256 and place of every dataset and file of weights."""
+def _log_inputs(tracking: Tracking, run: str, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> None:
+    """Name, SHA-256 and place of every dataset and file of weights; a server that does not take them is a warning."""
     teachers = weights_sha256(recipe.objective.needs_weights)
-    return [
+    inputs = [
         *((dataset.name, dataset.manifest_sha256, dataset.uri) for dataset in datasets),
         *((name, digest, storage.join(weights_folder(), f"{name}.safetensors")) for name, digest in teachers.items()),
     ]
+    try:
+        tracking.log_inputs(run, inputs)
+    except Exception as fault:  # noqa: BLE001 - as above
+        say(f"warning: {tracking.uri} did not take what the run is made from: {fault}")
 
 
 def _train(run: TrainRun, arguments: Arguments) -> None:

@@ -21,6 +21,8 @@ FOLDER: Final = "checkpoints"
 STATE_FILE: Final = "state.json"
 AVERAGE: Final = "average"
 """The file of averaged weights of the generator, where a training takes them."""
+BEST: Final = "best_images_seen"
+"""In the state of a run that stops early: the clock of its best checkpoint so far."""
 _KEPT: Final = 2
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,8 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Publishes tensors and state at the state's clock under the run `out`.
 
-    Then drops all but the two newest and those of the clocks `keep`.
+    Then drops all but this one, the one before it and those of the clocks `keep`: later ones too, which were damaged,
+    as the training has gone on from an earlier one.
     """
     uri = _uri(out, state["images_seen"])
     digests = {}
@@ -72,9 +75,10 @@ def save_checkpoint(
         digests[f"{name}.safetensors"] = sha256_hex(data)
     whole = {**state, "files": digests}
     storage.publish(storage.join(uri, STATE_FILE), seal(whole))
-    for old in _uris(out)[_KEPT:]:
-        if _clock(old) not in keep:
-            storage.remove(old)
+    kept = [_clock(of) for of in _uris(out) if _clock(of) <= state["images_seen"]][:_KEPT]
+    for of in _uris(out):
+        if _clock(of) not in (*kept, *keep):
+            storage.remove(of)
     return Checkpoint(uri, whole)
 
 
@@ -86,10 +90,7 @@ def latest_checkpoint(out: str) -> Checkpoint | None:
     uris = _uris(out)
     for uri in uris:
         try:
-            checkpoint = open_checkpoint(uri)
-            for name in checkpoint.state["files"]:
-                checkpoint.read(name.removesuffix(".safetensors"))
-            return checkpoint
+            return _whole(uri)
         except (Damaged, FileNotFoundError) as fault:
             log.warning("checkpoint refused, the one before it is asked: %s", fault)
     if uris:
@@ -102,9 +103,13 @@ def newest_clock(out: str) -> int:
     return max(map(_clock, _uris(out)), default=0)
 
 
-def checkpoint_at(out: str, images_seen: int) -> Checkpoint:
-    """The checkpoint of a run at this clock; raises Refused where there is none."""
-    return open_checkpoint(_uri(out, images_seen))
+def _whole(uri: str) -> Checkpoint:
+    """The checkpoint of this folder with every byte checked; raises Damaged or FileNotFoundError."""
+    state_uri = storage.join(uri, STATE_FILE)
+    checkpoint = Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
+    for name in checkpoint.state["files"]:
+        checkpoint.read(name.removesuffix(".safetensors"))
+    return checkpoint
 
 
 def _uri(out: str, images_seen: int) -> str:
@@ -116,15 +121,19 @@ def _clock(uri: str) -> int:
 
 
 def open_checkpoint(uri: str) -> Checkpoint:
-    """The checkpoint of this folder, or the newest of a run's folder; raises Refused where there is none."""
+    """The checkpoint of this folder, or of a run's folder the one that the run is for; raises Refused where is none.
+
+    That is the newest, or the one that it calls the best: Damaged is raised where that one is not whole.
+    """
     uri = storage.absolute(uri)
     state_uri = storage.join(uri, STATE_FILE)
     if storage.exists(state_uri):
         return Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
-    newest = latest_checkpoint(storage.absolute(uri))
+    newest = latest_checkpoint(uri)
     if newest is None:
         raise Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
-    return newest
+    best = newest.state.get(BEST)
+    return newest if best in (None, newest.images_seen) else _whole(_uri(uri, best))
 
 
 def _uris(out: str) -> list[str]:

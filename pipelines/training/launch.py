@@ -25,7 +25,11 @@ from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
 from pipelines.training.updates import NotFinite
 
 _MAX_STARTS: Final = 3
-"""So often a training begins at one checkpoint. A long one that gets further may lose workers any number of times."""
+"""So often a training begins at one checkpoint. A long one that gets further may lose workers many times."""
+_MAX_SIZES: Final = 20
+"""The same where the number of workers may change, which is a new start as well."""
+_MAX_FAILURES: Final = 10_000
+_ANSWER_SECONDS: Final = 20.0
 _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -51,17 +55,17 @@ def launch(
     with connected(num_workers * _num_cores(run)):
         import ray
 
-        roll: Any = ray.remote(Roll).options(num_cpus=0).remote()
+        roll = _roll()
         on_gpus = device == "cuda" or (device == "auto" and num_gpus() >= num_workers)
         resources = {"CPU": _num_cores(run), "GPU": int(on_gpus)}
 
-        def warn_of(hung: list[str]) -> None:
-            for line in hung:
+        def name_hung() -> None:
+            for line in _answer(roll.hung.remote(), []):
                 warn(line)
 
         newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
         try:
-            with _Every(1.0, newest), _Every(5.0, lambda: warn_of(ray.get(roll.hung.remote()))):
+            with _Every(1.0, newest), _Every(5.0, name_hung):
                 return _fit(run, (min_workers or num_workers, num_workers), resources, scratch, roll)
         finally:
             ray.kill(roll)
@@ -76,7 +80,11 @@ def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scr
     number: Any = workers if workers[0] < workers[1] else workers[1]
     trainer: Any = TorchTrainer(
         cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
-        train_loop_config={"run": run, "roll": roll},
+        train_loop_config={
+            "run": run,
+            "roll": roll,
+            "max_starts": _MAX_STARTS if workers[0] == workers[1] else _MAX_SIZES,
+        },
         scaling_config=train.ScalingConfig(
             num_workers=number, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
         ),
@@ -87,7 +95,7 @@ def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scr
             name=f"{run.run_id}-{secrets.token_hex(4)}",
             storage_path=path,
             storage_filesystem=pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)),
-            failure_config=train.FailureConfig(max_failures=-1),
+            failure_config=train.FailureConfig(max_failures=_MAX_FAILURES),
         ),
     )
     try:
@@ -120,7 +128,6 @@ def _num_cores(run: TrainRun) -> int:
 
 def _rank(config: dict[str, Any]) -> str | Failed:
     """A fault that all ranks see alike, and would see again, is a value: Ray Train tries again after exceptions."""
-    import ray
     from ray.train import report
     from ray.train.torch import get_device
 
@@ -128,16 +135,36 @@ def _rank(config: dict[str, Any]) -> str | Failed:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     run, roll, world = config["run"], config["roll"], current_world(device)
-    if _begins_again(run, roll, world):
-        fault = ray.get(roll.last_fault.remote())
-        return Failed(f"gave up after {_MAX_STARTS} starts at {newest_clock(run.out)} images: {fault}")
+    if _begins_again(run, roll, world, config["max_starts"]):
+        fault = _answer(roll.last_fault.remote(), "unknown")
+        return Failed(f"gave up after {config['max_starts']} starts at {newest_clock(run.out)} images: {fault}")
     try:
         return run_rank(run, world, report, roll.note.remote)
     except NotFinite as fault:
         return fault
     except Exception as fault:
-        ray.get(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}"))
+        _answer(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}"), None)
         raise
+
+
+def _roll() -> Any:
+    """Where ranks report to: a process on this node, as long as the launching one."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Roll).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
+
+
+def _answer(asked: Any, otherwise: Any) -> Any:
+    """What Ray's object holds, or what to take where it does not come: no training stops for want of a report."""
+    import ray
+
+    try:
+        return ray.get(asked, timeout=_ANSWER_SECONDS)
+    except ray.exceptions.RayError as fault:
+        log.warning("no answer about the ranks: %s", fault)
+        return otherwise
 
 
 def _explained(fault: Exception) -> str:
@@ -148,15 +175,13 @@ def _explained(fault: Exception) -> str:
     return str(fault)
 
 
-def _begins_again(run: TrainRun, roll: Any, world: World) -> bool:
+def _begins_again(run: TrainRun, roll: Any, world: World, max_starts: int) -> bool:
     """Whether it has begun too often at this clock; rank 0 counts, all ranks know."""
-    import ray
-
-    starts = torch.zeros(1)
+    starts = torch.zeros(1, dtype=torch.float64)
     if world.rank == 0:
-        starts += ray.get(roll.begin.remote(newest_clock(run.out)))
+        starts += _answer(roll.begin.remote(newest_clock(run.out)), 1)
     world.average([starts])
-    return float(starts) * world.size > _MAX_STARTS
+    return round(float(starts) * world.size) > max_starts
 
 
 def _first_fault(fault: Exception) -> str:
@@ -197,4 +222,7 @@ class _Every:
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            self._do()
+            try:
+                self._do()
+            except Exception as fault:  # noqa: BLE001 - a store that fails for a while ends no watch
+                log.warning("not told this time: %s", fault)

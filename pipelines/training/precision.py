@@ -4,7 +4,8 @@ In: the name of a precision. Out: blocks that compute in it, and for float16 the
 its smallest number. A file of its own because loop, updates and checkpoints each need a part of it.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""Of products and convolutions; weights, optimisers, losses and softmaxes are float32 in all of them. `tf32` has the
-range of float32 and 10 bits of fraction, on NVIDIA's GPUs since Ampere; elsewhere it is float32."""
+"""Of products and convolutions; weights, optimisers, losses, softmaxes and temperatures are float32 in all of them, but
+that in `tf32` these too are made of its products. It has the range of float32 and 10 bits of fraction, on NVIDIA's GPUs
+since Ampere; elsewhere it is float32. Bilevel phases are float32 always."""
 
 PRECISIONS: Final = get_args(Precision)
 _HALVES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,6 +40,17 @@ def prepare_process(precision: Precision, *, deterministic: bool) -> None:
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """A block in which this process's products of float32 numbers are float32, and not TensorFloat-32."""
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
 
 
 @dataclass

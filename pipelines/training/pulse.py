@@ -20,8 +20,12 @@ import infra.world
 
 _SECONDS_BETWEEN: Final = 5.0
 _STILL_SECONDS: Final = 30.0
-"""Without a step for so long, or for _SLOWER times the longest step so far, a rank says where it is."""
+"""Without a step for so long, or for _SLOWER times the longest step so far, a rank says where it is: a step that takes
+ten seconds is no hanging after a minute."""
 _SLOWER: Final = 5.0
+_STILLEST_SECONDS: Final = 300.0
+"""But never later than this."""
+_KILLED: Final = "its processes were killed"
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,16 @@ class Pulse:
     def __init__(self, rank: int, send: Callable[[Beat], None]) -> None:
         self._rank, self._send = rank, send
         self._thread_id = threading.get_ident()
-        self._images_seen, self._since, self._longest = 0, time.monotonic(), 0.0
+        self._images_seen, self._since, self._longest, self._steps = 0, time.monotonic(), 0.0, 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def step(self, images_seen: int) -> None:
         """Takes note that the thread comes by here."""
         now = time.monotonic()
-        self._longest = max(self._longest, now - self._since)
-        self._images_seen, self._since = images_seen, now
+        if self._steps > 1:  # the first step compiles, and before it there is none
+            self._longest = max(self._longest, now - self._since)
+        self._images_seen, self._since, self._steps = images_seen, now, self._steps + 1
 
     def __enter__(self) -> "Pulse":
         self._thread.start()
@@ -75,7 +80,8 @@ class Pulse:
     def beat(self) -> Beat:
         """What there is to say now."""
         still = time.monotonic() - self._since
-        stack = self._stack() if still > max(_STILL_SECONDS, _SLOWER * self._longest) else ""
+        patience = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * self._longest))
+        stack = self._stack() if still > patience else ""
         return Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still, stack)
 
     def _run(self) -> None:
@@ -97,10 +103,13 @@ class Roll:
         self._heard: dict[int, tuple[float, Beat]] = {}
         self._named: set[tuple[int, int, bool]] = set()
         self._starts: Counter[int] = Counter()
-        self._fault = "its processes were killed"
+        self._fault = _KILLED
 
     def begin(self, images_seen: int) -> int:
         """How often the training has begun at this clock, this time included."""
+        if images_seen not in self._starts:
+            self._fault = _KILLED
+        self._heard.clear()
         self._starts[images_seen] += 1
         return self._starts[images_seen]
 

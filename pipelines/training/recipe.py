@@ -55,8 +55,8 @@ class TrainRecipe:
     average_images: int | None = None
     """The weights that are watched and registered are averages over about so many photos, not the newest."""
     parts: int = 1
-    """In so many parts a rank's share of a step goes through the networks: less memory, more time. Terms that compare
-    samples with each other see those of a part."""
+    """In so many parts a rank's share of a step goes through the networks: less memory, more time. A phase then sees
+    networks as the phase before has left them, and terms that compare samples see those of a part."""
     precision: Precision = "float32"
     compiled: bool = False
     """The generator is compiled at its first step, which takes minutes and repays on GPUs."""

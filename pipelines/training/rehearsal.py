@@ -30,7 +30,7 @@ class Rehearsal:
     num_parameters: dict[str, int]
     """By network."""
     checkpoint_bytes: int
-    """Weights and both moments of Adam."""
+    """Weights, both moments of Adam, and averages of the generator if they are taken."""
     state_bytes: int
     """The same, and gradients, in a worker's memory."""
     teacher_bytes: int
@@ -52,14 +52,14 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
             kept = max(kept, _play(stage, _shapes_of(recipe.stream), _Kept(_networks(objective))))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise Refused(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
-    return _measured(objective, kept // _SAMPLES)
+    return _measured(objective, kept // _SAMPLES, averaged=recipe.average_images is not None)
 
 
-def _measured(objective: Objective, sample_bytes: int) -> Rehearsal:
+def _measured(objective: Objective, sample_bytes: int, *, averaged: bool) -> Rehearsal:
     parameters = {name: sum(p.numel() for p in n.parameters()) for name, n in objective.networks.items()}
     moments = 2 * sum(parameters.values()) * _FLOAT_BYTES
     weights, teachers = (_num_bytes(of.values()) for of in (objective.networks, objective.teachers))
-    checkpoint = weights + moments
+    checkpoint = weights + moments + averaged * _num_bytes([objective.networks["generator"]])
     return Rehearsal(parameters, checkpoint, checkpoint + moments // 2, teachers, sample_bytes)
 
 

@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from infra import storage
 from infra.settings import code_revision
 from infra.weights import load_weights, weights_sha256
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, checkpoint_at, latest_checkpoint, newest_clock, open_checkpoint
+from pipelines.checkpoints import BEST, latest_checkpoint, newest_clock, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused, canonical_json, first_difference, sha256_hex
 from pipelines.stream.batching import Stream
@@ -105,6 +105,11 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
 
     `report` gets the newest point at each checkpoint, `send` a sign of life every few seconds.
     """
+    with Pulse(world.rank, send) as pulse:
+        return _run_rank(run, world, report, pulse)
+
+
+def _run_rank(run: TrainRun, world: World, report: Any, pulse: Pulse) -> str:
     prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
     datasets = tuple(open_dataset(uri) for uri in run.data)
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
@@ -128,11 +133,10 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
         return committer.best.is_old(state.images_seen)
 
     over = committer.best.is_old(state.images_seen)  # and lost between its last commit and its end
-    with Pulse(world.rank, send) as pulse:
-        train(
-            run.recipe, state, stream, world, until_images=0 if over else run.until_images, observe=observe,
-            commit=commit, tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
-        )  # fmt: skip
+    train(
+        run.recipe, state, stream, world, until_images=0 if over else run.until_images, observe=observe,
+        commit=commit, tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
+    )  # fmt: skip
     return committer.finish()
 
 
@@ -169,6 +173,7 @@ class Committer:
         self._watch = watch_of(datasets[0], run.recipe)
         self.best = best_of(run.out, run.recipe)
         self._uploads = ThreadPoolExecutor(max_workers=1)
+        self._upload: Future[None] | None = None
 
     def show(self, point: Point) -> None:
         """Leaves the newest point where the launching process looks for it."""
@@ -193,12 +198,13 @@ class Committer:
             self._publish(f"pictures/{clock:012d}.png", picture)
         self._publish(f"metrics/{clock:012d}.json", canonical_json([asdict(point) for point in points]))
         self._state.save(self._run.out, self._facts(), self.best.kept)
-        self._uploads.submit(upload, self._run)
+        if self._upload is None or self._upload.running() or self._upload.done():
+            self._upload = self._uploads.submit(upload, self._run)  # one that waits will tell this commit too
 
     def finish(self) -> str:
         """Waits for uploads under way; returns the URI of the checkpoint that the training is for."""
         self._uploads.shutdown(wait=True)
-        return outcome(self._run.out, self._run.recipe).uri if self._world.rank == 0 else ""
+        return open_checkpoint(self._run.out).uri if self._world.rank == 0 else ""
 
     def _publish(self, name: str, data: bytes) -> None:
         storage.publish(storage.join(self._run.out, name), data)
@@ -215,6 +221,7 @@ class Committer:
             "stage": self._state.objective.stage_at(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": code_revision(),
+            BEST: (self.best.images_seen or None) if self.best.kept else None,
             "ledger": {"num_steps": self._state.images_seen // batch, "batch_size": batch},
         }
 
@@ -251,15 +258,11 @@ def best_of(out: str, recipe: TrainRecipe) -> Best:
 
 
 def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
-    """Whether the run has come to this clock, or ended before for want of anything better."""
-    newest = newest_clock(out)
-    return newest >= until_images or (newest > 0 and best_of(out, recipe).is_old(newest))
-
-
-def outcome(out: str, recipe: TrainRecipe) -> Checkpoint:
-    """The checkpoint that a training is for: the newest, or of one that stops early the best."""
-    best = best_of(out, recipe)
-    return checkpoint_at(out, best.images_seen) if best.kept and best.images_seen else open_checkpoint(out)
+    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole."""
+    newest = latest_checkpoint(out)
+    if newest is None:
+        return False
+    return newest.images_seen >= until_images or best_of(out, recipe).is_old(newest.images_seen)
 
 
 def upload(run: TrainRun) -> None:
@@ -270,11 +273,10 @@ def upload(run: TrainRun) -> None:
 
     try:
         tracking = Tracking(run.tracking_uri)
-        points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out)]
-        if not points:
-            return
+        told = tracking.last_step(run.tracking_run)
+        points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out, told)]
         tracking.log_points(run.tracking_run, points)
-        newest = f"{points[-1][0]:012d}.png"
+        newest = f"{newest_clock(run.out):012d}.png"
         picture = storage.join(run.out, "pictures", newest)
         if storage.exists(picture):
             tracking.log_file(run.tracking_run, "fills", newest, storage.read_bytes(picture))
@@ -282,13 +284,13 @@ def upload(run: TrainRun) -> None:
         log.warning("the tracking server at %s did not take the curves: %s", run.tracking_uri, fault)
 
 
-def committed_points(out: str) -> list[dict[str, Any]]:
-    """All points of a run up to its newest checkpoint, in order."""
-    newest, last, points = newest_clock(out), 0, []
+def committed_points(out: str, after: int = 0) -> list[dict[str, Any]]:
+    """The points of a run behind this clock, up to its newest checkpoint, in order."""
+    newest, last, points = newest_clock(out), after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
-        if int(name.removesuffix(".json")) <= newest:
+        if after < int(name.removesuffix(".json")) <= newest:
             found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))
             points += [point for point in found if point["images_seen"] > last]
             last = points[-1]["images_seen"]

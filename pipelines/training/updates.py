@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from infra.world import World
 from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Stage, Terms
 from pipelines.records import Failed
-from pipelines.training.precision import as_float32, computing
+from pipelines.training.precision import as_float32, computing, exact_products
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 
@@ -88,6 +88,10 @@ class Updater:
         inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients, in
         float32 whatever the recipe's precision, as differences of half-width numbers would be all rounding.
         """
+        with exact_products():
+            return self._update_bilevel(phase, forward, inputs)
+
+    def _update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
         outputs = forward(inputs)
         held = {name: outputs[name].detach() for name in phase.held}
@@ -125,6 +129,10 @@ class Updater:
         there = [g for g in gradients if g is not None]
         if factor != 1.0:
             torch._foreach_div_(there, factor)
+        if self.world.size > 1 and self.world.device.type == "cuda":
+            torch.cuda.synchronize(
+                self.world.device
+            )  # so that one who waits for others in there waits for nothing else
         self.world.average(there)
 
     def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
@@ -193,7 +201,7 @@ def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -
 def _add(gradients: Gradients, more: Sequence[Tensor | None]) -> None:
     """Adds to each what there is more of it, in place."""
     for number, (sum_, part) in enumerate(zip(gradients, more, strict=True)):
-        gradients[number] = part if sum_ is None else sum_ if part is None else sum_ + part
+        gradients[number] = part if sum_ is None else sum_ if part is None else sum_.add_(part)
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -99,12 +99,13 @@ class TwoNodes:
             kill(rng.choice(busy))
         return bool(busy)
 
-    def kill_train_worker(self, rng: random.Random) -> None:
-        """Kills one of the processes that train."""
+    def kill_train_worker(self, rng: random.Random) -> bool:
+        """Kills one of the processes that train; whether there was one."""
         raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
         ranks = [pid for raylet in raylets for pid in children(raylet) if _trains(pid)]
         if ranks:
             kill(rng.choice(ranks))
+        return bool(ranks)
 
     def kill_second_node(self) -> None:
         """Its raylet and all of its workers at once."""

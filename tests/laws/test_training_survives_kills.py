@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_TRAINING_KILLS", "1"))
 _KILLS_OF_A_RUN: Final = 3
-_MOMENTS_SECONDS: Final = 4.0
+_MOMENTS_SECONDS: Final = 3.0
 KINDS: Final = ("worker", "driver", "node")
 
 
@@ -56,6 +56,7 @@ class Killed:
     def __init__(self, model: str, data: str, out: Path, nodes: TwoNodes) -> None:
         self.out, self.nodes, self.chance = out, nodes, random.Random(time.time_ns())
         self.model, self.data = model, data
+        self.kills_at: list[int] = []
         self.process = self._start()
 
     def _start(self) -> Lacuna:
@@ -66,8 +67,9 @@ class Killed:
         before = clock(self.out)
         wait_until(lambda: clock(self.out) != before or self.process.poll() is not None)
         time.sleep(self.chance.uniform(0, _MOMENTS_SECONDS))
+        self.kills_at.append(clock(self.out))
         if kind == "worker":
-            self.nodes.kill_train_worker(self.chance)
+            assert self.nodes.kill_train_worker(self.chance)
         elif kind == "node":
             self.nodes.kill_second_node()
             self.nodes.add_second_node()
@@ -120,6 +122,7 @@ def test_killed_trainings_end_as_undisturbed_ones(
         for kind in kinds[number : number + _KILLS_OF_A_RUN]:
             training.kill(kind)
         training.finish()
+        assert training.kills_at[0] < IMAGES, "the training was over: nothing is proved"
         same_end(training.out, undisturbed)
         told_once(training.out)
 
@@ -140,6 +143,7 @@ def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset
             RAY_ADDRESS=nodes.address, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="15",
         )  # fmt: skip
         wait_until(lambda: clock(out) >= 32 or process.poll() is not None)
+        assert clock(out) < IMAGES // 2
         nodes.kill_second_node()
         code, report = end(process)
     assert code == 0, report

@@ -1,5 +1,6 @@
 """Real Ray Train with two workers: where a run ends, what is left, and what a lost worker or a fault does."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -199,3 +200,34 @@ def test_a_hung_rank_is_named_within_a_minute_and_so_is_a_stopped_one(dataset: D
     assert silent.startswith("silent for 3")
     assert f"rank 1 (process {stopped[0]} on" in silent
     assert open_checkpoint(run.out).images_seen == 32
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether the process was started by this one, or by one that was."""
+    while pid > 1 and pid != ancestor:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == ancestor
+
+
+def named(title: str) -> list[int]:
+    """Our Ray's processes of this name."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(title.encode()) and descends(int(path.parent.name), os.getpid()):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_the_process_that_ranks_report_to_may_be_lost(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
+    run, killed = claimed(train_recipe(), dataset, tmp_path, Watched), list[int]()
+
+    def kill_both(point: dict[str, Any]) -> None:
+        if point["images_seen"] >= 12 and not killed:
+            killed.extend([named("ray::Roll")[0], pids(run, 0)[-1]])
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    launch(run, 2, kill_both)
+    assert len(killed) == 2
+    assert same_tensors(run.out, pair[0].out)

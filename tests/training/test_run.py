@@ -23,7 +23,7 @@ from pipelines.data.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
-from pipelines.records import Refused
+from pipelines.records import Damaged, Refused
 from pipelines.training.observation import watch_of
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import (
@@ -32,7 +32,6 @@ from pipelines.training.run import (
     claim_run,
     committed_points,
     is_over,
-    outcome,
     run_rank,
     told_incidents,
     upload,
@@ -308,7 +307,7 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
     assert open_checkpoint(best).images_seen == 8
     assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()) == [8, 16, 24]
     assert is_over(out, recipe, recipe.images)
-    assert outcome(out, recipe).images_seen == 8
+    assert open_checkpoint(out).images_seen == 8
     assert run_rank(run, World(), silent) == best  # as after a kill between the last commit and the end
     assert committed_clocks(out)[-1] == 24
 
@@ -332,3 +331,32 @@ def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
     bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
     assert len(bins) > 1
     assert min(bins) <= values["val_psnr_hole"] <= max(bins)
+
+
+def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> None:
+    run = copied(trained, tmp_path)
+    assert is_over(run.out, run.recipe, 32)
+    flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "generator.safetensors")
+    assert not is_over(run.out, run.recipe, 32)
+    run_rank(run, World(), silent)
+    assert open_checkpoint(run.out).images_seen == 32
+
+
+def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
+    with pytest.raises(Damaged, match=r"000000000008/generator.safetensors is damaged"):
+        open_checkpoint(out)
+
+
+def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
+    """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
+    recipe, out = still(patience_images=100), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run_rank(run, World(), silent)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for clock in (24, 32):
+        flip_byte(checkpoints / f"{clock:012d}" / "generator.safetensors")
+    run_rank(replace(run, until_images=16), World(), silent)
+    assert sorted(int(p.name) for p in checkpoints.iterdir()) == [8, 16]
