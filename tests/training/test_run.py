@@ -23,15 +23,13 @@ from pipelines.data.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Refused
+from pipelines.records import Refused
 from pipelines.training.observation import watch_of
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import (
     TrainRun,
-    best_of,
     claim_run,
     committed_points,
-    is_over,
     run_rank,
     told_incidents,
     upload,
@@ -291,72 +289,3 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
     assert told_incidents(trained.out) == []
-
-
-def still(**changes: Any) -> TrainRecipe:
-    """The small recipe at a rate that changes no pixel."""
-    rates = {name: replace(o, learning_rate=1e-12) for name, o in train_recipe().optimisers.items()}
-    return train_recipe(optimisers=rates, **changes)
-
-
-def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(patience_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
-    best = run_rank(run, World(), silent)
-    assert committed_clocks(out)[-1] == 24
-    assert open_checkpoint(best).images_seen == 8
-    assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()) == [8, 16, 24]
-    assert is_over(out, recipe, recipe.images)
-    assert open_checkpoint(out).images_seen == 8
-    assert run_rank(run, World(), silent) == best  # as after a kill between the last commit and the end
-    assert committed_clocks(out)[-1] == 24
-
-
-def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
-    assert open_checkpoint(run_rank(run, World(), silent)).images_seen == 32
-    assert not is_over(out, recipe, 64)
-
-
-def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
-    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in committed_points(trained.out) if
-              "val_psnr_hole" in p["values"]}  # fmt: skip
-    best = best_of(trained.out, trained.recipe)
-    assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
-
-
-def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
-    values = committed_points(trained.out)[-1]["values"]
-    bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
-    assert len(bins) > 1
-    assert min(bins) <= values["val_psnr_hole"] <= max(bins)
-
-
-def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
-    assert is_over(run.out, run.recipe, 32)
-    flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "generator.safetensors")
-    assert not is_over(run.out, run.recipe, 32)
-    run_rank(run, World(), silent)
-    assert open_checkpoint(run.out).images_seen == 32
-
-
-def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(patience_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
-    flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"000000000008/generator.safetensors is damaged"):
-        open_checkpoint(out)
-
-
-def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
-    """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
-    recipe, out = still(patience_images=100), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
-    run_rank(run, World(), silent)
-    checkpoints = tmp_path / "run" / "checkpoints"
-    for clock in (24, 32):
-        flip_byte(checkpoints / f"{clock:012d}" / "generator.safetensors")
-    run_rank(replace(run, until_images=16), World(), silent)
-    assert sorted(int(p.name) for p in checkpoints.iterdir()) == [8, 16]
