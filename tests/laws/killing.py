@@ -91,21 +91,13 @@ class TwoNodes:
         """What RAY_ADDRESS names."""
         return str(self._cluster.address)
 
-    def kill_busy_worker(self, rng: random.Random) -> bool:
-        """Kills one of the processes of both nodes that run a task at this moment; whether there was one."""
+    def kill_worker(self, rng: random.Random, at_work: Callable[[int], bool]) -> bool:
+        """Kills one of the processes of both nodes of which this is true; whether there was one."""
         raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
-        busy = [pid for raylet in raylets for pid in children(raylet) if _runs_a_task(pid)]
+        busy = [pid for raylet in raylets for pid in children(raylet) if at_work(pid)]
         if busy:
             kill(rng.choice(busy))
         return bool(busy)
-
-    def kill_train_worker(self, rng: random.Random) -> bool:
-        """Kills one of the processes that train; whether there was one."""
-        raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
-        ranks = [pid for raylet in raylets for pid in children(raylet) if _trains(pid)]
-        if ranks:
-            kill(rng.choice(ranks))
-        return bool(ranks)
 
     def kill_second_node(self) -> None:
         """Its raylet and all of its workers at once."""
@@ -144,13 +136,15 @@ def children(parent: int) -> list[int]:
     return [int(pid) for path in lists for pid in path.read_text().split()]
 
 
-def _trains(pid: int) -> bool:
+def trains(pid: int) -> bool:
+    """Whether the process is a rank of a training."""
     with suppress(OSError):
         return b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
-def _runs_a_task(pid: int) -> bool:
+def runs_a_task(pid: int) -> bool:
+    """Whether the process works for Ray at this moment."""
     with suppress(OSError):
         title = Path(f"/proc/{pid}/cmdline").read_bytes()
         return title.startswith(b"ray::") and not title.startswith(b"ray::IDLE")

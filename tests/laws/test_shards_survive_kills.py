@@ -21,6 +21,7 @@ from tests.laws.killing import (
     finish,
     kill_driver,
     kill_group,
+    runs_a_task,
     start,
     two_nodes,
     wait_for_work,
@@ -101,7 +102,7 @@ def test_a_build_that_loses_a_worker_and_a_node(
 
 def kill_worker(nodes: TwoNodes, process: Lacuna, rng: random.Random) -> None:
     """One of the processes that run a task, as soon as there is one."""
-    wait_until(lambda: process.poll() is not None or nodes.kill_busy_worker(rng))
+    wait_until(lambda: process.poll() is not None or nodes.kill_worker(rng, runs_a_task))
 
 
 def kill_node(nodes: TwoNodes, process: Lacuna, rng: random.Random) -> None:

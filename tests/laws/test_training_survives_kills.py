@@ -19,7 +19,7 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.loop import MEASURES
 from pipelines.training.run import committed_points
-from tests.laws.killing import Lacuna, TwoNodes, end, kill_driver, two_nodes, wait_until
+from tests.laws.killing import Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, MODELS, clock, finish_training, start_training
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ class Killed:
         time.sleep(self.chance.uniform(0, _MOMENTS_SECONDS))
         self.kills_at.append(clock(self.out))
         if kind == "worker":
-            assert self.nodes.kill_train_worker(self.chance)
+            assert self.nodes.kill_worker(self.chance, trains)
         elif kind == "node":
             self.nodes.kill_second_node()
             self.nodes.add_second_node()
