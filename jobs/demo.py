@@ -146,7 +146,7 @@ class _Demo:
 
     def _trained_version(self, images: int | None, scores: str) -> Version:
         """Trains up to the clock, scores and registers."""
-        train.run(train.Arguments(self._plan.recipe, (self._data,), self._run, WORKERS, images))
+        train.run(train.Arguments(self._plan.recipe, (self._data,), self._run, workers=WORKERS, images=images))
         self._score(self._run, scores)
         made = register.run(register.Arguments(self._run, self._scores(scores), self._name))
         return Tracking(tracking_uri()).version(self._name, made["version"])

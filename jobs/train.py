@@ -47,8 +47,6 @@ class Arguments:
     """URI of the run."""
     workers: int = 1
     """Processes that train together, one core each."""
-    min_workers: int | None = None
-    """With so few the training goes on where nodes are lost, until there are more again; --workers if not given."""
     images: int | None = None
     """Stop at this many photos seen; the recipe's own end if not given."""
     dry_run: bool = False
@@ -57,6 +55,8 @@ class Arguments:
     """Where the workers train: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
     loaders: int = 0
     """Processes that make the batches of each worker ahead, one more core each; 0: the worker makes them itself."""
+    min_workers: int | None = None
+    """With so few the training goes on where nodes are lost, until there are more again; --workers if not given."""
     parts: int | None = None
     """Parts in which a worker's photos of a step go through the networks, to save memory; the recipe's if not given."""
     weights: tuple[int, ...] = ()

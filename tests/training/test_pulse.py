@@ -56,7 +56,8 @@ def test_a_rank_that_hangs_says_where() -> None:
     beat = trainer.until(lambda beat: bool(beat.stack))
     release.set()
     assert "read_a_dead_disk" in beat.stack
-    assert str(beat).startswith(f"rank 3 (process {beat.pid} on {beat.host}) has made no step for 0 s at 0 images")
+    assert str(beat).startswith(f"rank 3 (process {beat.pid} on {beat.host}) has made no step for ")
+    assert " s at 0 images; it is here:\n" in str(beat)
 
 
 def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +70,9 @@ def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyP
 
 
 def test_long_steps_are_no_hanging() -> None:
-    trainer = Trainer(lambda: time.sleep(0.4), steps=(0.15, 0.15))
+    trainer = Trainer(lambda: time.sleep(0.4), steps=(0.3, 0.3))
     trainer.join(5)
-    assert max(beat.still_seconds for beat in trainer.beats) > 0.4
+    assert max(beat.still_seconds for beat in trainer.beats) > 0.5
     assert not any(beat.stack for beat in trainer.beats)
 
 
@@ -104,4 +105,5 @@ def test_a_silent_rank_is_named_and_one_that_ended_is_not() -> None:
     assert roll.hung() == []
     time.sleep(0.25)
     (line,) = roll.hung()
-    assert line.startswith("silent for 0 s: rank 0 (process 100 on host)")
+    assert line.startswith("silent for ")
+    assert " s: rank 0 (process 100 on host)" in line
