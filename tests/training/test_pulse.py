@@ -70,7 +70,7 @@ def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyP
 
 
 def test_long_steps_are_no_hanging() -> None:
-    trainer = Trainer(lambda: time.sleep(0.4), steps=(0.3, 0.3))
+    trainer = Trainer(lambda: time.sleep(0.4), steps=(0.1, 0.3, 0.3))
     trainer.join(5)
     assert max(beat.still_seconds for beat in trainer.beats) > 0.5
     assert not any(beat.stack for beat in trainer.beats)
