@@ -24,8 +24,8 @@ from tests.nets.configs import CONFIGS, WEIGHTS
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 HALVES = pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-_ROUGH = ("gradient_norm", "guide", "diversity")
-"""One over the distance of two fresh networks' samples, and gradients, are nowhere near in other numbers."""
+_ROUGH = ("gradient_norm", "learning_rate", "total", "guide", "diversity")
+"""Gradients, and one over the distance of fresh networks' samples, are nowhere near; an update left out has no rate."""
 NAMES = ("deepgin", "spn", "spn-probabilistic", "spl", "mhtma", "distill-net8")
 
 
