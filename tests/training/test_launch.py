@@ -194,8 +194,8 @@ def test_a_hung_rank_is_named_within_a_minute_and_so_is_a_stopped_one(dataset: D
             os.kill(stopped[0], signal.SIGSTOP)
 
     launch(run, 2, stop_once, warn=hear)
-    (place,) = (line for line in heard if "wait_for_a_dead_disk" in line)
-    assert place.startswith("rank 1 (process")
+    (place,) = (line for line in heard if line.startswith("rank 1 (process"))
+    assert "wait_for_a_dead_disk" in place
     assert any(line.startswith("silent for ") and f"rank 1 (process {stopped[0]} on" in line for line in heard)
     assert open_checkpoint(run.out).images_seen == 32
 
