@@ -159,7 +159,6 @@ def _plan(
 ) -> dict[str, Any]:
     num_photos = sum(ShardReader(datasets, "train").counts)
     num_samples = recipe.batch_size // arguments.workers // recipe.parts * len(recipe.stream.masks)
-    memory = rehearsal.state_bytes + rehearsal.teacher_bytes + num_samples * rehearsal.sample_bytes
     return {
         "recipe": recipe.as_json(),
         "num_parameters": rehearsal.num_parameters,
@@ -168,7 +167,7 @@ def _plan(
         "num_epochs": round(until_images / num_photos, 2),
         "num_checkpoints": -(-until_images // recipe.checkpoint_images),
         "checkpoint_bytes": rehearsal.checkpoint_bytes,
-        "memory_bytes_of_a_worker": memory,
+        "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples),
         "num_gpus_here": torch.cuda.device_count(),
     }
 
@@ -222,7 +221,7 @@ def _train(run: TrainRun, arguments: Arguments) -> None:
                 min_workers=arguments.min_workers,
             )
         end = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # SIGTERM, while Ray starts
         end = "KILLED"
         raise
     finally:

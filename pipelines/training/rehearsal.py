@@ -37,6 +37,10 @@ class Rehearsal:
     sample_bytes: int
     """What backward needs of one masked sample, in the phase that needs the most."""
 
+    def memory_bytes(self, num_samples: int) -> int:
+        """What a worker holds that takes so many masked samples at a time."""
+        return self.state_bytes + self.teacher_bytes + num_samples * self.sample_bytes
+
 
 def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     """Plays each stage; raises Refused where one cannot run."""
