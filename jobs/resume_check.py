@@ -28,10 +28,11 @@ from jobs.recipes import recipe_of
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
+from pipelines.training.commits import committed_points
 from pipelines.training.launch import Device, launch
 from pipelines.training.loop import MEASURES, Point
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run, committed_points
+from pipelines.training.run import TrainRun, claim_run
 
 _TOLD: Final = 20
 _KILLED: Final = "killed.json"
@@ -156,7 +157,9 @@ def _trained(of: TrainRun, arguments: Arguments, what: str) -> Checkpoint:
 
 
 def _differing(one: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """Tensors that are not the same in both, by file and name."""
+    """What is not the same in both: the photos, tensors by file and name."""
+    if one.state["ledger"] != other.state["ledger"]:
+        yield "the photos that were seen"
     files = one.state["files"], other.state["files"]
     for file in sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name)):
         a, b = (end.tensors(_name(file)) if file in end.state["files"] else {} for end in (one, other))

@@ -22,12 +22,16 @@ from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
+from pipelines.training.commits import is_over, upload
 from pipelines.training.launch import Device, launch
+from pipelines.training.limit import peak_of
 from pipelines.training.loop import MEASURES
 from pipelines.training.observation import watch_of
+from pipelines.training.rank import told_incidents
+from pipelines.training.precision import prepare_process
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
-from pipelines.training.run import TrainRun, claim_run, is_over, told_incidents, upload
+from pipelines.training.run import TrainRun, claim_run
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
@@ -74,6 +78,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         return _plan(arguments, recipe, rehearsal, datasets, until_images)
     with exclusive(arguments.out):
         train_run = _tracked_run(arguments, recipe, datasets, until_images)
+        train_run = replace(train_run, photo_operations=rehearsal.photo_operations(len(recipe.stream.masks)))
         if is_over(arguments.out, recipe, until_images):
             upload(train_run)  # what its server may have missed
             _set_status(train_run, "FINISHED")
@@ -158,7 +163,11 @@ def _plan(
     until_images: int,
 ) -> dict[str, Any]:
     num_photos = sum(ShardReader(datasets, "train").counts)
-    num_samples = recipe.batch_size // arguments.workers // recipe.parts * len(recipe.stream.masks)
+    num_masks = len(recipe.stream.masks)
+    num_samples = recipe.batch_size // arguments.workers // recipe.parts * num_masks
+    prepare_process(recipe.precision, deterministic=recipe.deterministic)  # as a worker is, for a measure of its best
+    on = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
+    operations = rehearsal.operations(until_images, num_masks)
     return {
         "recipe": recipe.as_json(),
         "num_parameters": rehearsal.num_parameters,
@@ -167,7 +176,9 @@ def _plan(
         "num_epochs": round(until_images / num_photos, 2),
         "num_checkpoints": -(-until_images // recipe.checkpoint_images),
         "checkpoint_bytes": rehearsal.checkpoint_bytes,
-        "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples),
+        "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples, on),
+        "num_operations": operations,
+        "hours_at_least": round(operations / peak_of(on, recipe.precision) / arguments.workers / 3600, 3),
         "num_gpus_here": torch.cuda.device_count(),
     }
 
@@ -189,7 +200,7 @@ def _tracked_run(
     data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
     return TrainRun(
         recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders,
-        weights_folder(),
+        teachers_at=weights_folder(),
     )  # fmt: skip
 
 

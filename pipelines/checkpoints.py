@@ -70,7 +70,7 @@ def save_checkpoint(
     uri = _uri(out, state["images_seen"])
     digests = {}
     for name, tensors in sorted(files.items()):
-        data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
         storage.publish(storage.join(uri, f"{name}.safetensors"), data)
         digests[f"{name}.safetensors"] = sha256_hex(data)
     whole = {**state, "files": digests}

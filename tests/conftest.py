@@ -12,7 +12,8 @@ from infra.world import World
 from pipelines.data.build import build_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import Dataset
-from pipelines.training.run import TrainRun, claim_run, run_rank
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun, claim_run
 from tests.making import photo_folder, shard_recipe, train_recipe
 
 apply_defaults()

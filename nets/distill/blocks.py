@@ -87,13 +87,17 @@ class DecoderLevel(nn.Module):
             nn.init.constant_(self.weight.bias, _FIRST_ATTENTION if self.adding else 0.0)
 
     def forward(self, x: Tensor, local: AdaptiveConvolution | None) -> dict[str, Tensor]:
-        """N C H W -> `output` N C H W, and with attention `decoded` N C H W, `query` and `key`."""
+        """N C H W -> `output` N C H W, and with attention `decoded` N C H W, `query` and `key`.
+
+        With PGL also its weight W, `fusion`: N1HW in (0, 1), 1 where attention is taken.
+        """
         decoded = self.blocks(x)
         if self.affinity is None:
             return {"output": decoded}
         mixed, query, key = self.affinity(decoded)
+        found = {"decoded": decoded, "query": query, "key": key}
         if self.weight is not None and local is not None:
             near = local(decoded)
-            mixed = near + (mixed - near) * torch.sigmoid(self.weight(decoded))
-        output = decoded + mixed if self.adding else mixed
-        return {"output": output, "decoded": decoded, "query": query, "key": key}
+            found["fusion"] = torch.sigmoid(self.weight(decoded))
+            mixed = near + (mixed - near) * found["fusion"]
+        return found | {"output": decoded + mixed if self.adding else mixed}

@@ -20,8 +20,10 @@ from infra.cluster import connected, num_gpus
 from infra.world import World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
+from pipelines.training.commits import PROGRESS_FILE
 from pipelines.training.pulse import Roll
-from pipelines.training.run import PROGRESS_FILE, TrainRun, run_rank
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun
 from pipelines.training.updates import NotFinite
 
 _MAX_STARTS: Final = 3

@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from infra.world import World
+from nets.objective import Stage
 from pipelines.stream.batching import Stream
 from pipelines.training.inputs import parts_of, to_inputs
+from pipelines.training.limit import Limit
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
 
-MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb")
+_METERED: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers")
+MEASURES: Final = (*_METERED, "limit_share")
 """What a point says of the machine; the rest is the same on any machine."""
 
 log = logging.getLogger(__name__)
@@ -53,12 +56,14 @@ def train(
     tell: Callable[[str], None] = log.warning,
     alive: Callable[[int], None] = _nobody,
     num_loaders: int = 0,
+    limit: Limit | None = None,
 ) -> None:
     """Trains from the state's clock to `until_images`, batches made by `num_loaders` processes or, if 0, by this one.
 
     On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
     called at every checkpoint's clock and at the end with the points since the last commit, and ends the training if it
-    returns True; `alive` gets the clock before every step. Raises NotFinite before a bad update is made.
+    returns True; `alive` gets the clock before every step. With `limit` points say what share of the device's best
+    arithmetic was used. Raises NotFinite before a bad update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
     updater = Updater(recipe, state, world)
@@ -69,19 +74,29 @@ def train(
         with meter.waiting():
             batch = next(batches)
             parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.parts)]
-        for terms in updater.step(state.objective.stage_at(state.images_seen), parts):
+        stage = state.objective.stage_at(state.images_seen)
+        for terms in updater.step(stage, parts):
             meter.add(terms)
         for incident in batch.incidents:
             tell(incident)
+        state.ledger.take(batch.keys, batch.positions)
         state.advance(recipe.batch_size)
         committing = state.images_seen % recipe.checkpoint_images == 0 or state.images_seen >= until_images
         if committing or state.images_seen % recipe.metric_images == 0:
             points.append(meter.point(state.images_seen))
+            points[-1].values.update(_share(limit, stage, points[-1], world))
             observe(points[-1])
         if committing:
             if commit(points):
                 return
             points, meter = [], Meter(world, state.images_seen)
+
+
+def _share(limit: Limit | None, stage: Stage, point: Point, world: World) -> dict[str, float]:
+    """Of the device's best, as the stage of the point's last step has it."""
+    if limit is None:
+        return {}
+    return {"limit_share": limit.share(stage.name, point.values["images_per_second"] / world.size)}
 
 
 class Meter:
@@ -119,7 +134,8 @@ class Meter:
         means = torch.tensor([*rows, elapsed, self._waited / elapsed, _memory_gb(self._world)], dtype=torch.float64)
         self._world.average([means])
         *values, seconds, wait_share, memory = means.tolist()
-        speed = dict(zip(MEASURES, ((images_seen - self._since_images) / seconds, wait_share, memory), strict=True))
+        measured = ((images_seen - self._since_images) / seconds, wait_share, memory, float(self._world.size))
+        speed = dict(zip(_METERED, measured, strict=True))
         self._reset(images_seen)
         return Point(images_seen, dict(zip(names, values, strict=True)) | speed, time.time_ns() // 1_000_000)
 

@@ -1,30 +1,35 @@
 """What a training says of itself on held-out photos, always the same ones: scores by hole ratio, and fills to look at.
 
 In: the generator at a checkpoint. Out: metrics over the pairs of some photos, all ranks together, and of the first of
-them a sheet of pictures.
+them sheets of pictures: fills, and what the network has made on the way.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from infra.world import World
+from nets.objective import Outputs
 from pipelines.evaluation.asking import sketches_of
-from pipelines.evaluation.fillers import NOTHING, Filler, Pictures, network_filler, taken_by
+from pipelines.evaluation.fillers import NOTHING, Pictures, network_filler, taken_by
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Refused
+from pipelines.training.maps import maps_of, temperatures_of
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
 """The metric by which one checkpoint is better than another: the mean PSNR in the hole over all pairs, in dB."""
+FILLS: Final = "fills"
+MAPS: Final = "maps"
+"""The sheets: priors and weights of fusion are maps; networks without any have fills alone."""
 _METRICS: Final = ("psnr_hole", "l1_hole")
 _ALL: Final = "all"
 _NUM_ROWS: Final = 12
@@ -32,10 +37,10 @@ _NUM_ROWS: Final = 12
 
 @dataclass(frozen=True)
 class Observation:
-    """Scores by name, on all ranks, and a sheet of fills as PNG, on rank 0."""
+    """Scores by name, on all ranks; on rank 0 sheets as PNG, by what they show, and means of temperatures."""
 
     values: dict[str, float]
-    picture: bytes | None
+    sheets: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,16 @@ class Watch:
     def observe(self, generator: nn.Module, world: World) -> Observation:
         """Fills the pairs, each rank its chunks. A network that takes strokes sees the photos' own edges."""
         fill = network_filler(generator.eval(), self.size_px)
-        sums, picture = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), None
+        sums, shown = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Observation({})
         for number in range(world.rank, min(self.num_chunks, num_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
-                fills = _filled(fill, generator, pairs, self.size_px)
-            picture = _sheet(pairs, fills) if number == 0 else picture
+                fills = fill(pairs.images, pairs.masks, _beside(generator, pairs, self.size_px))
+                shown = _shown(generator, pairs, fills) if number == 0 else shown
             sums += _sums(pairs, fills)
         generator.train()
         world.average([sums])
-        return Observation(dict(_means(sums)), picture)
+        return Observation(dict(_means(sums)) | shown.values, shown.sheets)
 
 
 def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
@@ -74,9 +79,8 @@ def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     return Watch(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None
 
 
-def _filled(fill: Filler, generator: nn.Module, pairs: Pairs, size_px: int) -> Pictures:
-    beside = {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator, size_px) else NOTHING
-    return fill(pairs.images, pairs.masks, beside)
+def _beside(generator: nn.Module, pairs: Pairs, size_px: int) -> Mapping[str, Tensor]:
+    return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator, size_px) else NOTHING
 
 
 def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
@@ -98,10 +102,26 @@ def _means(sums: torch.Tensor) -> Iterator[tuple[str, float]]:
             yield from ((f"val_{m}{suffix}", total / count) for m, total in zip(_METRICS, totals, strict=True))
 
 
-def _sheet(pairs: Pairs, fills: Pictures) -> bytes:
-    """The first photos, each with another of its masks."""
+def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
+    """Sheets of the first photos, each with another of its masks."""
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
-    images, masks = pairs.images[chosen], pairs.masks[chosen]
-    columns = [("photo", images), ("hole", with_hole(images, masks)), ("fill", fills[chosen])]
-    return grid_png(columns, enlarge=max(1, 128 // images.shape[1]))
+    keys, recipes = (tuple(of[i] for i in chosen) for of in (pairs.keys, pairs.recipes))
+    some = Pairs(keys, recipes, pairs.images[chosen], pairs.masks[chosen])
+    size_px = some.images.shape[1]
+    columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
+    outputs = _outputs(generator, some, size_px)
+    maps = maps_of(outputs, size_px)
+    sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
+    enlarge = max(1, 128 // size_px)
+    return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
+
+
+@torch.inference_mode()
+def _outputs(generator: nn.Module, pairs: Pairs, size_px: int) -> Outputs:
+    """All that the network makes of the pairs."""
+    device = next(generator.parameters()).device
+    image, mask = (torch.from_numpy(x).to(device) for x in (pairs.images, pairs.masks))
+    beside = {name: x.to(device) for name, x in _beside(generator, pairs, size_px).items()}
+    outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **beside)
+    return outputs

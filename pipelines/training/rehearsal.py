@@ -15,6 +15,7 @@ from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage, Weights
 from pipelines.records import Refused
 from pipelines.stream.config import LARGE, StreamConfig
+from pipelines.training.limit import step_operations
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import refuse_other_networks
 
@@ -36,10 +37,38 @@ class Rehearsal:
     teacher_bytes: int
     sample_bytes: int
     """What backward needs of one masked sample, in the phase that needs the most."""
+    stages: tuple["StageCost", ...]
 
-    def memory_bytes(self, num_samples: int) -> int:
-        """What a worker holds that takes so many masked samples at a time."""
-        return self.state_bytes + self.teacher_bytes + num_samples * self.sample_bytes
+    def memory_bytes(self, num_samples: int, device: torch.device) -> int:
+        """What rank 0 holds there that takes so many masked samples at a time.
+
+        On a CPU also a copy of the state, while that is written; on a GPU the copy lies elsewhere.
+        """
+        copy = self.checkpoint_bytes if device.type == "cpu" else 0
+        return self.state_bytes + copy + self.teacher_bytes + num_samples * self.sample_bytes
+
+    def photo_operations(self, num_masks: int) -> dict[str, float]:
+        """By stage, of a photo that comes with so many masks."""
+        return {stage.name: stage.sample_operations * num_masks for stage in self.stages}
+
+    def operations(self, images: int, num_masks: int) -> float:
+        """Of a training up to this clock."""
+        total, begun = 0.0, 0
+        for stage in self.stages:
+            end = images if stage.until_images is None else min(images, stage.until_images)
+            total += max(0, end - begun) * num_masks * stage.sample_operations
+            begun = max(begun, end)
+        return total
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage takes of a processor."""
+
+    name: str
+    until_images: int | None
+    sample_operations: float
+    """Multiplications and additions that a step makes for one masked sample."""
 
 
 def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
@@ -50,21 +79,24 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     refuse_other_networks(recipe, objective)
     if recipe.parts > 1 and any(isinstance(p, BilevelPhase) for stage in objective.stages for p in stage.phases):
         raise Refused(f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.parts} parts")
-    kept = 0
+    kept, costs, shapes = 0, list[StageCost](), _shapes_of(recipe.stream)
     for stage in objective.stages:
         try:
-            kept = max(kept, _play(stage, _shapes_of(recipe.stream), _Kept(_networks(objective))))
+            kept = max(kept, _play(stage, shapes, _Kept(_networks(objective))))
+            operations = step_operations(stage, shapes, objective.networks) / _SAMPLES
+            costs.append(StageCost(stage.name, stage.until_images, operations))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise Refused(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
-    return _measured(objective, kept // _SAMPLES, averaged=recipe.average_images is not None)
+    averaged = recipe.average_images is not None
+    return _measured(objective, kept // _SAMPLES, tuple(costs), averaged=averaged)
 
 
-def _measured(objective: Objective, sample_bytes: int, *, averaged: bool) -> Rehearsal:
+def _measured(objective: Objective, sample_bytes: int, stages: tuple[StageCost, ...], *, averaged: bool) -> Rehearsal:
     parameters = {name: sum(p.numel() for p in n.parameters()) for name, n in objective.networks.items()}
     moments = 2 * sum(parameters.values()) * _FLOAT_BYTES
     weights, teachers = (_num_bytes(of.values()) for of in (objective.networks, objective.teachers))
     checkpoint = weights + moments + averaged * _num_bytes([objective.networks["generator"]])
-    return Rehearsal(parameters, checkpoint, checkpoint + moments // 2, teachers, sample_bytes)
+    return Rehearsal(parameters, checkpoint, checkpoint + moments // 2, teachers, sample_bytes, stages)
 
 
 def _num_bytes(networks: Iterable[nn.Module]) -> int:

@@ -1,8 +1,8 @@
 """The state of a training: networks, optimisers and clock, and its way into a checkpoint and out of it again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from nets.objective import Objective, Weights
 from pipelines.chance import seed_of
 from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
 from pipelines.records import Refused
+from pipelines.training.ledger import Ledger
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
 
@@ -27,6 +28,23 @@ def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
             f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
             f"{', '.join(objective.networks)}: give each its own"
         )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a state in ordinary memory, which the steps after it do not change."""
+
+    files: dict[str, dict[str, Tensor]]
+    facts: dict[str, Any]
+
+    @property
+    def images_seen(self) -> int:
+        """The clock at which it was taken."""
+        return int(self.facts["images_seen"])
+
+    def save(self, out: str, keep: Collection[int] = ()) -> Checkpoint:
+        """Publishes it as a checkpoint under the run `out`; those of the clocks `keep` stay though older than two."""
+        return save_checkpoint(out, self.files, self.facts, keep)
 
 
 class TrainState:
@@ -56,6 +74,8 @@ class TrainState:
             for name, o in recipe.optimisers.items()
         }
         self.images_seen = 0
+        self.ledger = Ledger()
+        """Of the photos that this process has seen; what was seen before it began is in that of rank 0."""
 
     @property
     def generator(self) -> nn.Module:
@@ -83,16 +103,15 @@ class TrainState:
             else:
                 mean.copy_(newest)
 
-    def save(self, out: str, facts: dict[str, Any], keep: Collection[int] = ()) -> Checkpoint:
-        """Publishes a checkpoint of this state under the run `out`; `facts` go into its state.json.
-
-        Those of the clocks `keep` stay though they are older than two.
-        """
-        networks = {name: dict(network.state_dict()) for name, network in self.objective.networks.items()}
+    def snapshot(self, facts: Mapping[str, Any]) -> Snapshot:
+        """A copy of all that a checkpoint holds; `facts` go into its state.json beside the state's own."""
+        networks = {name: network.state_dict() for name, network in self.objective.networks.items()}
         moments = {f"adam.{name}": _moments(o, self.objective.networks[name]) for name, o in self.optimisers.items()}
-        facts = {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)}
-        average = {} if self.average is None else {AVERAGE: dict(self.average.state_dict())}
-        return save_checkpoint(out, networks | moments | average, facts, keep)
+        average = {} if self.average is None else {AVERAGE: self.average.state_dict()}
+        files = {
+            name: {key: _copied(x) for key, x in of.items()} for name, of in (networks | moments | average).items()
+        }
+        return Snapshot(files, {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes the state of a checkpoint; raises Refused where its tensors are not those of these networks."""
@@ -107,6 +126,10 @@ class TrainState:
             self.average.load_state_dict(checkpoint.tensors(AVERAGE))
         self.scale = LossScale(**checkpoint.state["loss_scale"])
         self.images_seen = checkpoint.images_seen
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _moments(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 overhead: a step of full-size DeepGIN and SPN, one photo, beside a plain loop of the same networks and losses, in turns.
 checkpoint: the share of a small training's time that its checkpoints take, at the recipe's interval.
-scaling: photos a second of two workers beside one, the same photos for each, medians of five trainings.
+scaling: photos a second of two workers beside one, the same photos for each, medians of five trainings; and of two
+processes that train at the same time and exchange nothing, without Ray: what the machine lets two of them do.
 """
 
 import os
@@ -11,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -24,9 +27,11 @@ from pipelines.data.build import build_dataset
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
+from pipelines.training.commits import Committer, committed_points
 from pipelines.training.launch import launch
+from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import Committer, TrainRun, claim_run, committed_points, run_rank
+from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.updates import weighted
 from tests.benchmarks.models import Trainee
 
@@ -96,18 +101,51 @@ def checkpoints(data: str, out: Path) -> None:
 
 def scaling(data: str, folder: Path) -> None:
     """Trainings on one and on two workers in turns."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    small = RECIPES[SMALL]()
+    ways = {"one": partial(by_workers, 1), "two": partial(by_workers, 2), "apart": two_apart}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(TRAININGS):
-        for workers, found in rates.items():
-            batch = small.batch_size * workers
-            recipe = replace(small, batch_size=batch, metric_images=10 * batch, checkpoint_images=60 * batch)
-            run = started(recipe, data, folder / f"{workers}-{number}", 60 * batch)
-            launch(run, workers, lambda _: None, "cpu")
-            points = committed_points(run.out)[1:]
-            found.append(statistics.median(p["values"]["images_per_second"] for p in points))
-    one, two = (statistics.median(rates[workers]) for workers in (1, 2))
-    print(f"scaling    {SMALL}: {one:.1f} photos/s by one worker, {two:.1f} by two: {50 * two / one:.0f} % (target 85)")
+        for way, measure in ways.items():
+            rates[way].append(measure(data, folder / f"{way}-{number}"))
+    one, two, apart = (statistics.median(rates[way]) for way in ways)
+    print(
+        f"scaling    {SMALL}: {one:.1f} photos/s by one worker, {two:.1f} by two: {50 * two / one:.0f} % (target 85); "
+        f"by two processes that exchange nothing {apart:.1f}: {50 * apart / one:.0f} %"
+    )
+
+
+def sized(workers: int, data: str, out: Path) -> TrainRun:
+    """A training of 60 steps, each worker the same number of photos."""
+    small = RECIPES[SMALL]()
+    batch = small.batch_size * workers
+    recipe = replace(small, batch_size=batch, metric_images=10 * batch, checkpoint_images=60 * batch)
+    return started(recipe, data, out, 60 * batch)
+
+
+def rate(run: TrainRun) -> float:
+    """Photos a second."""
+    return statistics.median(p["values"]["images_per_second"] for p in committed_points(run.out)[1:])
+
+
+def by_workers(workers: int, data: str, out: Path) -> float:
+    """Of so many workers by Ray."""
+    run = sized(workers, data, out)
+    launch(run, workers, lambda _: None, "cpu")
+    return rate(run)
+
+
+def two_apart(data: str, out: Path) -> float:
+    """Of two processes together, each with a training of its own."""
+    runs = [sized(1, data, out / side) for side in ("left", "right")]
+    processes = [get_context("spawn").Process(target=run_rank, args=(run, World(), nobody)) for run in runs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return sum(map(rate, runs))
+
+
+def nobody(_: object) -> None:
+    """Hears of checkpoints."""
 
 
 def main() -> None:

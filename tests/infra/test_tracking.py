@@ -15,7 +15,8 @@ from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
 from pipelines.manifest import Dataset
-from pipelines.training.run import TrainRun, committed_points, upload
+from pipelines.training.commits import committed_points, upload
+from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 
 NOBODY = "http://127.0.0.1:9"

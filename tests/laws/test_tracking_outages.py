@@ -14,8 +14,10 @@ from mlflow.tracking import MlflowClient
 from infra.tracking import CLOCK_METRIC, Tracking
 from infra.world import World
 from pipelines.manifest import Dataset
+from pipelines.training.commits import committed_points, upload
 from pipelines.training.loop import Point
-from pipelines.training.run import TrainRun, claim_run, committed_points, run_rank, upload
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun, claim_run
 from tests.laws.failing_store import Request, failing_store
 from tests.making import train_recipe
 from tests.s3 import ACCESS_KEY, SECRET_KEY, object_store

@@ -16,7 +16,9 @@ from infra.settings import PROJECT_ROOT
 from infra.world import World
 from pipelines.chance import Chance
 from pipelines.checkpoints import open_checkpoint
-from pipelines.training.run import TrainRun, committed_points, run_rank
+from pipelines.training.commits import committed_points
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 NETWORKS_AND_MOMENTS = ("adam.critic", "adam.generator", "critic", "generator")
@@ -26,16 +28,17 @@ import os, signal, sys, time
 from pathlib import Path
 from infra import storage
 from infra.world import World
-from pipelines.training.run import TrainRun, run_rank
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 
 data, out, run_id, fatal, pause = sys.argv[1:]
 publish, count = storage.publish, 0
 
-def watched(uri, data):
+def watched(uri, data):  # the clock for the terminal is another thread's
     global count
-    count += 1
-    if count == int(fatal):
+    count += not uri.endswith("progress.json")
+    if count == int(fatal) and not uri.endswith("progress.json"):
         aside = Path(uri).parent / f"{storage.ASIDE}torn"
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data[: len(data) // 2])
@@ -74,6 +77,7 @@ def finish(run: TrainRun) -> None:
 def assert_same_end(run: TrainRun, undisturbed: TrainRun) -> None:
     """Every tensor has the same bits, and every point of the curves is there once."""
     one, other = open_checkpoint(run.out), open_checkpoint(undisturbed.out)
+    assert one.state["ledger"] == other.state["ledger"]
     for name in NETWORKS_AND_MOMENTS:
         tensors, expected = one.tensors(name), other.tensors(name)
         assert tensors.keys() == expected.keys()
@@ -119,15 +123,13 @@ def test_a_training_that_is_killed_between_checkpoints_goes_on(trained: TrainRun
 
 
 def test_a_kill_before_the_record_of_a_checkpoint_leaves_the_one_before(trained: TrainRun, tmp_path: Path) -> None:
-    assert_survives(
-        trained, tmp_path, fatal_publish=18, committed=8
-    )  # two points, a picture, metrics, 4 + 1 files each
+    assert_survives(trained, tmp_path, fatal_publish=14, committed=8)  # fills, metrics, 4 + 1 files each
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fatal_publish", range(1, 37))
+@pytest.mark.parametrize("fatal_publish", range(1, 29))
 def test_a_kill_in_any_write_is_survived(trained: TrainRun, tmp_path: Path, fatal_publish: int) -> None:
-    assert_survives(trained, tmp_path, fatal_publish, committed=(fatal_publish - 1) // 9 * 8)
+    assert_survives(trained, tmp_path, fatal_publish, committed=(fatal_publish - 1) // 7 * 8)
 
 
 def assert_survives(trained: TrainRun, folder: Path, fatal_publish: int, committed: int) -> None:

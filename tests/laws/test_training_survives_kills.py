@@ -6,8 +6,10 @@ after every third it is finished, compared and begun anew. One by default.
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +17,16 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from infra.tracking import RUN_TAG
-from pipelines.checkpoints import open_checkpoint
+from infra.world import World
+from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
+from pipelines.stream.batching import Stream
+from pipelines.training.commits import committed_points
+from pipelines.training.ledger import Ledger
 from pipelines.training.loop import MEASURES
-from pipelines.training.run import committed_points
-from tests.laws.killing import Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
-from tests.laws.trainings import IMAGES, MODELS, clock, finish_training, start_training
+from pipelines.training.recipe import TrainRecipe
+from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
+from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +97,7 @@ def same_end(one: Path, other: Path) -> None:
     ends = [open_checkpoint(str(out)) for out in (one, other)]
     assert ends[0].images_seen == ends[1].images_seen == IMAGES
     assert ends[0].state["files"] == ends[1].state["files"]
+    assert ends[0].state["ledger"] == ends[1].state["ledger"]
     curves = [
         [
             (p["images_seen"], {k: v for k, v in p["values"].items() if k not in MEASURES})
@@ -149,6 +156,38 @@ def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset
     assert code == 0, report
     assert report["images_seen"] == IMAGES
     told_once(out)
+
+
+def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Dataset, tmp_path: Path) -> None:
+    """Two workers, one after the loss of a node, two when there is another: the sequence is that of one process."""
+    out = tmp_path / "run"
+    with two_nodes() as nodes:
+        process = start_training(
+            LONG, dataset.uri, out, "--workers", "2", "--min-workers", "1",
+            RAY_ADDRESS=nodes.address, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="15",
+        )  # fmt: skip
+        assert wait_until(lambda: clock(out) > IMAGES)
+        assert num_workers(out) == 2
+        nodes.kill_second_node()
+        assert wait_until(lambda: num_workers(out) == 1)
+        nodes.add_second_node()
+        assert wait_until(lambda: num_workers(out) == 2)
+        here = newest_clock(str(out))
+        assert wait_until(lambda: newest_clock(str(out)) > here)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS_TO_END) != 0
+    end_of_it = open_checkpoint(str(out))
+    assert end_of_it.state["ledger"]["photos_digest"] == digest_of(recipe_of(LONG), dataset, end_of_it.images_seen)
+    clocks = [p["images_seen"] for p in committed_points(str(out))]
+    assert clocks == list(range(16, end_of_it.images_seen + 1, 16))
+
+
+def digest_of(recipe: TrainRecipe, dataset: Dataset, images: int) -> int:
+    """Of the photos that the recipe means to be seen, by one process that trains nothing."""
+    ledger, batches = Ledger(), Stream((dataset,), recipe.stream, recipe.seed).batches(0, recipe.batch_size, World())
+    for batch in islice(batches, images // recipe.batch_size):
+        ledger.take(batch.keys, batch.positions)
+    return ledger.over(World())
 
 
 def test_two_workers_then_one_then_two_are_one_training(dataset: Dataset, tmp_path: Path) -> None:

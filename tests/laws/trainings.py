@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from infra.settings import PROJECT_ROOT
 from jobs.recipes import RECIPES
@@ -30,10 +30,22 @@ OBJECTIVES: Final = {
 MODELS: Final = tuple(OBJECTIVES)
 IMAGES: Final = 160
 """Photos of a whole training, in steps of 4, with a checkpoint every 16."""
+LONG: Final = "deepgin-long"
+"""One that goes on for as long as a test may wait, with a checkpoint every 160."""
 
 
 def recipe_of(name: str) -> TrainRecipe:
     """The smallest training of an objective, long enough to be killed in."""
+    if name == LONG:
+        short = recipe_of("deepgin")
+        return replace(
+            short,
+            name=LONG,
+            optimisers={network: AdamConfig(1e-7) for network in short.optimisers},  # or it would not end as numbers
+            images=1000 * IMAGES,
+            checkpoint_images=IMAGES,
+            metric_images=16,
+        )
     return train_recipe(
         name=name,
         objective=OBJECTIVES[name],
@@ -66,10 +78,20 @@ def finish_training(name: str, data: str, out: Path, *options: str, **environmen
     assert code == 0, report
 
 
-def clock(out: Path) -> int:
-    """What the training last said of its clock."""
+def newest_point(out: Path) -> dict[str, Any]:
+    """What the training last said; nothing before it does."""
     path = out / "progress.json"
-    return int(json.loads(path.read_bytes())["images_seen"]) if path.exists() else 0
+    return dict(json.loads(path.read_bytes())) if path.exists() else {"images_seen": 0, "values": {}}
+
+
+def clock(out: Path) -> int:
+    """Where it then was."""
+    return int(newest_point(out)["images_seen"])
+
+
+def num_workers(out: Path) -> int:
+    """How many ranks it then had."""
+    return int(newest_point(out)["values"].get("num_workers", 0))
 
 
 def main() -> int:

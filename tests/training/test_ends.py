@@ -10,8 +10,10 @@ from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged
+from pipelines.training.commits import best_of, committed_points, is_over
+from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, best_of, claim_run, committed_points, is_over, run_rank
+from pipelines.training.run import TrainRun, claim_run
 from tests.making import train_recipe
 from tests.training.test_run import committed_clocks, copied, flip_byte, silent
 

@@ -16,10 +16,11 @@ from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
+from pipelines.training.commits import committed_points
 from pipelines.training.launch import launch
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run, committed_points
+from pipelines.training.run import TrainRun, claim_run
 from tests.making import train_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -87,9 +88,9 @@ def test_two_workers_end_at_the_clock_with_every_point_once(pair: Pair) -> None:
     run, uri, _ = pair
     end = open_checkpoint(run.out)
     assert (end.uri, end.images_seen) == (uri, 32)
-    assert end.state["ledger"] == {"num_steps": 8, "batch_size": 4}
+    assert (end.state["ledger"]["num_steps"], end.state["ledger"]["batch_size"]) == (8, 4)
     assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
-    assert len(list((Path(run.out) / "pictures").iterdir())) == 4
+    assert len(list((Path(run.out) / "fills").iterdir())) == 4
 
 
 def test_progress_is_told_to_the_launching_process(pair: Pair) -> None:
@@ -101,7 +102,13 @@ def test_progress_is_told_to_the_launching_process(pair: Pair) -> None:
 
 def test_nothing_of_ray_is_left_in_the_run(pair: Pair) -> None:
     names = {path.name for path in Path(pair[0].out).iterdir()}
-    assert names == {"run.json", "progress.json", "checkpoints", "metrics", "pictures"}
+    assert names == {"run.json", "progress.json", "checkpoints", "metrics", "fills"}
+
+
+def test_two_workers_see_what_one_sees(pair: Pair, trained: TrainRun) -> None:
+    ledgers = [open_checkpoint(run.out).state["ledger"] for run in (pair[0], trained)]
+    assert ledgers[0] == ledgers[1]
+    assert ledgers[0]["photos_digest"]
 
 
 def test_two_workers_learn_what_one_learns(pair: Pair, trained: TrainRun) -> None:

@@ -103,7 +103,7 @@ def test_a_resumed_training_is_the_undisturbed_one(
     straight, first, second = (updater_of(recipe, device) for _ in range(3))
     train(straight, 4)
     train(first, 2)
-    first.state.save(str(tmp_path), {})
+    first.state.snapshot({}).save(str(tmp_path))
     second.state.restore(open_checkpoint(str(tmp_path)))
     train(second, 2)
     assert second.state.scale == straight.state.scale

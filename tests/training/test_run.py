@@ -1,5 +1,6 @@
 """A run: who it is, what it leaves under its `--out`, and what happens when it is started again."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from infra import storage
 from infra.weights import UnusableWeights, keep_weights
 from infra.world import World
 from nets import build_network
@@ -24,16 +26,11 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
 from pipelines.records import Refused
+from pipelines.training.commits import committed_points, upload
 from pipelines.training.observation import watch_of
+from pipelines.training.rank import run_rank, told_incidents
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import (
-    TrainRun,
-    claim_run,
-    committed_points,
-    run_rank,
-    told_incidents,
-    upload,
-)
+from pipelines.training.run import TrainRun, claim_run
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -153,12 +150,30 @@ def test_points_after_the_newest_checkpoint_do_not_count(trained: TrainRun, tmp_
 
 
 def test_a_sheet_of_fills_lies_beside_every_checkpoint(trained: TrainRun) -> None:
-    sheets = sorted((Path(trained.out) / "pictures").iterdir())
+    sheets = sorted((Path(trained.out) / "fills").iterdir())
     assert [path.name for path in sheets] == [f"{clock:012d}.png" for clock in (8, 16, 24, 32)]
     for path in sheets:
         with Image.open(path) as sheet:
             assert (sheet.format, sheet.mode) == ("PNG", "RGB")
             assert np.ptp(np.asarray(sheet)) > 100
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_stays(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = storage.publish
+
+    def full(uri: str, data: bytes) -> None:
+        if "checkpoints/000000000016" in uri:
+            raise OSError(errno.ENOSPC, f"no space to write {uri}")
+        publish(uri, data)
+
+    monkeypatch.setattr(storage, "publish", full)
+    run = replace(trained, out=str(tmp_path / "run"))
+    with pytest.raises(OSError, match=r"no space to write .*000000000016"):
+        run_rank(run, World(), silent)
+    assert open_checkpoint(run.out).images_seen == 8
+    assert committed_clocks(run.out) == CLOCKS[:2]
 
 
 def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Dataset) -> None:
@@ -255,7 +270,7 @@ def test_without_a_tracking_run_nothing_is_uploaded(trained: TrainRun, caplog: p
 
 
 def test_a_sheet_has_twelve_rows_of_photo_hole_and_fill(trained: TrainRun) -> None:
-    with Image.open(Path(trained.out) / "pictures" / "000000000032.png") as sheet:
+    with Image.open(Path(trained.out) / "fills" / "000000000032.png") as sheet:
         assert sheet.size == (4 + 3 * (32 * 4 + 4), 18 + 4 + 12 * (32 * 4 + 4))
 
 

@@ -86,7 +86,7 @@ def test_a_restored_state_saves_the_same_bytes_again(checkpoint: Checkpoint, tmp
     state = TrainState(train_recipe())
     state.restore(checkpoint)
     assert state.images_seen == 32
-    again = state.save(str(tmp_path), {})
+    again = state.snapshot({}).save(str(tmp_path))
     assert [again.read(name) for name in FILES] == [checkpoint.read(name) for name in FILES]
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoint_is_safetensors_and_json_only(checkpoint: Checkpoint) -> No
 
 def test_a_fresh_state_saves_without_moments_and_comes_back(tmp_path: Path) -> None:
     fresh, other = TrainState(train_recipe()), TrainState(train_recipe(seed=5))
-    other.restore(fresh.save(str(tmp_path), {}))
+    other.restore(fresh.snapshot({}).save(str(tmp_path)))
     assert same(weights(fresh), weights(other))
     assert other.images_seen == 0
     assert all(not o.state for o in other.optimisers.values())
@@ -122,7 +122,7 @@ def test_the_tensors_of_another_network_are_refused(checkpoint: Checkpoint) -> N
 def test_a_changed_byte_in_the_moments_is_damage_that_names_the_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
     state = TrainState(train_recipe())
     state.restore(checkpoint)
-    saved = state.save(str(tmp_path), {})
+    saved = state.snapshot({}).save(str(tmp_path))
     victim = Path(saved.uri) / "adam.critic.safetensors"
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
@@ -152,7 +152,7 @@ def test_an_average_is_kept_and_taken_up_again_and_is_what_is_registered(tmp_pat
         with torch.no_grad():
             next(state.generator.parameters()).add_(1.0)
         state.advance(4)
-    checkpoint = state.save(str(tmp_path), {})
+    checkpoint = state.snapshot({}).save(str(tmp_path))
     again.restore(checkpoint)
     assert state.average is not None
     assert again.average is not None

@@ -1,0 +1,192 @@
+"""What a training makes durable under `--out`: points of curves, pictures, checkpoints, and their copies in MLflow.
+
+`metrics/<clock>.json` holds the points that lead up to the checkpoint of that clock and is published before it, so that
+curves can be told again, each point once, whatever became of the tracking server.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from infra import storage
+from infra.settings import code_revision
+from infra.world import World
+from pipelines.checkpoints import BEST, latest_checkpoint, newest_clock, open_checkpoint
+from pipelines.manifest import Dataset
+from pipelines.records import canonical_json
+from pipelines.training.loop import Point
+from pipelines.training.observation import AIM, FILLS, MAPS, watch_of
+from pipelines.training.recipe import TrainRecipe
+from pipelines.training.run import TrainRun
+from pipelines.training.state import Snapshot, TrainState
+
+PROGRESS_FILE: Final = "progress.json"
+
+log = logging.getLogger(__name__)
+
+
+class Committer:
+    """Commits a training's state while it goes on.
+
+    A commit takes a copy of the state; rank 0 writes it in a thread of its own during the next steps, the checkpoint
+    last. The commit counts once all ranks know that it is durable: when the next one comes, or the training ends. The
+    tracking server is talked to by another thread, so that nothing waits for it.
+    """
+
+    def __init__(self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World) -> None:
+        self._run, self._state, self._datasets, self._world = run, state, datasets, world
+        self._watch = watch_of(datasets[0], run.recipe)
+        self.best = best_of(run.out, run.recipe)
+        self._writes, self._uploads = (ThreadPoolExecutor(max_workers=1) for _ in range(2))
+        self._write: Future[None] | None = None
+        self._upload: Future[None] | None = None
+
+    def __enter__(self) -> "Committer":
+        return self
+
+    def __exit__(self, fault: object, *_: object) -> None:
+        """Leaves no thread behind that writes; after a fault the tracking server is not waited for."""
+        self._writes.shutdown(wait=True)
+        self._uploads.shutdown(wait=fault is None)
+
+    def show(self, point: Point) -> None:
+        """Leaves the newest point where the launching process looks for it; raises what befell the last commit."""
+        if self._world.rank == 0:
+            storage.publish(storage.join(self._run.out, PROGRESS_FILE), canonical_json(asdict(point)))
+        if self._write is not None and self._write.done():
+            self._write.result()
+
+    def commit(self, points: list[Point]) -> None:
+        """Scores held-out photos, all ranks together; when the last commit is durable, begins this one."""
+        sheets: Mapping[str, bytes] = {}
+        if self._watch is not None:
+            observation = self._watch.observe(self._state.shown, self._world)
+            sheets = observation.sheets
+            points[-1].values.update(observation.values)
+            self.best.take(self._state.images_seen, observation.values)
+        digest = self._state.ledger.over(self._world)
+        self.settle()
+        if self._world.rank == 0:
+            snapshot = self._state.snapshot(self._facts(digest))
+            self._write = self._writes.submit(self._publish_all, snapshot, points, sheets, self.best.kept)
+
+    def settle(self) -> None:
+        """Waits, all ranks together, until the last commit is durable; raises what kept it from that."""
+        if self._write is not None:
+            self._write.result()
+        self._world.barrier()
+
+    def finish(self) -> str:
+        """Settles; returns the URI of the checkpoint that the training is for."""
+        self.settle()
+        return open_checkpoint(self._run.out).uri if self._world.rank == 0 else ""
+
+    def _publish_all(
+        self, snapshot: Snapshot, points: list[Point], sheets: Mapping[str, bytes], kept: tuple[int, ...]
+    ) -> None:
+        clock = f"{snapshot.images_seen:012d}"
+        for of, sheet in sheets.items():
+            self._publish(f"{of}/{clock}.png", sheet)
+        self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
+        snapshot.save(self._run.out, kept)
+        if self._upload is None or self._upload.running() or self._upload.done():
+            self._upload = self._uploads.submit(upload, self._run)  # one that waits will tell this commit too
+
+    def _publish(self, name: str, data: bytes) -> None:
+        storage.publish(storage.join(self._run.out, name), data)
+
+    def _facts(self, photos_digest: int) -> dict[str, Any]:
+        """What a checkpoint says about itself beside its tensors."""
+        batch = self._run.recipe.batch_size
+        return {
+            "run_id": self._run.run_id,
+            "tracking_run": self._run.tracking_run,
+            "recipe": self._run.recipe.as_json(),
+            "network": self._run.recipe.network,
+            "size_px": self._run.recipe.stream.size_px,
+            "stage": self._state.objective.stage_at(self._state.images_seen).name,
+            "datasets": [d.manifest_sha256 for d in self._datasets],
+            "code_revision": code_revision(),
+            BEST: (self.best.images_seen or None) if self.best.kept else None,
+            "ledger": {
+                "num_steps": self._state.images_seen // batch,
+                "batch_size": batch,
+                "photos_digest": photos_digest,
+            },
+        }
+
+
+@dataclass
+class Best:
+    """The clock of the checkpoint that was the best on held-out photos, and for how long it may stay so."""
+
+    patience_images: int | None
+    images_seen: int = 0
+    score: float = -math.inf
+
+    def take(self, images_seen: int, values: Mapping[str, float]) -> None:
+        """Looks at the scores of a checkpoint."""
+        if values.get(AIM, -math.inf) > self.score:
+            self.images_seen, self.score = images_seen, values[AIM]
+
+    def is_old(self, images_seen: int) -> bool:
+        """Whether nothing better has come for longer than the recipe waits."""
+        return self.patience_images is not None and images_seen - self.images_seen >= self.patience_images
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Clocks whose checkpoints are not to be dropped."""
+        return () if self.patience_images is None else (self.images_seen,)
+
+
+def best_of(out: str, recipe: TrainRecipe) -> Best:
+    """The best of a run so far, by its points alone."""
+    best = Best(recipe.patience_images)
+    for point in committed_points(out):
+        best.take(point["images_seen"], point["values"])
+    return best
+
+
+def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
+    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole."""
+    newest = latest_checkpoint(out)
+    if newest is None:
+        return False
+    return newest.images_seen >= until_images or best_of(out, recipe).is_old(newest.images_seen)
+
+
+def upload(run: TrainRun) -> None:
+    """Brings the tracking server up to the last commit; a server out of reach is a warning, never a fault."""
+    if run.tracking_run is None:
+        return
+    from infra.tracking import Tracking
+
+    try:
+        tracking = Tracking(run.tracking_uri)
+        told = tracking.last_step(run.tracking_run)
+        points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out, told)]
+        tracking.log_points(run.tracking_run, points)
+        newest = f"{newest_clock(run.out):012d}.png"
+        for of in (FILLS, MAPS):
+            sheet = storage.join(run.out, of, newest)
+            if storage.exists(sheet):
+                tracking.log_file(run.tracking_run, of, newest, storage.read_bytes(sheet))
+    except Exception as fault:  # noqa: BLE001 - whatever the server does, training goes on; the points are on disk
+        log.warning("the tracking server at %s did not take the curves: %s", run.tracking_uri, fault)
+
+
+def committed_points(out: str, after: int = 0) -> list[dict[str, Any]]:
+    """The points of a run behind this clock, up to its newest checkpoint, in order."""
+    newest, last, points = newest_clock(out), after, []
+    if not newest:
+        return []
+    for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
+        if after < int(name.removesuffix(".json")) <= newest:
+            found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))
+            points += [point for point in found if point["images_seen"] > last]
+            last = points[-1]["images_seen"]
+    return points

@@ -1,0 +1,108 @@
+"""What each process of a training does: restore, train, commit.
+
+`incidents/` holds what the streams had to make good, a file for each rank and checkpoint that has any.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from infra import storage
+from infra.weights import load_weights
+from infra.world import World
+from pipelines.checkpoints import latest_checkpoint
+from pipelines.manifest import Dataset, open_dataset
+from pipelines.records import canonical_json
+from pipelines.stream.batching import Stream
+from pipelines.training.commits import Committer
+from pipelines.training.ledger import Ledger
+from pipelines.training.limit import Limit, peak_of
+from pipelines.training.loop import Point, train
+from pipelines.training.precision import prepare_process
+from pipelines.training.pulse import Beat, Pulse
+from pipelines.training.run import TrainRun, refuse_other_data
+from pipelines.training.state import TrainState
+
+INCIDENTS: Final = "incidents"
+
+
+def _unheard(_: Beat) -> None:
+    """Takes a sign of life that nobody waits for."""
+
+
+def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], None] = _unheard) -> str:
+    """What one rank does: restore, train, commit. Returns the URI of the last checkpoint.
+
+    `report` gets the newest point at each checkpoint, `send` a sign of life every few seconds.
+    """
+    with Pulse(world.rank, send) as pulse:
+        return _run_rank(run, world, report, pulse)
+
+
+def _run_rank(run: TrainRun, world: World, report: Any, pulse: Pulse) -> str:
+    prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
+    datasets = tuple(open_dataset(uri) for uri in run.data)
+    state = _begun(run, datasets, world)
+    stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
+    incidents: list[str] = []
+    with Committer(run, state, datasets, world) as committer:
+
+        def observe(point: Point) -> None:
+            committer.show(point)
+            run.observed(world.rank, point)
+
+        def commit(points: list[Point]) -> bool:
+            _publish_incidents(run, state.images_seen, world.rank, incidents)
+            committer.commit(points)
+            report(points[-1].values | {"images_seen": state.images_seen})
+            return committer.best.is_old(state.images_seen)
+
+        over = committer.best.is_old(state.images_seen)  # and lost between its last commit and its end
+        train(
+            run.recipe, state, stream, world, until_images=0 if over else run.until_images, observe=observe,
+            commit=commit, tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
+            limit=_limit(run, world),
+        )  # fmt: skip
+        return committer.finish()
+
+
+def _limit(run: TrainRun, world: World) -> Limit | None:
+    operations = run.photo_operations
+    return Limit(operations, peak_of(world.device, run.recipe.precision)) if operations else None
+
+
+def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainState:
+    """The state of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
+    teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
+    state, checkpoint = TrainState(run.recipe, teachers, world.device), latest_checkpoint(run.out)
+    if checkpoint is not None:
+        refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
+        state.restore(checkpoint)
+        if world.rank == 0:
+            state.ledger = Ledger(checkpoint.state["ledger"]["photos_digest"])
+    _agree(state.images_seen, world)
+    return state
+
+
+def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: list[str]) -> None:
+    """What a rank's stream had to make good since the last checkpoint, if anything, in a file of its own."""
+    if incidents:
+        name = f"{images_seen:012d}-{rank:05d}.json"
+        storage.publish(storage.join(run.out, INCIDENTS, name), canonical_json(incidents))
+        incidents.clear()
+
+
+def told_incidents(out: str) -> list[str]:
+    """All that the stream had to make good in a run: replaced samples, repeated requests."""
+    folder = storage.join(out, INCIDENTS)
+    names = [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
+    return [line for name in names for line in json.loads(storage.read_bytes(storage.join(folder, name)))]
+
+
+def _agree(images_seen: int, world: World) -> None:
+    clock = torch.tensor([images_seen], dtype=torch.float64)
+    world.average([clock])
+    if float(clock) != images_seen:
+        raise RuntimeError(f"rank {world.rank} starts at {images_seen} images and others elsewhere: storage is stale")
