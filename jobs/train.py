@@ -1,5 +1,6 @@
 """`lacuna train`: a recipe and datasets -> weights, one MLflow run, checkpoints from which the same command goes on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -27,8 +28,8 @@ from pipelines.training.launch import Device, launch
 from pipelines.training.limit import peak_of
 from pipelines.training.loop import MEASURES
 from pipelines.training.observation import watch_of
-from pipelines.training.rank import told_incidents
 from pipelines.training.precision import prepare_process
+from pipelines.training.rank import told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
 from pipelines.training.run import TrainRun, claim_run
@@ -120,31 +121,20 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
         raise Refused(
             f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
         )
-    for dataset in datasets:
-        refuse_missing_planes(dataset, recipe.stream)
     Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
-    if recipe.patience_images is not None and watch_of(datasets[0], recipe) is None:
-        raise Refused(
-            f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
-            f"{recipe.stream.size_px} px; build it with --holdout and --mask-size-px {recipe.stream.size_px}"
-        )
-    _refuse_missing_gpus(arguments)
-    _refuse_missing_teachers(recipe)
+    missing = [
+        *_missing_teachers(recipe),
+        *_missing_planes(recipe, datasets),
+        *_missing_photos(recipe, datasets),
+        *_missing_gpus(arguments),
+    ]
+    if missing:
+        raise Refused("; and ".join(missing))
     return rehearse(recipe, load_weights(recipe.objective.needs_weights))
 
 
-def _refuse_missing_gpus(arguments: Arguments) -> None:
-    """Raises Refused where the cluster would be this machine, and it has too few GPUs."""
-    found = torch.cuda.device_count()
-    if arguments.device == "cuda" and is_ours() and found < arguments.workers:
-        raise Refused(
-            f"--device is cuda: {arguments.workers} workers need a GPU each, this machine has {found}; RAY_ADDRESS "
-            "names another cluster"
-        )
-
-
-def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
-    """Raises Refused naming every file of weights that the recipe needs and that cannot be used."""
+def _missing_teachers(recipe: TrainRecipe) -> Iterator[str]:
+    """Every file of weights that the recipe needs and that cannot be used."""
     problems = []
     for name in recipe.objective.needs_weights:
         try:
@@ -152,7 +142,35 @@ def _refuse_missing_teachers(recipe: TrainRecipe) -> None:
         except UnusableWeights as fault:
             problems.append(str(fault))
     if problems:
-        raise Refused(f"{recipe.name} wants weights of others: {'; and '.join(problems)}")
+        yield f"{recipe.name} wants weights of others: {'; and '.join(problems)}"
+
+
+def _missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
+    for dataset in datasets:
+        try:
+            refuse_missing_planes(dataset, recipe.stream)
+        except Refused as fault:
+            yield str(fault)
+
+
+def _missing_photos(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
+    """Held-out ones, where the training stops by them."""
+    size_px = recipe.stream.size_px
+    if recipe.patience_images is not None and watch_of(datasets[0], recipe) is None:
+        yield (
+            f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
+            f"{size_px} px; build it with --holdout and --mask-size-px {size_px}"
+        )
+
+
+def _missing_gpus(arguments: Arguments) -> Iterator[str]:
+    """Those of this machine, where it is the cluster."""
+    found = torch.cuda.device_count()
+    if arguments.device == "cuda" and is_ours() and found < arguments.workers:
+        yield (
+            f"--device is cuda: {arguments.workers} workers need a GPU each, this machine has {found}; RAY_ADDRESS "
+            "names another cluster"
+        )
 
 
 def _plan(
@@ -165,8 +183,7 @@ def _plan(
     num_photos = sum(ShardReader(datasets, "train").counts)
     num_masks = len(recipe.stream.masks)
     num_samples = recipe.batch_size // arguments.workers // recipe.parts * num_masks
-    prepare_process(recipe.precision, deterministic=recipe.deterministic)  # as a worker is, for a measure of its best
-    on = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
+    on = _worker_device(arguments)
     operations = rehearsal.operations(until_images, num_masks)
     return {
         "recipe": recipe.as_json(),
@@ -177,10 +194,23 @@ def _plan(
         "num_checkpoints": -(-until_images // recipe.checkpoint_images),
         "checkpoint_bytes": rehearsal.checkpoint_bytes,
         "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples, on),
+        "memory_bytes_of_writing": rehearsal.writing_bytes,
         "num_operations": operations,
-        "hours_at_least": round(operations / peak_of(on, recipe.precision) / arguments.workers / 3600, 3),
+        "hours_at_least": _hours(operations / arguments.workers, on, recipe) if is_ours() else None,
         "num_gpus_here": torch.cuda.device_count(),
     }
+
+
+def _worker_device(arguments: Arguments) -> torch.device:
+    """Where a worker trains, as far as can be seen from here."""
+    enough = torch.cuda.device_count() >= arguments.workers
+    return torch.device("cuda" if arguments.device == "cuda" or (arguments.device == "auto" and enough) else "cpu")
+
+
+def _hours(operations: float, on: torch.device, recipe: TrainRecipe) -> float:
+    """That a worker takes for so much arithmetic at the best of this machine."""
+    prepare_process(recipe.precision, deterministic=recipe.deterministic)
+    return round(operations / peak_of(on, recipe.precision) / 3600, 3)
 
 
 def _tracked_run(

@@ -20,6 +20,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import canonical_json
 from pipelines.training.loop import Point
 from pipelines.training.observation import AIM, FILLS, MAPS, watch_of
+from pipelines.training.pulse import Pulse
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun
 from pipelines.training.state import Snapshot, TrainState
@@ -37,7 +38,10 @@ class Committer:
     tracking server is talked to by another thread, so that nothing waits for it.
     """
 
-    def __init__(self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World) -> None:
+    def __init__(
+        self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World, pulse: Pulse
+    ) -> None:
+        self._pulse = pulse
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
         self._watch = watch_of(datasets[0], run.recipe)
         self.best = best_of(run.out, run.recipe)
@@ -48,10 +52,16 @@ class Committer:
     def __enter__(self) -> "Committer":
         return self
 
-    def __exit__(self, fault: object, *_: object) -> None:
-        """Leaves no thread behind that writes; after a fault the tracking server is not waited for."""
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
+        """Leaves no thread behind that writes, and no fault of it unheard.
+
+        After a fault the tracking server is not waited for.
+        """
         self._writes.shutdown(wait=True)
         self._uploads.shutdown(wait=fault is None)
+        unheard = None if self._write is None else self._write.exception()
+        if unheard is not None and unheard is not fault:
+            raise unheard from fault
 
     def show(self, point: Point) -> None:
         """Leaves the newest point where the launching process looks for it; raises what befell the last commit."""
@@ -89,10 +99,11 @@ class Committer:
         self, snapshot: Snapshot, points: list[Point], sheets: Mapping[str, bytes], kept: tuple[int, ...]
     ) -> None:
         clock = f"{snapshot.images_seen:012d}"
-        for of, sheet in sheets.items():
-            self._publish(f"{of}/{clock}.png", sheet)
-        self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
-        snapshot.save(self._run.out, kept)
+        with self._pulse.writing():
+            for of, sheet in sheets.items():
+                self._publish(f"{of}/{clock}.png", sheet)
+            self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
+            snapshot.save(self._run.out, kept)
         if self._upload is None or self._upload.running() or self._upload.done():
             self._upload = self._uploads.submit(upload, self._run)  # one that waits will tell this commit too
 

@@ -1,8 +1,8 @@
 """Which photos a training has seen, each at its place in the sequence: a digest that is the same for any ranks.
 
 In: keys and positions of a rank's samples. Out: one number over all ranks, which goes into every checkpoint. Two
-trainings of the same recipe with equal digests at a clock have been given the same photos in the same order, whatever
-died, was resumed or changed its number of workers in between.
+trainings on the same datasets with equal digests at a clock have been given photos of the same keys in the same order,
+whatever died, was resumed or changed its number of workers in between.
 """
 
 from collections.abc import Iterable

@@ -1,12 +1,14 @@
 """How much of a machine a training uses: the arithmetic of its steps beside what the device does at best.
 
 In: a stage on the meta device; a device and a precision. Out: operations, and operations a second. An operation is a
-multiplication or an addition in a matrix product or a convolution; others are few and not counted.
+multiplication or an addition in a matrix product or a convolution; others are few and not counted. That bilevel phases
+compute in float32 whatever the precision is not looked at.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -14,14 +16,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from nets.objective import BilevelPhase, Inputs, Outputs, Phase, Stage
-from pipelines.training.precision import Precision, computing
+from nets.objective import BilevelPhase, Inputs, Phase, Stage
+from pipelines.training.precision import Precision, number_type
 from pipelines.training.updates import weighted
 
 _SIDES: Final = {"cpu": 768, "cuda": 8192}
 _TRIES: Final = 6
-_INNER_RUNS: Final = 3
-"""A bilevel step takes the gradients of its inner phase at three places, and those of its aim at one."""
 
 
 @dataclass(frozen=True)
@@ -41,47 +41,60 @@ class Limit:
 def peak_of(device: torch.device, precision: Precision) -> float:
     """Operations a second in a large matrix product: of a GPU, or of as many cores as this process uses; measured."""
     side = _SIDES[device.type]
-    square, times = torch.ones(side, side, device=device), []
+    square, times = torch.ones(side, side, device=device, dtype=number_type(precision)), []
     for _ in range(_TRIES):
         started = time.perf_counter()
-        with computing(precision, device):
-            product = square @ square
-        float(product[0, 0])  # waits for a GPU
+        float((square @ square)[0, 0])  # waits for a GPU
         times.append(time.perf_counter() - started)
+    if device.type == "cuda":  # as if nothing had been: what it holds at most is told elsewhere
+        del square
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     return 2 * side**3 / min(times)
 
 
-def step_operations(stage: Stage, inputs: Inputs, networks: Mapping[str, nn.Module]) -> float:
-    """Of one step on these samples, forward and backward; a phase that has not always its turn counts by its part."""
-    total = _counted(lambda: stage.forward(inputs))
+def step_operations(stage: Stage, inputs: Inputs, networks: Mapping[str, nn.Module], parts: int = 1) -> float:
+    """Of one step on these samples, forward and backward; a phase that has not always its turn counts by its part.
+
+    The networks run once, but for each phase where a step comes in parts, and four times in a bilevel phase, which
+    takes the gradient of its aim at one place and that of its inner phase at three (`updates.py`).
+    """
+    run = _counted(lambda: stage.forward(inputs))
+    total = run if parts == 1 else run * sum(1 / phase.every for phase in stage.phases)
+    gradients = partial(_gradients, stage, inputs, networks)
     for phase in stage.phases:
         if isinstance(phase, BilevelPhase):
-            runs = [_counted(lambda: stage.forward(inputs)) * (1 + _INNER_RUNS)]
-            runs += [_gradients(phase, stage.forward(inputs), networks)]
-            runs += [_gradients(phase.inner, stage.forward(inputs), networks) * _INNER_RUNS]
-            total += sum(runs) / phase.every
+            learning = 4 * run + gradients(phase, (*phase.trains, *phase.inner.trains))
+            learning += gradients(phase.inner, phase.inner.trains) + 2 * gradients(phase.inner, phase.trains)
         else:
-            total += _gradients(phase, stage.forward(inputs), networks) / phase.every
+            learning = gradients(phase, phase.trains)
+        total += learning / phase.every
     return total
 
 
-def _gradients(phase: Phase | BilevelPhase, outputs: Outputs, networks: Mapping[str, nn.Module]) -> float:
-    """Operations of a phase's terms and their gradients."""
-    names = (*phase.trains, *phase.inner.trains) if isinstance(phase, BilevelPhase) else phase.trains
-    parameters = [p for name in names for p in networks[name].parameters()]
+def _gradients(
+    stage: Stage,
+    inputs: Inputs,
+    networks: Mapping[str, nn.Module],
+    phase: Phase | BilevelPhase,
+    of: tuple[str, ...],
+) -> float:
+    """Operations of a phase's terms and their gradients with respect to these networks."""
+    outputs = stage.forward(inputs)
+    parameters = [p for name in of for p in networks[name].parameters()]
     return _counted(
         lambda: torch.autograd.grad(weighted(phase.terms(outputs), phase.weights), parameters, allow_unused=True)
     )
 
 
 def _counted(work: Callable[[], object]) -> float:
-    counter = _Counter()
+    counter = Counter()
     with counter:
         work()
     return counter.total
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up what PyTorch knows to count. Its own counter does not take gradients of chosen tensors."""
 
     def __init__(self) -> None:

@@ -30,6 +30,11 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
     return nullcontext()
 
 
+def number_type(precision: Precision) -> torch.dtype:
+    """Of the numbers that products are made of; those of TensorFloat-32 are stored as float32."""
+    return _HALVES.get(precision, torch.float32)
+
+
 def as_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same with half-width numbers as float32: losses are made of these."""
     return {name: t.float() if t.dtype in _HALVES.values() else t for name, t in tensors.items()}

@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +26,8 @@ ten seconds is no hanging after a minute."""
 _SLOWER: Final = 5.0
 _STILLEST_SECONDS: Final = 300.0
 """But never later than this."""
+_WRITING_SECONDS: Final = 60.0
+"""A checkpoint that takes longer to write is told, though the steps go on."""
 _KILLED: Final = "its processes were killed"
 
 
@@ -37,16 +40,18 @@ class Beat:
     pid: int
     images_seen: int
     still_seconds: float
-    """Since its last step."""
+    """Since its last step, or since it began to write."""
     stack: str = ""
-    """Of its training thread, if that has been still for long and is not waiting for other ranks."""
+    """Of its training thread, if that has been still for long and is not waiting for other ranks; of the one that
+    writes, if that is what lasts."""
     last: bool = False
     """It has ended and will say no more."""
+    doing: str = "has made no step"
 
     def __str__(self) -> str:
         where = f"; it is here:\n{self.stack}" if self.stack else ""
         return (
-            f"rank {self.rank} (process {self.pid} on {self.host}) has made no step for {self.still_seconds:.0f} s "
+            f"rank {self.rank} (process {self.pid} on {self.host}) {self.doing} for {self.still_seconds:.0f} s "
             f"at {self.images_seen} images{where}"
         )
 
@@ -58,6 +63,7 @@ class Pulse:
         self._rank, self._send = rank, send
         self._thread_id = threading.get_ident()
         self._images_seen, self._since, self._longest, self._steps = 0, time.monotonic(), 0.0, 0
+        self._writer: tuple[int, float] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -67,6 +73,15 @@ class Pulse:
         if self._steps > 1:  # the first step compiles, and before it there is none
             self._longest = max(self._longest, now - self._since)
         self._images_seen, self._since, self._steps = images_seen, now, self._steps + 1
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A block in which another thread writes a checkpoint."""
+        self._writer = threading.get_ident(), time.monotonic()
+        try:
+            yield
+        finally:
+            self._writer = None
 
     def __enter__(self) -> "Pulse":
         self._thread.start()
@@ -79,21 +94,26 @@ class Pulse:
 
     def beat(self) -> Beat:
         """What there is to say now."""
-        still = time.monotonic() - self._since
+        now, writer = time.monotonic(), self._writer
+        still = now - self._since
         patience = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * self._longest))
-        stack = self._stack() if still > patience else ""
-        return Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still, stack)
+        of = Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still)
+        if writer is not None and (still > patience or now - writer[1] > _WRITING_SECONDS):
+            seconds, stack = now - writer[1], _stack(writer[0])
+            return replace(of, still_seconds=seconds, stack=stack, doing="has been writing a checkpoint")
+        return replace(of, stack=_stack(self._thread_id)) if still > patience else of
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN):
             self._send(self.beat())
 
-    def _stack(self) -> str:
-        """Where the thread is; empty while it waits for other ranks."""
-        frames = traceback.extract_stack(sys._current_frames().get(self._thread_id))
-        if any(frame.filename == infra.world.__file__ for frame in frames):
-            return ""
-        return "".join(traceback.format_list(frames[-6:])).rstrip()
+
+def _stack(thread_id: int) -> str:
+    """Where the thread is; empty while it waits for other ranks."""
+    frames = traceback.extract_stack(sys._current_frames().get(thread_id))
+    if any(frame.filename == infra.world.__file__ for frame in frames):
+        return ""
+    return "".join(traceback.format_list(frames[-6:])).rstrip()
 
 
 class Roll:

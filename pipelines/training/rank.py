@@ -12,9 +12,9 @@ import torch
 from infra import storage
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import latest_checkpoint
+from pipelines.checkpoints import Checkpoint, latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import canonical_json
+from pipelines.records import Refused, canonical_json
 from pipelines.stream.batching import Stream
 from pipelines.training.commits import Committer
 from pipelines.training.ledger import Ledger
@@ -47,7 +47,7 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Pulse) -> str:
     state = _begun(run, datasets, world)
     stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
     incidents: list[str] = []
-    with Committer(run, state, datasets, world) as committer:
+    with Committer(run, state, datasets, world, pulse) as committer:
 
         def observe(point: Point) -> None:
             committer.show(point)
@@ -80,10 +80,20 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
-        if world.rank == 0:
-            state.ledger = Ledger(checkpoint.state["ledger"]["photos_digest"])
+        ledger = _ledger_of(checkpoint)
+        state.ledger = ledger if world.rank == 0 else Ledger()
     _agree(state.images_seen, world)
     return state
+
+
+def _ledger_of(checkpoint: Checkpoint) -> Ledger:
+    digest = checkpoint.state["ledger"].get("photos_digest")
+    if digest is None:
+        raise Refused(
+            f"{checkpoint.uri} has no digest of the photos seen: the run was begun by an older version; end it with "
+            "that one, or train at another --out"
+        )
+    return Ledger(digest)
 
 
 def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: list[str]) -> None:

@@ -40,12 +40,14 @@ class Rehearsal:
     stages: tuple["StageCost", ...]
 
     def memory_bytes(self, num_samples: int, device: torch.device) -> int:
-        """What rank 0 holds there that takes so many masked samples at a time.
+        """What rank 0 holds there that takes so many masked samples at a time; on a CPU what it writes is there too."""
+        writing = self.writing_bytes if device.type == "cpu" else 0
+        return self.state_bytes + writing + self.teacher_bytes + num_samples * self.sample_bytes
 
-        On a CPU also a copy of the state, while that is written; on a GPU the copy lies elsewhere.
-        """
-        copy = self.checkpoint_bytes if device.type == "cpu" else 0
-        return self.state_bytes + copy + self.teacher_bytes + num_samples * self.sample_bytes
+    @property
+    def writing_bytes(self) -> int:
+        """In ordinary memory of rank 0 while a checkpoint is written: a copy of it, and its largest file once more."""
+        return self.checkpoint_bytes + 2 * _FLOAT_BYTES * max(self.num_parameters.values())
 
     def photo_operations(self, num_masks: int) -> dict[str, float]:
         """By stage, of a photo that comes with so many masks."""
@@ -83,7 +85,7 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     for stage in objective.stages:
         try:
             kept = max(kept, _play(stage, shapes, _Kept(_networks(objective))))
-            operations = step_operations(stage, shapes, objective.networks) / _SAMPLES
+            operations = step_operations(stage, shapes, objective.networks, recipe.parts) / _SAMPLES
             costs.append(StageCost(stage.name, stage.until_images, operations))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise Refused(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None

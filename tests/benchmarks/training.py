@@ -1,7 +1,7 @@
 """What the training loop costs, on CPUs. `python -m tests.benchmarks.training`, on the faces under LACUNA_DATA.
 
 overhead: a step of full-size DeepGIN and SPN, one photo, beside a plain loop of the same networks and losses, in turns.
-checkpoint: the share of a small training's time that its checkpoints take, at the recipe's interval.
+checkpoint: the share of a small training's time that its checkpoints take, at the recipe's interval; by many of them.
 scaling: photos a second of two workers beside one, the same photos for each, medians of five trainings; and of two
 processes that train at the same time and exchange nothing, without Ray: what the machine lets two of them do.
 """
@@ -16,7 +16,6 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
-from unittest.mock import patch
 
 import torch
 
@@ -27,7 +26,7 @@ from pipelines.data.build import build_dataset
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
-from pipelines.training.commits import Committer, committed_points
+from pipelines.training.commits import committed_points
 from pipelines.training.launch import launch
 from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
@@ -86,13 +85,17 @@ def started(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
     return TrainRun(recipe, (data,), str(out), images, claim_run(recipe, (open_dataset(data),), str(out)), "", None)
 
 
-def checkpoints(data: str, out: Path) -> None:
-    """Times each commit of a training in this process."""
-    recipe, spent, commit = RECIPES[SMALL](), list[float](), Committer.commit
-    run = started(recipe, data, out, 2 * recipe.checkpoint_images)
-    with patch.object(Committer, "commit", lambda *given: spent.append(seconds(lambda: commit(*given)))):
-        whole = seconds(lambda: run_rank(run, World(), lambda _: None))
-    each, share = statistics.mean(spent), 100 * sum(spent) / whole
+def checkpoints(data: str, folder: Path) -> None:
+    """Trainings with ten checkpoints and with one, in turns: what nine more take, of the steps beside them too."""
+    recipe, images = RECIPES[SMALL](), 800
+    times: dict[int, list[float]] = {images // 10: [], images: []}
+    for number in range(3):
+        for every, spent in times.items():
+            run = started(replace(recipe, checkpoint_images=every), data, folder / f"{every}-{number}", images)
+            spent.append(seconds(partial(run_rank, run, World(), nobody)))
+    many, one = (statistics.median(spent) for spent in times.values())
+    each, step_seconds = (many - one) / 9, one / images
+    share = 100 * each / (each + step_seconds * recipe.checkpoint_images)
     print(
         f"checkpoint {SMALL}: {each:.2f} s every {recipe.checkpoint_images} photos, held-out photos filled and scored "
         f"in it: {share:.1f} % of the time (target 5)"
@@ -101,7 +104,11 @@ def checkpoints(data: str, out: Path) -> None:
 
 def scaling(data: str, folder: Path) -> None:
     """Trainings on one and on two workers in turns."""
-    ways = {"one": partial(by_workers, 1), "two": partial(by_workers, 2), "apart": two_apart}
+    ways: dict[str, Callable[[str, Path], float]] = {
+        "one": partial(by_workers, 1),
+        "two": partial(by_workers, 2),
+        "apart": two_apart,
+    }
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(TRAININGS):
         for way, measure in ways.items():
@@ -123,7 +130,7 @@ def sized(workers: int, data: str, out: Path) -> TrainRun:
 
 def rate(run: TrainRun) -> float:
     """Photos a second."""
-    return statistics.median(p["values"]["images_per_second"] for p in committed_points(run.out)[1:])
+    return float(statistics.median(p["values"]["images_per_second"] for p in committed_points(run.out)[1:]))
 
 
 def by_workers(workers: int, data: str, out: Path) -> float:

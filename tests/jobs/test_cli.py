@@ -260,6 +260,8 @@ def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
     assert report["num_parameters"]["generator"] > 0
     assert report["num_checkpoints"] == -(-report["recipe"]["images"] // report["recipe"]["checkpoint_images"])
     assert 0 < report["checkpoint_bytes"] < report["memory_bytes_of_a_worker"]
+    assert report["num_operations"] > 0
+    assert 0 < report["hours_at_least"] < 1
     assert report["num_epochs"] == round(report["recipe"]["images"] / 44, 2)
     assert not out.exists()
 
@@ -282,6 +284,17 @@ def test_every_teacher_that_is_missing_is_said_before_any_work(
         assert f"{tmp_path}/weights/{name}.safetensors" in report["error"]
         assert f"`lacuna weights {FILES[name].sources[0]} --out {tmp_path}/weights`" in report["error"]
     assert not (tmp_path / "run").exists()
+
+
+def test_all_that_is_missing_is_said_at_once(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
+    words = ("train", "mhtma-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--workers", "8")
+    code, report, _ = run(capfd, *words, "--device", "cuda", "--dry-run")
+    assert code == 2
+    for told in ("no file at", "has none with masks of 256 px; build it with --holdout", "8 workers need a GPU each"):
+        assert told in report["error"]
 
 
 def test_a_dry_run_of_a_paper_takes_shapes_alone(

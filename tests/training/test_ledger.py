@@ -1,10 +1,37 @@
 """The ledger of photos seen: the same for any division of the work, another for any other sequence."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.world import World
 from pipelines.training.ledger import Ledger
+
+
+class OneOf(World):
+    """A rank whose part in the exchange is known beforehand, with those of the others."""
+
+    others: ClassVar[list[torch.Tensor]] = []
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        for tensor in tensors:
+            tensor.copy_(torch.stack([tensor, *self.others]).mean(dim=0))
+
+
+def halves_of(ledger: Ledger) -> torch.Tensor:
+    """What a rank gives to the exchange."""
+    return torch.tensor([ledger.digest >> 24, ledger.digest % 2**24], dtype=torch.float64)
+
+
+def over(ledgers: list[Ledger]) -> int:
+    """The digest that the first of these ranks gets."""
+    world = OneOf(0, len(ledgers))
+    OneOf.others = [halves_of(ledger) for ledger in ledgers[1:]]
+    return ledgers[0].over(world)
+
 
 KEYS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=24)
 
@@ -23,8 +50,12 @@ def test_it_does_not_matter_who_saw_which_photo_and_when(keys: list[str], chance
     parts = [Ledger() for _ in range(3)]
     for position in order:
         parts[position % 3].take([keys[position]], [position])
-    whole = Ledger(sum(part.digest for part in parts) % 2**48)
-    assert whole.over(World()) == digest_of(keys, positions)
+    assert over(parts) == digest_of(keys, positions)
+
+
+@given(st.lists(st.integers(0, 2**48 - 1) | st.just(2**48 - 1), min_size=1, max_size=300))
+def test_the_sum_over_many_ranks_is_exact(digests: list[int]) -> None:
+    assert over([Ledger(digest) for digest in digests]) == sum(digests) % 2**48
 
 
 @given(KEYS, st.data())

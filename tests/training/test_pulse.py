@@ -69,6 +69,28 @@ def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyP
     assert not any(beat.stack for beat in trainer.beats)
 
 
+def test_a_checkpoint_that_is_never_written_is_named_by_its_place_while_steps_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulse_module, "_WRITING_SECONDS", 0.3)
+    release, beats = threading.Event(), list[Beat]()
+
+    def write_to_a_dead_store(pulse: Pulse) -> None:
+        with pulse.writing():
+            release.wait(5)
+
+    with Pulse(0, beats.append) as pulse:
+        threading.Thread(target=write_to_a_dead_store, args=(pulse,), daemon=True).start()
+        for number in range(60):
+            pulse.step(16 * number)
+            time.sleep(0.01)
+        release.set()
+    named = [beat for beat in beats if beat.stack]
+    assert named
+    assert all("write_to_a_dead_store" in beat.stack for beat in named)
+    assert " has been writing a checkpoint for " in str(named[0])
+
+
 def test_long_steps_are_no_hanging() -> None:
     trainer = Trainer(lambda: time.sleep(0.4), steps=(0.1, 0.3, 0.3))
     trainer.join(5)

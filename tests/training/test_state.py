@@ -105,6 +105,19 @@ def test_a_checkpoint_is_safetensors_and_json_only(checkpoint: Checkpoint) -> No
     assert json.loads((Path(checkpoint.uri) / "state.json").read_bytes())["images_seen"] == 32
 
 
+def test_steps_after_a_snapshot_do_not_change_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """It is written while they run."""
+    state = TrainState(train_recipe())
+    state.restore(checkpoint)
+    snapshot = state.snapshot({})
+    for optimiser in state.optimisers.values():
+        for parameter in optimiser.param_groups[0]["params"]:
+            parameter.grad = torch.ones_like(parameter)
+        optimiser.step()
+    saved = snapshot.save(str(tmp_path))
+    assert [saved.read(name) for name in FILES] == [checkpoint.read(name) for name in FILES]
+
+
 def test_a_fresh_state_saves_without_moments_and_comes_back(tmp_path: Path) -> None:
     fresh, other = TrainState(train_recipe()), TrainState(train_recipe(seed=5))
     other.restore(fresh.snapshot({}).save(str(tmp_path)))
