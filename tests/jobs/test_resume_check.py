@@ -44,8 +44,15 @@ def test_the_smallest_difference_is_seen(trained: TrainRun, tmp_path: Path) -> N
     files = {name: one.tensors(name) for name in names}
     name, tensor = next(iter(files["adam.critic"].items()))
     files["adam.critic"][name] = torch.nextafter(tensor, torch.full_like(tensor, torch.inf))
-    other = save_checkpoint(str(tmp_path / "run"), files, {"images_seen": one.images_seen})
+    facts = {"images_seen": one.images_seen, "ledger": one.state["ledger"]}
+    other = save_checkpoint(str(tmp_path / "run"), files, facts)
     assert list(resume_check._differing(one, other)) == [f"adam.critic: {name}"]
+
+
+def test_another_sequence_of_photos_is_seen(trained: TrainRun) -> None:
+    one = open_checkpoint(trained.out)
+    other = replace(one, state={**one.state, "ledger": {**one.state["ledger"], "photos_digest": 1}})
+    assert list(resume_check._differing(one, other)) == ["the photos that were seen"]
 
 
 def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
