@@ -1,13 +1,10 @@
 """A run: who it is, what it leaves under its `--out`, and what happens when it is started again."""
 
-import errno
 import hashlib
 import json
 import logging
 import shutil
-import threading
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from infra import storage
 from infra.weights import UnusableWeights, keep_weights
 from infra.world import World
 from nets import build_network
@@ -28,8 +24,7 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Refused
-from pipelines.training.commits import Committer, committed_points, upload
-from pipelines.training.loop import Point
+from pipelines.training.commits import committed_points, upload
 from pipelines.training.observation import watch_of
 from pipelines.training.rank import run_rank, told_incidents
 from pipelines.training.recipe import TrainRecipe
@@ -159,76 +154,6 @@ def test_a_sheet_of_fills_lies_beside_every_checkpoint(trained: TrainRun) -> Non
         with Image.open(path) as sheet:
             assert (sheet.format, sheet.mode) == ("PNG", "RGB")
             assert np.ptp(np.asarray(sheet)) > 100
-
-
-def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_stays(
-    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish = storage.publish
-
-    def full(uri: str, data: bytes) -> None:
-        if "checkpoints/000000000016" in uri:
-            raise OSError(errno.ENOSPC, f"no space to write {uri}")
-        publish(uri, data)
-
-    monkeypatch.setattr(storage, "publish", full)
-    run = replace(trained, out=str(tmp_path / "run"))
-    with pytest.raises(OSError, match=r"no space to write .*000000000016"):
-        run_rank(run, World(), silent)
-    assert open_checkpoint(run.out).images_seen == 8
-    assert committed_clocks(run.out) == CLOCKS[:2]
-
-
-@dataclass(frozen=True)
-class Watched(TrainRun):
-    """A run that tells when it has come to the clock 12."""
-
-    def observed(self, rank: int, point: Point) -> None:
-        if point.images_seen == 12:
-            COME_TO_12.set()
-
-
-COME_TO_12 = threading.Event()
-
-
-def test_steps_are_made_while_a_checkpoint_is_written(
-    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish, in_time = storage.publish, list[bool]()
-
-    def slow(uri: str, data: bytes) -> None:
-        if "checkpoints/000000000008/critic" in uri:
-            in_time.append(COME_TO_12.wait(60))
-        publish(uri, data)
-
-    COME_TO_12.clear()
-    monkeypatch.setattr(storage, "publish", slow)
-    run = Watched(**vars(replace(trained, out=str(tmp_path / "run"))))
-    run_rank(run, World(), silent)
-    assert in_time == [True]
-    assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
-
-
-def test_a_write_that_fails_is_heard_though_something_else_fails_first(
-    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish = storage.publish
-
-    def full(uri: str, data: bytes) -> None:
-        if "checkpoints/000000000016" in uri:
-            time.sleep(1)
-            raise OSError(errno.ENOSPC, f"no space to write {uri}")
-        publish(uri, data)
-
-    def fails(_: Any, point: Point) -> None:
-        if point.images_seen == 20:
-            raise RuntimeError("something else")
-
-    monkeypatch.setattr(storage, "publish", full)
-    monkeypatch.setattr(Committer, "show", fails)
-    with pytest.raises(OSError, match="no space to write") as told:
-        run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent)
-    assert str(told.value.__cause__) == "something else"
 
 
 def test_a_run_of_before_ledgers_is_refused_by_name(trained: TrainRun, tmp_path: Path) -> None:

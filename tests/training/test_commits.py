@@ -1,0 +1,87 @@
+"""Checkpoints are written while the training goes on: steps do not wait, and no fault of a write is lost."""
+
+import errno
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import storage
+from infra.world import World
+from pipelines.checkpoints import open_checkpoint
+from pipelines.training.commits import Committer
+from pipelines.training.loop import Point
+from pipelines.training.rank import run_rank
+from pipelines.training.run import TrainRun
+from tests.training.test_run import CLOCKS, committed_clocks, silent
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after_seconds: float = 0.0) -> None:
+    """No room for the checkpoint of 16 photos."""
+    publish = storage.publish
+
+    def full(uri: str, data: bytes) -> None:
+        if "checkpoints/000000000016" in uri:
+            time.sleep(after_seconds)
+            raise OSError(errno.ENOSPC, f"no space to write {uri}")
+        publish(uri, data)
+
+    monkeypatch.setattr(storage, "publish", full)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_stays(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_the_disk(monkeypatch)
+    run = replace(trained, out=str(tmp_path / "run"))
+    with pytest.raises(OSError, match=r"no space to write .*000000000016"):
+        run_rank(run, World(), silent)
+    assert open_checkpoint(run.out).images_seen == 8
+    assert committed_clocks(run.out) == CLOCKS[:2]
+
+
+@dataclass(frozen=True)
+class Watched(TrainRun):
+    """A run that tells when it has come to the clock 12."""
+
+    def observed(self, rank: int, point: Point) -> None:
+        if point.images_seen == 12:
+            COME_TO_12.set()
+
+
+COME_TO_12 = threading.Event()
+
+
+def test_steps_are_made_while_a_checkpoint_is_written(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, in_time = storage.publish, list[bool]()
+
+    def slow(uri: str, data: bytes) -> None:
+        if "checkpoints/000000000008/critic" in uri:
+            in_time.append(COME_TO_12.wait(60))
+        publish(uri, data)
+
+    COME_TO_12.clear()
+    monkeypatch.setattr(storage, "publish", slow)
+    run = Watched(**vars(replace(trained, out=str(tmp_path / "run"))))
+    run_rank(run, World(), silent)
+    assert in_time == [True]
+    assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
+
+
+def test_a_write_that_fails_is_heard_though_something_else_fails_first(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Any, point: Point) -> None:
+        if point.images_seen == 20:
+            raise RuntimeError("something else")
+
+    fill_the_disk(monkeypatch, after_seconds=1)
+    monkeypatch.setattr(Committer, "show", fails)
+    with pytest.raises(OSError, match="no space to write") as told:
+        run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent)
+    assert str(told.value.__cause__) == "something else"
