@@ -4,8 +4,8 @@ The only file that knows torch.distributed. Networks, objectives and the loop se
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ class World:
     size: int = 1
     device: torch.device = _CPU
     """Where this process's networks are."""
+    _buffers: dict[Any, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
@@ -30,15 +31,20 @@ class World:
         """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike."""
         if self.size == 1 or not tensors:
             return
-        flat = torch.cat([t.reshape(-1) for t in tensors])
+        flat = torch.cat([t.reshape(-1) for t in tensors], out=self._buffer(tensors))
         dist.all_reduce(flat)
         if flat.is_cuda:
             torch.cuda.synchronize(flat.device)  # waits here, where the rank is known to wait for others
-        flat /= self.size
-        offset = 0
-        for tensor in tensors:
-            tensor.copy_(flat[offset : offset + tensor.numel()].view_as(tensor))
-            offset += tensor.numel()
+        for tensor, sum_ in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+            torch.div(sum_.view_as(tensor), self.size, out=tensor)
+
+    def _buffer(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Memory for all of them, the same each time: fresh pages cost as much as the copy."""
+        count, like = sum(t.numel() for t in tensors), tensors[0]
+        key = count, like.dtype, like.device
+        if key not in self._buffers:
+            self._buffers[key] = torch.empty(count, dtype=like.dtype, device=like.device)
+        return self._buffers[key]
 
     def barrier(self) -> None:
         """Waits until every rank has come here."""

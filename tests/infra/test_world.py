@@ -71,9 +71,13 @@ def exchange(world: World, folder: Path) -> None:
     world.average([numbers, table, scalar])
     world.average([clock])
     world.average(gradients)
+    first, second = torch.full((3,), 1.0 + world.rank), torch.full((3,), 11.0 + world.rank)
+    world.average([first])
+    world.average([second])
     world.average([])
     facts = torch.tensor([world.rank, world.size])
     values = {"facts": facts, "numbers": numbers, "table": table, "scalar": scalar, "clock": clock}
+    values |= {"first": first, "second": second}
     torch.save(values | {f"gradient{i}": g for i, g in enumerate(gradients)}, folder / f"{world.rank}.pt")
 
 
@@ -95,6 +99,13 @@ def test_averages_are_the_mean_in_every_shape_and_layout(ranks: list[dict[str, T
         assert found["table"].tolist() == [[0.5, 3.5], [1.5, 4.5], [2.5, 5.5]]
         assert found["scalar"].item() == 0.5
         assert found["clock"].item() == 2.0**40 + 0.5
+
+
+def test_an_average_leaves_the_one_before_it_alone(ranks: list[dict[str, Tensor]]) -> None:
+    """Though both pass through the same memory."""
+    for found in ranks:
+        assert found["first"].tolist() == [1.5] * 3
+        assert found["second"].tolist() == [11.5] * 3
 
 
 def test_averaged_gradients_of_the_shares_are_those_of_the_whole_batch(ranks: list[dict[str, Tensor]]) -> None:
