@@ -37,12 +37,22 @@ VERBS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lacuna VERB ...`; returns the exit code."""
-    verb, *arguments = (list(sys.argv[1:] if argv is None else argv)) or [""]
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(*(words or [""]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read stdout has left, as `head` does; Python would flush it once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run(verb: str, *arguments: str) -> int:
     if verb in ("-h", "--help", "help"):
         print(_overview())
         return 0
     if verb in VERBS:
-        return run_verb(verb, arguments)
+        return run_verb(verb, list(arguments))
     problem = f"unknown verb {verb!r}" if verb else "no verb given"
     print(f"{problem}\n\n{_overview()}", file=sys.stderr)
     print(json.dumps({"verb": verb, "seconds": 0.0, "error": f"{problem}: known are {', '.join(VERBS)}"}))

@@ -143,6 +143,25 @@ def test_no_verb_is_told_those_there_are(capfd: pytest.CaptureFixture[str], monk
     assert report["error"].startswith("no verb given: known are ")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["nothing"]])
+def test_a_reader_who_leaves_early_gets_no_traceback(words: list[str]) -> None:
+    code = "import sys; from jobs import cli; sys.exit(cli.main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    told = process.stderr.read()
+    assert process.wait() == 1
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told
+
+
 @pytest.mark.parametrize("word", ["-h", "--help", "help"])
 def test_help_is_on_stdout(capfd: pytest.CaptureFixture[str], word: str) -> None:
     assert cli.main([word]) == 0
