@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import mlflow
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -60,11 +60,15 @@ class Tracking:
         self._client = MlflowClient(uri, uri)
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The MLflow run of a logical run, made if it is not there; returns MLflow's id of it."""
+        """The MLflow run of a logical run, made if it is not there; returns MLflow's id of it.
+
+        Tags are those of the newest call.
+        """
         experiment = self._experiment()
         found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'", max_results=1)
         if found:
             run_id = str(found[0].info.run_id)
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         else:
             made = self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
             run_id = str(made.info.run_id)
@@ -110,6 +114,10 @@ class Tracking:
             path = Path(scratch) / name
             path.write_bytes(data)
             self._client.log_artifact(run_id, str(path), folder)
+
+    def files(self, run_id: str, folder: str) -> list[str]:
+        """Paths of what is in a folder of the run's artifacts."""
+        return [str(found.path) for found in self._client.list_artifacts(run_id, folder)]
 
     def log_model(
         self,

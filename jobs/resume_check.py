@@ -28,9 +28,9 @@ from jobs.recipes import recipe_of
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
-from pipelines.training.commits import committed_points
 from pipelines.training.launch import Device, launch
 from pipelines.training.loop import MEASURES, Point
+from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 
@@ -139,7 +139,7 @@ def _folder(uri: str | None) -> Iterator[str]:
 def _claimed(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> TrainRun:
     data, until = tuple(map(storage.absolute, arguments.data)), arguments.steps * recipe.batch_size
     return TrainRun(
-        recipe, data, out, until, claim_run(recipe, datasets, out), "", None, num_loaders=arguments.loaders,
+        recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loaders=arguments.loaders,
         teachers_at=weights_folder(),
     )  # fmt: skip
 

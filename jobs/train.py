@@ -10,20 +10,22 @@ import tyro
 from infra import storage
 from infra.cluster import is_ours
 from infra.lock import exclusive
-from infra.settings import git_commit, tracking_uri
-from infra.tracking import Status, Tracking
+from infra.settings import code_revision, git_commit, tracking_uri
+from infra.tracking import Status
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
+from jobs.faults import NotDone
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
+from nets import TEACHERS_SHAPES
 from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Refused
+from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
 from pipelines.stream.reading import ShardReader
-from pipelines.training.commits import is_over, upload
+from pipelines.training.commits import is_over
 from pipelines.training.launch import Device, launch
 from pipelines.training.limit import peak_of
 from pipelines.training.loop import MEASURES
@@ -33,6 +35,7 @@ from pipelines.training.rank import told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
 from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.telling import Teller
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
@@ -72,19 +75,22 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
     recipe = recipe_of(arguments.recipe)
     recipe = recipe if arguments.parts is None else replace(recipe, parts=arguments.parts)
-    datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = recipe.images if arguments.images is None else arguments.images
-    rehearsal = checked(arguments, recipe, datasets, until_images)
+    refuse_settings(arguments, recipe, until_images)
+    datasets, faults = _opened(arguments.data)
+    missing = [*map(str, faults), *_missing(arguments, recipe, datasets)]
     if arguments.dry_run:
-        return _plan(arguments, recipe, rehearsal, datasets, until_images)
+        return _plan_or_missing(arguments, recipe, datasets, until_images, missing)
+    if missing:
+        raise faults[0] if faults else Refused("; and ".join(missing))
+    rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
     with exclusive(arguments.out):
-        train_run = _tracked_run(arguments, recipe, datasets, until_images)
-        train_run = replace(train_run, photo_operations=rehearsal.photo_operations(len(recipe.stream.masks)))
+        train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
+        teller = Teller(train_run, lambda problem: say(f"warning: {problem}"))
         if is_over(arguments.out, recipe, until_images):
-            upload(train_run)  # what its server may have missed
-            _set_status(train_run, "FINISHED")
+            teller.tell("FINISHED")  # and what its server may have missed
         else:
-            _train(train_run, arguments)
+            _train(train_run, arguments, teller)
         done = open_checkpoint(arguments.out)
     incidents = told_incidents(arguments.out)
     return {
@@ -98,10 +104,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> Rehearsal:
-    """What is to be trained, its shapes alone; raises Refused where anything of it cannot be."""
+def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> None:
+    """Raises Refused where anything of what is to be trained cannot be."""
+    refuse_settings(arguments, recipe, until_images)
+    missing = list(_missing(arguments, recipe, datasets))
+    if missing:
+        raise Refused("; and ".join(missing))
+    rehearse(recipe, load_weights(recipe.objective.needs_weights))
+
+
+def refuse_settings(arguments: Arguments, recipe: TrainRecipe, until_images: int) -> None:
+    """Raises Refused for numbers that cannot be, whatever there is of data and weights."""
     workers = arguments.workers
-    if not datasets:
+    if not arguments.data:
         raise Refused("--data is empty: give at least one dataset")
     if not 0 <= arguments.loaders <= _MAX_LOADERS:
         raise Refused(
@@ -121,16 +136,29 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
         raise Refused(
             f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
         )
-    Stream(datasets, recipe.stream, recipe.seed, arguments.weights)  # raises where there is nothing to train on
-    missing = [
-        *_missing_teachers(recipe),
-        *_missing_planes(recipe, datasets),
-        *_missing_photos(recipe, datasets),
-        *_missing_gpus(arguments),
-    ]
-    if missing:
-        raise Refused("; and ".join(missing))
-    return rehearse(recipe, load_weights(recipe.objective.needs_weights))
+
+
+def _opened(data: tuple[str, ...]) -> tuple[tuple[Dataset, ...], list[Exception]]:
+    """The datasets that can be opened, and why others cannot."""
+    datasets, faults = list[Dataset](), list[Exception]()
+    for uri in data:
+        try:
+            datasets.append(open_dataset(uri))
+        except (Refused, Damaged, OSError) as fault:
+            faults.append(fault)
+    return tuple(datasets), faults
+
+
+def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
+    """All that the training needs and that is not there; raises Refused where there is no photo at all."""
+    yield from _missing_teachers(recipe)
+    if len(datasets) == len(arguments.data):
+        stream = Stream(datasets, recipe.stream, recipe.seed, arguments.weights)
+        if stream.num_samples < recipe.batch_size:
+            yield f"{stream.num_samples} photos to train on, a batch takes {recipe.batch_size}: give more --data"
+        yield from _missing_planes(recipe, datasets)
+        yield from _missing_photos(recipe, datasets)
+    yield from _missing_gpus(arguments)
 
 
 def _missing_teachers(recipe: TrainRecipe) -> Iterator[str]:
@@ -173,6 +201,33 @@ def _missing_gpus(arguments: Arguments) -> Iterator[str]:
         )
 
 
+def _plan_or_missing(
+    arguments: Arguments,
+    recipe: TrainRecipe,
+    datasets: tuple[Dataset, ...],
+    until_images: int,
+    missing: list[str],
+) -> dict[str, Any]:
+    """The plan; raises NotDone with it where something is missing."""
+    plan = _plan(arguments, recipe, rehearse(recipe, _teachers_shapes(recipe)), datasets, until_images)
+    if missing:
+        raise NotDone("; and ".join(missing), plan | {"missing": missing}, exit_code=2)
+    return plan
+
+
+def _teachers_shapes(recipe: TrainRecipe) -> dict[str, dict[str, torch.Tensor]]:
+    """The teachers' weights; for a file that is not there its shapes alone, which are all that a rehearsal wants."""
+    shapes: dict[str, dict[str, torch.Tensor]] = {}
+    for name in recipe.objective.needs_weights:
+        try:
+            shapes |= load_weights([name])
+        except UnusableWeights:
+            if name not in TEACHERS_SHAPES:
+                raise
+            shapes[name] = TEACHERS_SHAPES[name]()
+    return shapes
+
+
 def _plan(
     arguments: Arguments,
     recipe: TrainRecipe,
@@ -180,7 +235,7 @@ def _plan(
     datasets: tuple[Dataset, ...],
     until_images: int,
 ) -> dict[str, Any]:
-    num_photos = sum(ShardReader(datasets, "train").counts)
+    num_photos = sum(ShardReader(datasets, "train").counts) if datasets else 0
     num_masks = len(recipe.stream.masks)
     num_samples = recipe.batch_size // arguments.workers // recipe.parts * num_masks
     on = _worker_device(arguments)
@@ -190,7 +245,7 @@ def _plan(
         "num_parameters": rehearsal.num_parameters,
         "num_steps": until_images // recipe.batch_size,
         "num_images": until_images,
-        "num_epochs": round(until_images / num_photos, 2),
+        "num_epochs": round(until_images / num_photos, 2) if num_photos else None,
         "num_checkpoints": -(-until_images // recipe.checkpoint_images),
         "checkpoint_bytes": rehearsal.checkpoint_bytes,
         "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples, on),
@@ -213,43 +268,43 @@ def _hours(operations: float, on: torch.device, recipe: TrainRecipe) -> float:
     return round(operations / peak_of(on, recipe.precision) / 3600, 3)
 
 
-def _tracked_run(
-    arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int
+def _run_of(
+    arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int, rehearsal: Rehearsal
 ) -> TrainRun:
-    """The run at --out with its MLflow run, or without where that server is out of reach: it stops no training."""
-    run_id = claim_run(recipe, datasets, arguments.out, arguments.weights)
-    tags = {"lacuna.datasets": ",".join(d.manifest_sha256 for d in datasets), "lacuna.commit": git_commit() or ""}
-    try:
-        tracking = Tracking(tracking_uri())
-        tracking_run = tracking.open_run(run_id, recipe.name, recipe.as_json(), tags)
-    except Exception as fault:  # noqa: BLE001 - MLflow and its database raise whatever they like
-        say(f"warning: no tracking at {tracking_uri()}: {fault}; curves stay in the run's own folder")
-        tracking_run = None
-    if tracking_run is not None:
-        _log_inputs(tracking, tracking_run, recipe, datasets)
-    data, out = tuple(map(storage.absolute, arguments.data)), storage.absolute(arguments.out)  # ranks stand elsewhere
+    """The run at --out, by absolute places: ranks stand elsewhere."""
     return TrainRun(
-        recipe, data, out, until_images, run_id, tracking_uri(), tracking_run, arguments.weights, arguments.loaders,
-        teachers_at=weights_folder(),
-    )  # fmt: skip
+        recipe,
+        tuple(map(storage.absolute, arguments.data)),
+        storage.absolute(arguments.out),
+        until_images,
+        claim_run(recipe, datasets, arguments.out, arguments.weights),
+        tracking_uri(),
+        _tags(datasets),
+        tuple(_inputs(recipe, datasets)),
+        arguments.weights,
+        arguments.loaders,
+        rehearsal.photo_operations(len(recipe.stream.masks)),
+        weights_folder(),
+    )
 
 
-def _log_inputs(tracking: Tracking, run: str, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> None:
-    """Name, SHA-256 and place of every dataset and file of weights; a server that does not take them is a warning."""
-    teachers = weights_sha256(recipe.objective.needs_weights)
-    inputs = [
-        *((dataset.name, dataset.manifest_sha256, dataset.uri) for dataset in datasets),
-        *((name, digest, storage.join(weights_folder(), f"{name}.safetensors")) for name, digest in teachers.items()),
-    ]
-    try:
-        tracking.log_inputs(run, inputs)
-    except Exception as fault:  # noqa: BLE001 - as above
-        say(f"warning: {tracking.uri} did not take what the run is made from: {fault}")
+def _tags(datasets: tuple[Dataset, ...]) -> dict[str, str]:
+    """What the MLflow run is found by; the code is that of the newest start, older ones are in the checkpoints."""
+    digests = ",".join(dataset.manifest_sha256 for dataset in datasets)
+    return {"lacuna.datasets": digests, "lacuna.commit": git_commit() or "", "lacuna.code": code_revision()}
 
 
-def _train(run: TrainRun, arguments: Arguments) -> None:
+def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tuple[str, str, str]]:
+    """Name, SHA-256 and place of every dataset and file of weights."""
+    for dataset in datasets:
+        yield dataset.name, dataset.manifest_sha256, dataset.uri
+    for name, digest in weights_sha256(recipe.objective.needs_weights).items():
+        yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
+
+
+def _train(run: TrainRun, arguments: Arguments, teller: Teller) -> None:
     """Trains, and tells MLflow the true end."""
-    _set_status(run, "RUNNING")
+    teller.tell("RUNNING")
     end: Status = "FAILED"
     try:
         with progress() as show:
@@ -266,17 +321,7 @@ def _train(run: TrainRun, arguments: Arguments) -> None:
         end = "KILLED"
         raise
     finally:
-        upload(run)
-        _set_status(run, end)
-
-
-def _set_status(run: TrainRun, status: Status) -> None:
-    if run.tracking_run is None:
-        return
-    try:
-        Tracking(run.tracking_uri).set_status(run.tracking_run, status)
-    except Exception as fault:  # noqa: BLE001 - as above
-        say(f"warning: {run.tracking_uri} did not take the run's state {status}: {fault}")
+        teller.tell(end)
 
 
 def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:

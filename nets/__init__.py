@@ -8,9 +8,10 @@ range of its paper itself. Nothing here reads a file, touches the network or kno
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nets.baselines.edge import EC, ECConfig
 from nets.baselines.gated import GC, GCConfig
@@ -20,12 +21,14 @@ from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
 from nets.distill.network import DistillConfig, InpaintingNetwork
 from nets.distill.objective import DistillObjectiveConfig, distill_objective
+from nets.features import vgg_shapes
 from nets.layers.convolution import lay_channels_last
 from nets.mhtma.network import MHTMA, MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
 from nets.objective import Objective, Weights
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
 from nets.spn.objective import SPNObjectiveConfig, spn_objective
+from nets.spn.teacher import published_shapes
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,14 @@ OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     SPNObjectiveConfig: spn_objective,
 }
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
+
+
+TEACHERS_SHAPES: dict[str, Callable[[], dict[str, Tensor]]] = {
+    "vgg16_features": partial(vgg_shapes, 16),
+    "vgg19_features": partial(vgg_shapes, 19),
+    "tresnet_l_openimages": published_shapes,
+}
+"""State dicts on torch's meta device, of published files that a user may not have yet."""
 
 
 def build_network(description: dict[str, Any]) -> nn.Module:

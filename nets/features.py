@@ -83,6 +83,13 @@ class AlexNetFeatures(PretrainedFeatures):
         super().__init__(_alexnet_chain(layers), layers, state, normalise)
 
 
+def vgg_shapes(depth: Literal[16, 19]) -> dict[str, Tensor]:
+    """What a file of its weights holds, on torch's meta device: shapes without numbers."""
+    with torch.device("meta"):
+        chain = nn.Sequential(*_vgg_chain(_VGG_CONVOLUTIONS[depth], ()).values())
+    return {f"features.{key}": tensor for key, tensor in chain.state_dict().items()}
+
+
 def load_pretrained(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Gives a network its weights out of a state dict that may hold more, and freezes it.
 

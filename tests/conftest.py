@@ -49,6 +49,6 @@ def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster:
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainRun:
     """A finished run of the smallest recipe, trained in this process; tests must not change it."""
     out, recipe = str(tmp_path_factory.mktemp("run") / "run"), train_recipe()
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     return run

@@ -133,3 +133,9 @@ def published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
     converted = {key: tensor.abs() + _EPSILON if key in scales else tensor for key, tensor in body.items()}
     load_pretrained(trunk, converted, "TResNet-L")
     return trunk
+
+
+def published_shapes() -> dict[str, Tensor]:
+    """What of the published file the trunk takes, on torch's meta device: shapes without numbers."""
+    with torch.device("meta"):
+        return {f"{_PREFIX}{key}": tensor for key, tensor in TResNetTrunk().state_dict().items()}

@@ -4,8 +4,6 @@
 curves can be told again, each point once, whatever became of the tracking server.
 """
 
-import json
-import logging
 import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,19 +13,19 @@ from typing import Any, Final
 from infra import storage
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import BEST, latest_checkpoint, newest_clock, open_checkpoint
+from pipelines.checkpoints import BEST, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import canonical_json
 from pipelines.training.loop import Point
-from pipelines.training.observation import AIM, FILLS, MAPS, watch_of
+from pipelines.training.observation import AIM, watch_of
+from pipelines.training.points import committed_points
 from pipelines.training.pulse import Pulse
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun
 from pipelines.training.state import Snapshot, TrainState
+from pipelines.training.telling import Teller
 
 PROGRESS_FILE: Final = "progress.json"
-
-log = logging.getLogger(__name__)
 
 
 class Committer:
@@ -45,6 +43,7 @@ class Committer:
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
         self._watch = watch_of(datasets[0], run.recipe)
         self.best = best_of(run.out, run.recipe)
+        self._teller = Teller(run)
         self._writes, self._uploads = (ThreadPoolExecutor(max_workers=1) for _ in range(2))
         self._write: Future[None] | None = None
         self._upload: Future[None] | None = None
@@ -105,7 +104,7 @@ class Committer:
             self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
             snapshot.save(self._run.out, kept)
         if self._upload is None or self._upload.running() or self._upload.done():
-            self._upload = self._uploads.submit(upload, self._run)  # one that waits will tell this commit too
+            self._upload = self._uploads.submit(self._teller.tell)  # one that waits will tell this commit too
 
     def _publish(self, name: str, data: bytes) -> None:
         storage.publish(storage.join(self._run.out, name), data)
@@ -115,7 +114,6 @@ class Committer:
         batch = self._run.recipe.batch_size
         return {
             "run_id": self._run.run_id,
-            "tracking_run": self._run.tracking_run,
             "recipe": self._run.recipe.as_json(),
             "network": self._run.recipe.network,
             "size_px": self._run.recipe.stream.size_px,
@@ -168,36 +166,3 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
     if newest is None:
         return False
     return newest.images_seen >= until_images or best_of(out, recipe).is_old(newest.images_seen)
-
-
-def upload(run: TrainRun) -> None:
-    """Brings the tracking server up to the last commit; a server out of reach is a warning, never a fault."""
-    if run.tracking_run is None:
-        return
-    from infra.tracking import Tracking
-
-    try:
-        tracking = Tracking(run.tracking_uri)
-        told = tracking.last_step(run.tracking_run)
-        points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out, told)]
-        tracking.log_points(run.tracking_run, points)
-        newest = f"{newest_clock(run.out):012d}.png"
-        for of in (FILLS, MAPS):
-            sheet = storage.join(run.out, of, newest)
-            if storage.exists(sheet):
-                tracking.log_file(run.tracking_run, of, newest, storage.read_bytes(sheet))
-    except Exception as fault:  # noqa: BLE001 - whatever the server does, training goes on; the points are on disk
-        log.warning("the tracking server at %s did not take the curves: %s", run.tracking_uri, fault)
-
-
-def committed_points(out: str, after: int = 0) -> list[dict[str, Any]]:
-    """The points of a run behind this clock, up to its newest checkpoint, in order."""
-    newest, last, points = newest_clock(out), after, []
-    if not newest:
-        return []
-    for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
-        if after < int(name.removesuffix(".json")) <= newest:
-            found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))
-            points += [point for point in found if point["images_seen"] > last]
-            last = points[-1]["images_seen"]
-    return points

@@ -22,9 +22,9 @@ from pipelines.training.limit import Limit
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
+from pipelines.training.usage import USAGE, Usage
 
-_METERED: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers")
-MEASURES: Final = (*_METERED, "limit_share")
+MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "limit_share", *USAGE)
 """What a point says of the machine; the rest is the same on any machine."""
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class Meter:
 
     def __init__(self, world: World, images_seen: int) -> None:
         self._world = world
+        self._usage = Usage(world.device)
         self._reset(images_seen)
 
     def _reset(self, images_seen: int) -> None:
@@ -131,13 +132,14 @@ class Meter:
         elapsed = time.monotonic() - self._started
         names = sorted(self._sums)
         rows = [float(self._sums[name]) / self._counts[name] for name in names]
-        means = torch.tensor([*rows, elapsed, self._waited / elapsed, _memory_gb(self._world)], dtype=torch.float64)
+        local = {"data_wait_share": self._waited / elapsed, "memory_gb": _memory_gb(self._world), **self._usage.since()}
+        means = torch.tensor([*rows, elapsed, *local.values()], dtype=torch.float64)
         self._world.average([means])
-        *values, seconds, wait_share, memory = means.tolist()
-        measured = ((images_seen - self._since_images) / seconds, wait_share, memory, float(self._world.size))
-        speed = dict(zip(_METERED, measured, strict=True))
+        values = dict(zip([*names, "seconds", *local], means.tolist(), strict=True))
+        values["images_per_second"] = (images_seen - self._since_images) / values.pop("seconds")
+        values["num_workers"] = float(self._world.size)
         self._reset(images_seen)
-        return Point(images_seen, dict(zip(names, values, strict=True)) | speed, time.time_ns() // 1_000_000)
+        return Point(images_seen, values, time.time_ns() // 1_000_000)
 
 
 def _memory_gb(world: World) -> float:

@@ -32,8 +32,11 @@ class TrainRun:
     run_id: str
     """The logical run: the same for all attempts."""
     tracking_uri: str
-    tracking_run: str | None
-    """MLflow's id of the run; None while its server is out of reach."""
+    """Of the server that is told; none where it is empty."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the MLflow run."""
+    inputs: tuple[tuple[str, str, str], ...] = ()
+    """What the training is made from: name, SHA-256 and URI of each dataset and file of weights."""
     weights: tuple[int, ...] = ()
     """Of the datasets, as the stream has them."""
     num_loaders: int = 0

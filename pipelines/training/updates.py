@@ -102,7 +102,7 @@ class Updater:
             direct, aim = _split(self._gradients(total, outer + inner), len(outer))
         length = float(_norm(aim))
         if not math.isfinite(length):
-            raise NotFinite(self._diagnosis(phase, terms))
+            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, aim)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
         with moved(inner, aim, arm):
             ahead = self._inner_gradients(phase, forward(inputs) | held, outer)
@@ -139,7 +139,7 @@ class Updater:
         """Steps each network; raises NotFinite before anything is changed."""
         norm = _norm(gradients)
         if not bool(torch.isfinite(norm)):
-            raise NotFinite(self._diagnosis(phase, terms))
+            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase, gradients)))
         remaining, rates = iter(gradients), {}
         for name in phase.trains:
             parameters = self._parameters((name,))
@@ -158,13 +158,21 @@ class Updater:
         optimiser.step()
         return rate
 
-    def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms) -> str:
+    def _not_finite(self, phase: Phase | BilevelPhase, gradients: Gradients) -> str:
+        """The first parameter whose averaged gradient is no number, and how many more; which rank's it was is lost."""
+        networks = self.state.objective.networks
+        names = [f"{name}.{key}" for name in phase.trains for key, _ in networks[name].named_parameters()]
+        there = [(name, gradient) for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
+        bad = [name for name, gradient in there if not bool(torch.isfinite(gradient).all())] or ["all together"]
+        return f"the gradient of {bad[0]}" + (f" and of {len(bad) - 1} more" if bad[1:] else "")
+
+    def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms, gradient: str) -> str:
         """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
         faults = torch.zeros(self.world.size, len(terms), dtype=torch.float64)
         faults[self.world.rank] = torch.tensor([not bool(torch.isfinite(term)) for term in terms.values()])
         self.world.average([faults])
         names = list(terms)
-        bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or ["a gradient"]
+        bad = [f"{names[term]} on rank {rank}" for rank, term in faults.nonzero().tolist()] or [gradient]
         return (
             f"not finite: {', '.join(bad)}, in phase {phase.name!r} at {self.state.images_seen} images; this update "
             "was not made: start again from the last checkpoint with a smaller learning rate or a longer warm-up"

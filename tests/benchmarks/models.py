@@ -1,9 +1,9 @@
 """Time and memory of the full models, a table row each. `python -m tests.benchmarks.models`, on a GPU if there is one.
 
 On a CPU: a forward run and a step of one 256x256 picture on one core. On a GPU: steps of the recipe's own batch in each
-precision, compiled or not, and how much of the time the GPU had work. A step is all phases of the training's last stage
-with their optimisers; the GPU's include the bilevel phase in one of its `every` steps, the CPU's leave it out. Each
-model has a process of its own, so that the peak of memory is its own.
+precision, compiled or not, and how much of the time the GPU had work. A step is all phases of the training's longest
+stage with their optimisers; the GPU's include the bilevel phase in one of its `every` steps, the CPU's leave it out.
+Each model has a process of its own, so that the peak of memory is its own.
 """
 
 import argparse
@@ -13,15 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
 from infra.world import World
 from jobs.recipes import RECIPES
-from nets.objective import Inputs
+from nets.objective import Inputs, Stage
 from pipelines.noise import SampleNoise
 from pipelines.training.precision import Precision, prepare_process
 from pipelines.training.recipe import TrainRecipe
@@ -63,14 +64,21 @@ def inputs(num_photos: int, num_masks: int, size_px: int, device: torch.device) 
     return Inputs(channels_last, mask, SampleNoise(0, samples, device), {"image_large": large})
 
 
+def longest(stages: Sequence[Stage], images: int) -> Stage:
+    """The stage that most of the photos are seen in."""
+    ends = [images if stage.until_images is None else stage.until_images for stage in stages]
+    lengths = [end - begin for begin, end in pairwise([0, *ends])]
+    return stages[lengths.index(max(lengths))]
+
+
 class Trainee:
-    """A recipe in the middle of its last stage."""
+    """A recipe in the middle of its longest stage."""
 
     def __init__(self, recipe: TrainRecipe, num_photos: int, num_masks: int, device: torch.device) -> None:
         prepare_process(recipe.precision, deterministic=False)
         self.state = TrainState(recipe, WEIGHTS, device)
         self.updater = Updater(recipe, self.state, World(device=device))
-        self.stage = self.state.objective.stages[-1]
+        self.stage = longest(self.state.objective.stages, recipe.images)
         self.inputs = inputs(num_photos, num_masks, recipe.stream.size_px, device)
         self.every = math.lcm(*(phase.every for phase in self.stage.phases))
 

@@ -1,6 +1,7 @@
 """What the training loop costs, on CPUs. `python -m tests.benchmarks.training`, on the faces under LACUNA_DATA.
 
-overhead: a step of full-size DeepGIN and SPN, one photo, beside a plain loop of the same networks and losses, in turns.
+overhead: a step of full-size DeepGIN and SPN, one photo on all cores, its batch and its point of the curves with it,
+beside a plain loop of the same networks and losses, in turns.
 checkpoint: the share of a small training's time that its checkpoints take, at the recipe's interval; by many of them.
 scaling: photos a second of two workers beside one, the same photos for each, medians of five trainings; and of two
 processes that train at the same time and exchange nothing, without Ray: what the machine lets two of them do.
@@ -26,8 +27,10 @@ from pipelines.data.build import build_dataset
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
-from pipelines.training.commits import committed_points
+from pipelines.stream.batching import Stream
 from pipelines.training.launch import launch
+from pipelines.training.loop import Point, train
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
@@ -60,17 +63,36 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def overhead(name: str) -> None:
-    """Steps by the loop and by hand in turns, after one of each."""
-    trainee = Trainee(RECIPES[name](), 1, 1, torch.device("cpu"))
-    optimisers: dict[str, torch.optim.Optimizer] = dict(trainee.state.optimisers)
-    ours, plain = [], []
-    for _ in range(STEPS + 1):
-        ours.append(seconds(trainee.step))
-        plain.append(seconds(lambda: plain_step(trainee, optimisers, trainee.inputs)))
+def overhead(name: str, data: str) -> None:
+    """Steps of the whole loop on one photo of the data, each followed by one by hand; after one of each."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    full = RECIPES[name]()
+    stream = replace(full.stream, masks=full.stream.masks[:1])
+    recipe = replace(full, stream=stream, batch_size=1, metric_images=1, checkpoint_images=STEPS + 1)
+    trainee, by_hand = (Trainee(recipe, 1, 1, torch.device("cpu")) for _ in range(2))
+    trainee.state.images_seen = start = begun(trainee)
+    optimisers: dict[str, torch.optim.Optimizer] = dict(by_hand.state.optimisers)
+    ours, plain, mark = [], [], [time.perf_counter()]
+
+    def step_by_hand(_: Point) -> None:
+        ours.append(time.perf_counter() - mark[0])
+        plain.append(seconds(lambda: plain_step(by_hand, optimisers, by_hand.inputs)))
+        mark[0] = time.perf_counter()
+
+    train(
+        recipe, trainee.state, Stream((open_dataset(data),), recipe.stream, 0), World(),
+        until_images=start + STEPS + 1, observe=step_by_hand, commit=nobody,
+    )  # fmt: skip
     medians = [statistics.median(times[1:]) for times in (ours, plain)]
     share = 100 * (medians[0] / medians[1] - 1)
     print(f"overhead   {name}: {medians[0]:.2f} s a step, by hand {medians[1]:.2f}, so {share:+.1f} % (target 5)")
+
+
+def begun(trainee: Trainee) -> int:
+    """The clock at which the stage that is measured begins."""
+    stages = trainee.state.objective.stages
+    ends = [0, *(stage.until_images or 0 for stage in stages)]
+    return ends[[stage.name for stage in stages].index(trainee.stage.name)]
 
 
 def faces(folder: Path) -> str:
@@ -82,7 +104,7 @@ def faces(folder: Path) -> str:
 
 def started(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
     """A run that has not begun."""
-    return TrainRun(recipe, (data,), str(out), images, claim_run(recipe, (open_dataset(data),), str(out)), "", None)
+    return TrainRun(recipe, (data,), str(out), images, claim_run(recipe, (open_dataset(data),), str(out)), "")
 
 
 def checkpoints(data: str, folder: Path) -> None:
@@ -162,7 +184,7 @@ def main() -> None:
         scaling(data, Path(folder))
         checkpoints(data, Path(folder) / "checkpoints")
         for name in FULL:
-            overhead(name)
+            overhead(name, data)
 
 
 if __name__ == "__main__":

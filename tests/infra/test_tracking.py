@@ -14,9 +14,9 @@ from mlflow.tracking import MlflowClient
 from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
-from pipelines.manifest import Dataset
-from pipelines.training.commits import committed_points, upload
+from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun
+from pipelines.training.telling import Teller
 from tests.making import train_recipe
 
 NOBODY = "http://127.0.0.1:9"
@@ -186,14 +186,22 @@ def test_nested_values_get_dotted_names() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": "f"}) == {"a.b": 1, "a.c.d": [2], "e": "f"}
 
 
-def test_uploading_twice_leaves_each_point_once(trained: TrainRun, tracking: Tracking, client: MlflowClient) -> None:
-    run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
+def test_telling_twice_leaves_each_point_and_sheet_once(
+    trained: TrainRun, tracking: Tracking, client: MlflowClient
+) -> None:
     for _ in range(2):
-        upload(replace(trained, tracking_uri=tracking.uri, tracking_run=run_id))
+        Teller(replace(trained, tracking_uri=tracking.uri)).tell()
+    run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
     expected = [(p["images_seen"], p["values"]["l1_out"]) for p in committed_points(trained.out)]
     assert history(client, run_id, "l1_out") == expected
     assert [step for step, _ in expected] == CLOCKS
-    assert [f.path for f in client.list_artifacts(run_id, "fills")] == ["fills/000000000032.png"]
+    sheets = [f"fills/{clock:012d}.png" for clock in CLOCKS if clock % 8 == 0]
+    assert [f.path for f in client.list_artifacts(run_id, "fills")] == sheets
+
+
+def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
+    Teller(trained).tell("FINISHED")
+    assert not caplog.records
 
 
 def test_a_server_that_is_away_is_a_warning_within_seconds(
@@ -201,19 +209,9 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     started = time.monotonic()
-    upload(replace(trained, tracking_uri=NOBODY, tracking_run="1" * 32))
+    Teller(replace(trained, tracking_uri=NOBODY)).tell("RUNNING")
     assert time.monotonic() - started < 20
-    assert f"the tracking server at {NOBODY} did not take the curves" in caplog.text
-
-
-def test_the_verb_finds_no_server_and_trains_without(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOBODY)
-    recipe, arguments = train_recipe(), train_verb.Arguments("tiny", (dataset.uri,), str(tmp_path / "run"))
-    assert train_verb._tracked_run(arguments, recipe, (dataset,), recipe.images).tracking_run is None
-    assert f"warning: no tracking at {NOBODY}" in capsys.readouterr().err
+    assert f"the tracking server at {NOBODY} was not told all of the training" in caplog.text
 
 
 def test_a_run_that_ended_without_its_server_is_told_by_the_same_command_later(

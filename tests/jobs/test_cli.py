@@ -22,7 +22,7 @@ from jobs.faults import NotDone
 from jobs.recipes import RECIPES
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused
-from tests.making import lacuna
+from tests.making import lacuna, train_recipe
 from tests.weights import random_tresnet
 
 SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
@@ -289,13 +289,11 @@ TAUGHT = sorted(name for name, make in RECIPES.items() if make().objective.needs
 
 
 @pytest.mark.parametrize("recipe", [name for name in TAUGHT if not RECIPES[name]().stream.planes])
-@pytest.mark.parametrize("option", ["--dry-run", "--workers=1"])
 def test_every_teacher_that_is_missing_is_said_before_any_work(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str,
-    option: str,
-) -> None:  # fmt: skip
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
-    code, report, stderr = run(capfd, "train", recipe, "--data", dataset.uri, "--out", str(tmp_path / "run"), option)
+    code, report, stderr = run(capfd, "train", recipe, "--data", dataset.uri, "--out", str(tmp_path / "run"))
     assert code == 2
     assert report["error"].startswith(f"{recipe} wants weights of others: no file at {tmp_path}/weights/")
     assert "Traceback" not in stderr
@@ -310,10 +308,46 @@ def test_all_that_is_missing_is_said_at_once(
 ) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
     words = ("train", "mhtma-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--workers", "8")
-    code, report, _ = run(capfd, *words, "--device", "cuda", "--dry-run")
+    code, report, _ = run(capfd, *words, "--device", "cuda")
     assert code == 2
     for told in ("no file at", "has none with masks of 256 px; build it with --holdout", "8 workers need a GPU each"):
         assert told in report["error"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "generator"),
+    [
+        ("spn-probabilistic-paris", 65_728_000),
+        ("mhtma-paris", 0),
+        ("deepgin-celebahq", 0),
+        ("distill-paris", 5_280_508),
+    ],
+)
+def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, generator: int
+) -> None:
+    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
+    words = ("train", recipe, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--dry-run")
+    code, report, _ = run(capfd, *words)
+    assert code == 2
+    assert len(report["missing"]) == 2
+    assert report["error"] == "; and ".join(report["missing"])
+    assert str(tmp_path / "none") in report["missing"][0]
+    assert report["num_parameters"]["generator"] == generator
+    assert (report["recipe"]["name"], report["num_epochs"]) == (recipe, None)
+    assert report["memory_bytes_of_a_worker"] > report["checkpoint_bytes"] > 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_photos_than_a_batch_takes_are_refused(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        RECIPES, "large", lambda: train_recipe(batch_size=64, checkpoint_images=64, metric_images=64, images=64)
+    )
+    code, report, _ = run(capfd, "train", "large", "--data", dataset.uri, "--out", str(tmp_path / "run"))
+    assert code == 2
+    assert report["error"] == "44 photos to train on, a batch takes 64: give more --data"
 
 
 def test_a_dry_run_of_a_paper_takes_shapes_alone(

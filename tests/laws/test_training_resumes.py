@@ -16,7 +16,7 @@ from infra.settings import PROJECT_ROOT
 from infra.world import World
 from pipelines.chance import Chance
 from pipelines.checkpoints import open_checkpoint
-from pipelines.training.commits import committed_points
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun
 
@@ -48,7 +48,7 @@ def watched(uri, data):  # the clock for the terminal is another thread's
 
 storage.publish = watched
 recipe = train_recipe()
-run_rank(TrainRun(recipe, (data,), out, recipe.images, run_id, "", None), World(), lambda _: None)
+run_rank(TrainRun(recipe, (data,), out, recipe.images, run_id, ""), World(), lambda _: None)
 """
 
 

@@ -21,9 +21,9 @@ from infra.world import World
 from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
-from pipelines.training.commits import committed_points
 from pipelines.training.ledger import Ledger
 from pipelines.training.loop import MEASURES
+from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training

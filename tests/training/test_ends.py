@@ -10,7 +10,8 @@ from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged
-from pipelines.training.commits import best_of, committed_points, is_over
+from pipelines.training.commits import best_of, is_over
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
@@ -26,7 +27,7 @@ def still(**changes: Any) -> TrainRecipe:
 
 def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(patience_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     best = run_rank(run, World(), silent)
     assert committed_clocks(out)[-1] == 24
     assert open_checkpoint(best).images_seen == 8
@@ -39,7 +40,7 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
 
 def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     assert open_checkpoint(run_rank(run, World(), silent)).images_seen == 32
     assert not is_over(out, recipe, 64)
 
@@ -69,7 +70,7 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
 
 def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(patience_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
     with pytest.raises(Damaged, match=r"000000000008/generator.safetensors is damaged"):
         open_checkpoint(out)
@@ -78,7 +79,7 @@ def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
 def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
     """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
     recipe, out = still(patience_images=100), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     checkpoints = tmp_path / "run" / "checkpoints"
     for clock in (24, 32):

@@ -16,9 +16,9 @@ from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
-from pipelines.training.commits import committed_points
 from pipelines.training.launch import launch
 from pipelines.training.loop import Point
+from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from tests.making import train_recipe
@@ -49,7 +49,7 @@ class Watched(TrainRun):
 def claimed(recipe: TrainRecipe, dataset: Dataset, folder: Path, kind: type[TrainRun] = TrainRun) -> TrainRun:
     """A run of the recipe that has not begun."""
     out = str(folder / "run")
-    return kind(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "", None)
+    return kind(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
 
 
 def pids(run: TrainRun, rank: int) -> list[int]:

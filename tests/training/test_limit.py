@@ -13,8 +13,8 @@ from infra.world import World
 from nets.objective import BilevelPhase, Inputs, Phase, Stage
 from pipelines.manifest import Dataset
 from pipelines.noise import SampleNoise
-from pipelines.training.commits import committed_points
 from pipelines.training.limit import Counter, Limit, peak_of, step_operations
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.rehearsal import Rehearsal, StageCost, rehearse

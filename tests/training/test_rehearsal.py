@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from jobs.recipes import RECIPES
+from nets import build_objective
 from nets.deepgin.network import DeepGINConfig
+from nets.objective import Inputs
 from pipelines.checkpoints import open_checkpoint
+from pipelines.noise import SampleNoise
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
-from pipelines.training.rehearsal import rehearse
+from pipelines.training.rehearsal import _Kept, _play, rehearse
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
@@ -25,7 +29,18 @@ def test_every_recipe_can_run(name: str) -> None:
 
 
 def test_what_a_sample_keeps_is_what_autograd_keeps_of_it() -> None:
-    """On real tensors: a network that keeps one more picture for backward keeps its bytes more."""
+    """Two real samples, counted by the storages that autograd holds."""
+    recipe = train_recipe()
+    size_px = recipe.stream.size_px
+    trained = build_objective(recipe.objective, {})
+    noise = SampleNoise(0, [(0, 0), (1, 0)], torch.device("cpu"))
+    samples = Inputs(torch.rand(2, 3, size_px, size_px), torch.zeros(2, 1, size_px, size_px), noise)
+    kept = _Kept([*trained.networks.values(), *trained.teachers.values()])
+    most = max(_play(stage, samples, kept) for stage in trained.stages)
+    assert rehearse(recipe, {}).sample_bytes == pytest.approx(most / 2, rel=0.02)
+
+
+def test_a_wider_network_keeps_more_of_a_sample_and_a_saving_one_less() -> None:
     wide = replace(train_recipe().objective, network=DeepGINConfig(16, 1, 1))
     narrow, wider = (rehearse(train_recipe(objective=o), {}) for o in (train_recipe().objective, wide))
     assert 1.5 * narrow.sample_bytes < wider.sample_bytes < 3 * narrow.sample_bytes

@@ -24,8 +24,8 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Refused
-from pipelines.training.commits import committed_points, upload
 from pipelines.training.observation import watch_of
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank, told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
@@ -252,11 +252,6 @@ def test_ranks_that_start_at_different_clocks_stop(trained: TrainRun, tmp_path: 
     with pytest.raises(RuntimeError, match="rank 0 starts at 0 images and others elsewhere"):
         run_rank(replace(trained, out=str(tmp_path)), Ahead(0, 2), silent)
     assert not list(tmp_path.iterdir())
-
-
-def test_without_a_tracking_run_nothing_is_uploaded(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
-    upload(replace(trained, tracking_uri="http://127.0.0.1:9", tracking_run=None))
-    assert not caplog.records
 
 
 def test_a_sheet_has_twelve_rows_of_photo_hole_and_fill(trained: TrainRun) -> None:

@@ -1,0 +1,74 @@
+"""What the tracking server is told of a training: its state, curves and pictures, all of it from what is on disk.
+
+The server may be away at any time, at the start too: what it has not is told the next time, each point once.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from infra import storage
+from pipelines.checkpoints import newest_clock
+from pipelines.training.observation import FILLS, MAPS
+from pipelines.training.points import committed_points
+from pipelines.training.run import TrainRun
+
+if TYPE_CHECKING:
+    from infra.tracking import Status, Tracking
+
+_SHEETS: Final = (FILLS, MAPS)
+
+log = logging.getLogger(__name__)
+
+
+class Teller:
+    """Brings the MLflow run of a training up to its last commit, whenever the server answers."""
+
+    def __init__(self, run: TrainRun, warn: Callable[[str], None] = log.warning) -> None:
+        self._run, self._warn = run, warn
+        self._opened: tuple[Tracking, str] | None = None
+        self._told: set[str] = set()
+
+    def tell(self, status: "Status | None" = None) -> None:
+        """Tells what the server lacks, and the run's state if given; makes the MLflow run where there is none.
+
+        A server that is out of reach, or does not take it all, is a warning and never a fault.
+        """
+        if not self._run.tracking_uri:
+            return
+        try:
+            self._tell(status)
+        except Exception as fault:  # noqa: BLE001 - MLflow, its database and its stores raise whatever they like
+            self._warn(
+                f"the tracking server at {self._run.tracking_uri} was not told all of the training: {fault}; it is in "
+                f"{self._run.out}, and told when the server is there at the next checkpoint, or by the same command"
+            )
+
+    def _tell(self, status: "Status | None") -> None:
+        self._opened = tracking, run_id = self._opened or self._open()
+        try:
+            points = committed_points(self._run.out, tracking.last_step(run_id))
+            tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
+            for folder in _SHEETS:
+                self._tell_sheets(tracking, run_id, folder)
+        finally:
+            if status is not None:
+                tracking.set_status(run_id, status)
+
+    def _open(self) -> "tuple[Tracking, str]":
+        from infra.tracking import Tracking  # takes seconds to import: only where it is wanted
+
+        tracking = Tracking(self._run.tracking_uri)
+        run_id = tracking.open_run(self._run.run_id, self._run.recipe.name, self._run.recipe.as_json(), self._run.tags)
+        tracking.log_inputs(run_id, self._run.inputs)
+        self._told = {name for folder in _SHEETS for name in tracking.files(run_id, folder)}
+        return tracking, run_id
+
+    def _tell_sheets(self, tracking: "Tracking", run_id: str, folder: str) -> None:
+        """Those of all commits so far that the server has not."""
+        place, newest = storage.join(self._run.out, folder), f"{newest_clock(self._run.out):012d}.png"
+        names = sorted(name for name, _ in storage.list_files(place)) if storage.exists(place) else []
+        for name in names:
+            if name <= newest and f"{folder}/{name}" not in self._told:
+                tracking.log_file(run_id, folder, name, storage.read_bytes(storage.join(place, name)))
+                self._told.add(f"{folder}/{name}")

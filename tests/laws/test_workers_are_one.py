@@ -1,0 +1,53 @@
+"""Law: two workers at the same global batch make the updates of one, of every paper's networks, to rounding."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.checkpoints import open_checkpoint
+from pipelines.manifest import Dataset
+from pipelines.training.launch import launch
+from pipelines.training.points import committed_points
+from pipelines.training.run import TrainRun, claim_run
+from tests.laws.trainings import MODELS, recipe_of
+
+pytestmark = pytest.mark.slow
+
+IMAGES: Final = {"deepgin": 8, "distill-net8": 20}
+"""So that the critic and the bilevel phase have had their turn."""
+_FIRST: Final = 4
+
+
+def trained(model: str, dataset: Dataset, out: Path, workers: int) -> str:
+    """The first steps of a training, by so many workers; returns the place of its run."""
+    recipe = recipe_of(model)
+    run = TrainRun(
+        recipe, (dataset.uri,), str(out), IMAGES.get(model, _FIRST), claim_run(recipe, (dataset,), str(out)), ""
+    )
+    launch(run, workers, lambda _: None, "cpu")
+    return run.out
+
+
+def moments(out: str) -> dict[str, Tensor]:
+    """Averaged gradients of all networks, as Adam keeps them, by network and parameter."""
+    end = open_checkpoint(out)
+    files = [name.removesuffix(".safetensors") for name in end.state["files"] if name.startswith("adam.")]
+    return {f"{file}.{name}": t for file in files for name, t in end.tensors(file).items() if name.endswith(".exp_avg")}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_path: Path) -> None:
+    one, two = (trained(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
+    alone, together = moments(one), moments(two)
+    assert alone.keys() == together.keys()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in alone.values())
+    for name, tensor in alone.items():
+        assert torch.allclose(tensor, together[name], rtol=1e-2, atol=1e-3 * float(tensor.abs().max())), name
+    for point, other in zip(committed_points(one), committed_points(two), strict=True):
+        terms = [name for name in point["values"] if name.startswith("total_")]
+        assert terms
+        for name in terms:
+            assert point["values"][name] == pytest.approx(other["values"][name], rel=1e-3), name
