@@ -20,6 +20,7 @@ _PASSING_CLASSES: Final = frozenset(
     {"ConnectionError", "HTTPClientError", "IncompleteReadError", "ResponseParserError"}  # of botocore
     | {"ClientConnectionError", "ClientPayloadError"}  # of aiohttp
 )
+_KEYLESS_CLASSES: Final = frozenset({"NoCredentialsError", "PartialCredentialsError"})  # of botocore
 _HEEDING: Final[dict[tuple[AbstractFileSystem, str], bool]] = {}
 _CONFLICT: Final = "ConditionalRequestConflict"
 _LOST: Final = "pre-condition"
@@ -34,6 +35,11 @@ def may_pass(fault: BaseException) -> bool:
     if isinstance(fault, OSError) and (isinstance(fault, TimeoutError) or fault.errno in _PASSING):
         return True
     return not _PASSING_CLASSES.isdisjoint(kind.__name__ for kind in type(fault).__mro__)
+
+
+def lacks_keys(fault: BaseException) -> bool:
+    """Whether a store was not even asked, as there is nothing to say who asks."""
+    return type(fault).__name__ in _KEYLESS_CLASSES
 
 
 def create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:

@@ -24,7 +24,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from infra.remote import create_remote, may_pass
+from infra.remote import create_remote, lacks_keys, may_pass
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -330,12 +330,17 @@ def _written_aside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
-    """Says what to do about a full disk; a store's faults that may pass become ConnectionError and are tried again."""
+    """Says what to do about a full disk and missing keys; a store's faults that may pass become ConnectionError."""
     try:
         yield
     except Exception as fault:
         if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OSError(fault.errno, f"no space to write {uri}: free some, then run the same command again") from None
+        if lacks_keys(fault):
+            raise PermissionError(
+                f"{uri}: there are no keys for its store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+                "AWS_ENDPOINT_URL where the store is not Amazon's"
+            ) from None
         if not isinstance(fs, LocalFileSystem) and may_pass(fault):
             told = f"{type(fault).__name__}: {fault}"
             raise ConnectionError(f"{uri} cannot be reached now ({told}): run the same command again") from fault

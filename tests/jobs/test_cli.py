@@ -317,9 +317,9 @@ def test_all_that_is_missing_is_said_at_once(
 @pytest.mark.parametrize(
     ("recipe", "generator"),
     [
-        ("spn-probabilistic-paris", 65_728_000),
-        ("mhtma-paris", 0),
-        ("deepgin-celebahq", 0),
+        ("spn-probabilistic-paris", 68_459_075),
+        ("mhtma-paris", 16_169_624),
+        ("deepgin-celebahq", 42_930_186),
         ("distill-paris", 5_280_508),
     ],
 )
@@ -337,6 +337,16 @@ def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
     assert (report["recipe"]["name"], report["num_epochs"]) == (recipe, None)
     assert report["memory_bytes_of_a_worker"] > report["checkpoint_bytes"] > 0
     assert not (tmp_path / "run").exists()
+
+
+def test_a_store_without_keys_is_told_what_to_set(tmp_path: Path) -> None:
+    nowhere = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "HOME")}
+    nowhere |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    words = ("evaluate", "--model", "telea", "--data", "s3://nobody/data", "--out", str(tmp_path / "scores"))
+    code, report, stderr = lacuna(*words, cwd=PROJECT_ROOT, **nowhere)
+    assert code == 1
+    assert report["error"].startswith("s3://nobody/data/dataset.json: there are no keys for its store: set AWS_ACCESS")
+    assert "Traceback" not in stderr
 
 
 def test_fewer_photos_than_a_batch_takes_are_refused(
