@@ -14,23 +14,19 @@ from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from nets import TEACHERS_SHAPES
 from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
-from pipelines.stream.reading import ShardReader
 from pipelines.training.commits import is_over
 from pipelines.training.launch import Device, launch
-from pipelines.training.limit import peak_of
 from pipelines.training.loop import MEASURES
 from pipelines.training.observation import watch_of
-from pipelines.training.precision import prepare_process
 from pipelines.training.rank import told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
@@ -80,7 +76,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     datasets, faults = _opened(arguments.data)
     missing = [*map(str, faults), *_missing(arguments, recipe, datasets)]
     if arguments.dry_run:
-        return _plan_or_missing(arguments, recipe, datasets, until_images, missing)
+        return told_plan(planned(recipe, datasets, until_images, arguments.workers, arguments.device), missing)
     if missing:
         raise faults[0] if faults else Refused("; and ".join(missing))
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
@@ -199,73 +195,6 @@ def _missing_gpus(arguments: Arguments) -> Iterator[str]:
             f"--device is cuda: {arguments.workers} workers need a GPU each, this machine has {found}; RAY_ADDRESS "
             "names another cluster"
         )
-
-
-def _plan_or_missing(
-    arguments: Arguments,
-    recipe: TrainRecipe,
-    datasets: tuple[Dataset, ...],
-    until_images: int,
-    missing: list[str],
-) -> dict[str, Any]:
-    """The plan; raises NotDone with it where something is missing."""
-    plan = _plan(arguments, recipe, rehearse(recipe, _teachers_shapes(recipe)), datasets, until_images)
-    if missing:
-        raise NotDone("; and ".join(missing), plan | {"missing": missing}, exit_code=2)
-    return plan
-
-
-def _teachers_shapes(recipe: TrainRecipe) -> dict[str, dict[str, torch.Tensor]]:
-    """The teachers' weights; for a file that is not there its shapes alone, which are all that a rehearsal wants."""
-    shapes: dict[str, dict[str, torch.Tensor]] = {}
-    for name in recipe.objective.needs_weights:
-        try:
-            shapes |= load_weights([name])
-        except UnusableWeights:
-            if name not in TEACHERS_SHAPES:
-                raise
-            shapes[name] = TEACHERS_SHAPES[name]()
-    return shapes
-
-
-def _plan(
-    arguments: Arguments,
-    recipe: TrainRecipe,
-    rehearsal: Rehearsal,
-    datasets: tuple[Dataset, ...],
-    until_images: int,
-) -> dict[str, Any]:
-    num_photos = sum(ShardReader(datasets, "train").counts) if datasets else 0
-    num_masks = len(recipe.stream.masks)
-    num_samples = recipe.batch_size // arguments.workers // recipe.parts * num_masks
-    on = _worker_device(arguments)
-    operations = rehearsal.operations(until_images, num_masks)
-    return {
-        "recipe": recipe.as_json(),
-        "num_parameters": rehearsal.num_parameters,
-        "num_steps": until_images // recipe.batch_size,
-        "num_images": until_images,
-        "num_epochs": round(until_images / num_photos, 2) if num_photos else None,
-        "num_checkpoints": -(-until_images // recipe.checkpoint_images),
-        "checkpoint_bytes": rehearsal.checkpoint_bytes,
-        "memory_bytes_of_a_worker": rehearsal.memory_bytes(num_samples, on),
-        "memory_bytes_of_writing": rehearsal.writing_bytes,
-        "num_operations": operations,
-        "hours_at_least": _hours(operations / arguments.workers, on, recipe) if is_ours() else None,
-        "num_gpus_here": torch.cuda.device_count(),
-    }
-
-
-def _worker_device(arguments: Arguments) -> torch.device:
-    """Where a worker trains, as far as can be seen from here."""
-    enough = torch.cuda.device_count() >= arguments.workers
-    return torch.device("cuda" if arguments.device == "cuda" or (arguments.device == "auto" and enough) else "cpu")
-
-
-def _hours(operations: float, on: torch.device, recipe: TrainRecipe) -> float:
-    """That a worker takes for so much arithmetic at the best of this machine."""
-    prepare_process(recipe.precision, deterministic=recipe.deterministic)
-    return round(operations / peak_of(on, recipe.precision) / 3600, 3)
 
 
 def _run_of(

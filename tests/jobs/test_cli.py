@@ -327,14 +327,25 @@ def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, generator: int
 ) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
-    words = ("train", recipe, "--data", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--dry-run")
-    code, report, _ = run(capfd, *words)
+    words = (
+        "train",
+        recipe,
+        "--data",
+        str(tmp_path / "none"),
+        "--out",
+        str(tmp_path / "run"),
+        "--dry-run",
+        "--device",
+        "cuda",
+    )
+    code, report, told = run(capfd, *words)
     assert code == 2
-    assert len(report["missing"]) == 2
+    assert f"recipe.batch size {report['recipe']['batch_size']}" in " ".join(told.split())
+    assert len(report["missing"]) == 3
     assert report["error"] == "; and ".join(report["missing"])
     assert str(tmp_path / "none") in report["missing"][0]
     assert report["num_parameters"]["generator"] == generator
-    assert (report["recipe"]["name"], report["num_epochs"]) == (recipe, None)
+    assert (report["recipe"]["name"], report["num_epochs"], report["hours_at_least"]) == (recipe, None, None)
     assert report["memory_bytes_of_a_worker"] > report["checkpoint_bytes"] > 0
     assert not (tmp_path / "run").exists()
 
