@@ -6,12 +6,14 @@ AWS_* variables.
 
 import hashlib
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Final
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
+_LOGIN: Final = re.compile(r"//[^/@\s]*@")
 
 DEFAULTS: Final = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -45,6 +47,11 @@ def apply_defaults() -> None:
 def tracking_uri() -> str:
     """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown: without the name and password that may stand before its host."""
+    return _LOGIN.sub("//", uri)
 
 
 def code_revision() -> str:

@@ -22,6 +22,8 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
+from infra.settings import without_password
+
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
 CLOCK_METRIC: Final = "images_per_second"
@@ -169,7 +171,9 @@ class Tracking:
             if version.number == number:
                 return version
         numbers = ", ".join(v.number for v in self.versions(name)) or "none"
-        raise FileNotFoundError(f"no version {number} of model {name!r} at {self.uri}: its versions are {numbers}")
+        raise FileNotFoundError(
+            f"no version {number} of model {name!r} at {without_password(self.uri)}: its versions are {numbers}"
+        )
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a name, oldest first; empty where the name is unknown."""
@@ -213,7 +217,7 @@ class Tracking:
         try:
             return mlflow.pyfunc.load_model(uri)
         except (MlflowException, OSError) as fault:
-            raise FileNotFoundError(f"cannot load {uri} from {self.uri}: {fault}") from None
+            raise FileNotFoundError(without_password(f"cannot load {uri} from {self.uri}: {fault}")) from None
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

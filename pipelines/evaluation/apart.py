@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.settings import apply_defaults
+from infra.settings import apply_defaults, tracking_uri
 from pipelines.records import Failed
 
 _LENGTH_BYTES = 8
@@ -25,10 +25,11 @@ _LENGTH_BYTES = 8
 class ModelProcess:
     """The process of one model; it ends with this object or with this process."""
 
-    def __init__(self, tracking_uri: str, model_uri: str) -> None:
+    def __init__(self, at: str, model_uri: str) -> None:
         self._uri = model_uri
-        command = [sys.executable, "-m", "pipelines.evaluation.apart", tracking_uri, model_uri]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        command = [sys.executable, "-m", "pipelines.evaluation.apart", model_uri]
+        environment = os.environ | {"MLFLOW_TRACKING_URI": at}  # all can see a command, and it may hold a key
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.metadata: dict[str, str] = json.loads(self._receive())
 
     def fill(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,13 +84,13 @@ def _unpack(data: bytes) -> dict[str, NDArray[np.uint8]]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def main(tracking_uri: str, model_uri: str) -> None:
+def main(model_uri: str) -> None:
     """Loads the model, tells what it is, then answers until its input ends."""
     apply_defaults()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
     try:
-        model = _loaded(tracking_uri, model_uri)
+        model = _loaded(model_uri)
         send(replies, json.dumps(model.metadata.metadata).encode())
         while (request := receive(sys.stdin.buffer)) is not None:
             send(replies, _pack(fill=np.asarray(model.predict(_unpack(request)), np.uint8)))
@@ -98,14 +99,14 @@ def main(tracking_uri: str, model_uri: str) -> None:
         sys.exit(1)
 
 
-def _loaded(tracking_uri: str, model_uri: str) -> Any:
+def _loaded(model_uri: str) -> Any:
     import torch
 
     from infra.tracking import Tracking
 
     torch.set_num_threads(1)
-    return Tracking(tracking_uri).load(model_uri)
+    return Tracking(tracking_uri()).load(model_uri)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from infra import storage
+from infra.settings import without_password
 from pipelines.checkpoints import newest_clock
 from pipelines.training.observation import FILLS, MAPS
 from pipelines.training.points import committed_points
@@ -39,9 +40,10 @@ class Teller:
         try:
             self._tell(status)
         except Exception as fault:  # noqa: BLE001 - MLflow, its database and its stores raise whatever they like
+            problem = f"the tracking server at {self._run.tracking_uri} was not told all of the training: {fault}"
             self._warn(
-                f"the tracking server at {self._run.tracking_uri} was not told all of the training: {fault}; it is in "
-                f"{self._run.out}, and told when the server is there at the next checkpoint, or by the same command"
+                f"{without_password(problem)}; all is in {self._run.out}, and told at the next checkpoint at which the "
+                "server is there, or by the same command"
             )
 
     def _tell(self, status: "Status | None") -> None:

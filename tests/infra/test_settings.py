@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from infra import settings
-from infra.settings import DEFAULTS, PACKAGES, PROJECT_ROOT, apply_defaults, code_revision, git_commit, tracking_uri
+from infra.settings import (
+    DEFAULTS,
+    PACKAGES,
+    PROJECT_ROOT,
+    apply_defaults,
+    code_revision,
+    git_commit,
+    tracking_uri,
+    without_password,
+)
 
 
 @pytest.fixture
@@ -82,3 +91,17 @@ def test_the_commit_is_told_in_a_checkout_and_only_there(copied: Path, monkeypat
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/mlflow", "postgresql://host:5432/mlflow"),
+        ("https://token@host/", "https://host/"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
+        ("cannot reach postgresql://me:secret@host and http://host", "cannot reach postgresql://host and http://host"),
+    ],
+)
+def test_no_password_is_shown(uri: str, shown: str) -> None:
+    assert without_password(uri) == shown
