@@ -16,7 +16,7 @@ from tests.laws.trainings import MODELS, recipe_of
 
 pytestmark = pytest.mark.slow
 
-IMAGES: Final = {"deepgin": 8, "distill-net8": 20}
+IMAGES: Final = {"deepgin": 20, "distill-net8": 44}
 """So that the critic and the bilevel phase have had their turn."""
 _FIRST: Final = 4
 
@@ -31,11 +31,11 @@ def trained(model: str, dataset: Dataset, out: Path, workers: int) -> str:
     return run.out
 
 
-def moments(out: str) -> dict[str, Tensor]:
-    """Averaged gradients of all networks, as Adam keeps them, by network and parameter."""
+def moments(out: str) -> dict[str, dict[str, Tensor]]:
+    """Averaged gradients, as Adam keeps them, by network and parameter."""
     end = open_checkpoint(out)
     files = [name.removesuffix(".safetensors") for name in end.state["files"] if name.startswith("adam.")]
-    return {f"{file}.{name}": t for file in files for name, t in end.tensors(file).items() if name.endswith(".exp_avg")}
+    return {file: {k: t for k, t in end.tensors(file).items() if k.endswith(".exp_avg")} for file in files}
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -43,9 +43,11 @@ def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_pat
     one, two = (trained(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
     alone, together = moments(one), moments(two)
     assert alone.keys() == together.keys()
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in alone.values())
-    for name, tensor in alone.items():
-        assert torch.allclose(tensor, together[name], rtol=1e-2, atol=1e-3 * float(tensor.abs().max())), name
+    for network, gradients in alone.items():
+        largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+        assert 0 < largest < float("inf"), network
+        for name, gradient in gradients.items():  # some are zero but for rounding
+            assert torch.allclose(gradient, together[network][name], rtol=1e-2, atol=1e-4 * largest), (network, name)
     for point, other in zip(committed_points(one), committed_points(two), strict=True):
         terms = [name for name in point["values"] if name.startswith("total_")]
         assert terms
