@@ -1,6 +1,7 @@
 """Named, complete training configurations, one file per paper; `RECIPES` holds them all."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from jobs.recipes.deepgin import (
@@ -10,7 +11,11 @@ from jobs.recipes.deepgin import (
     deepgin_demo,
     deepgin_faces,
 )
+from jobs.recipes.distill import ABLATIONS as DISTILL_ABLATIONS
 from jobs.recipes.distill import (
+    BACKBONES,
+    distill_ablation,
+    distill_backbone,
     distill_baseline_faces,
     distill_celeba,
     distill_faces,
@@ -18,7 +23,9 @@ from jobs.recipes.distill import (
     distill_paris,
     distill_places2,
 )
+from jobs.recipes.mhtma import ABLATIONS as MHTMA_ABLATIONS
 from jobs.recipes.mhtma import (
+    mhtma_ablation,
     mhtma_celebahq,
     mhtma_faces,
     mhtma_paris,
@@ -27,8 +34,10 @@ from jobs.recipes.mhtma import (
     mhtma_sketch_paris,
 )
 from jobs.recipes.spn import (
+    spl_celeba,
     spl_faces,
     spl_paris,
+    spl_places2,
     spn_celeba,
     spn_faces,
     spn_faces_128,
@@ -59,8 +68,10 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "mhtma-places2": mhtma_places2,
     "mhtma-sketch-faces": mhtma_sketch_faces,
     "mhtma-sketch-paris": mhtma_sketch_paris,
+    "spl-celeba": spl_celeba,
     "spl-faces": spl_faces,
     "spl-paris": spl_paris,
+    "spl-places2": spl_places2,
     "spn-celeba": spn_celeba,
     "spn-faces": spn_faces,
     "spn-faces-128": spn_faces_128,
@@ -69,6 +80,9 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "spn-probabilistic-celebahq": spn_probabilistic_celebahq,
     "spn-probabilistic-faces": spn_probabilistic_faces,
     "spn-probabilistic-paris": spn_probabilistic_paris,
+    **{f"distill-{name}-places2": partial(distill_ablation, name) for name in DISTILL_ABLATIONS},
+    **{f"mhtma-{name}-celebahq": partial(mhtma_ablation, name) for name in MHTMA_ABLATIONS},
+    **{f"{name}-places2": partial(distill_backbone, name) for name in BACKBONES},
 }
 
 

@@ -51,7 +51,7 @@ def deepgin_ade20k() -> TrainRecipe:
 def deepgin_ade20k_segmentation() -> TrainRecipe:
     """Track 2 of the AIM challenge: as track 1, and both stages see the segmentation map; no figures were published.
 
-    The dataset must hold the maps: `lacuna shard --planes seg`.
+    Hours: none printed. The dataset must hold the maps: `lacuna shard --planes seg`.
     """
     photos = deepgin_ade20k()
     return replace(

@@ -4,15 +4,33 @@ from dataclasses import replace
 from typing import Final
 
 from jobs.recipes.faces import GENERATOR, faces
+from nets.baselines.edge import ECConfig
+from nets.baselines.gated import GCConfig
+from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig
+from nets.baselines.partial import PCConfig
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
-from nets.distill.objective import DistillObjectiveConfig, variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 
 _AUXILIARY_STEPS: Final = 100_000
 """Ours: the paper does not say how long AN is trained alone."""
 _BATCH: Final = 6
+_PLACES2_STEPS: Final = 2_500_000
+_PAPER: Final = DistillObjectiveConfig(guidance=GuidanceConfig(auxiliary_images=_BATCH * _AUXILIARY_STEPS))
+ABLATIONS: Final = tuple(name for name in VARIANTS if name != "net8")
+"""The networks of Table 2 but for the final one."""
+BACKBONES: Final[dict[str, BaselineObjectiveConfig]] = {
+    "gc": BaselineObjectiveConfig(GCConfig()),
+    "gc-star": BaselineObjectiveConfig(GCConfig(completion=True), ENCODER),
+    "gc-dagger": BaselineObjectiveConfig(GCConfig(), ATTENTION),
+    "ec": BaselineObjectiveConfig(ECConfig()),
+    "ec-star": BaselineObjectiveConfig(ECConfig(completion=True), ENCODER),
+    "ec-hash": BaselineObjectiveConfig(ECConfig(edges=False, completion=True), ENCODER),
+    "pc": BaselineObjectiveConfig(PCConfig()),
+}
+"""The columns of Table 3 that can be built, and PC of Table 1."""
 _FACES: Final = 9_600
 """Photos that each generator of the small recipes sees."""
 _FACES_AUXILIARY: Final = 1_600
@@ -23,30 +41,54 @@ def distill_places2() -> TrainRecipe:
 
     Section 4: one RTX 2080 Ti, Adam, learning rate 2e-4 without a schedule; masks are NVIDIA's irregular ones, for
     which drawn strokes stand here. Table 1: 29.15 dB at 10-20 %, 24.21 at 30-40 %, 22.35 at 40-50 %; FID 10.45, 29.14
-    and 38.28. Widths and the 100,000 steps of AN before are ours. Needs VGG-16.
+    and 38.28. Hours: none printed. Widths and the 100,000 steps of AN before are ours. Needs VGG-16.
     """
-    return _paper("distill-places2", 2_500_000)
+    return _paper("distill-places2", _PLACES2_STEPS)
 
 
 def distill_celeba() -> TrainRecipe:
-    """The paper's training on CelebA: about 400,000 steps. Table 1: 34.14, 28.49 and 25.97 dB; FID 4.04, 7.54, 9.96."""
+    """The paper's training on CelebA: about 400,000 steps. Table 1: 34.14, 28.49 and 25.97 dB; FID 4.04, 7.54, 9.96.
+
+    Hours: none printed.
+    """
     celeba = _paper("distill-celeba", 400_000)
     return replace(celeba, stream=replace(celeba.stream, resize="centre-square"))
 
 
 def distill_paris() -> TrainRecipe:
-    """The paper's training on Paris StreetView: about 400,000 steps. Table 1: 33.05, 27.27 and 25.72 dB."""
+    """The paper's training on Paris StreetView: about 400,000 steps. Table 1: 33.05, 27.27 and 25.72 dB.
+
+    Hours: none printed.
+    """
     return _paper("distill-paris", 400_000)
 
 
-def _paper(name: str, steps: int) -> TrainRecipe:
-    images = _BATCH * (_AUXILIARY_STEPS + steps)
+def distill_ablation(name: str) -> TrainRecipe:
+    """A network of Table 2 on Places2, with as many parameters as Net8 but for one; AN comes first where it teaches.
+
+    At 30-40 %: baseline 22.36 dB, Net1 22.84, Net2 22.79, Net3 22.98, Net4 23.54, Net5 22.54, Net6 23.62, Net7 24.08.
+    Hours: none printed. Steps are those of Net8, as the paper tells no others.
+    """
+    return _paper(f"distill-{name}-places2", _PLACES2_STEPS, variant(name, _PAPER))
+
+
+def distill_backbone(name: str) -> TrainRecipe:
+    """Another paper's generator on Places2, alone or with DGI's distillation (Table 3; marks are spelled out).
+
+    At 30-40 %: GC 22.04 dB, GC* 22.74, GC-dagger 22.41, EC 22.18, EC* 22.62, EC# 22.06, PC 22.12 (Table 1). Hours: none
+    printed. Optimiser and steps are those of DGI, which is ours, and errors are absolute ones alone.
+    """
+    return _paper(f"{name}-places2", _PLACES2_STEPS, BACKBONES[name])
+
+
+def _paper(name: str, steps: int, objective: DistillObjectiveConfig | BaselineObjectiveConfig = _PAPER) -> TrainRecipe:
+    images = _before(objective.guidance) + _BATCH * steps
     theta, psi = AdamConfig(2e-4, betas=(0.9, 0.999)), AdamConfig(1e-4, (0.9, 0.999), weight_decay=1e-4, unit_norm=True)
     return TrainRecipe(
         name=name,
-        objective=DistillObjectiveConfig(guidance=GuidanceConfig(auxiliary_images=_BATCH * _AUXILIARY_STEPS)),
+        objective=objective,
         stream=StreamConfig(size_px=256, resize="squash", masks=("strokes",)),
-        optimisers={"generator": theta, "alignment": theta, "auxiliary": theta, "meta": psi},
+        optimisers=_optimisers(objective.guidance, theta, psi),
         batch_size=_BATCH,
         images=images,
         constant_images=images,
@@ -55,23 +97,41 @@ def _paper(name: str, steps: int) -> TrainRecipe:
     )
 
 
+def _before(guidance: GuidanceConfig) -> int:
+    """Photos that AN sees before the generator begins."""
+    return guidance.auxiliary_images if guidance.has_teacher else 0
+
+
+def _optimisers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
+    """For the networks that these lessons need: `psi` for the meta-networks, `theta` for all others."""
+    needed = {"alignment": guidance.within, "auxiliary": guidance.has_teacher}
+    others = {name: theta for name, is_needed in needed.items() if is_needed}
+    return {"generator": theta} | others | ({"meta": psi} if guidance.terms else {})
+
+
 def distill_faces() -> TrainRecipe:
     """A small Net8 at 64x64 for minutes of two cores, its auxiliary network trained first; no style term.
 
     Ours: two levels, in whose middle a picture has two thirds of its values as in the paper's three at 256x256; it
     adds to a smooth fill, steps of 4 photos with 3 masks each, higher learning rates that fall to zero, a
-    small weight of the distillation, and a longer imagined step.
+    small weight of the distillation, and a longer imagined step. Here 19.98 dB in the hole after 7 min (docs/log.md).
     """
     return _faces("net8", "distill-faces")
 
 
 def distill_net1_faces() -> TrainRecipe:
-    """The same with Net1, cross-distillation alone: no adaptive blocks, no attention, as many parameters."""
+    """The same with Net1, cross-distillation alone: no adaptive blocks, no attention, as many parameters.
+
+    Here 20.04 dB in the hole after 4 min (docs/log.md).
+    """
     return _faces("net1", "distill-net1-faces")
 
 
 def distill_baseline_faces() -> TrainRecipe:
-    """The same with the baseline, without distillation: as many parameters and as many photos for the generator."""
+    """The same with the baseline, without distillation: as many parameters and as many photos for the generator.
+
+    Here 20.00 dB in the hole after 2 min (docs/log.md).
+    """
     return _faces("baseline", "distill-baseline-faces")
 
 
@@ -84,7 +144,5 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     chosen = variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
     psi = replace(GENERATOR, learning_rate=1e-3, clip_norm=None, unit_norm=True)
-    before = _FACES_AUXILIARY if chosen.guidance.cross else 0
-    guided = {"auxiliary": theta, "meta": psi} if chosen.guidance.cross else {}
-    optimisers = {"generator": theta} | guided | ({"alignment": theta} if chosen.guidance.within else {})
+    before, optimisers = _before(chosen.guidance), _optimisers(chosen.guidance, theta, psi)
     return faces(recipe, chosen, optimisers, images=before + _FACES, constant_images=before + _FACES // 3)

@@ -16,9 +16,10 @@ from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig
 from nets.baselines.partial import PC, PartialConvolution, PCConfig
 from nets.distill.network import hole_at
 from nets.layers.smooth import fill_smoothly
-from nets.objective import BilevelPhase, Phase
+from nets.objective import BilevelPhase, Inputs, Phase
+from pipelines.noise import SampleNoise
 from tests.nets.configs import CONFIGS
-from tests.nets.objectives import inputs, objective
+from tests.nets.objectives import inputs, objective, phase_of, total
 from tests.nets.pictures import masked_pictures
 
 SMALL: dict[str, Any] = {
@@ -80,12 +81,26 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(name: str) -
     assert torch.allclose(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask), atol=1e-6)
 
 
+FULL = {
+    "gc": BaselineObjectiveConfig(GCConfig()),
+    "gc*": BaselineObjectiveConfig(GCConfig(completion=True), ENCODER),
+    "gc-dagger": BaselineObjectiveConfig(GCConfig(), ATTENTION),
+    "ec": BaselineObjectiveConfig(ECConfig()),
+    "ec*": BaselineObjectiveConfig(ECConfig(completion=True), ENCODER),
+    "ec#": BaselineObjectiveConfig(ECConfig(edges=False, completion=True), ENCODER),
+    "pc": BaselineObjectiveConfig(PCConfig()),
+    "pc*": BaselineObjectiveConfig(PCConfig(completion=True), ENCODER),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [GCConfig(), ECConfig(), PCConfig()], ids=lambda c: type(c).__name__)
-def test_full_size_learns_at_256(config: Any) -> None:
-    network = make_backbone(config)
-    loss = network(*masked_pictures(256, 1))["predicted"].square().mean()
-    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+@pytest.mark.parametrize("name", FULL)
+def test_full_size_learns_at_256(name: str) -> None:
+    of = build_objective(FULL[name], {})
+    inpaint = phase_of(of, "inpaint")
+    outputs = of.stages[-1].forward(Inputs(*masked_pictures(256, 1), SampleNoise(0, [(0, 0)]), {}))
+    parameters = [p for network in inpaint.trains for p in of.networks[network].parameters()]
+    gradients = torch.autograd.grad(total(inpaint, outputs), parameters, allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
 

@@ -70,13 +70,17 @@ def test_forward_and_backward_reach_everything(variant: str) -> None:
     assert {name for name in flat if not name.endswith("key.bias")} == set()  # softmax does not see a common key
 
 
+FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
+    "track 2": DeepGINConfig(segmentation=True),
+    "residual": DeepGINConfig(residual=True),
+}
+
+
 @pytest.mark.slow
-@VARIANTS
+@pytest.mark.parametrize("variant", FULL)
 def test_forward_and_backward_at_full_size(variant: str) -> None:
-    network, image = DeepGIN(config(variant, DeepGINConfig())), torch.rand(1, 3, 256, 256)
-    mask = torch.zeros(1, 1, 256, 256)
-    mask[..., 64:192, 64:192] = 1
-    outputs = network(image, mask)
+    network, (image, mask) = DeepGIN(FULL[variant]), masked_pictures(256, 1)
+    outputs = network(image, mask, torch.rand_like(image))  # a map, which track 2 alone takes
     gradients = torch.autograd.grad(outputs["inpainted"].mean(), list(network.parameters()), allow_unused=True)
     assert outputs["inpainted"].shape == image.shape
     assert all(torch.isfinite(g).all() for g in gradients if g is not None)

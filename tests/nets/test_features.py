@@ -47,6 +47,12 @@ def test_layers_have_the_indices_of_torchvision(depth: int) -> None:
         assert torch.allclose(maps[name], vgg_by_hand(state, x, index), atol=1e-4), name
 
 
+@pytest.mark.parametrize(("depth", "count"), [(16, 14_714_688), (19, 20_024_384)])
+def test_vgg_has_the_parameters_of_torchvision(depth: int, count: int) -> None:
+    network = VGGFeatures(depth, ("pool5",), random_vgg(depth))  # type: ignore[arg-type]
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
 def test_alexnet_is_its_five_convolutions() -> None:
     state, x = random_alexnet(), picture(1, 64)
     maps = AlexNetFeatures(("relu1", "conv3", "pool5"), state, normalise=False)(x)

@@ -39,6 +39,11 @@ def noise(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize(("backbone", "count"), [("alex", 1_152), ("vgg", 1_472)])
+def test_heads_have_the_weights_of_the_published_files(backbone: Backbone, count: int) -> None:
+    assert sum(p.numel() for p in random_lpips(backbone).heads.parameters()) == count
+
+
 @BACKBONES
 def test_it_is_zero_for_equal_pictures_and_the_same_both_ways(backbone: Backbone) -> None:
     lpips, (ramp, waves) = random_lpips(backbone), ramp_and_waves()

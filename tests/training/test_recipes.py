@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from jobs.recipes import RECIPES
+from jobs.recipes.distill import ABLATIONS, BACKBONES
 from nets import build_network, build_objective
 from nets.objective import Objective
 from pipelines.records import Refused, canonical_json
@@ -87,12 +88,40 @@ def test_distillation_has_its_numbers_of_parameters(name: str) -> None:
     assert {name: num_parameters(network) for name, network in networks.items()} == counts
 
 
-def test_small_distillations_have_equal_networks_in_size_and_photos_seen() -> None:
-    names = ("distill-faces", "distill-net1-faces", "distill-baseline-faces")
-    counts = [num_parameters(objective(name).networks["generator"]) for name in names]
+COMPARED = {
+    "faces": ("distill-faces", "distill-net1-faces", "distill-baseline-faces"),
+    "Table 2": ("distill-places2", *(f"distill-{name}-places2" for name in ABLATIONS)),
+    "Table 3": tuple(f"{name}-places2" for name in BACKBONES),
+}
+
+
+@pytest.mark.parametrize("table", ["faces", "Table 2"])
+def test_distillations_that_are_compared_have_equal_networks_in_size(table: str) -> None:
+    counts = [num_parameters(objective(name).networks["generator"]) for name in COMPARED[table]]
     assert max(counts) - min(counts) <= 1
-    before = [objective(name).stages[0].until_images or 0 for name in names]
-    assert len({RECIPES[name]().images - alone for name, alone in zip(names, before, strict=True)}) == 1
+
+
+@pytest.mark.parametrize("table", COMPARED)
+def test_generators_that_are_compared_see_as_many_photos(table: str) -> None:
+    before = [objective(name).stages[0].until_images or 0 for name in COMPARED[table]]
+    assert len({RECIPES[name]().images - alone for name, alone in zip(COMPARED[table], before, strict=True)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("mhtma-atma-celebahq", "mhtma-celebahq"),
+        ("mhtma-contextual-celebahq", "mhtma-celebahq"),
+        ("mhtma-wgan-celebahq", "mhtma-celebahq"),
+        ("spl-celeba", "spn-celeba"),
+        ("spl-places2", "spn-places2"),
+        ("distill-net7-places2", "distill-places2"),
+    ],
+)
+def test_what_is_compared_differs_in_its_objective_alone(name: str, full: str) -> None:
+    other, whole = RECIPES[name](), RECIPES[full]()
+    assert other.objective != whole.objective
+    assert replace(other, name=whole.name, objective=whole.objective) == whole
 
 
 def test_learning_rates_drop_at_their_clocks() -> None:

@@ -1,6 +1,7 @@
 """A rehearsal finds what cannot run, in any stage, before there is any work; what can run it lets pass."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
 
 
-@pytest.mark.parametrize("name", RECIPES)
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """Rows of the papers' tables take seconds each and are variants of what the others try."""
+    return [pytest.mark.slow] if isinstance(RECIPES[name], partial) else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in RECIPES])
 def test_every_recipe_can_run(name: str) -> None:
     rehearsal = rehearse(RECIPES[name](), WEIGHTS)
     assert all(rehearsal.num_parameters.values())
