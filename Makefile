@@ -22,8 +22,8 @@ soak: export LACUNA_SOAK_DAMAGES = 10000
 soak: export LACUNA_SOAK_WORLDS = 2000
 soak: export LACUNA_SOAK_CHECKPOINT_DAMAGES = 1000
 soak: export LACUNA_SOAK_TRAINING_KILLS = 20
-soak: $(VENV)/dev ## the same laws over large numbers of kills and damages
-	$(BIN)/python -m pytest -m "slow or not slow" tests/laws tests/journey
+soak: $(VENV)/dev ## the same laws over large numbers of kills and damages; interrupted, it goes on
+	$(BIN)/python -m pytest -p tests.soaking -m "slow or not slow" tests/laws tests/journey
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 bench: export MALLOC_TRIM_THRESHOLD_ = 4000000000
@@ -45,7 +45,7 @@ check: $(VENV)/dev ## format, lint, types
 	$(BIN)/mypy
 
 clean: ## removes the virtual environment and every demo
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .soak
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "installing pinned packages into $(VENV) (about a minute)"
