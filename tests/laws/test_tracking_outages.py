@@ -12,13 +12,14 @@ import fsspec
 import pytest
 from mlflow.tracking import MlflowClient
 
-from infra.tracking import CLOCK_METRIC, Tracking
+from infra.tracking import CLOCK_METRIC, RUN_TAG
 from infra.world import World
 from pipelines.manifest import Dataset
-from pipelines.training.commits import committed_points, upload
 from pipelines.training.loop import Point
+from pipelines.training.points import committed_points
 from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.telling import Teller
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.making import train_recipe
 from tests.s3 import ACCESS_KEY, SECRET_KEY, object_store
@@ -50,11 +51,18 @@ class Timed(TrainRun):
 
 
 def tracked(dataset: Dataset, out: Path, uri: str, images: int) -> Timed:
-    """A run with its MLflow run."""
+    """A run that a server is to be told of."""
     recipe = train_recipe(images=images, constant_images=images // 2)
     run_id = claim_run(recipe, (dataset,), str(out))
-    opened = Tracking(uri).open_run(run_id, recipe.name, recipe.as_json(), {})
-    return Timed(recipe, (dataset.uri,), str(out), images, run_id, uri, opened, moments=([],))
+    return Timed(recipe, (dataset.uri,), str(out), images, run_id, uri, moments=([],))
+
+
+def mlflow_run(uri: str, run: TrainRun) -> str:
+    """MLflow's id of its run, of which there is one."""
+    client = MlflowClient(uri)
+    (found,) = client.search_runs([e.experiment_id for e in client.search_experiments()], f"tags.`{RUN_TAG}` != ''")
+    assert found.data.tags[RUN_TAG] == run.run_id
+    return str(found.info.run_id)
 
 
 @dataclass
@@ -79,8 +87,8 @@ class Outage:
 
 def points_told(uri: str, run: TrainRun) -> list[tuple[int, int, float]]:
     """What the server has of a metric: step, time and value of every entry."""
-    history = MlflowClient(uri).get_metric_history(str(run.tracking_run), "val_psnr_hole")
-    speeds = MlflowClient(uri).get_metric_history(str(run.tracking_run), CLOCK_METRIC)
+    history = MlflowClient(uri).get_metric_history(mlflow_run(uri, run), "val_psnr_hole")
+    speeds = MlflowClient(uri).get_metric_history(mlflow_run(uri, run), CLOCK_METRIC)
     assert sorted(m.step for m in speeds) == [p["images_seen"] for p in committed_points(run.out)]
     return sorted((m.step, m.timestamp, m.value) for m in history)
 
@@ -106,13 +114,40 @@ def test_a_server_that_stands_still_for_half_a_minute_stops_no_step(
     outage = Outage(server, run, _OUTAGE_SECONDS)
     run_rank(run, World(), outage)
     server.go_on()
-    upload(run)  # as the command does at its end
+    Teller(run).tell()  # as the command does at its end
     gaps = [after - before for before, after in zip(run.moments[0], run.moments[0][1:], strict=False)]
     assert run.moments[0][-1] - outage.began > _OUTAGE_SECONDS
     assert max(gaps) < _FAR_LESS_THAN_THE_OUTAGE, max(gaps)
     print(f"longest time between two points: {max(gaps) - _PAUSE_SECONDS:.2f} s")
     assert points_told(server.uri, run) == points_written(run)
     assert len(points_written(run)) == 60
+
+
+def test_a_server_that_is_away_at_the_start_is_told_all_when_it_comes(
+    dataset: Dataset, server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the training itself: curves, all sheets of fills, and what it is made from."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    made_from = ("photos", dataset.manifest_sha256, dataset.uri)
+    run = replace(tracked(dataset, tmp_path / "run", server.uri, 160), inputs=(made_from,), tags={"lacuna.code": "x"})
+
+    def come(*_: Any) -> None:
+        """Called at each checkpoint."""
+        if len(run.moments[0]) == 20:
+            server.go_on()
+
+    server.stop()
+    run_rank(run, World(), come)
+    server.go_on()  # where it has not come to that, so that the server can end
+    assert points_told(server.uri, run) == points_written(run)
+    client, run_id = MlflowClient(server.uri), mlflow_run(server.uri, run)
+    sheets = [Path(f.path).name for f in client.list_artifacts(run_id, "fills")]
+    assert sheets == [f"{clock:012d}.png" for clock in range(8, 161, 8)]
+    found = client.get_run(run_id)
+    assert found.inputs
+    assert [d.dataset.name for d in found.inputs.dataset_inputs] == ["photos"]
+    assert found.data.tags["lacuna.code"] == "x"
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset", "delay", "503", "mixed"])
@@ -129,9 +164,9 @@ def test_answers_that_are_lost_late_or_faults_leave_each_point_once(
     with failing_store(server.uri, plan) as (proxy, account):
         run = replace(tracked(dataset, tmp_path / "run", server.uri, 32), tracking_uri=proxy)
         run_rank(run, World(), silent)
-        upload(run)
+        Teller(run).tell()
     assert faults_of(account) == set(kinds)
-    upload(replace(run, tracking_uri=server.uri))
+    Teller(replace(run, tracking_uri=server.uri)).tell()
     assert points_told(server.uri, run) == points_written(run)
 
 
@@ -155,9 +190,9 @@ def test_a_server_on_postgres_with_its_files_on_s3(
             run_rank(replace(run, until_images=176, tracking_uri=proxy), World(), silent)
         assert faults_of(account) == {"cut", "503"}
         run_rank(run, World(), silent)
-        upload(run)
+        Teller(run).tell()
         assert points_told(server.uri, run) == points_written(run)
-        fills = MlflowClient(server.uri).list_artifacts(str(run.tracking_run), "fills")
+        fills = MlflowClient(server.uri).list_artifacts(mlflow_run(server.uri, run), "fills")
         assert [Path(f.path).name for f in fills][-1] == "000000000192.png"
         assert any(path.endswith("000000000192.png") for path in files.find("mlflow/files"))
 
