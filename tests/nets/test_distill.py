@@ -52,9 +52,9 @@ def test_network_has_its_number_of_parameters(build: Callable[[], nn.Module], co
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
-def test_every_variant_has_the_number_of_the_final_model_but_for_one_in_a_million(name: str) -> None:
+def test_every_variant_has_the_number_of_the_final_model_or_one_more(name: str) -> None:
     count = num_parameters(lambda: InpaintingNetwork(variant(name, PAPER).network))
-    assert abs(count - 5_280_508) <= 5
+    assert count == 5_280_508 + (name in ("net4", "net5"))  # no widths of the matching blocks come nearer there
 
 
 def test_the_bare_backbone_lacks_what_the_parts_have() -> None:
@@ -91,10 +91,16 @@ def test_forward_gives_finite_pictures_and_features_of_their_shapes(name: str, s
     assert all(bool(torch.isfinite(t).all()) for t in o.values())
 
 
+FULL = {name: variant(name, PAPER).network for name in VARIANTS} | {
+    "replacing": DistillConfig(adding=False),
+    "residual": DistillConfig(residual=True),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(VARIANTS))
+@pytest.mark.parametrize("name", FULL)
 def test_the_full_size_learns_at_256(name: str) -> None:
-    network = InpaintingNetwork(variant(name, PAPER).network)
+    network = InpaintingNetwork(FULL[name])
     o = network(*masked_pictures(256, 1))
     gradients = torch.autograd.grad(o["predicted"].mean(), list(network.parameters()), allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)

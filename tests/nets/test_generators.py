@@ -42,6 +42,17 @@ def test_bfloat16_is_near_float32(name: str) -> None:
     assert (rounded.float() - exact).abs().mean() <= 0.01 * exact.abs().max()  # one pixel of EC may see another edge
 
 
+@NAMES
+def test_it_goes_forward_and_backward_at_64(name: str) -> None:
+    network, step = generator(name), inputs(size_px=64)
+    outputs = network(step.image, step.mask)
+    loss = outputs["predicted"].square().mean()
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    assert outputs["predicted"].shape == outputs["inpainted"].shape == step.image.shape
+    assert all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
+    assert any(bool(g.any()) for g in gradients if g is not None)
+
+
 @pytest.mark.slow
 @NAMES
 def test_it_compiles_without_a_break(name: str) -> None:

@@ -98,10 +98,10 @@ def test_forward_gives_finite_pictures_and_positive_temperatures(variant: str, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attention", ["mhtma", "atma", "contextual"])
-def test_the_full_size_goes_forward_and_backward(attention: Any) -> None:
-    full = MHTMA(MHTMAConfig(attention=attention))
-    outputs = full(*masked_pictures(256, 1))
+@ALL
+def test_the_full_size_goes_forward_and_backward(variant: str) -> None:
+    full, (image, mask) = MHTMA(MHTMAConfig(**VARIANTS[variant])), masked_pictures(256, 1)
+    outputs = full(image, mask, mask) if full.config.sketch else full(image, mask)
     gradients = torch.autograd.grad(outputs["predicted"].mean() + outputs["coarse"].mean(), list(full.parameters()))
     assert all(torch.isfinite(g).all() for g in gradients)
 

@@ -89,6 +89,7 @@ SUBTOTALS: dict[str, tuple[Callable[[SPN], list[nn.Module | None]], int]] = {
     "decoder block 1": (lambda n: [n.ups[0]], 2_656_256),
     "decoder block 2": (lambda n: [n.ups[1]], 1_144_000),
     "output": (lambda n: [n.out], 9_411),
+    "image decoder": (lambda n: [n.ups, n.out], 3_809_667),
 }
 
 
@@ -284,11 +285,24 @@ def test_the_prior_learner_sees_the_white_hole_and_the_mask_at_twice_their_size(
     assert masked.shape == (2, 3, 64, 64)
 
 
+FULL: dict[str, SPNConfig | SPLConfig] = {
+    "spn": PAPER,
+    "4 blocks": replace(PAPER, num_spade_blocks=4),
+    "12 blocks": replace(PAPER, num_spade_blocks=12),
+    "two scales": replace(PAPER, num_scales=2),
+    "without pyramid": replace(PAPER, num_scales=1),
+    "without SPADE": replace(PAPER, fusion="concatenation"),
+    "residual": replace(PAPER, residual=True),
+    "probabilistic": replace(PAPER, probabilistic=True),
+    "spl": SPLConfig(),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [PAPER, replace(PAPER, probabilistic=True), SPLConfig()], ids=lambda c: str(c)[:3])
-def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(config: SPNConfig | SPLConfig) -> None:
+@pytest.mark.parametrize("variant", FULL)
+def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(variant: str) -> None:
     image, mask = masked_pictures(256, 1)
-    network = built(config)
+    network = built(FULL[variant])
     outputs = network(image, mask)
     gradients = torch.autograd.grad(outputs["predicted"].sum(), list(network.parameters()), allow_unused=True)
     assert torch.isfinite(outputs["inpainted"]).all()
