@@ -21,7 +21,7 @@ def ranks(process: Lacuna) -> list[int]:
 def at_work(data: str, out: Path) -> Lacuna:
     """A training that has made steps and has not come to its end."""
     before, process = clock(out), start_training("deepgin", data, out)
-    wait_until(lambda: process.poll() is not None or (clock(out) != before and len(ranks(process)) == 2))
+    assert wait_until(lambda: process.poll() is not None or (clock(out) != before and len(ranks(process)) == 2))
     assert process.poll() is None
     return process
 
