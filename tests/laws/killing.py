@@ -91,10 +91,14 @@ class TwoNodes:
         """What RAY_ADDRESS names."""
         return str(self._cluster.address)
 
+    def workers(self, at_work: Callable[[int], bool]) -> list[int]:
+        """The processes of both nodes of which this is true, by their pids."""
+        raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
+        return [pid for raylet in raylets for pid in children(raylet) if at_work(pid)]
+
     def kill_worker(self, rng: random.Random, at_work: Callable[[int], bool]) -> bool:
         """Kills one of the processes of both nodes of which this is true; whether there was one."""
-        raylets = [_raylet(node) for node in (self._cluster.head_node, self._second)]
-        busy = [pid for raylet in raylets for pid in children(raylet) if at_work(pid)]
+        busy = self.workers(at_work)
         if busy:
             kill(rng.choice(busy))
         return bool(busy)

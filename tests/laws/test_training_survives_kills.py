@@ -1,7 +1,8 @@
 """Laws 6 and 9: a training whose worker, node or driver is killed ends with the bits of an undisturbed one.
 
 LACUNA_SOAK_TRAINING_KILLS says how many kills each paper's training takes in all, the kinds in turn, at random moments;
-after every third it is finished, compared and begun anew. One by default.
+after every third it is finished, compared and begun anew, and so where it was over before: only kills in mid-run count.
+By default one for each of three papers, which are the three kinds.
 """
 
 import os
@@ -14,17 +15,15 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from mlflow.tracking import MlflowClient
 
-from infra.tracking import RUN_TAG
 from infra.world import World
 from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
 from pipelines.training.ledger import Ledger
-from pipelines.training.loop import MEASURES
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
+from tests.laws.ends import same_end, told_once, tracked_run
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training
 
@@ -32,8 +31,11 @@ pytestmark = pytest.mark.slow
 
 NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_TRAINING_KILLS", "1"))
 _KILLS_OF_A_RUN: Final = 3
+_RUNS_IN_VAIN: Final = 5
+"""So many more trainings than kills: some are over before the moment that was drawn."""
 _MOMENTS_SECONDS: Final = 3.0
 KINDS: Final = ("worker", "driver", "node")
+SAMPLED: Final = MODELS if NUM_KILLS > 1 else ("deepgin", "spn-probabilistic", "distill-net8")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def nodes() -> Iterator[TwoNodes]:
         yield cluster
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=SAMPLED)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -62,25 +64,41 @@ class Killed:
     def __init__(self, model: str, data: str, out: Path, nodes: TwoNodes) -> None:
         self.out, self.nodes, self.chance = out, nodes, random.Random(time.time_ns())
         self.model, self.data = model, data
-        self.kills_at: list[int] = []
         self.process = self._start()
 
     def _start(self) -> Lacuna:
         return start_training(self.model, self.data, self.out, RAY_ADDRESS=self.nodes.address)
 
-    def kill(self, kind: str) -> None:
-        """Ends a part of it some time after it has made steps."""
+    def kill(self, kind: str) -> bool:
+        """Ends a part of it some time after it has made steps; whether that was in mid-run."""
         before = clock(self.out)
-        wait_until(lambda: clock(self.out) != before or self.process.poll() is not None)
+        wait_until(lambda: self.process.poll() is not None or (clock(self.out) != before and self._all_train()))
         time.sleep(self.chance.uniform(0, _MOMENTS_SECONDS))
-        self.kills_at.append(clock(self.out))
+        if self.process.poll() is not None or not self._all_train():
+            return False
+        struck = self._strike(kind)
+        in_mid_run = struck and newest_clock(str(self.out)) < IMAGES
+        self._mend(kind)
+        return in_mid_run
+
+    def _all_train(self) -> bool:
+        return len(self.nodes.workers(trains)) == 2
+
+    def _strike(self, kind: str) -> bool:
+        """Whether there was something to kill."""
         if kind == "worker":
-            assert self.nodes.kill_worker(self.chance, trains)
-        elif kind == "node":
+            return self.nodes.kill_worker(self.chance, trains)
+        if kind == "node":
             self.nodes.kill_second_node()
-            self.nodes.add_second_node()
         else:
             kill_driver(self.process)
+        return True
+
+    def _mend(self, kind: str) -> None:
+        """What Ray does not do: another node, another driver."""
+        if kind == "node":
+            self.nodes.add_second_node()
+        elif kind == "driver":
             self.process.communicate()
             self.process = self._start()
 
@@ -92,29 +110,12 @@ class Killed:
             finish_training(self.model, self.data, self.out, RAY_ADDRESS=self.nodes.address)
 
 
-def same_end(one: Path, other: Path) -> None:
-    """The same bits in every file, each point of the curves once, and one MLflow run that is finished."""
-    ends = [open_checkpoint(str(out)) for out in (one, other)]
-    assert ends[0].images_seen == ends[1].images_seen == IMAGES
-    assert ends[0].state["files"] == ends[1].state["files"]
-    assert ends[0].state["ledger"] == ends[1].state["ledger"]
-    curves = [
-        [
-            (p["images_seen"], {k: v for k, v in p["values"].items() if k not in MEASURES})
-            for p in committed_points(str(o))
-        ]
-        for o in (one, other)
-    ]
-    assert curves[0] == curves[1]
-
-
-def told_once(out: Path) -> None:
-    """MLflow has one run, finished, with each point once."""
-    client = MlflowClient(f"sqlite:///{out.parent / 'mlflow.db'}")
-    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()], f"tags.`{RUN_TAG}` != ''")
-    assert run.info.status == "FINISHED"
-    history = client.get_metric_history(run.info.run_id, "images_per_second")
-    assert [m.step for m in history] == [p["images_seen"] for p in committed_points(str(out))]
+def kill_in_turn(training: Killed, kinds: list[str]) -> None:
+    """Kills it as often as a run is killed; drops the kinds of the kills that came before it was over."""
+    for _ in range(_KILLS_OF_A_RUN):
+        if not kinds or not training.kill(kinds[0]):
+            return
+        kinds.pop(0)
 
 
 def test_killed_trainings_end_as_undisturbed_ones(
@@ -122,16 +123,17 @@ def test_killed_trainings_end_as_undisturbed_ones(
 ) -> None:
     first = MODELS.index(model)  # so that one kill each tries all kinds
     kinds = [KINDS[(first + number) % len(KINDS)] for number in range(NUM_KILLS)]
-    for number in range(0, NUM_KILLS, _KILLS_OF_A_RUN):
+    for number in range(NUM_KILLS + _RUNS_IN_VAIN):
         folder = tmp_path / str(number)
         folder.mkdir()
         training = Killed(model, dataset.uri, folder / "run", nodes)
-        for kind in kinds[number : number + _KILLS_OF_A_RUN]:
-            training.kill(kind)
+        kill_in_turn(training, kinds)
         training.finish()
-        assert training.kills_at[0] < IMAGES, "the training was over: nothing is proved"
         same_end(training.out, undisturbed)
-        told_once(training.out)
+        told_once(training.out, folder)
+        if not kinds:
+            return
+    pytest.fail(f"{len(kinds)} of {NUM_KILLS} kills found no training in mid-run")
 
 
 TERMS: Final = ("l1_coarse", "l1_low", "l1_out")
@@ -155,7 +157,7 @@ def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset
         code, report = end(process)
     assert code == 0, report
     assert report["images_seen"] == IMAGES
-    told_once(out)
+    told_once(out, tmp_path)
 
 
 def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Dataset, tmp_path: Path) -> None:
@@ -176,6 +178,7 @@ def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Data
         assert wait_until(lambda: newest_clock(str(out)) > here)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS_TO_END) != 0
+    assert tracked_run(tmp_path).info.status == "KILLED"
     end_of_it = open_checkpoint(str(out))
     assert end_of_it.state["ledger"]["photos_digest"] == digest_of(recipe_of(LONG), dataset, end_of_it.images_seen)
     clocks = [p["images_seen"] for p in committed_points(str(out))]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from infra import storage
 from infra.settings import PROJECT_ROOT
 from jobs.recipes import RECIPES
 from pipelines.training.recipe import AdamConfig, TrainRecipe
@@ -32,6 +33,8 @@ IMAGES: Final = 160
 """Photos of a whole training, in steps of 4, with a checkpoint every 16."""
 LONG: Final = "deepgin-long"
 """One that goes on for as long as a test may wait, with a checkpoint every 160."""
+EXPLOSIVE: Final = "deepgin-explosive"
+"""One whose loss is infinite as soon as its critic has a say, at 16 photos."""
 
 
 def recipe_of(name: str) -> TrainRecipe:
@@ -46,6 +49,9 @@ def recipe_of(name: str) -> TrainRecipe:
             checkpoint_images=IMAGES,
             metric_images=16,
         )
+    if name == EXPLOSIVE:
+        short = recipe_of("deepgin")
+        return replace(short, name=EXPLOSIVE, objective=replace(short.objective, adversarial_weight=float("inf")))
     return train_recipe(
         name=name,
         objective=OBJECTIVES[name],
@@ -56,35 +62,47 @@ def recipe_of(name: str) -> TrainRecipe:
     )
 
 
-def start_training(name: str, data: str, out: Path, *options: str, **environment: str) -> Lacuna:
-    """`lacuna train` on two workers, in a group of its own; RAY_ADDRESS in the environment names a cluster."""
+def database(folder: Path) -> str:
+    """The URI of the MLflow database of trainings whose things lie there."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def start_training(
+    name: str, data: str, out: Path | str, *options: str, beside: Path | None = None, **environment: str
+) -> Lacuna:
+    """`lacuna train` on two workers, in a group of its own; RAY_ADDRESS in the environment names a cluster.
+
+    Its MLflow database and its stderr go into the folder `beside`; if not given, into the one that `out` lies in.
+    """
     mine = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    database = f"sqlite:///{out.parent / 'mlflow.db'}"
+    folder = beside or Path(out).parent
     words = [name, "--data", data, "--out", str(out), *(options or ("--workers", "2"))]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.laws.trainings", *words],
         cwd=PROJECT_ROOT,
         stdout=subprocess.PIPE,
-        stderr=(out.parent / "stderr").open("a"),
+        stderr=(folder / "stderr").open("a"),
         text=True,
         start_new_session=True,
-        env=mine | {"MLFLOW_TRACKING_URI": database} | environment,
+        env=mine | {"MLFLOW_TRACKING_URI": database(folder)} | environment,
     )
 
 
-def finish_training(name: str, data: str, out: Path, *options: str, **environment: str) -> None:
+def finish_training(
+    name: str, data: str, out: Path | str, *options: str, beside: Path | None = None, **environment: str
+) -> None:
     """The same to its end, which must be a good one."""
-    code, report = end(start_training(name, data, out, *options, **environment))
+    code, report = end(start_training(name, data, out, *options, beside=beside, **environment))
     assert code == 0, report
 
 
-def newest_point(out: Path) -> dict[str, Any]:
+def newest_point(out: Path | str) -> dict[str, Any]:
     """What the training last said; nothing before it does."""
-    path = out / "progress.json"
-    return dict(json.loads(path.read_bytes())) if path.exists() else {"images_seen": 0, "values": {}}
+    uri = storage.join(str(out), "progress.json")
+    return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else {"images_seen": 0, "values": {}}
 
 
-def clock(out: Path) -> int:
+def clock(out: Path | str) -> int:
     """Where it then was."""
     return int(newest_point(out)["images_seen"])
 
