@@ -12,10 +12,10 @@ demo: $(VENV)/installed ## photos to a promoted model, in a few minutes of two c
 	$(BIN)/lacuna demo
 
 test: $(VENV)/dev ## all tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not soak"
 
 test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not soak" --durations 30
 
 soak: export LACUNA_SOAK_KILLS = 50
 soak: export LACUNA_SOAK_DAMAGES = 10000
@@ -24,6 +24,7 @@ soak: export LACUNA_SOAK_CHECKPOINT_DAMAGES = 1000
 soak: export LACUNA_SOAK_TRAINING_KILLS = 20
 soak: $(VENV)/dev ## the same laws over large numbers of kills and damages; interrupted, it goes on
 	$(BIN)/python -m pytest -p tests.soaking -m "slow or not slow" tests/laws tests/journey
+	$(BIN)/python -m pytest -p tests.soaking -m soak
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 4000000000
 bench: export MALLOC_TRIM_THRESHOLD_ = 4000000000

@@ -23,6 +23,7 @@ from pipelines.training.telling import Teller
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.making import train_recipe
 from tests.s3 import ACCESS_KEY, SECRET_KEY, object_store
+from tests.sampling import sampled
 from tests.tracking_servers import TrackingServer, postgres, tracking_server
 
 pytestmark = pytest.mark.slow
@@ -150,7 +151,7 @@ def test_a_server_that_is_away_at_the_start_is_told_all_when_it_comes(
     assert found.data.tags["lacuna.code"] == "x"
 
 
-@pytest.mark.parametrize("kind", ["cut", "reset", "delay", "503", "mixed"])
+@pytest.mark.parametrize("kind", sampled(("cut", "reset", "delay", "503", "mixed"), ("cut", "mixed")))
 def test_answers_that_are_lost_late_or_faults_leave_each_point_once(
     dataset: Dataset, server: TrackingServer, tmp_path: Path, kind: str
 ) -> None:

@@ -21,6 +21,7 @@ from pipelines.noise import SampleNoise
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs, objective, phase_of, total
 from tests.nets.pictures import masked_pictures
+from tests.sampling import sampled
 
 SMALL: dict[str, Any] = {
     "gc": GCConfig(4, (2,)),
@@ -93,8 +94,7 @@ FULL = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", sampled(FULL, ("gc*", "ec", "pc")))
 def test_full_size_learns_at_256(name: str) -> None:
     of = build_objective(FULL[name], {})
     inpaint = phase_of(of, "inpaint")

@@ -22,6 +22,7 @@ from nets.distill.network import (
 from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from nets.layers.smooth import fill_smoothly
 from tests.nets.pictures import masked_pictures, num_parameters
+from tests.sampling import sampled
 
 SMALL = DistillConfig(8, 6, (1, 1, 1), 1)
 PAPER = DistillObjectiveConfig()
@@ -97,8 +98,7 @@ FULL = {name: variant(name, PAPER).network for name in VARIANTS} | {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", sampled(FULL, ("baseline", "net8")))
 def test_the_full_size_learns_at_256(name: str) -> None:
     network = InpaintingNetwork(FULL[name])
     o = network(*masked_pictures(256, 1))

@@ -11,7 +11,10 @@ from nets import build_network, describe_network
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs
+from tests.sampling import sampled
 
+COMPILED = ("deepgin", "spn", "spn-probabilistic", "spl", "mhtma", "distill-net8", "gc", "ec")
+"""By every run of the slow tests."""
 NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 
 
@@ -53,8 +56,7 @@ def test_it_goes_forward_and_backward_at_64(name: str) -> None:
     assert any(bool(g.any()) for g in gradients if g is not None)
 
 
-@pytest.mark.slow
-@NAMES
+@pytest.mark.parametrize("name", sampled(CONFIGS, COMPILED))
 def test_it_compiles_without_a_break(name: str) -> None:
     network, (image, mask) = generator(name), pictures()
     compiled: Any = torch.compile(network, fullgraph=True, backend="aot_eager")
