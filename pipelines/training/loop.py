@@ -5,6 +5,7 @@ The networks run once per step; each phase of the stage turns their outputs into
 """
 
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from pipelines.training.limit import Limit
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
-from pipelines.training.usage import USAGE, Usage
+from pipelines.training.usage import GPU_BUSY, USAGE, Usage
 
 MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "limit_share", *USAGE)
 """What a point says of the machine; the rest is the same on any machine."""
@@ -138,6 +139,8 @@ class Meter:
         values = dict(zip([*names, "seconds", *local], means.tolist(), strict=True))
         values["images_per_second"] = (images_seen - self._since_images) / values.pop("seconds")
         values["num_workers"] = float(self._world.size)
+        if math.isnan(values.get(GPU_BUSY, 0.0)):
+            del values[GPU_BUSY]
         self._reset(images_seen)
         return Point(images_seen, values, time.time_ns() // 1_000_000)
 

@@ -16,6 +16,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
+from tests.sampling import sampled
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", sampled((1, 2), (2,)))
 def test_a_killed_training_is_proved_equal(
     dataset: Dataset, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from pipelines.data.verify import verify_dataset
 from tests.making import photo_folder
 
 pytestmark = pytest.mark.slow
-NUM_KILLS = int(os.environ.get("LACUNA_SOAK_KILLS", "3"))
+NUM_KILLS = int(os.environ.get("LACUNA_SOAK_KILLS", "1"))
 
 
 def start(root: Path, out: Path) -> subprocess.Popen[str]:

@@ -24,7 +24,7 @@ from tests.s3 import bucket
 
 pytestmark = pytest.mark.slow
 
-NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_KILLS", "8"))
+NUM_KILLS: Final = int(os.environ.get("LACUNA_SOAK_KILLS", "4"))
 NUM_STEPS, NUM_LOADERS = 40, 2
 SECONDS_TO_END: Final = 30
 """Of a process whose counterpart is gone; torch looks for it every 5 s."""

@@ -1,14 +1,16 @@
 """What curves tell of the machine: it is what was used."""
 
+import math
 import time
 
 import pytest
 import torch
 
-from pipelines.training.loop import MEASURES
+from infra.world import World
+from pipelines.training.loop import MEASURES, Meter
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun
-from pipelines.training.usage import USAGE, Usage
+from pipelines.training.usage import GPU_BUSY, USAGE, Usage
 
 
 def busy(seconds: float) -> None:
@@ -37,9 +39,23 @@ def test_shares_are_shares_of_a_machine_that_is_there() -> None:
 
 
 def test_every_point_has_them(trained: TrainRun) -> None:
-    names = set(USAGE) if torch.cuda.is_available() else set(USAGE) - {"gpu_busy_share"}
+    names = set(USAGE) - {GPU_BUSY}
     for point in committed_points(trained.out):
         assert names <= point["values"].keys()
+
+
+def test_a_machine_without_a_network_is_none_the_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.net_io_counters", lambda: None)
+    used = Usage(torch.device("cpu")).since()
+    assert (used["machine_received_mb_per_second"], used["machine_sent_mb_per_second"]) == (0, 0)
+
+
+def test_a_gpu_that_tells_nothing_has_no_place_in_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter(World(), 0)
+    monkeypatch.setattr(meter._usage, "since", lambda: {GPU_BUSY: math.nan, "cores_used": 1.0})
+    values = meter.point(4).values
+    assert GPU_BUSY not in values
+    assert values["cores_used"] == 1
 
 
 @pytest.mark.parametrize("name", USAGE)
