@@ -55,7 +55,7 @@ def _network_bytes() -> tuple[int, int]:
 
 
 def _gpu_busy(device: torch.device) -> float:
-    """Share of its last moments in which the GPU had work; NaN without NVML, whose Python side is no package of ours."""
+    """Share of its last moments in which the GPU had work; NaN without NVML, whose Python side is another package."""
     try:
         return torch.cuda.utilization(device) / 100
     except Exception:  # noqa: BLE001 - NVML has faults of its own, and no measure ends a training
