@@ -13,6 +13,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     ClientError,
     EndpointConnectionError,
     NoCredentialsError,
+    PartialCredentialsError,
     ReadTimeoutError,
 )
 from fsspec.implementations.memory import MemoryFileSystem
@@ -124,7 +125,6 @@ PASSING = {
 STAYING = {
     "missing": told("NoSuchKey", 404),
     "forbidden": told("AccessDenied", 403),
-    "no keys": NoCredentialsError(),
     "invalid": told("InvalidArgument", 400),
     "no space": OSError(errno.ENOSPC, "full"),
 }
@@ -151,6 +151,15 @@ def test_faults_that_stay_are_not(place: str, fault: Exception) -> None:
     with pytest.raises(type(fault)) as caught:
         storage.read_range(f"{place}/file", 0, 3)
     assert not isinstance(caught.value, ConnectionError)
+
+
+@pytest.mark.parametrize(
+    "fault", [NoCredentialsError(), PartialCredentialsError(provider="x", cred_var="y")], ids=["none", "half"]
+)
+def test_without_keys_it_is_said_what_to_set(place: str, fault: Exception) -> None:
+    _Peer.faults = [fault]
+    with pytest.raises(PermissionError, match=r"/file: there are no keys for its store: set AWS_ACCESS_KEY_ID"):
+        storage.read_range(f"{place}/file", 0, 3)
 
 
 def test_a_disk_that_fails_is_no_broken_connection(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
