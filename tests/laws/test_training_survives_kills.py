@@ -144,6 +144,7 @@ def first_points(out: Path) -> list[float]:
     return [p["values"][name] for p in committed_points(str(out))[:4] for name in TERMS]
 
 
+@pytest.mark.soak  # what comes and goes in one run is tried below
 def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with two_nodes() as nodes:
@@ -193,6 +194,7 @@ def digest_of(recipe: TrainRecipe, dataset: Dataset, images: int) -> int:
     return ledger.over(World())
 
 
+@pytest.mark.soak
 def test_two_workers_then_one_then_two_are_one_training(dataset: Dataset, tmp_path: Path) -> None:
     """By the same command with other --workers; losses of the first steps are those of two workers to rounding."""
     out, alone = tmp_path / "run", tmp_path / "alone"
