@@ -80,9 +80,14 @@ def build_network(description: dict[str, Any]) -> nn.Module:
 
 
 def describe_network(config: Any) -> dict[str, Any]:
-    """The description of a network's configuration, from which `build_network` makes the same architecture again."""
-    name = next(name for name, kind in NETWORKS.items() if isinstance(config, type(kind.config())))
-    return {"name": name, "config": asdict(config)}
+    """The description of a network's configuration, from which `build_network` makes the same architecture again.
+
+    Raises ValueError where no network has such a configuration.
+    """
+    for name, kind in NETWORKS.items():
+        if isinstance(config, type(kind.config())):
+            return {"name": name, "config": asdict(config)}
+    raise ValueError(f"{type(config).__name__} configures no network: known are {', '.join(sorted(NETWORKS))}")
 
 
 def build_objective(config: Any, weights: Weights) -> Objective:

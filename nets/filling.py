@@ -50,7 +50,8 @@ def fill_levels(
 
     They come and go in ordinary memory, wherever the network is.
     Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`. `beside`: what the
-    network takes beside photo and mask, by the names of its arguments, for pictures of its own size only.
+    network takes beside photo and mask, by the names of its arguments, for pictures of its own size only; with others
+    it raises ValueError.
     """
     if beside and images.shape[1:3] != (size_px, size_px):
         raise ValueError(
@@ -74,6 +75,8 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, st
 
     The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
     `size_px` x `size_px`, filled, put together again and resized back; only hole pixels are taken from it.
+    Ours: the mask is resized as the photo is, and all that the white of the hole has reached is hole; the authors'
+    bilinear mask is narrower.
     """
     height, width = image.shape[1:]
     target = tuple(max(1, round(length / size_px)) * size_px for length in (height, width))

@@ -38,7 +38,7 @@ def with_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np
 
 
 def clustered(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
-    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (SPN, Figs. 10 to 12).
+    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (as SPN's Figs. 10 and 11).
 
     Ours: colours go from blue, the largest cluster, to red, the smallest, instead of by chance.
     """

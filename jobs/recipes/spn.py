@@ -2,8 +2,9 @@
 
 The papers draw holes from the 12,000 NVIDIA test masks, which a stream does not read: free-form strokes stand in here.
 Photos are resized as the stream does it, by areas where they shrink and cubic where they grow, to 256 and to 512 pixels
-a side; the authors' code takes OpenCV's bilinear for both. Where the papers are silent, numbers are those of the
-authors' read-me files. An epoch is whole batches of 8.
+a side; the authors' code takes OpenCV's bilinear for both. Numbers of epochs are those of the authors' read-me files,
+the papers print none; so is, on Paris and CelebA-HQ, the epoch after which the rate falls (the paper has it fall for
+the last quarter, as it does here on CelebA and Places2). An epoch is whole batches of 8.
 """
 
 from dataclasses import replace
@@ -24,7 +25,7 @@ _PARIS, _CELEBA, _CELEBAHQ, _PLACES = 14_896, 162_768, 27_000, 1_803_456
 def spn_paris() -> TrainRecipe:
     """The training on Paris StreetView: 50,702,643 parameters with the heads, 256x256, 75 epochs of 14,900 photos.
 
-    Priors from TResNet-L (file `tresnet_l_openimages`) for 60 epochs, learning rate a tenth from the 50th on. The
+    Priors from TResNet-L (file `tresnet_l_openimages`) for 60 epochs, learning rate a tenth after the 50th. The
     authors: a day on two V100; 29.69 dB, SSIM 0.886, FID 36.82 on 100 photos (Table 1).
     """
     objective = SPNObjectiveConfig(prior_until_images=60 * _PARIS)

@@ -1,4 +1,4 @@
-"""What the baselines have in common: completion blocks for levels of unlike width, and the way to a picture.
+"""What the baselines have in common: completion blocks for levels of unlike width.
 
 A file of its own because DGI's distillation needs the same of every backbone: `encoded_<level>` among its outputs, a
 switch for completion blocks, and `taught`, the channels of those levels.
@@ -6,7 +6,6 @@ switch for completion blocks, and `taught`, the channels of those levels.
 
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from nets.distill.network import hole_at
@@ -44,8 +43,3 @@ def encode(
             x = completion(x, mask, number)
         features[f"encoded_{number + 1}"] = x
     return x, features
-
-
-def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
-    """Raw N3HW -> picture: between 0 and 1 by tanh, or with `residual` what is added to `base` in the hole N1HW."""
-    return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2

@@ -3,10 +3,11 @@
 In: `image` N3HW in [0, 1], `mask` N1HW in {0, 1}, 1 = hole, and if there is one the edge map N1HW of the whole picture;
 H and W multiples of 4. Out: a dict with `predicted` and `inpainted` N3HW, `edge_scores` N1HW before their sigmoid, and
 `encoded_1` and `encoded_2` of the second generator, which DGI teaches (Table 3, EC*). Without its first stage, which
-draws the edges of the hole, it is EC#. A generator has 10.8 million parameters, as the authors'.
+draws the edges of the hole, it is EC#. A generator has 10.8 million parameters, about as the authors'.
 
 Ours: edges of pictures that bring none are found by a threshold on Sobel's gradient, the authors' by Canny; no spectral
-normalisation of the first generator; no biases before normalisations, which take them off again.
+normalisation of the first generator; no biases before normalisations, which take them off again; the second generator
+sees the mask too and both a black hole, theirs has only edges beside the picture and a white one.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, as_picture, encode
-from nets.layers.smooth import fill_smoothly
+from nets.baselines.backbone import CompletionBlocks, encode
+from nets.layers.edges import grey, squared_steepness
+from nets.layers.smooth import as_picture, fill_smoothly
 
-_STEEP: Final = 0.4
-"""Sobel's gradient of a grey picture in [0, 1] from which on a pixel counts as an edge; a step of 1 has 4."""
-_LUMA: Final = (0.299, 0.587, 0.114)
+_STEEP: Final = 0.1
+"""Steepness from which on a pixel counts as an edge; a step from black to white has 1."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,6 @@ class EC(nn.Module):
         return {"predicted": predicted, "inpainted": predicted * mask + known, **found, **features}
 
 
-def grey(image: Tensor) -> Tensor:
-    """N3HW -> N1HW, the luma of BT.601."""
-    luma: Tensor = (image * image.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    return luma
-
-
 def find_edges(image: Tensor, mask: Tensor) -> Tensor:
     """Picture N3HW in [0, 1] and hole N1HW -> N1HW in {0, 1}: steep known pixels; next to a hole there are none."""
-    ramp, step = image.new_tensor([1.0, 2.0, 1.0]), image.new_tensor([-1.0, 0.0, 1.0])
-    kernels = torch.stack([torch.outer(ramp, step), torch.outer(step, ramp)])[:, None]
-    steepness = F.conv2d(F.pad(grey(image), (1, 1, 1, 1), mode="replicate"), kernels).square().sum(dim=1, keepdim=True)
-    return (steepness > _STEEP**2) * (1 - F.max_pool2d(mask, 3, stride=1, padding=1))
+    return (squared_steepness(image) > _STEEP**2) * (1 - F.max_pool2d(mask, 3, stride=1, padding=1))

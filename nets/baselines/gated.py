@@ -3,7 +3,9 @@
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 8. Out: a dict with `coarse`,
 `predicted` and `inpainted` N3HW, and what DGI teaches: `encoded_1` and `encoded_2` of the coarse network (Table 3,
 GC*), and `query_1`, `key_1` and `decoded_1` of the contextual attention (GC-dagger). Width and layers are those of the
-authors' release; scores are not fused with those of neighbours, so that shares are one softmax.
+authors' release. Ours, so that what is taught is one softmax over rows: scores are not fused with those of neighbours,
+keys that touch the hole are left out of the softmax (theirs score 0 in it and are dropped after it), and maps are
+halved by means (theirs by every second value). The attention as released is `nets.mhtma.contextual`.
 """
 
 from dataclasses import dataclass
@@ -13,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, as_picture, encode
-from nets.layers.gated import GatedConvolution, GatedUpConvolution
+from nets.baselines.backbone import CompletionBlocks, encode
+from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import in_float32
-from nets.layers.smooth import fill_smoothly
+from nets.layers.smooth import as_picture, fill_smoothly
 
 _SHARPNESS: Final = 10.0
-"""Factor on the cosines of patches before the softmax."""
+"""Factor on the products of queries with keys of unit length before the softmax."""
 _HIDDEN: Final = -1e4
 """Score of keys that touch the hole."""
 
@@ -71,7 +73,7 @@ class CoarseNetwork(nn.Module):
             ]
         )
         self.middle = nn.Sequential(*(_same(w, d) for d in config.dilations), _same(w), _same(w))
-        self.decoder = _decoder(w)
+        self.decoder = nn.Sequential(*picture_decoder(w))
         self.completion = CompletionBlocks((2 * w, 4 * w)) if config.completion else None
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -87,12 +89,12 @@ class RefinementNetwork(nn.Module):
     def __init__(self, config: GCConfig) -> None:
         super().__init__()
         w = config.width
-        self.near = nn.Sequential(*_start(w, 2 * w), _same(w), *(_same(w, d) for d in config.dilations))
-        self.far = nn.Sequential(*_start(w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu))
+        self.near = nn.Sequential(*encoder_start(4, w, 2 * w), _same(w), *(_same(w, d) for d in config.dilations))
+        self.far = nn.Sequential(*encoder_start(4, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu))
         self.attention = ContextualAttention()
         self.after = nn.Sequential(_same(w), _same(w))
         self.join = nn.Sequential(GatedConvolution(8 * w, 4 * w), _same(w))
-        self.decoder = _decoder(w)
+        self.decoder = nn.Sequential(*picture_decoder(w))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """N4HW and the hole whose patches are no keys, N1HW -> N3HW, unbounded, and what the attention compares."""
@@ -104,28 +106,6 @@ class RefinementNetwork(nn.Module):
 
 def _same(width: int, dilation: int = 1) -> GatedConvolution:
     return GatedConvolution(4 * width, 4 * width, dilation=dilation)
-
-
-def _start(width: int, at_quarter: int) -> list[nn.Module]:
-    """Five layers of both refinement branches, N4HW -> N 4W H/4 W/4."""
-    return [
-        GatedConvolution(4, width, 5),
-        GatedConvolution(width, width, stride=2),
-        GatedConvolution(width, 2 * width),
-        GatedConvolution(2 * width, at_quarter, stride=2),
-        GatedConvolution(at_quarter, 4 * width),
-    ]
-
-
-def _decoder(width: int) -> nn.Sequential:
-    """N 4W h w -> N3 4h 4w."""
-    return nn.Sequential(
-        GatedUpConvolution(4 * width, 2 * width),
-        GatedConvolution(2 * width, 2 * width),
-        GatedUpConvolution(2 * width, width),
-        GatedConvolution(width, width // 2),
-        nn.Conv2d(width // 2, 3, 3, padding=1),
-    )
 
 
 class GC(nn.Module):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, as_picture
-from nets.layers.smooth import fill_smoothly
+from nets.baselines.backbone import CompletionBlocks
+from nets.layers.smooth import as_picture, fill_smoothly
 
 _GROUPS: Final = 32
 

@@ -23,10 +23,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
+from nets.layers.remembering import remembering
 from nets.layers.smooth import fill_smoothly
 
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
@@ -89,8 +89,7 @@ class SPDBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W -> N C H W."""
-        changed: Tensor = checkpoint(self._change, x, use_reentrant=False) if self.checkpointing else self._change(x)
-        return x + changed
+        return x + remembering(self._change, x, checkpointing=self.checkpointing)
 
     def _change(self, x: Tensor) -> Tensor:
         change: Tensor = self.mix(torch.cat([F.relu(branch(x)) for branch in self.branches], dim=1))
@@ -200,7 +199,10 @@ def reduce_to(x: Tensor, like: Tensor) -> Tensor:
 
 
 class DeepGIN(nn.Module):
-    """Coarse stage, refinement stage and back projection; see the module's docstring for shapes and ranges."""
+    """Coarse stage, refinement stage and back projection; see the module's docstring for shapes and ranges.
+
+    Raises ValueError on a width that is no multiple of 4 and on fewer than 3 halvings.
+    """
 
     def __init__(self, config: DeepGINConfig) -> None:
         super().__init__()

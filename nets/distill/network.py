@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from nets.distill.blocks import Affinity, DecoderLevel, ResidualBlock, UpBlock
 from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.convolution import activated, initialise_kaiming, quieten
+from nets.layers.remembering import remembering
 from nets.layers.smooth import fill_smoothly
 
 
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.stem(x)
         for level, layers in enumerate(self.encoder, start=1):
-            x = checkpoint(layers, x, use_reentrant=False) if self.config.checkpointing else layers(x)
+            x = remembering(layers, x, checkpointing=self.config.checkpointing)
             if self.completion is not None and mask is not None:
                 mask = F.max_pool2d(mask, 2)
                 x = x + self.completion(x) * mask

@@ -1,7 +1,7 @@
-"""Convolutions with the padding and the initialisation that the inpainting papers share.
+"""Convolutions padded by replication, and how the weights of convolutions begin and lie in memory.
 
-In: N C H W features. Out: the same at the new width or resolution. A file of its own because every generator is
-built from these three blocks.
+In: N C H W features or a network. Out: features at the new width or resolution, or the same network. A file of its own
+because every paper's networks take some of it.
 """
 
 import torch

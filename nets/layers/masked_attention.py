@@ -25,10 +25,12 @@ def masked_temperature_attention(
     """softmax((Q K^T * (1 - 1 m^T) + level * 1 m^T) / tau) V, rows -> N Q E (MHTMA Eqs. 9-11).
 
     Queries N Q D, keys N K D, values N K E, hidden N K in {0, 1} with 1 = the score is `level`, temperature N, not 0.
-    Where all keys are hidden they count alike. Once differentiable.
+    Where all keys are hidden they count alike. Once differentiable. A temperature below 0, as ATMA's may be, prefers
+    the keys that are least alike; by Eq. 9 it would prefer the hidden ones to all others, so there (ours) the level
+    keeps its sign.
     """
     masked = hidden[..., None]
-    levels = torch.full_like(query[..., :1], level)
+    levels = (level * temperature.sign())[:, None, None].expand_as(query[..., :1])
     query = torch.cat([query, levels], dim=2) / temperature[:, None, None]
     key = torch.cat([key * (1 - masked), masked], dim=2)  # so that the product of rows is already the masked score
     mixed: Tensor = _BlockwiseAttention.apply(query, key, value)  # type: ignore[no-untyped-call]

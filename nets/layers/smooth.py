@@ -1,7 +1,7 @@
 """A smooth fill of a hole by pull and push over a pyramid (Gortler et al., SIGGRAPH 1996, section 3.6.1).
 
-In: a picture and its mask. Out: the picture with colours from around the hole spread into it. A file of its own because
-any network may begin from such a fill and learn only what is to be added to it.
+In: a picture and its mask. Out: the picture with colours from around the hole spread into it; and what a network makes
+of it. A file of its own because any network may begin from such a fill and learn only what is to be added to it.
 """
 
 import torch
@@ -12,6 +12,14 @@ from torch.nn import functional as F
 def fill_smoothly(known: Tensor, mask: Tensor) -> Tensor:
     """Picture N C H W, 0 in the hole, and mask N1HW in {0, 1} -> N C H W; known pixels stay, no known pixel gives 0."""
     return _push(known, 1 - mask)
+
+
+def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
+    """What a network gives, N3HW -> picture in [0, 1] by tanh, or with `residual` what is added to the hole of `base`.
+
+    Outside the hole N1HW there is nothing to add, and an error of exactly 0 to be kept would be all that it learns.
+    """
+    return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2
 
 
 def _push(known: Tensor, weight: Tensor) -> Tensor:

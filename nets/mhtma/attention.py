@@ -60,7 +60,7 @@ class Matching:
     level: float = -1e4
     """The score of hidden keys."""
     normalised: bool = True
-    """Whether queries have unit length and temperatures are positive; ATMA's do not and are not."""
+    """Queries of unit length and positive temperatures; false: ATMA's, of any length and of either sign."""
 
 
 class AttentionHead(nn.Module):

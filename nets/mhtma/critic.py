@@ -46,7 +46,10 @@ class GlobalLocalCritic(nn.Module):
         self.score = _maybe_normalised(last, spectral)
 
     def forward(self, image: Tensor, corners: Tensor) -> Tensor:
-        """Pictures N3SS in [0, 1] and where their patches begin, int64 N2 (row, column) -> scores N1, unbounded."""
+        """Pictures N3SS in [0, 1] and where their patches begin, int64 N2 (row, column) -> scores N1, unbounded.
+
+        Raises ValueError on pictures of another size than the config's.
+        """
         if image.shape[2:] != (self.config.size_px, self.config.size_px):
             size = "x".join(map(str, image.shape[2:]))
             raise ValueError(f"a picture of {size} for a critic of {self.config.size_px} px: give it that as size_px")

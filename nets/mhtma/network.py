@@ -5,7 +5,7 @@ of which only what lies in the hole is read; H and W multiples of 4 (8 with cont
 Out: a dict with `coarse`, `predicted` and `inpainted` N3HW in [0, 1] (not clamped with `residual`), and `temperatures`
 N x heads. Inside pictures are in [-1, 1] and the hole has ImageNet's mean colour. At width 48 the generator has
 16,169,624 parameters, at 24 it has DeepFillv2's size, 4,052,816. The published text lost its numbers and there is no
-code: widths, layers and defaults are DeepFillv2's (Yu et al., ICCV 2019) where it does not say.
+code: layers are DeepFillv2's (Yu et al., ICCV 2019) where it does not say, at twice its width, which is ours.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from nets.features import IMAGENET_MEAN
 from nets.layers.convolution import initialise_kaiming, quieten
-from nets.layers.gated import GatedConvolution, GatedUpConvolution
-from nets.layers.smooth import fill_smoothly
+from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
+from nets.layers.remembering import remembering
+from nets.layers.smooth import as_picture, fill_smoothly
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
 
@@ -29,7 +29,7 @@ _HEADS: Final[dict[str, Heads]] = {"highest-temperature": "highest", "lowest-tem
 
 @dataclass(frozen=True)
 class MHTMAConfig:
-    """The size of the network and its variants; the defaults are the paper's, or DeepFillv2's where it is silent."""
+    """The size of the network and its variants; the defaults are the paper's where it tells them."""
 
     width: int = 48
     """Channels after the first convolution, even; every other width is a multiple of it, the last one half of it."""
@@ -44,7 +44,8 @@ class MHTMAConfig:
     hidden_share: float = 0.0
     """A key is hidden where more than this share of its pixels is missing (Eq. 8); at 0 one missing pixel is enough."""
     hidden_level: float = -1e4
-    """Lambda of Eq. 9, the score of hidden keys; so low that they count only where all keys are hidden."""
+    """Lambda of Eq. 9, the score of hidden keys; so low that they count only where all keys are hidden; so also at
+    ATMA's temperatures below 0."""
     attention_residual: bool = False
     """The attention adds to its input instead of replacing it; the paper's and DeepFillv2's do not."""
     sketch: bool = False
@@ -81,15 +82,6 @@ def _dilated(config: MHTMAConfig) -> list[nn.Module]:
     return [GatedConvolution(channels, channels, dilation=d) for d in config.dilations]
 
 
-def _to_picture(width: int) -> list[nn.Module]:
-    """The last three layers of both decoders, N 2W h w -> N32h2w."""
-    return [
-        GatedUpConvolution(2 * width, width),
-        GatedConvolution(width, width // 2),
-        nn.Conv2d(width // 2, 3, 3, padding=1),
-    ]
-
-
 def coarse_network(config: MHTMAConfig) -> nn.Sequential:
     """Gated at both ends, dilated in the middle (section III-A): painted picture and condition N C HW -> N3HW."""
     w = config.width
@@ -101,22 +93,8 @@ def coarse_network(config: MHTMAConfig) -> nn.Sequential:
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
         *_dilated(config),
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
-        GatedUpConvolution(4 * w, 2 * w),
-        GatedConvolution(2 * w, 2 * w),
-        *_to_picture(w),
+        *picture_decoder(w),
     )
-
-
-def _branch_start(config: MHTMAConfig, at_quarter: int) -> list[nn.Module]:
-    """The first five layers of both encoders, N C HW -> N 4W H/4 W/4; the fourth gives `at_quarter` channels."""
-    w = config.width
-    return [
-        GatedConvolution(config.channels_in, w, 5),
-        GatedConvolution(w, w, stride=2),
-        GatedConvolution(w, 2 * w),
-        GatedConvolution(2 * w, at_quarter, stride=2),
-        GatedConvolution(at_quarter, 4 * w),
-    ]
 
 
 def _attention_of(config: MHTMAConfig) -> TemperatureAttention | ContextualAttention:
@@ -134,30 +112,25 @@ class RefinementNetwork(nn.Module):
         w = config.width
         self.config = config
         self.convolution_encoder = nn.Sequential(
-            *_branch_start(config, 2 * w), GatedConvolution(4 * w, 4 * w), *_dilated(config)
+            *encoder_start(config.channels_in, w, 2 * w), GatedConvolution(4 * w, 4 * w), *_dilated(config)
         )
         self.attention_encoder = nn.Sequential(
-            *_branch_start(config, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu)
+            *encoder_start(config.channels_in, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu)
         )
         self.attention = _attention_of(config)
         self.after_attention = nn.Sequential(*(GatedConvolution(4 * w, 4 * w) for _ in range(2)))
-        self.decoder = nn.Sequential(
-            GatedConvolution(8 * w, 4 * w),
-            GatedUpConvolution(4 * w, 2 * w),
-            GatedConvolution(2 * w, 2 * w),
-            *_to_picture(w),
-        )
+        self.decoder = nn.Sequential(GatedConvolution(8 * w, 4 * w), *picture_decoder(w))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """N C HW and hole N1HW -> picture N3HW and temperatures N x heads."""
         speaking, keep = self.config.speaking, self.config.checkpointing
-        near = _run(self.convolution_encoder, x, keep)
-        far, temperatures = self._attend(_run(self.attention_encoder, x, keep), mask)
+        near = remembering(self.convolution_encoder, x, checkpointing=keep)
+        far, temperatures = self._attend(remembering(self.attention_encoder, x, checkpointing=keep), mask)
         if speaking == "convolution":
             far = torch.zeros_like(far)
         elif speaking != "all":
             near = torch.zeros_like(near)
-        return _run(self.decoder, torch.cat([near, far], dim=1), keep), temperatures
+        return remembering(self.decoder, torch.cat([near, far], dim=1), checkpointing=keep), temperatures
 
     def _attend(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.attention, ContextualAttention):
@@ -165,11 +138,6 @@ class RefinementNetwork(nn.Module):
         else:
             attended, temperatures = self.attention(features, mask, _HEADS.get(self.config.speaking, "all"))
         return self.after_attention(attended), temperatures
-
-
-def _run(network: nn.Module, x: Tensor, checkpointing: bool) -> Tensor:
-    y: Tensor = checkpoint(network, x, use_reentrant=False) if checkpointing else network(x)
-    return y
 
 
 class MHTMA(nn.Module):
@@ -193,14 +161,16 @@ class MHTMA(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
-        temperatures; neither pixels under the mask nor strokes outside it are read."""
+        temperatures; neither pixels under the mask nor strokes outside it are read; raises ValueError on strokes for a
+        network that takes none."""
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known + self.colour * mask
-        condition = self._condition(mask, sketch)
-        coarse = self._picture(_run(self.coarse, _signed(painted, condition), self.config.checkpointing), painted, mask)
+        condition, residual = self._condition(mask, sketch), self.config.residual
+        drawn = remembering(self.coarse, _signed(painted, condition), checkpointing=self.config.checkpointing)
+        coarse = as_picture(drawn, painted, mask, residual)
         guess = coarse * mask + known
         raw, temperatures = self.refinement(_signed(guess, condition), mask)
-        predicted = self._picture(raw, guess, mask)
+        predicted = as_picture(raw, guess, mask, residual)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, "temperatures": temperatures}
 
@@ -210,13 +180,6 @@ class MHTMA(nn.Module):
                 raise ValueError("a sketch is given to a network without its channel: take a config with sketch=True")
             return mask
         return torch.cat([mask, torch.zeros_like(mask) if sketch is None else sketch * mask], dim=1)
-
-    def _picture(self, raw: Tensor, base: Tensor, mask: Tensor) -> Tensor:
-        """What a network gives in [-1, 1] -> picture in [0, 1]; with `residual` what it adds to the hole of its base.
-
-        Outside the hole there is nothing to add, and an error of exactly 0 to be kept would be all that it learns.
-        """
-        return base + raw * mask / 2 if self.config.residual else (torch.tanh(raw) + 1) / 2
 
 
 def _signed(picture: Tensor, condition: Tensor) -> Tensor:

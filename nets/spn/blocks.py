@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from nets.layers.remembering import remembering
 from nets.spn.normalisation import SPADE
 
 
@@ -132,12 +132,6 @@ class ConcatenatingBlock(nn.Module):
         """N C_in H W and prior N P H W -> N C_out H W."""
         mixed: Tensor = self.block(torch.cat([x, prior], dim=1))
         return mixed
-
-
-def remembering(block: nn.Module, *inputs: Tensor, checkpointing: bool) -> Tensor:
-    """What the block makes of its inputs; with checkpointing its inner features are made anew for the gradient."""
-    made: Tensor = checkpoint(block, *inputs, use_reentrant=False) if checkpointing else block(*inputs)
-    return made
 
 
 def in_sequence(blocks: Iterable[nn.Module], x: Tensor, *others: Tensor, checkpointing: bool) -> Tensor:

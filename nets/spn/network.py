@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.layers.convolution import quieten
+from nets.layers.remembering import remembering
 from nets.layers.smooth import fill_smoothly
 from nets.spn.blocks import (
     ConcatenatingBlock,
@@ -27,7 +28,6 @@ from nets.spn.blocks import (
     halving,
     in_sequence,
     reflected,
-    remembering,
 )
 from nets.spn.normalisation import LearnedRegionNormalisation, RegionNormalisation
 from nets.spn.prior import PriorLearner, Pyramid, Sizes, copied
@@ -114,7 +114,10 @@ def _named(pyramid: Pyramid) -> dict[str, Tensor]:
 
 
 class SPN(SemanticPriorGenerator):
-    """Semantic pyramid network; see the module's docstring for shapes and ranges."""
+    """Semantic pyramid network; see the module's docstring for shapes and ranges.
+
+    Raises ValueError on scales other than 1 to 3.
+    """
 
     def __init__(self, config: SPNConfig) -> None:
         if not 1 <= config.num_scales <= 3:

@@ -53,7 +53,8 @@ class SPNObjectiveConfig:
     """What priors are distilled from; nothing is "w/o ASL" of Fig. 7."""
     critic_width: int = 64
     prior_until_images: int | None = None
-    """Clock at which the distillation ends; the code: 10 or 15 epochs before the end on Paris. Never in the paper."""
+    """Clock at which the distillation ends; the code: 10 or 15 epochs before the end on Paris, and of a
+    probabilistic one after 60 on all datasets. Never in the paper."""
     mode: Literal["paper", "code"] = "paper"
     """Where they differ. Errors in the hole weigh 1 + 4 in the paper, 1 + 2 in the code (Eq. 10). The perceptual loss
     is a plain mean over layers, or weighs them 1/32, 1/16, 1/8, 1/4, 1 (Eq. 13). The diversity loss is a mean of

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.layers.remembering import remembering
 from nets.spn.blocks import (
     DenseBlock,
     ProjectingBlock,
@@ -20,7 +21,6 @@ from nets.spn.blocks import (
     doubling,
     halving,
     reflected,
-    remembering,
 )
 
 

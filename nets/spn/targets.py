@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.features import VGGFeatures, load_pretrained
+from nets.layers.edges import squared_steepness
 from nets.objective import Inputs, Weights
 from nets.spn.network import SPNConfig
 from nets.spn.prior import PriorLearner
 from nets.spn.teacher import TResNetTrunk, published_trunk
 
 _VGG_LAYERS: Final = ("relu4_1", "relu3_1", "relu2_1")
-_GREY: Final = (0.299, 0.587, 0.114)
 _RANDOM_SEED: Final = 0
 """Of a teacher with fresh weights."""
 
@@ -199,8 +199,4 @@ class MapsTargets(nn.Module):
 
 def sobel_edges(image: Tensor) -> Tensor:
     """N3HW in [0, 1] -> N1HW in [0, 1]: length of the gradient by Sobel's filters, 1 for a step from black to white."""
-    grey = (image * image.new_tensor(_GREY).view(3, 1, 1)).sum(dim=1, keepdim=True)
-    across = torch.outer(image.new_tensor([1.0, 2.0, 1.0]), image.new_tensor([-1.0, 0.0, 1.0])) / 4
-    filters = torch.stack([across, across.mT]).unsqueeze(1)
-    steps = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), filters)
-    return steps.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt().clamp(max=1)
+    return squared_steepness(image).clamp_min(1e-12).sqrt().clamp(max=1)

@@ -103,6 +103,16 @@ def test_where_all_is_hidden_all_counts_alike() -> None:
     assert torch.allclose(mixed, value.mean(dim=1, keepdim=True).expand_as(mixed), atol=1e-6)
 
 
+@given(st.integers(0, 9999), st.sampled_from([-0.002, -0.05, -1.0, -7.0]))
+def test_below_temperature_0_what_is_hidden_stays_so_and_the_least_alike_count_most(seed: int, tau: float) -> None:
+    query, key, _, hidden, temperature = rows(seed, 2, 9, 12, 4, 0.5, tau)
+    hidden[:, 0] = 0
+    shares = masked_temperature_attention(query, key, torch.eye(12).expand(2, 12, 12), hidden, temperature, -1e4)
+    assert not (shares * hidden[:, None]).any()
+    seen = torch.where(hidden[:, None] == 1, torch.inf, query @ key.mT)
+    assert torch.equal(shares.argmax(dim=2), seen.argmin(dim=2))
+
+
 @pytest.mark.parametrize(("tau", "share"), [(0.01, 1.0), (1e6, 1 / 8)])
 def test_a_low_temperature_copies_the_nearest_and_a_high_one_takes_the_mean(tau: float, share: float) -> None:
     key = torch.eye(8)[None]
