@@ -19,7 +19,8 @@ class Occupied(RuntimeError):
 def exclusive(uri: str) -> Iterator[None]:
     """Holds the folder for the time of the block; raises Occupied where another process does.
 
-    Object stores have no such lock: there the records themselves decide who came first.
+    Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training
+    who came last.
     """
     folder = storage.local_path(uri)
     if folder is None:

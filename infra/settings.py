@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -54,8 +55,12 @@ def without_password(uri: str) -> str:
     return _LOGIN.sub("//", uri)
 
 
+@cache
 def code_revision() -> str:
-    """`source:<digest>` over all our Python files, the same in a checkout, a wheel and a job's working directory."""
+    """`source:<digest>` over all our Python files, the same in a checkout, a wheel and a job's working directory.
+
+    As they were when this process first asked: files that change later are not what it runs.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for package in PACKAGES for p in (PROJECT_ROOT / package).rglob("*.py")):
         digest.update(str(path.relative_to(PROJECT_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import mlflow
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -29,6 +29,7 @@ RUN_TAG: Final = "lacuna.run"
 CLOCK_METRIC: Final = "images_per_second"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _MAX_BATCH: Final = 900
+"""Of metrics in one request; the clock's is the last of a point, so that a point that the server knows is whole."""
 _MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
 
@@ -62,21 +63,30 @@ class Tracking:
         self._client = MlflowClient(uri, uri)
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The MLflow run of a logical run, made if it is not there; returns MLflow's id of it.
-
-        Tags are those of the newest call.
-        """
+        """The MLflow run of a logical run, made with the tags if it is not there; returns MLflow's id of it."""
         experiment = self._experiment()
-        found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'", max_results=1)
-        if found:
-            run_id = str(found[0].info.run_id)
-            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        else:
-            made = self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
-            run_id = str(made.info.run_id)
+        found = self._runs_of(experiment, logical_id)
+        if not found:
+            self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
+            found = self._runs_of(experiment, logical_id)
+            for extra in found[1:]:
+                self._client.delete_run(extra.info.run_id)
+        run_id = str(found[0].info.run_id)
         flat = [Param(key, _spelled(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
+
+    def _runs_of(self, experiment: str, logical_id: str) -> list[Run]:
+        """All MLflow runs of a logical run, the one that counts first.
+
+        There are several where an answer was lost: MLflow's client asks again, and the server makes another.
+        """
+        found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'")
+        return sorted(found, key=lambda run: (not run.data.metrics, run.info.start_time, run.info.run_id))
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run."""
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_inputs(self, run_id: str, inputs: Sequence[tuple[str, str, str]]) -> None:
         """Notes what a run was made from, as (name, SHA-256, URI); what is there already is there once."""
@@ -87,7 +97,9 @@ class Tracking:
         self._client.log_inputs(run_id, datasets=[DatasetInput(source) for source in sources])
 
     def set_status(self, run_id: str, status: Status) -> None:
-        """Says what the run is doing, or how it ended."""
+        """Says what the run is doing, or how it ended; one that has ended so already keeps the time at which it did."""
+        if self._client.get_run(run_id).info.status == status:
+            return
         if status == "RUNNING":
             self._client.update_run(run_id, status)
         else:
@@ -108,7 +120,8 @@ class Tracking:
                 last = step
                 metrics = [Metric(key, value, time_ms, step) for key, value in values.items() if key != CLOCK_METRIC]
                 metrics.append(Metric(CLOCK_METRIC, values[CLOCK_METRIC], time_ms, step))
-                self._client.log_batch(run_id, metrics=metrics[-_MAX_BATCH:])
+                for start in range(0, len(metrics), _MAX_BATCH):
+                    self._client.log_batch(run_id, metrics=metrics[start : start + _MAX_BATCH])
 
     def log_file(self, run_id: str, folder: str, name: str, data: bytes) -> None:
         """Stores a file among the run's artifacts, over an older one of that name."""

@@ -3,7 +3,8 @@
 The only file that knows torch.distributed. Networks, objectives and the loop see a `World` and nothing of the launcher.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,18 @@ import torch
 import torch.distributed as dist
 
 _CPU: Final = torch.device("cpu")
+
+
+class PeersLost(RuntimeError):
+    """Another rank has gone while this one waited for it: what befell that one is the fault, not this."""
+
+
+@contextmanager
+def _with_peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as fault:  # gloo's and NCCL's
+        raise PeersLost(f"another rank was lost: {fault}") from fault
 
 
 @dataclass(frozen=True)
@@ -28,11 +41,15 @@ class World:
             raise ValueError(f"rank {self.rank} of {self.size}: ranks are from 0 to size - 1")
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike."""
+        """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike.
+
+        Raises PeersLost where one of them has gone.
+        """
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors], out=self._buffer(tensors))
-        dist.all_reduce(flat)
+        with _with_peers():
+            dist.all_reduce(flat)
         if flat.is_cuda:
             torch.cuda.synchronize(flat.device)  # waits here, where the rank is known to wait for others
         for tensor, sum_ in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
@@ -47,9 +64,10 @@ class World:
         return self._buffers[key]
 
     def barrier(self) -> None:
-        """Waits until every rank has come here."""
+        """Waits until every rank has come here; raises PeersLost where one has gone."""
         if self.size > 1:
-            dist.all_reduce(torch.zeros(1))  # `dist.barrier` would take a GPU for it where there is one
+            with _with_peers():
+                dist.all_reduce(torch.zeros(1))  # `dist.barrier` would take a GPU for it where there is one
 
 
 def current_world(device: torch.device = _CPU) -> World:

@@ -30,7 +30,7 @@ from pipelines.training.observation import watch_of
 from pipelines.training.rank import told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
-from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.run import TrainRun, begin_attempt, claim_run
 from pipelines.training.telling import Teller
 
 _INCIDENTS_TOLD: Final = 20
@@ -86,7 +86,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         if is_over(arguments.out, recipe, until_images):
             teller.tell("FINISHED")  # and what its server may have missed
         else:
-            _train(train_run, arguments, teller)
+            _train(replace(train_run, attempt=begin_attempt(train_run.out)), arguments, teller)
         done = open_checkpoint(arguments.out)
     incidents = told_incidents(arguments.out)
     return {
@@ -233,9 +233,9 @@ def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tupl
 
 def _train(run: TrainRun, arguments: Arguments, teller: Teller) -> None:
     """Trains, and tells MLflow the true end."""
-    teller.tell("RUNNING")
     end: Status = "FAILED"
     try:
+        teller.tell("RUNNING")
         with progress() as show:
             launch(
                 run,

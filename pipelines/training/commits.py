@@ -4,28 +4,33 @@
 curves can be told again, each point once, whatever became of the tracking server.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 from infra import storage
+from infra.patience import patiently
 from infra.settings import code_revision
 from infra.world import World
 from pipelines.checkpoints import BEST, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import canonical_json
+from pipelines.records import Failed, canonical_json
 from pipelines.training.loop import Point
 from pipelines.training.observation import AIM, watch_of
 from pipelines.training.points import committed_points
 from pipelines.training.pulse import Pulse
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun
+from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.state import Snapshot, TrainState
 from pipelines.training.telling import Teller
 
 PROGRESS_FILE: Final = "progress.json"
+
+log = logging.getLogger(__name__)
 
 
 class Committer:
@@ -42,7 +47,7 @@ class Committer:
         self._pulse = pulse
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
         self._watch = watch_of(datasets[0], run.recipe)
-        self.best = best_of(run.out, run.recipe)
+        self.best = best_of(run.out, run.recipe, state.images_seen)
         self._teller = Teller(run)
         self._writes, self._uploads = (ThreadPoolExecutor(max_workers=1) for _ in range(2))
         self._write: Future[None] | None = None
@@ -65,12 +70,19 @@ class Committer:
     def show(self, point: Point) -> None:
         """Leaves the newest point where the launching process looks for it; raises what befell the last commit."""
         if self._world.rank == 0:
-            storage.publish(storage.join(self._run.out, PROGRESS_FILE), canonical_json(asdict(point)))
+            try:
+                self._publish(PROGRESS_FILE, canonical_json(asdict(point)))
+            except Exception as fault:  # noqa: BLE001 - a store's; what must be durable is the commit alone
+                log.warning("progress is not shown: %s", fault)
         if self._write is not None and self._write.done():
             self._write.result()
 
     def commit(self, points: list[Point]) -> None:
         """Scores held-out photos, all ranks together; when the last commit is durable, begins this one."""
+        with self._pulse.pausing():
+            self._commit(points)
+
+    def _commit(self, points: list[Point]) -> None:
         sheets: Mapping[str, bytes] = {}
         if self._watch is not None:
             observation = self._watch.observe(self._state.shown, self._world)
@@ -81,7 +93,9 @@ class Committer:
         self.settle()
         if self._world.rank == 0:
             snapshot = self._state.snapshot(self._facts(digest))
-            self._write = self._writes.submit(self._publish_all, snapshot, points, sheets, self.best.kept)
+            self._write = self._writes.submit(
+                patiently, partial(self._publish_all, snapshot, points, sheets, self.best.kept), log.warning
+            )
 
     def settle(self) -> None:
         """Waits, all ranks together, until the last commit is durable; raises what kept it from that."""
@@ -98,6 +112,8 @@ class Committer:
         self, snapshot: Snapshot, points: list[Point], sheets: Mapping[str, bytes], kept: tuple[int, ...]
     ) -> None:
         clock = f"{snapshot.images_seen:012d}"
+        if is_superseded(self._run):
+            raise Failed(f"another command has begun to train at {self._run.out}: nothing of this one was written")
         with self._pulse.writing():
             for of, sheet in sheets.items():
                 self._publish(f"{of}/{clock}.png", sheet)
@@ -152,10 +168,10 @@ class Best:
         return () if self.patience_images is None else (self.images_seen,)
 
 
-def best_of(out: str, recipe: TrainRecipe) -> Best:
-    """The best of a run so far, by its points alone."""
+def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
+    """The best of a run up to this clock, by its points alone; of one that does not stop early nobody asks."""
     best = Best(recipe.patience_images)
-    for point in committed_points(out):
+    for point in committed_points(out, until=until) if recipe.patience_images is not None else ():
         best.take(point["images_seen"], point["values"])
     return best
 
@@ -165,4 +181,5 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
     newest = latest_checkpoint(out)
     if newest is None:
         return False
-    return newest.images_seen >= until_images or best_of(out, recipe).is_old(newest.images_seen)
+    clock = newest.images_seen
+    return clock >= until_images or best_of(out, recipe, clock).is_old(clock)

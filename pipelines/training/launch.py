@@ -8,28 +8,29 @@ import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
 
 import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connected, num_gpus
-from infra.world import World, current_world
+from infra.cluster import connected, num_cores, num_gpus
+from infra.world import PeersLost, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
 from pipelines.training.commits import PROGRESS_FILE
 from pipelines.training.pulse import Roll
 from pipelines.training.rank import run_rank
-from pipelines.training.run import TrainRun
+from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.updates import NotFinite
 
 _MAX_STARTS: Final = 3
 """So often a training begins at one checkpoint. A long one that gets further may lose workers many times."""
 _MAX_SIZES: Final = 20
-"""The same where the number of workers may change, which is a new start as well."""
+"""The same where the number of workers may change, which is a new start as well; three faults are the end there too."""
 _MAX_FAILURES: Final = 10_000
 _ANSWER_SECONDS: Final = 20.0
 _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
@@ -49,29 +50,58 @@ def launch(
 ) -> str:
     """Runs the training on `num_workers` ranks, a core for each process; `progress` gets the newest point.
 
-    `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: where there are as many now, else
-    CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place in the code. With `min_workers`
-    the training goes on with as few where nodes are lost, and takes more again when there are some.
+    `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: where there are as many as the
+    training takes at least, else CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place
+    in the code, of ranks that begin again and why, and of a cluster without room. With `min_workers` the training goes
+    on with as few where nodes are lost, and takes more again when there are some.
     """
     scratch = storage.join(run.out, ".ray")
     with connected(num_workers * _num_cores(run)):
         import ray
 
-        roll = _roll()
-        on_gpus = device == "cuda" or (device == "auto" and num_gpus() >= num_workers)
-        resources = {"CPU": _num_cores(run), "GPU": int(on_gpus)}
-
-        def name_hung() -> None:
-            for line in _answer(roll.hung.remote(), []):
-                warn(line)
-
+        roll, fewest = _roll(), min_workers or num_workers
+        resources = {"CPU": _num_cores(run), "GPU": int(_takes_gpus(device, fewest, warn))}
         newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
         try:
-            with _Every(1.0, newest), _Every(5.0, name_hung):
-                return _fit(run, (min_workers or num_workers, num_workers), resources, scratch, roll)
+            with _Every(1.0, newest), _Every(5.0, _listening(roll, fewest, resources, warn)):
+                return _fit(run, (fewest, num_workers), resources, scratch, roll)
         finally:
             ray.kill(roll)
-            storage.remove(scratch)
+            _clear(scratch, warn)
+
+
+def _takes_gpus(device: Device, fewest: int, warn: Callable[[str], None]) -> bool:
+    """Whether ranks train on GPUs; where there are some and too few it is said."""
+    if device != "auto":
+        return device == "cuda"
+    found = num_gpus()
+    if 0 < found < fewest:
+        warn(f"{found} GPUs for {fewest} workers: they train on CPUs; --device cuda waits for GPUs")
+    return found >= fewest
+
+
+def _listening(roll: Any, fewest: int, resources: dict[str, int], warn: Callable[[str], None]) -> Callable[[], None]:
+    """Tells what there is to say of the ranks, and that none can begin."""
+
+    def listen() -> None:
+        for line in _answer(roll.news.remote(), []):
+            warn(line)
+        if _answer(roll.is_waiting.remote(), False):
+            needs = " and ".join(f"{fewest * number} {name}s" for name, number in resources.items() if number)
+            has = f"{num_cores()} CPUs and {num_gpus()} GPUs"
+            warn(
+                f"no rank has been heard of for a minute: the training waits for {needs}, the cluster has {has} in all"
+            )
+
+    return listen
+
+
+def _clear(scratch: str, warn: Callable[[str], None]) -> None:
+    """Removes what Ray Train has left; where that fails the training has ended as it has ended."""
+    try:
+        storage.remove(scratch)
+    except Exception as fault:  # noqa: BLE001 - a store, or a controller that still writes: nothing of ours is there
+        warn(f"left behind, and safe to remove: {scratch} ({fault})")
 
 
 def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, roll: Any) -> str:
@@ -137,16 +167,47 @@ def _rank(config: dict[str, Any]) -> str | Failed:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     run, roll, world = config["run"], config["roll"], current_world(device)
-    if _begins_again(run, roll, world, config["max_starts"]):
+    if is_superseded(run):
+        return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
+    starts = _starts(run, roll, world, config["max_starts"])
+    if starts:
         fault = _answer(roll.last_fault.remote(), "unknown")
-        return Failed(f"gave up after {config['max_starts']} starts at {newest_clock(run.out)} images: {fault}")
+        return Failed(f"gave up after {starts} starts at {newest_clock(run.out)} images: {fault}")
     try:
-        return run_rank(run, world, report, roll.note.remote)
+        with _overheard(roll):
+            return run_rank(run, world, report, roll.note.remote)
     except NotFinite as fault:
         return fault
     except Exception as fault:
-        _answer(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}"), None)
+        own = not isinstance(fault, PeersLost)
+        _answer(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}", own=own), None)
         raise
+
+
+@contextmanager
+def _overheard(roll: Any) -> Iterator[None]:
+    """Brings warnings of this rank to the launching process for the time of a block."""
+    ear = _Ear(roll.tell.remote)
+    loggers = [logging.getLogger(name) for name in ("pipelines", "infra")]
+    for logger in loggers:
+        logger.addHandler(ear)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(ear)
+
+
+class _Ear(logging.Handler):
+    """Passes on warnings, and what is worse."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        self._tell(record.getMessage())
 
 
 def _roll() -> Any:
@@ -173,17 +234,21 @@ def _explained(fault: Exception) -> str:
     """In its own words; of a GPU's memory, with what helps."""
     if isinstance(fault, torch.OutOfMemoryError):
         first = str(fault).partition(". ")[0]
-        return f"{first}: give more --parts or --workers, or take a recipe in bfloat16 (--dry-run foretells the memory)"
+        return (
+            f"{first}: take more --workers; or, at another --out, more --parts or a recipe in bfloat16 (--dry-run "
+            "foretells the memory)"
+        )
     return str(fault)
 
 
-def _begins_again(run: TrainRun, roll: Any, world: World, max_starts: int) -> bool:
-    """Whether it has begun too often at this clock; rank 0 counts, all ranks know."""
-    starts = torch.zeros(1, dtype=torch.float64)
+def _starts(run: TrainRun, roll: Any, world: World, max_starts: int) -> int:
+    """How often it has begun at this clock in vain, where that was often enough, else 0; rank 0 counts, all know."""
+    counts = torch.zeros(2, dtype=torch.float64)
     if world.rank == 0:
-        starts += _answer(roll.begin.remote(newest_clock(run.out)), 1)
-    world.average([starts])
-    return round(float(starts) * world.size) > max_starts
+        counts += torch.tensor(_answer(roll.begin.remote(newest_clock(run.out), world.size), (1, 0)))
+    world.average([counts])
+    starts, faults = (round(float(count) * world.size) for count in counts)
+    return starts - 1 if starts > max_starts or faults >= _MAX_STARTS else 0
 
 
 def _first_fault(fault: Exception) -> str:

@@ -5,16 +5,28 @@ from typing import Any
 
 from infra import storage
 from pipelines.checkpoints import newest_clock
+from pipelines.records import Damaged
 
 
-def committed_points(out: str, after: int = 0) -> list[dict[str, Any]]:
-    """The points of a run behind this clock, up to its newest checkpoint, in order."""
-    newest, last, points = newest_clock(out), after, []
+def committed_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+    """The points of a run behind this clock, up to another or to its newest checkpoint, in order.
+
+    Raises Damaged naming a file that does not hold points.
+    """
+    newest, last, points = newest_clock(out) if until is None else until, after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
         if after < int(name.removesuffix(".json")) <= newest:
-            found = json.loads(storage.read_bytes(storage.join(out, "metrics", name)))
+            found = _points(storage.join(out, "metrics", name))
             points += [point for point in found if point["images_seen"] > last]
             last = points[-1]["images_seen"]
     return points
+
+
+def _points(uri: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads(storage.read_bytes(uri))
+    except ValueError as fault:
+        raise Damaged(f"{uri} is no list of points ({fault}): restore it, or remove it and lose those points") from None
+    return found

@@ -7,11 +7,12 @@ is where they are.
 
 import os
 import socket
+import statistics
 import sys
 import threading
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,14 +22,18 @@ import infra.world
 
 _SECONDS_BETWEEN: Final = 5.0
 _STILL_SECONDS: Final = 30.0
-"""Without a step for so long, or for _SLOWER times the longest step so far, a rank says where it is: a step that takes
-ten seconds is no hanging after a minute."""
+"""Without a step for so long, or for _SLOWER times the median of its last steps, a rank says where it is: where steps
+take ten seconds, half a minute is no hanging."""
 _SLOWER: Final = 5.0
+_STEPS_KEPT: Final = 100
 _STILLEST_SECONDS: Final = 300.0
 """But never later than this."""
 _WRITING_SECONDS: Final = 60.0
 """A checkpoint that takes longer to write is told, though the steps go on."""
+_WAITING_SECONDS: Final = 60.0
+"""Where no rank has been heard of for so long, the training waits for room to begin."""
 _KILLED: Final = "its processes were killed"
+_RESIZED: Final = "their number has changed"
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Pulse:
     def __init__(self, rank: int, send: Callable[[Beat], None]) -> None:
         self._rank, self._send = rank, send
         self._thread_id = threading.get_ident()
-        self._images_seen, self._since, self._longest, self._steps = 0, time.monotonic(), 0.0, 0
+        self._images_seen, self._since, self._steps, self._paused = 0, time.monotonic(), 0, False
+        self._lengths: deque[float] = deque(maxlen=_STEPS_KEPT)
         self._writer: tuple[int, float] | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,9 +76,17 @@ class Pulse:
     def step(self, images_seen: int) -> None:
         """Takes note that the thread comes by here."""
         now = time.monotonic()
-        if self._steps > 1:  # the first step compiles, and before it there is none
-            self._longest = max(self._longest, now - self._since)
-        self._images_seen, self._since, self._steps = images_seen, now, self._steps + 1
+        if self._steps > 1 and not self._paused:  # the first step compiles, and before it there is none
+            self._lengths.append(now - self._since)
+        self._images_seen, self._since, self._steps, self._paused = images_seen, now, self._steps + 1, False
+
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """A block of the training thread that is no part of a step, and says nothing of how long steps take."""
+        try:
+            yield
+        finally:
+            self._since, self._paused = time.monotonic(), True
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -96,7 +110,8 @@ class Pulse:
         """What there is to say now."""
         now, writer = time.monotonic(), self._writer
         still = now - self._since
-        patience = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * self._longest))
+        usual = statistics.median(list(self._lengths) or [0.0])
+        patience = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * usual))
         of = Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still)
         if writer is not None and (still > patience or now - writer[1] > _WRITING_SECONDS):
             seconds, stack = now - writer[1], _stack(writer[0])
@@ -117,39 +132,79 @@ def _stack(thread_id: int) -> str:
 
 
 class Roll:
-    """The last beat of each rank and who is to be named, and how often they began: kept apart from all ranks."""
+    """The last beat of each rank, what befell them, and how often they began: kept apart from all ranks."""
 
     def __init__(self) -> None:
         self._heard: dict[int, tuple[float, Beat]] = {}
         self._named: set[tuple[int, int, bool]] = set()
         self._starts: Counter[int] = Counter()
+        self._ends_by_fault: Counter[int] = Counter()
+        self._images_seen, self._num_ranks = 0, 0
+        self._causes: list[tuple[bool, str]] = []
         self._fault = _KILLED
+        self._news: list[str] = []
+        self._told: set[str] = set()
+        self._since = time.monotonic()
 
-    def begin(self, images_seen: int) -> int:
-        """How often the training has begun at this clock, this time included."""
-        if images_seen not in self._starts:
-            self._fault = _KILLED
+    def begin(self, images_seen: int, num_ranks: int) -> tuple[int, int]:
+        """How often the training has begun at this clock, this time included, and how often a fault was its end there.
+
+        A change of the number of ranks is a start as well, and no fault.
+        """
+        if self._starts:
+            self._take_end(images_seen, num_ranks)
         self._heard.clear()
         self._starts[images_seen] += 1
-        return self._starts[images_seen]
+        self._images_seen, self._num_ranks, self._since = images_seen, num_ranks, time.monotonic()
+        return self._starts[images_seen], self._ends_by_fault[images_seen]
 
-    def blame(self, fault: str) -> None:
-        """Takes what a rank died of."""
-        self._fault = fault
+    def _take_end(self, images_seen: int, num_ranks: int) -> None:
+        """Notes what ended the start before this one."""
+        if self._causes:
+            self._fault = min(self._causes, key=lambda cause: not cause[0])[1]
+            self._ends_by_fault[self._images_seen] += 1
+        elif images_seen not in self._starts:
+            self._fault = _KILLED
+        known = self._causes or num_ranks == self._num_ranks
+        self._news.append(f"{num_ranks} ranks go on at {images_seen} images: {self._fault if known else _RESIZED}")
+        self._causes.clear()
+
+    def blame(self, fault: str, *, own: bool) -> None:
+        """Takes what a rank died of: of its own, or as it lost others. The first that has died of its own counts."""
+        self._causes.append((own, fault))
 
     def last_fault(self) -> str:
-        """What the last rank died of that could say so."""
+        """What a training that has begun at this clock before died of there, by those that could say so."""
         return self._fault
+
+    def tell(self, line: str) -> None:
+        """Takes what a rank has to say to the user; what all say alike is said once."""
+        if line not in self._told:
+            self._told.add(line)
+            self._news.append(line)
+
+    def news(self) -> list[str]:
+        """What is to be said and was not yet: what befell ranks, and who hangs."""
+        news, self._news = self._news, []
+        return news + self.hung()
+
+    def is_waiting(self) -> bool:
+        """Whether no rank has been heard of for a minute, or for another one since it was last said."""
+        waiting = time.monotonic() - self._since > _WAITING_SECONDS
+        if waiting:
+            self._since = time.monotonic()
+        return waiting
 
     def note(self, beat: Beat) -> None:
         """Takes a beat."""
-        self._heard[beat.rank] = time.monotonic(), beat
+        self._since = time.monotonic()
+        self._heard[beat.rank] = self._since, beat
         if beat.last:
             del self._heard[beat.rank]
 
     def hung(self) -> list[str]:
         """The ranks that stand still, or have not been heard of for long, each once for a place."""
-        return [self._told(*heard) for heard in self._heard.values() if self._is_news(*heard)]
+        return [_silence(*heard) for heard in self._heard.values() if self._is_news(*heard)]
 
     def _is_news(self, at: float, beat: Beat) -> bool:
         silent = time.monotonic() - at > _STILL_SECONDS
@@ -159,6 +214,7 @@ class Roll:
         self._named.add(place)
         return True
 
-    def _told(self, at: float, beat: Beat) -> str:
-        silence = time.monotonic() - at
-        return f"silent for {silence:.0f} s: {beat}" if silence > _STILL_SECONDS else str(beat)
+
+def _silence(at: float, beat: Beat) -> str:
+    silent = time.monotonic() - at
+    return f"silent for {silent:.0f} s: {beat}" if silent > _STILL_SECONDS else str(beat)

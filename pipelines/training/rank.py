@@ -4,12 +4,14 @@
 """
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 
 from infra import storage
+from infra.patience import patiently
 from infra.weights import load_weights
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint
@@ -26,6 +28,8 @@ from pipelines.training.run import TrainRun, refuse_other_data
 from pipelines.training.state import TrainState
 
 INCIDENTS: Final = "incidents"
+
+log = logging.getLogger(__name__)
 
 
 def _unheard(_: Beat) -> None:
@@ -76,13 +80,16 @@ def _limit(run: TrainRun, world: World) -> Limit | None:
 def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainState:
     """The state of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
-    state, checkpoint = TrainState(run.recipe, teachers, world.device), latest_checkpoint(run.out)
+    state = TrainState(run.recipe, teachers, world.device)
+    checkpoint = patiently(lambda: latest_checkpoint(run.out), log.warning)
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
         ledger = _ledger_of(checkpoint)
         state.ledger = ledger if world.rank == 0 else Ledger()
     _agree(state.images_seen, world)
+    if world.rank == 0:
+        _drop_incidents(run.out, state.images_seen)
     return state
 
 
@@ -104,11 +111,22 @@ def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: li
         incidents.clear()
 
 
+def _drop_incidents(out: str, images_seen: int) -> None:
+    """Those behind this clock: the steps in which they befell a start that was lost are made again."""
+    for name in _incident_files(out):
+        if name > f"{images_seen:012d}.":
+            storage.remove(storage.join(out, INCIDENTS, name))
+
+
+def _incident_files(out: str) -> list[str]:
+    folder = storage.join(out, INCIDENTS)
+    return [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
+
+
 def told_incidents(out: str) -> list[str]:
     """All that the stream had to make good in a run: replaced samples, repeated requests."""
-    folder = storage.join(out, INCIDENTS)
-    names = [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
-    return [line for name in names for line in json.loads(storage.read_bytes(storage.join(folder, name)))]
+    files = (storage.join(out, INCIDENTS, name) for name in _incident_files(out))
+    return [line for file in files for line in json.loads(storage.read_bytes(file))]
 
 
 def _agree(images_seen: int, world: World) -> None:

@@ -1,7 +1,8 @@
 """A training run: what it is, as every process of it gets it, and its identity under `--out`.
 
 `run.json` says who the run is and is written once; other settings at the same place are refused with the differing
-field.
+field. `attempt.json` says which command trains there: where two do, which no lock forbids on an object store, the newer
+one does, and the older one ends at its next commit.
 """
 
 import json
@@ -19,6 +20,7 @@ from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 
 RUN_FILE: Final = "run.json"
+ATTEMPT_FILE: Final = "attempt.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class TrainRun:
     """By stage, as `Limit` has them; without any nobody is told what share of its best a device does."""
     teachers_at: str | None = None
     """URI of the folder with the weights of teachers; that of the rank's own environment if not given."""
+    attempt: str = ""
+    """Which command this is, as `begin_attempt` has it; none where nobody else can train at `out`."""
 
     def observed(self, rank: int, point: Point) -> None:
         """Called on each rank at every point of the curves; here it does nothing."""
@@ -62,7 +66,7 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weig
     uri = storage.join(out, RUN_FILE)
     if not storage.exists(uri):
         started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
-        storage.publish(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
+        storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
     there = json.loads(storage.read_bytes(uri))
     refuse_other_data(out, there["datasets"], datasets)
     difference = first_difference(there, asked)
@@ -70,6 +74,21 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weig
         name, old, new = difference
         raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
     return str(there["run_id"])
+
+
+def begin_attempt(out: str) -> str:
+    """Makes this command the one that trains at `out`; returns what it is known by."""
+    attempt = secrets.token_hex(8)
+    storage.publish(storage.join(out, ATTEMPT_FILE), canonical_json({"attempt": attempt}))
+    return attempt
+
+
+def is_superseded(run: TrainRun) -> bool:
+    """Whether another command has begun to train at the run's place since this one has."""
+    if not run.attempt:
+        return False
+    newest: str = json.loads(storage.read_bytes(storage.join(run.out, ATTEMPT_FILE)))["attempt"]
+    return newest != run.attempt
 
 
 def refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]) -> None:

@@ -28,12 +28,12 @@ class Teller:
     def __init__(self, run: TrainRun, warn: Callable[[str], None] = log.warning) -> None:
         self._run, self._warn = run, warn
         self._opened: tuple[Tracking, str] | None = None
-        self._told: set[str] = set()
 
     def tell(self, status: "Status | None" = None) -> None:
-        """Tells what the server lacks, and the run's state if given; makes the MLflow run where there is none.
+        """Tells the run's state if given, and what the server lacks; makes the MLflow run where there is none.
 
-        A server that is out of reach, or does not take it all, is a warning and never a fault.
+        The state goes first: who is killed has little time to say so. A server that is out of reach, or does not take
+        it all, is a warning and never a fault.
         """
         if not self._run.tracking_uri:
             return
@@ -48,14 +48,14 @@ class Teller:
 
     def _tell(self, status: "Status | None") -> None:
         self._opened = tracking, run_id = self._opened or self._open()
-        try:
-            points = committed_points(self._run.out, tracking.last_step(run_id))
-            tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
-            for folder in _SHEETS:
-                self._tell_sheets(tracking, run_id, folder)
-        finally:
-            if status is not None:
-                tracking.set_status(run_id, status)
+        if status == "RUNNING":
+            tracking.set_tags(run_id, self._run.tags)
+        if status is not None:
+            tracking.set_status(run_id, status)
+        points = committed_points(self._run.out, tracking.last_step(run_id))
+        tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
+        for folder in _SHEETS:
+            self._tell_sheets(tracking, run_id, folder)
 
     def _open(self) -> "tuple[Tracking, str]":
         from infra.tracking import Tracking  # takes seconds to import: only where it is wanted
@@ -63,14 +63,13 @@ class Teller:
         tracking = Tracking(self._run.tracking_uri)
         run_id = tracking.open_run(self._run.run_id, self._run.recipe.name, self._run.recipe.as_json(), self._run.tags)
         tracking.log_inputs(run_id, self._run.inputs)
-        self._told = {name for folder in _SHEETS for name in tracking.files(run_id, folder)}
         return tracking, run_id
 
     def _tell_sheets(self, tracking: "Tracking", run_id: str, folder: str) -> None:
         """Those of all commits so far that the server has not."""
         place, newest = storage.join(self._run.out, folder), f"{newest_clock(self._run.out):012d}.png"
-        names = sorted(name for name, _ in storage.list_files(place)) if storage.exists(place) else []
-        for name in names:
-            if name <= newest and f"{folder}/{name}" not in self._told:
+        names = {name for name, _ in storage.list_files(place)} if storage.exists(place) else set[str]()
+        there = {path.rpartition("/")[2] for path in tracking.files(run_id, folder)} if names else set[str]()
+        for name in sorted(names - there):
+            if name <= newest:
                 tracking.log_file(run_id, folder, name, storage.read_bytes(storage.join(place, name)))
-                self._told.add(f"{folder}/{name}")

@@ -57,28 +57,41 @@ def test_the_tracking_server_is_the_environments_or_a_database_here(
     assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
+def revision() -> str:
+    """What a process that begins now calls its code."""
+    code_revision.cache_clear()
+    return code_revision()
+
+
+def test_code_that_changes_later_is_not_what_a_process_runs(copied: Path) -> None:
+    before = revision()
+    (copied / "nets" / "losses.py").write_text("")
+    assert code_revision() == before
+    assert revision() != before
+
+
 def test_the_revision_is_the_same_wherever_the_code_lies(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = code_revision()
+    there = revision()
     monkeypatch.setattr(settings, "PROJECT_ROOT", PROJECT_ROOT)
-    assert there == code_revision()
+    assert there == revision()
     assert re.fullmatch(r"source:[0-9a-f]{16}", there)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_revision_changes_with_every_byte_of_code(copied: Path, package: str) -> None:
-    before = code_revision()
+    before = revision()
     victim = next(path for path in sorted((copied / package).rglob("*.py")) if path.stat().st_size)
     victim.write_bytes(victim.read_bytes() + b"\n")
-    assert code_revision() != before
+    assert revision() != before
 
 
 def test_the_revision_changes_with_a_name_and_not_with_other_files(copied: Path) -> None:
-    before = code_revision()
+    before = revision()
     (copied / "nets" / "notes.txt").write_text("no code")
     (copied / "README.md").write_text("no code")
-    assert code_revision() == before
+    assert revision() == before
     (copied / "nets" / "losses.py").rename(copied / "nets" / "loss.py")
-    assert code_revision() != before
+    assert revision() != before
 
 
 def test_the_commit_is_told_in_a_checkout_and_only_there(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

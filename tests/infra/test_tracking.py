@@ -5,7 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from mlflow.entities import Metric
@@ -64,6 +64,56 @@ def test_a_logical_run_is_found_again_by_its_tag(tracking: Tracking, uri: str) -
     assert tracking.open_run("abc", "tiny", {}, {}) == run_id
     assert Tracking(uri).open_run("abc", "renamed", {"other": 1}, {}) == run_id
     assert tracking.open_run("abd", "tiny", {}, {}) != run_id
+
+
+def test_a_run_whose_making_is_asked_for_again_as_its_answer_was_lost_is_one_run(
+    tracking: Tracking, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = MlflowClient.create_run
+
+    def make_and_lose_the_answer(client: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        make(client, *args, **kwargs)
+        return make(client, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_run", make_and_lose_the_answer)
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    assert tracking.open_run("abc", "tiny", {}, {}) == run_id
+    experiment = client.get_run(run_id).info.experiment_id
+    assert [run.info.run_id for run in client.search_runs([experiment])] == [run_id]
+
+
+def test_of_several_runs_the_one_with_points_counts(tracking: Tracking, client: MlflowClient) -> None:
+    first = tracking.open_run("abc", "tiny", {}, {})
+    experiment = client.get_run(first).info.experiment_id
+    late = client.create_run(experiment, start_time=0, tags={RUN_TAG: "abc"}).info.run_id
+    tracking.log_points(first, points(4))
+    assert tracking.open_run("abc", "tiny", {}, {}) == first
+    assert late in {run.info.run_id for run in client.search_runs([experiment])}
+
+
+def test_tags_of_a_run_change_when_they_are_set_and_not_when_it_is_found(
+    tracking: Tracking, client: MlflowClient
+) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {"lacuna.code": "old"})
+    tracking.open_run("abc", "tiny", {}, {"lacuna.code": "new"})
+    assert client.get_run(run_id).data.tags["lacuna.code"] == "old"
+    tracking.set_tags(run_id, {"lacuna.code": "new"})
+    assert client.get_run(run_id).data.tags["lacuna.code"] == "new"
+
+
+def test_a_run_that_has_ended_keeps_its_end(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    tracking.set_status(run_id, "FINISHED")
+    ended = client.get_run(run_id).info.end_time
+    tracking.set_status(run_id, "FINISHED")
+    assert client.get_run(run_id).info.end_time == ended
+
+
+def test_a_point_of_more_terms_than_a_request_takes_is_told_whole(tracking: Tracking, client: MlflowClient) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    values = {f"term_{number}": float(number) for number in range(1000)}
+    tracking.log_points(run_id, [(4, 4000, {**values, CLOCK_METRIC: 1.0})])
+    assert client.get_run(run_id).data.metrics == {**values, CLOCK_METRIC: 1.0}
 
 
 def test_a_run_carries_its_recipe_and_tags(tracking: Tracking, client: MlflowClient) -> None:

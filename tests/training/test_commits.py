@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from infra import storage
+from infra import patience, storage
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
-from pipelines.training.commits import Committer
+from pipelines.records import Failed
+from pipelines.training.commits import PROGRESS_FILE, Committer
 from pipelines.training.loop import Point
 from pipelines.training.rank import run_rank
-from pipelines.training.run import TrainRun
+from pipelines.training.run import TrainRun, begin_attempt, is_superseded
 from tests.training.test_run import CLOCKS, committed_clocks, silent
 
 
@@ -85,3 +86,53 @@ def test_a_write_that_fails_is_heard_though_something_else_fails_first(
     with pytest.raises(OSError, match="no space to write") as told:
         run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent)
     assert str(told.value.__cause__) == "something else"
+
+
+def test_a_store_that_fails_for_a_while_ends_no_training(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, failed = storage.publish, list[str]()
+
+    def fails_once(uri: str, data: bytes) -> None:
+        if "000000000016" in uri and uri not in failed:
+            failed.append(uri)
+            raise OSError(errno.EIO, f"cannot reach {uri}")
+        publish(uri, data)
+
+    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.01,) * 20)
+    monkeypatch.setattr(storage, "publish", fails_once)
+    run = replace(trained, out=str(tmp_path / "run"))
+    run_rank(run, World(), silent)
+    assert len(failed) > 3
+    assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
+
+
+def test_progress_that_cannot_be_shown_ends_no_training(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish = storage.publish
+
+    def fails(uri: str, data: bytes) -> None:
+        if uri.endswith(PROGRESS_FILE):
+            raise OSError(errno.EIO, f"cannot reach {uri}")
+        publish(uri, data)
+
+    monkeypatch.setattr(storage, "publish", fails)
+    run = replace(trained, out=str(tmp_path / "run"))
+    run_rank(run, World(), silent)
+    assert committed_clocks(run.out) == CLOCKS
+    assert "progress is not shown" in caplog.text
+
+
+def test_a_command_that_another_has_followed_writes_nothing_more(trained: TrainRun, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    older = replace(trained, out=out, attempt=begin_attempt(out))
+    run_rank(replace(older, until_images=8), World(), silent)
+    newer = replace(older, attempt=begin_attempt(out))
+    assert is_superseded(older)
+    assert not is_superseded(newer)
+    with pytest.raises(Failed, match=rf"another command has begun to train at {out}"):
+        run_rank(older, World(), silent)
+    assert committed_clocks(out) == CLOCKS[:2]
+    run_rank(newer, World(), silent)
+    assert committed_clocks(out) == CLOCKS

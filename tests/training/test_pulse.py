@@ -98,6 +98,32 @@ def test_long_steps_are_no_hanging() -> None:
     assert not any(beat.stack for beat in trainer.beats)
 
 
+def test_one_long_step_does_not_make_it_patient() -> None:
+    release = threading.Event()
+    trainer = Trainer(lambda: release.wait(5), steps=(0.0, 0.01, 0.19, 0.01, 0.01))
+    beat = trainer.until(lambda beat: bool(beat.stack))
+    release.set()
+    assert beat.still_seconds < 0.9  # and not five times 0.19
+
+
+def test_what_is_no_step_says_nothing_of_steps_and_may_hang_too() -> None:
+    release, beats = threading.Event(), list[Beat]()
+
+    def look_at_a_dead_store() -> None:
+        release.wait(5)
+
+    with Pulse(0, beats.append) as pulse:
+        for number in range(4):
+            pulse.step(number)
+            with pulse.pausing():
+                time.sleep(0.15)
+        assert not any(beat.stack for beat in beats)
+        with pulse.pausing():
+            threading.Timer(0.5, release.set).start()
+            look_at_a_dead_store()
+    assert any("look_at_a_dead_store" in beat.stack for beat in beats)
+
+
 def test_the_last_beat_says_that_it_is_the_last() -> None:
     trainer = Trainer(lambda: None)
     trainer.join(5)
@@ -129,3 +155,53 @@ def test_a_silent_rank_is_named_and_one_that_ended_is_not() -> None:
     (line,) = roll.hung()
     assert line.startswith("silent for ")
     assert " s: rank 0 (process 100 on host)" in line
+
+
+def test_who_has_died_of_its_own_is_blamed_and_not_who_lost_it() -> None:
+    roll = Roll()
+    assert roll.begin(0, 2) == (1, 0)
+    roll.blame("rank 1: another rank was lost: Connection closed", own=False)
+    roll.blame("rank 0: no space", own=True)
+    roll.blame("rank 2: something later", own=True)
+    assert roll.begin(0, 2) == (2, 1)
+    assert roll.last_fault() == "rank 0: no space"
+    assert roll.news() == ["2 ranks go on at 0 images: rank 0: no space"]
+
+
+def test_a_rank_that_cannot_say_why_was_killed_and_who_lost_it_says_that() -> None:
+    roll = Roll()
+    roll.begin(8, 2)
+    roll.begin(8, 2)
+    assert roll.last_fault() == "its processes were killed"
+    roll.blame("rank 1: another rank was lost: Connection closed", own=False)
+    roll.begin(8, 2)
+    assert roll.last_fault() == "rank 1: another rank was lost: Connection closed"
+    roll.begin(16, 2)
+    assert roll.last_fault() == "its processes were killed"
+
+
+def test_another_number_of_ranks_is_a_start_and_no_fault() -> None:
+    roll = Roll()
+    for number, ranks in enumerate((2, 1, 2), 1):
+        assert roll.begin(8, ranks) == (number, 0)
+    assert roll.news() == [f"{ranks} ranks go on at 8 images: their number has changed" for ranks in (1, 2)]
+
+
+def test_what_all_ranks_say_is_said_once() -> None:
+    roll = Roll()
+    for _ in range(3):
+        roll.tell("checkpoint refused")
+    assert roll.news() == ["checkpoint refused"]
+    assert roll.news() == []
+
+
+def test_a_cluster_without_room_is_told_once_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse_module, "_WAITING_SECONDS", 0.1)
+    roll = Roll()
+    assert not roll.is_waiting()
+    time.sleep(0.15)
+    assert roll.is_waiting()
+    assert not roll.is_waiting()
+    time.sleep(0.15)
+    roll.note(beat(0))
+    assert not roll.is_waiting()

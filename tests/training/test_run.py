@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from infra import storage
 from infra.weights import UnusableWeights, keep_weights
 from infra.world import World
 from nets import build_network
@@ -23,10 +24,10 @@ from pipelines.data.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import Refused
+from pipelines.records import Refused, canonical_json
 from pipelines.training.observation import watch_of
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank, told_incidents
+from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from tests.making import shard_recipe, train_recipe
@@ -289,3 +290,8 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
     assert told_incidents(trained.out) == []
+    storage.publish(
+        f"{run.out}/{INCIDENTS}/{recipe.images + 8:012d}-00001.json", canonical_json(["of a start that was lost"])
+    )
+    run_rank(run, World(), silent)
+    assert told_incidents(run.out) == told
