@@ -40,24 +40,28 @@ class World:
         if not 0 <= self.rank < self.size:
             raise ValueError(f"rank {self.rank} of {self.size}: ranks are from 0 to size - 1")
 
-    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+    def average(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike.
 
-        Raises PeersLost where one of them has gone.
+        Returns a bool for each rank: whether a value of its own was no finite number; alone it does not look. Raises
+        PeersLost where a rank has gone.
         """
         if self.size == 1 or not tensors:
-            return
-        flat = torch.cat([t.reshape(-1) for t in tensors], out=self._buffer(tensors))
+            return torch.zeros(self.size, dtype=torch.bool)
+        count = sum(t.numel() for t in tensors)
+        flat = self._buffer(count + self.size, tensors[0])
+        values, flags = torch.cat([t.reshape(-1) for t in tensors], out=flat[:count]), flat[count:].zero_()
+        flags[self.rank] = ~torch.isfinite(values.sum())
         with _with_peers():
             dist.all_reduce(flat)
         if flat.is_cuda:
             torch.cuda.synchronize(flat.device)  # waits here, where the rank is known to wait for others
-        for tensor, sum_ in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+        for tensor, sum_ in zip(tensors, torch.split(values, [t.numel() for t in tensors]), strict=True):
             torch.div(sum_.view_as(tensor), self.size, out=tensor)
+        return flags > 0
 
-    def _buffer(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Memory for all of them, the same each time: fresh pages cost as much as the copy."""
-        count, like = sum(t.numel() for t in tensors), tensors[0]
+    def _buffer(self, count: int, like: torch.Tensor) -> torch.Tensor:
+        """Memory for so many values, the same each time: fresh pages cost as much as the copy."""
         key = count, like.dtype, like.device
         if key not in self._buffers:
             self._buffers[key] = torch.empty(count, dtype=like.dtype, device=like.device)

@@ -103,9 +103,9 @@ def unseal(data: bytes, uri: str) -> dict[str, Any]:
         record = json.loads(data)
         sealed = record.pop("sha256")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise Damaged(f"{uri} is not a commit record: restore it or build the dataset again") from None
+        raise Damaged(f"{uri} is not a commit record: restore it, or make again what it is the record of") from None
     if sealed != sha256_hex(canonical_json(record)) or data != seal(record):
-        raise Damaged(f"{uri} does not match its own digest: restore it or build the dataset again")
+        raise Damaged(f"{uri} does not match its own digest: restore it, or make again what it is the record of")
     return dict(record)
 
 
@@ -166,7 +166,7 @@ def read_checked(uri: str, sha256: str) -> bytes:
     try:
         data = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise Damaged(f"{uri} is missing: restore it or build the dataset again") from None
+        raise Damaged(f"{uri} is missing: restore it, or make again what it belongs to") from None
     if sha256_hex(data) != sha256:
         raise Damaged(f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…; restore it or build again")
     return data

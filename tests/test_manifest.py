@@ -76,7 +76,7 @@ def test_any_other_bytes_than_the_sealed_ones_are_damaged(commit: dict[str, Any]
     at = data.draw(st.integers(0, len(sealed) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda b: b != sealed[at]))
     for worse in (sealed[:at] + bytes([byte]) + sealed[at + 1 :], sealed[:at], sealed[:at] + sealed[at + 1 :]):
-        with pytest.raises(Damaged, match=r"s3://x/dataset\.json.*build the dataset again"):
+        with pytest.raises(Damaged, match=r"s3://x/dataset\.json.*make again what it is the record of"):
             unseal(worse, "s3://x/dataset.json")
 
 

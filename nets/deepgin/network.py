@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
 from nets.layers.remembering import remembering
@@ -34,7 +35,7 @@ REFINEMENT_DILATIONS = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
-class DeepGINConfig:
+class DeepGINConfig(Choices):
     """The size of the network; the defaults are the paper's."""
 
     width: int = 32

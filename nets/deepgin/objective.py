@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_to
 from nets.features import VGGFeatures
@@ -34,7 +35,7 @@ _VGG: Final = "vgg19_features"
 
 
 @dataclass(frozen=True)
-class DeepGINObjectiveConfig:
+class DeepGINObjectiveConfig(Choices):
     """Sizes and weights of a DeepGIN training; the defaults are the paper's."""
 
     network: DeepGINConfig = field(default_factory=DeepGINConfig)

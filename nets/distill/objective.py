@@ -15,6 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from nets.choices import Choices
 from nets.distill.confidence import Blur, confidence
 from nets.distill.guidance import GuidanceConfig, Student, Teacher, guided_objective
 from nets.distill.network import AuxiliaryNetwork, DistillConfig, InpaintingNetwork
@@ -28,7 +29,7 @@ _STYLE: Final = {"relu2_2": 1 / 2, "relu3_3": 1 / 4, "relu4_3": 1 / 8}
 
 
 @dataclass(frozen=True)
-class DistillObjectiveConfig:
+class DistillObjectiveConfig(Choices):
     """Parts and weights of a DGI training; the defaults are the paper's, or ours where it is silent."""
 
     network: DistillConfig = field(default_factory=DistillConfig)
@@ -41,6 +42,7 @@ class DistillObjectiveConfig:
     blur: Blur = "code"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.guidance.transfer and not (self.network.attention and self.network.attended_levels):
             raise ValueError("transfer is on and the network has no attention: set its attention, or transfer off")
         if self.guidance.within and self.network.num_levels < 2:

@@ -28,6 +28,10 @@ class GlobalLocalCriticConfig:
     num_features: int = 1024
     """What each of the two says before they are joined."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.local_px <= self.size_px:
+            raise ValueError(f"local_px is {self.local_px}: take 1 to size_px, the picture's {self.size_px}")
+
 
 class GlobalLocalCritic(nn.Module):
     """5x5 convolutions of stride 2 and a fully connected layer for picture and patch, one more for both together.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.features import IMAGENET_MEAN
 from nets.layers.convolution import initialise_kaiming, quieten
 from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
@@ -28,7 +29,7 @@ _HEADS: Final[dict[str, Heads]] = {"highest-temperature": "highest", "lowest-tem
 
 
 @dataclass(frozen=True)
-class MHTMAConfig:
+class MHTMAConfig(Choices):
     """The size of the network and its variants; the defaults are the paper's where it tells them."""
 
     width: int = 48
@@ -62,6 +63,11 @@ class MHTMAConfig:
     """Backward runs encoders and decoder anew instead of keeping their features: less memory, a third more time."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 1 or self.num_heads < 1 or self.patch_px < 1:
+            raise ValueError(
+                f"width is {self.width}, num_heads {self.num_heads}, patch_px {self.patch_px}: take 1 or more"
+            )
         if self.width % 2 or self.width % self.num_heads:
             raise ValueError(
                 f"width is {self.width}, num_heads {self.num_heads}: take an even width that the heads divide"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.features import VGGFeatures
 from nets.losses import gradient_penalty, hinge_critic, hinge_generator, perceptual, wasserstein_critic
 from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig, choose_corners
@@ -28,7 +29,7 @@ _PENALTY: Final = 10.0
 
 
 @dataclass(frozen=True)
-class MHTMAObjectiveConfig:
+class MHTMAObjectiveConfig(Choices):
     """Sizes and weights of an MHTMA training."""
 
     network: MHTMAConfig = field(default_factory=MHTMAConfig)

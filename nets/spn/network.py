@@ -139,7 +139,17 @@ class SPN(SemanticPriorGenerator):
         """
         if noise is not None and not self.probabilistic:
             raise ValueError("noise is given to a deterministic network: set probabilistic in its config")
+        if noise is not None:
+            self._refuse_other_noise(image, noise)
         return self._generate(image, mask, noise)
+
+    def _refuse_other_noise(self, image: Tensor, noise: Tensor) -> None:
+        shape, number = self.noise_shape(image), len(image)
+        if noise.shape[1:] != shape or len(noise) < number or len(noise) % number:
+            raise ValueError(
+                f"noise of shape {tuple(noise.shape)} for {number} pictures: give {'x'.join(map(str, shape))} for each "
+                "sample, as many samples as pictures or a multiple of that"
+            )
 
     def noise_shape(self, image: Tensor) -> tuple[int, int, int]:
         """Of the noise of one sample of such pictures: 128x8x8 for 256x256."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.features import VGGFeatures
 from nets.layers.precision import in_float32
 from nets.losses import (
@@ -45,7 +46,7 @@ Part = tuple[Callable[[Outputs], Terms], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class SPNObjectiveConfig:
+class SPNObjectiveConfig(Choices):
     """Sizes and weights of a training of SPN or SPL; the defaults are the paper's."""
 
     network: SPNConfig | SPLConfig = field(default_factory=SPNConfig)

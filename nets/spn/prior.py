@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.choices import Choices
 from nets.layers.remembering import remembering
 from nets.spn.blocks import (
     DenseBlock,
@@ -25,7 +26,7 @@ from nets.spn.blocks import (
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Choices):
     """What SPN and SPL have in common; the defaults are the papers'."""
 
     width: int = 64

@@ -85,6 +85,12 @@ class PriorTarget:
     """File of weights: the generator's of a checkpoint, which `lacuna weights --checkpoint` writes."""
     network: SPNConfig = field(default_factory=SPNConfig)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, SPNConfig):
+            raise ValueError(
+                f"network is a {type(self.network).__name__}: priors are taken from an SPN, give its config"
+            )
+
     @property
     def channels(self) -> tuple[int, ...]:
         """Of the priors that this network has."""
@@ -120,7 +126,7 @@ class MapsTarget:
 
     def build(self, _: Weights) -> nn.Module:
         """The plane at three sizes."""
-        return MapsTargets(self.plane)
+        return MapsTargets(self.plane, self.channels_of_plane)
 
 
 Target = TResNetTarget | VGGTarget | PriorTarget | MapsTarget
@@ -181,18 +187,25 @@ class PriorTargets(nn.Module):
 class MapsTargets(nn.Module):
     """Maps that come with the photo, or its edges."""
 
-    def __init__(self, plane: str) -> None:
+    def __init__(self, plane: str, channels: int) -> None:
         super().__init__()
-        self.plane = plane
+        self.plane, self.channels = plane, channels
 
     def forward(self, inputs: Inputs) -> list[Tensor]:
-        """Maps of H/4, H/2 and H rows, means of what they cover; raises ValueError where the plane is missing."""
+        """Maps of H/4, H/2 and H rows, means of what they cover.
+
+        Raises ValueError where the plane is missing or has other channels than the target says.
+        """
         maps = inputs.planes.get(self.plane)
         if maps is None and self.plane != "edge":
             raise ValueError(
                 f"the target is the plane {self.plane!r}, which no batch has: name it in the stream's planes"
             )
         maps = sobel_edges(enlarged(inputs)) if maps is None else maps
+        if maps.shape[1] != self.channels:
+            raise ValueError(
+                f"the plane {self.plane!r} has {maps.shape[1]} channels: set channels_of_plane, now {self.channels}"
+            )
         height, width = inputs.image.shape[2:]
         return [F.interpolate(maps, size=(height // part, width // part), mode="area") for part in (4, 2, 1)]
 

@@ -18,6 +18,7 @@ from pipelines.records import Refused
 from pipelines.stream.sketching import draw_sketch
 
 _MAX_FILLS: Final = 100
+_WRAPPED: Final = "; a registered version takes photo and mask alone, whatever its network does: name the checkpoint"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Asking:
     def refuse_what_lacks(self, model: Model) -> None:
         """Raises Refused where the model cannot be asked so."""
         if self.strokes and "sketch" not in model.takes:
-            raise Refused(f"{model.identity['model']} takes no sketch: evaluate it without strokes")
+            raise Refused(f"{model.identity['model']} takes no sketch: evaluate it without strokes{_WRAPPED}")
         if self.num_fills > 1 and "noise" not in model.takes:
-            raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one")
+            raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one{_WRAPPED}")
 
     def beside(self, model: Model, pairs: Pairs, number: int) -> dict[str, Tensor]:
         """What the model is given beside the pairs for their fill of this number; noise by key, recipe and number."""

@@ -24,7 +24,8 @@ Gradients = list[Tensor | None]
 
 
 class NotFinite(Failed):
-    """A loss term or a gradient that is no number: names rank, clock, phase and term, on every rank the same."""
+    """A loss term or a gradient that is no finite number: names rank, clock, phase and term or parameter, on every rank
+    the same."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,21 @@ class Updater:
         """The same from the outputs of so many parts of the step, one after the other."""
         scale, parameters = self.state.scale, self._parameters(phase.trains)
         gradients: Gradients = [None] * len(parameters)
-        told: list[Terms] = []
+        told, totals = list[Terms](), list[Tensor]()
         for outputs in parts:
             with computing(self.recipe.precision, self.world.device):
                 terms = as_float32(phase.terms(outputs))
             total = weighted(terms, phase.weights) * (scale.factor / count)
             _add(gradients, torch.autograd.grad(total, parameters, allow_unused=True))
+            totals.append(total.detach())
             told.append({name: term.detach() for name, term in terms.items()})
-        self._average(gradients, scale.factor)
+        aim = torch.stack(totals).sum()
+        bad_ranks = self._average([*gradients, aim], scale.factor)
         terms = {name: torch.stack([part[name] for part in told]).mean() for name in told[0]}
-        if scale.moves and not bool(torch.isfinite(_norm(gradients))) and scale.after_overflow():
+        if scale.moves and not bool(torch.isfinite(_norm(gradients) + aim)) and scale.after_overflow():
             return _told(phase, terms)
         scale.after_update()
-        return self._step(phase, terms, gradients)
+        return self._step(phase, terms, gradients, aim, bad_ranks)
 
     def update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         """One update of the phase's networks by the gradient through a step of its inner phase; its terms, detached.
@@ -99,10 +102,11 @@ class Updater:
         with moved(inner, step, -phase.alpha):
             terms = phase.terms(forward(inputs))
             total = weighted(terms, phase.weights)
-            direct, aim = _split(self._gradients(total, outer + inner), len(outer))
+            gradients, bad_ranks = self._gradients(total, outer + inner)
+            direct, aim = _split(gradients, len(outer))
         length = float(_norm(aim))
         if not math.isfinite(length):
-            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, aim)))
+            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, aim, bad_ranks)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
         with moved(inner, aim, arm):
             ahead = self._inner_gradients(phase, forward(inputs) | held, outer)
@@ -110,22 +114,21 @@ class Updater:
             behind = self._inner_gradients(phase, forward(inputs) | held, outer)
         scale = phase.alpha / (2 * arm)
         parts = zip(direct, ahead, behind, strict=True)
-        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts])
+        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts], torch.zeros(()), bad_ranks)
 
     def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: list[nn.Parameter]) -> Gradients:
-        return self._gradients(weighted(phase.inner.terms(outputs), phase.inner.weights), of)
+        return self._gradients(weighted(phase.inner.terms(outputs), phase.inner.weights), of)[0]
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
-    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> Gradients:
-        """Of this scalar, averaged over ranks."""
+    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor]:
+        """Of this scalar, averaged over ranks, and which ranks had some that are not finite."""
         gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
-        self._average(gradients)
-        return gradients
+        return gradients, self._average(gradients)
 
-    def _average(self, gradients: Gradients, factor: float = 1.0) -> None:
-        """Makes them means over ranks, without the factor that is in them."""
+    def _average(self, gradients: Gradients, factor: float = 1.0) -> Tensor:
+        """Makes them means over ranks, without the factor that is in them; which ranks had some that are not finite."""
         there = [g for g in gradients if g is not None]
         if factor != 1.0:
             torch._foreach_div_(there, factor)
@@ -133,13 +136,18 @@ class Updater:
             torch.cuda.synchronize(
                 self.world.device
             )  # so that one who waits for others in there waits for nothing else
-        self.world.average(there)
+        return self.world.average(there)
 
-    def _step(self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients) -> Terms:
-        """Steps each network; raises NotFinite before anything is changed."""
+    def _step(
+        self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients, aim: Tensor, bad_ranks: Tensor
+    ) -> Terms:
+        """Steps each network; raises NotFinite before anything is changed.
+
+        `aim` is what the phase minimises, over all ranks: it may be no number where its gradient is one.
+        """
         norm = _norm(gradients)
-        if not bool(torch.isfinite(norm)):
-            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase, gradients)))
+        if not bool(torch.isfinite(norm + aim)):
+            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase, gradients, bad_ranks)))
         remaining, rates = iter(gradients), {}
         for name in phase.trains:
             parameters = self._parameters((name,))
@@ -158,13 +166,14 @@ class Updater:
         optimiser.step()
         return rate
 
-    def _not_finite(self, phase: Phase | BilevelPhase, gradients: Gradients) -> str:
-        """The first parameter whose averaged gradient is no number, and how many more; which rank's it was is lost."""
+    def _not_finite(self, phase: Phase | BilevelPhase, gradients: Gradients, bad_ranks: Tensor) -> str:
+        """The first parameter whose averaged gradient is no number, how many more, and whose they were."""
         networks = self.state.objective.networks
         names = [f"{name}.{key}" for name in phase.trains for key, _ in networks[name].named_parameters()]
         there = [(name, gradient) for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
         bad = [name for name, gradient in there if not bool(torch.isfinite(gradient).all())] or ["all together"]
-        return f"the gradient of {bad[0]}" + (f" and of {len(bad) - 1} more" if bad[1:] else "")
+        ranks = " and ".join(str(rank) for (rank,) in bad_ranks.nonzero().tolist()) or "0"
+        return f"the gradient of {bad[0]}" + (f" and of {len(bad) - 1} more" if bad[1:] else "") + f" on rank {ranks}"
 
     def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms, gradient: str) -> str:
         """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""

@@ -75,9 +75,10 @@ def exchange(world: World, folder: Path) -> None:
     world.average([first])
     world.average([second])
     world.average([])
+    broken = world.average([torch.tensor([1.0, float("inf") if world.rank else 2.0])])
     facts = torch.tensor([world.rank, world.size])
     values = {"facts": facts, "numbers": numbers, "table": table, "scalar": scalar, "clock": clock}
-    values |= {"first": first, "second": second}
+    values |= {"first": first, "second": second, "broken": broken}
     torch.save(values | {f"gradient{i}": g for i, g in enumerate(gradients)}, folder / f"{world.rank}.pt")
 
 
@@ -99,6 +100,10 @@ def test_averages_are_the_mean_in_every_shape_and_layout(ranks: list[dict[str, T
         assert found["table"].tolist() == [[0.5, 3.5], [1.5, 4.5], [2.5, 5.5]]
         assert found["scalar"].item() == 0.5
         assert found["clock"].item() == 2.0**40 + 0.5
+
+
+def test_all_know_whose_numbers_were_not_finite(ranks: list[dict[str, Tensor]]) -> None:
+    assert [found["broken"].tolist() for found in ranks] == [[False, True]] * NUM_RANKS
 
 
 def test_an_average_leaves_the_one_before_it_alone(ranks: list[dict[str, Tensor]]) -> None:

@@ -55,3 +55,16 @@ def test_the_papers_noise_is_128_channels_of_8_by_8() -> None:
 def test_noise_for_a_deterministic_network_is_refused() -> None:
     with pytest.raises(ValueError, match="noise is given to a deterministic network"):
         SPN(SMALL)(*masked_pictures(32), torch.zeros(2, 16, 1, 1))
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_noise_for_another_number_of_pictures_is_refused(number: int) -> None:
+    network, (image, mask) = probabilistic(), masked_pictures(32)
+    with pytest.raises(ValueError, match=rf"noise of shape \({number}, .* for 2 pictures: give 16x1x1 for each sample"):
+        network(image, mask, torch.zeros(number, *network.noise_shape(image)))
+
+
+def test_noise_of_another_size_is_refused_and_not_spread() -> None:
+    network, (image, mask) = probabilistic(), masked_pictures(64)
+    with pytest.raises(ValueError, match="give 16x2x2 for each sample"):
+        network(image, mask, torch.zeros(2, 16, 1, 1))

@@ -212,6 +212,13 @@ def test_edges_that_come_with_the_photo_are_taken_as_they_are() -> None:
     assert torch.allclose(maps[0], F.avg_pool2d(plane, 4))
 
 
+@pytest.mark.parametrize(("there", "said"), [(3, 1), (1, 3)])
+def test_a_plane_of_other_channels_is_refused_and_not_spread(there: int, said: int) -> None:
+    given = replace(inputs(size_px=32), planes={"depth": torch.rand(2, there, 32, 32)})
+    with pytest.raises(ValueError, match=rf"'depth' has {there} channels.*channels_of_plane"):
+        MapsTarget("depth", said).build({})(given)
+
+
 def test_a_plane_that_no_batch_has_is_named() -> None:
     target = MapsTarget("depth", 1).build({})
     with pytest.raises(ValueError, match="the target is the plane 'depth', which no batch has"):

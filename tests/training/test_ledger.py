@@ -16,9 +16,10 @@ class OneOf(World):
 
     others: ClassVar[list[torch.Tensor]] = []
 
-    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+    def average(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         for tensor in tensors:
             tensor.copy_(torch.stack([tensor, *self.others]).mean(dim=0))
+        return torch.zeros(self.size, dtype=torch.bool)
 
 
 def halves_of(ledger: Ledger) -> torch.Tensor:

@@ -120,14 +120,15 @@ class Power(nn.Module):
         self.x = nn.Parameter(torch.ones(()))
 
 
-def steep(slope: float) -> Updater:
+def steep(slope: float, offset: float = 0.0) -> Updater:
     """A float16 training with this slope, infinite where it is times the loss scale beyond float16."""
     network = Power()
 
     def terms(_: Outputs) -> Terms:
-        return {"loss": (network.x.half() * slope).float()}
+        return {"loss": (network.x.half() * slope).float(), "offset": torch.tensor(offset)}
 
-    stage = Stage("only", None, lambda i: i.as_outputs(), (Phase("learn", ("generator",), terms, {"loss": 1.0}),))
+    weights = {"loss": 1.0, "offset": 1.0}
+    stage = Stage("only", None, lambda i: i.as_outputs(), (Phase("learn", ("generator",), terms, weights),))
     recipe = replace(recipe_of("deepgin"), precision="float16", optimisers={"generator": AdamConfig(1e-3)})
     state = TrainState(recipe_of("deepgin", "float16"))
     state.objective = Objective({"generator": network}, (stage,))
@@ -150,6 +151,15 @@ def test_an_overflow_leaves_the_update_out_and_halves_the_factor() -> None:
     told = train(updater, 1)[0]
     assert told["gradient_norm_learn"] == pytest.approx(2.0)
     assert value(updater) < before
+
+
+@pytest.mark.parametrize("offset", [float("inf"), float("nan")])
+def test_a_term_that_is_no_number_ends_the_training_though_its_gradient_is_one(offset: float) -> None:
+    updater = steep(1e-3, offset)
+    before = value(updater)
+    with pytest.raises(NotFinite, match="not finite: offset on rank 0, in phase 'learn'"):
+        train(updater, 30)
+    assert value(updater) == before
 
 
 def test_a_fault_that_no_factor_mends_is_told() -> None:

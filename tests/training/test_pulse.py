@@ -63,7 +63,11 @@ def test_a_rank_that_hangs_says_where() -> None:
 def test_a_rank_that_waits_for_others_names_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda _: release.wait(5))
-    trainer = Trainer(lambda: World(0, 2).average([torch.ones(1)]))
+
+    def average() -> None:
+        World(0, 2).average([torch.ones(1)])
+
+    trainer = Trainer(average)
     trainer.until(lambda beat: beat.still_seconds > 0.5)
     release.set()
     assert not any(beat.stack for beat in trainer.beats)
@@ -100,6 +104,7 @@ def test_long_steps_are_no_hanging() -> None:
 
 def test_one_long_step_does_not_make_it_patient() -> None:
     release = threading.Event()
+
     def wait() -> None:
         release.wait(5)
 

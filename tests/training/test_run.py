@@ -246,9 +246,10 @@ def test_ranks_that_start_at_different_clocks_stop(trained: TrainRun, tmp_path: 
     class Ahead(World):
         """Two ranks, of which the other has seen eight photos more."""
 
-        def average(self, tensors: Any) -> None:
+        def average(self, tensors: Any) -> torch.Tensor:
             for tensor in tensors:
                 tensor.add_(4)
+            return torch.zeros(self.size, dtype=torch.bool)
 
     with pytest.raises(RuntimeError, match="rank 0 starts at 0 images and others elsewhere"):
         run_rank(replace(trained, out=str(tmp_path)), Ahead(0, 2), silent)
