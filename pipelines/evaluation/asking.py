@@ -41,6 +41,14 @@ class Asking:
         if self.num_fills > 1 and "noise" not in model.takes:
             raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one{_WRAPPED}")
 
+    def refuse_other_size(self, model: Model, size_px: int) -> None:
+        """Raises Refused where the model is to be given something for pictures of a side that is not its own."""
+        if (self.strokes or self.num_fills > 1) and size_px != model.size_px:
+            raise Refused(
+                f"the masks are of {size_px} px, {model.identity['model']} takes strokes and several fills for "
+                f"{model.size_px} px alone: evaluate a dataset with such masks, or ask for one fill without strokes"
+            )
+
     def beside(self, model: Model, pairs: Pairs, number: int) -> dict[str, Tensor]:
         """What the model is given beside the pairs for their fill of this number; noise by key, recipe and number."""
         given = {}

@@ -79,6 +79,7 @@ def evaluate(
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
         return _same_card(load_scorecard(out), identity, asked, out)
+    asking.refuse_other_size(opened, read_chunk(data, split, resize, 0).images.shape[1])
     results: dict[int, list[dict[str, Any]]] = {}
     tasks = [(model, identity, data, split, resize, asking, c) for c in range(chunks)]
     with connected():

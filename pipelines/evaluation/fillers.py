@@ -49,6 +49,8 @@ class Model:
     """Its name, one that will never mean another model, and for a network the SHA-256 of its weights."""
     takes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """What it can be given beside photo and mask, by name, as float CHW: `sketch`, `noise`."""
+    size_px: int | None = None
+    """Side of the pictures for which it can be given that; none where it takes nothing."""
 
 
 def open_model(name: str, steps: ChallengeSteps = PLAIN) -> Model:
@@ -75,7 +77,7 @@ def network_model(checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN) -> Mode
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
     size_px = int(checkpoint.state["size_px"])
-    return Model(network_filler(network, size_px, steps), identity, taken_by(network, size_px))
+    return Model(network_filler(network, size_px, steps), identity, taken_by(network, size_px), size_px)
 
 
 def network_filler(network: torch.nn.Module, size_px: int, steps: ChallengeSteps = PLAIN) -> Filler:

@@ -26,7 +26,7 @@ PROBABILISTIC = SPNConfig(
 )
 
 
-def checkpoint(config: Any, out: Path) -> str:
+def checkpoint(config: Any, out: Path, size_px: int = SIZE_PX) -> str:
     """A checkpoint of such a network with random weights that are large enough to matter."""
     torch.manual_seed(0)
     description = describe_network(config)
@@ -34,7 +34,7 @@ def checkpoint(config: Any, out: Path) -> str:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(2)
-    facts = {"images_seen": 4, "network": description, "size_px": SIZE_PX}
+    facts = {"images_seen": 4, "network": description, "size_px": size_px}
     return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, facts).uri
 
 
@@ -87,6 +87,16 @@ def test_what_a_model_cannot_take_is_refused(
     for model in (trained.out, "telea"):
         with pytest.raises(Refused, match=words):
             scored(model, dataset, tmp_path / "scores", asking)
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(("config", "asking"), [(SKETCHED, Asking(strokes=True)), (PROBABILISTIC, Asking(num_fills=2))])
+def test_pairs_of_another_size_than_the_networks_are_refused_before_work_starts(
+    dataset: Dataset, tmp_path: Path, config: Any, asking: Asking
+) -> None:
+    model = checkpoint(config, tmp_path / "run", size_px=2 * SIZE_PX)
+    with pytest.raises(Refused, match=rf"the masks are of {SIZE_PX} px, .* for {2 * SIZE_PX} px alone"):
+        scored(model, dataset, tmp_path / "scores", asking)
     assert not (tmp_path / "scores").exists()
 
 
