@@ -30,7 +30,7 @@ from pipelines.training.observation import watch_of
 from pipelines.training.rank import told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.rehearsal import Rehearsal, rehearse
-from pipelines.training.run import TrainRun, begin_attempt, claim_run
+from pipelines.training.run import TrainRun, begin_attempt, claim_run, refuse_other_run
 from pipelines.training.telling import Teller
 
 _INCIDENTS_TOLD: Final = 20
@@ -75,6 +75,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     refuse_settings(arguments, recipe, until_images)
     datasets, faults = _opened(arguments.data)
     missing = [*map(str, faults), *_missing(arguments, recipe, datasets)]
+    missing = missing or list(_taken(arguments, recipe, datasets))
     if arguments.dry_run:
         return told_plan(planned(recipe, datasets, until_images, arguments.workers, arguments.device), missing)
     if missing:
@@ -155,6 +156,14 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
         yield from _missing_planes(recipe, datasets)
         yield from _missing_photos(recipe, datasets)
     yield from _missing_gpus(arguments)
+
+
+def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
+    """That the place belongs to another run, where it does."""
+    try:
+        refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
+    except Refused as fault:
+        yield str(fault)
 
 
 def _missing_teachers(recipe: TrainRecipe) -> Iterator[str]:

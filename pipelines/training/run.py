@@ -56,6 +56,26 @@ class TrainRun:
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before."""
+    uri, asked = storage.join(out, RUN_FILE), _asked(recipe, datasets, weights)
+    if not storage.exists(uri):
+        started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
+        storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
+    there = json.loads(storage.read_bytes(uri))
+    _refuse_others(out, there, asked, datasets)
+    return str(there["run_id"])
+
+
+def refuse_other_run(
+    recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
+) -> None:
+    """Raises Refused where `out` holds a run of other settings; makes nothing."""
+    uri = storage.join(out, RUN_FILE)
+    if storage.exists(uri):
+        _refuse_others(out, json.loads(storage.read_bytes(uri)), _asked(recipe, datasets, weights), datasets)
+
+
+def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], weights: tuple[int, ...]) -> dict[str, Any]:
+    """What makes a run the same."""
     asked: dict[str, Any] = {
         "recipe": recipe.as_json(),
         "datasets": [d.manifest_sha256 for d in datasets],
@@ -63,17 +83,15 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weig
     }
     if recipe.objective.needs_weights:
         asked["teachers"] = weights_sha256(recipe.objective.needs_weights)
-    uri = storage.join(out, RUN_FILE)
-    if not storage.exists(uri):
-        started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
-        storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
-    there = json.loads(storage.read_bytes(uri))
+    return asked
+
+
+def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datasets: tuple[Dataset, ...]) -> None:
     refuse_other_data(out, there["datasets"], datasets)
     difference = first_difference(there, asked)
     if difference is not None:
         name, old, new = difference
         raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
-    return str(there["run_id"])
 
 
 def begin_attempt(out: str) -> str:

@@ -12,18 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from torch.nn import Conv2d
 
 from infra.settings import PROJECT_ROOT
-from infra.weights import FILES, keep_weights
 from jobs import cli
 from jobs.cli import VERBS
 from jobs.faults import NotDone
-from jobs.recipes import RECIPES
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused
-from tests.making import lacuna, train_recipe
-from tests.weights import random_tresnet
+from tests.making import lacuna
 
 SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
 
@@ -268,88 +264,6 @@ def test_a_verb_in_use_says_by_whom(capfd: pytest.CaptureFixture[str], tmp_path:
     other.communicate(b"\n")
 
 
-def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    code, report, _ = run(capfd, "train", "deepgin-demo", "--data", dataset.uri, "--out", str(out), "--dry-run")
-    assert code == 0
-    assert report["recipe"]["name"] == "deepgin-demo"
-    assert report["num_steps"] * report["recipe"]["batch_size"] == report["recipe"]["images"]
-    assert report["num_parameters"]["generator"] > 0
-    assert report["num_checkpoints"] == -(-report["recipe"]["images"] // report["recipe"]["checkpoint_images"])
-    assert 0 < report["checkpoint_bytes"] < report["memory_bytes_of_a_worker"]
-    assert report["num_operations"] > 0
-    assert 0 < report["hours_at_least"] < 1
-    assert report["num_epochs"] == round(report["recipe"]["images"] / 44, 2)
-    assert not out.exists()
-
-
-TAUGHT = sorted(name for name, make in RECIPES.items() if make().objective.needs_weights)
-
-
-@pytest.mark.parametrize("recipe", [name for name in TAUGHT if not RECIPES[name]().stream.planes])
-def test_every_teacher_that_is_missing_is_said_before_any_work(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
-) -> None:
-    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
-    code, report, stderr = run(capfd, "train", recipe, "--data", dataset.uri, "--out", str(tmp_path / "run"))
-    assert code == 2
-    assert report["error"].startswith(f"{recipe} wants weights of others: no file at {tmp_path}/weights/")
-    assert "Traceback" not in stderr
-    for name in RECIPES[recipe]().objective.needs_weights:
-        assert f"{tmp_path}/weights/{name}.safetensors" in report["error"]
-        assert f"`lacuna weights {FILES[name].sources[0]} --out {tmp_path}/weights`" in report["error"]
-    assert not (tmp_path / "run").exists()
-
-
-def test_all_that_is_missing_is_said_at_once(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
-    words = ("train", "mhtma-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--workers", "8")
-    code, report, _ = run(capfd, *words, "--device", "cuda")
-    assert code == 2
-    for told in ("no file at", "has none with masks of 256 px; build it with --holdout", "8 workers need a GPU each"):
-        assert told in report["error"]
-
-
-@pytest.mark.parametrize(
-    ("recipe", "generator"),
-    [
-        ("spn-probabilistic-paris", 68_459_075),
-        ("mhtma-paris", 16_169_624),
-        ("deepgin-celebahq", 42_930_186),
-        ("distill-paris", 5_280_508),
-    ],
-)
-def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, generator: int
-) -> None:
-    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
-    words = (
-        "train",
-        recipe,
-        "--data",
-        str(tmp_path / "none"),
-        "--out",
-        str(tmp_path / "run"),
-        "--dry-run",
-        "--device",
-        "cuda",
-    )
-    code, report, told = run(capfd, *words)
-    assert code == 2
-    assert f"recipe.batch size {report['recipe']['batch_size']}" in " ".join(told.split())
-    assert len(report["missing"]) == 3
-    assert report["error"] == "; and ".join(report["missing"])
-    assert str(tmp_path / "none") in report["missing"][0]
-    assert report["num_parameters"]["generator"] == generator
-    assert (report["recipe"]["name"], report["num_epochs"], report["hours_at_least"]) == (recipe, None, None)
-    assert report["memory_bytes_of_a_worker"] > report["checkpoint_bytes"] > 0
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_store_without_keys_is_told_what_to_set(tmp_path: Path) -> None:
     nowhere = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "HOME")}
     nowhere |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -358,55 +272,6 @@ def test_a_store_without_keys_is_told_what_to_set(tmp_path: Path) -> None:
     assert code == 1
     assert report["error"].startswith("s3://nobody/data/dataset.json: there are no keys for its store: set AWS_ACCESS")
     assert "Traceback" not in stderr
-
-
-def test_fewer_photos_than_a_batch_takes_are_refused(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(
-        RECIPES, "large", lambda: train_recipe(batch_size=64, checkpoint_images=64, metric_images=64, images=64)
-    )
-    code, report, _ = run(capfd, "train", "large", "--data", dataset.uri, "--out", str(tmp_path / "run"))
-    assert code == 2
-    assert report["error"] == "44 photos to train on, a batch takes 64: give more --data"
-
-
-def test_a_dry_run_of_a_paper_takes_shapes_alone(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path))
-    keep_weights(str(tmp_path), "tresnet_l_openimages", random_tresnet(), "a test", "")
-    places: set[str] = set()
-    monkeypatch.setattr(Conv2d, "reset_parameters", lambda layer: places.add(layer.weight.device.type))
-    words = ("train", "spn-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--dry-run")
-    code, report, _ = run(capfd, *words)
-    assert code == 0
-    assert report["num_parameters"] == {"generator": 50_648_835, "heads": 53_808, "critic": 2_763_776}
-    assert places == {"meta"}
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        (("--workers", "3"), "3 workers: the batch of 4 photos must divide by their number"),
-        (("--workers", "0"), "--workers is 0"),
-        (("--workers", "2", "--min-workers", "3"), "--workers is 2, --min-workers 3"),
-        (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
-        (("--parts", "3"), "--parts is 3: the 4 photos of a worker must divide"),
-        (("--device", "cuda"), "--device is cuda: 1 workers need a GPU each, this machine has 0; RAY_ADDRESS names"),
-        (("--images", "6"), "--images is 6: take a multiple of the batch of 4, at most "),
-        (("--images", "-4"), "--images is -4"),
-        (("--images", "4000000"), "--images is 4000000"),
-    ],
-)
-def test_numbers_that_cannot_be_trained_are_refused(
-    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, options: tuple[str, ...], error: str
-) -> None:
-    words = ("train", "deepgin-demo", "--data", dataset.uri, "--out", str(tmp_path / "run"), *options)
-    code, report, _ = run(capfd, *words)
-    assert code == 2
-    assert report["error"].startswith(error)
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
