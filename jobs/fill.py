@@ -9,6 +9,7 @@ import numpy as np
 
 from infra import storage
 from jobs.cli import as_module
+from jobs.progress import say
 from nets.filling import ChallengeSteps
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
@@ -43,7 +44,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Fills, writes and reports."""
     if PurePosixPath(arguments.out).suffix.lower() != ".png":
         raise Refused(f"--out is {arguments.out}: name a .png, the only format that keeps every pixel as it is")
-    image = _read_photo(arguments.image)
+    image, normalised = _read_photo(arguments.image)
     mask = read_mask(_read(arguments.mask), image.shape[:2], arguments.hole, arguments.mask)
     model = open_model(arguments.model, ChallengeSteps(arguments.ensemble, arguments.blur))
     filled = model.fill(image[None], mask[None])[0]
@@ -52,7 +53,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise RuntimeError("OpenCV could not encode the result as PNG")
     storage.publish(arguments.out, png.tobytes())
     size = {"width_px": image.shape[1], "height_px": image.shape[0]}
-    return {**model.identity, "out": arguments.out, **size, "hole_ratio": round(hole_ratio(mask), 4)}
+    done_before = {"normalised": list(normalised)} if normalised else {}
+    return {**model.identity, "out": arguments.out, **size, "hole_ratio": round(hole_ratio(mask), 4), **done_before}
 
 
 def _read(uri: str) -> bytes:
@@ -61,12 +63,15 @@ def _read(uri: str) -> bytes:
     return storage.read_bytes(uri)
 
 
-def _read_photo(uri: str) -> Picture:
-    """The photo, upright RGB; raises Refused where it is none."""
+def _read_photo(uri: str) -> tuple[Picture, tuple[str, ...]]:
+    """The photo, upright 8-bit RGB, and what had to be done to it for that; raises Refused where it is none."""
     sample = clean(_read(uri), ShardRecipe("folder", min_side_px=1, decode_check=True))
     if isinstance(sample, Rejected):
         raise Refused(f"{uri} cannot be filled: {sample.reason}")
-    return np.ascontiguousarray(decode(sample.picture, uri))
+    normalised = sample.normalised[:-1]  # the last is how it was encoded, and it is not kept
+    if normalised:
+        say(f"note: {uri} was made upright 8-bit RGB before it was filled: {', '.join(normalised)}")
+    return np.ascontiguousarray(decode(sample.picture, uri)), normalised
 
 
 if __name__ == "__main__":

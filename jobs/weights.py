@@ -74,7 +74,8 @@ def _checked_name(arguments: Arguments) -> str:
             raise Refused(f"{uri} is no file that this verb knows: {_known()}")
     named = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
     if named > 1 or bool(named) != (name is not None):
-        raise Refused(f"--name is {name}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
+        told = "no --name is given" if name is None else f"--name is {name!r}"
+        raise Refused(f"{told}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
     if name is not None and (name in FILES or not _NAME.fullmatch(name)):
         raise Refused(f"--name is {name!r}: take letters, digits and _.- and none of {', '.join(FILES)}")
     return name or ""

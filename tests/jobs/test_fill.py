@@ -75,6 +75,19 @@ def test_the_report_says_what_was_done(folder: Path) -> None:
     assert (report["width_px"], report["height_px"], report["model"]) == (WIDTH, HEIGHT, "telea")
     assert report["hole_ratio"] == round(15 * 24 / (HEIGHT * WIDTH), 4)
     assert report["out"] == str(folder / "out.png")
+    assert "normalised" not in report
+
+
+@pytest.mark.parametrize(("mode", "done"), [("RGBA", "RGBA to RGB"), ("I;16", "16")])
+def test_what_a_photo_loses_is_told(folder: Path, capfd: pytest.CaptureFixture[str], mode: str, done: str) -> None:
+    if mode == "RGBA":
+        photo(3, HEIGHT, WIDTH).convert("RGBA").save(folder / "odd.png")
+    else:
+        Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 16).save(folder / "odd.png")
+    image, mask, out = (str(folder / name) for name in ("odd.png", "mask.png", "out.png"))
+    report = run(Arguments("telea", image, mask, out))
+    assert any(done in step for step in report["normalised"])
+    assert f"note: {image} was made upright 8-bit RGB before it was filled: " in capfd.readouterr().err
 
 
 def test_a_photo_is_laid_upright_before_it_is_filled(folder: Path) -> None:

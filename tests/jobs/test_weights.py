@@ -124,10 +124,10 @@ def test_the_record_of_ones_own_weights_says_of_which_checkpoint_they_are(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (Arguments(checkpoint="run"), "--name is None: it names what one --checkpoint"),
-        (Arguments(("latest_net_G.pth",)), "--name is None: it names what one --checkpoint"),
-        (Arguments(("latest_net_G.pth", "x/latest_net_G.pth"), name="a"), "--name is a: it names what one "),
-        (Arguments(("vgg.pth",), name="a"), "--name is a: it names what one "),
+        (Arguments(checkpoint="run"), "no --name is given: it names what one --checkpoint"),
+        (Arguments(("latest_net_G.pth",)), "no --name is given: it names what one --checkpoint"),
+        (Arguments(("latest_net_G.pth", "x/latest_net_G.pth"), name="a"), "--name is 'a': it names what one "),
+        (Arguments(("vgg.pth",), name="a"), "--name is 'a': it names what one "),
         (Arguments(("vgg.pth",), checkpoint="run", name="a"), "both files and --checkpoint given"),
         (Arguments(checkpoint="run", name="../a"), "--name is '../a': take letters"),
         (Arguments(checkpoint="run", name="vgg19_features"), "--name is 'vgg19_features': .* none of vgg16_features"),
