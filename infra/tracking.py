@@ -6,6 +6,7 @@ number of attempts; a point of a curve is written once, because points go up in 
 
 import json
 import logging
+import math
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,8 @@ class Tracking:
         if not found:
             self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
             found = self._runs_of(experiment, logical_id)
-            for extra in found[1:]:
+        for extra in found[1:]:
+            if not extra.data.metrics:
                 self._client.delete_run(extra.info.run_id)
         run_id = str(found[0].info.run_id)
         flat = [Param(key, _spelled(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
@@ -96,9 +98,13 @@ class Tracking:
         ]
         self._client.log_inputs(run_id, datasets=[DatasetInput(source) for source in sources])
 
-    def set_status(self, run_id: str, status: Status) -> None:
-        """Says what the run is doing, or how it ended; one that has ended so already keeps the time at which it did."""
-        if self._client.get_run(run_id).info.status == status:
+    def set_status(self, run_id: str, status: Status, unless_ended_after_ms: float = math.inf) -> None:
+        """Says what the run is doing, or how it ended; one that has ended so already keeps the time at which it did.
+
+        So does one whose end was told after this moment, in ms since 1970.
+        """
+        there = self._client.get_run(run_id).info
+        if there.status == status or (there.end_time or 0) > unless_ended_after_ms:
             return
         if status == "RUNNING":
             self._client.update_run(run_id, status)

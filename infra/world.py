@@ -22,7 +22,9 @@ class PeersLost(RuntimeError):
 def _with_peers() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as fault:  # gloo's and NCCL's
+    except (RuntimeError, ValueError) as fault:  # gloo's and NCCL's; ValueError where Ray has ended the group
+        if isinstance(fault, ValueError) and dist.is_initialized():
+            raise
         raise PeersLost(f"another rank was lost: {fault}") from fault
 
 

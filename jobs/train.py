@@ -83,11 +83,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
     with exclusive(arguments.out):
         train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
-        teller = Teller(train_run, lambda problem: say(f"warning: {problem}"))
         if is_over(arguments.out, recipe, until_images):
-            teller.tell("FINISHED")  # and what its server may have missed
+            _teller(train_run).tell("FINISHED")  # and what its server may have missed
         else:
-            _train(replace(train_run, attempt=begin_attempt(train_run.out)), arguments, teller)
+            _train(replace(train_run, attempt=begin_attempt(train_run.out)), arguments)
         done = open_checkpoint(arguments.out)
     incidents = told_incidents(arguments.out)
     return {
@@ -240,9 +239,14 @@ def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tupl
         yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
 
 
-def _train(run: TrainRun, arguments: Arguments, teller: Teller) -> None:
+def _teller(run: TrainRun) -> Teller:
+    return Teller(run, lambda problem: say(f"warning: {problem}"))
+
+
+def _train(run: TrainRun, arguments: Arguments) -> None:
     """Trains, and tells MLflow the true end."""
     end: Status = "FAILED"
+    teller = _teller(run)
     try:
         teller.tell("RUNNING")
         with progress() as show:

@@ -64,8 +64,8 @@ def save_checkpoint(
 ) -> Checkpoint:
     """Publishes tensors and state at the state's clock under the run `out`.
 
-    Then drops all but this one, the one before it and those of the clocks `keep`: later ones too, which were damaged,
-    as the training has gone on from an earlier one.
+    Then drops all but this one, the one before it and those of the clocks `keep`: later ones too where they are
+    damaged, from which a training goes on at an earlier one. Later ones that are whole are another command's.
     """
     uri = _uri(out, state["images_seen"])
     digests = {}
@@ -75,11 +75,25 @@ def save_checkpoint(
         digests[f"{name}.safetensors"] = sha256_hex(data)
     whole = {**state, "files": digests}
     storage.publish(storage.join(uri, STATE_FILE), seal(whole))
-    kept = [_clock(of) for of in _uris(out) if _clock(of) <= state["images_seen"]][:_KEPT]
-    for of in _uris(out):
-        if _clock(of) not in (*kept, *keep):
-            storage.remove(of)
+    _drop_others(out, state["images_seen"], keep)
     return Checkpoint(uri, whole)
+
+
+def _drop_others(out: str, images_seen: int, keep: Collection[int]) -> None:
+    uris = _uris(out)
+    later = [uri for uri in uris if _clock(uri) > images_seen]
+    older = uris[len(later) + _KEPT :]
+    for uri in (*filter(_is_damaged, later), *older):
+        if _clock(uri) not in keep:
+            storage.remove(uri)
+
+
+def _is_damaged(uri: str) -> bool:
+    try:
+        _whole(uri)
+    except (Damaged, FileNotFoundError):
+        return True
+    return False
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:

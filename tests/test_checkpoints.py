@@ -202,6 +202,16 @@ def test_saving_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
     assert folders(tmp_path) == [8, 16]
 
 
+def test_of_later_ones_the_damaged_go_and_the_whole_ones_stay(tmp_path: Path) -> None:
+    _, damaged = saved(tmp_path / "a", 16, 24)
+    flip(Path(damaged.uri) / "generator.safetensors")
+    saved(tmp_path / "a", 16)
+    assert folders(tmp_path / "a") == [16]
+    saved(tmp_path / "b", 32, 40)
+    saved(tmp_path / "b", 8, 16, 24)  # of a command that has slept while another one trained
+    assert folders(tmp_path / "b") == [16, 24, 32, 40]
+
+
 def test_checkpoints_live_on_any_storage() -> None:
     out = "memory://checkpoints-test/run"
     for clock in (8, 16, 24):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks, encode
 from nets.layers.edges import grey, squared_steepness
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import as_picture, fill_smoothly
 
 _STEEP: Final = 0.1
@@ -109,6 +110,7 @@ class EC(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor, edge: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW, edge map N1HW -> predicted, inpainted, features and, of EC, edge_scores."""
+        refuse_odd_size(image, 4)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         given, found = [painted, mask], {}

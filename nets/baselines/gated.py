@@ -19,6 +19,7 @@ from nets.baselines.backbone import CompletionBlocks, encode
 from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import in_float32
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import as_picture, fill_smoothly
 
 _SHARPNESS: Final = 10.0
@@ -130,6 +131,7 @@ class GC(nn.Module):
     def forward(self, image: Tensor, mask: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> coarse, predicted, inpainted, features; patches of `hidden` are no keys, else the
         mask's."""
+        refuse_odd_size(image, 8)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         raw, features = self.coarse(torch.cat([painted, mask], dim=1), mask)

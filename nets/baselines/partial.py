@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import as_picture, fill_smoothly
 
 _GROUPS: Final = 32
@@ -106,6 +107,7 @@ class PC(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> predicted, inpainted and features."""
+        refuse_odd_size(image, 1 << len(self.downs))
         picture, valid = image * (1 - mask), 1 - mask
         levels, features = [(picture, valid)], {}
         for number, down in enumerate(self.downs):

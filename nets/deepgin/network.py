@@ -28,6 +28,7 @@ from nets.choices import Choices
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
 from nets.layers.remembering import remembering
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import fill_smoothly
 
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
@@ -222,6 +223,7 @@ class DeepGIN(nn.Module):
         Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
         others do not look at it.
         """
+        refuse_odd_size(image, 1 << self.config.num_halvings)
         known = image * (1 - mask)
         beside = [mask]
         if self.config.segmentation:

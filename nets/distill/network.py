@@ -21,6 +21,7 @@ from nets.distill.blocks import Affinity, DecoderLevel, ResidualBlock, UpBlock
 from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.convolution import activated, initialise_kaiming, quieten
 from nets.layers.remembering import remembering
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import fill_smoothly
 
 
@@ -154,6 +155,7 @@ class InpaintingNetwork(nn.Module):
 
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read."""
+        refuse_odd_size(image, 1 << self.config.num_levels)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         raw, features = self.backbone(torch.cat([painted, mask], dim=1), mask)

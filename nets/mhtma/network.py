@@ -20,6 +20,7 @@ from nets.features import IMAGENET_MEAN
 from nets.layers.convolution import initialise_kaiming, quieten
 from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.remembering import remembering
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import as_picture, fill_smoothly
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
@@ -169,6 +170,7 @@ class MHTMA(nn.Module):
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
         temperatures; neither pixels under the mask nor strokes outside it are read; raises ValueError on strokes for a
         network that takes none."""
+        refuse_odd_size(image, 8 if self.config.attention == "contextual" else 4)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known + self.colour * mask
         condition, residual = self._condition(mask, sketch), self.config.residual

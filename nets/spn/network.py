@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nets.layers.convolution import quieten
 from nets.layers.remembering import remembering
+from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import fill_smoothly
 from nets.spn.blocks import (
     ConcatenatingBlock,
@@ -89,6 +90,7 @@ class SemanticPriorGenerator(nn.Module):
 
     def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
         """The outputs of the module's docstring, of KN samples where noise has so many."""
+        refuse_odd_size(image, 4 if self.prior.variational is None else 32)
         known, residual = image * (1 - mask), self.config.residual
         painted = fill_smoothly(known, mask) if residual else known + mask
         pyramid = self.prior(_doubled(painted), _doubled(mask), noise)

@@ -47,11 +47,12 @@ class Committer:
         self._pulse = pulse
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
         self._watch = watch_of(datasets[0], run.recipe)
-        self.best = best_of(run.out, run.recipe, state.images_seen)
-        self._teller = Teller(run)
-        self._writes, self._uploads = (ThreadPoolExecutor(max_workers=1) for _ in range(2))
+        self.best = patiently(lambda: best_of(run.out, run.recipe, state.images_seen), log.warning)
+        self._teller, self._code = Teller(run), code_revision()  # before files change
+        self._writes, self._uploads, self._shows = (ThreadPoolExecutor(max_workers=1) for _ in range(3))
         self._write: Future[None] | None = None
         self._upload: Future[None] | None = None
+        self._shown: Future[None] | None = None
 
     def __enter__(self) -> "Committer":
         return self
@@ -59,23 +60,30 @@ class Committer:
     def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
         """Leaves no thread behind that writes, and no fault of it unheard.
 
-        After a fault the tracking server is not waited for.
+        After a fault neither the tracking server is waited for, nor that progress is shown.
         """
         self._writes.shutdown(wait=True)
-        self._uploads.shutdown(wait=fault is None)
+        for others in (self._uploads, self._shows):
+            others.shutdown(wait=fault is None)
         unheard = None if self._write is None else self._write.exception()
         if unheard is not None and unheard is not fault:
             raise unheard from fault
 
     def show(self, point: Point) -> None:
-        """Leaves the newest point where the launching process looks for it; raises what befell the last commit."""
-        if self._world.rank == 0:
-            try:
-                self._publish(PROGRESS_FILE, canonical_json(asdict(point)))
-            except Exception as fault:  # noqa: BLE001 - a store's; what must be durable is the commit alone
-                log.warning("progress is not shown: %s", fault)
+        """Leaves the newest point where the launching process looks for it; raises what befell the last commit.
+
+        No step waits for it: a point that comes while the one before it is under way is not shown.
+        """
+        if self._world.rank == 0 and (self._shown is None or self._shown.done()):
+            self._shown = self._shows.submit(self._show, canonical_json(asdict(point)))
         if self._write is not None and self._write.done():
             self._write.result()
+
+    def _show(self, point: bytes) -> None:
+        try:
+            self._publish(PROGRESS_FILE, point)
+        except Exception as fault:  # noqa: BLE001 - a store's; what must be durable is the commit alone
+            log.warning("progress is not shown: %s", fault)
 
     def commit(self, points: list[Point]) -> None:
         """Scores held-out photos, all ranks together; when the last commit is durable, begins this one."""
@@ -106,7 +114,9 @@ class Committer:
     def finish(self) -> str:
         """Settles; returns the URI of the checkpoint that the training is for."""
         self.settle()
-        return open_checkpoint(self._run.out).uri if self._world.rank == 0 else ""
+        if self._world.rank:
+            return ""
+        return patiently(lambda: open_checkpoint(self._run.out), log.warning).uri
 
     def _publish_all(
         self, snapshot: Snapshot, points: list[Point], sheets: Mapping[str, bytes], kept: tuple[int, ...]
@@ -135,7 +145,7 @@ class Committer:
             "size_px": self._run.recipe.stream.size_px,
             "stage": self._state.objective.stage_at(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
-            "code_revision": code_revision(),
+            "code_revision": self._code,
             BEST: (self.best.images_seen or None) if self.best.kept else None,
             "ledger": {
                 "num_steps": self._state.images_seen // batch,

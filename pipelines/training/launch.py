@@ -6,7 +6,9 @@ a scratch folder of each attempt and its `report` carries metrics only.
 
 import json
 import logging
+import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -18,6 +20,7 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, num_cores, num_gpus
+from infra.patience import patiently
 from infra.world import PeersLost, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
@@ -163,19 +166,13 @@ def _rank(config: dict[str, Any]) -> str | Failed:
     from ray.train import report
     from ray.train.torch import get_device
 
-    device = get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    run, roll, world = config["run"], config["roll"], current_world(device)
-    if is_superseded(run):
-        return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
-    starts = _starts(run, roll, world, config["max_starts"])
-    if starts:
-        fault = _answer(roll.last_fault.remote(), "unknown")
-        return Failed(f"gave up after {starts} starts at {newest_clock(run.out)} images: {fault}")
+    run, roll, world = config["run"], config["roll"], current_world(get_device())
     try:
         with _overheard(roll):
-            return run_rank(run, world, report, roll.note.remote)
+            if world.device.type == "cuda":
+                torch.cuda.set_device(world.device)
+            end = _end_before_it_begins(run, roll, world, config["max_starts"])
+            return end or run_rank(run, world, report, roll.note.remote)
     except NotFinite as fault:
         return fault
     except Exception as fault:
@@ -203,11 +200,14 @@ class _Ear(logging.Handler):
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._tell, self._pid = tell, os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
-        self._tell(record.getMessage())
+        """Called by logging; loader processes, which are forks and have no way to Ray, say it as they can."""
+        if os.getpid() == self._pid:
+            self._tell(record.getMessage())
+        elif logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
 
 def _roll() -> Any:
@@ -241,14 +241,40 @@ def _explained(fault: Exception) -> str:
     return str(fault)
 
 
-def _starts(run: TrainRun, roll: Any, world: World, max_starts: int) -> int:
-    """How often it has begun at this clock in vain, where that was often enough, else 0; rank 0 counts, all know."""
-    counts = torch.zeros(2, dtype=torch.float64)
+def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: int) -> Failed | None:
+    """Why it is not to begin, if so: it has at this clock in vain often enough, or it is another command's turn.
+
+    Rank 0 asks, and all know.
+    """
+    counts = torch.zeros(3, dtype=torch.float64)
     if world.rank == 0:
-        counts += torch.tensor(_answer(roll.begin.remote(newest_clock(run.out), world.size), (1, 0)))
+        counts += torch.tensor(_counted(run, roll, world.size))
     world.average([counts])
-    starts, faults = (round(float(count) * world.size) for count in counts)
-    return starts - 1 if starts > max_starts or faults >= _MAX_STARTS else 0
+    starts, faults, anothers = (round(float(count) * world.size) for count in counts)
+    if anothers:
+        return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
+    if starts > max_starts or faults >= _MAX_STARTS:
+        fault = _answer(roll.ends_here.remote(), "unknown")
+        return Failed(f"gave up after {starts - 1} starts at {newest_clock(run.out)} images: {fault}")
+    return None
+
+
+def _counted(run: TrainRun, roll: Any, num_ranks: int) -> tuple[int, int, bool]:
+    """Starts and faults at this clock, and whether it is another command's turn.
+
+    A start is counted where the place of the run cannot be read too, so that it is not tried for ever.
+    """
+    clock = None
+    try:
+        clock = patiently(lambda: newest_clock(run.out), log.warning)
+    finally:
+        starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
+    try:
+        return starts, faults, patiently(lambda: is_superseded(run), log.warning)
+    except FileNotFoundError as fault:
+        raise FileNotFoundError(
+            f"{fault} on {socket.gethostname()}, where rank 0 is: --out must be a place that all nodes see, as s3://"
+        ) from None
 
 
 def _first_fault(fault: Exception) -> str:
@@ -283,13 +309,19 @@ class _Every:
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Does it a last time, but for one who is to stop at once."""
         self._ended.set()
         self._thread.join()
+        if kind is None or issubclass(kind, Exception):
+            self._try()
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
-            try:
-                self._do()
-            except Exception as fault:  # noqa: BLE001 - a store that fails for a while ends no watch
-                log.warning("not told this time: %s", fault)
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self._do()
+        except Exception as fault:  # noqa: BLE001 - a store that fails for a while ends no watch
+            log.warning("not told this time: %s", fault)

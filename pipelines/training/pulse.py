@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,18 +139,20 @@ class Roll:
         self._named: set[tuple[int, int, bool]] = set()
         self._starts: Counter[int] = Counter()
         self._ends_by_fault: Counter[int] = Counter()
+        self._ends: defaultdict[int, list[str]] = defaultdict(list)
         self._images_seen, self._num_ranks = 0, 0
         self._causes: list[tuple[bool, str]] = []
-        self._fault = _KILLED
         self._news: list[str] = []
         self._told: set[str] = set()
         self._since = time.monotonic()
 
-    def begin(self, images_seen: int, num_ranks: int) -> tuple[int, int]:
+    def begin(self, images_seen: int | None, num_ranks: int) -> tuple[int, int]:
         """How often the training has begun at this clock, this time included, and how often a fault was its end there.
 
-        A change of the number of ranks is a start as well, and no fault.
+        A change of the number of ranks is a start as well, and no fault. Where the clock cannot be read it is taken to
+        stand still.
         """
+        images_seen = self._images_seen if images_seen is None else images_seen
         if self._starts:
             self._take_end(images_seen, num_ranks)
         self._heard.clear()
@@ -160,22 +162,21 @@ class Roll:
 
     def _take_end(self, images_seen: int, num_ranks: int) -> None:
         """Notes what ended the start before this one."""
-        if self._causes:
-            self._fault = min(self._causes, key=lambda cause: not cause[0])[1]
-            self._ends_by_fault[self._images_seen] += 1
-        elif images_seen not in self._starts:
-            self._fault = _KILLED
-        known = self._causes or num_ranks == self._num_ranks
-        self._news.append(f"{num_ranks} ranks go on at {images_seen} images: {self._fault if known else _RESIZED}")
+        unknown = _KILLED if num_ranks == self._num_ranks else _RESIZED
+        own, end = min(self._causes, key=lambda cause: not cause[0], default=(False, unknown))
+        self._ends_by_fault[self._images_seen] += own
+        self._ends[self._images_seen].append(end)
+        self._news.append(f"{num_ranks} ranks go on at {images_seen} images: {end}")
         self._causes.clear()
 
     def blame(self, fault: str, *, own: bool) -> None:
         """Takes what a rank died of: of its own, or as it lost others. The first that has died of its own counts."""
+        self._since = time.monotonic()
         self._causes.append((own, fault))
 
-    def last_fault(self) -> str:
-        """What a training that has begun at this clock before died of there, by those that could say so."""
-        return self._fault
+    def ends_here(self) -> str:
+        """What starts at this clock died of, by those that could say so; what ended several is said once."""
+        return "; then ".join(dict.fromkeys(self._ends[self._images_seen]))
 
     def tell(self, line: str) -> None:
         """Takes what a rank has to say to the user; what all say alike is said once."""

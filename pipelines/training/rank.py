@@ -107,7 +107,8 @@ def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: li
     """What a rank's stream had to make good since the last checkpoint, if anything, in a file of its own."""
     if incidents:
         name = f"{images_seen:012d}-{rank:05d}.json"
-        storage.publish(storage.join(run.out, INCIDENTS, name), canonical_json(incidents))
+        uri, lines = storage.join(run.out, INCIDENTS, name), canonical_json(incidents)
+        patiently(lambda: storage.publish(uri, lines), log.warning)
         incidents.clear()
 
 

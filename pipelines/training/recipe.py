@@ -2,12 +2,23 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from nets import OBJECTIVES, describe_network
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
 from pipelines.training.precision import PRECISIONS, Precision
+
+_COUNTS: Final = (
+    "batch_size",
+    "images",
+    "checkpoint_images",
+    "metric_images",
+    "watched_photos",
+    "patience_images",
+    "average_images",
+    "parts",
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,14 @@ class AdamConfig:
     unit_norm: bool = False
     """The network's gradients are brought to norm 1: those of meta-networks are so small, and the first of them so
     large, that Adam would follow its epsilon and its weight decay, or nothing but its memory of the first."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise Refused(f"an optimiser's {name} is {value}: take a finite number, 0 or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise Refused(f"an optimiser's betas are {self.betas}: take numbers from 0 to less than 1")
 
 
 @dataclass(frozen=True)
@@ -69,12 +88,22 @@ class TrainRecipe:
             raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
         if self.precision not in PRECISIONS:
             raise Refused(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
-        if min(self.watched_photos, self.parts) < 1 or any(
-            n is not None and n < 1 for n in (self.patience_images, self.average_images)
-        ):
-            raise Refused(f"recipe {self.name}: numbers of photos and of parts must be 1 or more")
+        self._check_numbers()
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
             raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
+
+    def _check_numbers(self) -> None:
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise Refused(f"recipe {self.name}: {name} is {value!r}: take a whole number from 1 up")
+        if not 0 <= self.constant_images <= self.images:
+            raise Refused(
+                f"recipe {self.name}: constant_images is {self.constant_images}: take 0 to images, {self.images}"
+            )
+        for clock, factor in self.drops:
+            if clock < 0 or not 0 <= factor < math.inf:
+                raise Refused(f"recipe {self.name}: a drop is {(clock, factor)}: take a clock and a factor from 0 up")
 
     def learning_rate_factor(self, images_seen: int) -> float:
         """1 during the constant part, then linear to 0 at the end; times the factors of the drops that are past."""

@@ -4,6 +4,7 @@ The server may be away at any time, at the start too: what it has not is told th
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from infra.settings import without_password
 from pipelines.checkpoints import newest_clock
 from pipelines.training.observation import FILLS, MAPS
 from pipelines.training.points import committed_points
-from pipelines.training.run import TrainRun
+from pipelines.training.run import TrainRun, is_superseded
 
 if TYPE_CHECKING:
     from infra.tracking import Status, Tracking
@@ -26,14 +27,15 @@ class Teller:
     """Brings the MLflow run of a training up to its last commit, whenever the server answers."""
 
     def __init__(self, run: TrainRun, warn: Callable[[str], None] = log.warning) -> None:
-        self._run, self._warn = run, warn
+        self._run, self._warn, self._since_ms = run, warn, time.time() * 1000
         self._opened: tuple[Tracking, str] | None = None
 
     def tell(self, status: "Status | None" = None) -> None:
         """Tells the run's state if given, and what the server lacks; makes the MLflow run where there is none.
 
         The state goes first: who is killed has little time to say so. A server that is out of reach, or does not take
-        it all, is a warning and never a fault.
+        it all, is a warning and never a fault. Without a state the first call says RUNNING, where whoever launched the
+        training could not; the state of one whose place another command has taken is that one's to tell.
         """
         if not self._run.tracking_uri:
             return
@@ -47,15 +49,26 @@ class Teller:
             )
 
     def _tell(self, status: "Status | None") -> None:
+        begins = status is None and self._opened is None
         self._opened = tracking, run_id = self._opened or self._open()
-        if status == "RUNNING":
+        if begins or status == "RUNNING":
             tracking.set_tags(run_id, self._run.tags)
-        if status is not None:
+        if begins:
+            tracking.set_status(run_id, "RUNNING", self._since_ms)
+        elif status is not None and not self._is_anothers():
             tracking.set_status(run_id, status)
         points = committed_points(self._run.out, tracking.last_step(run_id))
         tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
         for folder in _SHEETS:
             self._tell_sheets(tracking, run_id, folder)
+
+    def _is_anothers(self) -> bool:
+        """As far as the run's place can be read."""
+        try:
+            return is_superseded(self._run)
+        except Exception as fault:  # noqa: BLE001 - a store's, and maybe what ended the training
+            log.warning("whether another command trains at %s is not known: %s", self._run.out, fault)
+            return False
 
     def _open(self) -> "tuple[Tracking, str]":
         from infra.tracking import Tracking  # takes seconds to import: only where it is wanted

@@ -98,34 +98,41 @@ class Updater:
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
         outputs = forward(inputs)
         held = {name: outputs[name].detach() for name in phase.held}
-        step = self._inner_gradients(phase, outputs, inner)
+        step = self._inner_gradients(phase, outputs, phase.inner)
         with moved(inner, step, -phase.alpha):
             terms = phase.terms(forward(inputs))
             total = weighted(terms, phase.weights)
-            gradients, bad_ranks = self._gradients(total, outer + inner)
-            direct, aim = _split(gradients, len(outer))
-        length = float(_norm(aim))
+            gradients, aim, bad_ranks = self._gradients(total, outer + inner)
+            direct, towards = _split(gradients, len(outer))
+        length = float(_norm(towards))
         if not math.isfinite(length):
-            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, aim, bad_ranks)))
+            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, towards, bad_ranks)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
-        with moved(inner, aim, arm):
-            ahead = self._inner_gradients(phase, forward(inputs) | held, outer)
-        with moved(inner, aim, -arm):
-            behind = self._inner_gradients(phase, forward(inputs) | held, outer)
+        with moved(inner, towards, arm):
+            ahead = self._inner_gradients(phase, forward(inputs) | held, phase)
+        with moved(inner, towards, -arm):
+            behind = self._inner_gradients(phase, forward(inputs) | held, phase)
         scale = phase.alpha / (2 * arm)
         parts = zip(direct, ahead, behind, strict=True)
-        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts], torch.zeros(()), bad_ranks)
+        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts], aim, bad_ranks)
 
-    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: list[nn.Parameter]) -> Gradients:
-        return self._gradients(weighted(phase.inner.terms(outputs), phase.inner.weights), of)[0]
+    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: Phase | BilevelPhase) -> Gradients:
+        """Of what the inner phase minimises, for the networks of `of`; raises NotFinite."""
+        terms = phase.inner.terms(outputs)
+        total = weighted(terms, phase.inner.weights)
+        gradients, aim, bad_ranks = self._gradients(total, self._parameters(of.trains))
+        if not bool(torch.isfinite(_norm(gradients) + aim)):
+            raise NotFinite(self._diagnosis(phase.inner, terms, self._not_finite(of, gradients, bad_ranks)))
+        return gradients
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
-    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor]:
-        """Of this scalar, averaged over ranks, and which ranks had some that are not finite."""
+    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor, Tensor]:
+        """Of this scalar, and it, averaged over ranks, and which ranks had some that are not finite."""
         gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
-        return gradients, self._average(gradients)
+        aim = total.detach().clone()
+        return gradients, aim, self._average([*gradients, aim])
 
     def _average(self, gradients: Gradients, factor: float = 1.0) -> Tensor:
         """Makes them means over ranks, without the factor that is in them; which ranks had some that are not finite."""
@@ -172,8 +179,10 @@ class Updater:
         names = [f"{name}.{key}" for name in phase.trains for key, _ in networks[name].named_parameters()]
         there = [(name, gradient) for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
         bad = [name for name, gradient in there if not bool(torch.isfinite(gradient).all())] or ["all together"]
-        ranks = " and ".join(str(rank) for (rank,) in bad_ranks.nonzero().tolist()) or "0"
-        return f"the gradient of {bad[0]}" + (f" and of {len(bad) - 1} more" if bad[1:] else "") + f" on rank {ranks}"
+        ranks = " and ".join(str(rank) for (rank,) in bad_ranks.nonzero().tolist())
+        alone = "rank 0" if self.world.size == 1 else "no rank alone, their sum"
+        more = f" and of {len(bad) - 1} more" if bad[1:] else ""
+        return f"the gradient of {bad[0]}{more} on {f'rank {ranks}' if ranks else alone}"
 
     def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms, gradient: str) -> str:
         """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""

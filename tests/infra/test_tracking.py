@@ -15,7 +15,7 @@ from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
 from pipelines.training.points import committed_points
-from pipelines.training.run import TrainRun
+from pipelines.training.run import TrainRun, begin_attempt
 from pipelines.training.telling import Teller
 from tests.making import train_recipe
 
@@ -85,10 +85,23 @@ def test_a_run_whose_making_is_asked_for_again_as_its_answer_was_lost_is_one_run
 def test_of_several_runs_the_one_with_points_counts(tracking: Tracking, client: MlflowClient) -> None:
     first = tracking.open_run("abc", "tiny", {}, {})
     experiment = client.get_run(first).info.experiment_id
-    late = client.create_run(experiment, start_time=0, tags={RUN_TAG: "abc"}).info.run_id
+    for number in range(2):
+        client.create_run(experiment, start_time=number, tags={RUN_TAG: "abc"})
     tracking.log_points(first, points(4))
     assert tracking.open_run("abc", "tiny", {}, {}) == first
-    assert late in {run.info.run_id for run in client.search_runs([experiment])}
+    assert [run.info.run_id for run in client.search_runs([experiment])] == [first]
+
+
+def test_an_end_that_was_told_after_a_moment_stays_and_one_before_it_does_not(
+    tracking: Tracking, client: MlflowClient
+) -> None:
+    run_id = tracking.open_run("abc", "tiny", {}, {})
+    tracking.set_status(run_id, "KILLED")
+    ended_ms = client.get_run(run_id).info.end_time
+    tracking.set_status(run_id, "RUNNING", ended_ms - 1)
+    assert client.get_run(run_id).info.status == "KILLED"
+    tracking.set_status(run_id, "RUNNING", ended_ms + 1)
+    assert client.get_run(run_id).info.status == "RUNNING"
 
 
 def test_tags_of_a_run_change_when_they_are_set_and_not_when_it_is_found(
@@ -247,6 +260,36 @@ def test_telling_twice_leaves_each_point_and_sheet_once(
     assert [step for step, _ in expected] == CLOCKS
     sheets = [f"fills/{clock:012d}.png" for clock in CLOCKS if clock % 8 == 0]
     assert [f.path for f in client.list_artifacts(run_id, "fills")] == sheets
+
+
+def test_a_rank_says_that_a_run_goes_on_where_nobody_could(
+    trained: TrainRun, tracking: Tracking, client: MlflowClient
+) -> None:
+    run = replace(trained, tracking_uri=tracking.uri, tags={"lacuna.code": "old"})
+    run_id = tracking.open_run(trained.run_id, "tiny", {}, run.tags)
+    tracking.set_status(run_id, "KILLED")
+    time.sleep(0.01)
+    of_a_rank = Teller(replace(run, tags={"lacuna.code": "new"}))
+    of_a_rank.tell()
+    found = client.get_run(run_id)
+    assert (found.info.status, found.data.tags["lacuna.code"]) == ("RUNNING", "new")
+    tracking.set_status(run_id, "KILLED")
+    of_a_rank.tell()
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_the_end_of_a_command_that_another_has_followed_is_not_told(
+    trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.out, out := tmp_path / "run")
+    run = replace(trained, out=str(out), tracking_uri=tracking.uri)
+    older, newer = (Teller(replace(run, attempt=begin_attempt(str(out)))) for _ in range(2))
+    run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
+    newer.tell("RUNNING")
+    older.tell("FAILED")
+    assert client.get_run(run_id).info.status == "RUNNING"
+    newer.tell("FINISHED")
+    assert client.get_run(run_id).info.status == "FINISHED"
 
 
 def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:

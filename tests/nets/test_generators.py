@@ -15,6 +15,9 @@ from tests.sampling import sampled
 
 COMPILED = ("deepgin", "spn", "spn-probabilistic", "spl", "mhtma", "distill-net8", "gc", "ec")
 """By every run of the slow tests."""
+MULTIPLES = {"deepgin": 16, "mhtma": 4, "mhtma-contextual": 8, "spn": 4, "spn-one-scale": 4, "spn-probabilistic": 32,
+             "spl": 4, "distill": 8, "gc": 8, "ec": 4, "pc": 8}  # fmt: skip
+"""That heights and widths must be, as the docstrings say."""
 NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 
 
@@ -54,6 +57,19 @@ def test_it_goes_forward_and_backward_at_64(name: str) -> None:
     assert outputs["predicted"].shape == outputs["inpainted"].shape == step.image.shape
     assert all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
     assert any(bool(g.any()) for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize(("name", "multiple"), MULTIPLES.items())
+@torch.no_grad()
+def test_it_takes_sizes_that_it_can_halve_and_refuses_others(name: str, multiple: int) -> None:
+    network = generator(name)
+    image, mask = torch.rand(1, 3, 64, 64 + multiple), torch.zeros(1, 1, 64, 64 + multiple)
+    mask[..., 20:40, 30:] = 1
+    assert network(image, mask)["inpainted"].shape == image.shape
+    for odd in (image[..., : 64 + multiple // 2], image[..., : 64 - multiple // 2, :]):
+        height, width = odd.shape[2:]
+        with pytest.raises(ValueError, match=f"pictures of {height}x{width} px: .* that {multiple} divides"):
+            network(odd, mask[..., :height, :width])
 
 
 @pytest.mark.parametrize("name", sampled(CONFIGS, COMPILED))

@@ -258,9 +258,26 @@ def test_an_aim_that_is_no_number_stops_before_anything_is_changed() -> None:
     bad = inputs()
     bad.image[0, 0, 0, 0] = float("nan")
     before = [p.detach().clone() for p in small.parameters(("generator", "meta"))]
-    with pytest.raises(NotFinite, match="picture on rank 0, in phase 'guide'"):
+    with pytest.raises(NotFinite, match="picture on rank 0, guided on rank 0, in phase 'learn'"):  # the inner step's
         small.update(bad)
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
+
+
+def test_an_inner_aim_that_is_no_number_is_told_as_that_of_its_phase() -> None:
+    small = Small.of(toy())
+    inner = small.phase.inner
+    small.phase = replace(small.phase, inner=replace(inner, weights=dict.fromkeys(inner.weights, float("inf"))))
+    with pytest.raises(NotFinite, match=rf"the gradient of generator\.\S+ .*on rank 0, in phase '{inner.name}'"):
+        small.update()
+
+
+def test_an_aim_that_is_no_number_while_its_gradient_is_one_stops_too() -> None:
+    small = Small.of(toy())
+    small.phase = replace(
+        small.phase, terms=lambda o: {"picture": (o["predicted"] - o["image"]).abs().mean() + float("inf")}
+    )
+    with pytest.raises(NotFinite, match="picture on rank 0, in phase 'guide'"):
+        small.update()
 
 
 def test_two_ranks_find_the_gradient_of_one() -> None:

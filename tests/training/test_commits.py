@@ -107,6 +107,22 @@ def test_a_store_that_fails_for_a_while_ends_no_training(
     assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
 
 
+def test_no_step_waits_for_progress_to_be_shown(
+    trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, in_time = storage.publish, list[bool]()
+
+    def slow(uri: str, data: bytes) -> None:
+        if uri.endswith(PROGRESS_FILE) and not in_time:
+            in_time.append(COME_TO_12.wait(60))
+        publish(uri, data)
+
+    COME_TO_12.clear()
+    monkeypatch.setattr(storage, "publish", slow)
+    run_rank(Watched(**vars(replace(trained, out=str(tmp_path / "run")))), World(), silent)
+    assert in_time == [True]
+
+
 def test_progress_that_cannot_be_shown_ends_no_training(
     trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,7 +21,7 @@ from pipelines.training.launch import launch
 from pipelines.training.loop import Point
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.run import TrainRun, begin_attempt, claim_run
 from tests.making import train_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
@@ -174,6 +174,23 @@ def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path
     run = replace(pair[0], data=(str(tmp_path / "gone"),), out=str(tmp_path / "run"))
     with pytest.raises(Failed, match=r"rank \d: no dataset at .*/gone"):
         launch(run, 2, lambda _: None)
+
+
+def test_a_node_that_does_not_see_the_place_of_the_run_is_told_after_three_starts(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run, heard = replace(claimed(train_recipe(), dataset, tmp_path), attempt="of a command elsewhere"), list[str]()
+    with pytest.raises(Failed, match=r"gave up after 3 starts at 0 images: rank 0: .* must be a place that all nodes"):
+        launch(run, 2, lambda _: None, warn=heard.append)
+    assert sum(line.startswith("2 ranks go on at 0 images: rank 0: no file at") for line in heard) >= 2
+
+
+def test_a_command_that_another_has_followed_ends_alike_on_all_ranks(dataset: Dataset, tmp_path: Path) -> None:
+    run = claimed(train_recipe(), dataset, tmp_path)
+    older = replace(run, attempt=begin_attempt(run.out))
+    begin_attempt(run.out)
+    with pytest.raises(Failed, match=r"another command has begun to train at .*: this one has ended"):
+        launch(older, 2, lambda _: None)
 
 
 class Stumbling(TrainRun):

@@ -172,7 +172,7 @@ def test_who_has_died_of_its_own_is_blamed_and_not_who_lost_it() -> None:
     roll.blame("rank 0: no space", own=True)
     roll.blame("rank 2: something later", own=True)
     assert roll.begin(0, 2) == (2, 1)
-    assert roll.last_fault() == "rank 0: no space"
+    assert roll.ends_here() == "rank 0: no space"
     assert roll.news() == ["2 ranks go on at 0 images: rank 0: no space"]
 
 
@@ -180,12 +180,38 @@ def test_a_rank_that_cannot_say_why_was_killed_and_who_lost_it_says_that() -> No
     roll = Roll()
     roll.begin(8, 2)
     roll.begin(8, 2)
-    assert roll.last_fault() == "its processes were killed"
+    assert roll.ends_here() == "its processes were killed"
     roll.blame("rank 1: another rank was lost: Connection closed", own=False)
+    assert roll.begin(8, 2) == (3, 0)
+    assert roll.ends_here() == "its processes were killed; then rank 1: another rank was lost: Connection closed"
+    assert roll.begin(16, 2) == (1, 0)
+    assert roll.ends_here() == ""
+
+
+def test_each_end_is_told_as_what_it_was_and_all_of_them_at_the_last() -> None:
+    roll = Roll()
+    roll.begin(8, 1)
+    roll.blame("rank 0: S3 is away", own=True)
+    for number in (2, 3, 4):
+        assert roll.begin(8, 1) == (number, 1)
+    told = [line.partition("images: ")[2] for line in roll.news()]
+    assert told == ["rank 0: S3 is away", "its processes were killed", "its processes were killed"]
+    assert roll.ends_here() == "rank 0: S3 is away; then its processes were killed"
+
+
+def test_nodes_that_are_lost_one_after_the_other_are_no_faults() -> None:
+    roll = Roll()
+    roll.begin(8, 4)
+    for ranks in (3, 2, 1):
+        roll.blame("rank 0: another rank was lost", own=False)
+        assert roll.begin(8, ranks)[1] == 0
+
+
+def test_a_place_that_cannot_be_read_is_a_start_at_the_same_clock() -> None:
+    roll = Roll()
     roll.begin(8, 2)
-    assert roll.last_fault() == "rank 1: another rank was lost: Connection closed"
-    roll.begin(16, 2)
-    assert roll.last_fault() == "its processes were killed"
+    roll.blame("rank 0: access denied", own=True)
+    assert roll.begin(None, 2) == (2, 1)
 
 
 def test_another_number_of_ranks_is_a_start_and_no_fault() -> None:

@@ -15,6 +15,8 @@ from nets import build_network, build_objective
 from nets.objective import Objective
 from pipelines.records import Refused, canonical_json
 from pipelines.stream.config import StreamConfig
+from pipelines.training.recipe import AdamConfig
+from pipelines.training.rehearsal import rehearse
 from tests.making import train_recipe
 from tests.nets.configs import WEIGHTS
 
@@ -158,6 +160,47 @@ def test_faces_and_demo_differ_in_how_photos_are_cut_only() -> None:
 def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> None:
     with pytest.raises(Refused, match="recipe tiny: intervals must be multiples of the batch of 4"):
         train_recipe(**{field: 10})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0: take a whole number"),
+        ({"images": 32.0}, r"images is 32\.0: take a whole number"),
+        ({"checkpoint_images": -8}, "checkpoint_images is -8: take"),
+        ({"metric_images": 0}, "metric_images is 0: take"),
+        ({"watched_photos": 0}, "watched_photos is 0: take"),
+        ({"patience_images": 0}, "patience_images is 0: take"),
+        ({"average_images": -1}, "average_images is -1: take"),
+        ({"parts": 0}, "parts is 0: take"),
+        ({"constant_images": 64}, "constant_images is 64: take 0 to images, 32"),
+        ({"drops": ((8, float("nan")),)}, "a drop is .*nan.*: take"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=f"recipe tiny: {words}"):
+        train_recipe(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": -1e-4}, "learning_rate is -0.0001"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0"),
+        ({"betas": (0.5, 1.0)}, "betas are .*1.0"),
+    ],
+)
+def test_an_optimisers_number_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        AdamConfig(**({"learning_rate": 1e-4} | changes))
+
+
+def test_a_size_that_the_network_cannot_halve_is_refused_before_any_work() -> None:
+    recipe = train_recipe(stream=StreamConfig(size_px=40, num_lanes=4, block_size=8))
+    with pytest.raises(Refused, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
+        rehearse(recipe, {})
 
 
 def test_an_unknown_objective_is_refused_with_those_there_are() -> None:
