@@ -12,8 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from infra.places import NoPlace
+
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
+_TRACKING: Final = re.compile(r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://|databricks")
 _LOGIN: Final = re.compile(r"//[^/@\s]*@")
 
 DEFAULTS: Final = {
@@ -46,8 +49,14 @@ def apply_defaults() -> None:
 
 
 def tracking_uri() -> str:
-    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    if not _TRACKING.match(uri):
+        raise NoPlace(
+            f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
+            "sqlite:///FILE, or another database's URI"
+        )
+    return uri
 
 
 def without_password(uri: str) -> str:

@@ -6,7 +6,6 @@ put. A file of its own because nobody else may know which of the two it is.
 
 import errno
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -24,14 +23,13 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from infra.places import SCHEME, refuse_no_place
 from infra.remote import create_remote, lacks_keys, may_pass
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
 _UPLOAD: Final = {"chunksize": 16 << 20, "max_concurrency": 2}
 """What s3fs holds of a file on its way up: by its own choice it would be all of a shard."""
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
-
 
 Files = list[tuple[str, int]]
 """Names and sizes in bytes."""
@@ -44,13 +42,15 @@ class NoRegularFile(OSError):
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of something below `uri`."""
+    """The URI of something below `uri`; raises NoPlace where that is none."""
+    refuse_no_place(uri)
     return "/".join([uri.rstrip("/"), *parts])
 
 
 def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
-    if not _SCHEME.match(uri):
+    refuse_no_place(uri)
+    if not SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
     fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
     return fs, str(path)
@@ -70,7 +70,7 @@ def read_below(root: str, path: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def _local_folder(root: str) -> str | None:
-    return None if _SCHEME.match(root) else root.rstrip("/")
+    return None if SCHEME.match(root) else root.rstrip("/")
 
 
 def _read_regular(name: str) -> bytes:
@@ -96,7 +96,7 @@ def local_path(uri: str) -> Path | None:
 
 def absolute(uri: str) -> str:
     """The URI as every process means it: a plain path becomes absolute."""
-    return uri if _SCHEME.match(uri) else str(Path(uri).absolute())
+    return uri if SCHEME.match(uri) else str(Path(uri).absolute())
 
 
 def exists(uri: str) -> bool:

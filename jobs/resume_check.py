@@ -108,7 +108,7 @@ def _shortened(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
     if arguments.out is None and not is_ours():
         raise Refused("--out is not given: on a cluster name a folder that all of its nodes see")
     if arguments.steps < 4 or arguments.steps % 4:
-        raise Refused(f"--steps is {arguments.steps}: take a multiple of four")
+        raise Refused(f"--steps is {arguments.steps}: take a multiple of four, 4 or more")
     if arguments.steps * recipe.batch_size > recipe.images:
         raise Refused(f"--steps is {arguments.steps}: the recipe ends after {recipe.images // recipe.batch_size}")
     every = arguments.steps // 4 * recipe.batch_size

@@ -10,6 +10,7 @@ import tyro
 from infra import storage
 from infra.cluster import is_ours
 from infra.lock import exclusive
+from infra.places import refuse_file
 from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
@@ -119,14 +120,16 @@ def refuse_settings(arguments: Arguments, recipe: TrainRecipe, until_images: int
             f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none, at most {_MAX_LOADERS}"
         )
     fewest = workers if arguments.min_workers is None else arguments.min_workers
+    if workers < 1:
+        raise Refused(f"--workers is {workers}: take 1 or more")
     if not 1 <= fewest <= workers:
-        raise Refused(f"--workers is {workers}, --min-workers {fewest}: take 1 or more, and no more than --workers")
+        raise Refused(f"--min-workers is {fewest}: take 1 or more, and no more than --workers, {workers}")
     for number in range(fewest, workers + 1):
         if recipe.batch_size % number:
             raise Refused(f"{number} workers: the batch of {recipe.batch_size} photos must divide by their number")
         if recipe.batch_size // number % recipe.parts:
             raise Refused(
-                f"--parts is {recipe.parts}: the {recipe.batch_size // number} photos of a worker must divide"
+                f"--parts is {recipe.parts}: the {recipe.batch_size // number} photos of a worker must divide by it"
             )
     if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
         raise Refused(
@@ -158,10 +161,13 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
-    """That the place belongs to another run, where it does."""
+    """That the run cannot be at its place, or that another one is; that its tracking server can be none."""
+    if (folder := storage.local_path(arguments.out)) is not None:
+        refuse_file(folder)
+    tracking_uri()
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
-    except Refused as fault:
+    except (Refused, Damaged) as fault:
         yield str(fault)
 
 

@@ -270,7 +270,7 @@ def _counted(run: TrainRun, roll: Any, num_ranks: int) -> tuple[int, int, bool]:
     finally:
         starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
     try:
-        return starts, faults, patiently(lambda: is_superseded(run), log.warning)
+        return starts, faults, is_superseded(run)
     except FileNotFoundError as fault:
         raise FileNotFoundError(
             f"{fault} on {socket.gethostname()}, where rank 0 is: --out must be a place that all nodes see, as s3://"

@@ -166,7 +166,8 @@ class Roll:
         own, end = min(self._causes, key=lambda cause: not cause[0], default=(False, unknown))
         self._ends_by_fault[self._images_seen] += own
         self._ends[self._images_seen].append(end)
-        self._news.append(f"{num_ranks} ranks go on at {images_seen} images: {end}")
+        who = "1 rank goes" if num_ranks == 1 else f"{num_ranks} ranks go"
+        self._news.append(f"{who} on at {images_seen} images: {end}")
         self._causes.clear()
 
     def blame(self, fault: str, *, own: bool) -> None:

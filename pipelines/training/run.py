@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
+from pipelines.checkpoints import newest_clock
 from pipelines.manifest import Dataset
-from pipelines.records import Refused, canonical_json, first_difference, sha256_hex
+from pipelines.records import Damaged, Refused, canonical_json, first_difference, sha256_hex
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 
@@ -55,14 +56,29 @@ class TrainRun:
 
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
-    """The id of the run at `out`, made at its first start; raises Refused where other settings were given before."""
+    """The id of the run at `out`, made at its first start; raises Refused where other settings were given before,
+    Damaged where the record of them cannot be read, or is gone."""
     uri, asked = storage.join(out, RUN_FILE), _asked(recipe, datasets, weights)
     if not storage.exists(uri):
+        if newest_clock(out):
+            raise Damaged(
+                f"{out} has checkpoints and no {RUN_FILE}, which says whose: restore it, or give another --out"
+            )
         started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
         storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
-    there = json.loads(storage.read_bytes(uri))
+    there = _record(uri)
     _refuse_others(out, there, asked, datasets)
     return str(there["run_id"])
+
+
+def _record(uri: str) -> dict[str, Any]:
+    try:
+        found = json.loads(storage.read_bytes(uri))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not {"run_id", "datasets"} <= found.keys():
+        raise Damaged(f"{uri} is no record of a run: restore it, or train at another --out")
+    return found
 
 
 def refuse_other_run(
@@ -71,7 +87,7 @@ def refuse_other_run(
     """Raises Refused where `out` holds a run of other settings; makes nothing."""
     uri = storage.join(out, RUN_FILE)
     if storage.exists(uri):
-        _refuse_others(out, json.loads(storage.read_bytes(uri)), _asked(recipe, datasets, weights), datasets)
+        _refuse_others(out, _record(uri), _asked(recipe, datasets, weights), datasets)
 
 
 def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], weights: tuple[int, ...]) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_a_dry_run_of_a_paper_takes_shapes_alone(
     [
         (("--workers", "3"), "3 workers: the batch of 4 photos must divide by their number"),
         (("--workers", "0"), "--workers is 0"),
-        (("--workers", "2", "--min-workers", "3"), "--workers is 2, --min-workers 3"),
+        (("--workers", "2", "--min-workers", "3"), "--min-workers is 3: take 1 or more, and no more than --workers, 2"),
         (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
         (("--parts", "3"), "--parts is 3: the 4 photos of a worker must divide"),
         (("--device", "cuda"), "--device is cuda: 1 workers need a GPU each, this machine has 0; RAY_ADDRESS names"),
@@ -157,3 +157,35 @@ def test_a_dry_run_says_that_the_place_belongs_to_another_run(
         assert report["error"].startswith(f"{out} holds a run with recipe.")
         assert "not 'deepgin-demo'" in report["error"]
     assert told[0][1]["num_steps"] > 0
+
+
+def test_what_can_be_no_place_is_refused_by_a_dry_run_too(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for out, error in (
+        ("", "a place is ''"),
+        (str(file), f"{file} cannot be a folder"),
+        ("foo://bar", "foo://bar: there"),
+    ):
+        for option in ((), ("--dry-run",)):
+            code, report, stderr = run(capfd, "train", "deepgin-demo", "--data", dataset.uri, "--out", out, *option)
+            assert code == 2
+            assert report["error"].startswith(error)
+            assert "Traceback" not in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("record", [b"", b'{"a', b"[1]", b"{}"])
+def test_a_damaged_record_of_a_run_is_named(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, record: bytes
+) -> None:
+    out = tmp_path / "run"
+    claim_run(RECIPES["deepgin-demo"](), (dataset,), str(out))
+    (out / "run.json").write_bytes(record)
+    for option in ((), ("--dry-run",)):
+        code, report, _ = run(capfd, "train", "deepgin-demo", "--data", dataset.uri, "--out", str(out), *option)
+        assert code == 2
+        assert report["error"] == f"{out}/run.json is no record of a run: restore it, or train at another --out"

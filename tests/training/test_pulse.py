@@ -218,7 +218,7 @@ def test_another_number_of_ranks_is_a_start_and_no_fault() -> None:
     roll = Roll()
     for number, ranks in enumerate((2, 1, 2), 1):
         assert roll.begin(8, ranks) == (number, 0)
-    assert roll.news() == [f"{ranks} ranks go on at 8 images: their number has changed" for ranks in (1, 2)]
+    assert roll.news() == [f"{who} on at 8 images: their number has changed" for who in ("1 rank goes", "2 ranks go")]
 
 
 def test_what_all_ranks_say_is_said_once() -> None:

@@ -24,7 +24,7 @@ from pipelines.data.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import Refused, canonical_json
+from pipelines.records import Damaged, Refused, canonical_json
 from pipelines.training.observation import watch_of
 from pipelines.training.points import committed_points
 from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
@@ -107,6 +107,13 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
             assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
     with pytest.raises(Refused, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
         claim_run(recipe, (dataset,), out)
+
+
+def test_checkpoints_whose_record_is_gone_are_nobodys(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
+    out = copied(trained, tmp_path).out
+    (Path(out) / "run.json").unlink()
+    with pytest.raises(Damaged, match=r"has checkpoints and no run.json"):
+        claim_run(trained.recipe, (dataset,), out)
 
 
 def test_a_refused_claim_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""URIs that can be no place of ours, refused in words: an empty one, an unknown scheme, a folder where a file stands.
+
+In: a URI as a user gave it. Out: nothing, or NoPlace. A file of its own because an empty name would be the root of the
+file system as soon as something is joined to it.
+"""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from fsspec.registry import known_implementations, registry
+
+SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
+
+
+class NoPlace(ValueError):
+    """A URI that names no storage, or a folder that cannot be: says which, and what to name instead."""
+
+
+@lru_cache(maxsize=1024)
+def refuse_no_place(uri: str) -> None:
+    """Raises NoPlace for an empty URI and for a scheme that fsspec does not know."""
+    if not uri.strip():
+        raise NoPlace(f"a place is {uri!r}: name a folder, or one on a store, as s3://bucket/folder")
+    scheme = SCHEME.match(uri)
+    if scheme and not (scheme[1] in registry or scheme[1] in known_implementations):
+        raise NoPlace(
+            f"{uri}: there is no storage {scheme[0]}: name a folder, or one on a store, as s3://bucket/folder"
+        )
+
+
+def refuse_file(folder: Path) -> None:
+    """Raises NoPlace where a file stands under the name of the folder, or of one above it."""
+    for part in (folder, *folder.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise NoPlace(f"{folder} cannot be a folder, as {part} is a file: name another place")
+            return

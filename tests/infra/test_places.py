@@ -1,0 +1,47 @@
+"""What can be no place is refused in words before anything is made there."""
+
+from pathlib import Path
+
+import pytest
+
+from infra import storage
+from infra.lock import exclusive
+from infra.places import NoPlace
+from infra.settings import tracking_uri
+
+
+@pytest.mark.parametrize("uri", ["", " ", "\n"])
+def test_an_empty_name_is_no_place(uri: str) -> None:
+    for use in (storage.exists, storage.read_bytes, lambda of: storage.join(of, "run.json")):
+        with pytest.raises(NoPlace, match="name a folder, or one on a store"):
+            use(uri)
+
+
+def test_an_unknown_scheme_is_no_place() -> None:
+    with pytest.raises(NoPlace, match="s33://bucket/run: there is no storage s33://: name a folder"):
+        storage.exists("s33://bucket/run")
+
+
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with (
+        pytest.raises(NoPlace, match=f"{file}{below} cannot be a folder, as {file} is a file"),
+        exclusive(f"{file}{below}"),
+    ):
+        pass
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("uri", ["nonsense", "foo://server", "./mlruns", "file:///mlruns"])
+def test_what_can_be_no_tracking_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(NoPlace, match=f"MLFLOW_TRACKING_URI is {uri}: give http"):
+        tracking_uri()
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///mlflow.db", "postgresql+psycopg2://u:p@h/db"])
+def test_servers_and_databases_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking_uri() == uri
