@@ -246,35 +246,43 @@ def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: in
 
     Rank 0 asks, and all know.
     """
-    counts = torch.zeros(3, dtype=torch.float64)
+    counts = torch.zeros(4, dtype=torch.float64)
     if world.rank == 0:
-        counts += torch.tensor(_counted(run, roll, world.size))
+        counts += torch.tensor(_asked(run, roll, world.size, max_starts), dtype=torch.float64)
     world.average([counts])
-    starts, faults, anothers = (round(float(count) * world.size) for count in counts)
+    starts, worn, anothers, clock = (round(float(count) * world.size) for count in counts)
+    if worn:
+        ends = _answer(roll.ends_here.remote(), "unknown")
+        return Failed(f"gave up after {starts} starts at {clock} images: {ends}")
     if anothers:
         return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
-    if starts > max_starts or faults >= _MAX_STARTS:
-        fault = _answer(roll.ends_here.remote(), "unknown")
-        return Failed(f"gave up after {starts - 1} starts at {newest_clock(run.out)} images: {fault}")
     return None
 
 
-def _counted(run: TrainRun, roll: Any, num_ranks: int) -> tuple[int, int, bool]:
-    """Starts and faults at this clock, and whether it is another command's turn.
+def _asked(run: TrainRun, roll: Any, num_ranks: int, max_starts: int) -> tuple[int, bool, bool, int]:
+    """Starts before this one at this clock, whether they were enough, whether it is another command's turn, the clock.
 
-    A start is counted where the place of the run cannot be read too, so that it is not tried for ever.
+    Where the run's place cannot be read that is raised, unless it has been often enough.
     """
-    clock = None
+    clock = _clock(run)
+    starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
+    if starts > max_starts or faults >= _MAX_STARTS:
+        return starts - 1, True, False, clock or 0
     try:
-        clock = patiently(lambda: newest_clock(run.out), log.warning)
-    finally:
-        starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
-    try:
-        return starts, faults, is_superseded(run)
+        return starts - 1, False, is_superseded(run), clock or 0
     except FileNotFoundError as fault:
         raise FileNotFoundError(
             f"{fault} on {socket.gethostname()}, where rank 0 is: --out must be a place that all nodes see, as s3://"
         ) from None
+
+
+def _clock(run: TrainRun) -> int | None:
+    """Of the newest checkpoint; None where it cannot be read, which whoever restores it will say."""
+    try:
+        return patiently(lambda: newest_clock(run.out), log.warning)
+    except Exception as fault:  # noqa: BLE001 - a store's: the start counts all the same
+        log.warning("the clock of %s cannot be read: %s", run.out, fault)
+        return None
 
 
 def _first_fault(fault: Exception) -> str:
