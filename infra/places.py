@@ -11,6 +11,7 @@ from typing import Final
 
 from fsspec.registry import known_implementations, registry
 
+_LIKE_A_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*(::[\w+.-]+)*:/")
 SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
@@ -20,10 +21,14 @@ class NoPlace(ValueError):
 
 @lru_cache(maxsize=1024)
 def refuse_no_place(uri: str) -> None:
-    """Raises NoPlace for an empty URI and for a scheme that fsspec does not know."""
+    """Raises NoPlace for an empty URI, for a scheme that fsspec does not know, and for what is none by its spelling."""
     if not uri.strip():
         raise NoPlace(f"a place is {uri!r}: name a folder, or one on a store, as s3://bucket/folder")
     scheme = SCHEME.match(uri)
+    if scheme is None and _LIKE_A_SCHEME.match(uri):
+        raise NoPlace(
+            f"{uri} is neither a path nor a URI: schemes are in small letters, one alone, as s3://bucket/folder"
+        )
     if scheme and not (scheme[1] in registry or scheme[1] in known_implementations):
         raise NoPlace(
             f"{uri}: there is no storage {scheme[0]}: name a folder, or one on a store, as s3://bucket/folder"

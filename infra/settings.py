@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,8 @@ def apply_defaults() -> None:
 def tracking_uri() -> str:
     """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    if not _TRACKING.match(uri):
+    plugins = (of.name for of in entry_points(group="mlflow.tracking_store"))
+    if not _TRACKING.match(uri) and uri.partition(":")[0] not in plugins:
         raise NoPlace(
             f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
             "sqlite:///FILE, or another database's URI"

@@ -112,6 +112,11 @@ def latest_checkpoint(out: str) -> Checkpoint | None:
     return None
 
 
+def has_checkpoints(out: str) -> bool:
+    """Whether any is committed."""
+    return bool(_uris(out))
+
+
 def newest_clock(out: str) -> int:
     """The clock of the newest committed checkpoint, by its name alone; 0 where there is none."""
     return max(map(_clock, _uris(out)), default=0)

@@ -53,6 +53,7 @@ class Committer:
         self._write: Future[None] | None = None
         self._upload: Future[None] | None = None
         self._shown: Future[None] | None = None
+        self._newest, self._seen = b"", b""
 
     def __enter__(self) -> "Committer":
         return self
@@ -63,6 +64,7 @@ class Committer:
         After a fault neither the tracking server is waited for, nor that progress is shown.
         """
         self._writes.shutdown(wait=True)
+        self._shows.submit(self._show)  # what came as the one before it had just been shown
         for others in (self._uploads, self._shows):
             others.shutdown(wait=fault is None)
         unheard = None if self._write is None else self._write.exception()
@@ -72,18 +74,22 @@ class Committer:
     def show(self, point: Point) -> None:
         """Leaves the newest point where the launching process looks for it; raises what befell the last commit.
 
-        No step waits for it: a point that comes while the one before it is under way is not shown.
+        No step waits for it: of points that come while one is under way the last is shown.
         """
-        if self._world.rank == 0 and (self._shown is None or self._shown.done()):
-            self._shown = self._shows.submit(self._show, canonical_json(asdict(point)))
+        if self._world.rank == 0:
+            self._newest = canonical_json(asdict(point))
+            if self._shown is None or self._shown.done():
+                self._shown = self._shows.submit(self._show)
         if self._write is not None and self._write.done():
             self._write.result()
 
-    def _show(self, point: bytes) -> None:
-        try:
-            self._publish(PROGRESS_FILE, point)
-        except Exception as fault:  # noqa: BLE001 - a store's; what must be durable is the commit alone
-            log.warning("progress is not shown: %s", fault)
+    def _show(self) -> None:
+        while (point := self._newest) != self._seen:
+            self._seen = point
+            try:
+                self._publish(PROGRESS_FILE, point)
+            except Exception as fault:  # noqa: BLE001 - a store's; what must be durable is the commit alone
+                log.warning("progress is not shown: %s", fault)
 
     def commit(self, points: list[Point]) -> None:
         """Scores held-out photos, all ranks together; when the last commit is durable, begins this one."""

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Literal, cast
@@ -20,7 +20,6 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, num_cores, num_gpus
-from infra.patience import patiently
 from infra.world import PeersLost, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
@@ -169,9 +168,9 @@ def _rank(config: dict[str, Any]) -> str | Failed:
     run, roll, world = config["run"], config["roll"], current_world(get_device())
     try:
         with _overheard(roll):
-            if world.device.type == "cuda":
-                torch.cuda.set_device(world.device)
             end = _end_before_it_begins(run, roll, world, config["max_starts"])
+            if world.device.type == "cuda" and end is None:  # a start with a GPU that is broken counts too
+                torch.cuda.set_device(world.device)
             return end or run_rank(run, world, report, roll.note.remote)
     except NotFinite as fault:
         return fault
@@ -242,47 +241,55 @@ def _explained(fault: Exception) -> str:
 
 
 def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: int) -> Failed | None:
-    """Why it is not to begin, if so: it has at this clock in vain often enough, or it is another command's turn.
+    """Why it is not to begin, if so, which all ranks find alike.
 
-    Rank 0 asks, and all know.
+    It has begun at this clock in vain often enough, nodes do not see the run's place, or it is another command's turn.
     """
-    counts = torch.zeros(4, dtype=torch.float64)
-    if world.rank == 0:
-        counts += torch.tensor(_asked(run, roll, world.size, max_starts), dtype=torch.float64)
-    world.average([counts])
-    starts, worn, anothers, clock = (round(float(count) * world.size) for count in counts)
+    starts, worn, clock = _over_ranks(
+        world, _counted(run, roll, world.size, max_starts) if world.rank == 0 else (0,) * 3
+    )
     if worn:
         ends = _answer(roll.ends_here.remote(), "unknown")
-        return Failed(f"gave up after {starts} starts at {clock} images: {ends}")
+        where = "a clock that cannot be read" if clock < 0 else f"{clock} images"
+        return Failed(f"gave up after {starts} starts at {where}: {ends}")
+    blind, anothers = _over_ranks(world, _place_of(run))
+    if blind:
+        return Failed(f"{blind} of {world.size} ranks do not see {run.out}: --out must be a place that all nodes see")
     if anothers:
         return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
     return None
 
 
-def _asked(run: TrainRun, roll: Any, num_ranks: int, max_starts: int) -> tuple[int, bool, bool, int]:
-    """Starts before this one at this clock, whether they were enough, whether it is another command's turn, the clock.
+def _over_ranks(world: World, numbers: Sequence[int]) -> list[int]:
+    """Their sums."""
+    sums = torch.tensor(numbers, dtype=torch.float64)
+    world.average([sums])
+    return [round(float(number) * world.size) for number in sums]
 
-    Where the run's place cannot be read that is raised, unless it has been often enough.
-    """
+
+def _counted(run: TrainRun, roll: Any, num_ranks: int, max_starts: int) -> tuple[int, int, int]:
+    """Starts before this one at this clock, whether they were enough, and the clock; -1 where it cannot be read."""
     clock = _clock(run)
     starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
-    if starts > max_starts or faults >= _MAX_STARTS:
-        return starts - 1, True, False, clock or 0
-    try:
-        return starts - 1, False, is_superseded(run), clock or 0
-    except FileNotFoundError as fault:
-        raise FileNotFoundError(
-            f"{fault} on {socket.gethostname()}, where rank 0 is: --out must be a place that all nodes see, as s3://"
-        ) from None
+    return starts - 1, starts > max_starts or faults >= _MAX_STARTS, -1 if clock is None else clock
 
 
 def _clock(run: TrainRun) -> int | None:
-    """Of the newest checkpoint; None where it cannot be read, which whoever restores it will say."""
+    """Of the newest checkpoint; None where it cannot be read: the start counts, and whoever restores it says why."""
     try:
-        return patiently(lambda: newest_clock(run.out), log.warning)
-    except Exception as fault:  # noqa: BLE001 - a store's: the start counts all the same
-        log.warning("the clock of %s cannot be read: %s", run.out, fault)
+        return newest_clock(run.out)
+    except Exception as fault:  # noqa: BLE001 - a store's, of whatever kind
+        log.warning("the clock of the run cannot be read: %s", fault)
         return None
+
+
+def _place_of(run: TrainRun) -> tuple[int, int]:
+    """Whether this rank does not see the place of the run, and whether it is another command's turn there."""
+    try:
+        return 0, is_superseded(run)
+    except FileNotFoundError as fault:
+        log.warning("%s does not see the place of the run: %s", socket.gethostname(), fault)
+        return 1, 0
 
 
 def _first_fault(fault: Exception) -> str:

@@ -172,7 +172,6 @@ class Roll:
 
     def blame(self, fault: str, *, own: bool) -> None:
         """Takes what a rank died of: of its own, or as it lost others. The first that has died of its own counts."""
-        self._since = time.monotonic()
         self._causes.append((own, fault))
 
     def ends_here(self) -> str:

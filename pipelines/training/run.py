@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import has_checkpoints
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Refused, canonical_json, first_difference, sha256_hex
 from pipelines.training.loop import Point
@@ -58,17 +58,23 @@ class TrainRun:
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before,
     Damaged where the record of them cannot be read, or is gone."""
-    uri, asked = storage.join(out, RUN_FILE), _asked(recipe, datasets, weights)
-    if not storage.exists(uri):
-        if newest_clock(out):
-            raise Damaged(
-                f"{out} has checkpoints and no {RUN_FILE}, which says whose: restore it, or give another --out"
-            )
-        started = f"{out} {time.time_ns()} {secrets.token_hex(8)}"
+    asked, there = _asked(recipe, datasets, weights), _recorded(out)
+    if there is None:
+        started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
         storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
-    there = _record(uri)
+        there = _record(uri)
     _refuse_others(out, there, asked, datasets)
     return str(there["run_id"])
+
+
+def _recorded(out: str) -> dict[str, Any] | None:
+    """Who the run at `out` is, None where there is none."""
+    uri = storage.join(out, RUN_FILE)
+    if storage.exists(uri):
+        return _record(uri)
+    if has_checkpoints(out):
+        raise Damaged(f"{out} has checkpoints and no {RUN_FILE}, which says whose: restore it, or give another --out")
+    return None
 
 
 def _record(uri: str) -> dict[str, Any]:
@@ -85,9 +91,9 @@ def refuse_other_run(
     recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
 ) -> None:
     """Raises Refused where `out` holds a run of other settings; makes nothing."""
-    uri = storage.join(out, RUN_FILE)
-    if storage.exists(uri):
-        _refuse_others(out, _record(uri), _asked(recipe, datasets, weights), datasets)
+    there = _recorded(out)
+    if there is not None:
+        _refuse_others(out, there, _asked(recipe, datasets, weights), datasets)
 
 
 def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], weights: tuple[int, ...]) -> dict[str, Any]:

@@ -29,13 +29,15 @@ class Teller:
     def __init__(self, run: TrainRun, warn: Callable[[str], None] = log.warning) -> None:
         self._run, self._warn, self._since_ms = run, warn, time.time() * 1000
         self._opened: tuple[Tracking, str] | None = None
+        self._begun = False
 
     def tell(self, status: "Status | None" = None) -> None:
         """Tells the run's state if given, and what the server lacks; makes the MLflow run where there is none.
 
         The state goes first: who is killed has little time to say so. A server that is out of reach, or does not take
-        it all, is a warning and never a fault. Without a state the first call says RUNNING, where whoever launched the
-        training could not; the state of one whose place another command has taken is that one's to tell.
+        it all, is a warning and never a fault. Without a state the first call that gets through says RUNNING, where
+        whoever launched the training could not; the state of one whose place another command has taken is that one's
+        to tell.
         """
         if not self._run.tracking_uri:
             return
@@ -49,7 +51,7 @@ class Teller:
             )
 
     def _tell(self, status: "Status | None") -> None:
-        begins = status is None and self._opened is None
+        begins = status is None and not self._begun
         self._opened = tracking, run_id = self._opened or self._open()
         if begins or status == "RUNNING":
             tracking.set_tags(run_id, self._run.tags)
@@ -57,6 +59,7 @@ class Teller:
             tracking.set_status(run_id, "RUNNING", self._since_ms)
         elif status is not None and not self._is_anothers():
             tracking.set_status(run_id, status)
+        self._begun = True
         points = committed_points(self._run.out, tracking.last_step(run_id))
         tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
         for folder in _SHEETS:

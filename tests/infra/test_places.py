@@ -22,6 +22,17 @@ def test_an_unknown_scheme_is_no_place() -> None:
         storage.exists("s33://bucket/run")
 
 
+@pytest.mark.parametrize("uri", ["S3://bucket/run", "s3:/bucket/run", "filecache::s3://bucket/run"])
+def test_what_is_nearly_a_scheme_is_no_folder_of_that_name(uri: str) -> None:
+    with pytest.raises(NoPlace, match=f"{uri} is neither a path nor a URI"):
+        storage.exists(uri)
+
+
+@pytest.mark.parametrize("uri", ["run", "a:b/c", "./s3:/x", "/data/S3:/x", "memory://run", "file:///tmp"])
+def test_paths_and_known_schemes_are_places(uri: str) -> None:
+    storage.exists(uri)
+
+
 @pytest.mark.parametrize("below", ["", "/run"])
 def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"

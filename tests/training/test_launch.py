@@ -176,13 +176,32 @@ def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path
         launch(run, 2, lambda _: None)
 
 
-def test_a_node_that_does_not_see_the_place_of_the_run_is_told_after_three_starts(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_a_place_that_nodes_do_not_see_is_told_at_once(dataset: Dataset, tmp_path: Path) -> None:
     run, heard = replace(claimed(train_recipe(), dataset, tmp_path), attempt="of a command elsewhere"), list[str]()
-    with pytest.raises(Failed, match=r"gave up after 3 starts at 0 images: rank 0: .* must be a place that all nodes"):
+    with pytest.raises(Failed, match=rf"2 of 2 ranks do not see {run.out}: --out must be a place that all nodes see"):
         launch(run, 2, lambda _: None, warn=heard.append)
-    assert sum(line.startswith("2 ranks go on at 0 images: rank 0: no file at") for line in heard) >= 2
+    assert any("does not see the place of the run: no file at" in line for line in heard)
+
+
+LAUNCHER = os.getpid()
+
+
+class Unreadable(TrainRun):
+    """A run whose place only the launching process can read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "out" and os.getpid() != LAUNCHER:
+            raise PermissionError("s3://bucket/run: access denied")
+        return super().__getattribute__(name)
+
+
+def test_a_place_whose_clock_cannot_be_read_is_begun_at_three_times(dataset: Dataset, tmp_path: Path) -> None:
+    run, heard = claimed(train_recipe(), dataset, tmp_path, Unreadable), list[str]()
+    with pytest.raises(
+        Failed, match=r"gave up after 3 starts at a clock that cannot be read: rank \d: .*access denied"
+    ):
+        launch(run, 2, lambda _: None, warn=heard.append)
+    assert sum(line.startswith("2 ranks go on at 0 images: rank ") for line in heard) >= 2
 
 
 def test_a_command_that_another_has_followed_ends_alike_on_all_ranks(dataset: Dataset, tmp_path: Path) -> None:
