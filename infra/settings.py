@@ -52,8 +52,7 @@ def apply_defaults() -> None:
 def tracking_uri() -> str:
     """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    plugins = (of.name for of in entry_points(group="mlflow.tracking_store"))
-    if not _TRACKING.match(uri) and uri.partition(":")[0] not in plugins:
+    if not (_TRACKING.match(uri) or entry_points(group="mlflow.tracking_store", name=uri.partition(":")[0])):
         raise NoPlace(
             f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
             "sqlite:///FILE, or another database's URI"
