@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Final
 
 from infra import storage
-from infra.places import refuse_file
 
 _FILE: Final = ".lock"
 
@@ -18,16 +17,16 @@ class Occupied(RuntimeError):
 
 @contextmanager
 def exclusive(uri: str) -> Iterator[None]:
-    """Holds the folder for the time of the block; raises Occupied where another process does, NoPlace for a file.
+    """Holds the folder for the time of the block; raises Occupied where another process does, NoPlace for no folder.
 
     Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training
     who came last.
     """
+    storage.refuse_no_folder(uri)
     folder = storage.local_path(uri)
     if folder is None:
         yield
         return
-    refuse_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _FILE).open("a+") as stream:
         try:

@@ -1,4 +1,4 @@
-"""URIs that can be no place of ours, refused in words: an empty one, an unknown scheme, a folder where a file stands.
+"""URIs that can be no place of ours, refused in words: empty, of an unknown scheme, under a file, read-only.
 
 In: a URI as a user gave it. Out: nothing, or NoPlace. A file of its own because an empty name would be the root of the
 file system as soon as something is joined to it.
@@ -13,6 +13,7 @@ from fsspec.registry import known_implementations, registry
 
 _LIKE_A_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*(::[\w+.-]+)*:/")
 SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_READ_ONLY: Final = frozenset({"data", "gist", "github", "http", "https"})
 
 
 class NoPlace(ValueError):
@@ -32,6 +33,15 @@ def refuse_no_place(uri: str) -> None:
     if scheme and not (scheme[1] in registry or scheme[1] in known_implementations):
         raise NoPlace(
             f"{uri}: there is no storage {scheme[0]}: name a folder, or one on a store, as s3://bucket/folder"
+        )
+
+
+def refuse_read_only(uri: str) -> None:
+    """Raises NoPlace for a place from which files are only read."""
+    scheme = SCHEME.match(uri)
+    if scheme and scheme[1] in _READ_ONLY:
+        raise NoPlace(
+            f"{uri}: nothing can be written to {scheme[1]}://: name a folder, or one on a store, as s3://bucket/folder"
         )
 
 

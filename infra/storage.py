@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from infra.places import SCHEME, refuse_no_place
+from infra.places import SCHEME, refuse_file, refuse_no_place, refuse_read_only
 from infra.remote import create_remote, lacks_keys, may_pass
 
 ASIDE = ".aside-"
@@ -94,6 +94,13 @@ def local_path(uri: str) -> Path | None:
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
+def refuse_no_folder(uri: str) -> None:
+    """Raises NoPlace where no folder can be written: a file stands there, or files are only read."""
+    refuse_read_only(uri)
+    if (folder := local_path(uri)) is not None:
+        refuse_file(folder)
+
+
 def absolute(uri: str) -> str:
     """The URI as every process means it: a plain path becomes absolute."""
     return uri if SCHEME.match(uri) else str(Path(uri).absolute())
@@ -134,7 +141,8 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
 
 
 def publish(uri: str, data: bytes) -> None:
-    """Writes the file at once and whole, over an older one if there is one."""
+    """Writes the file at once and whole, over an older one if there is one; raises NoPlace where none is written."""
+    refuse_read_only(uri)
     fs, path = locate(uri)
     with _named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):

@@ -23,6 +23,7 @@ VERBS: Final = {
     "where": "find the shard that holds a photo",
     "stream": "show what a training would see: photos, crops and masks",
     "probe": "measure what this machine does at most",
+    "recipe": "list the recipes, or describe one",
     "train": "train a recipe on datasets",
     "resume-check": "prove that a killed training ends where an undisturbed one does",
     "evaluate": "score a model on the held-out photos of a dataset",

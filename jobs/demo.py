@@ -84,7 +84,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not storage.exists(root):
         raise Refused(f"no folder at {root}: give the dataset's root with --root")
     digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
-    return walk(plan, root, Path(arguments.out or Path("demo") / digest).absolute())
+    return walk(plan, root, _folder(arguments.out or f"demo/{digest}"))
+
+
+def _folder(out: str) -> Path:
+    """The folder for everything that is made; raises Refused for one on a store."""
+    folder = storage.local_path(out)
+    if folder is None:
+        raise Refused(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
+    return folder
 
 
 def walk(plan: Course, root: str, out: Path) -> dict[str, Any]:

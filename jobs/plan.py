@@ -50,14 +50,21 @@ def planned(
 
 def told_plan(plan: dict[str, Any], missing: list[str]) -> dict[str, Any]:
     """The plan, shown line by line as well; raises NotDone with it where something is missing."""
-    for name, value in flatten(plan).items():
-        say(f"{name.replace('_', ' '):<46} {_spelled(value)}")
+    told_settings({name: value for name, value in plan.items() if value is not None})
     if missing:
         raise NotDone("; and ".join(missing), plan | {"missing": missing}, exit_code=2)
     return plan
 
 
+def told_settings(settings: dict[str, Any]) -> None:
+    """Shows settings line by line, nested ones by their paths."""
+    for name, value in flatten(settings).items():
+        say(f"{name.replace('_', ' '):<46} {_spelled(value)}")
+
+
 def _spelled(value: Any) -> str:
+    if value is None:
+        return "none"
     return f"{value:,}" if isinstance(value, int | float) and abs(value) > _LARGE else str(value)
 
 

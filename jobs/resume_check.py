@@ -124,11 +124,12 @@ def _as_training(arguments: Arguments) -> train.Arguments:
 
 @contextmanager
 def _folder(uri: str | None) -> Iterator[str]:
-    """A folder of our own, gone afterwards."""
+    """A folder of our own, gone afterwards; raises NoPlace where none can be."""
     if uri is None:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
         return
+    storage.refuse_no_folder(uri)
     folder = storage.absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
     try:
         yield folder

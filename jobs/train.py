@@ -10,7 +10,6 @@ import tyro
 from infra import storage
 from infra.cluster import is_ours
 from infra.lock import exclusive
-from infra.places import refuse_file
 from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
@@ -162,8 +161,7 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """That the run cannot be at its place, or that another one is; that its tracking server can be none."""
-    if (folder := storage.local_path(arguments.out)) is not None:
-        refuse_file(folder)
+    storage.refuse_no_folder(arguments.out)
     tracking_uri()
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
@@ -206,7 +204,7 @@ def _missing_gpus(arguments: Arguments) -> Iterator[str]:
     found = torch.cuda.device_count()
     if arguments.device == "cuda" and is_ours() and found < arguments.workers:
         yield (
-            f"--device is cuda: {arguments.workers} workers need a GPU each, this machine has {found}; RAY_ADDRESS "
+            f"--device is cuda: a GPU for each worker makes {arguments.workers}, this machine has {found}; RAY_ADDRESS "
             "names another cluster"
         )
 

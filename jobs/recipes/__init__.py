@@ -1,6 +1,7 @@
 """Named, complete training configurations, one file per paper; `RECIPES` holds them all."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from typing import Final
 
@@ -41,6 +42,7 @@ from jobs.recipes.spn import (
     spn_celeba,
     spn_faces,
     spn_faces_128,
+    spn_faces_128_narrow,
     spn_paris,
     spn_places2,
     spn_probabilistic_celebahq,
@@ -75,6 +77,7 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "spn-celeba": spn_celeba,
     "spn-faces": spn_faces,
     "spn-faces-128": spn_faces_128,
+    "spn-faces-128-narrow": spn_faces_128_narrow,
     "spn-paris": spn_paris,
     "spn-places2": spn_places2,
     "spn-probabilistic-celebahq": spn_probabilistic_celebahq,
@@ -87,7 +90,9 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
 
 
 def recipe_of(name: str) -> TrainRecipe:
-    """The recipe of a name; raises Refused naming those there are."""
+    """The recipe of a name; raises Refused naming those that are near it."""
     if name not in RECIPES:
-        raise Refused(f"unknown recipe {name!r}: known are {', '.join(RECIPES)}")
+        near = ", ".join(get_close_matches(name, RECIPES, n=4))
+        told = f"near it are {near}; " if near else ""
+        raise Refused(f"unknown recipe {name!r}: {told}`lacuna recipe` lists all {len(RECIPES)}")
     return RECIPES[name]()

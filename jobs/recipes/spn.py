@@ -121,7 +121,7 @@ def spn_faces_128() -> TrainRecipe:
 
     The rate is two thirds of that at 64x64, as the network is wider.
     """
-    small = spn_faces()
+    small = _at_128(spn_faces())
     return replace(
         small,
         name="spn-faces-128",
@@ -132,7 +132,6 @@ def spn_faces_128() -> TrainRecipe:
             critic_width=32,
             prior_until_images=48_000,
         ),
-        stream=replace(small.stream, size_px=128, large_px=256),
         optimisers={name: replace(o, learning_rate=o.learning_rate * 2 / 3) for name, o in small.optimisers.items()},
         batch_size=16,
         images=64_000,
@@ -141,6 +140,15 @@ def spn_faces_128() -> TrainRecipe:
         metric_images=1_600,
         precision="bfloat16",
     )
+
+
+def spn_faces_128_narrow() -> TrainRecipe:
+    """The small SPN at 128x128, as wide as at 64x64, for an hour of two cores: twice as many photos."""
+    return _at_128(_faces("spn-faces-128-narrow", _small(SPNConfig), images=16_000))
+
+
+def _at_128(recipe: TrainRecipe) -> TrainRecipe:
+    return replace(recipe, stream=replace(recipe.stream, size_px=128, large_px=256))
 
 
 def _small(kind: type[_Config], width: int = 8) -> _Config:

@@ -33,6 +33,15 @@ def test_paths_and_known_schemes_are_places(uri: str) -> None:
     storage.exists(uri)
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9/run", "https://127.0.0.1:9/run", "github://o:r@main/run"])
+def test_nothing_is_written_where_files_are_only_read(uri: str) -> None:
+    told = r"nothing can be written to \w+://: name a folder, or one on a store"
+    with pytest.raises(NoPlace, match=f"{uri}: {told}"), exclusive(uri):
+        pass
+    with pytest.raises(NoPlace, match=told):
+        storage.publish(f"{uri}/run.json", b"{}")
+
+
 @pytest.mark.parametrize("below", ["", "/run"])
 def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"

@@ -181,7 +181,11 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("train", "nonsense", "--data", "d", "--out", "o"), "unknown recipe 'nonsense': known are .*deepgin-celebahq"),
+        (
+            ("train", "nonsense", "--data", "d", "--out", "o"),
+            r"unknown recipe 'nonsense': `lacuna recipe` lists all \d\d",
+        ),
+        (("recipe", "spn-celebb"), "unknown recipe 'spn-celebb': near it are spn-celeba, .*; `lacuna recipe` lists"),
         (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': known are ade20k-aim, celeba"),
         (("shard", "--source", "folder", "--out", "{tmp}/o"), "--root is missing: .*folder"),
         (
@@ -199,6 +203,7 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
         (("submit", "--cluster", "http://127.0.0.1:9"), "no verb to run: give one of demo, shard"),
         (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "no verb to run"),
         (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "no verb to run"),
+        (("demo", "--out", "s3://bucket/demo"), "--out is s3://bucket/demo: all of a demo, .* name that"),
         (("demo", "--source", "imagenet"), "unknown source 'imagenet'"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",

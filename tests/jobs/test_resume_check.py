@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from infra import storage
+from infra.places import NoPlace
 from jobs import resume_check
 from jobs.recipes import RECIPES
 from jobs.resume_check import Arguments
@@ -62,6 +63,11 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
     newest = max((tmp_path / "run" / "metrics").iterdir())
     storage.publish(str(newest), newest.read_bytes().replace(b'"l1_out":0', b'"l1_out":1', 1))
     assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
+
+
+def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset: Dataset) -> None:
+    with pytest.raises(NoPlace, match="nothing can be written to http://"):
+        resume_check.run(Arguments("tiny", (dataset.uri,), steps=8, out="http://127.0.0.1:9/here"))
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_without_a_recipe_the_defaults_are_shown(
             "1000000001 in all: take whole numbers of at most 1000",
         ),
         (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
-        (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': known are deepgin-ade20k"),
+        (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': `lacuna recipe` lists all"),
         (("DATA", "--weights", "1", "2"), "weights are (1, 2) for 1 datasets"),
         (("nowhere",), "no dataset at nowhere"),
     ],

@@ -56,7 +56,11 @@ def test_all_that_is_missing_is_said_at_once(
     words = ("train", "mhtma-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--workers", "8")
     code, report, _ = run(capfd, *words, "--device", "cuda")
     assert code == 2
-    for told in ("no file at", "has none with masks of 256 px; build it with --holdout", "8 workers need a GPU each"):
+    for told in (
+        "no file at",
+        "has none with masks of 256 px; build it with --holdout",
+        "a GPU for each worker makes 8, this machine has 0",
+    ):
         assert told in report["error"]
 
 
@@ -121,6 +125,17 @@ def test_a_dry_run_of_a_paper_takes_shapes_alone(
     assert places == {"meta"}
 
 
+def test_a_dry_run_is_silent_about_hours_on_a_machine_that_it_cannot_measure(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path
+) -> None:
+    words = ("train", "deepgin-demo", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--dry-run")
+    told = {device: run(capfd, *words, "--device", device) for device in ("cpu", "cuda")}
+    assert told["cpu"][1]["hours_at_least"] > 0
+    assert "hours at least" in told["cpu"][2]
+    assert told["cuda"][1]["hours_at_least"] is None
+    assert "hours at least" not in told["cuda"][2]
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -129,7 +144,10 @@ def test_a_dry_run_of_a_paper_takes_shapes_alone(
         (("--workers", "2", "--min-workers", "3"), "--min-workers is 3: take 1 or more, and no more than --workers, 2"),
         (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
         (("--parts", "3"), "--parts is 3: the 4 photos of a worker must divide"),
-        (("--device", "cuda"), "--device is cuda: 1 workers need a GPU each, this machine has 0; RAY_ADDRESS names"),
+        (
+            ("--device", "cuda"),
+            "--device is cuda: a GPU for each worker makes 1, this machine has 0; RAY_ADDRESS names",
+        ),
         (("--images", "6"), "--images is 6: take a multiple of the batch of 4, at most "),
         (("--images", "-4"), "--images is -4"),
         (("--images", "4000000"), "--images is 4000000"),

@@ -109,6 +109,7 @@ SMALL: dict[str, int] = {
     "distill-net1-faces": 166_120,
     "distill-baseline-faces": 166_120,
     "spn-faces-128": 3_940_339,
+    "spn-faces-128-narrow": 265_219,
 }
 
 

@@ -1,0 +1,46 @@
+"""`lacuna recipe`: which trainings have a name, and what each of them is."""
+
+from dataclasses import dataclass
+from inspect import getdoc
+from typing import Any
+
+import tyro
+
+from jobs.cli import as_module
+from jobs.plan import told_settings
+from jobs.progress import say
+from jobs.recipes import RECIPES, recipe_of
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """List the recipes, or describe one: its source, the figures to expect, all its settings."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """Name of the recipe to describe; if not given, all are listed."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Shows and reports."""
+    if arguments.name is None:
+        return {"recipes": [_listed(name) for name in sorted(RECIPES)]}
+    recipe, description = recipe_of(arguments.name).as_json(), _description(arguments.name)
+    say(f"{description}\n")
+    told_settings({"recipe": recipe})
+    return {"recipe": recipe, "description": description}
+
+
+def _listed(name: str) -> dict[str, Any]:
+    recipe, (what, *_) = RECIPES[name](), _description(name).splitlines()
+    say(f"{name:<28} {recipe.stream.size_px:>4} px {recipe.images:>12,} photos  {what}")
+    return {"name": name, "size_px": recipe.stream.size_px, "images": recipe.images, "description": what}
+
+
+def _description(name: str) -> str:
+    """What is written at the function that makes the recipe; several names may share one."""
+    make = RECIPES[name]
+    return getdoc(getattr(make, "func", make)) or ""
+
+
+if __name__ == "__main__":
+    as_module("recipe")

@@ -1,0 +1,28 @@
+"""The command that lists the recipes and describes one."""
+
+import pytest
+
+from jobs.recipes import RECIPES
+from tests.jobs.test_cli import run
+
+
+def test_all_recipes_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    code, report, stderr = run(capfd, "recipe")
+    assert code == 0
+    assert [listed["name"] for listed in report["recipes"]] == sorted(RECIPES)
+    assert all(listed["description"] for listed in report["recipes"])
+    assert all(name in stderr for name in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("spn-celeba", "33.52 dB"), ("distill-net3-places2", "Net3 22.98"), ("mhtma-paris", "6 days")]
+)
+def test_a_recipe_tells_its_settings_and_what_its_paper_says(
+    capfd: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    code, report, stderr = run(capfd, "recipe", name)
+    assert code == 0
+    assert told in report["description"]
+    assert told in stderr
+    assert report["recipe"] == RECIPES[name]().as_json()
+    assert f"recipe.images {RECIPES[name]().images:,}" in " ".join(stderr.split())
