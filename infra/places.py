@@ -13,7 +13,12 @@ from fsspec.registry import known_implementations, registry
 
 _LIKE_A_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*(::[\w+.-]+)*:/")
 SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
-_READ_ONLY: Final = frozenset({"data", "gist", "github", "http", "https"})
+LOCAL: Final = ("file", "local")
+_READ_ONLY: Final = frozenset(
+    {"http", "https", "data", "gist", "github", "git", "zip", "tar", "libarchive", "reference"}
+    | {"simplecache", "filecache", "blockcache", "cached", "dir", "generic", "asyncwrapper"}
+)
+"""Servers that only give, archives, and what fsspec puts before another store."""
 
 
 class NoPlace(ValueError):
@@ -30,6 +35,8 @@ def refuse_no_place(uri: str) -> None:
         raise NoPlace(
             f"{uri} is neither a path nor a URI: schemes are in small letters, one alone, as s3://bucket/folder"
         )
+    if scheme and scheme[1] not in LOCAL and not uri[scheme.end() :].strip("/ "):
+        raise NoPlace(f"{uri} names nothing on its store: name a folder there, as s3://bucket/folder")
     if scheme and not (scheme[1] in registry or scheme[1] in known_implementations):
         raise NoPlace(
             f"{uri}: there is no storage {scheme[0]}: name a folder, or one on a store, as s3://bucket/folder"
@@ -37,7 +44,8 @@ def refuse_no_place(uri: str) -> None:
 
 
 def refuse_read_only(uri: str) -> None:
-    """Raises NoPlace for a place from which files are only read."""
+    """Raises NoPlace for what is no place, and where files are only read, as from a web server or an archive."""
+    refuse_no_place(uri)
     scheme = SCHEME.match(uri)
     if scheme and scheme[1] in _READ_ONLY:
         raise NoPlace(

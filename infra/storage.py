@@ -23,7 +23,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from infra.places import SCHEME, refuse_file, refuse_no_place, refuse_read_only
+from infra.places import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
 from infra.remote import create_remote, lacks_keys, may_pass
 
 ASIDE = ".aside-"
@@ -52,8 +52,16 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     refuse_no_place(uri)
     if not SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
-    fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
+    try:
+        fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
+    except (ImportError, ValueError) as fault:  # of a store whose package is not there, and of an odd chain
+        raise NoPlace(f"{uri} cannot be reached: {fault}") from None
     return fs, str(path)
+
+
+def _writable(uri: str) -> tuple[AbstractFileSystem, str]:
+    refuse_read_only(uri)
+    return locate(uri)
 
 
 def read_below(root: str, path: str) -> bytes:
@@ -102,8 +110,9 @@ def refuse_no_folder(uri: str) -> None:
 
 
 def absolute(uri: str) -> str:
-    """The URI as every process means it: a plain path becomes absolute."""
-    return uri if SCHEME.match(uri) else str(Path(uri).absolute())
+    """The URI as every process means it, wherever it stands: a local one becomes an absolute path."""
+    scheme = SCHEME.match(uri)
+    return uri if scheme and scheme[1] not in LOCAL else locate(uri)[1]
 
 
 def exists(uri: str) -> bool:
@@ -142,8 +151,7 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
 
 def publish(uri: str, data: bytes) -> None:
     """Writes the file at once and whole, over an older one if there is one; raises NoPlace where none is written."""
-    refuse_read_only(uri)
-    fs, path = locate(uri)
+    fs, path = _writable(uri)
     with _named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
@@ -158,14 +166,14 @@ def create(uri: str, data: bytes) -> bool:
     Of several at the same moment one wins: on a local disk by a link, on S3 by a conditional put. For a store that
     knows no condition see `create_remote`.
     """
-    fs, path = locate(uri)
+    fs, path = _writable(uri)
     with _named_faults(fs, uri):
         return _link_new(Path(path), data) if isinstance(fs, LocalFileSystem) else create_remote(fs, path, data)
 
 
 def publish_file(uri: str, source: Path) -> None:
     """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
-    fs, path = locate(uri)
+    fs, path = _writable(uri)
     with _named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:

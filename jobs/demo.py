@@ -15,6 +15,7 @@ from typing import Any, Final
 from infra import storage
 from infra.cluster import connected
 from infra.lock import exclusive
+from infra.places import refuse_read_only
 from infra.settings import apply_defaults, tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
@@ -84,11 +85,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not storage.exists(root):
         raise Refused(f"no folder at {root}: give the dataset's root with --root")
     digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
-    return walk(plan, root, _folder(arguments.out or f"demo/{digest}"))
+    return walk(plan, root, _folder(f"demo/{digest}" if arguments.out is None else arguments.out))
 
 
 def _folder(out: str) -> Path:
     """The folder for everything that is made; raises Refused for one on a store."""
+    refuse_read_only(out)
     folder = storage.local_path(out)
     if folder is None:
         raise Refused(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")

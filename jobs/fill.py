@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from infra import storage
+from infra.places import refuse_read_only
 from jobs.cli import as_module
 from jobs.progress import say
 from nets.filling import ChallengeSteps
@@ -42,6 +43,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Fills, writes and reports."""
+    refuse_read_only(arguments.out)
     if PurePosixPath(arguments.out).suffix.lower() != ".png":
         raise Refused(f"--out is {arguments.out}: name a .png, the only format that keeps every pixel as it is")
     image, normalised = _read_photo(arguments.image)

@@ -65,7 +65,7 @@ def told_settings(settings: dict[str, Any]) -> None:
 def _spelled(value: Any) -> str:
     if value is None:
         return "none"
-    return f"{value:,}" if isinstance(value, int | float) and abs(value) > _LARGE else str(value)
+    return f"{value:,.0f}" if isinstance(value, int | float) and abs(value) > _LARGE else str(value)
 
 
 def _teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:

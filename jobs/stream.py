@@ -10,6 +10,7 @@ import tyro
 from numpy.typing import NDArray
 
 from infra import storage
+from infra.places import refuse_read_only
 from infra.world import World
 from jobs.cli import as_module
 from jobs.progress import say
@@ -47,6 +48,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise Refused("no dataset given: name the URI of at least one")
     if not 1 <= arguments.show <= _MAX_SHOWN:
         raise Refused(f"--show is {arguments.show}: a sheet holds from 1 to {_MAX_SHOWN} photos")
+    refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
         recipe = recipe_of(arguments.recipe)

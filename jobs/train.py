@@ -204,8 +204,8 @@ def _missing_gpus(arguments: Arguments) -> Iterator[str]:
     found = torch.cuda.device_count()
     if arguments.device == "cuda" and is_ours() and found < arguments.workers:
         yield (
-            f"--device is cuda: a GPU for each worker makes {arguments.workers}, this machine has {found}; RAY_ADDRESS "
-            "names another cluster"
+            f"--device is cuda: GPUs wanted, one for each worker: {arguments.workers}; there are {found} on this "
+            "machine; RAY_ADDRESS names another cluster"
         )
 
 

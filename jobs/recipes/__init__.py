@@ -92,7 +92,7 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
 def recipe_of(name: str) -> TrainRecipe:
     """The recipe of a name; raises Refused naming those that are near it."""
     if name not in RECIPES:
-        near = ", ".join(get_close_matches(name, RECIPES, n=4))
+        near = ", ".join(get_close_matches(name.lower(), RECIPES, n=4))
         told = f"near it are {near}; " if near else ""
         raise Refused(f"unknown recipe {name!r}: {told}`lacuna recipe` lists all {len(RECIPES)}")
     return RECIPES[name]()

@@ -120,7 +120,7 @@ def distill_faces() -> TrainRecipe:
 
 
 def distill_net1_faces() -> TrainRecipe:
-    """The same with Net1, cross-distillation alone: no adaptive blocks, no attention, as many parameters.
+    """As distill-faces with Net1, cross-distillation alone: no adaptive blocks, no attention, as many parameters.
 
     Here 20.04 dB in the hole after 4 min (docs/log.md).
     """
@@ -128,7 +128,7 @@ def distill_net1_faces() -> TrainRecipe:
 
 
 def distill_baseline_faces() -> TrainRecipe:
-    """The same with the baseline, without distillation: as many parameters and as many photos for the generator.
+    """As distill-faces with the baseline, without distillation: as many parameters, as many photos for the generator.
 
     Here 20.00 dB in the hole after 2 min (docs/log.md).
     """

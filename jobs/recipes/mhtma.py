@@ -46,7 +46,7 @@ def mhtma_places2() -> TrainRecipe:
 
 
 def mhtma_ablation(name: str) -> TrainRecipe:
-    """A row of Table I or II: one part exchanged, all else and the number of photos as in `mhtma_celebahq`.
+    """A row of Table I or II: one part exchanged, all else and the number of photos as in mhtma-celebahq.
 
     Table I, whose photos are not named (MHTMA has 28.82 dB there): ATMA 28.44 dB, SSIM 0.9108, FID 5.799; contextual
     attention 28.71, 0.9132, 5.425; hours: none printed. Table II, CelebA-HQ: WGAN-GP 26.39, 0.8981, 5.559, at 59.0
@@ -96,7 +96,7 @@ def mhtma_faces() -> TrainRecipe:
 
 
 def mhtma_sketch_faces() -> TrainRecipe:
-    """The same with sketches of the built-in edge detector, which half of the samples see."""
+    """As mhtma-faces, with sketches of the built-in edge detector, which half of the samples see."""
     plain = mhtma_faces()
     network = replace(plain.objective.network, sketch=True)
     objective = replace(plain.objective, network=network, without_strokes=0.5)

@@ -33,13 +33,42 @@ def test_paths_and_known_schemes_are_places(uri: str) -> None:
     storage.exists(uri)
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9/run", "https://127.0.0.1:9/run", "github://o:r@main/run"])
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "memory:// "])
+def test_a_store_alone_is_no_place(uri: str) -> None:
+    with pytest.raises(NoPlace, match=f"{uri} names nothing on its store: name a folder there"):
+        storage.exists(uri)
+
+
+@pytest.mark.parametrize("uri", ["git://nowhere", "zip://a::nonsense"])
+def test_a_store_that_cannot_be_reached_from_here_is_no_place(uri: str) -> None:
+    with pytest.raises(NoPlace, match=f"{uri} cannot be reached: "):
+        storage.exists(uri)
+
+
+@pytest.mark.parametrize("uri", ["run", "file://run", "local://run", "file:///{here}/run"])
+def test_a_local_place_is_absolute_for_processes_that_stand_elsewhere(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute(uri.replace("/{here}", str(tmp_path))) == str(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("http://127.0.0.1:9/run", "https://127.0.0.1:9/run", "github://o:r@main/run", "gist://a/run"),
+        *("data://a/run", "zip://run", "tar:///run.tar", "simplecache://run", "dir://run"),
+    ],
+)
 def test_nothing_is_written_where_files_are_only_read(uri: str) -> None:
     told = r"nothing can be written to \w+://: name a folder, or one on a store"
     with pytest.raises(NoPlace, match=f"{uri}: {told}"), exclusive(uri):
         pass
+    for write in (storage.publish, storage.create):
+        with pytest.raises(NoPlace, match=told):
+            write(f"{uri}/run.json", b"{}")
     with pytest.raises(NoPlace, match=told):
-        storage.publish(f"{uri}/run.json", b"{}")
+        storage.publish_file(f"{uri}/run.json", Path("nowhere"))
 
 
 @pytest.mark.parametrize("below", ["", "/run"])

@@ -85,12 +85,15 @@ def test_a_lost_record_is_made_again(data: str) -> None:
     assert Path(data, COMMIT_FILE).read_bytes() == record
 
 
-def test_relative_paths_are_those_of_the_caller(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["", "file://", "local://"])
+def test_relative_paths_are_those_of_the_caller(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run_shard("--out", "data", "--remove", "class0/0002")["num_removed"] == 1
+    assert run_shard("--out", f"{scheme}data", "--remove", "class0/0002")["num_removed"] == 1
     for table in Path("data", "tables").iterdir():
         table.unlink()
-    report = verify.run(verify.Arguments("data", rebuild=True))
+    report = verify.run(verify.Arguments(f"{scheme}data", rebuild=True))
     assert (report["num_samples"], report["num_tables_without_rejections"], report["damaged"]) == (11, 1, [])
 
 
