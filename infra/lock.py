@@ -22,8 +22,7 @@ def exclusive(uri: str) -> Iterator[None]:
     Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training
     who came last.
     """
-    storage.refuse_no_folder(uri)
-    folder = storage.local_path(uri)
+    folder = storage.folder_to_write(uri)
     if folder is None:
         yield
         return

@@ -1,16 +1,18 @@
 """What a store over a network does and a disk does not: faults that pass, and creation by a condition or without.
 
-In: an fsspec file system that is not local, paths on it. Out: whether a fault may be gone at the next try, and whether
-a file was made. A file of its own because it knows the libraries of stores, by the names of their exceptions alone.
+In: an fsspec file system, paths on it. Out: faults in words, whether one may be gone at the next try, and whether a
+file was made. A file of its own because it knows the libraries of stores, by the names of their exceptions alone.
 """
 
 import errno
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 _PASSING: Final = frozenset(
     {errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.EAGAIN, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
@@ -37,9 +39,28 @@ def may_pass(fault: BaseException) -> bool:
     return not _PASSING_CLASSES.isdisjoint(kind.__name__ for kind in type(fault).__mro__)
 
 
-def lacks_keys(fault: BaseException) -> bool:
+def _lacks_keys(fault: BaseException) -> bool:
     """Whether a store was not even asked, as there is nothing to say who asks."""
     return type(fault).__name__ in _KEYLESS_CLASSES
+
+
+@contextmanager
+def named_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
+    """Says what to do about a full disk and missing keys; a store's faults that may pass become ConnectionError."""
+    try:
+        yield
+    except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(fault.errno, f"no space to write {uri}: free some, then run the same command again") from None
+        if _lacks_keys(fault):
+            raise PermissionError(
+                f"{uri}: there are no keys for its store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+                "AWS_ENDPOINT_URL where the store is not Amazon's"
+            ) from None
+        if not isinstance(fs, LocalFileSystem) and may_pass(fault):
+            told = f"{type(fault).__name__}: {fault}"
+            raise ConnectionError(f"{uri} cannot be reached now ({told}): run the same command again") from fault
+        raise
 
 
 def create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:

@@ -4,7 +4,6 @@ Whatever is published appears at once and whole: locally by a file written aside
 put. A file of its own because nobody else may know which of the two it is.
 """
 
-import errno
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from infra.places import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
-from infra.remote import create_remote, lacks_keys, may_pass
+from infra.remote import create_remote, named_faults
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -72,7 +71,7 @@ def read_below(root: str, path: str) -> bytes:
     if (folder := _local_folder(root)) is not None:
         return _read_regular(f"{folder}/{path}")
     fs, base = locate(root)
-    with _named_faults(fs, f"{root}/{path}"):
+    with named_faults(fs, f"{root}/{path}"):
         return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
 
 
@@ -102,11 +101,12 @@ def local_path(uri: str) -> Path | None:
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
-def refuse_no_folder(uri: str) -> None:
-    """Raises NoPlace where no folder can be written: a file stands there, or files are only read."""
+def folder_to_write(uri: str) -> Path | None:
+    """The path of a local folder, None on a store; raises NoPlace where none can be written: a file, or only read."""
     refuse_read_only(uri)
     if (folder := local_path(uri)) is not None:
         refuse_file(folder)
+    return folder
 
 
 def absolute(uri: str) -> str:
@@ -118,7 +118,7 @@ def absolute(uri: str) -> str:
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = locate(uri)
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         return bool(fs.exists(path))
 
 
@@ -126,7 +126,7 @@ def read_bytes(uri: str) -> bytes:
     """The whole file; FileNotFoundError names the URI."""
     fs, path = locate(uri)
     try:
-        with _named_faults(fs, uri):
+        with named_faults(fs, uri):
             return bytes(fs.cat_file(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {uri}") from None
@@ -135,7 +135,7 @@ def read_bytes(uri: str) -> bytes:
 def read_range(uri: str, start: int, end: int) -> bytes:
     """The bytes [start, end) of a file."""
     fs, path = locate(uri)
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
@@ -145,14 +145,14 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
         return read_range(uri, start, end)
     fs, path = url_to_fs(uri, config_kwargs={"retries": {"total_max_attempts": 1}})
     fs.retries = 1  # s3fs has its own tries above those of botocore
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def publish(uri: str, data: bytes) -> None:
     """Writes the file at once and whole, over an older one if there is one; raises NoPlace where none is written."""
     fs, path = _writable(uri)
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
                 aside.write_bytes(data)
@@ -167,14 +167,14 @@ def create(uri: str, data: bytes) -> bool:
     knows no condition see `create_remote`.
     """
     fs, path = _writable(uri)
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         return _link_new(Path(path), data) if isinstance(fs, LocalFileSystem) else create_remote(fs, path, data)
 
 
 def publish_file(uri: str, source: Path) -> None:
     """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
     fs, path = _writable(uri)
-    with _named_faults(fs, uri):
+    with named_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
                 shutil.move(source, aside)
@@ -211,7 +211,7 @@ def list_folders(uri: str) -> Iterator[tuple[str, Files]]:
 def remove(uri: str) -> None:
     """Removes a file or a folder with all in it; nothing there, or no longer there, is no fault."""
     fs, path = locate(uri)
-    with _named_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
+    with named_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -235,7 +235,7 @@ def digest_file(uri: str, digest: Any) -> int:
     """Feeds the file to a hashlib digest, a megabyte at a time; returns its size in bytes."""
     fs, path = locate(uri)
     size = 0
-    with _named_faults(fs, uri), fs.open(path, "rb") as stream:
+    with named_faults(fs, uri), fs.open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
             size += len(chunk)
@@ -249,7 +249,7 @@ def scratch_folder(uri: str) -> Iterator[Path]:
     if here is not None:
         here.mkdir(parents=True, exist_ok=True)
     with (
-        _named_faults(LocalFileSystem(), uri),
+        named_faults(LocalFileSystem(), uri),
         tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder,
     ):
         yield Path(folder)
@@ -269,7 +269,7 @@ def _walk(ask: Callable[[str], Future[Entries]], below: str, asked: Future[Entri
 def _look(fs: AbstractFileSystem, folder: str) -> Entries:
     """What a folder of a store holds; links count as files, be it to a folder, and pipes and the like as nothing."""
     files, folders = [], []
-    with _named_faults(fs, folder):
+    with named_faults(fs, folder):
         listed = fs.ls(folder, detail=True)
     for entry in listed:
         name = entry["name"].rstrip("/").rpartition("/")[2]
@@ -342,22 +342,3 @@ def _written_aside(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _named_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
-    """Says what to do about a full disk and missing keys; a store's faults that may pass become ConnectionError."""
-    try:
-        yield
-    except Exception as fault:
-        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OSError(fault.errno, f"no space to write {uri}: free some, then run the same command again") from None
-        if lacks_keys(fault):
-            raise PermissionError(
-                f"{uri}: there are no keys for its store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
-                "AWS_ENDPOINT_URL where the store is not Amazon's"
-            ) from None
-        if not isinstance(fs, LocalFileSystem) and may_pass(fault):
-            told = f"{type(fault).__name__}: {fault}"
-            raise ConnectionError(f"{uri} cannot be reached now ({told}): run the same command again") from fault
-        raise

@@ -15,7 +15,6 @@ from typing import Any, Final
 from infra import storage
 from infra.cluster import connected
 from infra.lock import exclusive
-from infra.places import refuse_read_only
 from infra.settings import apply_defaults, tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
@@ -90,8 +89,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _folder(out: str) -> Path:
     """The folder for everything that is made; raises Refused for one on a store."""
-    refuse_read_only(out)
-    folder = storage.local_path(out)
+    folder = storage.folder_to_write(out)
     if folder is None:
         raise Refused(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
     return folder

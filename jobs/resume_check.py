@@ -129,7 +129,7 @@ def _folder(uri: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
         return
-    storage.refuse_no_folder(uri)
+    storage.folder_to_write(uri)
     folder = storage.absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
     try:
         yield folder

@@ -161,7 +161,7 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """That the run cannot be at its place, or that another one is; that its tracking server can be none."""
-    storage.refuse_no_folder(arguments.out)
+    storage.folder_to_write(arguments.out)
     tracking_uri()
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.weights)

@@ -53,7 +53,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Reads, checks, writes and reports the digests."""
     name = _checked_name(arguments)
     folder = weights_folder() if arguments.out is None else storage.absolute(arguments.out)
-    storage.refuse_no_folder(folder)
+    storage.folder_to_write(folder)
     if arguments.checkpoint is not None:
         return {"out": folder, "files": _own(arguments.checkpoint, name, folder)}
     report: dict[str, Any] = {"out": folder, "files": {}}

@@ -89,8 +89,7 @@ def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
             return place_rates(folder, seconds)
-    storage.refuse_no_folder(uri)
-    if storage.local_path(uri) is not None and not storage.exists(uri):
+    if storage.folder_to_write(uri) is not None and not storage.exists(uri):
         raise Refused(f"no folder at {uri}: --out must be there, or name an object store")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:

@@ -11,7 +11,7 @@ def test_all_recipes_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     assert [listed["name"] for listed in report["recipes"]] == sorted(RECIPES)
     assert all(listed["description"] for listed in report["recipes"])
-    assert all(name in stderr for name in RECIPES)
+    assert {line.split()[0] for line in stderr.splitlines() if line} >= set(RECIPES)
 
 
 @pytest.mark.parametrize(
