@@ -36,7 +36,8 @@ class Arguments:
     hole: Literal["auto", "white", "black"] = "auto"
     """Colour of the hole in the mask; auto is white, and refuses a mask that looks inverted."""
     ensemble: bool = False
-    """The mean of five fills, of the photo as it is, turned and mirrored; for a checkpoint."""
+    """The mean of five fills, of the photo transposed, that turned and mirrored, as DeepGIN's authors did for the AIM
+    challenge; for a checkpoint."""
     blur: bool = False
     """Blur the fill a little, as DeepGIN's authors did for the AIM challenge; for a checkpoint."""
 

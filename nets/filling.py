@@ -21,7 +21,8 @@ class ChallengeSteps:
     """What the authors' script for the AIM challenge does beside; the paper does not mention it."""
 
     ensemble: bool = False
-    """Fill the picture also turned three times and mirrored, and take the mean of the five predictions."""
+    """Take the mean of the predictions for five views of the picture: transposed, that by one, two and three quarter
+    turns, and that mirrored."""
     blur: bool = False
     """Halve the size of the filled picture and double it again, both cubic, before hole pixels are taken from it."""
 
@@ -29,13 +30,18 @@ class ChallengeSteps:
 PLAIN: Final = ChallengeSteps()
 _NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
 _VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...]] = (
-    (lambda x: x, lambda x: x),
-    (lambda x: x.rot90(1, (2, 3)), lambda x: x.rot90(-1, (2, 3))),
-    (lambda x: x.rot90(2, (2, 3)), lambda x: x.rot90(-2, (2, 3))),
-    (lambda x: x.rot90(3, (2, 3)), lambda x: x.rot90(-3, (2, 3))),
-    (lambda x: x.flip(3), lambda x: x.flip(3)),
+    (lambda x: x.mT, lambda x: x.mT),
+    (lambda x: x.mT.rot90(1, (2, 3)), lambda x: x.rot90(-1, (2, 3)).mT),
+    (lambda x: x.mT.rot90(2, (2, 3)), lambda x: x.rot90(-2, (2, 3)).mT),
+    (lambda x: x.mT.rot90(3, (2, 3)), lambda x: x.rot90(-3, (2, 3)).mT),
+    (lambda x: x.mT.flip(3), lambda x: x.flip(3).mT),
 )
-"""The ensemble's views of a picture NCHW, there and back."""
+"""The ensemble's views of a picture NCHW, there and back.
+
+The authors' script transposes pictures where it cuts them out of a photo, so the network sees the four reflections of
+the square and a quarter turn, and never the upright picture. Ours: their script brings each of the five predictions to
+whole levels, rounded down, before it takes the mean, and the mean to whole levels, rounded, before it blurs.
+"""
 
 
 def fill_levels(
@@ -96,7 +102,7 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, st
 def _filled(
     network: nn.Module, image: Tensor, mask: Tensor, steps: ChallengeSteps, beside: Mapping[str, Tensor] = _NOTHING
 ) -> Tensor:
-    """N3SS as the network inpaints it, or the mean of what it predicts for five views."""
+    """N3SS as the network inpaints it, or the mean of what it predicts for the five views."""
     if not steps.ensemble:
         inpainted: Tensor = network(image, mask, **beside)["inpainted"]
         return inpainted

@@ -104,15 +104,17 @@ def perceptual_diversity(
 ) -> Tensor:
     """How alike the feature maps of two fills are in the hole N1HW, their distance inverted (SPN Eq. 14).
 
-    Paper: mean over layers of 1 / (mean|(a - b) M| + 1e-5). Code: 1 / (sum over layers of mean|(a - b) M| / mean M +
-    1e-5). Both of each sample, then the mean over samples: the authors invert the mean of a GPU's batch, which makes
-    the loss another one for every number of GPUs.
+    Paper: mean over layers of 1 / (sum|(a - b) M| + 1e-5), norms as printed. A mean in their place has a gradient that
+    is larger by the number of elements of a map, and nothing else is learned. Code: 1 / (sum over layers of
+    mean|(a - b) M| / mean M + 1e-5). Both of each sample, then the mean over samples: the authors invert the mean of a
+    GPU's batch, which makes the loss another one for every number of GPUs.
     """
     holes = [F.interpolate(mask, size=maps.shape[2:], mode="nearest") for maps in one.values()]
-    pairs = list(zip(one, holes, strict=True))
-    distances = torch.stack([((one[name] - other[name]) * m).abs().mean(dim=(1, 2, 3)) for name, m in pairs])
+    differences = [((one[name] - other[name]) * hole).abs() for name, hole in zip(one, holes, strict=True)]
     if mode == "paper":
-        return (1 / (distances + 1e-5)).mean()
+        norms = torch.stack([difference.sum(dim=(1, 2, 3)) for difference in differences])
+        return (1 / (norms + 1e-5)).mean()
+    distances = torch.stack([difference.mean(dim=(1, 2, 3)) for difference in differences])
     shares = torch.stack([m.mean(dim=(1, 2, 3)) for m in holes])
     shares = shares.clamp_min(1e-5)  # a small hole may have no pixel at the deepest layer
     return (1 / ((distances / shares).sum(dim=0) + 1e-5)).mean()

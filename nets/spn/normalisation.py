@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 _EPSILON = 1e-5
 _IMPORTANT = 0.8
-"""Importance above which a pixel belongs to the region that learned region normalisation finds."""
+"""Importance from which on a pixel belongs to the region that learned region normalisation finds."""
 
 
 def normalise_instance(x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class LearnedRegionNormalisation(nn.Module):
         """N C H W -> N C H W."""
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         importance = torch.sigmoid(self.importance(summary))
-        region = (importance.detach() > _IMPORTANT).float()
+        region = (importance.detach() >= _IMPORTANT).float()
         normalised = normalise_region(x, region) + normalise_region(x, 1 - region)
         adapted: Tensor = normalised * (1 + self.scale(importance)) + self.shift(importance)
         return adapted

@@ -59,7 +59,7 @@ class SPNObjectiveConfig(Choices):
     mode: Literal["paper", "code"] = "paper"
     """Where they differ. Errors in the hole weigh 1 + 4 in the paper, 1 + 2 in the code (Eq. 10). The perceptual loss
     is a plain mean over layers, or weighs them 1/32, 1/16, 1/8, 1/4, 1 (Eq. 13). The diversity loss is a mean of
-    inverted distances, or the inverse of a sum of distances per hole pixel (Eq. 14). The divergence is that of the
+    inverted norms, or the inverse of a sum of mean distances per hole pixel (Eq. 14). The divergence is that of the
     posterior from the normal distribution, or the other way round (Eq. 6). Published checkpoints were made by the
     code."""
     prior_emphasis: float = 3.0

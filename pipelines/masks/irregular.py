@@ -12,7 +12,7 @@ from pipelines.chance import Chance
 from pipelines.masks.pen import CIRCLE, TURN
 from pipelines.records import Refused
 
-_VALID_FROM = 154  # 0.6 of 255, rounded up
+_VALID_FROM = 154  # lighter than 0.6 of 255, which is 153
 
 
 def draw_irregular(grey: NDArray[np.uint8], height: int, width: int, _chance: Chance) -> NDArray[np.uint8]:
@@ -26,7 +26,7 @@ def draw_irregular(grey: NDArray[np.uint8], height: int, width: int, _chance: Ch
 
 
 def draw_irregular_train(grey: NDArray[np.uint8], height: int, width: int, chance: Chance) -> NDArray[np.uint8]:
-    """A mask HxW from a file of the training set: darker than 0.6 is the hole, grown by a square of 9 to 49 px.
+    """A mask HxW from a file of the training set: not lighter than 0.6 is the hole, grown by a square of 9 to 49 px.
 
     Then a window HxW at any angle, its centre anywhere in the middle half of the file; outside the file is no hole.
     """

@@ -1,5 +1,6 @@
 """A fill of any size from a network of fixed size: phases and back, and known pixels that stay what they are."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -170,9 +171,62 @@ def test_the_ensemble_is_the_mean_of_five_views_each_turned_back() -> None:
     marker = Marker()
     filled = fill_levels(marker, images, torch.ones_like(masks), SIZE_PX, ENSEMBLE)[0, ..., 0].float() / 255
     across = torch.linspace(0, 1, SIZE_PX).expand(SIZE_PX, SIZE_PX)
-    views = [across, 1 - across, 1 - across, across.mT, 1 - across.mT]
+    views = [across.mT, across, 1 - across.mT, 1 - across, 1 - across.mT]  # the last: mirrored after transposing
     assert marker.num_runs == 5
     assert torch.allclose(filled, torch.stack(views).mean(dim=0), atol=1 / 255)
+
+
+class Askew(nn.Module):
+    """A network that no symmetry of the square leaves alone, and that remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = torch.rand(3, 4, 3, 3, generator=torch.Generator().manual_seed(7)) / 18
+        self.shown: list[Tensor] = []
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """N3SS -> N3SS."""
+        self.shown.append(image * (1 - mask))
+        predicted = torch.nn.functional.conv2d(torch.cat([image * (1 - mask), mask], dim=1), self.kernel, padding=1)
+        return {"predicted": predicted, "inpainted": predicted * mask + image * (1 - mask)}
+
+
+def filled_by_the_script(network: nn.Module, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A photo HxWx3 in [0, 1] of whole tiles as the challenge script fills it, on arrays, without its whole levels.
+
+    Pixel (y, x) of tile (down, right) is the photo's in column right + columns * y and row down + rows * x.
+    """
+    rows, columns = (length // SIZE_PX for length in mask.shape)
+    filled = np.zeros_like(image)
+    views = [(0, False), (1, False), (2, False), (3, False), (0, True)]
+    for down, right in np.ndindex(rows, columns):
+        tile, hole = (
+            np.stack([[of[down + rows * x, right + columns * y] for x in range(SIZE_PX)] for y in range(SIZE_PX)])
+            for of in (image, mask)
+        )
+        mean = np.zeros_like(tile)
+        for turns, mirrored in views:
+            seen = [np.rot90(np.fliplr(of) if mirrored else of, turns).copy() for of in (tile, hole)]
+            batch = torch.from_numpy(seen[0]).permute(2, 0, 1)[None], torch.from_numpy(seen[1])[None, None]
+            predicted = np.rot90(network(*batch)["predicted"][0].permute(1, 2, 0).numpy(), -turns)
+            mean += (np.fliplr(predicted) if mirrored else predicted) / 5
+        for y, x in np.ndindex(SIZE_PX, SIZE_PX):
+            filled[down + rows * x, right + columns * y] = mean[y, x]
+    return np.where(mask[..., None] > 0, filled, image)
+
+
+@pytest.mark.parametrize("size", [(SIZE_PX, SIZE_PX), (2 * SIZE_PX, 3 * SIZE_PX)], ids=str)
+def test_the_ensemble_sees_and_gives_what_the_challenge_script_does(size: tuple[int, int]) -> None:
+    images, masks = photo(*size)
+    image, mask = images[0].float() / 255, masks[0].float()
+    ours, theirs = Askew(), Askew()
+    filled = fill_photo(ours, image.permute(2, 0, 1), mask[None], SIZE_PX, ENSEMBLE).permute(1, 2, 0)
+    by_the_script = torch.from_numpy(filled_by_the_script(theirs, image.numpy(), mask.numpy()))
+    assert torch.allclose(filled, by_the_script, atol=1e-6)
+    for tiles in (ours.shown, theirs.shown):
+        tiles[:] = [tile[None] for batch in tiles for tile in batch]
+    assert {tile.numpy().tobytes() for tile in ours.shown} == {tile.numpy().tobytes() for tile in theirs.shown}
+    assert not any(torch.equal(tile[0], image.permute(2, 0, 1) * (1 - mask)) for tile in ours.shown)
 
 
 def test_the_mean_over_views_of_a_network_that_knows_no_direction_is_its_fill() -> None:

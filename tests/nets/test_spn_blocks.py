@@ -83,11 +83,26 @@ def test_learned_region_normalisation_has_198_parameters_and_is_the_papers() -> 
     doubles = {name: p.detach().double() for name, p in norm.named_parameters()}
     summary = torch.stack([x.double().mean(1), x.double().max(1).values], dim=1)
     importance = torch.sigmoid(F.conv2d(summary, doubles["importance.weight"], padding=3))
-    region = (importance > 0.8).double()
+    region = (importance >= 0.8).double()
     assert 0.1 < region.mean() < 0.9
     scale = F.conv2d(importance, doubles["scale.weight"], doubles["scale.bias"], padding=3)
     shift = F.conv2d(importance, doubles["shift.weight"], doubles["shift.bias"], padding=3)
     by_hand = (region_by_the_paper(x, region) + region_by_the_paper(x, 1 - region)) * (1 + scale) + shift
+    assert torch.allclose(norm(x).double(), by_hand, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_pixel_whose_importance_is_exactly_the_threshold_is_of_the_important_region() -> None:
+    norm, x = LearnedRegionNormalisation(), features(size=8)
+    norm.importance.weight.zero_()
+    norm.importance.weight[0, 0, 3, 3] = 1  # importance is the sigmoid of the pixel's own mean over channels
+    x[:, :, 3, 4] = 1.3862944
+    importance = torch.sigmoid(x.mean(1, keepdim=True))
+    assert (importance[..., 3, 4] == 0.8).all()
+    region = (x.mean(1, keepdim=True) > 1.3862).float()
+    assert region[..., 3, 4].all()
+    by_hand = region_by_the_paper(x, region) + region_by_the_paper(x, 1 - region)
+    by_hand = by_hand * (1 + norm.scale(importance)) + norm.shift(importance)
     assert torch.allclose(norm(x).double(), by_hand, atol=1e-4)
 
 

@@ -51,7 +51,7 @@ def test_diversity_inverts_distances_in_the_hole() -> None:
     one = {"fine": torch.zeros(1, 2, 4, 4), "deep": torch.zeros(1, 3, 2, 2)}
     other = {"fine": torch.full((1, 2, 4, 4), 0.5), "deep": torch.full((1, 3, 2, 2), -2.0)}
     other["fine"][..., 3, :] = 77  # outside the hole
-    paper = (1 / (0.25 + 1e-5) + 1 / (1 + 1e-5)) / 2
+    paper = (1 / (0.5 * 16 + 1e-5) + 1 / (2 * 6 + 1e-5)) / 2  # norms over 2x8 and 3x2 elements in the hole
     assert perceptual_diversity(one, other, mask, "paper").item() == pytest.approx(paper)
     assert perceptual_diversity(one, other, mask, "code").item() == pytest.approx(1 / (0.5 + 2 + 1e-5))
 
@@ -70,12 +70,14 @@ def test_diversity_agrees_with_float64(mode: Literal["paper", "code"]) -> None:
     mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
     by_hand = []
     for n in range(2):
-        distances, shares = [], []
+        norms, distances, shares = [], [], []
         for k in range(3):
             hole = mask[n, ..., :: 1 << k, :: 1 << k].double()
-            distances.append(((one[f"m{k}"][n].double() - other[f"m{k}"][n].double()).abs() * hole).mean().item())
+            difference = one[f"m{k}"][n].double() * hole - other[f"m{k}"][n].double() * hole
+            norms.append(torch.linalg.vector_norm(difference, ord=1).item())  # Eq. 14 prints this norm
+            distances.append(difference.abs().mean().item())
             shares.append(hole.mean().item())
-        paper = sum(1 / (d + 1e-5) for d in distances) / 3
+        paper = sum(1 / (norm + 1e-5) for norm in norms) / 3
         code = 1 / (sum(d / s for d, s in zip(distances, shares, strict=True)) + 1e-5)
         by_hand.append(paper if mode == "paper" else code)
     assert perceptual_diversity(one, other, mask, mode).item() == pytest.approx(sum(by_hand) / 2, rel=1e-5)

@@ -11,6 +11,7 @@ from infra.world import World
 from nets import build_objective
 from nets.losses import hole_weighted_l1
 from nets.objective import Objective, Outputs, Phase
+from nets.spn.network import SPNConfig
 from nets.spn.objective import SPNObjectiveConfig
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
@@ -240,3 +241,18 @@ def test_unlike_modes_differ_in_the_terms_that_the_docstring_names() -> None:
         terms[mode] = {name: t.item() for name, t in phase(of, "generate").terms(step(of)).items()}
     differ = {n for n in terms["paper"] if terms["paper"][n] != pytest.approx(terms["code"][n], rel=1e-4)}
     assert differ == {"image", "perceptual", "diversity", "divergence"}
+
+
+@pytest.mark.slow
+def test_the_papers_diversity_pulls_as_hard_as_the_image_term_to_some_orders_of_magnitude() -> None:
+    """Of the paper's own network at the start: 54 times as hard; means in place of the printed norms, 700,000 times."""
+    torch.manual_seed(0)
+    config = SPNObjectiveConfig(SPNConfig(probabilistic=True), target=None, mode="paper")
+    of = build_objective(config, WEIGHTS)
+    outputs = of.stages[0].forward(inputs(size_px=64))
+    generate, pulls = phase(of, "generate"), {}
+    terms = generate.terms(outputs)
+    for name in ("image", "diversity"):
+        loss = generate.weights[name] * terms[name]
+        pulls[name] = torch.autograd.grad(loss, outputs["predicted"], retain_graph=True)[0].norm().item()
+    assert 1 < pulls["diversity"] / pulls["image"] < 1000
