@@ -111,6 +111,10 @@ RESIZES: dict[str, Callable[[int, int, int, Chance], View]] = {
     "polyphase": _polyphase,
 }
 
+HELD_OUT: Final = {"random-square": "centre-square", "polyphase": "squash"}
+"""Policies that turn or cut photos by chance, and by which one a training with them is scored: upright photos, and as
+much of each as the policy shows."""
+
 
 def squared(image: Picture, policy: str, size_px: int, chance: Chance) -> Picture:
     """HxWx3 -> SxSx3 by a policy of RESIZES."""

@@ -3,7 +3,7 @@
 In: the outputs of a generator, found by their names. Out: columns of pictures, and numbers for curves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import cv2
@@ -25,6 +25,17 @@ def maps_of(outputs: Outputs, size_px: int) -> list[tuple[str, Pictures]]:
         for kind, draw in _DRAWN.items()
         if name.startswith(kind)
     ]
+
+
+def draws_of(draws: Sequence[Outputs], size_px: int) -> list[tuple[str, Pictures]]:
+    """Columns of (title, uint8 NxSxSx3): the finest prior and the fill of each draw (SPN, Fig. 11)."""
+    columns = []
+    for number, outputs in enumerate(draws, start=1):
+        finest = min(name for name in outputs if name.startswith("prior_"))
+        priors = [_enlarged(clustered(of), size_px) for of in outputs[finest].float().cpu().numpy()]
+        fills = outputs["inpainted"].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        columns += [(f"{finest}, draw {number}", np.stack(priors)), (f"fill {number}", fills)]
+    return columns
 
 
 def temperatures_of(outputs: Outputs) -> Iterator[tuple[str, float]]:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infra.world import World
@@ -20,19 +21,25 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
+from pipelines.noise import SampleNoise
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Refused
-from pipelines.training.maps import maps_of, temperatures_of
+from pipelines.stream.geometry import HELD_OUT
+from pipelines.training.maps import draws_of, maps_of, temperatures_of
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
 """The metric by which one checkpoint is better than another: the mean PSNR in the hole over all pairs, in dB."""
 FILLS: Final = "fills"
 MAPS: Final = "maps"
-"""The sheets: priors and weights of fusion are maps; networks without any have fills alone."""
+DRAWS: Final = "draws"
+"""The sheets: priors and weights of fusion are maps; networks without any have fills alone. Draws are two priors and
+fills of each hole, of networks that draw them (SPN, Fig. 11)."""
 _METRICS: Final = ("psnr_hole", "l1_hole")
 _ALL: Final = "all"
 _NUM_ROWS: Final = 12
+_NUM_DRAWN: Final = 4
+"""Rows of the sheet of draws: a prior of 256x256 takes seconds to cluster."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Watch:
-    """Held-out photos of a dataset, in whole chunks, as the recipe shows them."""
+    """Held-out photos of a dataset, in whole chunks, as `lacuna evaluate --resize` of this name shows them."""
 
     dataset: Dataset
     resize: str
@@ -68,9 +75,9 @@ class Watch:
 
 
 def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
-    """The recipe's held-out photos; None where the dataset has none with masks of its size."""
+    """The recipe's held-out photos, upright; None where the dataset has none with masks of its size."""
     stream = recipe.stream
-    resize = "centre-square" if stream.resize == "random-square" else stream.resize
+    resize = HELD_OUT.get(stream.resize, stream.resize)
     try:
         pairs = read_chunk(dataset.uri, "val", resize, 0)
     except Refused:
@@ -106,22 +113,38 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     """Sheets of the first photos, each with another of its masks."""
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
-    keys, recipes = (tuple(of[i] for i in chosen) for of in (pairs.keys, pairs.recipes))
-    some = Pairs(keys, recipes, pairs.images[chosen], pairs.masks[chosen])
+    some = _chosen(pairs, chosen)
     size_px = some.images.shape[1]
     columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
-    outputs = _outputs(generator, some, size_px)
+    outputs = _outputs(generator, some, _beside(generator, some, size_px))
     maps = maps_of(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
+    few = _chosen(some, np.arange(min(_NUM_DRAWN, len(chosen))))
+    if draws := _draws(generator, few, size_px):
+        sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draws_of(draws, size_px)
     enlarge = max(1, 128 // size_px)
     return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
 
 
+def _chosen(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
+    keys, recipes = (tuple(of[i] for i in index) for of in (pairs.keys, pairs.recipes))
+    return Pairs(keys, recipes, pairs.images[index], pairs.masks[index])
+
+
+def _draws(generator: nn.Module, pairs: Pairs, size_px: int) -> list[Outputs]:
+    """All that the network makes of the pairs, twice, of the noise of an evaluation's first fills; or nothing."""
+    shape = taken_by(generator, size_px).get("noise")
+    if shape is None:
+        return []
+    draws = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
+    return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in draws]
+
+
 @torch.inference_mode()
-def _outputs(generator: nn.Module, pairs: Pairs, size_px: int) -> Outputs:
+def _outputs(generator: nn.Module, pairs: Pairs, beside: Mapping[str, Tensor]) -> Outputs:
     """All that the network makes of the pairs."""
     device = next(generator.parameters()).device
     image, mask = (torch.from_numpy(x).to(device) for x in (pairs.images, pairs.masks))
-    beside = {name: x.to(device) for name, x in _beside(generator, pairs, size_px).items()}
-    outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **beside)
+    given = {name: x.to(device) for name, x in beside.items()}
+    outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **given)
     return outputs

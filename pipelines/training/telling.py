@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from infra import storage
 from infra.settings import without_password
 from pipelines.checkpoints import newest_clock
-from pipelines.training.observation import FILLS, MAPS
+from pipelines.training.observation import DRAWS, FILLS, MAPS
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, is_superseded
 
 if TYPE_CHECKING:
     from infra.tracking import Status, Tracking
 
-_SHEETS: Final = (FILLS, MAPS)
+_SHEETS: Final = (FILLS, MAPS, DRAWS)
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from infra.world import World
 from nets import build_objective
@@ -244,15 +245,16 @@ def test_unlike_modes_differ_in_the_terms_that_the_docstring_names() -> None:
 
 
 @pytest.mark.slow
-def test_the_papers_diversity_pulls_as_hard_as_the_image_term_to_some_orders_of_magnitude() -> None:
-    """Of the paper's own network at the start: 54 times as hard; means in place of the printed norms, 700,000 times."""
+def test_the_papers_diversity_pulls_no_more_than_a_hundred_times_as_hard_as_the_image_term_at_the_start() -> None:
+    """The paper's own network and a hole of a quarter; with means for the printed norms it is hundreds of thousands."""
     torch.manual_seed(0)
-    config = SPNObjectiveConfig(SPNConfig(probabilistic=True), target=None, mode="paper")
-    of = build_objective(config, WEIGHTS)
-    outputs = of.stages[0].forward(inputs(size_px=64))
+    of = build_objective(SPNObjectiveConfig(SPNConfig(probabilistic=True), target=None, mode="paper"), WEIGHTS)
+    image = F.interpolate(torch.rand(2, 3, 4, 4), size=(64, 64), mode="bilinear")
+    mask = F.pad(torch.ones(2, 1, 32, 32), (16, 16, 16, 16))
+    outputs = of.stages[0].forward(replace(inputs(), image=image, mask=mask))
     generate, pulls = phase(of, "generate"), {}
     terms = generate.terms(outputs)
     for name in ("image", "diversity"):
         loss = generate.weights[name] * terms[name]
         pulls[name] = torch.autograd.grad(loss, outputs["predicted"], retain_graph=True)[0].norm().item()
-    assert 1 < pulls["diversity"] / pulls["image"] < 1000
+    assert 1 < pulls["diversity"] / pulls["image"] < 100

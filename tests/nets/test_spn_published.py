@@ -1,13 +1,16 @@
 """Published checkpoints of SPN: every tensor finds its place by name or by a shape of its own, or none is loaded."""
 
+from dataclasses import replace
+from hashlib import sha256
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nets.spn.critics import PatchCritic
+from nets.spn.critics import MatchingCritic, PatchCritic
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
 from nets.spn.prior import DistillationHeads
-from nets.spn.published import load_published, split_published
+from nets.spn.published import generator_keys, load_published, read_published, split_published
 from nets.spn.teacher import published_trunk
 from tests.weights import random_network, random_tresnet
 
@@ -142,3 +145,87 @@ def test_a_critic_with_the_spectral_norm_of_old_is_mapped_by_name() -> None:
         published[theirs], keys[theirs] = tensor, key
     load_published(critic, published, keys)
     assert all(torch.equal(t, state[k]) for k, t in critic.state_dict().items())
+
+
+KINDS = {
+    "deterministic": (
+        SPNConfig(),
+        PatchCritic,
+        472,
+        "e24e058f25066fe5c5b5ef14163a92d0a5b4c0f8ad2457233f770787cd98ec10",
+    ),
+    "probabilistic": (
+        SPNConfig(probabilistic=True),
+        MatchingCritic,
+        490,
+        "3f0ae9c88a26d242da778fb523a27f2c79e14ee145e27b2ec73df8c785cfc6a3",
+    ),
+    "spl": (SPLConfig(), PatchCritic, 418, "70c0fe563d12b13933292794b9d2edc910ba40aba578433759f90af89635f5a0"),
+}
+"""What is published, how many tensors the authors' generator has, and the digest of all names in such a file."""
+_THEIRS = {"original": "weight_orig", "_u": "weight_u", "_v": "weight_v"}
+
+
+def published_file(config: SPNConfig | SPLConfig, critic: nn.Module, seed: int = 5) -> tuple[State, State, State]:
+    """A checkpoint as the authors' code writes one, with random numbers; what of it is ours, generator and critic."""
+    back = {ours: theirs for theirs, ours in generator_keys(config).items()}
+    generator = random_network(with_heads(config), seed)
+    judge = {k: torch.rand_like(t) for k, t in critic.state_dict().items()}
+    file: State = {}
+    for key, tensor in generator.items():
+        prefix = max((p for p in back if key == p or key.startswith(f"{p}.")), key=len)
+        is_region = ".encoder.norms." in key
+        file[f"generator.module.{back[prefix]}{key[len(prefix) :]}"] = tensor.flatten() if is_region else tensor
+    for key, tensor in judge.items():
+        number, part = int(key.split(".")[1]) + 1, key.rpartition(".")[2]
+        file[f"discriminator.module.conv{number}.0.{_THEIRS.get(part, part)}"] = tensor
+    if isinstance(critic, PatchCritic):
+        twice = {key: tensor for key, tensor in file.items() if key.startswith("discriminator.module.conv1.0.")}
+        file |= {key.replace("conv1.0", "features.0"): tensor.clone() for key, tensor in twice.items()}
+    file |= {f"adversarial_loss.{which}_label": torch.tensor(0.0) for which in ("real", "fake")}
+    if isinstance(critic, MatchingCritic):
+        slices = {1: (0,), 2: (2, 5), 3: (7, 10), 4: (12, 14, 16, 19), 5: (21, 23, 25, 28)}
+        places = [f"vgg_loss.vgg.slice{number}.{layer}" for number, layers in slices.items() for layer in layers]
+        file |= {f"{place}.{part}": torch.zeros(2) for place in places for part in ("weight", "bias")}
+    return file, generator, judge
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_names_of_a_published_file_are_the_authors(kind: str) -> None:
+    config, critic, num_tensors, digest = KINDS[kind]
+    with torch.device("meta"):
+        names = {key: tensor.shape for key, tensor in published_file(config, critic())[0].items()}
+    assert sum(name.startswith("generator.") for name in names) == num_tensors
+    assert sha256("\n".join(sorted(names)).encode()).hexdigest() == digest
+    assert sum(len(shape) == 1 for name, shape in names.items() if ".encoder_in" in name) == 12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_published_file_comes_into_generator_heads_and_critic(kind: str) -> None:
+    config, critic, *_ = KINDS[kind]
+    small = replace(config, width=8, spade_width=8, num_spade_blocks=2, num_dense_blocks=2, growth=4)
+    file, generator, judge = published_file(small, critic())
+    networks = read_published(file, small)
+    assert set(networks) == {"generator", "heads", "critic"}
+    for name in ("generator", "heads"):
+        state = networks[name].state_dict()
+        assert all(torch.equal(tensor, generator[f"{name}.{key}"]) for key, tensor in state.items())
+    assert all(torch.equal(tensor, judge[key]) for key, tensor in networks["critic"].state_dict().items())
+    image, mask = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
+    assert networks["generator"](image, mask)["predicted"].isfinite().all()
+
+
+def test_a_file_without_critic_gives_none_and_one_of_another_kind_is_refused() -> None:
+    file, _, _ = published_file(TINY, PatchCritic())
+    alone = {key: tensor for key, tensor in file.items() if key.startswith("generator.")}
+    assert set(read_published(alone, TINY)) == {"generator", "heads"}
+    for other in (SPLConfig(4, 4, 1, 1, 1, 4), SPNConfig(**vars(TINY) | {"probabilistic": True})):
+        with pytest.raises(ValueError, match="is mapped to|has the shape"):
+            read_published(file, other)
+
+
+def test_a_second_name_whose_tensor_differs_is_refused() -> None:
+    file, _, _ = published_file(TINY, PatchCritic())
+    file["discriminator.module.features.0.weight_u"] += 1
+    with pytest.raises(ValueError, match=r"'features\.0\.weight_u' of the critic is to be 'conv1\.0\.weight_u'"):
+        split_published(file)

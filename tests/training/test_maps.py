@@ -39,6 +39,23 @@ def test_a_sheet_has_a_column_for_every_map_of_the_network(name: str, num_maps: 
             assert np.ptp(columns) > 0
 
 
+def test_two_priors_that_are_drawn_for_a_hole_are_shown_with_their_fills(dataset: Dataset) -> None:
+    sheets = observed("spn-probabilistic", dataset).sheets
+    with Image.open(io.BytesIO(sheets["draws"])) as sheet:
+        assert sheet.size == (4 + 6 * CELL, 18 + 4 + 4 * CELL)  # photo, hole, and twice a prior and its fill
+        columns = [np.asarray(sheet)[22:, 4 + at * CELL : 4 + at * CELL + 128].astype(int) for at in range(6)]
+    _, hole, first_prior, first_fill, second_prior, second_fill = columns
+    assert (first_prior != second_prior).any()
+    assert (first_fill != second_fill).any()
+    known = (hole != 255).any(axis=2)
+    assert (first_fill == second_fill)[known].all()
+
+
+@pytest.mark.parametrize("name", ["spn", "mhtma"])
+def test_networks_that_draw_nothing_have_no_sheet_of_draws(name: str, dataset: Dataset) -> None:
+    assert "draws" not in observed(name, dataset).sheets
+
+
 def test_every_head_of_the_attention_has_a_curve_of_its_temperature(dataset: Dataset) -> None:
     seen = observed("mhtma", dataset)
     told = {name: value for name, value in seen.values.items() if name.startswith("val_temperature_")}
