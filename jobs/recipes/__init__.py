@@ -23,6 +23,7 @@ from jobs.recipes.distill import (
     distill_net1_faces,
     distill_paris,
     distill_places2,
+    distill_printed_places2,
 )
 from jobs.recipes.mhtma import ABLATIONS as MHTMA_ABLATIONS
 from jobs.recipes.mhtma import (
@@ -64,6 +65,7 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "distill-net1-faces": distill_net1_faces,
     "distill-paris": distill_paris,
     "distill-places2": distill_places2,
+    "distill-printed-places2": distill_printed_places2,
     "mhtma-celebahq": mhtma_celebahq,
     "mhtma-faces": mhtma_faces,
     "mhtma-paris": mhtma_paris,

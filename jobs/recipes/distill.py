@@ -63,6 +63,15 @@ def distill_paris() -> TrainRecipe:
     return _paper("distill-paris", 400_000)
 
 
+def distill_printed_places2() -> TrainRecipe:
+    """As distill-places2, to the letter: fusion replaces features (Eq. 10), the meta-networks learn in every step.
+
+    Algorithm 1 prints no interval. Their step costs as much as some of the generator's. Hours: none printed.
+    """
+    network, guidance = replace(_PAPER.network, adding=False), replace(_PAPER.guidance, every=1)
+    return _paper("distill-printed-places2", _PLACES2_STEPS, replace(_PAPER, network=network, guidance=guidance))
+
+
 def distill_ablation(name: str) -> TrainRecipe:
     """A network of Table 2 on Places2, with as many parameters as Net8 but for one; AN comes first where it teaches.
 

@@ -62,7 +62,8 @@ def spn_probabilistic_celebahq() -> TrainRecipe:
 def spn_probabilistic_paris() -> TrainRecipe:
     """The paper's probabilistic training on Paris StreetView.
 
-    70 epochs, as on CelebA-HQ: the read-me has no command for Paris. The authors, the best of five fills: 28.56 dB, SSIM 0.865, FID 46.97 on 100 photos (Table 2). Hours: none printed.
+    70 epochs, as on CelebA-HQ: the read-me has no command for Paris. The authors, the best of five fills: 28.56 dB,
+    SSIM 0.865, FID 46.97 on 100 photos (Table 2). Hours: none printed.
     """
     return _as_printed("spn-probabilistic-paris", _probabilistic(_PARIS), _PARIS, 70, drop=50)
 

@@ -126,6 +126,32 @@ def test_what_is_compared_differs_in_its_objective_alone(name: str, full: str) -
     assert replace(other, name=whole.name, objective=whole.objective) == whole
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "prior"),
+    [
+        ("spn-paris", 75, 60),
+        ("spn-probabilistic-paris", 70, 60),
+        ("spn-probabilistic-celebahq", 70, 60),
+        ("spl-paris", 70, 60),
+    ],
+)
+def test_epochs_are_those_of_the_authors_read_me_files(name: str, epochs: int, prior: int) -> None:
+    recipe = RECIPES[name]()
+    photos = {"paris": 14_896, "celebahq": 27_000}[name.rpartition("-")[2]]
+    assert recipe.images == epochs * photos
+    assert recipe.drops == ((50 * photos, 0.1),)
+    assert recipe.objective.prior_until_images == prior * photos
+    assert recipe.learning_rate_factor(recipe.images) == 0.1
+
+
+def test_the_printed_distillation_replaces_features_and_guides_in_every_step() -> None:
+    printed, ours = (RECIPES[name]() for name in ("distill-printed-places2", "distill-places2"))
+    assert (printed.objective.network.adding, printed.objective.guidance.every) == (False, 1)
+    network, guidance = replace(ours.objective.network, adding=False), replace(ours.objective.guidance, every=1)
+    assert printed.objective == replace(ours.objective, network=network, guidance=guidance)
+    assert replace(printed, name=ours.name, objective=ours.objective) == ours
+
+
 def test_learning_rates_drop_at_their_clocks() -> None:
     recipe = train_recipe(images=32, constant_images=32, drops=((8, 0.1), (16, 0.5)))
     assert [recipe.learning_rate_factor(n) for n in (0, 4, 8, 12)] == [1, 1, 0.1, 0.1]
