@@ -17,7 +17,7 @@ from pipelines.chance import Chance
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.recipe import parse_recipe
 from pipelines.records import Refused, sha256_hex
-from pipelines.stream.geometry import decode, squared
+from pipelines.stream.geometry import HELD_OUT, decode, squared
 from pipelines.stream.reading import ShardReader, Stored, mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
@@ -39,7 +39,9 @@ def num_chunks(dataset: Dataset, split: str) -> int:
 
 
 def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
-    """The pairs of one chunk; raises Refused where the photos carry no masks."""
+    """The pairs of one chunk; raises Refused where the photos carry no masks or `resize` would turn them."""
+    if resize == "polyphase":
+        raise Refused(f"resize polyphase turns photos at random, for training: score with {HELD_OUT[resize]}")
     reader = _reader(uri, split)
     keys, recipes, images, masks = [], [], [], []
     for place in _places(reader.counts, chunk):

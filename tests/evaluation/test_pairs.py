@@ -93,3 +93,8 @@ def test_the_digest_of_a_list_sees_order_key_and_recipe() -> None:
     ]
     assert len({list_digest(iter(pairs_of)) for pairs_of in lists}) == len(lists)
     assert list_digest(iter(lists[0])) == list_digest(iter(lists[0]))
+
+
+def test_photos_are_never_turned_to_be_scored(dataset: Dataset) -> None:
+    with pytest.raises(Refused, match="resize polyphase turns photos at random, for training: score with squash"):
+        read_chunk(dataset.uri, "val", "polyphase", 0)
