@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 import torch
@@ -198,6 +199,13 @@ def test_the_names_of_a_published_file_are_the_authors(kind: str) -> None:
     assert sum(name.startswith("generator.") for name in names) == num_tensors
     assert sha256("\n".join(sorted(names)).encode()).hexdigest() == digest
     assert sum(len(shape) == 1 for name, shape in names.items() if ".encoder_in" in name) == 12
+
+
+def test_the_page_says_how_many_names_there_are() -> None:
+    with torch.device("meta"):
+        counts = [len(published_file(config, critic())[0]) for config, critic, *_ in KINDS.values()]
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    assert "all {}, {} and {} names".format(*counts) in page
 
 
 @pytest.mark.parametrize("kind", KINDS)
