@@ -48,13 +48,14 @@ CRITIC_KEYS: Final = {
 
 
 def read_published(state: Mapping[str, Tensor], config: SPNConfig | SPLConfig) -> dict[str, nn.Module]:
-    """`generator`, `heads` and, where the file has one, `critic` of a published checkpoint; `config` says whose it is.
+    """Networks of a published checkpoint: `generator`, `heads` and, where the file has one, `critic`.
 
-    Raises ValueError where a tensor lacks, is too many or has another shape.
+    `config` says which of the three kinds it is. Raises ValueError where a tensor is missing, left over or of another
+    shape.
     """
     parts = split_published(state)
-    both = nn.ModuleDict({"generator": _generator(config), "heads": _heads(config)})
-    load_published(both, parts.get("generator", {}), generator_keys(config))
+    both = nn.ModuleDict({"generator": _build_generator(config), "heads": _build_heads(config)})
+    load_published(both, parts.get("generator", {}), map_generator_keys(config))
     networks = dict(both.items())
     if "critic" in parts:
         probabilistic = isinstance(config, SPNConfig) and config.probabilistic
@@ -63,16 +64,16 @@ def read_published(state: Mapping[str, Tensor], config: SPNConfig | SPLConfig) -
     return networks
 
 
-def _generator(config: SPNConfig | SPLConfig) -> SPN | SPL:
+def _build_generator(config: SPNConfig | SPLConfig) -> SPN | SPL:
     return SPN(config) if isinstance(config, SPNConfig) else SPL(config)
 
 
-def _heads(config: SPNConfig | SPLConfig) -> DistillationHeads:
+def _build_heads(config: SPNConfig | SPLConfig) -> DistillationHeads:
     num_scales = config.num_scales if isinstance(config, SPNConfig) else 1
     return DistillationHeads(config.width, TResNetTarget().channels[:num_scales])
 
 
-def generator_keys(config: SPNConfig | SPLConfig) -> dict[str, str]:
+def map_generator_keys(config: SPNConfig | SPLConfig) -> dict[str, str]:
     """Names or prefixes in a published generator -> ours, `generator.…` and `heads.…`."""
     keys = dict(_shared_keys(config))
     if isinstance(config, SPLConfig):
@@ -111,7 +112,7 @@ def _spade_keys(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
 
 
 def _residual_keys(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
-    """Of a residual block; the shortcut where it has one."""
+    """Names of the layers of a residual block, and of the shortcut that some have."""
     for part, name in {"conv_block.1": "first", "conv_block.4": "second", "shortcut.1": "shortcut"}.items():
         yield f"{theirs}.{part}", f"{ours}.{name}"
 
@@ -138,7 +139,7 @@ def _variational_keys() -> Iterator[tuple[str, str]]:
 
 
 def _plain_decoder_keys() -> Iterator[tuple[str, str]]:
-    """SPL: two doublings with learned region normalisation."""
+    """SPL: two doublings with learned region normalization."""
     for level in range(2):
         yield f"decoder.{4 * level}", f"generator.ups.{level}.0"
         for part, name in {"conv1": "importance", "gamma_conv": "scale", "beta_conv": "shift"}.items():
@@ -161,16 +162,18 @@ def split_published(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
             raise ValueError(f"{key!r} is of no known network: keys begin with {', '.join(_NETWORKS.values())}")
         parts[name][key.removeprefix(_NETWORKS[name]).removeprefix(_WRAPPER)] = tensor
     if "critic" in parts:
-        parts["critic"] = _without_second_names(parts["critic"])
+        parts["critic"] = _drop_second_names(parts["critic"])
     return dict(parts)
 
 
-def _without_second_names(critic: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _drop_second_names(critic: Mapping[str, Tensor]) -> dict[str, Tensor]:
     first, second = _TWICE
     doubles = {key: first + key.removeprefix(second) for key in critic if key.startswith(second)}
     for key, name in doubles.items():
         if name not in critic or not torch.equal(critic[key], critic[name]):
-            raise ValueError(f"{key!r} of the critic is to be {name!r} under a second name, and it is not")
+            raise ValueError(
+                f"{key!r} of the critic differs from {name!r}, whose second name it is: take an unaltered file"
+            )
     return {key: tensor for key, tensor in critic.items() if key not in doubles}
 
 
@@ -178,7 +181,7 @@ def load_published(network: nn.Module, state: Mapping[str, Tensor], keys: Mappin
     """Gives a network the tensors of a published state dict; `keys` are its names or prefixes -> ours.
 
     The published generator holds the heads: load it into an `nn.ModuleDict` of our generator and our heads. Tensors
-    of shape (C,) come into those of (1, C, 1, 1), as region normalisation has them.
+    of shape (C,) come into those of (1, C, 1, 1), as region normalization has them.
 
     Raises ValueError where a tensor of either side has no counterpart, more than one, or one of another shape.
     """

@@ -27,14 +27,14 @@ def maps_of(outputs: Outputs, size_px: int) -> list[tuple[str, Pictures]]:
     ]
 
 
-def draws_of(draws: Sequence[Outputs], size_px: int) -> list[tuple[str, Pictures]]:
-    """Columns of (title, uint8 NxSxSx3): the finest prior and the fill of each draw (SPN, Fig. 11)."""
+def draw_sampled_priors(samples: Sequence[Outputs], size_px: int) -> list[tuple[str, Pictures]]:
+    """Columns of (title, uint8 NxSxSx3): the finest prior and the fill of each sample (SPN, Fig. 11)."""
     columns = []
-    for number, outputs in enumerate(draws, start=1):
+    for number, outputs in enumerate(samples, start=1):
         finest = min(name for name in outputs if name.startswith("prior_"))
         priors = [_enlarged(clustered(of), size_px) for of in outputs[finest].float().cpu().numpy()]
         fills = outputs["inpainted"].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        columns += [(f"{finest}, draw {number}", np.stack(priors)), (f"fill {number}", fills)]
+        columns += [(f"{finest}, {number}", np.stack(priors)), (f"fill {number}", fills)]
     return columns
 
 

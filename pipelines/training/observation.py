@@ -25,7 +25,7 @@ from pipelines.noise import SampleNoise
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Refused
 from pipelines.stream.geometry import HELD_OUT
-from pipelines.training.maps import draws_of, maps_of, temperatures_of
+from pipelines.training.maps import draw_sampled_priors, maps_of, temperatures_of
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
@@ -113,31 +113,31 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     """Sheets of the first photos, each with another of its masks."""
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
-    some = _chosen(pairs, chosen)
+    some = _select_pairs(pairs, chosen)
     size_px = some.images.shape[1]
     columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
     outputs = _outputs(generator, some, _beside(generator, some, size_px))
     maps = maps_of(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
-    few = _chosen(some, np.arange(min(_NUM_DRAWN, len(chosen))))
-    if draws := _draws(generator, few, size_px):
-        sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draws_of(draws, size_px)
+    few = _select_pairs(some, np.arange(min(_NUM_DRAWN, len(chosen))))
+    if samples := _sample_outputs(generator, few, size_px):
+        sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
     enlarge = max(1, 128 // size_px)
     return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
 
 
-def _chosen(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
+def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
     keys, recipes = (tuple(of[i] for i in index) for of in (pairs.keys, pairs.recipes))
     return Pairs(keys, recipes, pairs.images[index], pairs.masks[index])
 
 
-def _draws(generator: nn.Module, pairs: Pairs, size_px: int) -> list[Outputs]:
-    """All that the network makes of the pairs, twice, of the noise of an evaluation's first fills; or nothing."""
+def _sample_outputs(generator: nn.Module, pairs: Pairs, size_px: int) -> list[Outputs]:
+    """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
     shape = taken_by(generator, size_px).get("noise")
     if shape is None:
         return []
-    draws = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
-    return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in draws]
+    samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
+    return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nets.spn.critics import MatchingCritic, PatchCritic
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
 from nets.spn.prior import DistillationHeads
-from nets.spn.published import generator_keys, load_published, read_published, split_published
+from nets.spn.published import load_published, map_generator_keys, read_published, split_published
 from nets.spn.teacher import published_trunk
 from tests.weights import random_network, random_tresnet
 
@@ -169,7 +169,7 @@ _THEIRS = {"original": "weight_orig", "_u": "weight_u", "_v": "weight_v"}
 
 def published_file(config: SPNConfig | SPLConfig, critic: nn.Module, seed: int = 5) -> tuple[State, State, State]:
     """A checkpoint as the authors' code writes one, with random numbers; what of it is ours, generator and critic."""
-    back = {ours: theirs for theirs, ours in generator_keys(config).items()}
+    back = {ours: theirs for theirs, ours in map_generator_keys(config).items()}
     generator = random_network(with_heads(config), seed)
     judge = {k: torch.rand_like(t) for k, t in critic.state_dict().items()}
     file: State = {}
@@ -244,5 +244,5 @@ def test_a_file_of_another_kind_is_refused(other: SPNConfig | SPLConfig, words: 
 def test_a_second_name_whose_tensor_differs_is_refused() -> None:
     file, _, _ = published_file(TINY, PatchCritic())
     file["discriminator.module.features.0.weight_u"] += 1
-    with pytest.raises(ValueError, match=r"'features\.0\.weight_u' of the critic is to be 'conv1\.0\.weight_u'"):
+    with pytest.raises(ValueError, match=r"'features\.0\.weight_u' of the critic differs from 'conv1\.0\.weight_u'"):
         split_published(file)
