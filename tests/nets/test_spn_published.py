@@ -148,7 +148,7 @@ def test_a_critic_with_the_spectral_norm_of_old_is_mapped_by_name() -> None:
     assert all(torch.equal(t, state[k]) for k, t in critic.state_dict().items())
 
 
-KINDS = {
+KINDS: dict[str, tuple[SPNConfig | SPLConfig, type[PatchCritic | MatchingCritic], int, str]] = {
     "deterministic": (
         SPNConfig(),
         PatchCritic,
