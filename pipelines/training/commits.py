@@ -21,7 +21,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import Failed, canonical_json
 from pipelines.training.loop import Point
 from pipelines.training.observation import AIM, watch_of
-from pipelines.training.points import committed_points
+from pipelines.training.points import committed_points, points_to_bytes
 from pipelines.training.pulse import Pulse
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, is_superseded
@@ -133,7 +133,7 @@ class Committer:
         with self._pulse.writing():
             for of, sheet in sheets.items():
                 self._publish(f"{of}/{clock}.png", sheet)
-            self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
+            self._publish(f"metrics/{clock}.json", points_to_bytes([asdict(point) for point in points]))
             snapshot.save(self._run.out, kept)
         if self._upload is None or self._upload.running() or self._upload.done():
             self._upload = self._uploads.submit(self._teller.tell)  # one that waits will tell this commit too
