@@ -9,7 +9,7 @@ the newest that was committed, or refuses: an older one in its place would be an
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,28 +87,35 @@ def save_checkpoint(
 def _list_and_drop(out: str, images_seen: int, keep: Collection[int]) -> None:
     """Enter the new clock in the run's list and remove what is not kept.
 
-    Killed anywhere it leaves a list that names nothing that was whole and is gone.
+    Killed anywhere, it leaves a run that readers take as before or as after.
     """
     uris = _uris(out)
     later = [uri for uri in uris if _clock(uri) > images_seen]
-    # Remove damaged later ones: until the list is written, readers refuse them as before.
-    dropped = [uri for uri in later if _clock(uri) not in keep and _is_damaged(uri)]
-    for uri in dropped:
-        log.warning("%s was committed and is damaged: removed, the run goes on from %d images", uri, images_seen)
-        storage.remove(uri)
+    damaged = [uri for uri in later if _clock(uri) not in keep and not _is(_whole, uri)]
     older = [uri for uri in uris[len(later) + _KEPT :] if _clock(uri) not in keep]
-    publish_commit_list(out, (_clock(uri) for uri in uris if uri not in (*dropped, *older)))
-    # Remove older ones once the list has forgotten them: their loss must not look like damage.
-    for uri in older:
-        storage.remove(uri)
+    # Remove what readers refuse before the list is shorter: afterwards it would look like a newer commit, damaged.
+    for uri in damaged:
+        log.warning("%s was committed and is damaged: removed, the run goes on from %d images", uri, images_seen)
+        if not _is(_filling, uri):
+            _remove(uri)
+    publish_commit_list(out, (_clock(uri) for uri in uris if uri not in (*damaged, *older)))
+    # Remove what readers take once the list has forgotten it: before, it would look like damage.
+    for uri in (*damaged, *older):
+        _remove(uri)
 
 
-def _is_damaged(uri: str) -> bool:
+def _remove(uri: str) -> None:
+    """Remove a checkpoint, its state first: killed meanwhile, it is one that was never committed."""
+    storage.remove(storage.join(uri, STATE_FILE))
+    storage.remove(uri)
+
+
+def _is(whole: Callable[[str], Checkpoint], uri: str) -> bool:
     try:
-        _whole(uri)
+        whole(uri)
     except Damaged:
-        return True
-    return False
+        return False
+    return True
 
 
 def _ensure_commit_list(out: str) -> None:
@@ -195,7 +202,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
     out = _run_of(uri)
     try:
         if storage.exists(storage.join(uri, STATE_FILE)):
-            return _checked(_stated(uri))
+            return _filling(uri)
         if out is not None and _clock(uri) in (read_commit_list(out) or ()):
             return _stated(uri)  # which says that its state is missing
         return _open_run(uri)
@@ -230,7 +237,7 @@ def _open_unlisted(out: str) -> Checkpoint:
 
 def _choose(out: str, newest: Checkpoint) -> Checkpoint:
     best = newest.state.get(BEST)
-    return _checked(newest if best in (None, newest.images_seen) else _stated(_uri(out, best)))
+    return _filling(newest.uri if best is None else _uri(out, best))
 
 
 def _no_checkpoint(uri: str) -> Refused:
@@ -240,11 +247,10 @@ def _no_checkpoint(uri: str) -> Refused:
 def _instead(out: str) -> str:
     """What to do where the checkpoint that is asked for is damaged."""
     for uri in _uris(out):
-        try:
-            _checked(_stated(uri))
-        except Damaged:
-            continue
-        return f"No other checkpoint is taken in its place: give {uri} to use that one, or train on to make it again"
+        if _is(_filling, uri):
+            return (
+                f"No other checkpoint is taken in its place: give {uri} to use that one, or train on to make it again"
+            )
     return "No other checkpoint of the run is whole"
 
 
@@ -258,8 +264,9 @@ def _stated(uri: str) -> Checkpoint:
     return Checkpoint(uri, unseal(data, state_uri))
 
 
-def _checked(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with the weights that fill checked; raises Damaged."""
+def _filling(uri: str) -> Checkpoint:
+    """The checkpoint of this folder with the weights that fill checked; raises Damaged."""
+    checkpoint = _stated(uri)
     checkpoint.read(checkpoint.generator)
     return checkpoint
 
