@@ -153,7 +153,7 @@ class Run:
         """It goes on from the newest that is whole, and does not start over."""
         whole = [clock for clock in self.clocks() if self.is_whole(clock)]
         if self.newest is not None and not whole:
-            with pytest.raises(Damaged, match="checkpoints of .* is whole"):
+            with pytest.raises(Damaged, match=r"checkpoints of .* is whole"):
                 latest_checkpoint(self.out)
             return
         found = latest_checkpoint(self.out)
