@@ -16,9 +16,9 @@ from infra import storage
 from infra.patience import patiently
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import BEST, latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import BEST, Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Failed, canonical_json
+from pipelines.records import Damaged, Failed, canonical_json
 from pipelines.training.loop import Point
 from pipelines.training.observation import AIM, watch_of
 from pipelines.training.points import committed_points, points_to_bytes
@@ -193,9 +193,24 @@ def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
 
 
 def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
-    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole."""
+    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole.
+
+    Raises Damaged where points are missing by which a training that stops early decides.
+    """
     newest = latest_checkpoint(out)
     if newest is None:
         return False
     clock = newest.images_seen
-    return clock >= until_images or best_of(out, recipe, clock).is_old(clock)
+    best = best_of(out, recipe, clock)
+    _refuse_other_best(out, best, newest)
+    return clock >= until_images or best.is_old(clock)
+
+
+def _refuse_other_best(out: str, best: Best, newest: Checkpoint) -> None:
+    """Raises Damaged where the points that are there do not say what was the best when the checkpoint was taken."""
+    known = newest.state.get(BEST)
+    if best.kept and known is not None and known != best.images_seen:
+        raise Damaged(
+            f"the points in {storage.join(out, 'metrics')} say that the best is at {best.images_seen} images, "
+            f"{newest.uri} says {known}: restore what is missing there, or train at another --out"
+        )

@@ -68,6 +68,15 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
     assert open_checkpoint(run.out).images_seen == 32
 
 
+def test_points_that_are_missing_and_would_choose_another_best_are_missed(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run_rank(run, World(), silent)
+    (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
+    with pytest.raises(Damaged, match=r"metrics say that the best is at 16 images, .*000000000024 says 8: restore"):
+        is_over(out, recipe, recipe.images)
+
+
 def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(patience_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
