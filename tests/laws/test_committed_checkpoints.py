@@ -187,3 +187,28 @@ def test_whatever_befalls_a_run_readers_get_its_newest_commit_or_a_refusal(
     for step, *arguments in history:
         getattr(run, step)(*arguments)
         run.check()
+
+
+@pytest.mark.parametrize("name", HARMED)
+@pytest.mark.parametrize("how", ["gone", "changed"])
+@pytest.mark.parametrize("ahead", [4, 8], ids=["before the damaged one", "at the damaged one"])
+def test_a_commit_after_a_fall_back_may_be_killed_in_any_write(tmp_path: Path, name: str, how: str, ahead: int) -> None:
+    for fatal in range(1, MOST_WRITES + 1):
+        run = Run(tmp_path / str(fatal))
+        for _ in range(3):
+            run.train(8, 99)
+        run.damage(0, name, how)
+        run.train(ahead, fatal)
+        run.check()
+        run.start(99)
+        run.check()
+        run.train(4, 99)
+        run.check()
+
+
+def test_a_commit_may_be_killed_in_any_write(tmp_path: Path) -> None:
+    for fatal in range(1, MOST_WRITES + 1):
+        run = Run(tmp_path / str(fatal))
+        for killed in (99, fatal, fatal, 99, 99, fatal, 99):
+            run.train(8, killed)
+            run.check()
