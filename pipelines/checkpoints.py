@@ -130,14 +130,19 @@ def _ensure_commit_list(out: str) -> None:
 def repair_commit_list(out: str) -> None:
     """Write the run's list where it is missing, damaged, or lacks a checkpoint that was committed after it.
 
-    The last happens where a training was killed between the `state.json` of a checkpoint and the list.
+    The last happens where a training was killed between the `state.json` of a checkpoint and the list. Raises Damaged
+    where the list is damaged and no checkpoint is left: nothing starts over in silence.
     """
+    listed, problem = None, f"there is no {storage.join(out, LIST_FILE)}"
     try:
         listed = read_commit_list(out)
     except Damaged as fault:
-        log.warning("the list of commits is made again from the checkpoints that are there: %s", fault)
-        listed = None
+        if not _uris(out):
+            raise
+        problem = str(fault)
     committed = _committed(out, listed or ())
+    if listed is None and committed:
+        log.warning("the list of commits is made from the checkpoints that are there: %s", problem)
     if committed != listed:
         publish_commit_list(out, committed)
 

@@ -201,16 +201,15 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
     if newest is None:
         return False
     clock = newest.images_seen
-    best = best_of(out, recipe, clock)
-    _refuse_other_best(out, best, newest)
-    return clock >= until_images or best.is_old(clock)
+    _refuse_lost_best(out, recipe, newest)
+    return clock >= until_images or best_of(out, recipe, clock).is_old(clock)
 
 
-def _refuse_other_best(out: str, best: Best, newest: Checkpoint) -> None:
-    """Raises Damaged where the points that are there do not say what was the best when the checkpoint was taken."""
-    known = newest.state.get(BEST)
-    if best.kept and known is not None and known != best.images_seen:
+def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None:
+    """Raises Damaged where the points are gone that made a checkpoint the best: another would take its place."""
+    best = newest.state.get(BEST)
+    if recipe.patience_images is not None and best and not committed_points(out, best - 1, best):
         raise Damaged(
-            f"the points in {storage.join(out, 'metrics')} say that the best is at {best.images_seen} images, "
-            f"{newest.uri} says {known}: restore what is missing there, or train at another --out"
+            f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them, or "
+            "train at another --out"
         )

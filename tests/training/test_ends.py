@@ -73,7 +73,7 @@ def test_points_that_are_missing_and_would_choose_another_best_are_missed(datase
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
-    with pytest.raises(Damaged, match=r"metrics say that the best is at 16 images, .*000000000024 says 8: restore"):
+    with pytest.raises(Damaged, match=r"metrics has no points of 8 images, the best of .*000000000024: restore them"):
         is_over(out, recipe, recipe.images)
 
 
