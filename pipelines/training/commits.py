@@ -210,6 +210,6 @@ def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None
     best = newest.state.get(BEST)
     if recipe.patience_images is not None and best and not committed_points(out, best - 1, best):
         raise Damaged(
-            f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them, or "
+            f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them or "
             "train at another --out"
         )
