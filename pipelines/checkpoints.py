@@ -91,12 +91,12 @@ def _list_and_drop(out: str, images_seen: int, keep: Collection[int]) -> None:
     """
     uris = _uris(out)
     later = [uri for uri in uris if _clock(uri) > images_seen]
-    damaged = [uri for uri in later if _clock(uri) not in keep and not _is(_whole, uri)]
+    damaged = [uri for uri in later if _clock(uri) not in keep and not _opens(_whole, uri)]
     older = [uri for uri in uris[len(later) + _KEPT :] if _clock(uri) not in keep]
     # Remove what readers refuse before the list is shorter: afterwards it would look like a newer commit, damaged.
     for uri in damaged:
         log.warning("%s was committed and is damaged: removed, the run goes on from %d images", uri, images_seen)
-        if not _is(_filling, uri):
+        if not _opens(_filling, uri):
             _remove(uri)
     publish_commit_list(out, (_clock(uri) for uri in uris if uri not in (*damaged, *older)))
     # Remove what readers take once the list has forgotten it: before, it would look like damage.
@@ -110,9 +110,9 @@ def _remove(uri: str) -> None:
     storage.remove(uri)
 
 
-def _is(whole: Callable[[str], Checkpoint], uri: str) -> bool:
+def _opens(open_folder: Callable[[str], Checkpoint], uri: str) -> bool:
     try:
-        whole(uri)
+        open_folder(uri)
     except Damaged:
         return False
     return True
@@ -252,7 +252,7 @@ def _no_checkpoint(uri: str) -> Refused:
 def _instead(out: str) -> str:
     """What to do where the checkpoint that is asked for is damaged."""
     for uri in _uris(out):
-        if _is(_filling, uri):
+        if _opens(_filling, uri):
             return (
                 f"No other checkpoint is taken in its place: give {uri} to use that one, or train on to make it again"
             )
@@ -266,7 +266,10 @@ def _stated(uri: str) -> Checkpoint:
         data = storage.read_bytes(state_uri)
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
-    return Checkpoint(uri, unseal(data, state_uri))
+    checkpoint = Checkpoint(uri, unseal(data, state_uri))
+    if _run_of(uri) is not None and checkpoint.images_seen != _clock(uri):
+        raise Damaged(f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder")
+    return checkpoint
 
 
 def _filling(uri: str) -> Checkpoint:

@@ -9,6 +9,7 @@ from typing import Final
 
 from infra import storage
 from pipelines.manifest import seal, unseal
+from pipelines.records import Damaged
 
 LIST_FILE: Final = "checkpoints.json"
 LIST_FIELD: Final = "commit_list"
@@ -25,7 +26,10 @@ def read_commit_list(out: str) -> tuple[int, ...] | None:
         data = storage.read_bytes(uri)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return tuple(unseal(data, uri)["committed"])
+    committed = unseal(data, uri).get("committed")
+    if committed is None:
+        raise Damaged(f"{uri} is not a list of commits: restore it")
+    return tuple(committed)
 
 
 def publish_commit_list(out: str, clocks: Iterable[int]) -> None:

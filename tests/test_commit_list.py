@@ -38,6 +38,18 @@ def test_a_run_whose_list_is_lost_is_refused_until_a_training_makes_it_again(
     assert open_checkpoint(str(tmp_path)) == newest
 
 
+def test_files_of_another_checkpoint_in_the_place_of_the_newest_are_noticed(tmp_path: Path) -> None:
+    older, newest = saved(tmp_path, 8, 16)
+    shutil.copytree(older.uri, newest.uri, dirs_exist_ok=True)
+    for uri in (str(tmp_path), newest.uri):
+        with pytest.raises(Damaged, match=rf"000000000016/{STATE_FILE} is the state of 8 images.*: give {older.uri} "):
+            open_checkpoint(uri)
+    assert latest_checkpoint(str(tmp_path)) == older
+    shutil.copy(f"{older.uri}/{STATE_FILE}", tmp_path / LIST_FILE)
+    with pytest.raises(Damaged, match="is not a list of commits"):
+        open_checkpoint(str(tmp_path))
+
+
 def test_a_folder_removed_by_hand_is_missed(tmp_path: Path) -> None:
     older, newest = saved(tmp_path, 8, 16)
     shutil.rmtree(newest.uri)
