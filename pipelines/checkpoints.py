@@ -253,9 +253,7 @@ def _instead(out: str) -> str:
     """What to do where the checkpoint that is asked for is damaged."""
     for uri in _uris(out):
         if _opens(_filling, uri):
-            return (
-                f"No other checkpoint is taken in its place: give {uri} to use that one, or train on to make it again"
-            )
+            return f"Nothing else is taken in its place: give {uri} to use that one, or run the training again"
     return "No other checkpoint of the run is whole"
 
 
