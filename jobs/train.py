@@ -17,7 +17,7 @@ from jobs.cli import as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from pipelines.checkpoints import newest_clock, open_checkpoint
+from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream
@@ -83,6 +83,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
     with exclusive(arguments.out):
         train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
+        repair_commit_list(train_run.out)
         if is_over(arguments.out, recipe, until_images):
             _teller(train_run).tell("FINISHED")  # and what its server may have missed
         else:

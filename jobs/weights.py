@@ -23,6 +23,7 @@ from nets.deepgin.network import DeepGIN
 from nets.deepgin.published import load_published
 from pipelines.checkpoints import newest_clock, open_checkpoint, save_checkpoint
 from pipelines.records import Refused
+from pipelines.training.run import RUN_FILE
 
 _GENERATORS: Final[dict[str, Callable[[Mapping[str, Tensor]], DeepGIN]]] = {"latest_net_G.pth": load_published}
 _PUBLISHED_SIZE_PX: Final = 256
@@ -107,7 +108,7 @@ def _own(uri: str, name: str, folder: str) -> dict[str, str]:
 
 def _generator(uri: str, out: str) -> str:
     """The URI of the checkpoint that a published generator becomes; raises Refused where a training's are."""
-    if newest_clock(out):
+    if newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
         raise Refused(f"{out} holds the checkpoints of a training: take another --name or --out")
     data = storage.read_bytes(uri)
     try:

@@ -2,11 +2,14 @@
 
 A door between training, which writes them, and evaluation and registry, which read the generator out of them. Tensors
 are safetensors, everything else is JSON; `state.json` carries the SHA-256 of every file and of itself and is written
-last. A damaged checkpoint is refused loudly, and the one before it is taken.
+last of them. Then the clock enters the run's list of commits (`pipelines.commit_list`).
+
+A training goes on from the newest checkpoint that is whole, and says which damaged one it passes over. A reader takes
+the newest that was committed, or refuses: an older one in its place would be another model.
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from infra import storage
+from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import Damaged, Refused, sha256_hex
 
@@ -62,59 +66,130 @@ class Checkpoint:
 def save_checkpoint(
     out: str, files: dict[str, dict[str, Tensor]], state: dict[str, Any], keep: Collection[int] = ()
 ) -> Checkpoint:
-    """Publishes tensors and state at the state's clock under the run `out`.
+    """Publish tensors and state at the state's clock under the run `out`, then enter the clock in the run's list.
 
-    Then drops all but this one, the one before it and those of the clocks `keep`: later ones too where they are
+    Then drop all but this one, the one before it and those of the clocks `keep`: later ones too where they are
     damaged, from which a training goes on at an earlier one. Later ones that are whole are another command's.
     """
+    _ensure_commit_list(out)  # a state must not name a list that a kill may leave unwritten
     uri = _uri(out, state["images_seen"])
     digests = {}
     for name, tensors in sorted(files.items()):
         data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
         storage.publish(storage.join(uri, f"{name}.safetensors"), data)
         digests[f"{name}.safetensors"] = sha256_hex(data)
-    whole = {**state, "files": digests}
+    whole = {**state, LIST_FIELD: LIST_FILE, "files": digests}
     storage.publish(storage.join(uri, STATE_FILE), seal(whole))
-    _drop_others(out, state["images_seen"], keep)
+    _list_and_drop(out, state["images_seen"], keep)
     return Checkpoint(uri, whole)
 
 
-def _drop_others(out: str, images_seen: int, keep: Collection[int]) -> None:
+def _list_and_drop(out: str, images_seen: int, keep: Collection[int]) -> None:
+    """Enter the new clock in the run's list and remove what is not kept.
+
+    Killed anywhere, it leaves a run that readers take as before or as after.
+    """
     uris = _uris(out)
     later = [uri for uri in uris if _clock(uri) > images_seen]
-    older = uris[len(later) + _KEPT :]
-    for uri in (*filter(_is_damaged, later), *older):
-        if _clock(uri) not in keep:
-            storage.remove(uri)
+    damaged = [uri for uri in later if _clock(uri) not in keep and not _opens(_whole, uri)]
+    older = [uri for uri in uris[len(later) + _KEPT :] if _clock(uri) not in keep]
+    # Remove what readers refuse before the list is shorter: afterwards it would look like a newer commit, damaged.
+    for uri in damaged:
+        log.warning("%s was committed and is damaged: removed, the run goes on from %d images", uri, images_seen)
+        if not _opens(_filling, uri):
+            _remove(uri)
+    publish_commit_list(out, (_clock(uri) for uri in uris if uri not in (*damaged, *older)))
+    # Remove what readers take once the list has forgotten it: before, it would look like damage.
+    for uri in (*damaged, *older):
+        _remove(uri)
 
 
-def _is_damaged(uri: str) -> bool:
+def _remove(uri: str) -> None:
+    """Remove a checkpoint, its state first: killed meanwhile, it is one that was never committed."""
+    storage.remove(storage.join(uri, STATE_FILE))
+    storage.remove(uri)
+
+
+def _opens(open_folder: Callable[[str], Checkpoint], uri: str) -> bool:
     try:
-        _whole(uri)
-    except (Damaged, FileNotFoundError):
-        return True
-    return False
+        open_folder(uri)
+    except Damaged:
+        return False
+    return True
+
+
+def _ensure_commit_list(out: str) -> None:
+    try:
+        missing = read_commit_list(out) is None
+    except Damaged:
+        missing = True
+    if missing:
+        repair_commit_list(out)
+
+
+def repair_commit_list(out: str) -> None:
+    """Write the run's list where it is missing, damaged, or lacks a checkpoint that was committed after it.
+
+    The last happens where a training was killed between the `state.json` of a checkpoint and the list. Raises Damaged
+    where the list is damaged and no checkpoint is left: nothing starts over in silence.
+    """
+    listed, problem = None, f"there is no {storage.join(out, LIST_FILE)}"
+    try:
+        listed = read_commit_list(out)
+    except Damaged as fault:
+        if not _uris(out):
+            raise
+        problem = str(fault)
+    committed = _committed(out, listed or ())
+    if listed is None and committed:
+        log.warning("the list of commits is made from the checkpoints that are there: %s", problem)
+    if committed != listed:
+        publish_commit_list(out, committed)
+
+
+def _committed(out: str, listed: tuple[int, ...]) -> tuple[int, ...]:
+    """Clocks of the committed checkpoints, oldest first: those listed, and newer ones that have their `state.json`."""
+    return (*listed, *sorted(map(_clock, _uris(out, after=max(listed, default=-1)))))
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, None before the first; a damaged one is named in the log and passed over.
+    """The checkpoint from which a training goes on: the newest that is whole, None before the first.
 
-    Raises Damaged where there are checkpoints and none of them is whole: nothing starts over in silence.
+    A damaged one is named in the log and passed over. Raises Damaged where there are or were checkpoints and none is
+    whole: nothing starts over in silence.
     """
     uris = _uris(out)
-    for uri in uris:
+    try:
+        listed = read_commit_list(out) or ()
+    except Damaged:
+        if not uris:
+            raise
+        listed = ()
+    clocks = sorted({*map(_clock, uris), *listed}, reverse=True)
+    for clock in clocks:
         try:
-            return _whole(uri)
-        except (Damaged, FileNotFoundError) as fault:
+            return _whole(_uri(out, clock))
+        except Damaged as fault:
             log.warning("checkpoint refused, the one before it is asked: %s", fault)
-    if uris:
-        raise Damaged(f"none of the {len(uris)} checkpoints of {out} is whole: restore one, or train at another --out")
+    if clocks:
+        raise Damaged(
+            f"none of the {len(clocks)} checkpoints of {out} is whole: restore one, or train at another --out"
+        )
     return None
 
 
+def committed_after(out: str, images_seen: int) -> list[int]:
+    """Clocks of the committed checkpoints behind this one, as far as the run's list can be read."""
+    try:
+        listed = read_commit_list(out) or ()
+    except Damaged:
+        listed = ()
+    return [clock for clock in _committed(out, listed) if clock > images_seen]
+
+
 def has_checkpoints(out: str) -> bool:
-    """Whether any is committed."""
-    return bool(_uris(out))
+    """Whether any is committed, be it gone by now; raises Damaged where the list alone could say so and is damaged."""
+    return bool(_uris(out)) or bool(read_commit_list(out))
 
 
 def newest_clock(out: str) -> int:
@@ -122,10 +197,89 @@ def newest_clock(out: str) -> int:
     return max(map(_clock, _uris(out)), default=0)
 
 
-def _whole(uri: str) -> Checkpoint:
-    """The checkpoint of this folder with every byte checked; raises Damaged or FileNotFoundError."""
+def open_checkpoint(uri: str) -> Checkpoint:
+    """The checkpoint of this folder, or of a run's folder the one that the run is for; raises Refused where is none.
+
+    That is the newest that was committed, or the one that it calls the best. Its state and generator are checked, files
+    that filling does not need are not read. Raises Damaged where they are not whole, naming another that is.
+    """
+    uri = storage.absolute(uri).rstrip("/")
+    out = _run_of(uri)
+    try:
+        if storage.exists(storage.join(uri, STATE_FILE)):
+            return _filling(uri)
+        if out is not None and _clock(uri) in (read_commit_list(out) or ()):
+            return _stated(uri)  # which says that its state is missing
+        return _open_run(uri)
+    except Damaged as fault:
+        raise Damaged(f"{fault}. {_instead(out or uri)}") from None
+
+
+def _open_run(out: str) -> Checkpoint:
+    listed = read_commit_list(out)
+    if listed is None:
+        return _open_unlisted(out)
+    committed = _committed(out, listed)
+    if not committed:
+        raise _no_checkpoint(out)
+    try:
+        return _choose(out, _stated(_uri(out, committed[-1])))
+    except Damaged:
+        if read_commit_list(out) == listed:
+            raise
+    return _open_run(out)  # a training has committed and dropped meanwhile
+
+
+def _open_unlisted(out: str) -> Checkpoint:
+    """As `_open_run` for a run without a list, as older versions made it; raises Damaged where a list was kept."""
+    newest = latest_checkpoint(out)
+    if newest is None:
+        raise _no_checkpoint(out)
+    if LIST_FIELD in newest.state:
+        raise Damaged(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")
+    return _choose(out, newest)
+
+
+def _choose(out: str, newest: Checkpoint) -> Checkpoint:
+    best = newest.state.get(BEST)
+    return _filling(newest.uri if best is None else _uri(out, best))
+
+
+def _no_checkpoint(uri: str) -> Refused:
+    return Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
+
+
+def _instead(out: str) -> str:
+    """What to do where the checkpoint that is asked for is damaged."""
+    for uri in _uris(out):
+        if _opens(_filling, uri):
+            return f"Nothing else is taken in its place: give {uri} to use that one, or run the training again"
+    return "No other checkpoint of the run is whole"
+
+
+def _stated(uri: str) -> Checkpoint:
+    """The checkpoint of this folder by its state alone; raises Damaged."""
     state_uri = storage.join(uri, STATE_FILE)
-    checkpoint = Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
+    try:
+        data = storage.read_bytes(state_uri)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Damaged(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
+    checkpoint = Checkpoint(uri, unseal(data, state_uri))
+    if _run_of(uri) is not None and checkpoint.images_seen != _clock(uri):
+        raise Damaged(f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder")
+    return checkpoint
+
+
+def _filling(uri: str) -> Checkpoint:
+    """The checkpoint of this folder with the weights that fill checked; raises Damaged."""
+    checkpoint = _stated(uri)
+    checkpoint.read(checkpoint.generator)
+    return checkpoint
+
+
+def _whole(uri: str) -> Checkpoint:
+    """The checkpoint of this folder with every byte checked; raises Damaged."""
+    checkpoint = _stated(uri)
     for name in checkpoint.state["files"]:
         checkpoint.read(name.removesuffix(".safetensors"))
     return checkpoint
@@ -139,27 +293,18 @@ def _clock(uri: str) -> int:
     return int(uri.rpartition("/")[2])
 
 
-def open_checkpoint(uri: str) -> Checkpoint:
-    """The checkpoint of this folder, or of a run's folder the one that the run is for; raises Refused where is none.
-
-    That is the newest, or the one that it calls the best: Damaged is raised where that one is not whole.
-    """
-    uri = storage.absolute(uri)
-    state_uri = storage.join(uri, STATE_FILE)
-    if storage.exists(state_uri):
-        return Checkpoint(uri, unseal(storage.read_bytes(state_uri), state_uri))
-    newest = latest_checkpoint(uri)
-    if newest is None:
-        raise Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
-    best = newest.state.get(BEST)
-    return newest if best in (None, newest.images_seen) else _whole(_uri(uri, best))
+def _run_of(uri: str) -> str | None:
+    """The run in which this is the folder of a checkpoint, None where it is no such folder."""
+    out, _, name = uri.rpartition(f"/{FOLDER}/")
+    return out if out and name.isdigit() else None
 
 
-def _uris(out: str) -> list[str]:
-    """The committed checkpoints of a run, newest first."""
+def _uris(out: str, after: int = -1) -> list[str]:
+    """The checkpoints of a run behind this clock that have their state, newest first."""
     fs, path = storage.locate(storage.join(out, FOLDER))
     if not fs.exists(path):
         return []
     names = (str(entry).rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False))
-    uris = [storage.join(out, FOLDER, name) for name in sorted(names, reverse=True) if name.isdigit()]
+    newest_first = sorted((name for name in names if name.isdigit() and int(name) > after), reverse=True)
+    uris = [storage.join(out, FOLDER, name) for name in newest_first]
     return [uri for uri in uris if storage.exists(storage.join(uri, STATE_FILE))]

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from infra import storage
 from pipelines.checkpoints import STATE_FILE, Checkpoint, latest_checkpoint, open_checkpoint, save_checkpoint
 from pipelines.records import Damaged, Refused
 
+HARMS: Final = ("flipped", "cut", "empty", "gone")
 STATE: dict[str, Any] = {"seed": 7, "stage": "warm up", "loss": 0.1 + 0.2, "history": [1, None, {"a": True}]}
 
 
@@ -35,6 +36,17 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
+
+
+def harm(path: Path, how: str) -> None:
+    """Damages a file in one of four ways."""
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    elif how == "flipped":
+        flip(path)
+    else:
+        path.write_bytes(data[: len(data) // 2] if how == "cut" else b"")
 
 
 def bits(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:
@@ -103,36 +115,49 @@ def test_without_any_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["generator.safetensors", "critic.safetensors", STATE_FILE])
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "gone"])
+@pytest.mark.parametrize("how", HARMS)
 def test_a_damaged_newest_is_named_and_the_older_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str
 ) -> None:
     _, newest = saved(tmp_path, 8, 16)
     path = Path(newest.uri) / name
-    data = path.read_bytes()
-    if how == "gone":
-        path.unlink()
-    elif how == "flipped":
-        flip(path)
-    else:
-        path.write_bytes(data[: len(data) // 2] if how == "cut" else b"")
+    harm(path, how)
     with caplog.at_level(logging.WARNING):
         found = latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 8
     assert found.tensors("generator")["w"].tolist() == [[8, 8], [8, 8], [8, 8]]
-    if (name, how) != (STATE_FILE, "gone"):
-        (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-        assert str(path) in warning.getMessage()
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert str(path) in warning.getMessage()
 
 
 def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for checkpoint in saved(tmp_path, 8, 16):
         flip(Path(checkpoint.uri) / "generator.safetensors")
-    for open_newest in (latest_checkpoint, open_checkpoint):
-        with pytest.raises(Damaged, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
-            open_newest(str(tmp_path))
-    assert len(caplog.records) == 4
+    with pytest.raises(Damaged, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
+        latest_checkpoint(str(tmp_path))
+    assert len(caplog.records) == 2
+    with pytest.raises(Damaged, match=r"000000000016/generator\.safetensors is damaged.* No other .* is whole"):
+        open_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", STATE_FILE])
+@pytest.mark.parametrize("how", HARMS)
+def test_readers_refuse_a_damaged_newest_and_name_the_older(tmp_path: Path, name: str, how: str) -> None:
+    older, newest = saved(tmp_path, 8, 16)
+    harm(Path(newest.uri) / name, how)
+    for uri in (str(tmp_path), newest.uri, f"{newest.uri}/"):
+        with pytest.raises(Damaged, match=rf"000000000016/{name}.*: give {older.uri} to use that one"):
+            open_checkpoint(uri)
+    assert open_checkpoint(older.uri) == older
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_readers_do_not_read_what_filling_does_not_need(tmp_path: Path, how: str) -> None:
+    _, newest = saved(tmp_path, 8, 16)
+    harm(Path(newest.uri) / "critic.safetensors", how)
+    assert open_checkpoint(str(tmp_path)) == newest
+    assert open_checkpoint(newest.uri) == newest
 
 
 def test_a_damaged_file_is_never_handed_out(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from infra import storage
 from infra.patience import patiently
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import BEST, latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import BEST, Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Failed, canonical_json
+from pipelines.records import Damaged, Failed, canonical_json
 from pipelines.training.loop import Point
 from pipelines.training.observation import AIM, watch_of
-from pipelines.training.points import committed_points
+from pipelines.training.points import committed_points, points_to_bytes
 from pipelines.training.pulse import Pulse
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, is_superseded
@@ -133,7 +133,7 @@ class Committer:
         with self._pulse.writing():
             for of, sheet in sheets.items():
                 self._publish(f"{of}/{clock}.png", sheet)
-            self._publish(f"metrics/{clock}.json", canonical_json([asdict(point) for point in points]))
+            self._publish(f"metrics/{clock}.json", points_to_bytes([asdict(point) for point in points]))
             snapshot.save(self._run.out, kept)
         if self._upload is None or self._upload.running() or self._upload.done():
             self._upload = self._uploads.submit(self._teller.tell)  # one that waits will tell this commit too
@@ -193,9 +193,23 @@ def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
 
 
 def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
-    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole."""
+    """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole.
+
+    Raises Damaged where points are missing by which a training that stops early decides.
+    """
     newest = latest_checkpoint(out)
     if newest is None:
         return False
     clock = newest.images_seen
+    _refuse_lost_best(out, recipe, newest)
     return clock >= until_images or best_of(out, recipe, clock).is_old(clock)
+
+
+def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None:
+    """Raises Damaged where the points are gone that made a checkpoint the best: another would take its place."""
+    best = newest.state.get(BEST)
+    if recipe.patience_images is not None and best and not committed_points(out, best - 1, best):
+        raise Damaged(
+            f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them or "
+            "train at another --out"
+        )

@@ -1,10 +1,15 @@
-"""The points of a run's curves, as its commits have left them on disk."""
+"""The points of a run's curves, as its commits have left them on disk, and their bytes.
+
+Points choose the best checkpoint and the end of a training that stops early, so each file of them is sealed.
+"""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from infra import storage
 from pipelines.checkpoints import newest_clock
+from pipelines.manifest import seal, unseal
 from pipelines.records import Damaged
 
 
@@ -24,9 +29,16 @@ def committed_points(out: str, after: int = 0, until: int | None = None) -> list
     return points
 
 
+def points_to_bytes(points: Sequence[dict[str, Any]]) -> bytes:
+    """The sealed file of the points that lead up to one checkpoint."""
+    return seal({"points": list(points)})
+
+
 def _points(uri: str) -> list[dict[str, Any]]:
+    data = storage.read_bytes(uri)
     try:
-        found: list[dict[str, Any]] = json.loads(storage.read_bytes(uri))
-    except ValueError as fault:
-        raise Damaged(f"{uri} is no list of points ({fault}): restore it, or remove it and lose those points") from None
-    return found
+        found = json.loads(data)
+        older: bool = isinstance(found, list)  # files of older versions are bare lists without a seal
+        return found if older else list(unseal(data, uri)["points"])
+    except (ValueError, KeyError, Damaged):
+        raise Damaged(f"{uri} is no list of points: restore it, or remove it and lose those points") from None

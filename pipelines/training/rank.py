@@ -1,6 +1,7 @@
 """What each process of a training does: restore, train, commit.
 
-`incidents/` holds what the streams had to make good, a file for each rank and checkpoint that has any.
+`incidents/` holds what the streams had to make good, a file for each rank and checkpoint that has any; in that of rank
+0 also which damaged checkpoints a start has passed over.
 """
 
 import json
@@ -14,7 +15,7 @@ from infra import storage
 from infra.patience import patiently
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, latest_checkpoint
+from pipelines.checkpoints import Checkpoint, committed_after, latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused, canonical_json
 from pipelines.stream.batching import Stream
@@ -50,7 +51,7 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Pulse) -> str:
     datasets = tuple(open_dataset(uri) for uri in run.data)
     state = _begun(run, datasets, world)
     stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
-    incidents: list[str] = []
+    incidents = _refused_checkpoints(run.out, state.images_seen) if world.rank == 0 else []
     with Committer(run, state, datasets, world, pulse) as committer:
 
         def observe(point: Point) -> None:
@@ -93,6 +94,14 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
     return state
 
 
+def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
+    """A line for each committed checkpoint that this start had to pass over, for the report of the training."""
+    clocks = patiently(lambda: committed_after(out, images_seen), log.warning)
+    return [
+        f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
+    ]
+
+
 def _ledger_of(checkpoint: Checkpoint) -> Ledger:
     digest = checkpoint.state["ledger"].get("photos_digest")
     if digest is None:
@@ -125,9 +134,16 @@ def _incident_files(out: str) -> list[str]:
 
 
 def told_incidents(out: str) -> list[str]:
-    """All that the stream had to make good in a run: replaced samples, repeated requests."""
+    """All that a run had to make good: replaced samples, repeated requests, damaged checkpoints."""
     files = (storage.join(out, INCIDENTS, name) for name in _incident_files(out))
-    return [line for file in files for line in json.loads(storage.read_bytes(file))]
+    return [line for file in files for line in _incidents(file)]
+
+
+def _incidents(uri: str) -> list[str]:
+    try:
+        return list(json.loads(storage.read_bytes(uri)))
+    except (ValueError, TypeError):
+        return [f"{uri} is damaged: what the stream made good there cannot be read"]
 
 
 def _agree(images_seen: int, world: World) -> None:

@@ -2,7 +2,7 @@
 
 `run.json` says who the run is and is written once; other settings at the same place are refused with the differing
 field. `attempt.json` says which command trains there: where two do, which no lock forbids on an object store, the newer
-one does, and the older one ends at its next commit.
+one does, and the older one ends at its next commit. Both are sealed; those of older versions are not.
 """
 
 import json
@@ -14,14 +14,16 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
-from pipelines.checkpoints import has_checkpoints
-from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Refused, canonical_json, first_difference, sha256_hex
+from pipelines.checkpoints import has_checkpoints, latest_checkpoint
+from pipelines.manifest import Dataset, seal, unseal
+from pipelines.records import Damaged, Refused, first_difference, sha256_hex
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 
 RUN_FILE: Final = "run.json"
 ATTEMPT_FILE: Final = "attempt.json"
+_OLDER_FIELDS: Final = frozenset({"recipe", "datasets", "weights", "teachers", "run_id"})
+"""Of a `run.json` without a seal, as older versions wrote it."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weig
     asked, there = _asked(recipe, datasets, weights), _recorded(out)
     if there is None:
         started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
-        storage.create(uri, canonical_json({**asked, "run_id": sha256_hex(started.encode())[:16]}))
+        storage.create(uri, seal({**asked, "run_id": sha256_hex(started.encode())[:16]}))
         there = _record(uri)
     _refuse_others(out, there, asked, datasets)
+    _seal_older(out, there)
     return str(there["run_id"])
 
 
@@ -78,13 +81,34 @@ def _recorded(out: str) -> dict[str, Any] | None:
 
 
 def _record(uri: str) -> dict[str, Any]:
+    data = storage.read_bytes(uri)
     try:
-        found = json.loads(storage.read_bytes(uri))
+        found = json.loads(data)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not {"run_id", "datasets"} <= found.keys():
-        raise Damaged(f"{uri} is no record of a run: restore it, or train at another --out")
-    return found
+    if isinstance(found, dict) and {"run_id", "datasets"} <= found.keys() <= _OLDER_FIELDS:
+        return found
+    try:
+        return unseal(data, uri)
+    except Damaged:
+        raise Damaged(f"{uri} is no record of a run: restore it, or train at another --out") from None
+
+
+def _seal_older(out: str, there: dict[str, Any]) -> None:
+    """Put a seal on the `run.json` of an older version; raises Damaged where its run is not that of its checkpoints.
+
+    Two commands at one moment write the same bytes, so that no store needs a condition for it.
+    """
+    uri = storage.join(out, RUN_FILE)
+    if storage.read_bytes(uri) == seal(there):
+        return
+    newest = latest_checkpoint(out)
+    if newest is not None and newest.state["run_id"] != there["run_id"]:
+        raise Damaged(
+            f"{uri} has run_id {there['run_id']}, {newest.uri} has {newest.state['run_id']}: restore {RUN_FILE}, or "
+            "train at another --out"
+        )
+    storage.publish(uri, seal(there))
 
 
 def refuse_other_run(
@@ -119,16 +143,23 @@ def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datas
 def begin_attempt(out: str) -> str:
     """Makes this command the one that trains at `out`; returns what it is known by."""
     attempt = secrets.token_hex(8)
-    storage.publish(storage.join(out, ATTEMPT_FILE), canonical_json({"attempt": attempt}))
+    storage.publish(storage.join(out, ATTEMPT_FILE), seal({"attempt": attempt}))
     return attempt
 
 
 def is_superseded(run: TrainRun) -> bool:
-    """Whether another command has begun to train at the run's place since this one has."""
+    """Whether another command has begun to train at the run's place since this one has.
+
+    Raises Damaged where that cannot be read any more.
+    """
     if not run.attempt:
         return False
-    newest: str = json.loads(storage.read_bytes(storage.join(run.out, ATTEMPT_FILE)))["attempt"]
-    return newest != run.attempt
+    uri = storage.join(run.out, ATTEMPT_FILE)
+    data = storage.read_bytes(uri)
+    try:
+        return bool(unseal(data, uri)["attempt"] != run.attempt)
+    except (Damaged, KeyError):
+        raise Damaged(f"{uri} does not say which command trains there: run the same command again") from None
 
 
 def refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]) -> None:

@@ -13,8 +13,9 @@ from jobs import resume_check
 from jobs.recipes import RECIPES
 from jobs.resume_check import Arguments
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
-from pipelines.manifest import Dataset
+from pipelines.manifest import Dataset, unseal
 from pipelines.records import Refused
+from pipelines.training.points import points_to_bytes
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.sampling import sampled
@@ -61,7 +62,9 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
     assert resume_check._other_points(trained.out, trained.out) == []
     shutil.copytree(trained.out, tmp_path / "run")
     newest = max((tmp_path / "run" / "metrics").iterdir())
-    storage.publish(str(newest), newest.read_bytes().replace(b'"l1_out":0', b'"l1_out":1', 1))
+    points = unseal(newest.read_bytes(), "")["points"]
+    points[0]["values"]["l1_out"] += 1
+    storage.publish(str(newest), points_to_bytes(points))
     assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
 
 

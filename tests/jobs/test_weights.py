@@ -164,9 +164,12 @@ def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -
 
 def test_a_published_generator_is_not_written_among_the_checkpoints_of_a_training(tmp_path: Path) -> None:
     before = checkpoint_of_spn(tmp_path / "run").uri
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "run.json").touch()
     (tmp_path / "latest_net_G.pth").write_bytes(torch_file({}))
-    with pytest.raises(Refused, match=r"/run holds the checkpoints of a training"):
-        run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name="run"))
+    for name in ("run", "lost"):
+        with pytest.raises(Refused, match=rf"/{name} holds the checkpoints of a training"):
+            run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name=name))
     assert open_checkpoint(str(tmp_path / "run")).uri == before
 
 

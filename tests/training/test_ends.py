@@ -68,6 +68,15 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
     assert open_checkpoint(run.out).images_seen == 32
 
 
+def test_points_that_are_missing_and_would_choose_another_best_are_missed(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run_rank(run, World(), silent)
+    (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
+    with pytest.raises(Damaged, match=r"metrics has no points of 8 images, the best of .*000000000024: restore them"):
+        is_over(out, recipe, recipe.images)
+
+
 def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(patience_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")

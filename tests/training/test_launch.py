@@ -103,7 +103,7 @@ def test_progress_is_told_to_the_launching_process(pair: Pair) -> None:
 
 def test_nothing_of_ray_is_left_in_the_run(pair: Pair) -> None:
     names = {path.name for path in Path(pair[0].out).iterdir()}
-    assert names == {"run.json", "progress.json", "checkpoints", "metrics", "fills"}
+    assert names == {"run.json", "progress.json", "checkpoints", "checkpoints.json", "metrics", "fills"}
 
 
 def test_two_workers_see_what_one_sees(pair: Pair, trained: TrainRun) -> None:

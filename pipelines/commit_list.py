@@ -1,0 +1,37 @@
+"""The list of a run's committed checkpoints: `checkpoints.json`, beside the folder that holds them.
+
+It tells a checkpoint that was committed and is damaged from one whose writer was killed. It is sealed like a commit
+record and written after the `state.json` of a checkpoint; that state names it, so that its loss is noticed.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from infra import storage
+from pipelines.manifest import seal, unseal
+from pipelines.records import Damaged
+
+LIST_FILE: Final = "checkpoints.json"
+LIST_FIELD: Final = "commit_list"
+"""In `state.json`: the name of the list that its run keeps. States of older versions have no such field."""
+
+
+def read_commit_list(out: str) -> tuple[int, ...] | None:
+    """Clocks in images seen of the committed checkpoints, oldest first; None where the run keeps no list.
+
+    Raises Damaged where the list is not what was sealed.
+    """
+    uri = storage.join(out, LIST_FILE)
+    try:
+        data = storage.read_bytes(uri)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    committed = unseal(data, uri).get("committed")
+    if committed is None:
+        raise Damaged(f"{uri} is not a list of commits: restore it")
+    return tuple(committed)
+
+
+def publish_commit_list(out: str, clocks: Iterable[int]) -> None:
+    """Write the list of a run anew, whole and at once."""
+    storage.publish(storage.join(out, LIST_FILE), seal({"committed": sorted(set(clocks))}))

@@ -1,0 +1,155 @@
+"""The list of commits: what is missed where it, or what it names, is damaged or gone; runs that have none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra import storage
+from pipelines.checkpoints import (
+    BEST,
+    STATE_FILE,
+    has_checkpoints,
+    latest_checkpoint,
+    open_checkpoint,
+    repair_commit_list,
+    save_checkpoint,
+)
+from pipelines.commit_list import LIST_FIELD, LIST_FILE, read_commit_list
+from pipelines.manifest import seal, unseal
+from pipelines.records import Damaged
+from tests.test_checkpoints import HARMS, flip, harm, saved, tensors_at
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_a_run_whose_list_is_lost_is_refused_until_a_training_makes_it_again(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, newest = saved(tmp_path, 8, 16)
+    before = (tmp_path / LIST_FILE).read_bytes()
+    harm(tmp_path / LIST_FILE, how)
+    with pytest.raises(Damaged, match=rf"{tmp_path}/{LIST_FILE} .*: give {newest.uri} to use that one"):
+        open_checkpoint(str(tmp_path))
+    assert open_checkpoint(newest.uri) == newest
+    assert latest_checkpoint(str(tmp_path)) == newest
+    repair_commit_list(str(tmp_path))
+    assert (tmp_path / LIST_FILE).read_bytes() == before
+    assert "the list of commits is made from the checkpoints that are there" in caplog.text
+    assert open_checkpoint(str(tmp_path)) == newest
+
+
+def test_files_of_another_checkpoint_in_the_place_of_the_newest_are_noticed(tmp_path: Path) -> None:
+    older, newest = saved(tmp_path, 8, 16)
+    shutil.copytree(older.uri, newest.uri, dirs_exist_ok=True)
+    for uri in (str(tmp_path), newest.uri):
+        with pytest.raises(Damaged, match=rf"000000000016/{STATE_FILE} is the state of 8 images.*: give {older.uri} "):
+            open_checkpoint(uri)
+    assert latest_checkpoint(str(tmp_path)) == older
+    shutil.copy(f"{older.uri}/{STATE_FILE}", tmp_path / LIST_FILE)
+    with pytest.raises(Damaged, match="is not a list of commits"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_a_folder_removed_by_hand_is_missed(tmp_path: Path) -> None:
+    older, newest = saved(tmp_path, 8, 16)
+    shutil.rmtree(newest.uri)
+    for uri in (str(tmp_path), newest.uri):
+        with pytest.raises(Damaged, match=rf"{newest.uri}/{STATE_FILE} is missing.*: give {older.uri}"):
+            open_checkpoint(uri)
+    assert latest_checkpoint(str(tmp_path)) == older
+
+
+def test_a_run_whose_checkpoints_are_all_gone_does_not_start_over(tmp_path: Path) -> None:
+    saved(tmp_path, 8, 16)
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert has_checkpoints(str(tmp_path))
+    with pytest.raises(Damaged, match="none of the 2 checkpoints"):
+        latest_checkpoint(str(tmp_path))
+    flip(tmp_path / LIST_FILE)
+    for start in (repair_commit_list, latest_checkpoint):
+        with pytest.raises(Damaged, match=LIST_FILE):
+            start(str(tmp_path))
+
+
+def as_older_versions(out: Path) -> None:
+    """Makes of a run one without a list."""
+    (out / LIST_FILE).unlink(missing_ok=True)
+    for path in (out / "checkpoints").glob(f"*/{STATE_FILE}"):
+        state = unseal(path.read_bytes(), str(path))
+        del state[LIST_FIELD]
+        path.write_bytes(seal(state))
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_runs_of_older_versions_are_read_as_they_were(tmp_path: Path, how: str) -> None:
+    older, newest = saved(tmp_path, 8, 16)
+    as_older_versions(tmp_path)
+    assert open_checkpoint(str(tmp_path)).uri == newest.uri
+    harm(Path(newest.uri) / "critic.safetensors", how)
+    assert open_checkpoint(str(tmp_path)).uri == older.uri
+
+
+def test_a_run_of_an_older_version_gets_a_list_with_its_next_commit(tmp_path: Path) -> None:
+    saved(tmp_path, 8, 16)
+    as_older_versions(tmp_path)
+    saved(tmp_path, 24)
+    assert read_commit_list(str(tmp_path)) == (16, 24)
+
+
+def test_a_run_that_an_older_version_trained_on_is_read_and_its_damage_refused(tmp_path: Path) -> None:
+    saved(tmp_path, 8, 16)
+    saved(tmp_path / "older", 24, 32)
+    as_older_versions(tmp_path / "older")
+    for clock in (8, 16):
+        shutil.rmtree(tmp_path / "checkpoints" / f"{clock:012d}")
+    for folder in (tmp_path / "older" / "checkpoints").iterdir():
+        folder.rename(tmp_path / "checkpoints" / folder.name)
+    newest = open_checkpoint(str(tmp_path))
+    assert newest.images_seen == 32
+    flip(Path(newest.uri) / "generator.safetensors")
+    with pytest.raises(Damaged, match=r"000000000032/generator\.safetensors is damaged"):
+        open_checkpoint(str(tmp_path))
+    saved(tmp_path, 32, 40)
+    assert read_commit_list(str(tmp_path)) == (32, 40)
+
+
+def test_the_best_is_refused_where_it_is_damaged_or_gone(tmp_path: Path) -> None:
+    best = saved(tmp_path, 8)[0]
+    for clock in (16, 24, 32):
+        save_checkpoint(str(tmp_path), tensors_at(clock), {"images_seen": clock, BEST: 8}, keep=(8,))
+    assert read_commit_list(str(tmp_path)) == (8, 24, 32)
+    assert open_checkpoint(str(tmp_path)) == best
+    newest = tmp_path / "checkpoints" / f"{32:012d}"
+    flip(newest / "generator.safetensors")
+    assert open_checkpoint(str(tmp_path)) == best, "filling needs no more of the newest than its state"
+    for how in ("flipped", "gone"):
+        harm(Path(best.uri) / "generator.safetensors", how)
+        with pytest.raises(Damaged, match=r"000000000008/generator.safetensors .*: give .*000000000024 to use"):
+            open_checkpoint(str(tmp_path))
+    shutil.rmtree(best.uri)
+    with pytest.raises(Damaged, match=rf"000000000008/{STATE_FILE} is missing"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_a_reader_that_meets_a_training_reads_what_it_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between list and checkpoint of a reader the training commits twice, and drops what the reader was to read."""
+    saved(tmp_path, 8, 16)
+    read_bytes, met = storage.read_bytes, list[str]()
+
+    def meeting(uri: str) -> bytes:
+        if uri.endswith(f"000000000016/{STATE_FILE}") and not met:
+            met.append(uri)
+            saved(tmp_path, 24, 32)
+        return read_bytes(uri)
+
+    monkeypatch.setattr(storage, "read_bytes", meeting)
+    assert open_checkpoint(str(tmp_path)).images_seen == 32
+
+
+def test_a_checkpoint_copied_out_of_its_run_opens(tmp_path: Path) -> None:
+    (checkpoint,) = saved(tmp_path / "run", 8)
+    shutil.copytree(checkpoint.uri, tmp_path / "copy")
+    assert open_checkpoint(str(tmp_path / "copy")).state == checkpoint.state
+    flip(tmp_path / "copy" / "generator.safetensors")
+    with pytest.raises(Damaged, match=r"copy/generator\.safetensors is damaged"):
+        open_checkpoint(str(tmp_path / "copy"))

@@ -1,0 +1,132 @@
+"""The records by which a run decides: `run.json`, `attempt.json` and its points notice a changed byte."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra import storage
+from infra.world import World
+from pipelines.manifest import Dataset, seal, unseal
+from pipelines.records import Damaged, Failed, canonical_json
+from pipelines.training.commits import best_of
+from pipelines.training.points import committed_points
+from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
+from pipelines.training.run import RUN_FILE, TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
+from tests.making import train_recipe
+from tests.training.test_run import CLOCKS, committed_clocks, copied, silent
+
+
+def changed(data: bytes, at: int) -> bytes:
+    """The bytes with another one at this place; of a digit another digit, which no parser minds."""
+    byte = data[at]
+    other = ord("0") + (byte - ord("0") + 1) % 10 if chr(byte).isdigit() else byte ^ 1 << random.Random(at).randrange(8)
+    return data[:at] + bytes([other]) + data[at + 1 :]
+
+
+def places(data: bytes) -> list[int]:
+    """Some of the places in a file, and every fifth near its end, where seals are."""
+    return sorted({*random.Random(0).sample(range(len(data)), 60), *range(len(data) - 250, len(data), 5)})
+
+
+def test_a_changed_byte_of_the_record_of_a_run_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    out, path = str(tmp_path), tmp_path / RUN_FILE
+    run_id = claim_run(train_recipe(), (dataset,), out)
+    data = path.read_bytes()
+    at_run_id = data.index(run_id.encode())
+    for at in (*places(data), *range(at_run_id, at_run_id + len(run_id))):
+        path.write_bytes(changed(data, at))
+        with pytest.raises(Damaged, match=rf"{path} is no record of a run: restore it"):
+            claim_run(train_recipe(), (dataset,), out)
+    with pytest.raises(Damaged, match=rf"{path} is no record of a run: restore it"):
+        refuse_other_run(train_recipe(), (dataset,), out)
+    path.write_bytes(data)
+    assert claim_run(train_recipe(), (dataset,), out) == run_id
+
+
+def unsealed(path: Path, **changes: str) -> bytes:
+    """Makes the record of a run one of older versions; returns its bytes."""
+    data = canonical_json({**unseal(path.read_bytes(), ""), **changes})
+    path.write_bytes(data)
+    return data
+
+
+def test_the_record_of_an_older_version_is_read_and_sealed_at_the_next_start(dataset: Dataset, tmp_path: Path) -> None:
+    run_id = claim_run(train_recipe(), (dataset,), str(tmp_path))
+    sealed, older = (tmp_path / RUN_FILE).read_bytes(), unsealed(tmp_path / RUN_FILE)
+    refuse_other_run(train_recipe(), (dataset,), str(tmp_path))
+    assert (tmp_path / RUN_FILE).read_bytes() == older, "a dry run changes nothing"
+    assert claim_run(train_recipe(), (dataset,), str(tmp_path)) == run_id
+    assert (tmp_path / RUN_FILE).read_bytes() == sealed
+
+
+def test_the_record_of_an_older_version_with_another_run_id_than_its_checkpoints_is_refused(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path
+) -> None:
+    out = copied(trained, tmp_path).out
+    older = unsealed(Path(out) / RUN_FILE, run_id="0" * 16)
+    with pytest.raises(Damaged, match=rf"run.json has run_id 0000000000000000, .*000000000032 has {trained.run_id}"):
+        claim_run(trained.recipe, (dataset,), out)
+    assert (Path(out) / RUN_FILE).read_bytes() == older
+
+
+def test_every_changed_byte_of_who_trains_is_named_and_ends_no_training_as_superseded(
+    trained: TrainRun, tmp_path: Path
+) -> None:
+    out = str(tmp_path)
+    run = replace(trained, out=out, attempt=begin_attempt(out))
+    data = (tmp_path / "attempt.json").read_bytes()
+    for at in range(len(data)):
+        (tmp_path / "attempt.json").write_bytes(changed(data, at))
+        with pytest.raises(Damaged, match=r"attempt.json does not say which command trains there: run the same"):
+            is_superseded(run)
+    (tmp_path / "attempt.json").write_bytes(data)
+    assert not is_superseded(run)
+
+
+def test_a_training_whose_attempt_is_damaged_says_so_and_the_same_command_goes_on(
+    trained: TrainRun, tmp_path: Path
+) -> None:
+    run = replace(trained, out=str(tmp_path / "run"), until_images=8)
+    run = replace(run, attempt=begin_attempt(run.out))
+    storage.publish(f"{run.out}/attempt.json", b"{}")
+    with pytest.raises(Damaged, match="run the same command again"):
+        run_rank(run, World(), silent)
+    run_rank(replace(run, attempt=begin_attempt(run.out)), World(), silent)
+    assert committed_clocks(run.out) == CLOCKS[:2]
+    with pytest.raises(Failed, match="another command has begun"):
+        run_rank(replace(run, until_images=16), World(), silent)
+
+
+def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path) -> None:
+    run = copied(trained, tmp_path)
+    path = Path(run.out) / "metrics" / f"{16:012d}.json"
+    data, recipe = path.read_bytes(), replace(run.recipe, patience_images=64)
+    for at in places(data):
+        path.write_bytes(changed(data, at))
+        with pytest.raises(Damaged, match=rf"{path} is no list of points"):
+            best_of(run.out, recipe, 32)
+    path.write_bytes(data)
+    assert committed_clocks(run.out) == CLOCKS
+
+
+def test_points_of_an_older_version_are_read(trained: TrainRun, tmp_path: Path) -> None:
+    run = copied(trained, tmp_path)
+    for path in (Path(run.out) / "metrics").iterdir():
+        path.write_bytes(canonical_json(unseal(path.read_bytes(), "")["points"]))
+    assert committed_points(run.out) == committed_points(trained.out)
+
+
+def test_a_damaged_account_of_incidents_is_one_more_line(trained: TrainRun, tmp_path: Path) -> None:
+    run = copied(trained, tmp_path)
+    uri = f"{run.out}/{INCIDENTS}/{16:012d}-00000.json"
+    storage.publish(uri, b'["torn')
+    assert told_incidents(run.out) == [f"{uri} is damaged: what the stream made good there cannot be read"]
+
+
+def test_records_are_sealed_once(trained: TrainRun) -> None:
+    data = (Path(trained.out) / RUN_FILE).read_bytes()
+    assert data == seal(unseal(data, ""))
+    assert json.loads(data)["run_id"] == trained.run_id
