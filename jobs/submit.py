@@ -5,10 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import tyro
 
+from infra.cluster_file import find_mistakes
 from infra.jobs import JobEnd, follow, submit
 from jobs.cli import VERBS, as_module, module_of
 from jobs.faults import NotDone
@@ -27,10 +29,14 @@ class Arguments:
     """The verb and its options."""
     cluster: str
     """Address of the cluster's dashboard, such as http://127.0.0.1:8265."""
+    check_cluster: str = ""
+    """Check this file for `ray up`, such as ray_cluster.yaml, for mistakes; submit nothing."""
 
 
 def parse(words: list[str]) -> Arguments:
     """Takes `--cluster ADDRESS` out of the words, wherever it stands; all others belong to the verb."""
+    if words[:1] == ["--check-cluster"]:
+        return Arguments((), "", check_cluster=_only_file(words[1:]))
     if "--cluster" not in words[:-1]:
         raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
     at = words.index("--cluster")
@@ -42,6 +48,8 @@ def parse(words: list[str]) -> Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
+    if arguments.check_cluster:
+        return check_cluster(arguments.check_cluster)
     verb, *options = arguments.command
     environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS") if os.environ.get(n)}
     _refuse_relative(options)
@@ -62,6 +70,23 @@ def run(arguments: Arguments) -> dict[str, Any]:
         words = (report["report"] or {}).get("error") or end.message[-300:]
         raise NotDone(f"job {job_id} ended as {end.status}: {words}", report, end.exit_code or 1)
     return report
+
+
+def check_cluster(file: str) -> dict[str, Any]:
+    """Report on a file for `ray up`; raises NotDone with exit code 2 and one line for each mistake."""
+    mistakes = find_mistakes(Path(file))
+    report = {"cluster_file": file, "mistakes": mistakes}
+    if mistakes:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise NotDone("\n  ".join([f"{file} has {count}:", *mistakes]), report, 2)
+    say(f"{file}: no mistake found; what only an AWS account can show is said at its head")
+    return report
+
+
+def _only_file(words: list[str]) -> str:
+    if len(words) != 1:
+        raise Refused(f"--check-cluster takes one file, not {len(words)}: give ray_cluster.yaml or another")
+    return words[0]
 
 
 def _refuse_relative(options: Sequence[str]) -> None:
