@@ -59,7 +59,7 @@ def find_mistakes(path: Path) -> list[str]:
     try:
         config = loader.get_single_data()
     except yaml.YAMLError as fault:
-        return [*mistakes, f"the file is no YAML: {' '.join(str(fault).split())}; indent with spaces only"]
+        return [*mistakes, _no_yaml(fault)]
     if not isinstance(config, dict):
         return [
             *mistakes,
@@ -88,6 +88,13 @@ class _StrictLoader(yaml.SafeLoader):
                 self.mistakes.append(f"line {line}: {key.value} stands twice in one mapping; remove one")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+def _no_yaml(fault: yaml.YAMLError) -> str:
+    mark, problem = getattr(fault, "problem_mark", None), getattr(fault, "problem", None) or str(fault)
+    line = f"line {mark.line + 1}" if mark else "the file"
+    help_ = "indent with spaces" if "\\t" in problem else "the file is no YAML from there on"
+    return f"{line}: {' '.join(problem.split())}: {help_}"
 
 
 def _secret_mistakes(text: str) -> Lines:
@@ -129,11 +136,11 @@ def _ray_schema() -> dict[str, Any]:
 def _provider_mistakes(config: dict[str, Any]) -> Lines:
     provider = part(config, "provider")
     kind = provider.get("type")
+    keys = _PROVIDER_KEYS.get(kind, set().union(*_PROVIDER_KEYS.values()))
+    yield from (_unknown(f"provider.{key}", str(key), keys) for key in provider if key not in keys)
     if kind not in _PROVIDER_KEYS:
         yield f"provider.type is {kind!r}: this check knows {' and '.join(_PROVIDER_KEYS)}"
         return
-    keys = _PROVIDER_KEYS[kind]
-    yield from (_unknown(f"provider.{key}", str(key), keys) for key in provider if key not in keys)
     if not part(config, "auth").get("ssh_user"):
         yield "auth.ssh_user is missing: name the user of the image, such as ubuntu"
     yield from _local_mistakes(config, provider) if kind == "local" else _aws_mistakes(config, provider)

@@ -74,12 +74,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def check_cluster(file: str) -> dict[str, Any]:
     """Report on a file for `ray up`; raises NotDone with exit code 2 and one line for each mistake."""
+    if not Path(file).is_file():
+        raise Refused(f"--check-cluster {file}: there is no such file; give ray_cluster.yaml or another")
     mistakes = find_mistakes(Path(file))
     report = {"cluster_file": file, "mistakes": mistakes}
     if mistakes:
+        for line in mistakes:
+            say(line)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise NotDone("\n  ".join([f"{file} has {count}:", *mistakes]), report, 2)
-    say(f"{file}: no mistake found; what only an AWS account can show is said at its head")
+        raise NotDone(f"{file} has {count}: mend what is listed and check again", report, 2)
+    say(f"{file}: no mistake found; what only an AWS account can show stands at its head")
     return report
 
 
