@@ -5,13 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import tyro
 
-from infra.cluster_file import find_mistakes
 from infra.jobs import JobEnd, follow, submit
+from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
 from jobs.faults import NotDone
 from jobs.progress import say
@@ -36,7 +35,7 @@ class Arguments:
 def parse(words: list[str]) -> Arguments:
     """Takes `--cluster ADDRESS` out of the words, wherever it stands; all others belong to the verb."""
     if words[:1] == ["--check-cluster"]:
-        return Arguments((), "", check_cluster=_only_file(words[1:]))
+        return Arguments((), "", check_cluster=parse_check(words[1:]))
     if "--cluster" not in words[:-1]:
         raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
     at = words.index("--cluster")
@@ -52,6 +51,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         return check_cluster(arguments.check_cluster)
     verb, *options = arguments.command
     environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS") if os.environ.get(n)}
+    _leave_local_weights(environment)
     _refuse_relative(options)
     if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
         raise Refused(
@@ -72,25 +72,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return report
 
 
-def check_cluster(file: str) -> dict[str, Any]:
-    """Report on a file for `ray up`; raises NotDone with exit code 2 and one line for each mistake."""
-    if not Path(file).is_file():
-        raise Refused(f"--check-cluster {file}: there is no such file; give ray_cluster.yaml or another")
-    mistakes = find_mistakes(Path(file))
-    report = {"cluster_file": file, "mistakes": mistakes}
-    if mistakes:
-        for line in mistakes:
-            say(line)
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise NotDone(f"{file} has {count}: mend what is listed and check again", report, 2)
-    say(f"{file}: no mistake found; what only an AWS account can show stands at its head")
-    return report
-
-
-def _only_file(words: list[str]) -> str:
-    if len(words) != 1:
-        raise Refused(f"--check-cluster takes one file, not {len(words)}: give ray_cluster.yaml or another")
-    return words[0]
+def _leave_local_weights(environment: dict[str, str]) -> None:
+    """Takes LACUNA_WEIGHTS out where it is a folder of this machine: nodes have weights of their own, or a store's."""
+    weights = environment.get("LACUNA_WEIGHTS", "")
+    if weights and ("://" not in weights or weights.startswith("file:")):
+        del environment["LACUNA_WEIGHTS"]
+        say(f"LACUNA_WEIGHTS={weights} stays here: nodes use their own; name a place such as s3://bucket/weights")
 
 
 def _refuse_relative(options: Sequence[str]) -> None:
