@@ -58,7 +58,10 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     with chdir(PROJECT_ROOT), _own_end():  # Ray lets tasks import from where it starts: not a user's own folder `infra`
-        _start(ray, num_cpus) if is_ours() else _join(ray, os.environ["RAY_ADDRESS"])
+        if is_ours():
+            _start(ray, num_cpus)
+        else:
+            _join(ray, os.environ["RAY_ADDRESS"])
     try:
         yield
     finally:
@@ -128,7 +131,13 @@ def _start_once(ray: Any, num_cpus: int | None) -> None:
 
 
 def _children() -> set[psutil.Process]:
-    return set(psutil.Process().children())
+    """Processes of Ray's that this one has started."""
+    found = set()
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("/ray/" in word for word in process.cmdline()):
+                found.add(process)
+    return found
 
 
 def _end(ray: Any, left: set[psutil.Process]) -> None:
@@ -137,7 +146,7 @@ def _end(ray: Any, left: set[psutil.Process]) -> None:
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left)
+    psutil.wait_procs(left, _CONNECT_SECONDS)
 
 
 def _first_line(fault: Exception) -> str:
