@@ -214,7 +214,7 @@ def _result(ray: Any, reference: Any, name: str) -> Any:
         raise
     except ray.exceptions.OutOfMemoryError:
         raise TaskLostError(
-            f"{name} was killed at each of {1 + int(DEFAULTS[_OOM_RETRIES])} tries: its node ran out of memory. "
+            f"{name} was killed at each of {1 + int(os.environ[_OOM_RETRIES])} tries: its node ran out of memory. "
             f"Free memory there, or take nodes with more. {_GOES_ON}"
         ) from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as fault:
