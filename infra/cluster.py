@@ -150,7 +150,9 @@ def _end(ray: Any, left: set[psutil.Process]) -> None:
 
 
 def _first_line(fault: Exception) -> str:
-    return next(iter(str(fault).strip().splitlines()), type(fault).__name__).rstrip(".")
+    """The first sentence that it says."""
+    line = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
+    return line.partition(". ")[0].rstrip(".")
 
 
 def num_cores() -> int:
