@@ -28,6 +28,7 @@ DEFAULTS: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": "3",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -38,6 +39,7 @@ DEFAULTS: Final = {
 }
 """Telemetry and update checks off, pickled models refused; a variable that the user has set wins.
 
+What Ray's memory monitor kills it would start again without end, whatever `max_retries` says.
 cuBLAS gives equal sums each time only with a workspace of fixed size. glibc keeps freed memory: tensors come and go
 each step, and giving them back costs a tenth of a CPU training's time.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from infra.cluster import TaskLostError
 from infra.lock import Occupied
 from infra.places import NoPlace
 from pipelines.records import Damaged, Failed, Refused
@@ -17,4 +18,4 @@ class NotDone(RuntimeError):
 
 
 BAD_USAGE: Final = (Refused, Occupied, NoPlace)
-FORESEEN: Final = (Refused, Occupied, NoPlace, Damaged, Failed, NotDone, OSError, MemoryError)
+FORESEEN: Final = (Refused, Occupied, NoPlace, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)

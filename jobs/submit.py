@@ -10,6 +10,7 @@ from typing import Any, Final
 import tyro
 
 from infra.jobs import JobEnd, follow, submit
+from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
 from jobs.faults import NotDone
 from jobs.progress import say
@@ -27,10 +28,14 @@ class Arguments:
     """The verb and its options."""
     cluster: str
     """Address of the cluster's dashboard, such as http://127.0.0.1:8265."""
+    check_cluster: str = ""
+    """Check this file for `ray up`, such as ray_cluster.yaml, for mistakes; submit nothing."""
 
 
 def parse(words: list[str]) -> Arguments:
     """Takes `--cluster ADDRESS` out of the words, wherever it stands; all others belong to the verb."""
+    if words[:1] == ["--check-cluster"]:
+        return Arguments((), "", check_cluster=parse_check(words[1:]))
     if "--cluster" not in words[:-1]:
         raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
     at = words.index("--cluster")
@@ -42,8 +47,11 @@ def parse(words: list[str]) -> Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
+    if arguments.check_cluster:
+        return check_cluster(arguments.check_cluster)
     verb, *options = arguments.command
     environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS") if os.environ.get(n)}
+    _leave_local_weights(environment)
     _refuse_relative(options)
     if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
         raise Refused(
@@ -62,6 +70,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
         words = (report["report"] or {}).get("error") or end.message[-300:]
         raise NotDone(f"job {job_id} ended as {end.status}: {words}", report, end.exit_code or 1)
     return report
+
+
+def _leave_local_weights(environment: dict[str, str]) -> None:
+    """Takes LACUNA_WEIGHTS out where it is a folder of this machine: nodes have weights of their own, or a store's."""
+    weights = environment.get("LACUNA_WEIGHTS", "")
+    if weights and ("://" not in weights or weights.startswith("file:")):
+        del environment["LACUNA_WEIGHTS"]
+        say(f"LACUNA_WEIGHTS={weights} stays here: nodes use their own; name a place such as s3://bucket/weights")
 
 
 def _refuse_relative(options: Sequence[str]) -> None:

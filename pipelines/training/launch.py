@@ -65,7 +65,7 @@ def launch(
         resources = {"CPU": _num_cores(run), "GPU": int(_takes_gpus(device, fewest, warn))}
         newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
         try:
-            with _Every(1.0, newest), _Every(5.0, _listening(roll, fewest, resources, warn)):
+            with _Every(1.0, newest), _Every(5.0, _listening(roll, (fewest, num_workers), resources, warn)):
                 return _fit(run, (fewest, num_workers), resources, scratch, roll)
         finally:
             ray.kill(roll)
@@ -82,20 +82,57 @@ def _takes_gpus(device: Device, fewest: int, warn: Callable[[str], None]) -> boo
     return found >= fewest
 
 
-def _listening(roll: Any, fewest: int, resources: dict[str, int], warn: Callable[[str], None]) -> Callable[[], None]:
-    """Tells what there is to say of the ranks, and that none can begin."""
+def _listening(
+    roll: Any, workers: tuple[int, int], resources: dict[str, int], warn: Callable[[str], None]
+) -> Callable[[], None]:
+    """Tells what there is to say of the ranks, and why none has begun."""
 
     def listen() -> None:
         for line in _answer(roll.news.remote(), []):
             warn(line)
-        if _answer(roll.is_waiting.remote(), False):
-            needs = " and ".join(f"{fewest * number} {name}s" for name, number in resources.items() if number)
-            has = f"{num_cores()} CPUs and {num_gpus()} GPUs"
+        if seconds := _answer(roll.seconds_waiting.remote(), 0.0):
             warn(
-                f"no rank has been heard of for a minute: the training waits for {needs}, the cluster has {has} in all"
+                waiting_words(
+                    workers, resources, {"CPU": num_cores(), "GPU": num_gpus()}, _is_queued(resources), seconds
+                )
             )
 
     return listen
+
+
+def waiting_words(
+    workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, seconds: float
+) -> str:
+    """The line for users while no rank has begun: what the cluster lacks, or that workers are only starting.
+
+    `workers`: the fewest and the most; `resources`: of one; `there`: of the whole cluster; `queued`: they have no
+    place yet.
+    """
+    needs = {name: workers[0] * number for name, number in resources.items() if number}
+    lacks = [
+        f"{_plural(need, name)}: the cluster has {there[name]}" for name, need in needs.items() if there[name] < need
+    ]
+    so_far = f"({seconds:.0f} s so far)"
+    if lacks:
+        return f"waiting for {'; and for '.join(lacks)} {so_far}"
+    if queued:
+        asked = " and ".join(_plural(need, name) for name, need in needs.items())
+        return f"waiting for {asked}: other work holds the cluster's {so_far}"
+    count = " to ".join(str(number) for number in sorted(set(workers)))
+    return f"starting {_plural(count, 'worker')} {so_far}"
+
+
+def _plural(number: int | str, thing: str) -> str:
+    return f"{number} {thing}" if str(number) == "1" else f"{number} {thing}s"
+
+
+def _is_queued(resources: dict[str, int]) -> bool:
+    """Whether a group of bundles as our workers' has no place in the cluster yet."""
+    from ray.util import placement_group_table
+
+    ours = {name: float(number) for name, number in resources.items() if number}
+    waiting = (group for group in placement_group_table().values() if group["state"] in ("PENDING", "RESCHEDULING"))
+    return any(ours in group["bundles"].values() for group in waiting)
 
 
 def _clear(scratch: str, warn: Callable[[str], None]) -> None:

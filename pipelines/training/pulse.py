@@ -31,7 +31,7 @@ _STILLEST_SECONDS: Final = 300.0
 _WRITING_SECONDS: Final = 60.0
 """A checkpoint that takes longer to write is told, though the steps go on."""
 _WAITING_SECONDS: Final = 60.0
-"""Where no rank has been heard of for so long, the training waits for room to begin."""
+"""Where no rank has been heard of for so long, ranks are only starting, or wait for room to begin."""
 _KILLED: Final = "its processes were killed"
 _RESIZED: Final = "their number has changed"
 
@@ -144,7 +144,7 @@ class Roll:
         self._causes: list[tuple[bool, str]] = []
         self._news: list[str] = []
         self._told: set[str] = set()
-        self._since = time.monotonic()
+        self._since = self._said = time.monotonic()
 
     def begin(self, images_seen: int | None, num_ranks: int) -> tuple[int, int]:
         """How often the training has begun at this clock, this time included, and how often a fault was its end there.
@@ -189,12 +189,13 @@ class Roll:
         news, self._news = self._news, []
         return news + self.hung()
 
-    def is_waiting(self) -> bool:
-        """Whether no rank has been heard of for a minute, or for another one since it was last said."""
-        waiting = time.monotonic() - self._since > _WAITING_SECONDS
-        if waiting:
-            self._since = time.monotonic()
-        return waiting
+    def seconds_waiting(self) -> float:
+        """Seconds since a rank was heard of, once in each minute of them; 0 where there is nothing to say."""
+        now = time.monotonic()
+        if now - max(self._since, self._said) <= _WAITING_SECONDS:
+            return 0.0
+        self._said = now
+        return now - self._since
 
     def note(self, beat: Beat) -> None:
         """Takes a beat."""

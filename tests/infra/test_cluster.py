@@ -1,18 +1,22 @@
 """Ray tasks through our own door: every result once, faults as themselves, a lost worker tried again, little ahead."""
 
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from infra.cluster import connected, run_tasks
+from infra.cluster import TaskLostError, connected, run_tasks, task_name
 from infra.settings import PROJECT_ROOT
 from pipelines.records import Damaged, Refused
-from tests.making import photo_folder
+from tests.making import lacuna, photo_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -145,3 +149,115 @@ def test_a_users_own_folders_do_not_stand_in_for_ours(tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_task_that_is_killed_each_time_is_named() -> None:
+    def write_shard(_: object, split: str, number: int) -> int:
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    tasks = [({"plan": 1}, "train", number) for number in range(4)]
+    with pytest.raises(TaskLostError, match=r"^write_shard train 3 failed at each try: its process died\. .*goes on"):
+        list(run_tasks(write_shard, tasks, max_retries=1))
+
+
+def test_the_name_of_a_task_has_its_words_numbers_and_files() -> None:
+    record = SimpleNamespace(file="train-00007.tar", sha256="0" * 64)
+    assert task_name(run_tasks, ("s3://b/data", 7, record, {"a": 1}, None)) == "run_tasks s3://b/data 7 train-00007.tar"
+    assert task_name(_helper, (run_tasks, ("data", record))) == "helper run_tasks data train-00007.tar"
+    assert len(task_name(_helper, ("x" * 1000,))) == 200
+
+
+def _helper() -> None:
+    """A function whose name begins as our tasks' do."""
+
+
+def run_here(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, which starts its own cluster or joins another."""
+    variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT_ROOT, env=variables | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    root = photo_folder(tmp_path / "photos", 2)
+    words = ("shard", "--source", "folder", "--root", str(root), "--out", str(tmp_path / "out"))
+    code, report, stderr = lacuna(*words, cwd=PROJECT_ROOT, RAY_ADDRESS=address)
+    assert code == 1
+    assert report["error"].startswith(f"no Ray cluster can be joined at RAY_ADDRESS={address}: ")
+    assert report["error"].endswith("or unset RAY_ADDRESS to work on this machine alone")
+    assert "Traceback" not in stderr
+
+
+EATING = """
+import os, sys, time, psutil
+memory = psutil.virtual_memory()
+os.environ["RAY_memory_usage_threshold"] = f"{1 - (memory.available - (1 << 30)) / memory.total:.4f}"
+os.environ["RAY_memory_monitor_refresh_ms"] = "100"
+from infra.cluster import TaskLostError, connected, run_tasks
+def write_shard(split, number):
+    held = []
+    for _ in range(200):
+        held.append(bytearray(b"x") * (20 << 20))
+        time.sleep(0.02)
+try:
+    with connected(1):
+        list(run_tasks(write_shard, [("train", 3)]))
+except TaskLostError as fault:
+    print(fault)
+"""
+
+
+@pytest.mark.slow
+def test_a_task_that_takes_too_much_memory_ends_and_is_named() -> None:
+    done = run_here(EATING)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = (
+        r"write_shard train 3 was killed at each of 4 tries: its node ran out of memory\. Free memory there, or take "
+    )
+    assert re.match(said, done.stdout), (done.stdout, done.stderr[-2000:])
+
+
+STARTING = """
+import os, signal, sys, threading, time, psutil
+from infra.cluster import connected, run_tasks
+def stop(times):
+    stopped = set()
+    while len(stopped) < times:
+        for process in psutil.Process().children():
+            if process.pid not in stopped and process.name() == "raylet":
+                process.send_signal(signal.SIGSTOP)
+                stopped.add(process.pid)
+        time.sleep(0.01)
+threading.Thread(target=stop, args=(int(sys.argv[-1]),), daemon=True).start()
+def one():
+    return 1
+try:
+    with connected(1):
+        print(list(run_tasks(one, [()])))
+except ConnectionError as fault:
+    print(fault)
+print([process.pid for process in psutil.Process().children() if process.name() == "raylet"])
+"""
+
+
+@pytest.mark.slow
+def test_a_start_that_takes_too_long_is_tried_again_once() -> None:
+    done = run_here(STARTING.replace("sys.argv[-1]", "'1'"))
+    assert done.stdout == "[1]\n[]\n", done.stderr[-2000:]
+    assert re.search(r"^Ray did not start on this machine: The current node timed out.*; once more$", done.stderr, re.M)
+
+
+@pytest.mark.soak
+def test_a_start_that_takes_too_long_twice_is_one_line() -> None:
+    done = run_here(STARTING.replace("sys.argv[-1]", "'2'"))
+    assert re.fullmatch(
+        r"Ray did not start on this machine in two tries: .*, then run the .* again\n\[\]\n", done.stdout
+    )
+    assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
-from pipelines.training.launch import launch
+from pipelines.training.launch import _is_queued, launch
 from pipelines.training.loop import Point
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
@@ -278,3 +278,14 @@ def test_the_process_that_ranks_report_to_may_be_lost(pair: Pair, dataset: Datas
     launch(run, 2, kill_both)
     assert len(killed) == 2
     assert same_tensors(run.out, pair[0].out)
+
+
+def test_workers_are_queued_until_the_cluster_has_a_place_for_them() -> None:
+    from ray.util import placement_group, remove_placement_group
+
+    for number, queued in ((1, False), (100, True)):
+        group = placement_group([{"CPU": 1}] * number, strategy="PACK")
+        group.wait(2)
+        assert _is_queued({"CPU": 1, "GPU": 0}) is queued
+        assert not _is_queued({"CPU": 3, "GPU": 0})
+        remove_placement_group(group)

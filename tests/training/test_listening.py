@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pipelines.training.launch import _Ear, _Every
+from pipelines.training.launch import _Ear, _Every, waiting_words
 
 
 def test_what_is_done_again_and_again_is_done_at_the_end() -> None:
@@ -45,3 +45,27 @@ def test_a_fork_says_its_warnings_on_standard_error(capfd: pytest.CaptureFixture
     assert "S3 is away" in capfd.readouterr().err
     ear.emit(record)
     assert told == ["S3 is away"]
+
+
+CPU, GPU = {"CPU": 1, "GPU": 0}, {"CPU": 2, "GPU": 1}
+
+
+@pytest.mark.parametrize(
+    ("workers", "resources", "there", "queued", "said"),
+    [
+        ((2, 2), CPU, {"CPU": 2, "GPU": 0}, False, "starting 2 workers (61 s so far)"),
+        ((1, 1), CPU, {"CPU": 2, "GPU": 0}, False, "starting 1 worker (61 s so far)"),
+        ((2, 4), CPU, {"CPU": 2, "GPU": 0}, False, "starting 2 to 4 workers (61 s so far)"),
+        ((4, 4), CPU, {"CPU": 2, "GPU": 0}, True, "waiting for 4 CPUs: the cluster has 2 (61 s so far)"),
+        ((2, 2), CPU, {"CPU": 4, "GPU": 0}, True, "waiting for 2 CPUs: other work holds the cluster's (61 s so far)"),
+        ((1, 1), GPU, {"CPU": 4, "GPU": 0}, True, "waiting for 1 GPU: the cluster has 0 (61 s so far)"),
+        (
+            (2, 2), GPU, {"CPU": 2, "GPU": 1}, True,
+            "waiting for 4 CPUs: the cluster has 2; and for 2 GPUs: the cluster has 1 (61 s so far)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_training_says_that_it_starts_and_waits_only_for_what_lacks(
+    workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, said: str
+) -> None:
+    assert waiting_words(workers, resources, there, queued, 61.4) == said

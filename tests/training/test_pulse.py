@@ -229,13 +229,16 @@ def test_what_all_ranks_say_is_said_once() -> None:
     assert roll.news() == []
 
 
-def test_a_cluster_without_room_is_told_once_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_is_said_once_a_while_and_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse_module, "_WAITING_SECONDS", 0.1)
     roll = Roll()
-    assert not roll.is_waiting()
+    assert roll.seconds_waiting() == 0.0
     time.sleep(0.15)
-    assert roll.is_waiting()
-    assert not roll.is_waiting()
+    first = roll.seconds_waiting()
+    assert first > 0.1
+    assert roll.seconds_waiting() == 0.0
+    time.sleep(0.15)
+    assert roll.seconds_waiting() > first + 0.1
     time.sleep(0.15)
     roll.note(beat(0))
-    assert not roll.is_waiting()
+    assert roll.seconds_waiting() == 0.0
