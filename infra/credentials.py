@@ -85,23 +85,24 @@ def _read_private(path: Path) -> bytes:
     except OSError as fault:
         link = " is a symbolic link: name the file itself" if path.is_symlink() else f": {fault.strerror}"
         raise SecretsError(f"{SECRETS_VARIABLE} names {path}{link}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(descriptor)
-        mode = stat.S_IMODE(facts.st_mode)
-        if not stat.S_ISREG(facts.st_mode):
-            raise SecretsError(f"{SECRETS_VARIABLE} names {path}, which is not a file")
-        if facts.st_uid != os.geteuid():
-            raise SecretsError(
-                f"{SECRETS_VARIABLE} names {path}, which belongs to user {facts.st_uid}: it must be yours"
-            )
-        if mode not in _MODES:
-            raise SecretsError(
-                f"{SECRETS_VARIABLE} names {path}, which has mode {mode:03o}: run `chmod 600 {path}`, "
-                "so that others cannot read it"
-            )
-        if facts.st_size > _MAX_FILE_BYTES:
-            raise SecretsError(f"{SECRETS_VARIABLE} names {path} of {facts.st_size} bytes: give a few lines NAME=value")
-        return file.read()
+    try:
+        _refuse_readable(os.fstat(descriptor), path)
+        return os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_readable(facts: os.stat_result, path: Path) -> None:
+    """Raise SecretsError for what is no file, not ours, readable by others, or too large."""
+    mode, named = stat.S_IMODE(facts.st_mode), f"{SECRETS_VARIABLE} names {path}"
+    if not stat.S_ISREG(facts.st_mode):
+        raise SecretsError(f"{named}, which is not a file")
+    if facts.st_uid != os.geteuid():
+        raise SecretsError(f"{named}, which belongs to user {facts.st_uid}: it must be yours")
+    if mode not in _MODES:
+        raise SecretsError(f"{named}, which has mode {mode:03o}: run `chmod 600 {path}`, so that others cannot read it")
+    if facts.st_size > _MAX_FILE_BYTES:
+        raise SecretsError(f"{named} of {facts.st_size} bytes: give a few lines NAME=value")
 
 
 def _parse(data: bytes, name: str) -> dict[str, str]:
