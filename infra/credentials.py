@@ -55,10 +55,14 @@ def has_credentials(text: str) -> bool:
     A name alone before `@` is none where it is part of an address: `abfs://container@account`, `postgresql://me@host`.
     """
     return any(
-        pattern.search(spelling)
+        has_password(spelling) or _WEB_LOGIN.search(spelling) or _SECRET_OPTION.search(spelling)
         for spelling in (text, unquote(text))
-        for pattern in (_PASSWORD, _WEB_LOGIN, _SECRET_OPTION)
     )
+
+
+def has_password(uri: str) -> bool:
+    """Whether `user:password@` stands before the host; names of files behind it may hold anything."""
+    return _PASSWORD.search(uri) is not None
 
 
 def load_secrets() -> None:

@@ -53,7 +53,7 @@ class Dashboard(JobSubmissionClient):
                 timeout=(min(_SECONDS_TO_CONNECT, self.seconds_to_answer), self.seconds_to_answer),
             )
         except AuthenticationError as fault:
-            raise ConnectionError(str(fault)) from None
+            raise ConnectionError(" ".join(str(fault).split())) from None
         except requests.RequestException as fault:
             raise AwayError(_reason(fault)) from None
         if 300 <= answer.status_code < 400:

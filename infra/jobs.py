@@ -67,8 +67,9 @@ def connect(address: str) -> "Dashboard":
     try:
         return Dashboard(address)
     except Exception as fault:  # noqa: BLE001 - Ray raises several kinds here, all of them mean the same to a user
+        reason = " ".join(str(fault).split())[:300]
         raise ConnectionError(
-            f"no Ray cluster takes jobs at {address}: {str(fault)[:300]}; give the address of its dashboard, such as "
+            f"no Ray cluster takes jobs at {address}: {reason}; give the address of its dashboard, such as "
             "http://127.0.0.1:8265, and its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH with RAY_AUTH_MODE=token"
         ) from None
 
@@ -178,10 +179,11 @@ class _Follower:
             await stream.aclose()
 
     def _show(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-        self._num_shown += len(text)
-        self._num_tries = 0
+        if text:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self._num_shown += len(text)
+            self._num_tries = 0
 
     def _status(self) -> str:
         return str(self._cluster.get_job_info(self._job_id).status)
