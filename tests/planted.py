@@ -47,7 +47,7 @@ class Cluster:
         """`lacuna submit --cluster ...`."""
         words = ("submit", "--cluster", self.address, *words)
         code, report, stderr = lacuna(*words, cwd=self.tree, **self.environment | environment)
-        self.printed += [json.dumps(report), stderr]
+        self.printed.extend((json.dumps(report), stderr))
         return code, report, stderr
 
 

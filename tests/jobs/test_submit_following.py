@@ -130,7 +130,7 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
         silent.accept()  # the job is at work
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=60)
-        cluster.printed += [stdout, stderr]
+        cluster.printed.extend((stdout, stderr))
         report = json.loads(stdout)
         assert process.returncode == exit_code
         assert (report["status"], report["exit_code"]) == ("RUNNING", None)
