@@ -1,5 +1,7 @@
 """The client of a cluster asks the address that was checked and no other, with the token and no other login."""
 
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,24 @@ def test_nobody_there_is_away() -> None:
         client = Dashboard(meant.address)
     with pytest.raises(AwayError, match="Connection refused"):
         client.get_job_info("job")
+
+
+def test_over_tls_only_a_server_with_a_trusted_certificate_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*words, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with listening() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        address = server.address.replace("http:", "https:")
+        with pytest.raises(AwayError, match="CERTIFICATE_VERIFY_FAILED"):
+            Dashboard(address)
+        assert server.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", certificate)
+        Dashboard(address)
+        assert server.asked
