@@ -141,9 +141,13 @@ def _exit_code(end: JobEnd) -> int:
 
 def _refuse_relative(options: Sequence[str]) -> None:
     """A job stands in a folder of its own, which goes with it: what it reads and writes must be named from the root."""
-    for option, value in pairwise(options):
-        if option in _PATHS and not value.startswith("/") and "://" not in value:
-            raise Refused(f"{option} {value} is relative: on a cluster give a URI or a path from the root")
+    option = ""
+    for word in options:
+        path = word
+        if word.startswith("--"):
+            option, _, path = word.partition("=")
+        if option in _PATHS and path and not path.startswith("/") and "://" not in path:
+            raise Refused(f"{option} {path} is relative: on a cluster give a URI or a path from the root")
 
 
 def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:

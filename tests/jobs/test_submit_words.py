@@ -87,6 +87,8 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         (("train", "r", "--data", "s3://key:pass4711@b"), {}, "--data s3://b holds a password or key"),
         (("fill", "--out=https://h/x?sig=pass4711"), {}, "--out=https://h/x?sig=*** holds a password or key"),
         (("shard", "--out", "data"), {}, "--out data is relative"),
+        (("shard", "--out=data"), {}, "--out data is relative"),
+        (("train", "r", "--data", "/a", "b", "--out", "/o"), {}, "--data b is relative"),
         (("verify", "/d"), {"LACUNA_WEIGHTS": "s3://key:pass4711@b"}, "LACUNA_WEIGHTS holds a password"),
         (
             ("promote", "n", "1"),
