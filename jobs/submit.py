@@ -18,6 +18,7 @@ from jobs.progress import say
 from pipelines.records import Refused
 
 _PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
+_MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 _TRAVELING: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")
 _INTERRUPTED, _TERMINATED = 130, 143
@@ -148,6 +149,8 @@ def _refuse_relative(options: Sequence[str]) -> None:
             option, _, path = word.partition("=")
         if option in _PATHS and path and not path.startswith("/") and "://" not in path:
             raise Refused(f"{option} {path} is relative: on a cluster give a URI or a path from the root")
+        if path and option != _MANY_PATHS:
+            option = ""
 
 
 def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:

@@ -112,6 +112,11 @@ def test_passwords_in_words_and_variables_are_refused_before_anything_is_sent(
     assert "4711" not in str(report) + stderr
 
 
+def test_a_word_behind_a_path_is_no_path() -> None:
+    code, report, _ = lacuna("submit", "--cluster", AT, "train", "--out", "/o", "deepgin-demo", cwd=PROJECT_ROOT)
+    assert (code, report["error"][:28]) == (2, "MLFLOW_TRACKING_URI is not s")
+
+
 def test_a_file_of_secrets_that_others_can_read_ends_every_verb_in_words(tmp_path: Path) -> None:
     (tmp_path / "secrets.env").write_text("MLFLOW_TRACKING_TOKEN=pass4711")
     (tmp_path / "secrets.env").chmod(0o644)
