@@ -4,6 +4,7 @@ In: an address. Out: Ray's client of jobs, whose faults are either passing (Away
 because it imports Ray, which takes seconds.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from infra.addresses import is_this_machine
 _SECONDS_TO_CONNECT: Final = 10.0
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
 _NAMED_ELSEWHERE: Final = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+for _name in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they tell of every upload and of every stream's end
 
 
 class AwayError(ConnectionError):

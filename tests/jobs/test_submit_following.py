@@ -121,6 +121,7 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
 ) -> None:
     """The job asks a tracking server that never answers, and so runs for a while."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(90)
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         words = [sys.executable, "-m", "jobs.cli", "submit", "--cluster", cluster.address, "promote", "name", "1"]
         environment = os.environ | cluster.environment | {"MLFLOW_TRACKING_URI": uri}
