@@ -75,6 +75,8 @@ def _take_cluster(words: Sequence[str]) -> tuple[list[str], str]:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     refuse_unsafe(arguments.cluster, arguments.insecure)
+    if arguments.insecure and arguments.cluster.startswith("http:"):
+        say(f"warning: code and token go to {arguments.cluster} in clear http, as --insecure says")
     verb, *options = arguments.command
     environment = {name: os.environ[name] for name in _TRAVELING if os.environ.get(name)}
     _refuse_relative(options)
