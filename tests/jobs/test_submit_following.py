@@ -125,6 +125,7 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         words = [sys.executable, "-m", "jobs.cli", "submit", "--cluster", cluster.address, "promote", "name", "1"]
         environment = os.environ | cluster.environment | {"MLFLOW_TRACKING_URI": uri}
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what runs in the background
         process = subprocess.Popen(
             words, cwd=cluster.tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
