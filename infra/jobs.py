@@ -6,21 +6,46 @@ digest of the command and of our code, so that the same submission twice is one 
 
 import asyncio
 import hashlib
+import re
 import shlex
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from infra.settings import DEFAULTS, PACKAGES, PROJECT_ROOT, code_revision
+from infra.places import NoPlace
+from infra.settings import DEFAULTS, PROJECT_ROOT, code_revision, revision_of, source_files
 
+if TYPE_CHECKING:
+    from infra.dashboard import Dashboard
+
+SECONDS_AWAY: Final = 300.0
+"""After so long without an answer a cluster counts as lost."""
 _ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 _SECONDS_BETWEEN_LOOKS: Final = 0.5
+_SECONDS_OF_SILENCE: Final = 20.0
+"""After so long without a line the job's status is asked for: a stream can be cut without a sign."""
+_MOST_SECONDS_BETWEEN_TRIES: Final = 10.0
+_TRIES_FOR_LOG: Final = 6
+_SECONDS_AT_THE_END: Final = 5.0
+_MAX_FILE_BYTES: Final = 1 << 20
+_MAX_BYTES: Final = 8 << 20
+"""Of code that is sent: ours is a megabyte in all."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command as a job of a cluster."""
+
+    id: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    is_there: bool
+    """Whether the cluster runs it already."""
 
 
 @dataclass(frozen=True)
@@ -31,72 +56,224 @@ class JobEnd:
     status: str
     exit_code: int | None
     message: str
-    last_line: str
-    """Of its log: the report, where the verb came so far."""
+    log: str
+    """All of it; empty where the cluster no longer has it."""
 
 
-def submit(address: str, command: Sequence[str], environment: dict[str, str]) -> str:
-    """Submits the command, or finds the job that is at it now; returns the job's id.
-
-    After a job of the same command, code and environment has ended, the next is a new attempt: every verb finds what is
-    done already. Raises ConnectionError
-    where no cluster answers or it does not take our token.
-    """
-    client = _client(address)
-    asked = [*command, code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
-    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
-    attempts = {
-        str(job.submission_id): str(job.status)
-        for job in client.list_jobs()
-        if str(job.submission_id).startswith(f"lacuna-{digest}-")
-    }
-    living = [name for name, status in attempts.items() if status not in _ENDED]
-    if living:
-        return living[0]
-    job_id = f"lacuna-{digest}-{len(attempts) + 1}"
-    with _staged_code() as folder:
-        client.submit_job(
-            entrypoint=shlex.join(command),
-            submission_id=job_id,
-            runtime_env={"working_dir": str(folder), "env_vars": DEFAULTS | environment},
-            metadata={"lacuna.code": code_revision()},
-        )
-    return job_id
-
-
-def follow(address: str, job_id: str) -> JobEnd:
-    """Copies the job's log to stderr until it ends."""
-    client = _client(address)
-    asyncio.run(_copy_log(client, job_id))
-    while str((info := client.get_job_info(job_id)).status) not in _ENDED:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-    lines = client.get_job_logs(job_id).strip().split("\n")
-    return JobEnd(job_id, str(info.status), info.driver_exit_code, str(info.message or ""), lines[-1])
-
-
-async def _copy_log(client: Any, job_id: str) -> None:
-    async for text in client.tail_job_logs(job_id):
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
-def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
+def connect(address: str) -> "Dashboard":
+    """A client of the cluster's dashboard; raises ConnectionError where none answers or it does not take our token."""
+    from infra.dashboard import Dashboard
 
     try:
-        return JobSubmissionClient(address)
+        return Dashboard(address)
     except Exception as fault:  # noqa: BLE001 - Ray raises several kinds here, all of them mean the same to a user
+        reason = " ".join(str(fault).split())[:300]
         raise ConnectionError(
-            f"no Ray cluster takes jobs at {address}: {str(fault)[:300]}; give the address of its dashboard, such as "
+            f"no Ray cluster takes jobs at {address}: {reason}; give the address of its dashboard, such as "
             "http://127.0.0.1:8265, and its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH with RAY_AUTH_MODE=token"
         ) from None
 
 
+def find_job(cluster: "Dashboard", command: Sequence[str], environment: dict[str, str]) -> Job:
+    """The job that is at this command with this code and environment now, or the next attempt at it.
+
+    After a job has ended, the next is a new attempt: every verb finds what is done already.
+    """
+    asked = [*command, code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
+    digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
+    prefix = f"lacuna-{digest}-"
+    attempts = {
+        int(str(job.submission_id).removeprefix(prefix)): str(job.status)
+        for job in cluster.list_jobs()
+        if re.fullmatch(rf"{prefix}\d+", str(job.submission_id))
+    }
+    living = [number for number, status in attempts.items() if status not in _ENDED]
+    number = max(living) if living else max(attempts, default=0) + 1
+    return Job(f"{prefix}{number}", tuple(command), environment, bool(living))
+
+
+def start(cluster: "Dashboard", job: Job) -> None:
+    """Send code and command; where the same job was sent at this moment by another command, it is that one."""
+    with staged_code() as folder:
+        try:
+            cluster.submit_job(
+                entrypoint=shlex.join(job.command),
+                submission_id=job.id,
+                runtime_env={"working_dir": str(folder), "env_vars": DEFAULTS | job.environment},
+                metadata={"lacuna.code": code_revision()},
+            )
+        except ConnectionError as fault:
+            if _is_known(cluster, job.id):
+                return
+            raise ConnectionError(f"{cluster.get_address()} did not take job {job.id}: {fault}") from None
+
+
+def _is_known(cluster: "Dashboard", job_id: str) -> bool:
+    with suppress(OSError):
+        cluster.get_job_info(job_id)
+        return True
+    return False
+
+
+def ask_status(cluster: "Dashboard", job_id: str) -> str:
+    """The job's status now, UNKNOWN where nobody answers soon: this is asked when a user wants to leave."""
+    cluster.seconds_to_answer = _SECONDS_AT_THE_END
+    with suppress(OSError):
+        return str(cluster.get_job_info(job_id).status)
+    return "UNKNOWN"
+
+
+def follow(
+    cluster: "Dashboard", job_id: str, warn: Callable[[str], None], seconds_away: float = SECONDS_AWAY
+) -> JobEnd:
+    """Copy the job's log to stderr until it ends, each character once, however often the stream breaks.
+
+    Raises ConnectionError after `seconds_away` seconds without an answer, FileNotFoundError where the cluster knows no
+    such job.
+    """
+    return asyncio.run(_Follower(cluster, job_id, warn, seconds_away).follow())
+
+
+class _Follower:
+    """One job's log, of which so many characters are shown already."""
+
+    def __init__(self, cluster: "Dashboard", job_id: str, warn: Callable[[str], None], seconds_away: float) -> None:
+        self._cluster, self._job_id, self._warn, self._seconds_away = cluster, job_id, warn, seconds_away
+        self._num_shown = 0
+        self._away_since: float | None = None
+        self._num_tries = 0
+
+    async def follow(self) -> JobEnd:
+        from infra.dashboard import AwayError
+
+        while True:
+            fault: Exception | None = None
+            try:
+                fault = await self._copy_log()
+                if (end := self._look()) is not None:
+                    return end
+            except AwayError as silence:
+                self._note_away(silence)
+            await self._wait(fault)
+
+    async def _copy_log(self) -> Exception | None:
+        """Show the log from where it stopped, until the stream ends or the job has; returns why it broke."""
+        stream: Any = self._cluster.tail_job_logs(self._job_id)
+        position = 0
+        waiting = asyncio.ensure_future(_next(stream))
+        try:
+            while True:
+                await asyncio.wait([waiting], timeout=_SECONDS_OF_SILENCE)
+                if not waiting.done():
+                    if self._status() in _ENDED:
+                        return None
+                    continue
+                if isinstance(text := waiting.result(), Exception | None):
+                    return text
+                self._show(text[max(0, self._num_shown - position) :])
+                position += len(text)
+                waiting = asyncio.ensure_future(_next(stream))
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await stream.aclose()
+
+    def _show(self, text: str) -> None:
+        if text:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            self._num_shown += len(text)
+            self._num_tries = 0
+
+    def _status(self) -> str:
+        return str(self._cluster.get_job_info(self._job_id).status)
+
+    def _look(self) -> JobEnd | None:
+        """How the job ended, with what of its log was not shown; None while it runs."""
+        info = self._cluster.get_job_info(self._job_id)
+        self._note_answer()
+        if str(info.status) not in _ENDED:
+            return None
+        log = self._last_log()
+        self._show(log[self._num_shown :])
+        return JobEnd(self._job_id, str(info.status), info.driver_exit_code, str(info.message or ""), log)
+
+    def _last_log(self) -> str:
+        """All of the log of a job that has ended; empty where its node took it along."""
+        for _ in range(_TRIES_FOR_LOG):
+            with suppress(OSError):
+                return str(self._cluster.get_job_logs(self._job_id))
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        self._warn(f"{self._cluster.get_address()} does not give the last of the log of job {self._job_id}")
+        return ""
+
+    def _note_away(self, fault: Exception) -> None:
+        """Say once that the cluster does not answer; raise ConnectionError where it has been away for too long."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._warn(
+                f"{self._cluster.get_address()} does not answer: {fault}. Job {self._job_id} may run on; trying again "
+                f"for {self._seconds_away:.0f} s"
+            )
+        if now - self._away_since > self._seconds_away:
+            raise ConnectionError(
+                f"{self._cluster.get_address()} gave no answer for {self._seconds_away:.0f} s: {fault}"
+            )
+
+    def _note_answer(self) -> None:
+        if self._away_since is not None:
+            seconds = time.monotonic() - self._away_since
+            self._warn(f"{self._cluster.get_address()} answers again after {seconds:.0f} s")
+            self._away_since = None
+
+    async def _wait(self, fault: Exception | None) -> None:
+        """Wait before the next try, longer each time that brings nothing."""
+        if fault is not None and self._away_since is None and self._num_tries == 0:
+            self._warn(f"the log of job {self._job_id} broke off: {fault or type(fault).__name__}; taking it up again")
+        seconds = _SECONDS_BETWEEN_LOOKS * 2**self._num_tries
+        self._num_tries += seconds < _MOST_SECONDS_BETWEEN_TRIES
+        await asyncio.sleep(min(_MOST_SECONDS_BETWEEN_TRIES, seconds))
+
+
+async def _next(stream: AsyncIterator[str]) -> str | Exception | None:
+    """The next piece of a log; None at its end, a fault where it broke off: Ray's client has several kinds of them."""
+    import aiohttp
+
+    try:
+        return await anext(stream, None)
+    except (RuntimeError, OSError, aiohttp.ClientError) as fault:
+        return fault
+
+
 @contextmanager
-def _staged_code() -> Iterator[Path]:
-    """A folder with our packages and nothing else: no data, no secrets, no virtual environment goes to the cluster."""
+def staged_code() -> Iterator[Path]:
+    """A folder with our Python files and nothing else: no data, no keys, no virtual environment goes to the cluster."""
+    sources = _read_sources()
     with TemporaryDirectory() as scratch:
-        for package in PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-            shutil.copytree(PROJECT_ROOT / package, Path(scratch) / package, ignore=ignored)
+        for name, data in sources.items():
+            path = Path(scratch) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
         yield Path(scratch)
+
+
+def _read_sources() -> dict[str, bytes]:
+    """Our Python files by name; raises NoPlace where one is a link or too large, or has changed since we started."""
+    sources: dict[str, bytes] = {}
+    for path in source_files():
+        _refuse_unsendable(path)
+        sources[str(path.relative_to(PROJECT_ROOT))] = path.read_bytes()
+    if (total := sum(map(len, sources.values()))) > _MAX_BYTES:
+        raise NoPlace(f"our Python files are {total} bytes, {_MAX_BYTES} at most are sent: take out what is no code")
+    if revision_of(sources) != code_revision():
+        raise NoPlace("our Python files changed in this moment: give the same command again")
+    return sources
+
+
+def _refuse_unsendable(path: Path) -> None:
+    linked = next((part for part in (path, *path.parents) if part.is_symlink() and PROJECT_ROOT in part.parents), None)
+    if linked:
+        raise NoPlace(f"{linked} is a symbolic link, and only files are sent: put a copy there, or take it away")
+    if (size := path.stat().st_size) > _MAX_FILE_BYTES:
+        raise NoPlace(f"{path} has {size} bytes, {_MAX_FILE_BYTES} at most are sent: take it away if it is no code")

@@ -11,9 +11,13 @@ from typing import Final
 
 from fsspec.registry import known_implementations, registry
 
+from infra.credentials import has_password, hide_credentials
+
 _LIKE_A_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*(::[\w+.-]+)*:/")
 SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://")
 LOCAL: Final = ("file", "local")
+_WITH_KEYS: Final = ("s3", "s3a")
+"""Stores that take keys from the environment, and would take them from a URI."""
 _READ_ONLY: Final = frozenset(
     {"http", "https", "data", "gist", "github", "git", "zip", "tar", "libarchive", "reference"}
     | {"simplecache", "filecache", "blockcache", "cached", "dir", "generic", "asyncwrapper"}
@@ -31,6 +35,11 @@ def refuse_no_place(uri: str) -> None:
     if not uri.strip():
         raise NoPlace(f"a place is {uri!r}: name a folder, or one on a store, as s3://bucket/folder")
     scheme = SCHEME.match(uri)
+    if scheme and scheme[1] in _WITH_KEYS and has_password(uri):
+        raise NoPlace(
+            f"{hide_credentials(uri)} was given with a key, and URIs are kept and shown: give it without, and the key "
+            "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if scheme is None and _LIKE_A_SCHEME.match(uri):
         raise NoPlace(
             f"{uri} is neither a path nor a URI: schemes are in small letters, one alone, as s3://bucket/folder"

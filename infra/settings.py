@@ -8,17 +8,18 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
+from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
 from infra.places import NoPlace
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
 _TRACKING: Final = re.compile(r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://|databricks")
-_LOGIN: Final = re.compile(r"//[^/@\s]*@")
 
 DEFAULTS: Final = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -52,19 +53,37 @@ def apply_defaults() -> None:
 
 
 def tracking_uri() -> str:
-    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another."""
+    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another.
+
+    A server's login stands elsewhere: MLflow prints the URI. A database has no other place for it.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     if not (_TRACKING.match(uri) or entry_points(group="mlflow.tracking_store", name=uri.partition(":")[0])):
         raise NoPlace(
             f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
             "sqlite:///FILE, or another database's URI"
         )
+    if uri.startswith("http") and has_credentials(uri):
+        raise NoPlace(f"MLFLOW_TRACKING_URI holds a login, and MLflow prints it: {HOW_TO_LOG_IN}")
     return uri
 
 
 def without_password(uri: str) -> str:
     """The URI as it may be shown: without the name and password that may stand before its host."""
-    return _LOGIN.sub("//", uri)
+    return hide_credentials(uri)
+
+
+def source_files() -> list[Path]:
+    """Our Python modules, sorted: what the revision covers and what a job takes along, and nothing else.
+
+    Names that Python cannot import are none; folders behind symbolic links are not entered.
+    """
+    found = (path for package in PACKAGES for path in (PROJECT_ROOT / package).rglob("*.py"))
+    return sorted(path for path in found if path.is_file() and _is_module(path.relative_to(PROJECT_ROOT)))
+
+
+def _is_module(path: Path) -> bool:
+    return all(part.isidentifier() for part in path.with_suffix("").parts)
 
 
 @cache
@@ -73,9 +92,14 @@ def code_revision() -> str:
 
     As they were when this process first asked: files that change later are not what it runs.
     """
+    return revision_of({str(path.relative_to(PROJECT_ROOT)): path.read_bytes() for path in source_files()})
+
+
+def revision_of(sources: Mapping[str, bytes]) -> str:
+    """`source:<digest>` over files by their names, sorted."""
     digest = hashlib.sha256()
-    for path in sorted(p for package in PACKAGES for p in (PROJECT_ROOT / package).rglob("*.py")):
-        digest.update(str(path.relative_to(PROJECT_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, data in sources.items():
+        digest.update(name.encode() + b"\0" + data + b"\0")
     return f"source:{digest.hexdigest()[:16]}"
 
 

@@ -22,6 +22,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from infra.credentials import load_secrets
 from infra.places import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
 from infra.remote import create_remote, named_faults
 
@@ -51,6 +52,7 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     refuse_no_place(uri)
     if not SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
+    load_secrets()
     try:
         fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
     except (ImportError, ValueError) as fault:  # of a store whose package is not there, and of an odd chain

@@ -22,7 +22,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
+from infra.credentials import HOW_TO_LOG_IN, load_secrets
 from infra.settings import without_password
 
 EXPERIMENT: Final = "lacuna"
@@ -33,6 +36,7 @@ _MAX_BATCH: Final = 900
 """Of metrics in one request; the clock's is the last of a point, so that a point that the server knows is whole."""
 _MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
+_SECONDS_TO_LOG_IN: Final = 10
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -58,6 +62,7 @@ class Tracking:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        load_secrets()
         _make_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
@@ -248,6 +253,27 @@ class Tracking:
             if fault.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._experiment()  # another process made it in this moment
+
+
+def check_login(uri: str) -> None:
+    """Ask a server for one experiment; raise PermissionError where it refuses the login, pass where it is away."""
+    if not uri.startswith("http"):
+        return
+    load_secrets()
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=_SECONDS_TO_LOG_IN,
+            raise_on_status=False,
+        )
+    except (MlflowException, OSError):  # it is away: whoever needs it says so
+        return
+    if answer.status_code in (401, 403):
+        raise PermissionError(f"{uri} refuses the login of MLflow (status {answer.status_code}): {HOW_TO_LOG_IN}")
 
 
 def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -> ModelSignature:

@@ -66,7 +66,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
 
     apply_defaults()
     if {"-h", "--help"} & set(arguments):
-        return _help(verb)
+        return _help(_asked_about(verb, arguments))
     with _OneLineOnStdout() as stdout, _terminated_as_interrupted():
         started = time.monotonic()
         code, report = _outcome(verb, arguments)
@@ -83,6 +83,12 @@ def _module(verb: str) -> Any:
     return importlib.import_module(module_of(verb))
 
 
+def _asked_about(verb: str, arguments: Sequence[str]) -> str:
+    """The verb whose options `--help` asks for: behind `submit` another one may stand."""
+    before = next(arguments[:at] for at, word in enumerate(arguments) if word in ("-h", "--help"))
+    return next((word for word in before if verb == "submit" and word in VERBS), verb)
+
+
 def _help(verb: str) -> int:
     """Prints the options of a verb on stdout."""
     import tyro
@@ -96,7 +102,10 @@ def _help(verb: str) -> int:
 
 def _outcome(verb: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
     """Exit code and report of a verb."""
+    from infra.credentials import load_secrets
+
     try:
+        load_secrets()
         module = _module(verb)
         parse = getattr(module, "parse", None) or (lambda words: _parsed(module, verb, words))
         try:
@@ -154,8 +163,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
         return
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

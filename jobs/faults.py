@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from infra.cluster import TaskLostError
+from infra.credentials import SecretsError
 from infra.lock import Occupied
 from infra.places import NoPlace
 from pipelines.records import Damaged, Failed, Refused
@@ -17,5 +18,5 @@ class NotDone(RuntimeError):
         self.report, self.exit_code = dict(report), exit_code
 
 
-BAD_USAGE: Final = (Refused, Occupied, NoPlace)
-FORESEEN: Final = (Refused, Occupied, NoPlace, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)
+BAD_USAGE: Final = (Refused, Occupied, NoPlace, SecretsError)
+FORESEEN: Final = (*BAD_USAGE, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)

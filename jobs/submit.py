@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import tyro
 
-from infra.jobs import JobEnd, follow, submit
+from infra.addresses import refuse_unsafe
+from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
+from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
 from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
 from jobs.faults import NotDone
@@ -17,58 +19,91 @@ from jobs.progress import say
 from pipelines.records import Refused
 
 _PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
+_MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
+_TRAVELING: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")
+_INTERRUPTED, _TERMINATED = 130, 143
+_LINES_AFTER_REPORT: Final = 20
+"""What libraries may say after the verb's last word."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Run `lacuna VERB ...` as a job on a Ray cluster: `lacuna submit --cluster ADDRESS train RECIPE --data ...`."""
+    """Run `lacuna VERB ...` as a job on a Ray cluster: `lacuna submit --cluster ADDRESS train RECIPE --data ...`.
+
+    Options of submit stand before the verb; what stands behind it is the verb's.
+    """
 
     command: tyro.conf.Positional[tuple[str, ...]]
     """The verb and its options."""
     cluster: str
-    """Address of the cluster's dashboard, such as http://127.0.0.1:8265."""
+    """Address of the cluster's dashboard: http://127.0.0.1:8265 through a tunnel, or https://HOST."""
+    insecure: bool = False
+    """Send code and token in clear http to another machine too, where others may read them."""
     check_cluster: str = ""
     """Check this file for `ray up`, such as ray_cluster.yaml, for mistakes; submit nothing."""
 
 
 def parse(words: list[str]) -> Arguments:
-    """Takes `--cluster ADDRESS` out of the words, wherever it stands; all others belong to the verb."""
+    """Options up to the verb are those of submit, all behind it the verb's; `--cluster ADDRESS` is found anywhere."""
     if words[:1] == ["--check-cluster"]:
         return Arguments((), "", check_cluster=parse_check(words[1:]))
-    if "--cluster" not in words[:-1]:
+    rest, cluster = _take_cluster(words)
+    insecure = False
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option != "--insecure":
+            raise Refused(f"unknown option {option} before the verb: there are --cluster ADDRESS and --insecure")
+        insecure = True
+    if not rest or rest[0] not in VERBS or rest[0] == "submit":
+        given = f"{rest[0]!r} is no verb to run" if rest else "no verb to run"
+        raise Refused(f"{given}: give one of {', '.join(v for v in VERBS if v != 'submit')} and its options")
+    return Arguments(tuple(rest), cluster, insecure)
+
+
+def _take_cluster(words: Sequence[str]) -> tuple[list[str], str]:
+    """The words without `--cluster ADDRESS`, and the address."""
+    rest, found, waiting = list[str](), list[str](), iter(words)
+    for word in waiting:
+        option, equals, value = word.partition("=")
+        if option == "--cluster":
+            found.append(value if equals else next(waiting, ""))
+        else:
+            rest.append(word)
+    if not found or not found[0] or found[0].startswith("-"):
         raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
-    at = words.index("--cluster")
-    command = (*words[:at], *words[at + 2 :])
-    if not command or command[0] not in VERBS or command[0] == "submit":
-        raise Refused(f"no verb to run: give one of {', '.join(v for v in VERBS if v != 'submit')} and its options")
-    return Arguments(command, words[at + 1])
+    if len(found) > 1:
+        raise Refused(f"--cluster is given {len(found)} times: give it once")
+    return rest, found[0]
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     if arguments.check_cluster:
         return check_cluster(arguments.check_cluster)
+    refuse_unsafe(arguments.cluster, arguments.insecure)
+    if arguments.insecure and arguments.cluster.startswith("http:"):
+        say(f"warning: code and token go to {arguments.cluster} in clear http, as --insecure says")
     verb, *options = arguments.command
-    environment = {n: os.environ[n] for n in ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS") if os.environ.get(n)}
+    environment = {name: os.environ[name] for name in _TRAVELING if os.environ.get(name)}
     _leave_local_weights(environment)
     _refuse_relative(options)
+    _refuse_credentials(options, environment)
     if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
         raise Refused(
             f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
         )
-    job_id = submit(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
-    say(f"job {job_id} at {arguments.cluster}")
-    end = follow(arguments.cluster, job_id)
-    report: dict[str, Any] = {
-        "job_id": end.job_id,
-        "status": end.status,
-        "exit_code": end.exit_code,
-        "report": _report(end),
-    }
+    end = _run_job(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
+    report = _facts(end.job_id, end.status, end.exit_code) | {"report": _report(end)}
     if end.status != "SUCCEEDED":
         words = (report["report"] or {}).get("error") or end.message[-300:]
-        raise NotDone(f"job {job_id} ended as {end.status}: {words}", report, end.exit_code or 1)
+        raise NotDone(
+            f"job {end.job_id} ended as {end.status}: {words} (the same command makes another attempt, which goes on "
+            "from what is done)",
+            report,
+            _exit_code(end),
+        )
+    say(f"job {end.job_id} ended as {end.status}")
     return report
 
 
@@ -80,20 +115,88 @@ def _leave_local_weights(environment: dict[str, str]) -> None:
         say(f"LACUNA_WEIGHTS={weights} stays here: nodes use their own; name a place such as s3://bucket/weights")
 
 
+def _run_job(address: str, command: tuple[str, ...], environment: dict[str, str]) -> JobEnd:
+    """The end of the job that does the command; every other end of ours tells what is known of the job."""
+    cluster, job = None, None
+    try:
+        cluster = connect(address)
+        job = find_job(cluster, command, environment)
+        say(f"job {job.id} at {address}{' runs already: following it' if job.is_there else ''}")
+        if not job.is_there:
+            start(cluster, job)
+        return follow(cluster, job.id, say)
+    except KeyboardInterrupt as interrupt:
+        exit_code = _TERMINATED if "SIGTERM" in interrupt.args else _INTERRUPTED
+        if cluster is None or job is None:
+            raise NotDone(f"interrupted before a job was sent to {address}", {}, exit_code) from None
+        status = ask_status(cluster, job.id)
+        raise _left(f"interrupted: job {job.id} is {status}", address, job, status, exit_code) from None
+    except FileNotFoundError as fault:
+        if job is None:
+            raise
+        words = f"{address} knows no job {job.id} any more ({fault}): its head was started anew, or the job deleted"
+        raise NotDone(f"{words}; the same command begins it again", _facts(job.id, "UNKNOWN")) from None
+    except ConnectionError as fault:
+        if job is None:
+            raise
+        raise _left(f"{fault}; job {job.id} may run on", address, job, "UNKNOWN", 1) from None
+
+
+def _left(words: str, address: str, job: Job, status: str, exit_code: int) -> NotDone:
+    """That this command ends while the job may not have."""
+    how = f"the same command follows it again; `ray job stop {job.id} --address {address}` stops it"
+    return NotDone(f"{words} at {address}: {how}", _facts(job.id, status), exit_code)
+
+
+def _facts(job_id: str, status: str, exit_code: int | None = None) -> dict[str, Any]:
+    return {"job_id": job_id, "status": status, "exit_code": exit_code, "report": None}
+
+
+def _exit_code(end: JobEnd) -> int:
+    """The job's own; 128 and the signal's number where one ended it, as shells have it."""
+    code = end.exit_code or 1
+    return 128 - code if code < 0 else code
+
+
 def _refuse_relative(options: Sequence[str]) -> None:
     """A job stands in a folder of its own, which goes with it: what it reads and writes must be named from the root."""
-    for option, value in pairwise(options):
-        if option in _PATHS and not value.startswith("/") and "://" not in value:
-            raise Refused(f"{option} {value} is relative: on a cluster give a URI or a path from the root")
+    option = ""
+    for word in options:
+        path = word
+        if word.startswith("--"):
+            option, _, path = word.partition("=")
+        if option in _PATHS and path and not path.startswith("/") and "://" not in path:
+            raise Refused(f"{option} {path} is relative: on a cluster give a URI or a path from the root")
+        if path and option != _MANY_PATHS:
+            option = ""
+
+
+def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:
+    """All who may list the cluster's jobs read their words and variables."""
+    for before, word in pairwise(("", *options)):
+        if has_credentials(word):
+            named = f"{before} {hide_credentials(word)}".strip() if before.startswith("-") else hide_credentials(word)
+            raise Refused(
+                f"{named} holds a password or key, and a cluster shows the words of its jobs. Give it without: "
+                "the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS names there"
+            )
+    for name, value in environment.items():
+        if has_credentials(value):
+            raise Refused(
+                f"{name} holds a password, and `ray job list` shows it. Give the URI without: {HOW_TO_LOG_IN}"
+            )
 
 
 def _report(end: JobEnd) -> dict[str, Any] | None:
-    """The verb's own report, the last line of its log."""
-    try:
-        report = json.loads(end.last_line)
-    except ValueError:
-        return None
-    return report if isinstance(report, dict) else None
+    """The verb's own report: of the last lines of its log the last that is one."""
+    for line in reversed(end.log.strip().split("\n")[-_LINES_AFTER_REPORT:]):
+        try:
+            report = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(report, dict) and "verb" in report:
+            return report
+    return None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from infra import storage
 from infra.cluster import is_ours
 from infra.lock import exclusive
 from infra.settings import code_revision, git_commit, tracking_uri
-from infra.tracking import Status
+from infra.tracking import Status, check_login
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.plan import planned, told_plan
@@ -73,6 +73,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = recipe if arguments.parts is None else replace(recipe, parts=arguments.parts)
     until_images = recipe.images if arguments.images is None else arguments.images
     refuse_settings(arguments, recipe, until_images)
+    check_login(tracking_uri())  # before any work: a server that is away is told later, one that refuses never
     datasets, faults = _opened(arguments.data)
     missing = [*map(str, faults), *_missing(arguments, recipe, datasets)]
     missing = missing or list(_taken(arguments, recipe, datasets))

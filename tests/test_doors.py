@@ -25,7 +25,7 @@ ROOM_MAY_NOT = {
     "nets": {"pathlib", "fsspec", "requests", "socket"},
 }
 ONLY_IN = {
-    "ray": {"infra/cluster.py", "infra/jobs.py", "pipelines/training/launch.py"},
+    "ray": {"infra/cluster.py", "infra/dashboard.py", "pipelines/training/launch.py"},
     "mlflow": {"infra/tracking.py", "pipelines/registry/model.py"},
     "torch.distributed": {"infra/world.py"},
 }

@@ -6,7 +6,7 @@ import pytest
 
 from infra import storage
 from infra.lock import exclusive
-from infra.places import NoPlace
+from infra.places import NoPlace, refuse_no_place
 from infra.settings import tracking_uri
 
 
@@ -81,6 +81,19 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     ):
         pass
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("uri", ["s3://key:pass4711@bucket/data", "s3a://key:pa/ss4711@bucket"])
+def test_a_key_in_a_uri_is_refused_and_not_shown(uri: str) -> None:
+    """URIs are kept in runs, and told to the tracking server."""
+    with pytest.raises(NoPlace, match="the key in AWS_ACCESS_KEY_ID") as refusal:
+        storage.exists(uri)
+    assert "4711" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["a?key=1.jpg", "me:you@home.jpg", "a%3Ab@c"])
+def test_names_of_photos_are_no_keys(name: str) -> None:
+    refuse_no_place(f"s3://bucket/photos/{name}")
 
 
 @pytest.mark.parametrize("uri", ["nonsense", "foo://server", "./mlruns", "file:///mlruns"])

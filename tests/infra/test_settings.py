@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra import settings
+from infra.places import NoPlace
 from infra.settings import (
     DEFAULTS,
     PACKAGES,
@@ -55,6 +56,17 @@ def test_the_tracking_server_is_the_environments_or_a_database_here(
     assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:pass4711@host:5000", "https://pass4711@host", "https://host/?token=pass4711"]
+)
+def test_a_login_in_a_servers_address_is_refused_and_not_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow prints the address of every run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(NoPlace, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
+        tracking_uri()
+    assert "4711" not in str(refusal.value)
 
 
 def revision() -> str:

@@ -1,0 +1,93 @@
+"""What is sent to a cluster: our Python files, those that the revision covers, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra import jobs, settings
+from infra.jobs import staged_code
+from infra.places import NoPlace
+from infra.settings import PACKAGES, PROJECT_ROOT, code_revision
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of our packages, from which code is sent."""
+    for package in PACKAGES:
+        shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(jobs, "PROJECT_ROOT", tmp_path)
+    code_revision.cache_clear()
+    return tmp_path
+
+
+def staged() -> dict[str, bytes]:
+    """What is sent, by name."""
+    with staged_code() as folder:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if not p.is_dir()}
+
+
+def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
+    before = staged()
+    assert before == {
+        str(path.relative_to(PROJECT_ROOT)): path.read_bytes()
+        for package in PACKAGES
+        for path in (PROJECT_ROOT / package).rglob("*.py")
+    }
+    (tree / "infra" / ".env").write_text("KEY=1")
+    (tree / "infra" / "key.pem").write_text("KEY")
+    (tree / "infra" / ".hidden.py").write_text("KEY = 1")
+    (tree / "infra" / "no-module.py").write_text("KEY = 1")
+    (tree / "infra" / ".aws").mkdir()
+    (tree / "infra" / ".aws" / "keys.py").write_text("KEY = 1")
+    (tree / "infra" / "folder.py").mkdir()
+    (tree / "nets" / "blob.bin").write_bytes(bytes(1 << 20))
+    (tree / "token").write_text("KEY")
+    (tree / "infra" / "token").symlink_to(tree / "token")
+    (tree / "infra" / "home").symlink_to(Path.home())
+    (tree / "secrets.py").write_text("KEY = 1")
+    code_revision.cache_clear()
+    assert staged() == before
+
+
+def test_the_revision_is_that_of_what_is_sent(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    there = code_revision()
+    with staged_code() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "PROJECT_ROOT", folder)
+        code_revision.cache_clear()
+        assert code_revision() == there
+
+
+def test_a_link_under_a_name_of_ours_is_refused(tree: Path) -> None:
+    (tree / "token").write_text("KEY = 1")
+    (tree / "infra" / "token.py").symlink_to(tree / "token")
+    with pytest.raises(NoPlace, match=f"{tree}/infra/token.py is a symbolic link, and only files are sent"):
+        staged()
+
+
+def test_a_package_that_is_a_link_is_refused(tree: Path) -> None:
+    (tree / "nets").rename(tree / "elsewhere")
+    (tree / "nets").symlink_to(tree / "elsewhere")
+    with pytest.raises(NoPlace, match=f"{tree}/nets is a symbolic link"):
+        staged()
+
+
+def test_large_files_are_refused(tree: Path) -> None:
+    (tree / "nets" / "table.py").write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(NoPlace, match=f"{tree}/nets/table.py has 1048577 bytes, 1048576 at most are sent"):
+        staged()
+
+
+def test_much_code_is_refused(tree: Path) -> None:
+    for number in range(8):
+        (tree / "nets" / f"table{number}.py").write_bytes(b"#" * (1 << 20))
+    with pytest.raises(NoPlace, match="8388608 at most are sent: take out what is no code"):
+        staged()
+
+
+def test_code_that_changes_meanwhile_is_not_sent_under_the_old_revision(tree: Path) -> None:
+    code_revision()
+    (tree / "nets" / "losses.py").write_text("")
+    with pytest.raises(NoPlace, match="changed in this moment: give the same command again"):
+        staged()

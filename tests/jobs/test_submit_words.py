@@ -1,0 +1,148 @@
+"""The words of `lacuna submit`: whose option is whose, and what is refused before a byte is sent."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import PROJECT_ROOT
+from infra.tracking import check_login
+from jobs.cli import main
+from jobs.submit import Arguments, parse
+from pipelines.records import Refused
+from tests.listening import listening
+from tests.making import lacuna
+
+AT = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("--cluster", AT, "verify", "d"), (("verify", "d"), AT, False)),
+        (("--cluster=" + AT, "verify", "d"), (("verify", "d"), AT, False)),
+        (("verify", "d", "--cluster", AT), (("verify", "d"), AT, False)),
+        (("--insecure", "--cluster", AT, "verify", "d"), (("verify", "d"), AT, True)),
+        (("--cluster", AT, "--insecure", "verify", "d"), (("verify", "d"), AT, True)),
+        (("--cluster", AT, "verify", "--insecure"), (("verify", "--insecure"), AT, False)),
+        (("--cluster", AT, "fill", "--model", "-1"), (("fill", "--model", "-1"), AT, False)),
+        (("--cluster", AT, "verify", "submit"), (("verify", "submit"), AT, False)),
+    ],
+)
+def test_options_before_the_verb_are_ours_and_those_behind_it_are_its_own(
+    words: tuple[str, ...], meant: tuple[Any, ...]
+) -> None:
+    assert parse(list(words)) == Arguments(*meant)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("verify", "d"), "--cluster ADDRESS is missing"),
+        (("verify", "d", "--cluster"), "--cluster ADDRESS is missing"),
+        (("--cluster", "--insecure", "verify"), "--cluster ADDRESS is missing"),
+        (("--cluster=", "verify"), "--cluster ADDRESS is missing"),
+        (("--cluster", AT, "verify", "--cluster", AT), "--cluster is given 2 times"),
+        (("--cluster", AT, "--fast", "verify"), "unknown option --fast before the verb"),
+        (("--cluster", AT, "--data", "d", "train"), "unknown option --data before the verb"),
+        (("--cluster", AT), "no verb to run: give one of demo, shard"),
+        (("--cluster", AT, "dance"), "'dance' is no verb to run"),
+        (("--cluster", AT, "submit", "verify"), "'submit' is no verb to run"),
+    ],
+)
+def test_other_words_are_refused(words: tuple[str, ...], error: str) -> None:
+    with pytest.raises(Refused, match=error):
+        parse(list(words))
+
+
+def test_help_behind_a_verb_is_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, verb in (
+        (("submit", "--help"), "submit"),
+        (("submit", "verify", "--help"), "verify"),
+        (("submit", "--cluster", AT, "where", "x", "-h"), "where"),
+        (("submit", "dance", "--help"), "submit"),
+        (("where", "verify", "--help"), "where"),
+    ):
+        assert main(list(words)) == 0
+        assert f"usage: lacuna {verb} " in capsys.readouterr().out
+
+
+def test_clear_http_to_another_machine_is_not_even_tried() -> None:
+    """0.0.0.0 leads to this machine, and is not counted as it."""
+    with listening(404) as server:
+        address = f"http://0.0.0.0:{server.server_port}"
+        code, report, stderr = lacuna("submit", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
+        assert (code, server.asked) == (2, [])
+        assert f"--cluster {address} is clear http to another machine" in report["error"]
+        assert report["error"] in stderr
+        code, report, _ = lacuna("submit", "--insecure", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
+        assert code == 1
+        assert server.asked
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "error"),
+    [
+        (("verify", "s3://key:pass4711@bucket/data"), {}, "s3://bucket/data holds a password or key"),
+        (("train", "r", "--data", "s3://key:pass4711@b"), {}, "--data s3://b holds a password or key"),
+        (("fill", "--out=https://h/x?sig=pass4711"), {}, "--out=https://h/x?sig=*** holds a password or key"),
+        (("shard", "--out", "data"), {}, "--out data is relative"),
+        (("shard", "--out=data"), {}, "--out data is relative"),
+        (("train", "r", "--data", "/a", "b", "--out", "/o"), {}, "--data b is relative"),
+        (("verify", "/d"), {"LACUNA_WEIGHTS": "s3://key:pass4711@b"}, "LACUNA_WEIGHTS holds a password"),
+        (
+            ("promote", "n", "1"),
+            {"MLFLOW_TRACKING_URI": "http://me:pass4711@host:5000"},
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+        (
+            ("promote", "n", "1"),
+            {"MLFLOW_TRACKING_URI": "postgresql://me:pass4711@host/db"},
+            "MLFLOW_TRACKING_URI holds a password, and `ray job list` shows it",
+        ),
+    ],
+)
+def test_passwords_in_words_and_variables_are_refused_before_anything_is_sent(
+    words: tuple[str, ...], environment: dict[str, str], error: str
+) -> None:
+    with listening(404) as server:
+        code, report, stderr = lacuna("submit", "--cluster", server.address, *words, cwd=PROJECT_ROOT, **environment)
+    assert (code, server.asked) == (2, [])
+    assert error in report["error"]
+    assert "4711" not in str(report) + stderr
+
+
+def test_a_word_behind_a_path_is_no_path() -> None:
+    code, report, _ = lacuna("submit", "--cluster", AT, "train", "--out", "/o", "deepgin-demo", cwd=PROJECT_ROOT)
+    assert (code, report["error"][:28]) == (2, "MLFLOW_TRACKING_URI is not s")
+
+
+def test_a_file_of_secrets_that_others_can_read_ends_every_verb_in_words(tmp_path: Path) -> None:
+    (tmp_path / "secrets.env").write_text("MLFLOW_TRACKING_TOKEN=pass4711")
+    (tmp_path / "secrets.env").chmod(0o644)
+    code, report, stderr = lacuna("recipe", cwd=PROJECT_ROOT, LACUNA_SECRETS=str(tmp_path / "secrets.env"))
+    assert code == 2
+    assert "has mode 644: run `chmod 600" in report["error"]
+    assert "4711" not in str(report) + stderr
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_login_that_a_server_refuses_is_named_with_its_variables(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass4711")
+    with listening(status, b"no") as server, pytest.raises(PermissionError) as refusal:
+        check_login(server.address)
+    assert f"{server.address} refuses the login of MLflow (status {status})" in str(refusal.value)
+    assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(refusal.value)
+    assert "4711" not in str(refusal.value)
+    assert len(server.asked) == 1
+
+
+def test_a_login_that_is_taken_or_a_server_that_is_away_ends_nothing() -> None:
+    with listening(200, b"{}") as server:
+        check_login(server.address)
+    assert len(server.asked) == 1
+    check_login(server.address)  # nobody there now
+    check_login("sqlite:///nowhere.db")
