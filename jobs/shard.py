@@ -28,6 +28,7 @@ from pipelines.records import Refused
 class Arguments:
     """Build a dataset of webdataset shards from photos. The same command again resumes or finds it done.
 
+    A root whose files have other names or sizes is refused at the same --out, wherever it lies: that costs one listing.
     A committed dataset is changed with `--out URI` and one of `--add ROOT` (photos of a further root, as a layer of
     their own), `--remove KEY ...` (`@FILE`: its lines), `--compact` (layers into one) and `--prune` (old files away).
     """
@@ -78,7 +79,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
     with exclusive(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
-    if isinstance(arguments, Arguments) and "root" not in dataset.layers[0]:
+    if isinstance(arguments, Arguments) and dataset.root is None:
         say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
     return {
         "dataset": arguments.out,

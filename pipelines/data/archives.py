@@ -32,7 +32,10 @@ _FIRST_BYTES: Final = {
     "zip": re.compile(rb"PK\x03\x04|PK\x05\x06"),
 }
 _Item = TypeVar("_Item")
-SUFFIXES: Final = (".tar", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_KINDS: Final = {
+    ".tar": "tar", ".zip": "zip", ".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tar.xz": "xz",
+}  # fmt: skip
+SUFFIXES: Final = tuple(_KINDS)
 _MAX_FILE_BYTES: Final = 1 << 30
 _LARGEST_SIZE: Final = (1 << 63) - 1
 """A header may claim more; what is written down of a file has 64 bits and a sign."""
@@ -62,10 +65,10 @@ def is_seekable(uri: str) -> bool:
 
 
 def _kind(uri: str) -> str:
-    """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, where these tell it."""
+    """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
     first = storage.read_range(uri, 0, 10)
     told = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
-    return next(told, "zip" if uri.endswith(".zip") else "tar")
+    return next(told, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
 
 
 def open_archive(uri: str) -> Iterator[Packed]:

@@ -62,7 +62,7 @@ def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
     """
     dataset = open_dataset(plan.out)
     _refuse_other(plan, dataset)
-    if there := dataset.layers[0].get("root"):
+    if there := dataset.root:
         refuse_other_root(plan, there, root or record_of_root(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
         with suppress(Refused):  # a change has begun since, and what it has made is not to be taken for leftovers

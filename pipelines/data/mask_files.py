@@ -43,16 +43,18 @@ def stem_of(path: str) -> str:
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
-def photo_folders(folder: str) -> Iterator[str]:
-    """Folders in which the photos of the masks of this folder may lie: for `a/masks`, `a`, `a/images` and others.
+def photo_folders(folder: str) -> Iterator[tuple[str, str]]:
+    """Folders in which the photos of the masks of this folder may lie, each with the one that stands for `masks` in it.
 
+    For `a/masks/b`: (`a`, `a/b`), (`a/images`, `a/images/b`) and others.
     A folder such as `train_masks` has none: it may as well be a class of photos, `ski_mask` beside `ski`.
     """
     parts = folder.split("/")
     for number in (number for number, part in enumerate(parts) if _FOLDER.fullmatch(part)):
         names = (name.capitalize() if parts[number][0].isupper() else name for name in _PHOTO_FOLDERS)
         for name in ("", *names):
-            yield "/".join(part for part in (*parts[:number], name, *parts[number + 1 :]) if part)
+            beside = [part for part in (*parts[:number], name) if part]
+            yield "/".join(beside), "/".join((*beside, *parts[number + 1 :]))
 
 
 def photo_stems(path: str) -> Iterator[str]:
@@ -61,7 +63,7 @@ def photo_stems(path: str) -> Iterator[str]:
     bases = [match[1] for pattern in (_AFTER, _BEFORE) if (match := pattern.fullmatch(name))]
     for base in bases:
         yield f"{folder}/{base}" if folder else base
-    for other in photo_folders(folder):
+    for _, other in photo_folders(folder):
         yield from (f"{other}/{base}" if other else base for base in (name, *bases))
 
 

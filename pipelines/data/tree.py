@@ -45,6 +45,7 @@ class Tree:
         self._spill_to = spill_to
         self._spilled: dict[str, Spilled] = {}
         self._numbers = count()
+        self._is_there: dict[str, bool] = {}
         fs, path = storage.locate(self.root)
         self._whole = Archive("", ("",)) if is_archive(self.root) and fs.isfile(path) else None
 
@@ -77,8 +78,10 @@ class Tree:
 
     def _photos_beside(self, folder: str) -> Iterator[str]:
         """Paths of the files in those folders that hold the photos of a folder `masks`."""
-        for other in photo_folders(folder):
-            if storage.exists(self._uri(other)):
+        for beside, other in photo_folders(folder):
+            if beside not in self._is_there:  # on a store each is a request, and folders below `masks` may be many
+                self._is_there[beside] = storage.exists(self._uri(beside))
+            if self._is_there[beside] and storage.exists(self._uri(other)):
                 _, listed = next(storage.list_folders(self._uri(other)))
                 yield from (f"{other}/{name}" if other else name for name, _ in listed if not is_apart(name))
 

@@ -15,6 +15,7 @@ from PIL import Image
 from jobs import shard
 from pipelines.data.build import add_layer
 from pipelines.data.mask_files import has_flat_colors, is_mask_reason, names_mask
+from pipelines.data.probe import natural_photo
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
 from pipelines.records import Refused, make_key
@@ -220,10 +221,11 @@ def test_other_names(name: str) -> None:
 @pytest.mark.parametrize("quality", [30, 75, 95])
 @pytest.mark.parametrize("size", [32, 256])
 def test_masks_are_flat_after_jpeg_and_photos_are_not(quality: int, size: int) -> None:
+    natural = Image.fromarray(natural_photo(size, size))
     for image, flat in (
         (mask(size, size), True),
-        (photo(1, size, size), False),
-        (photo(1, size, size).convert("L"), False),
+        (natural, False),
+        (natural.convert("L"), False),
     ):
         sink = BytesIO()
         image.save(sink, "JPEG", quality=quality)
