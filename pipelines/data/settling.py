@@ -20,7 +20,7 @@ from pyarrow import compute
 
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.listing import SCANNED, scanned_file
-from pipelines.data.twins import judge_twins
+from pipelines.data.twins import judge_twins, may_be_photo
 from pipelines.data.workspace import (
     Layout,
     Plan,
@@ -105,10 +105,11 @@ def _bucket_of(key: str, layout: Layout) -> int:
 def _with_twins_judged(plan: Plan, table: pa.Table, known: Mapping[str, Any], laps: Laps) -> pa.Table:
     """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
     refusals = table["refusal"].to_pylist()
-    keys = ((key, at) for at, key in enumerate(table["key"].to_pylist()) if refusals[at] is None and key not in known)
-    for _, several in groupby(keys, key=itemgetter(0)):
+    rows = enumerate(fields_of(table, "key", "path"))
+    photos = ((key, at) for at, (key, path) in rows if key not in known and may_be_photo(path, refusals[at]))
+    for _, several in groupby(photos, key=itemgetter(0)):
         places = [at for _, at in several]
-        if len(places) > 1:
+        if len(places) > 1 and any(refusals[at] is None for at in places):
             laps.end("sorting")
             reasons = judge_twins(plan, table.take(places).to_pylist(), laps)
             for at, reason in zip(places, reasons, strict=True):
