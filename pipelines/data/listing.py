@@ -133,8 +133,14 @@ def first_other_file(plan: Plan, layout: Layout) -> str | None:
     now = ((photo.path, photo.size_bytes) for photo in map(partial(_placed, plan=plan), items))
     for before, after in zip_longest(*(filterfalse(_is_system_file, files) for files in (then, now))):
         if before != after:
-            return str(min(file[0] for file in (before, after) if file))
+            return min((file[0] for file in (before, after) if file), key=_order)
     return None
+
+
+def _order(path: str) -> list[tuple[bool, str]]:
+    """Files of a folder are listed before the folders in it."""
+    *folders, name = path.split("/")
+    return [*((True, folder) for folder in folders), (False, name)]
 
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
