@@ -18,8 +18,9 @@ from pipelines.data.commit import commit_dataset, describe, ledger_of, named_fil
 from pipelines.data.effort import Cost, Effort, Laps, Seconds
 from pipelines.data.fixing import check_masks
 from pipelines.data.limit import limit_of_copy
-from pipelines.data.listing import first_other_file, layout_so_far, list_source, publish_absent, scan_files
+from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.recipe import ShardRecipe
+from pipelines.data.resumption import is_movable, refuse_changed_root
 from pipelines.data.roots import record_of_root, refuse_other_root
 from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
@@ -187,19 +188,9 @@ def _claim(plan: Plan) -> None:
     """Writes down what is being built here, or checks that it is the same as before."""
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
-    there, layout = claim(plan.at(), asked), layout_so_far(plan)
-    movable = layout is not None and layout.root is not None and "archives" not in layout.root
-    _refuse_difference(plan, there, {} if movable else {"root": plan.root})
-    if layout is not None and layout.root is not None:
-        _refuse_changed_root(plan, layout, layout.root)
-
-
-def _refuse_changed_root(plan: Plan, layout: Layout, there: dict[str, Any]) -> None:
-    """Raises Refused, naming a file, where the root is not as it was listed. Its path may be another."""
-    now = record_of_root(plan)
-    if now != there:
-        file = None if "archives" in now else first_other_file(plan, layout)
-        refuse_other_root(plan, there, now, f"; first {file}" if file else "")
+    there = claim(plan.at(), asked)
+    _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
+    refuse_changed_root(plan)
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import filterfalse, islice, zip_longest
+from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
@@ -28,7 +28,6 @@ from pipelines.data.mask_files import is_mask_reason, looks_like_mask, names_mas
 from pipelines.data.places import read_photo
 from pipelines.data.roots import RootRecorder, record_of_archives
 from pipelines.data.sources import DATASETS
-from pipelines.data.system_files import system_file_reason
 from pipelines.data.workspace import (
     Layout,
     Plan,
@@ -125,22 +124,16 @@ def layout_so_far(plan: Plan) -> Layout | None:
     return Layout(**json.loads(storage.read_bytes(marker))) if storage.exists(marker) else None
 
 
-def first_other_file(plan: Plan, layout: Layout) -> str | None:
-    """Path of the first file that the root holds otherwise than when it was listed; None where none is found."""
-    chunks = (read_stored(_chunk_file(plan, "listing", number)) for number in range(layout.num_chunks))
-    then = (row for chunk in chunks for row in fields_of(chunk, "path", "size_bytes"))
+def files_then(plan: Plan, layout: Layout) -> Iterator[tuple[str, int]]:
+    """Path and size of each file that was listed, in that order."""
+    for number in range(layout.num_chunks):
+        yield from fields_of(read_stored(_chunk_file(plan, "listing", number)), "path", "size_bytes")  # type: ignore[misc]
+
+
+def files_now(plan: Plan) -> Iterator[tuple[str, int]]:
+    """The same of a listing anew."""
     items = (item for chunk in _chunks(plan) for item in chunk if isinstance(item, Photo))
-    now = ((photo.path, photo.size_bytes) for photo in map(partial(_placed, plan=plan), items))
-    for before, after in zip_longest(*(filterfalse(_is_system_file, files) for files in (then, now))):
-        if before != after:
-            return min((file[0] for file in (before, after) if file), key=_order)
-    return None
-
-
-def _order(path: str) -> list[tuple[bool, str]]:
-    """Files of a folder are listed before the folders in it."""
-    *folders, name = path.split("/")
-    return [*((True, folder) for folder in folders), (False, name)]
+    yield from ((photo.path, photo.size_bytes) for photo in map(partial(_placed, plan=plan), items))
 
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
@@ -207,10 +200,6 @@ class _Puts:
         self._pool.shutdown()
         for put in self._under_way if fault is None else ():
             put.result()
-
-
-def _is_system_file(file: tuple[str, int]) -> bool:
-    return system_file_reason(file[0]) is not None
 
 
 def publish_absent(plan: Plan, layout: Layout) -> list[str]:
