@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobs import shard
+from pipelines.data.fixing import _files, files_digest
 from pipelines.data.system_files import is_system_file_reason, system_file_reason
-from tests.data.building import built, rows_by_source, rows_in_this_process
+from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
 from tests.data.test_masks_and_twins import plan
 from tests.data.trees import PACKERS, listed, tar_bytes, zip_bytes
 from tests.making import files_of, photo_folder
@@ -92,3 +93,13 @@ def test_a_zip_is_a_zip_whatever_its_name(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["a/b.jpg", ".hidden.jpg", "_x.jpg", "MACOSX/x.jpg", "x.DS_Store.png", "thumbs.dbx"])
 def test_other_files_are_none_of_them(path: str) -> None:
     assert system_file_reason(path) is None
+
+
+def test_they_are_no_mask_files(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        save(mask(), tmp_path / name)
+    before = files_digest(str(tmp_path))
+    (tmp_path / ".DS_Store").write_bytes(b"left")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
+    _files.cache_clear()
+    assert files_digest(str(tmp_path)) == before
