@@ -127,7 +127,8 @@ def layout_so_far(plan: Plan) -> Layout | None:
 def files_then(plan: Plan, layout: Layout) -> Iterator[tuple[str, int]]:
     """Path and size of each file that was listed, in that order."""
     for number in range(layout.num_chunks):
-        yield from fields_of(read_stored(_chunk_file(plan, "listing", number)), "path", "size_bytes")  # type: ignore[misc]
+        listed = read_stored(_chunk_file(plan, "listing", number))
+        yield from ((path, size) for path, size in fields_of(listed, "path", "size_bytes"))
 
 
 def files_now(plan: Plan) -> Iterator[tuple[str, int]]:
