@@ -106,6 +106,43 @@ def test_the_written_keys_are_those_of_the_files_that_become_samples(
             assert {rows[path]["reason"] for path in flat} <= {f"a mask beside its photo {min(photos)}"}
 
 
+def test_a_rejected_file_holds_no_key(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    photo(1).save(root / "a.gif", save_all=True, append_images=[photo(2)])
+    save(photo(3), root / "a.jpg")
+    save(photo(4, 16, 16), root / "c.jpg")
+    save(photo(5), root / "c.png")
+    save(mask(), root / "x.jpg")
+    save(photo(6), root / "x.png")
+    save(photo(7), root / "y.jpg")
+    save(photo(8), root / "y.png")
+    told = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
+    assert "animated" in told.pop("a.gif")[1]
+    assert told == {
+        "a.jpg": ("written", None),
+        "c.jpg": ("rejected", "16x16 is smaller than 32 px on a side"),
+        "c.png": ("written", None),
+        "x.jpg": ("rejected", "a mask beside its photo x.png"),
+        "x.png": ("written", None),
+        "y.jpg": ("written", None),
+        "y.png": ("rejected", "key collision: y"),
+    }
+
+
+def test_a_mask_does_not_stand_in_for_its_damaged_photo(tmp_path: Path) -> None:
+    save(photo(1), tmp_path / "in/x.jpg")
+    whole = (tmp_path / "in/x.jpg").read_bytes()
+    (tmp_path / "in/x.jpg").write_bytes(whole[:30])
+    (tmp_path / "in/x.txt").write_text("what it shows")
+    save(mask(), tmp_path / "in/x.png")
+    save(photo(2), tmp_path / "in/z.png")
+    (tmp_path / "in/z.txt").write_text("what it shows")
+    told = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    assert {path for path, (outcome, _) in told.items() if outcome == "written"} == {"z.png"}
+    assert told["x.png"] == ("rejected", "a mask beside its photo x.jpg")
+
+
 @pytest.mark.parametrize(
     ("photo_path", "mask_path"),
     [
