@@ -34,7 +34,7 @@ def _first_other_file(plan: Plan, layout: Layout) -> str | None:
     listings = (filterfalse(_is_system_file, files) for files in (files_then(plan, layout), files_now(plan)))
     for before, after in zip_longest(*listings):
         if before != after:
-            return min((file[0] for file in (before, after) if file), key=_order)
+            return str(min((file[0] for file in (before, after) if file), key=_order))
     return None
 
 

@@ -46,7 +46,8 @@ STEMS = st.dictionaries(
 
 def tree_of(stems: dict[str, tuple[dict[str, str], str]]) -> dict[str, bytes]:
     """Path -> bytes."""
-    numbers, tree = itertools.count(), {}
+    numbers = itertools.count()
+    tree: dict[str, bytes] = {}
     for stem, (twins, named) in stems.items():
         for suffix, kind in twins.items():
             if kind != "none":
