@@ -98,7 +98,9 @@ def _folder(out: str) -> Path:
 def walk(plan: Course, root: str, out: Path) -> dict[str, Any]:
     """Goes the course in the folder, or tells the end of one that was gone there; one at a time."""
     with exclusive(str(out)):
-        if not (out / REPORT_FILE).exists():
+        if (out / REPORT_FILE).exists():
+            shard.run(shard.Arguments(plan.shards, str(out / "data"), root))  # refused where the root is another
+        else:
             _refuse_full_disk(out)
             report = _Demo(plan, root, out).go()
             storage.publish(str(out / REPORT_FILE), canonical_json(report))

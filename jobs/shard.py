@@ -11,7 +11,7 @@ import tyro
 
 from infra.lock import exclusive
 from jobs.cli import as_module
-from jobs.progress import progress
+from jobs.progress import progress, say
 from pipelines.data.build import Progress, add_layer, build_dataset, checked
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
@@ -28,6 +28,7 @@ from pipelines.records import Refused
 class Arguments:
     """Build a dataset of webdataset shards from photos. The same command again resumes or finds it done.
 
+    A root whose files have other names or sizes is refused at the same --out, wherever it lies: that costs one listing.
     A committed dataset is changed with `--out URI` and one of `--add ROOT` (photos of a further root, as a layer of
     their own), `--remove KEY ...` (`@FILE`: its lines), `--compact` (layers into one) and `--prune` (old files away).
     """
@@ -78,11 +79,14 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
     with exclusive(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
+    if isinstance(arguments, Arguments) and dataset.root is None:
+        say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
         "num_planes": sum(shard.num_planes for shard in dataset.shards),
         "num_planes_rejected": sum(shard.num_planes_rejected for shard in dataset.shards),
+        **_apart(dataset),
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
@@ -90,6 +94,17 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
         **effort.told(time.monotonic() - started),
     }
+
+
+def _apart(dataset: Dataset) -> dict[str, int]:
+    """Numbers of rejected files that are no photos at all, which are said on stderr too."""
+    num_masks = sum(shard.num_masks for shard in dataset.shards)
+    num_system_files = sum(shard.num_system_files for shard in dataset.shards)
+    if num_masks:
+        say(f"masks, not taken for photos: {num_masks} (a build with --masks-as-photos takes them)")
+    if num_system_files:
+        say(f"files of an operating system (.DS_Store, ._x.jpg ...), not taken for photos: {num_system_files}")
+    return {"num_masks": num_masks, "num_system_files": num_system_files}
 
 
 def _build(arguments: Arguments) -> Work:

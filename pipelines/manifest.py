@@ -22,6 +22,7 @@ FORMAT: Final = 1
 SUCCESSORS: Final = "successors"
 """The folder of the records that changes made, each under the digest of the one that it came after. They stay: who
 reads an old record by chance finds the newest through them."""
+_ROOT: Final = "lacuna.root"
 
 _MEMBER = pa.struct([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())])
 _PLANE = pa.struct([("name", pa.string()), ("reason", pa.string())])  # the latter where it was rejected
@@ -61,6 +62,11 @@ class Dataset:
     def manifest_sha256(self) -> str:
         """The dataset digest: what training, scores and versions refer to."""
         return str(self.commit["manifest_sha256"])
+
+    @property
+    def root(self) -> dict[str, Any] | None:
+        """What the root of the first build held, a record of `data.roots`; None where that is not known."""
+        return self.layers[0].get("root")
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -177,9 +183,17 @@ def shards_file(sha256: str) -> str:
     return f"shards-{sha256[:12]}.parquet"
 
 
-def shards_to_parquet(shards: Sequence[ShardRecord]) -> bytes:
-    """The bytes of that file."""
-    return table_bytes(ShardRows.of(shards).table)
+def shards_to_parquet(shards: Sequence[ShardRecord], root: dict[str, Any] | None = None) -> bytes:
+    """The bytes of that file; with the record of the root, so that it outlives a lost commit record."""
+    return table_bytes(ShardRows.of(shards).table, {_ROOT: canonical_json(root).decode()} if root else None)
+
+
+def root_in_parquet(data: bytes) -> dict[str, Any] | None:
+    """Record of the root that stands in that file, None where none does."""
+    import json
+
+    told = read_facts(data).get(_ROOT)
+    return dict(json.loads(told)) if told else None
 
 
 def shards_from_parquet(data: bytes) -> ShardRows:

@@ -196,6 +196,10 @@ class ShardRecord:
     """Pictures stored beside the samples, masks not among them."""
     num_planes_rejected: int = 0
     """Of samples that were written without them."""
+    num_masks: int = 0
+    """Rejected files that are masks of photos."""
+    num_system_files: int = 0
+    """Rejected files that an operating system left."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ and the like are found with a refusal.
 import bz2
 import gzip
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,14 +24,18 @@ from pipelines.data.tar_members import Forward, TarMember, tar_members
 from pipelines.data.zip_members import ZipMember, data_start, zip_members
 from pipelines.records import Found, Place, Refused
 
-_PACKED_TARS: Final[dict[str, Callable[..., Any]]] = {
-    ".tar.gz": gzip.open,
-    ".tgz": gzip.open,
-    ".tar.bz2": bz2.open,
-    ".tar.xz": lzma.open,
+_UNPACK: Final[dict[str, Callable[..., Any]]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+_FIRST_BYTES: Final = {
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    "bzip2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+    "zip": re.compile(rb"PK\x03\x04|PK\x05\x06"),
 }
 _Item = TypeVar("_Item")
-SUFFIXES: Final = (".tar", ".zip", *_PACKED_TARS)
+_KINDS: Final = {
+    ".tar": "tar", ".zip": "zip", ".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tar.xz": "xz",
+}  # fmt: skip
+SUFFIXES: Final = tuple(_KINDS)
 _MAX_FILE_BYTES: Final = 1 << 30
 _LARGEST_SIZE: Final = (1 << 63) - 1
 """A header may claim more; what is written down of a file has 64 bits and a sign."""
@@ -56,7 +61,14 @@ def is_archive(uri: str) -> bool:
 
 def is_seekable(uri: str) -> bool:
     """Whether the files of the archive can be read where they lie: a plain tar or a zip on a local disk."""
-    return uri.endswith((".tar", ".zip")) and storage.local_path(uri) is not None
+    return storage.local_path(uri) is not None and _kind(uri) not in _UNPACK
+
+
+def _kind(uri: str) -> str:
+    """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
+    first = storage.read_range(uri, 0, 10)
+    told = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
+    return next(told, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
 
 
 def open_archive(uri: str) -> Iterator[Packed]:
@@ -66,17 +78,18 @@ def open_archive(uri: str) -> Iterator[Packed]:
     """
     fs, path = storage.locate(uri)
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
+    kind = _kind(uri)
     with fs.open(path, "rb", **ahead) as stream:
-        if not uri.endswith(".zip"):
-            yield from _open_tar(uri, stream, int(fs.size(path)))
+        if kind != "zip":
+            yield from _open_tar(uri, stream, _UNPACK.get(kind), int(fs.size(path)))
             return
         with fs.open(path, "rb", **ahead) as directory:
             yield from _open_zip(uri, stream, directory, int(fs.size(path)))
 
 
-def _open_tar(uri: str, raw: BinaryIO, size: int) -> Iterator[Packed]:
-    unpack = next((unpack for suffix, unpack in _PACKED_TARS.items() if uri.endswith(suffix)), None)
-    stream = Forward(unpack(raw) if unpack else raw, size if is_seekable(uri) else None)
+def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[Packed]:
+    is_local = storage.local_path(uri) is not None
+    stream = Forward(unpack(raw) if unpack else raw, size if is_local and not unpack else None)
     reading = _Reading(uri)
     for member in reading.guarded(tar_members(stream)):
         reading.reached(member.name)
@@ -93,15 +106,15 @@ def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> P
 
 
 def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[Packed]:
-    reading = _Reading(uri)
+    reading, is_local = _Reading(uri), storage.local_path(uri) is not None
     members = reading.guarded(zip_members(directory, size))
     while some := list(islice(members, _MEMBERS_IN_ORDER)):
         for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards
             reading.reached(member.name)
-            yield _packed_in_zip(uri, stream, member)
+            yield _packed_in_zip(uri, stream, member, is_local)
 
 
-def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember) -> Packed:
+def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool) -> Packed:
     start, refusal = data_start(stream, member), member.refusal
     if start is None:
         refusal = refusal or "its data is not where the directory of the archive says"
@@ -112,7 +125,7 @@ def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember) -> Packed:
         left = range(place.stored_bytes, 0, -_PIECE_BYTES)
         return unpacked((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
 
-    return Packed(_found(member.name, member.size, place if is_seekable(uri) else None, refusal), pieces)
+    return Packed(_found(member.name, member.size, place if is_local else None, refusal), pieces)
 
 
 def _found(name: str, size: int, place: Place | None, refusal: str | None) -> Found:

@@ -20,6 +20,8 @@ from pipelines.data.fixing import check_masks
 from pipelines.data.limit import limit_of_copy
 from pipelines.data.listing import list_source, publish_absent, scan_files
 from pipelines.data.recipe import ShardRecipe
+from pipelines.data.resumption import is_movable, refuse_changed_root
+from pipelines.data.roots import record_of_root, refuse_other_root
 from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
@@ -54,10 +56,15 @@ def _is_committed(plan: Plan) -> bool:
     return storage.exists(storage.join(plan.out, COMMIT_FILE))
 
 
-def _committed(plan: Plan) -> Dataset:
-    """The dataset that is committed at the place; raises Refused unless it is that of the plan."""
+def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
+    """The dataset that is committed at the place; raises Refused unless it is that of the plan.
+
+    `root`: the record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
+    """
     dataset = open_dataset(plan.out)
     _refuse_other(plan, dataset)
+    if there := dataset.root:
+        refuse_other_root(plan, there, root or record_of_root(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
         with suppress(Refused):  # a change has begun since, and what it has made is not to be taken for leftovers
             prune(plan.out)
@@ -182,7 +189,8 @@ def _claim(plan: Plan) -> None:
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
     there = claim(plan.at(), asked)
-    _refuse_difference(plan, there, {"root": plan.root})
+    _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
+    refuse_changed_root(plan)
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
@@ -238,31 +246,43 @@ def _results(
 def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:
     """Checks that the ledger balances and writes the records that make the layer exist, the last one last."""
     if base is None and _is_committed(plan):
-        return _committed(plan)  # by another builder; it is never replaced
+        return _committed(plan, layout.root)  # by another builder; it is never replaced
     ledger = ledger_of(shards)
     if ledger["num_inputs"] != layout.num_files:
         raise RuntimeError(
             f"the ledger of {plan.out} does not balance: {layout.num_files} files, {ledger}; nothing was committed"
         )
-    written, rejected = ledger["num_written"], ledger["num_rejected"]
-    too_many = rejected > max(10, plan.recipe.max_reject_share * layout.num_files)
-    if too_many or not (written or base):
-        raise Refused(
-            f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
-            f"committed. Most often: {_commonest_reason(plan.out, shards)}; all reasons are in {plan.out}/tables"
-        )
-    if base and not written:
+    _refuse_rejections(plan, layout, shards, ledger, is_first=base is None)
+    if base and not ledger["num_written"]:
         _withdraw(plan, (name for shard in shards for name in (shard.file, shard.table)))
         release(plan.out, plan.base)
         return base
-    described = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
+    described: dict[str, Any] = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
+    if base is None and layout.root is not None:
+        described["root"] = layout.root
     layers = [*(base.layers if base else ()), described | {"absent": publish_absent(plan, layout)}]
     both = (*(base.shards if base else ()), *shards)
     dataset = commit_dataset(describe(plan.out, plan.recipe.as_json(), plan.seed, layers, both), base)
     if base is None:
-        return _committed(plan)
+        return _committed(plan, layout.root)
     release(plan.out, plan.base)
     return dataset
+
+
+def _refuse_rejections(
+    plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], ledger: dict[str, int], is_first: bool
+) -> None:
+    """Raises Refused where too many photos were rejected, or none was written of a first layer."""
+    written, rejected = ledger["num_written"], ledger["num_rejected"]
+    num_masks = sum(shard.num_masks for shard in shards)
+    num_apart = num_masks + sum(shard.num_system_files for shard in shards)
+    too_many = rejected - num_apart > max(10, plan.recipe.max_reject_share * (layout.num_files - num_apart))
+    if too_many or (is_first and not written):
+        masks = f"; {num_masks} look like masks, which --masks-as-photos takes for photos" if num_masks else ""
+        raise Refused(
+            f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
+            f"committed. Most often: {_commonest_reason(plan.out, shards)}{masks}; all reasons are in {plan.out}/tables"
+        )
 
 
 def _commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:

@@ -162,6 +162,7 @@ def _merged(dataset: Dataset, progress: Progress, effort: Effort) -> Dataset:
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "absent": [name for layer in dataset.layers for name in layer["absent"]],
+        **{name: record for name, record in dataset.layers[0].items() if name == "root"},
     }
     return _recommitted(dataset, [merged], shards)
 

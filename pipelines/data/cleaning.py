@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.data.headers import Header, read_header
 from pipelines.data.pixels import ENCODERS, decoded
 from pipelines.data.recipe import ShardRecipe
-from pipelines.data.resizing import Resize, check_resize, plan_resize, resized
+from pipelines.data.resizing import Pixels, Resize, check_resize, plan_resize, resized
 from pipelines.data.wholeness import missing_part
 from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
@@ -68,16 +68,23 @@ def memory_for(path: str) -> Iterator[None]:
 
 def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
     """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
+    pixels = upright_pixels(raw, recipe)
+    if pixels is None:
+        return None
+    coloured = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
+    return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
+
+
+def upright_pixels(raw: bytes, recipe: ShardRecipe) -> Pixels | None:
+    """Pixels, uint8 HxW or HxWx3, of a file that becomes a sample; None for one that does not."""
     header = read_header(raw)
     if isinstance(header, Rejected) or _refusal(raw, header, recipe):
         return None
     try:
-        pixels, _ = decoded(raw, header)
+        return decoded(raw, header)[0]
     except Exception as fault:  # noqa: BLE001 - as above; it is rejected later, with the reason
         _raise_want_of_memory(fault)
         return None
-    coloured = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
-    return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
 
 
 def _refusal(raw: bytes, header: Header, recipe: ShardRecipe) -> str | None:

@@ -44,7 +44,7 @@ def describe(
         "num_shards": layers[0]["num_shards"],
         "layers": layers,
         "ledger": ledger_of(rows),
-        "shards_sha256": sha256_hex(shards_to_parquet(rows)),
+        "shards_sha256": sha256_hex(shards_to_parquet(rows, layers[0].get("root"))),
         "manifest_sha256": manifest_digest(recipe, seed, rows),
     }
     return Dataset(uri, commit, rows)
@@ -68,7 +68,7 @@ def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
 def publish_shards(dataset: Dataset) -> None:
     """Publishes the rows of the shards alone."""
     name = shards_file(dataset.commit["shards_sha256"])
-    storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards))
+    storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards, dataset.root))
 
 
 def publish_commit(dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ import cv2
 from infra import storage
 from pipelines.chance import Chance
 from pipelines.data.recipe import SPLITS, ShardRecipe
+from pipelines.data.system_files import system_file_reason
 from pipelines.data.workspace import Plan
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.recipe import ANY, MaskRecipe, OutOfReach, recipe_for, recipe_for_file
@@ -74,6 +75,7 @@ def files_digest(uri: str) -> str:
 def _files(uri: str) -> tuple[tuple[str, int], ...]:
     """Names and sizes, each folder's own names in byte order, files and folders among each other."""
     files = storage.list_files(uri) if storage.exists(uri) else ()
+    files = (file for file in files if system_file_reason(file[0]) is None)
     return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 

@@ -5,11 +5,13 @@ found over buckets by key, for the steps that settle names and write shards.
 """
 
 import hashlib
+import json
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -22,11 +24,14 @@ from pipelines.chance import digest_of
 from pipelines.data.cleaning import memory_for, pixels_digest
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.headers import read_header
+from pipelines.data.mask_files import is_mask_reason, looks_like_mask, names_mask, reason_by_content
 from pipelines.data.places import read_photo
+from pipelines.data.roots import RootRecorder, record_of_archives
 from pipelines.data.sources import DATASETS
 from pipelines.data.workspace import (
     Layout,
     Plan,
+    fields_of,
     power_of_two,
     read_stored,
     rows_of,
@@ -35,8 +40,9 @@ from pipelines.data.workspace import (
     write_rows,
 )
 from pipelines.manifest import read_commit
-from pipelines.records import Absent, Damaged, Photo, Place, Plane, Refused, Rejected, make_key, sha256_hex
+from pipelines.records import Absent, Damaged, Failed, Photo, Place, Plane, Refused, Rejected, make_key, sha256_hex
 
+_LISTED: Final = "listed"
 PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
@@ -109,16 +115,40 @@ def _row(photo: Photo) -> dict[str, Any]:
 
 def list_source(plan: Plan) -> Layout:
     """Lists the source into chunk files, once; raises Refused where there is no photo."""
-    return Layout(**plan.once("listed", lambda: _list_chunks(plan)))
+    return Layout(**plan.once(_LISTED, lambda: _list_chunks(plan)))
+
+
+def layout_so_far(plan: Plan) -> Layout | None:
+    """The layout of a build that was stopped after its listing, None before it."""
+    marker = plan.at(f"{_LISTED}.json")
+    return Layout(**json.loads(storage.read_bytes(marker))) if storage.exists(marker) else None
+
+
+def files_then(plan: Plan, layout: Layout) -> Iterator[tuple[str, int]]:
+    """Path and size of each file that was listed, in that order."""
+    for number in range(layout.num_chunks):
+        listed = read_stored(_chunk_file(plan, "listing", number))
+        yield from ((path, size) for path, size in fields_of(listed, "path", "size_bytes"))
+
+
+def files_now(plan: Plan) -> Iterator[tuple[str, int]]:
+    """The same of a listing anew."""
+    items = (item for chunk in _chunks(plan) for item in chunk if isinstance(item, Photo))
+    yield from ((photo.path, photo.size_bytes) for photo in map(partial(_placed, plan=plan), items))
 
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
     """Chunks are numbered densely in the order of the listing; what a killed listing left beyond them nobody reads."""
     bytes_of_split: dict[str, int] = defaultdict(int)
+    archives, recorder = DATASETS[plan.recipe.source].archives_read(plan.root), RootRecorder()
+    root = record_of_archives(plan.root, archives) if archives else None
     num_files, num_absent, num_chunks = 0, 0, Counter[str]()
     with _Puts() as puts:
         for chunk in _chunks(plan):
-            photos = [_placed(photo, plan) for photo in chunk if isinstance(photo, Photo)]
+            listed = [item for item in chunk if isinstance(item, Photo)]
+            for photo in listed if root is None else ():
+                recorder.add_photo(photo)
+            photos = [_placed(photo, plan) for photo in listed]
             absent = [vars(item) for item in chunk if isinstance(item, Absent)]
             for photo in photos:
                 bytes_of_split[photo.split] += photo.size_bytes if photo.refusal is None else 0
@@ -139,6 +169,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
         "num_shards": {s: power_of_two(-(-n // plan.recipe.shard_bytes)) for s, n in sorted(bytes_of_split.items())},
         "num_digest_buckets": power_of_two(-(-(num_files + num_earlier) // _PHOTOS_PER_DIGEST_BUCKET)),
         "num_earlier": num_earlier,
+        "root": root or recorder.record(),
     }
 
 
@@ -193,6 +224,8 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
         shown = photo.path.encode("utf-8", "backslashreplace").decode()
         label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
         photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
+    if plan.recipe.masks_as_photos and is_mask_reason(photo.refusal):
+        photo = replace(photo, refusal=None)
     if photo.size_bytes > MAX_FILE_BYTES:
         photo = replace(photo, refusal=photo.refusal or _too_large(photo))
     if any(plane.size_bytes > MAX_FILE_BYTES for plane in photo.planes):
@@ -268,6 +301,23 @@ def _scanned(photo: Photo, plan: Plan, layout: Layout, laps: Laps) -> dict[str, 
     return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
 
 
+def read_scanned(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
+    """Bytes of a file that was scanned; raises Failed where they are others now."""
+    try:
+        raw = read_photo(plan.root, photo)
+        laps.end("reading")
+        same = isal_zlib.crc32(raw) == crc32
+    except Damaged:
+        same = False
+    laps.end("hashing")
+    if not same:
+        raise Failed(
+            f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
+            f"delete {plan.at()} and build anew"
+        )
+    return raw
+
+
 def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str | None]:
     """The digests of a file, and why it is refused if it is no picture: it must not take the key of one beside it.
 
@@ -283,4 +333,8 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str
     digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
     laps.end("hashing")
     header = read_header(raw)
-    return digests, header.reason if isinstance(header, Rejected) else None
+    if isinstance(header, Rejected):
+        return digests, header.reason
+    refusal = reason_by_content() if names_mask(photo.path) and looks_like_mask(raw, photo.path, plan.recipe) else None
+    laps.end("cleaning")
+    return digests, refusal

@@ -55,8 +55,10 @@ class ShardRecipe:
     """Digest of the names of the mask files, for families made of files; the command finds it out itself."""
     shard_bytes: int = 64 << 20
     """Shards are made about as large as this; their number is a power of two."""
+    masks_as_photos: bool = False
+    """Take pictures that look like masks of photos for photos: by default they are counted and left out."""
     max_reject_share: float = 0.1
-    """More rejected photos than this share, and more than ten, stop the build."""
+    """More rejected photos than this share, and more than ten, stop the build; masks and system files do not count."""
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them."""

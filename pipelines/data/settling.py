@@ -1,14 +1,17 @@
 """Third to fifth step of a build: who owns a key, and which photos have the same bytes.
 
-Keys first: of the files that share one, the first path owns it and the others are rejected. Then contents: of the
-owners with the same bytes the smallest key is kept, the others are duplicates of it. What an earlier layer holds, or
-held before it was removed, comes before all of that. All are joins over buckets of digests, a bucket a task, so that
-no process holds the dataset.
+Keys first: of the files that share one, the first path that becomes a sample owns it and the others are rejected. Then
+contents: of the owners with the same bytes the smallest key is kept, the others are duplicates of it. What an earlier
+layer holds, or held before it was removed, comes before all of that. All are joins over buckets of digests, a bucket a
+task, so that no process holds the dataset.
 """
 
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from pyarrow import compute
 
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.listing import SCANNED, scanned_file
+from pipelines.data.twins import judge_twins, may_be_photo
 from pipelines.data.workspace import (
     Layout,
     Plan,
@@ -53,11 +57,11 @@ def settle_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRec
     `earlier`: the committed shards that may hold such inputs.
     """
 
-    def settle() -> dict[str, Any]:
+    def settle(laps: Laps) -> dict[str, Any]:
         known = dict(_known(plan, layout, bucket, earlier))
         scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
         table = _in_order(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
-        table, is_owner = _settled(table, known)
+        table, is_owner = _settled(_with_twins_judged(plan, table, known, laps), known)
         owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
         contents = pa.concat_tables([_contents_known(known, bucket), _contents_new(owners, bucket)])
         count = layout.num_digest_buckets
@@ -98,6 +102,21 @@ def _bucket_of(key: str, layout: Layout) -> int:
     return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
+def _with_twins_judged(plan: Plan, table: pa.Table, known: Mapping[str, Any], laps: Laps) -> pa.Table:
+    """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
+    refusals = table["refusal"].to_pylist()
+    rows = enumerate(fields_of(table, "key", "path"))
+    photos = ((key, at) for at, (key, path) in rows if key not in known and may_be_photo(path, refusals[at]))
+    for _, several in groupby(photos, key=itemgetter(0)):
+        places = [at for _, at in several]
+        if len(places) > 1 and any(refusals[at] is None for at in places):
+            laps.end("sorting")
+            reasons = judge_twins(plan, table.take(places).to_pylist(), laps)
+            for at, reason in zip(places, reasons, strict=True):
+                refusals[at] = reason
+    return _with_column(table, "refusal", refusals)
+
+
 def _settled(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.Table, pa.Array]:
     """The rows, in order of their keys, with what is refused or known to be there; and whether each owns its key."""
     refusals, repeats, owners, last = [], [], array("b"), None
@@ -128,7 +147,7 @@ def _contents_new(owners: pa.Table, bucket: int) -> pa.Table:
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
-    def find() -> dict[str, Any]:
+    def find(laps: Laps) -> dict[str, Any]:
         files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
         table = _in_order(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
         keys, first_keys, buckets, first = [], [], array("q"), ("", "")
@@ -146,9 +165,9 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     return _timed(plan, f"repeats/{digest_bucket:06d}", find)
 
 
-def _timed(plan: Plan, marker: str, step: Callable[[], dict[str, Any]]) -> Seconds:
+def _timed(plan: Plan, marker: str, step: Callable[[Laps], dict[str, Any]]) -> Seconds:
     laps = Laps()
-    plan.once(marker, step)
+    plan.once(marker, partial(step, laps))
     laps.end("sorting")
     return laps.seconds
 
@@ -159,7 +178,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
     """
 
-    def mark() -> dict[str, Any]:
+    def mark(laps: Laps) -> dict[str, Any]:
         files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
         table = read_stored(plan.at("keyed", f"{bucket:06d}.arrow"))

@@ -13,20 +13,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from isal import isal_zlib
+from pyarrow import compute
 
 from infra import storage
 from pipelines.data.cleaning import clean, clean_plane, memory_for
 from pipelines.data.effort import Cost, Laps
 from pipelines.data.fixing import fixed_masks
 from pipelines.data.limit import NUM_TIMED, limit_of_photos
-from pipelines.data.listing import photo_of
+from pipelines.data.listing import photo_of, read_scanned
+from pipelines.data.mask_files import is_mask_reason
 from pipelines.data.places import read_photo
 from pipelines.data.settling import settled_inputs
+from pipelines.data.system_files import is_system_file_reason
 from pipelines.data.tar import ShardWriter
 from pipelines.data.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import Damaged, Failed, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import Damaged, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -109,6 +111,7 @@ def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_byte
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), data)
     outcomes = Counter(table["outcome"].to_pylist())
+    reasons = Counter(table.filter(compute.equal(table["outcome"], "rejected"))["reason"].to_pylist())
     refusals = table["planes"].combine_chunks().flatten().field("reason")
     return ShardRecord(
         split=about["split"], number=about["number"], layer=about["layer"],
@@ -116,6 +119,8 @@ def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_byte
         num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
         num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
         num_planes=refusals.null_count, num_planes_rejected=len(refusals) - refusals.null_count,
+        num_masks=sum(n for reason, n in reasons.items() if is_mask_reason(reason)),
+        num_system_files=sum(n for reason, n in reasons.items() if is_system_file_reason(reason)),
     )  # fmt: skip
 
 
@@ -152,7 +157,7 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Lap
         what = "pixels" if row["content_sha256"] else "bytes"
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     photo = photo_of(row)
-    raw = _read_again(plan, photo, row["crc32"], laps)
+    raw = read_scanned(plan, photo, row["crc32"], laps)
     with memory_for(photo.path):
         sample = clean(raw, plan.recipe)
         laps.end("cleaning")
@@ -161,23 +166,6 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Lap
         written = _write_sample(plan, writer, row, photo, raw, sample)
     laps.end("writing")
     return common | {"outcome": "written"} | written
-
-
-def _read_again(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
-    """The bytes that were scanned; raises Failed where they are others now."""
-    try:
-        raw = read_photo(plan.root, photo)
-        laps.end("reading")
-        same = isal_zlib.crc32(raw) == crc32
-    except Damaged:
-        same = False
-    laps.end("hashing")
-    if not same:
-        raise Failed(
-            f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
-            f"delete {plan.at()} and build anew"
-        )
-    return raw
 
 
 def _write_sample(

@@ -18,6 +18,7 @@ from pipelines.manifest import (
     SUCCESSORS,
     check_format,
     read_parquet,
+    root_in_parquet,
     shards_file,
     shards_from_parquet,
     successor_file,
@@ -64,6 +65,8 @@ class Survivors:
     """Files of those that are not."""
     lists: dict[str, Sequence[ShardRecord]] = field(default_factory=dict)
     """The lists of shards that are whole, by their files."""
+    roots: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """What they say that the root held."""
 
     def tables_of(self, split: str, number: int) -> list[str]:
         """Files of tables that may be that of a shard."""
@@ -83,7 +86,7 @@ def survivors_at(uri: str) -> Survivors:
         elif match := _LIST.fullmatch(name):
             data = storage.read_bytes(storage.join(uri, name))
             if sha256_hex(data).startswith(match[1]):
-                there.lists[name] = shards_from_parquet(data)
+                there.lists[name], there.roots[name] = shards_from_parquet(data), root_in_parquet(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
             _take_record(there, name)
     return there
@@ -135,7 +138,9 @@ def layers_of(there: Survivors, shards: Sequence[ShardRecord]) -> tuple[dict[str
     """What listed shards say of the dataset (recipe, seed), and of its layers: one shard of each is asked."""
     one_of_each = {(shard.layer, shard.split): shard for shard in shards}.values()
     abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in one_of_each]
-    return abouts[0], layers_by_index(there, abouts)
+    layers = layers_by_index(there, abouts)
+    root = next((there.roots[name] for name, own in there.lists.items() if own is shards), None)
+    return abouts[0], [layers[0] | ({"root": root} if root else {}), *layers[1:]]
 
 
 def layers_by_index(there: Survivors, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,14 +7,17 @@ is there. A file of its own so that no source knows which of the three it reads.
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Final
 
 from infra import storage
 from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive
+from pipelines.data.mask_files import photo_folders
 from pipelines.data.places import read_photo
-from pipelines.data.planes import is_map, paired
+from pipelines.data.planes import is_apart, paired
 from pipelines.data.spilling import Spilled
+from pipelines.data.system_files import system_file_reason
 from pipelines.records import Found, Plane, Refused
 
 _ENCODING: Final = "utf-8-sig"
@@ -42,6 +45,7 @@ class Tree:
         self._spill_to = spill_to
         self._spilled: dict[str, Spilled] = {}
         self._numbers = count()
+        self._is_there: dict[str, bool] = {}
         fs, path = storage.locate(self.root)
         self._whole = Archive("", ("",)) if is_archive(self.root) and fs.isfile(path) else None
 
@@ -52,21 +56,39 @@ class Tree:
         """
         if (place := self._archive_of(folder)) is None:
             for name, size in storage.list_files(self._uri(folder)):
-                yield Found(f"{folder}/{name}" if folder else name, size)
+                yield _found(f"{folder}/{name}" if folder else name, size)
             return
         yield from (found for found in self._found_in(*place) if _lies_in(found.path, folder))
 
     def pictures(self, folder: str = "") -> Iterator[tuple[Found, tuple[Plane, ...]]]:
         """The files below the folder but for the maps among them, each with the maps that lie beside it; and, refused,
-        the maps that lie beside none. In the order of `files`, or nearly.
+        the maps that lie beside none and the masks of photos. In the order of `files`, or nearly.
         """
         if self._archive_of(folder) is not None:
-            yield from paired(self.files(folder), (found for found in self.files(folder) if is_map(found.path)))
+            files = partial(self.files, folder)
+            yield from paired(files, (found for found in files() if is_apart(found.path)))
             return
-        for below, files in storage.list_folders(self._uri(folder)):
-            path = "".join(f"{part}/" for part in (folder, below) if part)
-            maps = [Found(path + name, size) for name, size in files if is_map(name)]
-            yield from paired((Found(path + name, size) for name, size in files), maps)
+        for below, listed in storage.list_folders(self._uri(folder)):
+            within = "/".join(part for part in (folder, below) if part)
+            found = [_found(f"{within}/{name}" if within else name, size) for name, size in listed]
+            if apart := [file for file in found if is_apart(file.path)]:
+                yield from paired(found.__iter__, apart, self._photos_beside(within))
+            else:
+                yield from ((file, ()) for file in found)
+
+    def _photos_beside(self, folder: str) -> Iterator[str]:
+        """Paths of the files in those folders that hold the photos of a folder `masks`."""
+        for beside, other in photo_folders(folder):
+            if beside not in self._is_there:  # on a store each is a request, and folders below `masks` may be many
+                self._is_there[beside] = storage.exists(self._uri(beside))
+            if self._is_there[beside] and storage.exists(self._uri(other)):
+                _, listed = next(storage.list_folders(self._uri(other)))
+                yield from (f"{other}/{name}" if other else name for name, _ in listed if not is_apart(name))
+
+    def archives(self) -> list[str]:
+        """URIs of the archives that stand for folders and files of the source, each once."""
+        held = [path for archive in self._archives for path in archive.holds] if self._whole is None else [""]
+        return list(dict.fromkeys(place[0] for path in held if (place := self._archive_of(path)) is not None))
 
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder; an archive is read through for it."""
@@ -129,12 +151,18 @@ class Tree:
         return iter(self._spilled[uri])
 
 
+def _found(path: str, size: int) -> Found:
+    """A file of its own, refused where it is one of an operating system."""
+    return Found(path, size, refusal=system_file_reason(path))
+
+
 def _opened(uri: str, archive: Archive) -> Iterator[Packed]:
+    """The files of an archive under the paths that they count as; those of operating systems are refused."""
     for file in open_archive(uri):
-        if archive.below:
-            yield replace(file, found=replace(file.found, path=f"{archive.below}/{file.found.path}"))
-        else:
-            yield file
+        found = file.found
+        path = f"{archive.below}/{found.path}" if archive.below else found.path
+        refusal = found.refusal or system_file_reason(found.path)
+        yield replace(file, found=replace(found, path=path, place=None if refusal else found.place, refusal=refusal))
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -69,6 +69,8 @@ class Layout:
     num_digest_buckets: int
     num_earlier: int = 0
     """Inputs of the layers that are committed, which a further one is held against."""
+    root: dict[str, Any] | None = None
+    """What the root held, a record of `roots`; None in listings of older versions."""
 
     @property
     def num_key_buckets(self) -> int:

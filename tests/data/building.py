@@ -7,8 +7,9 @@ import webdataset as wds
 from PIL import Image
 
 from pipelines.data.build import build_dataset
-from pipelines.data.listing import scan_files
+from pipelines.data.listing import list_source, scan_files
 from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.shards import write_shard
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import Dataset, read_table
 from tests.making import shard_recipe
@@ -70,3 +71,21 @@ ODD_NAMES = (
     "line\nbreak.png",
 )
 TOO_LONG = "l" * 210 + ".jpg"
+
+
+def rows_in_this_process(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The row of every input by its path, by all steps of a build but its commit."""
+    layout = list_source(plan)
+    scan_and_settle(plan, layout)
+    shards = [(split, number) for split, count in layout.num_shards.items() for number in range(count)]
+    tables = [read_table(plan.out, write_shard(plan, layout, *shard)[0]) for shard in shards]
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert len({row["source"] for row in rows}) == len(rows) == layout.num_files
+    return {row["source"]: row for row in rows}
+
+
+def mask(height: int = 48, width: int = 40) -> Image.Image:
+    """A white hole on black."""
+    picture = Image.new("L", (width, height))
+    picture.paste(255, (width // 4, height // 3, width // 2, height // 2))
+    return picture

@@ -52,10 +52,11 @@ def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Pat
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
     scan_files(plan, list_source(plan), 0)
     (root / "class0/0002.jpg").unlink()
-    with pytest.raises(Failed, match="0002"):
+    with pytest.raises(Refused, match=r"40 files, .* 39 files, .*; first class0/0002\.jpg"):
         build_dataset(plan, silent)
-    with pytest.raises(Refused, match=r"root = .*in', not .*another --out"):
-        built(many, tmp_path / "out", **MANY)
+    other = photo_folder(tmp_path / "other", 38)
+    with pytest.raises(Refused, match=r"40 files, .* 38 files, .*; first class0/alpha\.png\).*another --out"):
+        built(other, tmp_path / "out", **MANY)
     with pytest.raises(Refused, match=r"seed = 0, not 1"):
         built(root, tmp_path / "out", seed=1, **MANY)
     shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")
@@ -146,16 +147,23 @@ def test_a_workspace_that_outlived_its_commit_is_cleared_away(many: Path, tmp_pa
     assert not (tmp_path / "out/.build").exists()
 
 
-@pytest.mark.parametrize("change", [lambda path: photo(999).save(path), lambda path: path.unlink()])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda path: photo(999).save(path), Refused),  # seen by its size, before any work
+        (lambda path: path.unlink(), Refused),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3] + b"abc"), Failed),  # seen when it is read again
+    ],
+)
 def test_a_photo_that_changes_during_a_build_stops_it_until_it_is_back(
-    many: Path, tmp_path: Path, change: Callable[[Path], None]
+    many: Path, tmp_path: Path, change: Callable[[Path], None], fault: type[Exception]
 ) -> None:
     root = shutil.copytree(many, tmp_path / "in")
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
     layout = list_source(plan)
     scan_files(plan, layout, 0)
     change(root / "class0/0002.jpg")
-    with pytest.raises(Failed, match=r"class0/0002\.jpg"):
+    with pytest.raises(fault, match=r"class0/0002\.jpg"):
         build_dataset(plan, silent)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")

@@ -144,6 +144,11 @@ def celeba(folder: Path) -> dict[str, bytes]:
     return files_of(folder / "img_align_celeba")
 
 
+def shards_and_tables(out: Path) -> dict[str, bytes]:
+    """All files but the two records that say what the root was."""
+    return {name: data for name, data in files_of(out).items() if "/" in name}
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
 def test_celeba_in_an_archive_has_the_files_of_celeba_in_a_folder(tmp_path: Path, suffix: str) -> None:
     photos = {f"img_align_celeba/{name}": data for name, data in celeba(tmp_path / "in").items()}
@@ -153,7 +158,7 @@ def test_celeba_in_an_archive_has_the_files_of_celeba_in_a_folder(tmp_path: Path
     (tmp_path / "in" / "list_eval_partition.txt").rename(tmp_path / "packed" / "list_eval_partition.txt")
     packed = built(tmp_path / "packed", tmp_path / "archive", source="celeba", planes=())
     assert packed.commit["ledger"]["num_written"] == 12
-    assert files_of(tmp_path / "archive") == files_of(tmp_path / "folder")
+    assert shards_and_tables(tmp_path / "archive") == shards_and_tables(tmp_path / "folder")
 
 
 @pytest.mark.parametrize("suffix", [".tgz", ".zip"])
@@ -163,4 +168,4 @@ def test_photos_in_an_archive_have_the_files_of_photos_in_a_folder(tmp_path: Pat
     (tmp_path / f"in{suffix}").write_bytes(PACKERS[suffix](photos))
     packed = built(tmp_path / f"in{suffix}", tmp_path / "archive", source="folder")
     assert packed.commit["ledger"]["num_written"] == 12
-    assert files_of(tmp_path / "archive") == files_of(tmp_path / "folder")
+    assert shards_and_tables(tmp_path / "archive") == shards_and_tables(tmp_path / "folder")

@@ -50,6 +50,10 @@ class Source:
             raise Refused(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
         return self.list_photos(Tree(root, self.archives, spill_to), splits)
 
+    def archives_read(self, root: str) -> list[str]:
+        """URIs of the archives that are read in place of folders: the root itself, or some of those under it."""
+        return Tree(root, self.archives, "memory://unused").archives()
+
 
 DATASETS: dict[str, Source] = {
     "ade20k-aim": Source(ade20k.list_ade20k, ("aim", "ade20k"), ade20k.ARCHIVES, PLANES),
