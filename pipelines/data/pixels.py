@@ -1,7 +1,7 @@
 """From a picture file to upright 8-bit RGB or grey pixels, and back to a file.
 
 In: bytes with a header that was found in order. Out: uint8 HxW or HxWx3 and lines that say what was done. JPEG in grey
-or colour is decoded by libjpeg-turbo, strictly: what it would only warn of is a fault. All else is decoded by Pillow;
+or colour is decoded as the stream decodes it (`pipelines.decoding`). All else is decoded by Pillow;
 ink in a JPEG is read as Adobe stores it, inverted, as browsers do. Faults are exceptions of any kind here; cleaning
 turns them into reasons.
 """
@@ -18,6 +18,7 @@ from PIL import Image
 
 from pipelines.data.headers import Header
 from pipelines.data.resizing import Pixels
+from pipelines.decoding import decode_jpeg
 
 _JPEG_QUALITY: Final = 95
 
@@ -38,6 +39,11 @@ def decoded(raw: bytes, header: Header, at_least: tuple[int, int] | None = None)
     return (_upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
+def passed_over(fault: str) -> str:
+    """What is said of a photo in whose file some reader refuses something, though no pixel depends on it."""
+    return f"passed over: {fault}"
+
+
 def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
     """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
     if at_least is None:
@@ -52,7 +58,9 @@ def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
 
 def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
     colours = "GRAY" if header.channels == 1 else "RGB"
-    pixels: Pixels = simplejpeg.decode_jpeg(raw, colours, min_width=scale[0], min_height=scale[1])
+    pixels, fault = decode_jpeg(raw, colours, scale)
+    if fault is not None:
+        done.append(passed_over(fault))
     if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
         done.append("colour profile dropped")
     if pixels.shape[:2] != (header.height_px, header.width_px):
