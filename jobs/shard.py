@@ -11,7 +11,7 @@ import tyro
 
 from infra.lock import exclusive
 from jobs.cli import as_module
-from jobs.progress import progress
+from jobs.progress import progress, say
 from pipelines.data.build import Progress, add_layer, build_dataset, checked
 from pipelines.data.change import merge_layers, remove_photos
 from pipelines.data.commit import prune
@@ -78,6 +78,9 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
     with exclusive(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
+    checked_pixels = ShardRecipe.from_json(dataset.commit["recipe"]).decode_check
+    if not checked_pixels:
+        say("note: photos were stored without decoding them (--no-decode-check): a training may meet damaged pixels")
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -87,6 +90,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
+        "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
         **effort.told(time.monotonic() - started),
     }

@@ -75,6 +75,19 @@ def _decode_strictly(data: bytes, colors: str, at_least: tuple[int, int], into: 
     return np.asarray(simplejpeg.decode_jpeg(data, colors, **options))
 
 
+def decode_levels(data: bytes) -> Picture:
+    """Bytes of a plane's PNG -> HxWxC as stored, C its channels (RGB order), HxWx1 if it is gray.
+
+    Raises ValueError or cv2.error where it cannot be decoded, or holds other than 8 bits a channel.
+    """
+    plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_PNG) else None
+    if plane is None or plane.dtype != np.uint8:
+        raise ValueError("OpenCV cannot decode it as a PNG of 8 bits a channel")
+    if plane.ndim == 2:
+        return np.asarray(plane[:, :, None], np.uint8)
+    return np.ascontiguousarray(plane[:, :, [2, 1, 0, 3][: plane.shape[2]]], np.uint8)
+
+
 def find_fault(data: bytes, file_format: str) -> str | None:
     """What some reader refuses in a photo of 8-bit RGB or gray whose pixels are all sound, None where nothing.
 

@@ -20,7 +20,7 @@ from pipelines.data.pixels import ENCODERS, decoded, passed_over
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import Resize, check_resize, plan_resize, resized
 from pipelines.data.wholeness import missing_part
-from pipelines.decoding import find_fault
+from pipelines.decoding import decode_levels, find_fault
 from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
 DUPLICATES: Final = ("bytes", "pixels")
@@ -144,6 +144,8 @@ def clean_plane(raw: bytes, photo: bytes, recipe: ShardRecipe) -> bytes | Reject
     if refusal or isinstance(resize, Rejected):
         return Rejected(refusal or "its photo is rejected")
     try:
+        if recipe.decode_check and not resize:
+            decode_levels(raw)
         return _resized_plane(raw, resize) if resize else raw
     except Exception as fault:  # noqa: BLE001 - as above
         return Rejected(_reason(fault))

@@ -106,7 +106,7 @@ def _jpeg(raw: bytes) -> Header:
 def _next_segment(raw: bytes, position: int) -> int:
     """Where the next segment of a JPEG may begin behind bytes that belong to none; decoders pass these over, too."""
     alone = raw[position] == 0xFF
-    if position == 2 or (alone and raw[position + 1] in _IMAGE_ENDS):
+    if raw[position + 1] in _IMAGE_ENDS if alone else position == 2:  # where others look for the sign of a JPEG
         raise ValueError("bytes between the segments of its JPEG header")
     following = raw.find(b"\xff", position + 2 if alone else position)
     if following < 0:

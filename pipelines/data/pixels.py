@@ -21,6 +21,9 @@ from pipelines.data.resizing import Pixels
 from pipelines.decoding import decode_jpeg
 
 _JPEG_QUALITY: Final = 95
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _WHITE_IS_ZERO = 258, 262, 281, 0
+"""Tags of TIFF 6.0, and a value of the second."""
+_DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
 
 Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
 
@@ -95,12 +98,28 @@ def _to_rgb(image: Image.Image, done: list[str]) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode}, whose range nobody knows")
     done.append(f"{image.mode} to RGB")
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_scale_to_8_bits(image, done)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         done.append("transparency on white")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
+    """Gray of 9 to 16 bits, HxW, as 8 bits: 255 is the most that its own depth can say; in TIFF it may be black.
+
+    A TIFF of 12 bits in words of 16 names its depth as MaxSampleValue (tag 281), which elsewhere is mere statistics.
+    """
+    tags, values = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.uint32)
+    most = (1 << int(np.max(tags.get(_BITS_PER_SAMPLE, 16)))) - 1
+    named = int(np.max(tags.get(_MAX_SAMPLE_VALUE, most)))
+    if named in _DEPTHS and values.max(initial=0) <= named:
+        most = named
+    if most != _DEPTHS[-1]:
+        done.append(f"{most.bit_length()} bits to 8")
+    levels = (values * 255 // most).astype(np.uint8)
+    return 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -6,16 +6,14 @@ where it shrinks, cubic where it enlarges, nearest neighbours for planes, so tha
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from pipelines.chance import Chance
-from pipelines.decoding import Picture, decode_photo
+from pipelines.decoding import Picture, decode_levels, decode_photo
 from pipelines.records import Damaged
-
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 cv2.setNumThreads(0)  # a loader is a process of its own, with a core to itself
 
@@ -46,12 +44,10 @@ def decode(data: bytes, key: str, into: Picture | None = None) -> Picture:
 
 def decode_plane(data: bytes, name: str, key: str) -> Picture:
     """Bytes of a plane's PNG -> HxWxC with C its channels (RGB order), HxWx1 if it is grey; raises Damaged."""
-    plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_PNG) else None
-    if plane is None or plane.dtype != np.uint8:
-        raise Damaged(f"the {name} of {key} cannot be decoded")
-    if plane.ndim == 2:
-        return np.asarray(plane[:, :, None], np.uint8)
-    return np.ascontiguousarray(plane[:, :, [2, 1, 0, 3][: plane.shape[2]]], np.uint8)
+    try:
+        return decode_levels(data)
+    except (ValueError, cv2.error) as fault:
+        raise Damaged(f"the {name} of {key} cannot be decoded: {str(fault)[:120]}") from None
 
 
 def _squash(height: int, width: int, size_px: int, chance: Chance) -> View:
