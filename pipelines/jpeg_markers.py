@@ -63,10 +63,14 @@ def put_right(data: bytes, fault: str) -> bytes:
 
 
 def _without_padding(data: bytes, num_bytes: int) -> bytes:
-    """The file without zeros between its last coded pixels and its end marker; other bytes there are left."""
+    """The file without zeros between its last coded pixels and its end marker; the same if other bytes are too many.
+
+    `num_bytes` were not decoded; the decoder has more of them in its buffer, so all zeros go.
+    """
     end = max((segment.end for segment in segments(data)), default=0)
-    start = end - num_bytes
-    return data if start < 0 or any(data[start:end]) else data[:start] + data[end:]
+    coded = data[:end].rstrip(b"\0")
+    coded += b"\0" * coded.endswith(b"\xff")  # the zero behind a coded 0xFF is part of it
+    return coded + data[end:] if end - len(coded) >= num_bytes else data
 
 
 def _with_right_segments(data: bytes) -> bytes:
