@@ -6,7 +6,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -73,7 +73,10 @@ def test_what_changes_no_pixel_is_streamed_with_pillows_pixels(name: str, change
     raw = JPEGS[name]
     for change in changes:
         raw = change(raw)
-    expected = shown_by_pillow(raw)
+    try:
+        expected = shown_by_pillow(raw)
+    except OSError:
+        reject()  # some of them together are a marker that Pillow does not pass over
     for recipe in (RECIPE, UNCHECKED):
         sample = cleaned(raw, recipe)
         assert np.array_equal(decode(sample.picture, "key"), expected)
