@@ -36,7 +36,7 @@ def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
     if not raw.endswith(_END_OF_JPEG, header.pixels_at) and raw.find(_END_OF_JPEG, header.pixels_at) < 0:
         return "no end marker"
     full = raw[header.pixels_at + 4 : header.pixels_at + 5 + 2 * header.channels + 3]
-    if full[0] == header.channels and full.endswith(_FULL_SCAN):
+    if full.startswith(bytes([header.channels])) and full.endswith(_FULL_SCAN):
         return None
     return missing_scans(raw)
 

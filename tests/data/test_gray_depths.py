@@ -32,7 +32,7 @@ def _packed(levels: Levels) -> bytes:
 
 def ramp(bits: int) -> Levels:
     """From black to the white of this depth."""
-    return (RAMP * (2**bits - 1)).round().astype(np.uint16)
+    return np.asarray((RAMP * (2**bits - 1)).round(), np.uint16)
 
 
 @pytest.mark.parametrize(("bits", "most"), [(12, None), (16, None), (16, 1023), (16, 4095), (16, 16383)])

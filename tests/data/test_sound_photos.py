@@ -16,7 +16,7 @@ from pipelines.data.build import add_layer, build_dataset
 from pipelines.data.claims import claim
 from pipelines.data.verify import verify_dataset
 from pipelines.data.workspace import Plan
-from pipelines.manifest import Dataset, open_dataset
+from pipelines.manifest import open_dataset
 from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
@@ -120,8 +120,8 @@ def test_an_unfinished_build_from_before_the_check_is_finished_as_it_was_begun(t
 @pytest.mark.skipif("LACUNA_PICTURE_SUITE" not in os.environ, reason="LACUNA_PICTURE_SUITE names no folder of images")
 def test_a_public_suite_is_sharded_whole(tmp_path: Path) -> None:
     root = Path(os.environ["LACUNA_PICTURE_SUITE"])
-    recipe = {"max_reject_share": 1.0, "min_side_px": 1, "max_pixels": 30_000_000, "mask_splits": ()}
-    dataset: Dataset = built(root, tmp_path / "data", **recipe, shard_bytes=8 << 20)
+    recipe = shard_recipe(max_reject_share=1.0, min_side_px=1, max_pixels=30_000_000, shard_bytes=8 << 20)
+    dataset = build_dataset(Plan(str(root), str(tmp_path / "data"), recipe, 0), silent)
     ledger, counts = dataset.commit["ledger"], outcomes(dataset)
     print(ledger, *counts.most_common(), sep="\n")
     assert ledger["num_inputs"] == sum(counts.values()) == sum(path.is_file() for path in root.rglob("*"))
