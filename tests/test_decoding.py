@@ -1,6 +1,7 @@
 """Decoding: what the build takes the stream delivers, with the pixels that Pillow shows; what is cut is refused."""
 
 import random
+import struct
 from collections.abc import Callable
 
 import cv2
@@ -146,6 +147,17 @@ def _decodes(work: Callable[[], object]) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}], ids=["lossy", "lossless"])
+def test_a_webp_cut_anywhere_whose_sizes_were_put_right_is_rejected(options: dict[str, bool]) -> None:
+    raw = encoded(textured(1), "WEBP", **options)
+    for length in range(20, len(raw) - 22, 7):
+        body = raw[20 : 20 + length] + bytes(length % 2)
+        cut = b"RIFF" + struct.pack("<I", 12 + len(body)) + raw[8:16] + struct.pack("<I", length) + body
+        assert rejected(cut)
+        with pytest.raises(Damaged):
+            decode(cut, "key")
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -35,8 +35,8 @@ def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
         return f"{len(raw)} bytes cannot hold {header.width_px}x{header.height_px} pixels"
     if not raw.endswith(_END_OF_JPEG, header.pixels_at) and raw.find(_END_OF_JPEG, header.pixels_at) < 0:
         return "no end marker"
-    full = raw[header.pixels_at + 4 : header.pixels_at + 5 + 2 * header.channels + 3]
-    if full.startswith(bytes([header.channels])) and full.endswith(_FULL_SCAN):
+    parameters_at = header.pixels_at + 5 + 2 * header.channels
+    if raw.startswith(_FULL_SCAN, parameters_at) and raw[header.pixels_at + 4] == header.channels:
         return None
     return missing_scans(raw)
 
