@@ -55,6 +55,7 @@ def test_the_report_says_whether_pixels_were_checked(
     assert unchecked["pixels_checked"] is False
     assert "stored without decoding them (--no-decode-check)" in capfd.readouterr().err
     (tmp_path / "more").mkdir()
+    photo(901).save(tmp_path / "more" / "late.png")
     assert run_shard("--out", str(tmp_path / "unchecked"), "--add", str(tmp_path / "more"))["pixels_checked"] is False
 
 
