@@ -14,11 +14,12 @@ from jobs.progress import say
 from nets.filling import ChallengeSteps
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
+from pipelines.decoding import Picture
 from pipelines.evaluation.fillers import open_model
 from pipelines.masks.bins import hole_ratio
 from pipelines.masks.foreign import read_mask
 from pipelines.records import Refused, Rejected
-from pipelines.stream.geometry import Picture, decode
+from pipelines.stream.geometry import decode
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,9 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         dataset, pruned = work(show, effort)
     if isinstance(arguments, Arguments) and dataset.root is None:
         say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
+    checked_pixels = ShardRecipe.from_json(dataset.commit["recipe"]).decode_check
+    if not checked_pixels:
+        say("note: photos were stored without decoding them (--no-decode-check): a training may meet damaged pixels")
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
@@ -91,6 +94,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
         "manifest_sha256": dataset.manifest_sha256,
+        "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
         **effort.told(time.monotonic() - started),
     }

@@ -62,7 +62,7 @@ def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
     `root`: the record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
     """
     dataset = open_dataset(plan.out)
-    _refuse_other(plan, dataset)
+    _refuse_other(_as_begun(plan, dataset.commit), dataset)
     if there := dataset.root:
         refuse_other_root(plan, there, root or record_of_root(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
@@ -80,6 +80,7 @@ def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> D
     """
     plan = checked(plan)
     dataset = open_to_change(plan.out)
+    plan = _as_begun(plan, dataset.commit)
     _refuse_other(plan, dataset)
     plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
     try:
@@ -97,7 +98,7 @@ def _absolute(plan: Plan) -> Plan:
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: Effort) -> Dataset:
-    _claim(plan)
+    plan = _claim(plan)
     shards: tuple[ShardRecord, ...] = ()
     try:
         with connected():
@@ -184,13 +185,23 @@ def _check_planes(planes: tuple[str, ...], source: str) -> None:
             raise Refused(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
 
 
-def _claim(plan: Plan) -> None:
-    """Writes down what is being built here, or checks that it is the same as before."""
+def _claim(plan: Plan) -> Plan:
+    """Writes down what is being built here, or checks that it is the same as before; returns the plan as begun."""
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
     there = claim(plan.at(), asked)
+    plan = _as_begun(plan, there)
     _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
     refuse_changed_root(plan)
+    return plan
+
+
+def _as_begun(plan: Plan, record: dict[str, Any]) -> Plan:
+    """The plan without the check of pixels where the record's dataset was begun without: the check is the default,
+    and was not always, so it asks nothing of a dataset that is older.
+    """
+    check = plan.recipe.decode_check and ShardRecipe.from_json(record["recipe"]).decode_check
+    return replace(plan, recipe=replace(plan.recipe, decode_check=check))
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:

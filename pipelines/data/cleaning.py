@@ -1,8 +1,9 @@
 """From the bytes of a file to a sample, or to the reason why it is none; and the same for the planes beside it.
 
 In: bytes of anything. Out: `Sample` with upright 8-bit RGB or grey pixels, or `Rejected`. The header is looked at
-first, so that a picture of absurd size is never decoded. Bytes that already are what we want are kept as they are,
-and are not decoded at all unless the recipe asks for a check.
+first, so that a picture of absurd size is never decoded. Bytes that already are what we want are kept as they are.
+They are decoded once, so that damage among their coded pixels is found here and not by a training, unless the recipe
+leaves that out. Sound photos in files that some reader refuses are stored as PNG.
 """
 
 import io
@@ -15,10 +16,11 @@ import cv2
 from PIL import Image
 
 from pipelines.data.headers import Header, read_header
-from pipelines.data.pixels import ENCODERS, decoded
+from pipelines.data.pixels import ENCODERS, decoded, passed_over
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import Pixels, Resize, check_resize, plan_resize, resized
 from pipelines.data.wholeness import missing_part
+from pipelines.decoding import decode_levels, find_fault
 from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
 DUPLICATES: Final = ("bytes", "pixels")
@@ -100,12 +102,13 @@ def _refusal(raw: bytes, header: Header, recipe: ShardRecipe) -> str | None:
 
 
 def _kept(raw: bytes, header: Header, recipe: ShardRecipe) -> Sample:
-    if recipe.decode_check:
-        decoded(raw, header)
+    """The photo's own bytes, unless some reader refuses them."""
+    if recipe.decode_check and (fault := find_fault(raw, header.format)) is not None:
+        return _redone(raw, header, None, recipe, passed_over(fault))
     return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
 
 
-def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardRecipe) -> Sample:
+def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardRecipe, *said_before: str) -> Sample:
     """The photo decoded, put right, brought to its size and encoded anew."""
     size = header.upright_size
     pixels, done = decoded(raw, header, resize.at_least(size) if resize and recipe.scaled_decode else None)
@@ -113,7 +116,8 @@ def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardReci
         pixels, more = resized(pixels, resize.within(size, (pixels.shape[1], pixels.shape[0])))
         done += more
     suffix, said, encode = ENCODERS[recipe.encode]
-    return Sample(encode(pixels), suffix, pixels.shape[1], pixels.shape[0], (*done, said))
+    steps = tuple(dict.fromkeys((*said_before, *done, said)))
+    return Sample(encode(pixels), suffix, pixels.shape[1], pixels.shape[0], steps)
 
 
 def _reason(fault: Exception) -> str:
@@ -147,6 +151,8 @@ def clean_plane(raw: bytes, photo: bytes, recipe: ShardRecipe) -> bytes | Reject
     if refusal or isinstance(resize, Rejected):
         return Rejected(refusal or "its photo is rejected")
     try:
+        if recipe.decode_check and not resize:
+            decode_levels(raw)
         return _resized_plane(raw, resize) if resize else raw
     except Exception as fault:  # noqa: BLE001 - as above
         return Rejected(_reason(fault))

@@ -2,8 +2,9 @@
 
 In: bytes of anything; its name plays no part. Out: `Header`, or `Rejected`. A file of its own because it is the guard
 in front of every decoder: what it refuses costs microseconds, however large it claims to be. Formats: JPEG (ITU-T
-T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0. Orientation is what EXIF says;
-XMP is not asked. A JPEG with further pictures behind its first (stereo pairs, gain maps) is its first picture.
+T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0. Orientation is what EXIF says,
+in a JPEG the first directory of all its EXIF segments joined, as Pillow reads it; XMP is not asked. A JPEG with further
+pictures behind its first (stereo pairs, gain maps) is its first picture.
 """
 
 import struct
@@ -17,6 +18,7 @@ _HUFFMAN_FRAMES: Final = (0xC0, 0xC1, 0xC2)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN: Final = 0xDA
 _STANDALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_IMAGE_ENDS: Final = (0xD8, 0xD9)
 _SEGMENT: Final = struct.Struct(">BBH").unpack_from
 """0xFF, marker, length, of a segment of a JPEG."""
 _FRAME: Final = struct.Struct(">HBHHB").unpack_from
@@ -76,11 +78,12 @@ def read_header(raw: bytes) -> Header | Rejected:
 
 
 def _jpeg(raw: bytes) -> Header:
-    position, orientation, frame = 2, 1, 0
+    position, exif, frame = 2, b"", 0
     for _ in range(_MAX_SEGMENTS):
         start, marker, length = _SEGMENT(raw, position)
         if start != 0xFF or marker in _STANDALONE:
-            raise ValueError("bytes between the segments of its JPEG header")
+            position = _next_segment(raw, position)
+            continue
         if marker == _START_OF_SCAN:
             break
         if marker == 0xFF:
@@ -91,13 +94,24 @@ def _jpeg(raw: bytes) -> Header:
         if marker in _FRAMES:
             frame = position if frame == 0 else -1
         elif marker == 0xE1 and raw.startswith(_EXIF, position + 4):
-            orientation = _orientation(raw[position + 10 : position + 2 + length])
+            exif += raw[position + 10 : position + 2 + length]
         position += 2 + length
     else:
         raise ValueError(f"no coded pixels behind {_MAX_SEGMENTS} segments of its JPEG header")
     if frame < 1:
         raise ValueError("its JPEG header describes no picture or several")
-    return _jpeg_frame(raw, frame, orientation, position)
+    return _jpeg_frame(raw, frame, _orientation(exif) if exif else 1, position)
+
+
+def _next_segment(raw: bytes, position: int) -> int:
+    """Where the next segment of a JPEG may begin behind bytes that belong to none; decoders pass these over, too."""
+    alone = raw[position] == 0xFF
+    if raw[position + 1] in _IMAGE_ENDS if alone else position == 2:  # where others look for the sign of a JPEG
+        raise ValueError("bytes between the segments of its JPEG header")
+    following = raw.find(b"\xff", position + 2 if alone else position)
+    if following < 0:
+        raise ValueError("no coded pixels behind its JPEG header")
+    return following
 
 
 def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> Header:

@@ -1,7 +1,7 @@
 """From a picture file to upright 8-bit RGB or grey pixels, and back to a file.
 
 In: bytes with a header that was found in order. Out: uint8 HxW or HxWx3 and lines that say what was done. JPEG in grey
-or colour is decoded by libjpeg-turbo, strictly: what it would only warn of is a fault. All else is decoded by Pillow;
+or colour is decoded as the stream decodes it (`pipelines.decoding`). All else is decoded by Pillow;
 ink in a JPEG is read as Adobe stores it, inverted, as browsers do. Faults are exceptions of any kind here; cleaning
 turns them into reasons.
 """
@@ -18,8 +18,12 @@ from PIL import Image
 
 from pipelines.data.headers import Header
 from pipelines.data.resizing import Pixels
+from pipelines.decoding import decode_jpeg
 
 _JPEG_QUALITY: Final = 95
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _WHITE_IS_ZERO = 258, 262, 281, 0
+"""Tags of TIFF 6.0, and a value of the second."""
+_DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
 
 Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
 
@@ -38,6 +42,11 @@ def decoded(raw: bytes, header: Header, at_least: tuple[int, int] | None = None)
     return (_upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
+def passed_over(fault: str) -> str:
+    """What is said of a photo in whose file some reader refuses something, though no pixel depends on it."""
+    return f"passed over: {fault}"
+
+
 def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
     """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
     if at_least is None:
@@ -52,7 +61,9 @@ def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
 
 def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
     colours = "GRAY" if header.channels == 1 else "RGB"
-    pixels: Pixels = simplejpeg.decode_jpeg(raw, colours, min_width=scale[0], min_height=scale[1])
+    pixels, fault = decode_jpeg(raw, colours, scale)
+    if fault is not None:
+        done.append(passed_over(fault))
     if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
         done.append("colour profile dropped")
     if pixels.shape[:2] != (header.height_px, header.width_px):
@@ -87,12 +98,28 @@ def _to_rgb(image: Image.Image, done: list[str]) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode}, whose range nobody knows")
     done.append(f"{image.mode} to RGB")
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_scale_to_8_bits(image, done)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         done.append("transparency on white")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
+    """Gray of 9 to 16 bits, HxW, as 8 bits: 255 is the most that its own depth can say; in TIFF it may be black.
+
+    A TIFF of 12 bits in words of 16 names its depth as MaxSampleValue (tag 281), which elsewhere is mere statistics.
+    """
+    tags, values = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.uint32)
+    most = (1 << int(np.max(tags.get(_BITS_PER_SAMPLE, 16)))) - 1
+    named = int(np.max(tags.get(_MAX_SAMPLE_VALUE, most)))
+    if named in _DEPTHS and values.max(initial=0) <= named:
+        most = named
+    if most != _DEPTHS[-1]:
+        done.append(f"{most.bit_length()} bits to 8")
+    levels = (values * 255 // most).astype(np.uint8)
+    return 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -27,8 +27,8 @@ class ShardRecipe:
     """How a photo is stored whose bytes are not kept, a name of ENCODERS."""
     scaled_decode: bool = False
     """Decode a JPEG that is to be reduced at a fraction of its size already: faster, slightly other pixels."""
-    decode_check: bool = False
-    """Decode also the photos whose bytes are kept, so that damage among their coded pixels is noticed."""
+    decode_check: bool = True
+    """Decode also the photos whose bytes are kept, so that damage of their pixels is found here, not by a training."""
     holdout: float = 0.0
     """Share of the train photos that goes to the split val, by a digest of their key."""
     min_side_px: int = 32
@@ -66,6 +66,6 @@ class ShardRecipe:
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> "ShardRecipe":
-        """The recipe that `as_json` told."""
+        """The recipe with the fields of `as_json`; one that was written before a field existed has the default."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return ShardRecipe(**values)
+        return ShardRecipe(**{"decode_check": False, **values})  # there was no check before the field

@@ -1,7 +1,7 @@
 """Is a picture file whole? Decoders are lenient: they fill what is missing with grey and say nothing.
 
-In: the bytes and their header. Out: nothing, or what is missing. Truncated files, and files whose tail became zeros
-when a machine lost power, are noticed here; a flipped bit inside the coded pixels of a JPEG or WebP cannot be.
+In: the bytes and their header. Out: nothing, or what is missing. Truncated files, files whose tail became zeros when a
+machine lost power, and sizes that so few bytes cannot hold, are noticed here; a flipped bit cannot be.
 """
 
 import zlib
@@ -10,8 +10,13 @@ from collections.abc import Callable, Iterator
 from isal import isal_zlib
 
 from pipelines.data.headers import Header
+from pipelines.jpeg_markers import missing_scans
 
 _END_OF_JPEG = b"\xff\xd9"
+_MAX_PIXELS_PER_BYTE = 512
+"""Huffman coding spends at least a bit on each block of 8x8 pixels."""
+_FULL_SCAN = b"\x00\x3f\x00"
+"""All coefficients of its channels: what the only scan of a sequential JPEG says of itself."""
 _PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MAX_UNPACKED_BYTES = 1 << 20
 _MIN_ZEROS = 16
@@ -26,9 +31,14 @@ def missing_part(raw: bytes, header: Header) -> str | None:
 
 def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
     """The end marker must come after the start of the coded pixels (that of a thumbnail lies before it)."""
-    if raw.endswith(_END_OF_JPEG, header.pixels_at) or raw.find(_END_OF_JPEG, header.pixels_at) >= 0:
+    if header.width_px * header.height_px > _MAX_PIXELS_PER_BYTE * len(raw):
+        return f"{len(raw)} bytes cannot hold {header.width_px}x{header.height_px} pixels"
+    if not raw.endswith(_END_OF_JPEG, header.pixels_at) and raw.find(_END_OF_JPEG, header.pixels_at) < 0:
+        return "no end marker"
+    parameters_at = header.pixels_at + 5 + 2 * header.channels
+    if raw.startswith(_FULL_SCAN, parameters_at) and raw[header.pixels_at + 4] == header.channels:
         return None
-    return "no end marker"
+    return missing_scans(raw)
 
 
 def _missing_of_png(raw: bytes, header: Header) -> str | None:

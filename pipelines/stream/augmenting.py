@@ -10,9 +10,9 @@ import albumentations as A
 import numpy as np
 
 from pipelines.chance import PythonChance, philox_state, seed_of
+from pipelines.decoding import Picture
 from pipelines.records import Refused
 from pipelines.stream.config import LARGE, StreamConfig
-from pipelines.stream.geometry import Picture
 
 _TRIALS: Final = 8
 

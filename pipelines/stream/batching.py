@@ -13,12 +13,13 @@ import torch
 
 from infra.world import World
 from pipelines.chance import Chance, seed_of
+from pipelines.decoding import Picture
 from pipelines.manifest import Dataset
 from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
 from pipelines.records import Batch, Damaged, Refused
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.config import LARGE, PLANES, StreamConfig
-from pipelines.stream.geometry import RESIZES, Picture, View, decode, decode_plane, show
+from pipelines.stream.geometry import RESIZES, View, decode, decode_plane, show
 from pipelines.stream.loading import load
 from pipelines.stream.mixing import Mixture
 from pipelines.stream.order import Order

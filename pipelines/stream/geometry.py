@@ -6,21 +6,14 @@ where it shrinks, cubic where it enlarges, nearest neighbours for planes, so tha
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
 
 from pipelines.chance import Chance
+from pipelines.decoding import Picture, decode_levels, decode_photo
 from pipelines.records import Damaged
-
-Picture = NDArray[np.uint8]
-
-_JPEG: Final = b"\xff\xd8\xff"
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 cv2.setNumThreads(0)  # a loader is a process of its own, with a core to itself
 
@@ -41,33 +34,20 @@ class View(NamedTuple):
 def decode(data: bytes, key: str, into: Picture | None = None) -> Picture:
     """Bytes of an 8-bit picture -> RGB HxWx3, in `into` if it is a JPEG of just its size; raises Damaged with the key.
 
-    Formats are told by content, and only those that shards hold are decoded.
+    The decision is that of the build (`pipelines.decoding`), so what was found sound there is sound here.
     """
-    image: NDArray[Any] | None = None
-    with suppress(ValueError, cv2.error):
-        if data.startswith(_JPEG):
-            image = _decode_jpeg(data, into)
-        elif data.startswith(_PNG) or data[:4] + data[8:12] == b"RIFFWEBP":
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise Damaged(f"the picture of {key} cannot be decoded")
-    return np.asarray(image, np.uint8)
-
-
-def _decode_jpeg(data: bytes, into: Picture | None) -> Picture:
-    if into is not None and simplejpeg.decode_jpeg_header(data)[:2] == into.shape[:2]:
-        return np.asarray(simplejpeg.decode_jpeg(data, "RGB", buffer=into))
-    return np.asarray(simplejpeg.decode_jpeg(data, "RGB"))
+    try:
+        return decode_photo(data, into).pixels
+    except (ValueError, cv2.error) as fault:
+        raise Damaged(f"the picture of {key} cannot be decoded: {str(fault)[:120]}") from None
 
 
 def decode_plane(data: bytes, name: str, key: str) -> Picture:
     """Bytes of a plane's PNG -> HxWxC with C its channels (RGB order), HxWx1 if it is grey; raises Damaged."""
-    plane = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.startswith(_PNG) else None
-    if plane is None or plane.dtype != np.uint8:
-        raise Damaged(f"the {name} of {key} cannot be decoded")
-    if plane.ndim == 2:
-        return np.asarray(plane[:, :, None], np.uint8)
-    return np.ascontiguousarray(plane[:, :, [2, 1, 0, 3][: plane.shape[2]]], np.uint8)
+    try:
+        return decode_levels(data)
+    except (ValueError, cv2.error) as fault:
+        raise Damaged(f"the {name} of {key} cannot be decoded: {str(fault)[:120]}") from None
 
 
 def _squash(height: int, width: int, size_px: int, chance: Chance) -> View:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.stream.geometry import Picture
+from pipelines.decoding import Picture
 
 THRESHOLD: Final = 0.65
 """Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""

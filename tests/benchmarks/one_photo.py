@@ -35,7 +35,7 @@ from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import sha256_hex
 
 DATA = Path(os.environ.get("LACUNA_DATA", "data"))
-KEEP = ShardRecipe("folder")
+KEEP = ShardRecipe("folder", decode_check=False)
 KERNEL = np.array([20, 216, 20], np.float32) / 256
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def cleaning(name: str, files: Sequence[bytes]) -> None:
     checked = replace(KEEP, decode_check=True)
     kept, decoded = each(lambda raw: clean(raw, KEEP), files), each(lambda raw: clean(raw, checked), files, 2)
     kilobytes = sum(map(len, files)) / len(files) / 1000
-    print(f"clean      {name:9} {kilobytes:5.0f} kB: kept {kept:.1f} us, with decode_check {decoded:.0f} us")
+    print(f"clean      {name:9} {kilobytes:5.0f} kB: kept {kept:.1f} us, decoded once (the default) {decoded:.0f} us")
 
 
 def row_of(key: str, raw: bytes) -> dict[str, Any]:

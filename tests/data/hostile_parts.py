@@ -32,7 +32,7 @@ def jpegs() -> Hostile:
         "jpeg of no end": (JPEG[:-2], "no end marker"),
         "jpeg of 12 bits": (packed(JPEG, frame + 4, ">B", 12), "3 channels of 12 bits"),
         "jpeg of two channels": (JPEG[:frame] + segment(0xC0, two) + JPEG[frame + 19 :], "2 channels of 8 bits"),
-        "jpeg of a frame cut short": (packed(JPEG, frame + 2, ">H", 8), "bytes between the segments"),
+        "jpeg of a frame cut short": (packed(JPEG, frame + 2, ">H", 8), "3 channels of 8 bits"),
         "lossless jpeg": (lossless, "FFC3"),
         "hierarchical jpeg": (hierarchical, "FFC5"),
         "arithmetic-coded jpeg": (arithmetic, "FFC9"),

@@ -6,6 +6,7 @@ PNGs of depths that Pillow cannot write are made by hand.
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.records import Rejected, Sample
 from tests.making import photo
 
 RECIPE = ShardRecipe("folder", min_side_px=8)
+UNCHECKED = replace(RECIPE, decode_check=False)
 EXIF_ORIENTATION, EXIF_X_RESOLUTION = 0x0112, 0x011A
 Pixels = NDArray[np.uint8]
 

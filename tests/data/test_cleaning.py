@@ -6,7 +6,6 @@ Pictures are made here, PNGs of depths that Pillow cannot write by hand, so that
 import io
 import random
 import struct
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from tests.data.picture_files import (
     OTHER,
     RECIPE,
     SUFFIX,
+    UNCHECKED,
     WHOLE,
     Pixels,
     cleaned,
@@ -166,7 +166,7 @@ def test_inverted_ink_shows_the_photo(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "png", "webp"])
-def test_damage_among_coded_pixels_is_noticed_where_the_recipe_asks_for_it(name: str) -> None:
+def test_damage_among_coded_pixels_is_noticed_unless_the_recipe_leaves_that_out(name: str) -> None:
     """A PNG whose chunks are in order but hold too few rows; a JPEG and a WebP whose coded pixels are overwritten."""
     raw = bytearray(WHOLE[name])
     if name == "png":
@@ -174,16 +174,16 @@ def test_damage_among_coded_pixels_is_noticed_where_the_recipe_asks_for_it(name:
     else:
         place = raw.index(b"\xff\xda") + 14 if name.startswith("jpeg") else 30
         raw[place : place + 60] = b"\x5a\xff\xd3" * 20
-    checked = replace(RECIPE, decode_check=True)
-    assert cleaned(bytes(raw)).picture == raw
-    assert "cannot be decoded" in rejected(bytes(raw), checked)
-    assert cleaned(WHOLE[name], checked) == cleaned(WHOLE[name])
+    assert cleaned(bytes(raw), UNCHECKED).picture == raw
+    assert "cannot be decoded" in rejected(bytes(raw))
+    assert cleaned(WHOLE[name], UNCHECKED) == cleaned(WHOLE[name])
 
 
-def test_keeping_bytes_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeping_bytes_without_the_check_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.data.cleaning.decoded", None)
+    monkeypatch.setattr("pipelines.data.cleaning.find_fault", None)
     for raw in WHOLE.values():
-        assert cleaned(raw).picture == raw
+        assert cleaned(raw, UNCHECKED).picture == raw
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])

@@ -10,7 +10,7 @@ from pipelines.data.cleaning import clean, clean_plane
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import RESIZES
 from pipelines.records import Rejected, Sample
-from tests.data.picture_files import encoded, with_orientation
+from tests.data.picture_files import encoded, raw_png, with_orientation
 from tests.making import photo
 
 KEEP = ShardRecipe("folder", min_side_px=8)
@@ -71,6 +71,7 @@ TURNED = encoded(photo(1, 240, 360), "JPEG", exif=with_orientation(3))
         (encoded(CLASSES.resize((180, 120)), "PNG"), PHOTO, "180x120, its photo 360x240"),
         (encoded(CLASSES, "PNG"), TURNED, "turned by EXIF orientation 3"),
         (encoded(CLASSES, "PNG")[:-40], PHOTO, "cut or damaged"),
+        (raw_png(360, 240, 8, 0, bytes(500)), PHOTO, "cannot be decoded"),
         (b"text", PHOTO, "not an image"),
         (b"", PHOTO, "empty file"),
         (encoded(CLASSES, "PNG"), b"text", "its photo is rejected"),

@@ -45,6 +45,20 @@ def test_a_dataset_is_changed_by_words(data: str, tmp_path: Path) -> None:
     assert verify.run(verify.Arguments(data))["damaged"] == []
 
 
+def test_the_report_says_whether_pixels_were_checked(
+    data: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = ("--source", "folder", "--root", str(tmp_path / "photos"), *SMALL)
+    assert run_shard(*root, "--out", data)["pixels_checked"] is True
+    assert "--no-decode-check" not in capfd.readouterr().err
+    unchecked = run_shard(*root, "--out", str(tmp_path / "unchecked"), "--no-decode-check")
+    assert unchecked["pixels_checked"] is False
+    assert "stored without decoding them (--no-decode-check)" in capfd.readouterr().err
+    (tmp_path / "more").mkdir()
+    photo(901).save(tmp_path / "more" / "late.png")
+    assert run_shard("--out", str(tmp_path / "unchecked"), "--add", str(tmp_path / "more"))["pixels_checked"] is False
+
+
 def test_a_change_needs_to_be_named(data: str) -> None:
     with pytest.raises(Refused, match="nothing to change: give --add ROOT"):
         run_shard("--out", data, "--remove")
