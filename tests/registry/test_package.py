@@ -14,8 +14,9 @@ import pytest
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.evaluate import Scorecard, evaluate, load_scorecard
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import network_model, open_model
+from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register

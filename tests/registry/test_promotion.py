@@ -14,7 +14,8 @@ from jobs import promote as promote_verb
 from jobs import rollback as rollback_verb
 from jobs.faults import NotDone
 from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.evaluation.evaluate import Scorecard, evaluate, load_scorecard, save_scorecard
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.scorecard import Scorecard, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Refused
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
