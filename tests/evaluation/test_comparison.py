@@ -109,7 +109,8 @@ def test_an_interval_that_is_not_finite_is_never_promoted_and_its_verdict_is_str
     value: float, where: str, bin_name: str
 ) -> None:
     intervals = {name: interval(0.5, 1.0) for name in ("all", SMALL)}
-    intervals[bin_name] = replace(intervals[bin_name], **{where: value})
+    changes: Any = {where: value}
+    intervals[bin_name] = replace(intervals[bin_name], **changes)
     verdict = judge(Comparison("psnr_hole", 0, intervals["all"], {SMALL: intervals[SMALL]}), "7")
     assert (verdict.promoted, verdict.reason) == (
         False,
@@ -140,8 +141,9 @@ def test_finite_scores_whose_gains_are_not_are_refused() -> None:
 @given(st.permutations(range(24)), st.permutations(range(24)), st.integers(0, 99))
 def test_the_order_of_rows_changes_no_digit(one: list[int], other: list[int], seed: int) -> None:
     ours, theirs = (card(scores(seed + n, photos=12)) for n in (1, 2))
-    turned = (replace(c, rows=[c.rows[n] for n in order]) for c, order in ((ours, one), (theirs, other)))
-    assert compare(*turned, "psnr_hole") == compare(ours, theirs, "psnr_hole")
+    ours_turned = replace(ours, rows=[ours.rows[n] for n in one])
+    theirs_turned = replace(theirs, rows=[theirs.rows[n] for n in other])
+    assert compare(ours_turned, theirs_turned, "psnr_hole") == compare(ours, theirs, "psnr_hole")
 
 
 @pytest.mark.parametrize(
