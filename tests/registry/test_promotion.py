@@ -18,7 +18,7 @@ from pipelines.evaluation import scorecard
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.scorecard import Scorecard, pairs_digest, pairs_of, save_scorecard
 from pipelines.manifest import Dataset, read_parquet
-from pipelines.records import Damaged, Refused
+from pipelines.records import Damaged, Refused, sha256_hex
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from pipelines.training.run import TrainRun
@@ -55,14 +55,14 @@ class Registry:
         rows = [_scored(row, gain_db, telea_db) for row in self.card.rows]
         return self.add_card(replace(self.card, rows=rows, passport=self.card.passport | passport))
 
-    def add_card(self, card: Scorecard) -> Version:
-        """A version with this scorecard."""
+    def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
+        """A version with this scorecard, of the trained weights or of others."""
         files = self.files(str(len(self.tracking.versions(NAME)) + 1))
         files.mkdir(parents=True)
-        (files / "generator.safetensors").write_bytes(self.checkpoint.read("generator"))
+        (files / "generator.safetensors").write_bytes(weights or self.checkpoint.read("generator"))
         save_scorecard(card, str(files))
         run = self.tracking.open_run("run", "tiny", {}, {})
-        return self.tracking.create_version(NAME, files.parent.as_uri(), run, tags(self.checkpoint, files))
+        return self.tracking.create_version(NAME, files.parent.as_uri(), run, tags(files))
 
     def files(self, number: str) -> Path:
         """Where the files of a version lie."""
@@ -83,11 +83,11 @@ def _scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, A
     return row | {"psnr_hole": mean + gain_db, "baselines": beside}
 
 
-def tags(checkpoint: Checkpoint, files: Path) -> dict[str, str]:
+def tags(files: Path) -> dict[str, str]:
     """What a registration writes down of weights and scores, whatever they are."""
     facts, rows = json.loads((files / "scores.json").read_bytes()), read_parquet((files / "pairs.parquet").read_bytes())
     scores = scores_digest(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
-    return {WEIGHTS_TAG: checkpoint.file_sha256("generator"), SCORES_TAG: scores}
+    return {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
 
 
 @pytest.fixture
@@ -274,9 +274,11 @@ def test_a_champion_whose_record_is_refused_by_now_gives_way_to_its_own_weights_
         patch.setattr(scorecard, "refuse_non_finite", lambda *_: None)
         old = registry.add_card(replace(registry.card, rows=rows))
         registry.tracking.move_alias(NAME, CHAMPION, old.number)
-    other = registry.add(2.0)
-    registry.tracking.tag_version(other, {WEIGHTS_TAG: "f" * 64})
-    registry.add(0.0)
+    registry.add_card(registry.card, b"other weights")
+    registry.add()
+    with pytest.raises(Refused, match=r"inpainter/2: .* is nan for .*; register the champion's checkpoint again"):
+        promote(NAME, "3", registry.tracking, "a reason")
+    assert registry.champion == "2"
     assert promote(NAME, "4", registry.tracking).reason.startswith("the champion's own weights, registered anew: ")
     assert registry.champion == "4"
 
