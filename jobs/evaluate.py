@@ -8,8 +8,9 @@ from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from pipelines.evaluation.asking import Asking
-from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.scorecard import ALL, Scorecard, Scores
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,26 @@ def run(arguments: Arguments) -> dict[str, Any]:
             Asking(arguments.strokes, arguments.num_fills),
         )
     say(table(card))
-    return {"model": card.model, "scores": card.summary(), "passport": card.passport}
+    return {
+        "model": card.model,
+        "scores": card.summary(),
+        "baselines": card.baseline_summaries(),
+        "passport": card.passport,
+    }
 
 
 def table(card: Scorecard) -> str:
-    """The scores as text: a row per bin that has pairs."""
-    rows = [f"{'hole ratio':<10} {'pairs':>6} " + " ".join(f"{m:>10}" for m in METRICS)]
-    for name, score in card.scores[METRICS[0]].items():
-        if score.count:
-            means = " ".join(f"{card.mean(m, name):>10.3f}" for m in METRICS)
-            rows.append(f"{name if name != ALL else 'all':<10} {score.count:>6} {means}")
+    """The scores as text: a row per bin that has pairs, then one per baseline over all pairs."""
+    rows = [f"{'hole ratio':<13} {'pairs':>6} " + " ".join(f"{m:>10}" for m in METRICS)]
+    bins = [name for name, score in card.scores[METRICS[0]].items() if score.count]
+    rows += [_row(name, card.scores, name) for name in bins]
+    rows += [_row(name, scores, ALL) for name, scores in card.baselines.items()]
     return "\n".join(rows)
+
+
+def _row(title: str, scores: Scores, bin_name: str) -> str:
+    means = " ".join(f"{scores[m][bin_name].mean:>10.3f}" for m in METRICS)
+    return f"{title:<13} {scores[METRICS[0]][bin_name].count:>6} {means}"
 
 
 if __name__ == "__main__":

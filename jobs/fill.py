@@ -11,14 +11,14 @@ from infra import storage
 from infra.places import refuse_read_only
 from jobs.cli import as_module
 from jobs.progress import say
-from nets.filling import ChallengeSteps
+from nets.filling import ChallengeSteps, NonFiniteFillError
 from pipelines.data.cleaning import clean
 from pipelines.data.recipe import ShardRecipe
 from pipelines.decoding import Picture
 from pipelines.evaluation.fillers import open_model
 from pipelines.masks.bins import hole_ratio
 from pipelines.masks.foreign import read_mask
-from pipelines.records import Refused, Rejected
+from pipelines.records import Failed, Refused, Rejected
 from pipelines.stream.geometry import decode
 
 
@@ -51,7 +51,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     image, normalised = _read_photo(arguments.image)
     mask = read_mask(_read(arguments.mask), image.shape[:2], arguments.hole, arguments.mask)
     model = open_model(arguments.model, ChallengeSteps(arguments.ensemble, arguments.blur))
-    filled = model.fill(image[None], mask[None])[0]
+    try:
+        filled = model.fill(image[None], mask[None])[0]
+    except NonFiniteFillError as fault:
+        raise Failed(f"{arguments.model} cannot fill {arguments.image}: {fault}") from None
     done, png = cv2.imencode(".png", cv2.cvtColor(filled, cv2.COLOR_RGB2BGR))
     if not done:
         raise RuntimeError("OpenCV could not encode the result as PNG")

@@ -15,18 +15,24 @@ from pipelines.registry.promotion import CHAMPION, promote
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make a version the champion if a paired comparison finds it better; exit 1 and the verdict if not."""
+    """Make a version the champion if a paired comparison finds it better; exit 1 and the verdict if not.
+
+    A first version must reach OpenCV's Telea and Navier-Stokes, which `lacuna evaluate` scores on the same pairs.
+    """
 
     name: tyro.conf.Positional[str]
     """Name of the registered model."""
     version: tyro.conf.Positional[str]
     """Number of the version."""
+    force: str | None = None
+    """Promote it against the judgment, for this reason, which the verdict keeps. It overrides a comparison and the
+    baselines, never damaged files, unlike passports or scores that are not finite."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Judges, moves the alias, reports."""
     tracking = Tracking(tracking_uri())
-    verdict = promote(arguments.name, arguments.version, tracking)
+    verdict = promote(arguments.name, arguments.version, tracking, arguments.force)
     champion = tracking.aliased(arguments.name, CHAMPION)
     report = {
         "promoted": verdict.promoted,
@@ -34,7 +40,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "verdict": verdict.as_json(),
     }
     if not verdict.promoted:
-        raise NotDone(f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}", report)
+        advice = "" if verdict.champion else "; train on, or promote it with --force REASON"
+        told = f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}{advice}"
+        raise NotDone(told, report)
     say(f"version {arguments.version} of {arguments.name!r} is champion: {verdict.reason}")
     return report
 

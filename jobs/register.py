@@ -7,7 +7,7 @@ from infra.settings import tracking_uri
 from infra.tracking import Tracking, check_login
 from jobs.cli import as_module
 from pipelines.checkpoints import open_checkpoint
-from pipelines.evaluation.evaluate import load_scorecard
+from pipelines.evaluation.scorecard import load_scorecard
 from pipelines.registry.package import register
 
 

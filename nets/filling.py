@@ -28,6 +28,16 @@ class ChallengeSteps:
 
 
 PLAIN: Final = ChallengeSteps()
+
+
+class NonFiniteFillError(ArithmeticError):
+    """A network's fill has NaN or infinity in the hole; `number` says of which picture of the batch, from 0."""
+
+    def __init__(self, number: int, num_pictures: int) -> None:
+        super().__init__(f"the fill of picture {number + 1} of {num_pictures} is not finite: the weights are unusable")
+        self.number = number
+
+
 _NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
 _VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...]] = (
     (lambda x: x.mT, lambda x: x.mT),
@@ -54,7 +64,7 @@ def fill_levels(
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
-    They come and go in ordinary memory, wherever the network is.
+    They come and go in ordinary memory, wherever the network is. Raises NonFiniteFillError.
     Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`. `beside`: what the
     network takes beside photo and mask, by the names of its arguments, for pictures of its own size only; with others
     it raises ValueError.
@@ -72,12 +82,13 @@ def fill_levels(
             filled = _finished(_filled(network, image, mask, steps, beside), steps)
         else:
             filled = torch.stack([fill_photo(network, *pair, size_px, steps) for pair in zip(image, mask, strict=True)])
+    _refuse_non_finite(filled, mask)
     levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
     return torch.where(masks.unsqueeze(3) > 0, levels, images)
 
 
 def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, steps: ChallengeSteps = PLAIN) -> Tensor:
-    """Image 3HW in [0, 1] and mask 1HW, at least one pixel a side -> 3HW in [0, 1].
+    """Image 3HW in [0, 1] and mask 1HW, at least one pixel a side -> 3HW, in the hole as far as the network goes.
 
     The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
     `size_px` x `size_px`, filled, put together again and resized back; only hole pixels are taken from it.
@@ -96,7 +107,17 @@ def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, st
         ]
     )
     whole = _resize(from_phases(filled, target), (height, width))
-    return torch.where(mask > 0, _finished(whole[None], steps)[0].clamp(0, 1), image)
+    return torch.where(mask > 0, _finished(whole[None], steps)[0], image)
+
+
+def _refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
+    """Raise NonFiniteFillError for the first of N3HW that is not finite in its hole N1HW.
+
+    Rounding to levels would make black or white of it, and nobody would know.
+    """
+    bad = (~filled.isfinite() & (mask > 0)).flatten(1).any(dim=1)
+    if bad.any():
+        raise NonFiniteFillError(int(bad.int().argmax()), len(bad))
 
 
 def _filled(

@@ -63,12 +63,17 @@ def deepgin_ade20k_segmentation() -> TrainRecipe:
 
 
 def deepgin_demo() -> TrainRecipe:
-    """The recipe of faces on random squares of a dozen photos, and so short that it does not learn them by heart."""
+    """The recipe of faces on random squares of a dozen photos, and so short that it does not learn them by heart.
+
+    It begins from a nearly harmonic fill: from so few photos little is learned that helps others (docs/log.md).
+    """
     small = deepgin_faces()
     return replace(
         small,
         name="deepgin-demo",
-        objective=replace(small.objective, warm_up_images=1_700),
+        objective=replace(
+            small.objective, network=replace(small.objective.network, smoothing_sweeps=4), warm_up_images=1_700
+        ),
         stream=replace(
             small.stream,
             resize="random-square",

@@ -52,6 +52,8 @@ class DeepGINConfig(Choices):
     residual: bool = False
     """Ours, for short trainings: stages add to a smooth fill and to the first guess, in the hole alone, as errors of
     known pixels would teach them above all to add nothing; the paper's make whole pictures from a white hole."""
+    smoothing_sweeps: int = 0
+    """Ours, with `residual`: sweeps at each level of the smooth fill, which bring it near the harmonic one."""
     block: Literal["standard", "dilated", "spd"] = "spd"
     """The residual blocks (Figure 3): two plain convolutions, the first of them dilated by 2, or SPD."""
     attention: Literal["none", "single", "multi"] = "multi"
@@ -228,7 +230,7 @@ class DeepGIN(nn.Module):
         beside = [mask]
         if self.config.segmentation:
             beside.append(torch.zeros_like(image) if segmentation is None else segmentation)
-        painted = fill_smoothly(known, mask) if self.config.residual else known + mask
+        painted = fill_smoothly(known, mask, self.config.smoothing_sweeps) if self.config.residual else known + mask
         coarse = self._based(self.coarse(torch.cat([painted, *beside], dim=1)), painted, mask)
         if self.refinement is None:
             return {"predicted": coarse, "inpainted": coarse * mask + known}

@@ -9,9 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def fill_smoothly(known: Tensor, mask: Tensor) -> Tensor:
-    """Picture N C H W, 0 in the hole, and mask N1HW in {0, 1} -> N C H W; known pixels stay, no known pixel gives 0."""
-    return _push(known, 1 - mask)
+def fill_smoothly(known: Tensor, mask: Tensor, num_sweeps: int = 0) -> Tensor:
+    """Picture N C H W, 0 in the hole, and mask N1HW in {0, 1} -> N C H W; known pixels stay, no known pixel gives 0.
+
+    With `num_sweeps` each level is relaxed so often by Jacobi's sweep towards the mean of its four neighbors, as in
+    the cascadic multigrid method (Bornemann and Deuflhard, Numerische Mathematik 75, 1996): some four bring the fill
+    near the harmonic one, whose every pixel of the hole is that mean.
+    """
+    return _push(known, 1 - mask, num_sweeps)
 
 
 def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
@@ -22,7 +27,7 @@ def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tenso
     return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2
 
 
-def _push(known: Tensor, weight: Tensor) -> Tensor:
+def _push(known: Tensor, weight: Tensor, num_sweeps: int) -> Tensor:
     """Pulls weighted means up to one pixel; what a level does not know is taken from the level above it.
 
     `known` N C H W is already multiplied by `weight` N1HW in [0, 1].
@@ -32,6 +37,16 @@ def _push(known: Tensor, weight: Tensor) -> Tensor:
     sums, weights = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (known, weight))
     certain = (4 * weights).clamp(max=1)  # one known pixel of four is enough to know the mean
     means = sums / weights.clamp_min(torch.finfo(weight.dtype).tiny)
-    above = _push(means * certain, certain)
+    above = _push(means * certain, certain, num_sweeps)
     spread = F.interpolate(above, size=known.shape[2:], mode="bilinear", align_corners=False)
-    return known + spread * (1 - weight)
+    filled = known + spread * (1 - weight)
+    for _ in range(num_sweeps):
+        filled = known + _neighbors_mean(filled) * (1 - weight)
+    return filled
+
+
+def _neighbors_mean(x: Tensor) -> Tensor:
+    """Mean of the four neighbors of each pixel, N C H W -> same; beyond the border is the pixel itself."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
+    return (rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]) / 4

@@ -1,9 +1,10 @@
 """Two scorecards over the same pairs: is the challenger better, and how sure are we?
 
-A paired bootstrap over photos (a photo's masks are drawn together, they are not independent). Scores whose passports
-differ are not compared: the differing field is named.
+Rows are paired by key and mask recipe, whatever order they come in. A paired bootstrap over photos (a photo's masks are
+drawn together, they are not independent). Scores whose passports differ are not compared: the differing field is named.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
-from pipelines.evaluation.evaluate import ALL, Scorecard
 from pipelines.evaluation.metrics import HIGHER_IS_BETTER
+from pipelines.evaluation.scorecard import ALL, Pair, Scorecard, name_pair, pairs_of, refuse_repeated
 from pipelines.masks.bins import BINS
 from pipelines.records import Refused
 
@@ -29,6 +30,11 @@ class Interval:
     low: float
     high: float
     num_pairs: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all three are finite numbers, without which nothing can be decided."""
+        return bool(np.isfinite([self.gain, self.low, self.high]).all())
 
 
 @dataclass(frozen=True)
@@ -47,22 +53,30 @@ class Comparison:
 
 
 def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int = 0) -> Comparison:
-    """Paired gains per bin; raises Refused where the passports differ or the metric is unknown."""
+    """Paired gains per bin.
+
+    Raises Refused where passports, pairs or a pair's bins differ, a score is not finite or the metric is unknown,
+    Damaged where a pair has several rows.
+    """
     refuse_unlike(challenger.passport, champion.passport)
     if metric not in HIGHER_IS_BETTER:
         raise Refused(f"unknown metric {metric!r}: known are {', '.join(HIGHER_IS_BETTER)}")
+    ours, theirs = _paired_rows(challenger.rows, champion.rows)
     sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
-    gains = sign * (_column(challenger, metric) - _column(champion, metric))
-    photos = np.unique([row["key"] for row in challenger.rows], return_inverse=True)[1]
+    gains = sign * (_column(ours, metric) - _column(theirs, metric))
+    photos = np.unique([row["key"] for row in ours], return_inverse=True)[1]
     if len(set(photos)) < MIN_PHOTOS:
         raise Refused(f"{len(set(photos))} held-out photos are too few to compare by: hold out at least {MIN_PHOTOS}")
-    names = np.array([row["bin"] for row in challenger.rows])
+    names = np.array([row["bin"] for row in ours])
     bins = {}
     for name in BINS:
         inside = names == name
         if len(set(photos[inside])) >= MIN_PHOTOS:
             bins[name] = _interval(gains[inside], photos[inside], Chance(seed, "bootstrap", metric, name))
-    return Comparison(metric, seed, _interval(gains, photos, Chance(seed, "bootstrap", metric, ALL)), bins)
+    overall = _interval(gains, photos, Chance(seed, "bootstrap", metric, ALL))
+    if not all(interval.is_finite for interval in (overall, *bins.values())):
+        raise Refused(f"the gains in {metric} add up to no finite number: evaluate and register both again")
+    return Comparison(metric, seed, overall, bins)
 
 
 def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -76,8 +90,41 @@ def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
             )
 
 
-def _column(card: Scorecard, metric: str) -> NDArray[np.float64]:
-    return np.array([row[metric] for row in card.rows], np.float64)
+Rows = Sequence[dict[str, Any]]
+
+
+def _paired_rows(challenger: Rows, champion: Rows) -> tuple[Rows, Rows]:
+    """Rows of both in one canonical order: by key, then by mask recipe."""
+    for rows, who in ((challenger, "challenger"), (champion, "champion")):
+        refuse_repeated(pairs_of(rows), f"the scores of the {who}")
+    _refuse_other_pairs(pairs_of(challenger), pairs_of(champion))
+    ours, theirs = (sorted(rows, key=lambda row: (row["key"], row["recipe"])) for rows in (challenger, champion))
+    for one, other in zip(ours, theirs, strict=True):
+        if one["bin"] != other["bin"]:
+            pair = name_pair((one["key"], one["recipe"]))
+            raise Refused(f"{pair} is in bin {one['bin']} on one side, in {other['bin']} on the other: evaluate again")
+    return ours, theirs
+
+
+def _refuse_other_pairs(challenger: list[Pair], champion: list[Pair]) -> None:
+    """Raise Refused with counts and an example where one side has pairs that the other has not."""
+    only = {"challenger": set(challenger) - set(champion), "champion": set(champion) - set(challenger)}
+    extra = [
+        f"{len(pairs)} only of the {who} (such as {name_pair(min(pairs))})" for who, pairs in only.items() if pairs
+    ]
+    if extra:
+        raise Refused(
+            f"the challenger has {len(challenger)} pairs, the champion {len(champion)}: {', '.join(extra)}; "
+            "evaluate and register both again on the same dataset"
+        )
+
+
+def _column(rows: Rows, metric: str) -> NDArray[np.float64]:
+    values = np.array([row[metric] for row in rows], np.float64)
+    if not np.isfinite(values).all():
+        row = rows[int(np.isfinite(values).argmin())]
+        raise Refused(f"{metric} is {row[metric]} for {name_pair((row['key'], row['recipe']))}: evaluate again")
+    return values
 
 
 def _interval(gains: NDArray[np.float64], photos: NDArray[np.int64], chance: Chance) -> Interval:

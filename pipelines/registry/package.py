@@ -17,8 +17,8 @@ from infra.tracking import Tracking, Version
 from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.evaluate import Scorecard, save_scorecard
 from pipelines.evaluation.fillers import network_model
+from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
 from pipelines.masks.recipe import MaskRecipe
 from pipelines.records import Failed, Refused, canonical_json, sha256_hex
 
@@ -33,6 +33,7 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
 
     Raises Refused where the scores are of other weights, Failed where the stored model fails its trial.
     """
+    refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
     if card.model.get("weights_sha256") != weights_sha256:
         raise Refused(

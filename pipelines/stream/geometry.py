@@ -6,7 +6,7 @@ where it shrinks, cubic where it enlarges, nearest neighbours for planes, so tha
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np

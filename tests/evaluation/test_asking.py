@@ -12,9 +12,10 @@ from nets.mhtma.network import MHTMAConfig
 from nets.spn.network import SPNConfig
 from pipelines.checkpoints import save_checkpoint
 from pipelines.evaluation.asking import Asking
-from pipelines.evaluation.evaluate import Scorecard, evaluate
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import open_model
 from pipelines.evaluation.pairs import read_chunk
+from pipelines.evaluation.scorecard import Scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun

@@ -1,15 +1,20 @@
-"""The paired comparison and the gate's verdict on it: constructed gains, unlike passports, chance alone."""
+"""The paired comparison and the gate's verdict on it: constructed gains, unlike pairs and passports, chance alone."""
 
+import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.evaluation.comparison import Comparison, Interval, compare
-from pipelines.evaluation.evaluate import Scorecard
+from pipelines.evaluation.scorecard import Scorecard
 from pipelines.masks.bins import BINS
-from pipelines.records import Refused
+from pipelines.records import Damaged, Refused
 from pipelines.registry.promotion import MARGIN_DB, judge
 
 SMALL, LARGE = BINS[2], BINS[5]
@@ -21,10 +26,16 @@ def card(psnr: Any, *, l1: Any = 0.0, per_photo: int = 2, bins: tuple[str, ...] 
     values = np.atleast_1d(np.asarray(psnr, float))
     l1s = np.broadcast_to(np.asarray(l1, float), values.shape)
     rows = [
-        {"key": f"photo{n // per_photo}", "bin": bins[n % len(bins)], "psnr_hole": float(v), "l1_hole": float(w)}
+        {
+            "key": f"photo{n // per_photo}",
+            "recipe": f"mask {n % per_photo}",
+            "bin": bins[n % len(bins)],
+            "psnr_hole": float(v),
+            "l1_hole": float(w),
+        }
         for n, (v, w) in enumerate(zip(values, l1s, strict=True))
     ]
-    return Scorecard({"model": "m"}, PASSPORT, {}, rows)
+    return Scorecard({"model": "m"}, PASSPORT, rows)
 
 
 def scores(seed: int, photos: int = 30, per_photo: int = 2) -> np.ndarray:
@@ -89,6 +100,92 @@ def test_a_bin_that_is_worse_within_the_margin_does_not() -> None:
 )
 def test_the_verdict_follows_from_the_intervals(overall: Interval, bins: dict[str, Interval], promoted: bool) -> None:
     assert judge(Comparison("psnr_hole", 0, overall, bins), "7").promoted == promoted
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["gain", "low", "high"])
+@pytest.mark.parametrize("bin_name", ["all", SMALL])
+def test_an_interval_that_is_not_finite_is_never_promoted_and_its_verdict_is_strict_json(
+    value: float, where: str, bin_name: str
+) -> None:
+    intervals = {name: interval(0.5, 1.0) for name in ("all", SMALL)}
+    changes: Any = {where: value}
+    intervals[bin_name] = replace(intervals[bin_name], **changes)
+    verdict = judge(Comparison("psnr_hole", 0, intervals["all"], {SMALL: intervals[SMALL]}), "7")
+    assert (verdict.promoted, verdict.reason) == (
+        False,
+        f"not judged: the gain in bin {bin_name} is not a finite number",
+    )
+    stored = json.loads(json.dumps(verdict.as_json(), allow_nan=False))
+    found = stored["comparison"]["overall"] if bin_name == "all" else stored["comparison"]["bins"][bin_name]
+    assert found[where] is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_score_that_is_not_finite_is_refused_with_its_pair(value: float, side: int) -> None:
+    values = scores(0)
+    values[5] = value
+    cards = [card(scores(0)), card(scores(0))]
+    cards[side] = card(values)
+    with pytest.raises(Refused, match=r"psnr_hole is -?(nan|inf) for photo2 with mask 'mask 1'"):
+        compare(cards[0], cards[1], "psnr_hole")
+
+
+def test_finite_scores_whose_gains_are_not_are_refused() -> None:
+    with np.errstate(all="ignore"), pytest.raises(Refused, match="the gains in psnr_hole add up to no finite number"):
+        compare(card(np.full(60, 1e308)), card(np.full(60, -1e308)), "psnr_hole")
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.permutations(range(24)), st.permutations(range(24)), st.integers(0, 99))
+def test_the_order_of_rows_changes_no_digit(one: list[int], other: list[int], seed: int) -> None:
+    ours, theirs = (card(scores(seed + n, photos=12)) for n in (1, 2))
+    ours_turned = replace(ours, rows=[ours.rows[n] for n in one])
+    theirs_turned = replace(theirs, rows=[theirs.rows[n] for n in other])
+    assert compare(ours_turned, theirs_turned, "psnr_hole") == compare(ours, theirs, "psnr_hole")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (
+            lambda rows: rows[::2],
+            Refused,
+            r"the challenger has (60|30) pairs, the champion (60|30): 30 only of the (challenger|champion) "
+            r"\(such as photo0 with mask 'mask 1'\); evaluate and register both again",
+        ),
+        (
+            lambda rows: [row | {"key": row["key"] + "x"} for row in rows],
+            Refused,
+            r"the champion 60: 60 only of the challenger \(such as photo0x? .*, 60 only of the champion \(such",
+        ),
+        (
+            lambda rows: [row | {"recipe": "mask 9"} if n == 7 else row for n, row in enumerate(rows)],
+            Refused,
+            r"1 only of the .*photo3 with mask 'mask 9'",
+        ),
+        (
+            lambda rows: rows + rows[:10],
+            Damaged,
+            r"scores of the (challenger|champion): 10 of 60 pairs have several rows, photo0 with mask 'mask 0' has 2",
+        ),
+        (
+            lambda rows: [row | {"bin": BINS[0]} if n == 7 else row for n, row in enumerate(rows)],
+            Refused,
+            rf"photo3 with mask 'mask 1' is in bin ({BINS[0]}|{LARGE}) on one side",
+        ),
+    ],
+    ids=["half", "other keys", "another mask", "doubled", "another bin"],
+)
+def test_cards_of_other_pairs_are_refused_with_counts_and_an_example(
+    change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], kind: type[Exception], words: str
+) -> None:
+    whole = card(scores(0))
+    other = replace(whole, rows=change(whole.rows))
+    for ours, theirs in ((whole, other), (other, whole)):
+        with pytest.raises(kind, match=words):
+            compare(ours, theirs, "psnr_hole")
 
 
 def test_bins_with_few_photos_are_not_judged() -> None:

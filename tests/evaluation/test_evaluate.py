@@ -16,19 +16,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jobs.evaluate import table
+from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.data.build import build_dataset
 from pipelines.data.workspace import Plan
 from pipelines.evaluation.comparison import compare
-from pipelines.evaluation.evaluate import ALL, Scorecard, evaluate, load_scorecard, save_scorecard
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import open_model
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.pairs import num_chunks, read_chunk
 from pipelines.evaluation.report import fills_png
+from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
-from pipelines.records import Refused, Score
+from pipelines.records import Failed, Refused, Score
 from pipelines.training.run import TrainRun
-from tests.making import shard_recipe
+from tests.making import SIZE_PX, shard_recipe
 
 
 def silent(*_: object) -> None:
@@ -101,6 +103,40 @@ def test_a_row_is_what_the_model_does_with_that_pair(trained: TrainRun, heldout:
         assert rows[pair]["bin"] == bin_of(pairs.masks[n])
         assert rows[pair]["ratio"] == pytest.approx(pairs.masks[n].mean())
         assert {name: rows[pair][name] for name in METRICS} == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_classical_methods_are_scored_on_the_very_same_pairs(
+    heldout: Dataset, card: Scorecard, tmp_path: Path, name: str
+) -> None:
+    alone = evaluate(name, heldout.uri, "val", "centre-square", str(tmp_path / name), silent)
+    assert set(alone.baselines) == {*BASELINES} - {name}
+    assert [row["baselines"][name] for row in card.rows] == [{m: row[m] for m in METRICS} for row in alone.rows]
+    assert card.baselines[name] == alone.scores
+    assert alone.passport == card.passport
+
+
+@pytest.mark.parametrize("size_px", [SIZE_PX, 2 * SIZE_PX])
+def test_a_model_that_fills_with_no_numbers_is_refused_and_the_pair_named(
+    trained: TrainRun, heldout: Dataset, tmp_path: Path, size_px: int
+) -> None:
+    checkpoint = open_checkpoint(trained.out)
+    generator = {name: tensor * math.nan for name, tensor in checkpoint.tensors("generator").items()}
+    facts = {"images_seen": 4, "network": checkpoint.state["network"], "size_px": size_px}
+    save_checkpoint(str(tmp_path / "run"), {"generator": generator}, facts)
+    with pytest.raises(Failed, match=r" fills \S+ with mask '\S+ .*' with values that are not finite"):
+        evaluate(str(tmp_path / "run"), heldout.uri, "val", "centre-square", str(tmp_path / "scores"), silent)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_scores_of_an_older_version_are_read_and_not_taken_for_these(
+    trained: TrainRun, heldout: Dataset, card: Scorecard, tmp_path: Path
+) -> None:
+    older = [{name: value for name, value in row.items() if name != "baselines"} for row in card.rows]
+    save_scorecard(replace(card, rows=older), str(tmp_path))
+    assert load_scorecard(str(tmp_path)).mean("psnr_hole") == card.mean("psnr_hole")
+    with pytest.raises(Refused, match=r"holds scores without telea and navier-stokes, .*: name another --out"):
+        evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
 
 
 def test_scores_are_sums_and_counts_of_the_rows(card: Scorecard) -> None:
@@ -231,8 +267,14 @@ def test_the_list_of_pairs_is_in_the_passport(card: Scorecard, heldout: Dataset,
         compare(card, twice, "psnr_hole")
 
 
+def test_the_table_ends_with_the_classical_methods(card: Scorecard) -> None:
+    rows = {row.split()[0]: row.split() for row in table(card).split("\n")[-len(BASELINES) :]}
+    for name in BASELINES:
+        assert rows[name][1:3] == [str(len(card.rows)), f"{card.baselines[name]['psnr_hole'][ALL].mean:.3f}"]
+
+
 def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
-    head, everything, *bins = table(card).split("\n")
+    head, everything, *bins = table(card).split("\n")[: -len(BASELINES)]
     assert head.split()[-6:] == list(METRICS)
     assert everything.split()[:2] == ["all", str(len(card.rows))]
     assert {row.split()[0] for row in bins} == {row["bin"] for row in card.rows}

@@ -10,7 +10,8 @@ from PIL import Image
 
 from infra.settings import PROJECT_ROOT
 from jobs.fill import Arguments, run
-from pipelines.records import Refused
+from pipelines.checkpoints import open_checkpoint, save_checkpoint
+from pipelines.records import Failed, Refused
 from pipelines.training.run import TrainRun
 from tests.making import lacuna, photo
 
@@ -63,6 +64,16 @@ def test_known_pixels_stay_and_the_hole_is_filled(folder: Path, model: str) -> N
     filled = fill(folder, model, image="damaged.png")
     assert_hole_alone_changed(folder, filled, "damaged.png")
     assert np.abs(filled.astype(int) - pixels(folder)).max() < 30  # the smooth photo comes back
+
+
+def test_a_fill_that_is_not_finite_is_refused_and_nothing_written(folder: Path, trained: TrainRun) -> None:
+    checkpoint = open_checkpoint(trained.out)
+    generator = {name: tensor * float("nan") for name, tensor in checkpoint.tensors("generator").items()}
+    facts = {"images_seen": 4, "network": checkpoint.state["network"], "size_px": checkpoint.state["size_px"]}
+    broken = save_checkpoint(str(folder / "run"), {"generator": generator}, facts)
+    with pytest.raises(Failed, match=r"cannot fill .*photo\.png: the fill of picture 1 of 1 is not finite"):
+        fill(folder, broken.uri)
+    assert not (folder / "out.png").exists()
 
 
 def test_a_checkpoint_fills_too(folder: Path, trained: TrainRun) -> None:

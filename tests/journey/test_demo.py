@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from infra.tracking import Tracking
+from jobs.demo import FORCED
 from pipelines.data.verify import verify_dataset
+from pipelines.registry.promotion import VERDICT_TAG
 from tests.making import photo_folder
 
 pytestmark = pytest.mark.slow
@@ -50,6 +53,22 @@ def test_it_ends_with_scores_a_champion_and_a_picture(walked: tuple[Path, dict[s
     assert report["num_pairs"] == 3 * len(set(_val_keys(out)))
     with Image.open(report["picture"]) as picture:
         assert picture.width > 5 * 64
+
+
+def test_a_champion_below_the_classical_methods_was_forced_and_says_so(walked: tuple[Path, dict[str, Any]]) -> None:
+    out, report = walked
+    scores = {name: means["psnr_hole"] for name, means in report["scores"].items()}
+    best = max(scores["telea"], scores["navier-stokes"])
+    first, last = (scores[f"{name} version"] < best for name in ("first", "last"))
+    assert first and last  # 32 photos teach nothing: the test would prove nothing otherwise
+    tracking = Tracking(f"sqlite:///{out / 'mlflow.db'}")
+    forced = json.loads(tracking.version(report["model"], "1").tags[VERDICT_TAG])
+    assert (forced["promoted"], forced["forced"]) == (True, FORCED)
+    assert forced["reason"].startswith(f"forced: {FORCED} ({scores['first version']:.2f} dB in the hole, ")
+    assert report["forced"] == (FORCED if report["champion_version"] == "1" else None)
+    other = json.loads(tracking.version(report["model"], "2").tags[VERDICT_TAG])
+    assert (other["champion"], other["promoted"]) == ("1", report["champion_version"] == "2")
+    assert report["verdict"] == other["reason"]
 
 
 def _val_keys(out: Path) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from nets.deepgin.network import DeepGIN, DeepGINConfig
-from nets.filling import ChallengeSteps, fill_levels, fill_photo, from_phases, to_phases
+from nets.filling import ChallengeSteps, NonFiniteFillError, fill_levels, fill_photo, from_phases, to_phases
 
 SIZE_PX = 16
 
@@ -147,6 +147,39 @@ def test_a_photo_in_unit_range_keeps_its_known_pixels_to_the_last_bit() -> None:
     filled = fill_photo(Painter(0.5), image, mask, SIZE_PX)
     known = mask.expand_as(image) == 0
     assert torch.equal(filled[known], image[known])
+
+
+class Spoiler(nn.Module):
+    """Paints what is left of the middle with one level, and one pixel of the third picture with another value."""
+
+    def __init__(self, value: float, row: int, column: int) -> None:
+        super().__init__()
+        self.value, self.place = value, (row, column)
+
+    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """N3SS -> N3SS."""
+        painted = torch.full_like(image, 0.5)
+        painted[-1, 1, self.place[0], self.place[1]] = self.value
+        return {"inpainted": painted}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("size", [(SIZE_PX, SIZE_PX), (SIZE_PX, 2 * SIZE_PX), (40, 25)])
+def test_a_fill_that_is_not_finite_is_refused_with_its_number(value: float, size: tuple[int, int]) -> None:
+    images, masks = photo(*size, number=3)
+    masks[:] = 1
+    masks[:, 0, 0] = 0
+    with pytest.raises(NonFiniteFillError, match=r"the fill of picture [13] of 3 is not finite") as refused:
+        fill_levels(Spoiler(value, 9, 9), images, masks, SIZE_PX)
+    assert refused.value.number == (2 if size == (SIZE_PX, SIZE_PX) else 0)
+
+
+def test_values_that_are_not_finite_outside_the_hole_are_not_looked_at() -> None:
+    images, masks = photo(SIZE_PX, SIZE_PX, number=3)
+    masks[:] = 0
+    masks[:, 4:8, 4:8] = 1
+    filled = fill_levels(Spoiler(float("nan"), 9, 9), images, masks, SIZE_PX)
+    assert (filled[masks > 0] == 128).all()
 
 
 class Marker(nn.Module):

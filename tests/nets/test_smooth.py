@@ -19,16 +19,45 @@ def world(seed: int, height: int, width: int, share: float) -> tuple[torch.Tenso
 SIDES = st.integers(1, 33)
 
 
-@given(st.integers(0, 999), SIDES, SIDES, st.sampled_from([0.0, 0.3, 0.9, 1.0]))
-def test_known_pixels_stay_and_holes_get_colours_that_are_there(seed: int, h: int, w: int, share: float) -> None:
+@given(st.integers(0, 999), SIDES, SIDES, st.sampled_from([0.0, 0.3, 0.9, 1.0]), st.integers(0, 5))
+def test_known_pixels_stay_and_holes_get_colours_that_are_there(
+    seed: int, h: int, w: int, share: float, sweeps: int
+) -> None:
     known, mask = world(seed, h, w, share)
-    filled, kept = fill_smoothly(known, mask), (mask == 0).expand_as(known)
+    filled, kept = fill_smoothly(known, mask, sweeps), (mask == 0).expand_as(known)
     assert torch.equal(filled[kept], known[kept])
     for picture, k, f in zip(known, kept, filled, strict=True):
         for colour in range(3):
             there = picture[colour][k[colour]]
             assert f[colour].min() >= there.min() - 1e-5
             assert f[colour].max() <= there.max() + 1e-5
+
+
+def roughness(filled: torch.Tensor, mask: torch.Tensor) -> float:
+    """How far hole pixels are from the mean of their four neighbors: 0 for a harmonic fill."""
+    padded = torch.nn.functional.pad(filled, (1, 1, 1, 1), mode="replicate")
+    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
+    mean = (rows[..., :-2, :] + rows[..., 2:, :] + columns[..., :-2] + columns[..., 2:]) / 4
+    return float(((filled - mean).abs() * mask).sum() / mask.sum())
+
+
+def test_sweeps_bring_the_fill_near_the_harmonic_one() -> None:
+    torch.manual_seed(0)
+    picture, mask = torch.rand(1, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 10:50, 20:60] = 1
+    roughnesses = [roughness(fill_smoothly(picture * (1 - mask), mask, n), mask) for n in (0, 1, 4, 400)]
+    assert roughnesses == sorted(roughnesses, reverse=True)
+    assert roughnesses[2] < roughnesses[0] / 3
+    assert roughnesses[3] < 1e-3
+
+
+def test_a_plane_between_its_borders_is_filled_as_a_plane() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    errors = [(fill_smoothly(ramp * (1 - mask), mask, n) - ramp).abs().max() for n in (0, 4)]
+    assert errors[1] < 0.02
+    assert errors[1] < errors[0] / 3
 
 
 @given(st.integers(0, 999), SIDES, SIDES)

@@ -14,8 +14,9 @@ import pytest
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.evaluate import Scorecard, evaluate, load_scorecard
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import network_model, open_model
+from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
@@ -98,6 +99,24 @@ def test_scores_of_a_method_without_weights_are_refused(
 ) -> None:
     with pytest.raises(Refused, match="evaluate this checkpoint first"):
         register(checkpoint, replace(card, model={"model": "telea"}), "other", tracking)
+
+
+@pytest.mark.parametrize("who", ["model", "telea"])
+def test_scores_that_are_not_finite_are_refused(
+    checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, who: str
+) -> None:
+    row = card.rows[3]
+    beside = row["baselines"] | {"telea": row["baselines"]["telea"] | {"l1_hole": float("nan")}}
+    worse = row | ({"psnr_hole": float("nan")} if who == "model" else {"baselines": beside})
+    with pytest.raises(Refused, match=rf"(psnr_hole|l1_hole of telea) is nan for {row['key']} with mask '"):
+        register(checkpoint, replace(card, rows=[*card.rows[:3], worse, *card.rows[4:]]), "other", tracking)
+    assert tracking.versions("other") == []
+
+
+def test_half_of_the_scores_is_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
+    with pytest.raises(Damaged, match=rf"{len(card.rows[::2])} rows, the passport counts {len(card.rows)} pairs"):
+        register(checkpoint, replace(card, rows=card.rows[::2]), "other", tracking)
+    assert tracking.versions("other") == []
 
 
 def test_tags_lead_back_to_weights_data_recipe_code_and_scores(
@@ -207,7 +226,7 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
         assert tracking.aliased(NAME, CHAMPION) is None
         with pytest.raises(Failed, match=r"/inpainter/1: .*the weights have SHA-256 .*register the checkpoint again"):
             ModelProcess(tracking.uri, version.uri)
-    assert promote(NAME, version.number, tracking).promoted
+    assert promote(NAME, version.number, tracking, "weights of a test").promoted
 
 
 def stored_weights(tracking: Tracking, version: Version) -> Path:

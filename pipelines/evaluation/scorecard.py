@@ -1,0 +1,214 @@
+"""What a model scored on the pairs of a split, in memory and as two sealed files.
+
+In: one row per pair. Out: sums, counts and means that follow from the rows, and refusals of rows that prove nothing:
+scores that are not finite, pairs that are doubled or missing. Apart from the evaluation because the gate and the
+registry read scorecards and fill nothing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import pyarrow as pa
+
+from infra import storage
+from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.pairs import list_digest
+from pipelines.manifest import read_checked, read_parquet, seal, table_bytes, unseal
+from pipelines.masks.bins import BINS
+from pipelines.records import Damaged, Refused, Score, sha256_hex
+
+SCORES_FILE: Final = "scores.json"
+PAIRS_FILE: Final = "pairs.parquet"
+ALL: Final = "all"
+BASELINES: Final = ("telea", "navier-stokes")
+"""Classical methods, by their names as models, whose scores stand beside every model's."""
+_SUM_TOLERANCE: Final = 1e-9
+"""Relative. Sums of the same numbers in another order differ by less."""
+
+Scores = dict[str, dict[str, Score]]
+"""metric -> bin, and `all` -> score."""
+Pair = tuple[str, str]
+"""Key and mask recipe."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What a model, and the baselines beside it, scored on the pairs of a split."""
+
+    model: dict[str, str]
+    passport: dict[str, Any]
+    rows: list[dict[str, Any]]
+    """One per pair: key, recipe, bin, ratio, every metric, and `baselines`: name -> every metric of that method."""
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Sums and counts of the model."""
+        return _add_up((row["bin"], row) for row in self.rows)
+
+    @cached_property
+    def baselines(self) -> dict[str, Scores]:
+        """Sums and counts of the baselines by name. Empty for a card from before they were scored.
+
+        A card of a baseline itself has the other one alone.
+        """
+        return {n: _add_up((row["bin"], row["baselines"][n]) for row in self.rows) for n in _baseline_names(self.rows)}
+
+    def mean(self, metric: str, bin_name: str = ALL) -> float:
+        """Mean of a metric over the pairs of a bin."""
+        return self.scores[metric][bin_name].mean
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """metric -> bin -> mean, bins without pairs left out."""
+        return _summarize(self.scores)
+
+    def baseline_summaries(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Means of every baseline by name, as `summary` has them."""
+        return {name: _summarize(scores) for name, scores in self.baselines.items()}
+
+
+def save_scorecard(card: Scorecard, out: str) -> None:
+    """Publish the pairs and then the scores under `out`; raises Refused where a score is not finite."""
+    refuse_non_finite(card, out)
+    pairs = table_bytes(pa.Table.from_pylist(card.rows))
+    storage.publish(storage.join(out, PAIRS_FILE), pairs)
+    facts = {"model": card.model, "passport": card.passport, **_totals(card.scores)}
+    facts["baselines"] = {name: _totals(scores) for name, scores in card.baselines.items()}
+    storage.publish(storage.join(out, SCORES_FILE), seal({**facts, "pairs_file_sha256": sha256_hex(pairs)}))
+
+
+def load_scorecard(uri: str) -> Scorecard:
+    """Scorecard under a URI.
+
+    Raises Refused where there is none or a score is not finite, Damaged where a byte differs or rows and sums disagree.
+    """
+    scores_uri = storage.join(uri, SCORES_FILE)
+    if not storage.exists(scores_uri):
+        raise Refused(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
+    facts = unseal(storage.read_bytes(scores_uri), scores_uri)
+    pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
+    card = Scorecard(facts["model"], facts["passport"], read_parquet(pairs).to_pylist())
+    refuse_unsound(card, uri)
+    _refuse_other_sums({"": facts, **facts.get("baselines", {})}, {"": card.scores, **card.baselines}, uri)
+    return card
+
+
+def refuse_unsound(card: Scorecard, where: str) -> None:
+    """Raise Refused where a score is not finite, Damaged where the rows are not the pairs that the passport names."""
+    refuse_non_finite(card, where)
+    pairs, expected = pairs_of(card.rows), card.passport["num_pairs"]
+    refuse_repeated(pairs, where)
+    if len(pairs) != expected or not pairs:
+        raise Damaged(f"{where}: {len(pairs)} rows, the passport counts {expected} pairs: evaluate again")
+    in_order = list_digest(iter(pairs))  # older passports digest the pairs in the dataset's order
+    if card.passport["pairs_sha256"] not in (pairs_digest(pairs), in_order):
+        raise Damaged(
+            f"{where}: {len(pairs)} rows are not the pairs of the passport, the first is {name_pair(pairs[0])}: "
+            "evaluate again"
+        )
+
+
+def refuse_non_finite(card: Scorecard, where: str) -> None:
+    """Raise Refused naming the first score, of the model or of a baseline, that is not a finite number."""
+    problem = find_non_finite(card)
+    if problem is not None:
+        raise Refused(f"{where}: {problem}: such scores prove nothing, evaluate again")
+
+
+def find_non_finite(card: Scorecard) -> str | None:
+    """Words for the first score that is not a finite number, with its pair, or the first such sum; None if all are."""
+    return next(_non_finite_rows(card.rows), None) or next(_non_finite_sums({"": card.scores, **card.baselines}), None)
+
+
+def _non_finite_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    names = _baseline_names(rows)
+    for row in rows:
+        if row["bin"] not in BINS:
+            yield f"the pair {name_pair((row['key'], row['recipe']))} has the unknown bin {row['bin']!r}"
+        beside = row.get("baselines") or {}
+        for name, metrics in (("", row), *((name, beside.get(name) or {}) for name in names)):
+            for metric in METRICS:
+                value = metrics.get(metric)
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
+                    yield f"{_of(name, metric)} is {value} for {name_pair((row['key'], row['recipe']))}"
+
+
+def _non_finite_sums(scored: Mapping[str, Scores]) -> Iterator[str]:
+    for name, scores in scored.items():
+        for metric, bins in scores.items():
+            yield from (
+                f"the sum of {_of(name, metric)} is {s.total}" for s in bins.values() if not math.isfinite(s.total)
+            )
+
+
+def _of(name: str, metric: str) -> str:
+    return f"{metric} of {name}" if name else metric
+
+
+def refuse_repeated(pairs: Iterable[Pair], where: str) -> None:
+    """Raise Damaged naming a pair that occurs several times, and how often."""
+    counts = Counter(pairs)
+    repeated = [pair for pair, count in counts.items() if count > 1]
+    if repeated:
+        raise Damaged(
+            f"{where}: {len(repeated)} of {len(counts)} pairs have several rows, {name_pair(repeated[0])} has "
+            f"{counts[repeated[0]]}: evaluate again"
+        )
+
+
+def pairs_of(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
+    """Key and mask recipe of each row."""
+    return [(row["key"], row["recipe"]) for row in rows]
+
+
+def pairs_digest(pairs: Iterable[Pair]) -> str:
+    """SHA-256 over the pairs, whatever order they come in."""
+    return list_digest(iter(sorted(pairs)))
+
+
+def name_pair(pair: Pair) -> str:
+    """Words for a pair."""
+    return f"{pair[0]} with mask '{pair[1]}'"
+
+
+def _baseline_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted(rows[0].get("baselines") or {}) if rows else []
+
+
+def _add_up(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Scores:
+    """(bin, metrics) of each pair -> sums and counts."""
+    scores = {metric: dict.fromkeys((ALL, *BINS), Score(0.0, 0)) for metric in METRICS}
+    for bin_name, metrics in rows:
+        for metric, bins in scores.items():
+            for name in (ALL, bin_name):
+                bins[name] += Score(metrics[metric], 1)
+    return scores
+
+
+def _summarize(scores: Scores) -> dict[str, dict[str, float]]:
+    return {m: {b: round(s.mean, 4) for b, s in bins.items() if s.count} for m, bins in scores.items()}
+
+
+def _totals(scores: Scores) -> dict[str, Any]:
+    """Sums with their counts, and means, as JSON has them."""
+    sums = {m: {b: [s.total, s.count] for b, s in bins.items()} for m, bins in scores.items()}
+    return {"sums": sums, "means": _summarize(scores)}
+
+
+def _refuse_other_sums(stored: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Scores], where: str) -> None:
+    """Raise Damaged where the stored sums of the model or of a baseline are not those of the rows."""
+    if stored.keys() != scored.keys():
+        names = (", ".join(sorted(filter(None, of))) or "none" for of in (stored, scored))
+        raise Damaged("{}: sums of the baselines {}, rows of {}: evaluate again".format(where, *names))
+    for name, scores in scored.items():
+        for metric, bins in scores.items():
+            for bin_name, score in bins.items():
+                total, count = stored[name]["sums"][metric][bin_name]
+                if count != score.count or not math.isclose(total, score.total, rel_tol=_SUM_TOLERANCE, abs_tol=1e-9):
+                    raise Damaged(
+                        f"{where}: {_of(name, metric)} in bin {bin_name} adds up to {score.total:.6g} over "
+                        f"{score.count} rows, {SCORES_FILE} says {total:.6g} over {count}: evaluate again"
+                    )
