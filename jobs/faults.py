@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from infra.lock import Occupied
 from infra.places import NoPlace
+from infra.tracking_faults import LoginError, TrackingError
 from pipelines.records import Damaged, Failed, Refused
 
 
@@ -16,5 +17,5 @@ class NotDone(RuntimeError):
         self.report, self.exit_code = dict(report), exit_code
 
 
-BAD_USAGE: Final = (Refused, Occupied, NoPlace)
-FORESEEN: Final = (Refused, Occupied, NoPlace, Damaged, Failed, NotDone, OSError, MemoryError)
+BAD_USAGE: Final = (Refused, Occupied, NoPlace, LoginError)
+FORESEEN: Final = (*BAD_USAGE, TrackingError, Damaged, Failed, NotDone, OSError, MemoryError)
