@@ -71,8 +71,8 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     try:
         return tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
-        words = f"the model is stored as {source}, but no version of {name!r} was made of it ({fault})"
-        raise type(fault)(f"{words}: run the same command again") from None
+        words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
+        raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
 
 
 def _is_whole(version: Version, tracking: Tracking) -> bool:
