@@ -104,9 +104,9 @@ class Walk:
         assert self.done("rollback", NAME)["champion_version"] == "1"
         champion = self.done("fill", *self.words("fill"))
         assert champion["model"] == f"models:/{NAME}/1"
-        filled = cv2.imread(str(self.folder / "out.png"))
+        filled = (self.folder / "out.png").read_bytes()
         self.done("fill", f"--model={self.folder / 'run'}", *self.words("fill")[1:])
-        assert np.array_equal(filled, cv2.imread(str(self.folder / "out.png")))
+        assert (self.folder / "out.png").read_bytes() == filled
 
 
 @pytest.fixture(scope="module")

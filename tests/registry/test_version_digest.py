@@ -225,17 +225,17 @@ def plant_compiled(source: Path, marker: Path) -> None:
     other.unlink()
 
 
-def odd_photo() -> dict[str, np.ndarray]:
-    """A photo of 70x50 with a hole in the middle."""
+def odd_photo() -> tuple[np.ndarray, np.ndarray]:
+    """A photo of 70x50 and its mask, with a hole in the middle."""
     mask = np.zeros((1, 50, 70), np.uint8)
     mask[0, 15:35, 20:50] = 1
-    return {"image": np.array(photo(7, 50, 70))[None], "mask": mask}
+    return np.array(photo(7, 50, 70))[None], mask
 
 
 def test_what_python_and_mlflow_add_is_neither_refused_nor_run(
     version: Version, tracking: Tracking, store: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    marker, photo_and_mask = tmp_path / "ran", odd_photo()
+    marker = tmp_path / "ran"
 
     def change(folder: Path) -> None:
         (folder / "registered_model_meta").write_text("model_name: another\n")
@@ -243,8 +243,8 @@ def test_what_python_and_mlflow_add_is_neither_refused_nor_run(
             plant_compiled(folder / name, marker)
 
     with changed(store, change):
-        filled = open_model(version.uri).fill(photo_and_mask["image"], photo_and_mask["mask"])
-    assert np.array_equal(filled, network_model(checkpoint).fill(photo_and_mask["image"], photo_and_mask["mask"]))
+        filled = open_model(version.uri).fill(*odd_photo())
+    assert np.array_equal(filled, network_model(checkpoint).fill(*odd_photo()))
     assert not marker.exists()
 
 
@@ -265,7 +265,8 @@ for folder in sys.argv[2:]:
 
 def load_as_user(folders: list[Path], tmp_path: Path) -> list[Any]:
     """For each folder the fault with which a plain MLflow refuses it, or the sum of the levels of a fill."""
-    np.savez(tmp_path / "photo.npz", **odd_photo())
+    image, mask = odd_photo()
+    np.savez(tmp_path / "photo.npz", image=image, mask=mask)
     words = [sys.executable, "-c", USER, str(tmp_path / "photo.npz"), *map(str, folders)]
     environment = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": "/tmp"}
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
@@ -299,7 +300,7 @@ def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     words += ["code/nets/further.py", "artifacts/pairs.parquet", "artifacts/files.json"]
     for fault, name in zip(refused, words, strict=True):
         assert name in fault
-    assert filled == network_model(checkpoint).fill(**{f"{k}s": v for k, v in odd_photo().items()}).sum()  # type: ignore[call-arg]
+    assert filled == network_model(checkpoint).fill(*odd_photo()).sum()
     assert not marker.exists()
 
 
