@@ -108,7 +108,7 @@ def test_the_tags_hold_a_digest_over_all_files_that_are_stored(version: Version,
     assert len(version.tags[DIGEST_TAG]) == 64
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_bit_of_any_file_stops_promotion_and_loading(
     data: st.DataObject, version: Version, tracking: Tracking, store: Path
@@ -119,7 +119,7 @@ def test_one_bit_of_any_file_stops_promotion_and_loading(
         assert_refused(version, tracking, rf"{NAME}/1: {name} has SHA-256 .*register the checkpoint again")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_that_was_removed_or_became_a_link_stops_promotion_and_loading(
     data: st.DataObject, version: Version, tracking: Tracking, store: Path, tmp_path: Path
@@ -137,7 +137,7 @@ def test_a_file_that_was_removed_or_became_a_link_stops_promotion_and_loading(
         assert_refused(version, tracking, rf"{name}'? is {'a link' if link else 'missing'}")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     folder=st.sampled_from(["", "code", "code/nets", "artifacts", "new"]),
     name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12),
@@ -187,6 +187,7 @@ def test_a_version_without_a_digest_is_refused_and_can_be_registered_again(
     assert promote("old", "2", tracking).promoted
 
 
+@pytest.mark.slow
 def test_a_damaged_version_registered_again_is_a_new_one(
     version: Version, tracking: Tracking, checkpoint: Checkpoint, card: Scorecard, store: Path
 ) -> None:
