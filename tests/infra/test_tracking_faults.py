@@ -72,7 +72,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (200, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
         (404, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
         (501, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
-        (502, PAGE, TrackingError, "failed with error code 502"),
+        (502, PAGE, TrackingError, "cannot be reached: .*502 error"),
         (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "odd"}), TrackingError, "odd"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_refusal_is_one_line_with_what_to_do(status: int, body: str, kind: typ
         Tracking(uri).versions("model")
     line = str(refusal.value)
     assert uri in line
-    assert not {"\n", "<", PASSWORD} & {part for part in ("\n", "<", PASSWORD) if part in line}
+    assert not any(part in line for part in ("\n", "<html", PASSWORD))
 
 
 def test_a_server_that_is_away_is_one_line() -> None:
