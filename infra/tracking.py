@@ -7,26 +7,28 @@ number of attempts; a point of a curve is written once, because points go up in 
 import json
 import logging
 import math
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from infra.credentials import HOW_TO_LOG_IN, load_secrets
+from infra.credentials import load_secrets
 from infra.settings import without_password
+from infra.tracking_faults import ExplainedCalls, TrackingError, explained_faults
 
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
@@ -36,7 +38,8 @@ _MAX_BATCH: Final = 900
 """Of metrics in one request; the clock's is the last of a point, so that a point that the server knows is whole."""
 _MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
-_SECONDS_TO_LOG_IN: Final = 10
+_LOGIN_SECONDS: Final = 5
+_VERSION_URI: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -58,7 +61,7 @@ class Version:
 
 
 class Tracking:
-    """A client of one tracking server or database."""
+    """A client of one tracking server or database; raises LoginError or TrackingError for what that refuses."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -66,7 +69,7 @@ class Tracking:
         _make_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        self._client = MlflowClient(uri, uri)
+        self._client = cast("MlflowClient", ExplainedCalls(MlflowClient(uri, uri), uri))
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The MLflow run of a logical run, made with the tags if it is not there; returns MLflow's id of it."""
@@ -164,7 +167,7 @@ class Tracking:
         """
         status = self._client.get_run(run_id).info.status
         try:
-            with mlflow.start_run(run_id=run_id):
+            with explained_faults(self.uri), mlflow.start_run(run_id=run_id):
                 info = mlflow.pyfunc.log_model(
                     name="generator",
                     python_model=str(code),
@@ -183,10 +186,11 @@ class Tracking:
         """Registers a stored model as the next version of a name, its tags set with it."""
         try:
             self._client.create_registered_model(name)
-        except MlflowException as fault:
-            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+        except TrackingError as fault:
+            if fault.code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        made = self._client.create_model_version(name, source, run_id=run_id, tags=dict(tags))
+        model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
+        made = self._client.create_model_version(name, source, run_id=run_id, tags=dict(tags), model_id=model_id)
         return self.version(name, str(made.version))
 
     def version(self, name: str, number: str) -> Version:
@@ -208,17 +212,26 @@ class Tracking:
         """The version that the alias points at, None where there is no such alias or model."""
         try:
             found = self._client.get_model_version_by_alias(name, alias)
-        except MlflowException as fault:
-            if fault.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        except TrackingError as fault:
+            if fault.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
         return self.version(name, str(found.version))
 
-    def resolve(self, uri: str) -> str:
-        """A `models:/` URI by alias -> the one of the version that it means now; others as they are."""
-        name, at, alias = uri.removeprefix("models:/").partition("@")
-        found = self.aliased(name, alias) if at else None
-        return found.uri if found else uri
+    def find_version(self, uri: str) -> Version:
+        """The version that models:/NAME/NUMBER or models:/NAME@ALIAS means now; raises FileNotFoundError for none."""
+        asked = _VERSION_URI.fullmatch(uri)
+        if asked is None:
+            raise FileNotFoundError(f"{uri} names no version: give models:/NAME/NUMBER or models:/NAME@ALIAS")
+        if asked["number"] is not None:
+            return self.version(asked["name"], asked["number"])
+        found = self.aliased(asked["name"], asked["alias"])
+        if found is None:
+            raise FileNotFoundError(
+                f"no version of model {asked['name']!r} at {without_password(self.uri)} has the alias "
+                f"{asked['alias']!r}: give models:/{asked['name']}/NUMBER, or promote one"
+            )
+        return found
 
     def move_alias(self, name: str, alias: str, number: str) -> None:
         """Points the alias at the version."""
@@ -231,17 +244,21 @@ class Tracking:
 
     def download(self, version: Version, folder: Path) -> Path:
         """Copies all files of a version into the folder; raises OSError where some are missing."""
-        try:
-            return Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(folder), tracking_uri=self.uri))
-        except (MlflowException, OSError) as fault:
-            raise OSError(f"the files of {version.uri} cannot be had: {fault}") from None
+        return self.download_model(version.uri, folder)
 
-    def load(self, uri: str) -> Any:
-        """The pyfunc of a `models:/` URI, pickle disallowed; raises FileNotFoundError where there is none."""
+    def download_model(self, uri: str, folder: Path) -> Path:
+        """Copies all files of a stored model into the folder; raises OSError where some are missing."""
         try:
-            return mlflow.pyfunc.load_model(uri)
-        except (MlflowException, OSError) as fault:
-            raise FileNotFoundError(without_password(f"cannot load {uri} from {self.uri}: {fault}")) from None
+            with explained_faults(self.uri):
+                return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri))
+        except (TrackingError, OSError) as fault:
+            raise OSError(f"could not download the files of {uri}: {fault}") from None
+
+    def local_folder(self, version: Version) -> Path | None:
+        """Where this machine's own disk holds the files of a version; None where a server has them."""
+        uri = str(self._client.get_model_version_download_uri(version.name, version.number))
+        place = urlsplit(uri)
+        return Path(unquote(place.path)) if place.scheme in ("", "file") else None
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -249,31 +266,29 @@ class Tracking:
             return str(found.experiment_id)
         try:
             return str(self._client.create_experiment(EXPERIMENT, artifact_location=_artifacts_beside(self.uri)))
-        except MlflowException as fault:
-            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+        except TrackingError as fault:
+            if fault.code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._experiment()  # another process made it in this moment
 
 
-def check_login(uri: str) -> None:
-    """Ask a server for one experiment; raise PermissionError where it refuses the login, pass where it is away."""
+def require_login(uri: str) -> None:
+    """Raises LoginError where a server does not let the caller see our experiment; one that is out of reach passes."""
     if not uri.startswith("http"):
         return
     load_secrets()
+    endpoint, asked = "/api/2.0/mlflow/experiments/get-by-name", {"experiment_name": EXPERIMENT}
+    brief: dict[str, Any] = {"max_retries": 0, "timeout": _LOGIN_SECONDS, "raise_on_status": False}
     try:
-        answer = http_request(
-            get_default_host_creds(uri),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            max_retries=0,
-            timeout=_SECONDS_TO_LOG_IN,
-            raise_on_status=False,
-        )
-    except (MlflowException, OSError):  # it is away: whoever needs it says so
+        with explained_faults(uri):
+            http_request(get_default_host_creds(uri), endpoint, "GET", params=asked, **brief).raise_for_status()
+    except TrackingError:  # trainings do not wait for their server, and it may not have the experiment yet
         return
-    if answer.status_code in (401, 403):
-        raise PermissionError(f"{uri} refuses the login of MLflow (status {answer.status_code}): {HOW_TO_LOG_IN}")
+
+
+def load_model(folder: Path) -> Any:
+    """The pyfunc whose files lie in the folder, pickle disallowed; its own code runs in this process."""
+    return mlflow.pyfunc.load_model(str(folder))
 
 
 def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -> ModelSignature:

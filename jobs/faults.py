@@ -7,6 +7,7 @@ from infra.cluster import TaskLostError
 from infra.credentials import SecretsError
 from infra.lock import Occupied
 from infra.places import NoPlace
+from infra.tracking_faults import LoginError, TrackingError
 from pipelines.records import Damaged, Failed, Refused
 
 
@@ -18,5 +19,5 @@ class NotDone(RuntimeError):
         self.report, self.exit_code = dict(report), exit_code
 
 
-BAD_USAGE: Final = (Refused, Occupied, NoPlace, SecretsError)
-FORESEEN: Final = (*BAD_USAGE, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)
+BAD_USAGE: Final = (Refused, Occupied, NoPlace, SecretsError, LoginError)
+FORESEEN: Final = (*BAD_USAGE, TrackingError, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.settings import tracking_uri
-from infra.tracking import Tracking, check_login
+from infra.tracking import Tracking, require_login
 from jobs.cli import as_module
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.scorecard import load_scorecard
@@ -25,7 +25,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Registers and reports."""
-    check_login(tracking_uri())
+    require_login(tracking_uri())
     card, checkpoint = load_scorecard(arguments.scores), open_checkpoint(arguments.checkpoint)
     version = register(checkpoint, card, arguments.name, Tracking(tracking_uri()))
     return {"model": version.name, "version": version.number, "uri": version.uri, "tags": version.tags}

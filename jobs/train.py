@@ -11,7 +11,8 @@ from infra import storage
 from infra.cluster import is_ours
 from infra.lock import exclusive
 from infra.settings import code_revision, git_commit, tracking_uri
-from infra.tracking import Status, check_login
+from infra.tracking import Status, require_login
+from infra.tracking_faults import LoginError
 from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.plan import planned, told_plan
@@ -73,7 +74,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     recipe = recipe if arguments.parts is None else replace(recipe, parts=arguments.parts)
     until_images = recipe.images if arguments.images is None else arguments.images
     refuse_settings(arguments, recipe, until_images)
-    check_login(tracking_uri())  # before any work: a server that is away is told later, one that refuses never
+    require_login(tracking_uri())  # before any work: a server that is away is told later, one that refuses never
     datasets, faults = _opened(arguments.data)
     missing = [*map(str, faults), *_missing(arguments, recipe, datasets)]
     missing = missing or list(_taken(arguments, recipe, datasets))
@@ -162,9 +163,8 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
-    """That the run cannot be at its place, or that another one is; that its tracking server can be none."""
+    """That the run cannot be at its place, or that another one is."""
     storage.folder_to_write(arguments.out)
-    tracking_uri()
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
     except (Refused, Damaged) as fault:
@@ -251,7 +251,7 @@ def _teller(run: TrainRun) -> Teller:
 
 def _train(run: TrainRun, arguments: Arguments) -> None:
     """Trains, and tells MLflow the true end."""
-    end: Status = "FAILED"
+    end: Status | None = "FAILED"
     teller = _teller(run)
     try:
         teller.tell("RUNNING")
@@ -265,11 +265,15 @@ def _train(run: TrainRun, arguments: Arguments) -> None:
                 min_workers=arguments.min_workers,
             )
         end = "FINISHED"
+    except LoginError:  # nothing has begun, and the server takes no word of it
+        end = None
+        raise
     except (KeyboardInterrupt, SystemExit):  # SIGTERM, while Ray starts
         end = "KILLED"
         raise
     finally:
-        teller.tell(end)
+        if end is not None:
+            teller.tell(end)
 
 
 def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:

@@ -120,6 +120,7 @@ def _registered(uri: str) -> Model:
     from infra.tracking import Tracking
 
     tracking = Tracking(tracking_uri())
-    process = ModelProcess(tracking.uri, tracking.resolve(uri))
-    identity = {"model": tracking.resolve(uri), "weights_sha256": process.metadata["weights_sha256"]}
+    version = tracking.find_version(uri)
+    process = ModelProcess.of_version(version, tracking)
+    identity = {"model": version.uri, "weights_sha256": process.metadata["weights_sha256"]}
     return Model(_given_nothing(process.fill), identity)

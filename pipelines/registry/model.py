@@ -1,11 +1,16 @@
 """The pyfunc of a registered version: MLflow runs this file as the model's code, with `nets/` packed beside it.
 
 In: {"image": uint8 (N, H, W, 3), "mask": uint8 (N, H, W) in {0, 1}}, 1 = hole, any H and W. Out: uint8 (N, H, W, 3). It
-imports nothing of ours but `nets`, and reads weights only as safetensors whose SHA-256 is the recorded one.
+imports nothing of ours but `nets`. Weights, description and code must be those in the list that lies beside them: they
+are compared before any of that code runs, and compiled code that lies there is not taken.
 """
 
 import hashlib
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +20,75 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from safetensors.torch import load
 
-from nets import build_network
-from nets.filling import fill_levels
+ROOT = Path(__file__).parent
+"""Folder of the version; while MLflow tries this file before it is stored, one without a list."""
+FILES = "artifacts/files.json"
+
+
+def read_list() -> dict[str, str]:
+    """SHA-256 by path of the files in `artifacts/` and `code/` and of this one, as they were registered."""
+    listed: dict[str, str] = json.loads((ROOT / FILES).read_bytes())
+    return listed
+
+
+def refuse_changed_files() -> None:
+    """Raise ValueError naming a file that is not as it was registered, is missing, or was not registered."""
+    listed = read_list()
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("artifacts", "code")
+        for path in (ROOT / folder).rglob("*")
+        if "__pycache__" not in path.parts and (path.is_symlink() or not path.is_dir())
+    }
+    for name in sorted(listed.keys() | there - {FILES}):
+        path = ROOT / name
+        is_listed_file = name in listed and path.is_file() and not path.is_symlink()
+        if not is_listed_file or hashlib.sha256(path.read_bytes()).hexdigest() != listed[name]:
+            raise ValueError(
+                f"{name!r} is not as it was when this version was registered: it was changed, exchanged, added or "
+                "removed; register the checkpoint again"
+            )
+
+
+def refuse_other_code() -> None:
+    """Raise ValueError where this process has loaded another version's `nets`, which Python would go on to use."""
+    listed = read_list()
+    for name, module in sorted(sys.modules.items()):
+        source = getattr(module, "__file__", None)
+        if source and (name == "nets" or name.startswith("nets.")):
+            path = Path("code", *name.split("."))
+            within = path / "__init__.py" if Path(source).name == "__init__.py" else path.with_suffix(".py")
+            if hashlib.sha256(Path(source).read_bytes()).hexdigest() != listed.get(within.as_posix()):
+                raise ValueError(f"{source} is not the code of this version: load it in a process of its own")
+
+
+@contextmanager
+def compiled_anew() -> Iterator[None]:
+    """Python neither takes nor leaves compiled code beside the sources for the time of the block."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before
+
+
+if (ROOT / FILES).exists():
+    refuse_changed_files()
+with compiled_anew():
+    from nets import build_network
+    from nets.filling import fill_levels
 
 
 class Inpainter(PythonModel):
     """A generator that fills photos of any size."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads network and weights; raises ValueError where the weights are not those that were registered."""
-        description = json.loads(Path(context.artifacts["network"]).read_text())
-        weights = Path(context.artifacts["weights"]).read_bytes()
-        digest = hashlib.sha256(weights).hexdigest()
-        if digest != description["weights_sha256"]:
-            raise ValueError(
-                f"the weights have SHA-256 {digest}, registered were {description['weights_sha256']}: they are damaged "
-                "or were exchanged; register the checkpoint again"
-            )
+        """Reads network and weights; raises ValueError where files or code are not those that were registered."""
+        refuse_changed_files()
+        refuse_other_code()
+        description = json.loads((ROOT / "artifacts" / "network.json").read_bytes())
+        weights = (ROOT / "artifacts" / "generator.safetensors").read_bytes()
         self._network = build_network(description["network"]).eval()
         self._network.load_state_dict(load(weights))
         self._size_px = int(description["size_px"])

@@ -5,6 +5,7 @@ was registered with, its tags say which data, recipe, code and weights made it.
 """
 
 import json
+import logging
 from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,24 +15,31 @@ import numpy as np
 
 from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import Tracking, Version
+from infra.tracking_faults import LoginError, TrackingError
 from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.apart import ModelProcess
 from pipelines.evaluation.fillers import network_model
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
 from pipelines.masks.recipe import MaskRecipe
-from pipelines.records import Failed, Refused, canonical_json, sha256_hex
+from pipelines.records import Damaged, Failed, Refused, canonical_json, sha256_hex
+from pipelines.versions import fetch_version, list_files, version_tags
 
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
 PASSPORT_TAG: Final = "lacuna.passport"
+_CODE: Final = PROJECT_ROOT / "nets"
+_MODEL: Final = Path(__file__).with_name("model.py")
 _REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
+
+log = logging.getLogger(__name__)
 
 
 def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Tracking) -> Version:
     """Registers the checkpoint's generator with its scores; finds the version again if that was done before.
 
-    Raises Refused where the scores are of other weights, Failed where the stored model fails its trial.
+    Raises Refused where the scores are of other weights, Failed where the stored model fails its trial or where no
+    version of it can be made.
     """
     refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
@@ -42,23 +50,41 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
         )
     tags = _tags(checkpoint, card)
     for version in tracking.versions(name):
-        if all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG)):
+        is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
+        if is_same and _is_whole(version, tracking):
             return version
     run_id = _tracking_run(checkpoint, tracking)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source = tracking.log_model(
             run_id,
-            Path(__file__).with_name("model.py"),
+            _MODEL,
             _files(folder, checkpoint, card),
-            packages=[PROJECT_ROOT / "nets"],
+            packages=[_CODE],
             shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
             params={"seed": 0, "num_fills": 1},
             requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
             metadata={"weights_sha256": weights_sha256},
         )
-    _try_apart(source, checkpoint, tracking)
-    return tracking.create_version(name, source, run_id, tags)
+        stored = tracking.download_model(source, folder / "stored")
+        tags |= version_tags(list_files(stored))
+        _try_apart(source, stored, checkpoint)
+    try:
+        return tracking.create_version(name, source, run_id, tags)
+    except (LoginError, TrackingError) as fault:
+        words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
+        raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
+
+
+def _is_whole(version: Version, tracking: Tracking) -> bool:
+    """Whether the version's files are those that were registered; one that is not is no reason not to register."""
+    try:
+        with TemporaryDirectory() as scratch:
+            fetch_version(version, tracking, Path(scratch))
+    except (Damaged, Refused, OSError) as fault:
+        log.warning("%s", fault)
+        return False
+    return True
 
 
 def _tracking_run(checkpoint: Checkpoint, tracking: Tracking) -> str:
@@ -78,8 +104,15 @@ def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard) -> dict[str, s
     (folder / "generator.safetensors").write_bytes(checkpoint.read(checkpoint.generator))
     (folder / "network.json").write_bytes(canonical_json(described))
     save_scorecard(card, str(folder))
-    names = {"weights": "generator.safetensors", "network": "network.json"}
+    digests = {f"artifacts/{path.name}": _digest(path) for path in folder.iterdir()}
+    digests |= {f"code/{path.relative_to(PROJECT_ROOT)}": _digest(path) for path in _CODE.rglob("*.py")}
+    (folder / "files.json").write_bytes(canonical_json(digests | {_MODEL.name: _digest(_MODEL)}))
+    names = {"weights": "generator.safetensors", "network": "network.json", "files": "files.json"}
     return {k: str(folder / v) for k, v in (names | {"scores": "scores.json", "pairs": "pairs.parquet"}).items()}
+
+
+def _digest(path: Path) -> str:
+    return sha256_hex(path.read_bytes())
 
 
 def scores_digest(card: Scorecard) -> str:
@@ -103,13 +136,13 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     }
 
 
-def _try_apart(model_uri: str, checkpoint: Checkpoint, tracking: Tracking) -> None:
+def _try_apart(model_uri: str, files: Path, checkpoint: Checkpoint) -> None:
     """The stored model must load in a fresh process and fill a photo of an odd size as the checkpoint does."""
     height, width = 83, 117
     noise = (Chance("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
     image = noise.reshape(1, height, width, 3)
     mask = MaskRecipe("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
-    stored = ModelProcess(tracking.uri, model_uri)
+    stored = ModelProcess(model_uri, files)
     fill = stored.fill(image, mask)
     stored.close()
     if not np.array_equal(fill, network_model(checkpoint).fill(image, mask)):

@@ -6,7 +6,6 @@ methods that were scored on the same pairs. An operator can force a judgment; no
 damaged files, scores that are not finite or lack the baselines, unlike passports.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard
 from pipelines.records import Damaged, Refused
 from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.versions import fetch_version
 
 CHAMPION: Final = "champion"
 VERDICT_TAG: Final = "lacuna.verdict"
@@ -183,14 +183,9 @@ def _scores_of(version: Version, tracking: Tracking) -> Scorecard:
 
 
 def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
-    """The scorecard a version carries; weights and scores must be those that were registered."""
+    """The scorecard a version carries; all its files must be those that were registered."""
     with TemporaryDirectory() as scratch:
-        folder = tracking.download(version, Path(scratch)) / "artifacts"
-        weights = folder / "generator.safetensors"
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no file"
-        if digest != version.tags.get(WEIGHTS_TAG):
-            raise Damaged(f"the weights of {version.uri} are not those registered ({digest[:12]}): register them again")
-        card = load_scorecard(str(folder))
+        card = load_scorecard(str(fetch_version(version, tracking, Path(scratch)) / "artifacts"))
     if scores_digest(card) != version.tags.get(SCORES_TAG):
         raise Damaged(f"the scores of {version.uri} are not those registered: register them again")
     return card

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from infra import storage
 from infra.settings import without_password
+from infra.tracking_faults import LoginError
 from pipelines.checkpoints import newest_clock
 from pipelines.training.observation import DRAWS, FILLS, MAPS
 from pipelines.training.points import committed_points
@@ -37,12 +38,16 @@ class Teller:
         The state goes first: who is killed has little time to say so. A server that is out of reach, or does not take
         it all, is a warning and never a fault. Without a state the first call that gets through says RUNNING, where
         whoever launched the training could not; the state of one whose place another command has taken is that one's
-        to tell.
+        to tell. Raises LoginError for RUNNING, with which a training begins, where the server does not let it in.
         """
         if not self._run.tracking_uri:
             return
         try:
             self._tell(status)
+        except LoginError as fault:
+            if status == "RUNNING":
+                raise
+            self._warn(f"the tracking server was not told all of the training: {fault}; all is in {self._run.out}")
         except Exception as fault:  # noqa: BLE001 - MLflow, its database and its stores raise whatever they like
             problem = f"the tracking server at {self._run.tracking_uri} was not told all of the training: {fault}"
             self._warn(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from infra.settings import PROJECT_ROOT
-from infra.tracking import check_login
+from infra.tracking import require_login
+from infra.tracking_faults import LoginError
 from jobs.cli import main
 from jobs.submit import Arguments, parse
 from pipelines.records import Refused
@@ -132,9 +133,10 @@ def test_a_login_that_a_server_refuses_is_named_with_its_variables(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass4711")
-    with listening(status, b"no") as server, pytest.raises(PermissionError) as refusal:
-        check_login(server.address)
-    assert f"{server.address} refuses the login of MLflow (status {status})" in str(refusal.value)
+    with listening(status, b"no") as server, pytest.raises(LoginError) as refusal:
+        require_login(server.address)
+    words = "does not take the login" if status == 401 else "does not permit this to its user"
+    assert f"the tracking server at {server.address} {words}" in str(refusal.value)
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(refusal.value)
     assert "4711" not in str(refusal.value)
     assert len(server.asked) == 1
@@ -142,7 +144,7 @@ def test_a_login_that_a_server_refuses_is_named_with_its_variables(
 
 def test_a_login_that_is_taken_or_a_server_that_is_away_ends_nothing() -> None:
     with listening(200, b"{}") as server:
-        check_login(server.address)
+        require_login(server.address)
     assert len(server.asked) == 1
-    check_login(server.address)  # nobody there now
-    check_login("sqlite:///nowhere.db")
+    require_login(server.address)  # nobody there now
+    require_login("sqlite:///nowhere.db")

@@ -1,14 +1,11 @@
 """Law 9 with real MLflow servers that fail: no step waits for them, and in the end each point is there exactly once."""
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -22,9 +19,8 @@ from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.telling import Teller
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.making import train_recipe
-from tests.s3 import ACCESS_KEY, SECRET_KEY, object_store
 from tests.sampling import sampled
-from tests.tracking_servers import TrackingServer, postgres, tracking_server
+from tests.tracking_servers import TrackingServer, tracking_server, tracking_stack
 
 pytestmark = pytest.mark.slow
 
@@ -182,7 +178,8 @@ def test_a_server_on_postgres_with_its_files_on_s3(
 ) -> None:
     """Told in parts, past an outage and by way of faults: each point once, and the sheets of fills are there."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    with on_postgres_and_s3(tmp_path) as (server, files):
+    with tracking_stack(tmp_path) as stack:
+        server = stack.server
         run = tracked(dataset, tmp_path / "run", server.uri, 192)
         outage = Outage(server, run, _SHORT_OUTAGE_SECONDS)
         run_rank(replace(run, until_images=160), World(), outage)
@@ -195,18 +192,4 @@ def test_a_server_on_postgres_with_its_files_on_s3(
         assert points_told(server.uri, run) == points_written(run)
         fills = MlflowClient(server.uri).list_artifacts(mlflow_run(server.uri, run), "fills")
         assert [Path(f.path).name for f in fills][-1] == "000000000192.png"
-        assert any(path.endswith("000000000192.png") for path in files.find("mlflow/files"))
-
-
-@contextmanager
-def on_postgres_and_s3(folder: Path) -> Iterator[tuple[TrackingServer, Any]]:
-    """A server with its database in Postgres and its files in a bucket of an S3 server; and that store."""
-    (folder / "s3").mkdir()
-    with postgres(folder / "postgres") as database, object_store(folder / "s3") as store:
-        files = fsspec.filesystem(
-            "s3", endpoint_url=store.endpoint, key=ACCESS_KEY, secret=SECRET_KEY, skip_instance_cache=True
-        )
-        files.mkdir("mlflow")
-        environment = {**os.environ, **store.environment, "MLFLOW_S3_ENDPOINT_URL": store.endpoint}
-        with tracking_server(folder / "server", database, "s3://mlflow/files", environment) as server:
-            yield server, files
+        assert stack.files_below("000000000192.png")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from pipelines.records import Damaged, Failed, Refused
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
 from pipelines.registry.promotion import CHAMPION, promote
 from pipelines.training.run import TrainRun
+from pipelines.versions import list_files, version_tags
 from tests.making import photo
 
 NAME = "inpainter"
@@ -64,7 +66,7 @@ def files(version: Version, tracking: Tracking, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def stored(version: Version, tracking: Tracking) -> Iterator[ModelProcess]:
     """The version in a process of its own."""
-    process = ModelProcess(tracking.uri, version.uri)
+    process = ModelProcess.of_version(version, tracking)
     yield process
     process.close()
 
@@ -171,8 +173,9 @@ def test_a_process_of_its_own_tells_which_weights_it_has(stored: ModelProcess, c
     assert stored.metadata == {"weights_sha256": checkpoint.file_sha256("generator")}
 
 
-def test_the_model_refuses_what_is_no_mask(tracking: Tracking, version: Version) -> None:
-    model = tracking.load(version.uri)
+@pytest.mark.usefixtures("tracking")
+def test_the_model_refuses_what_is_no_mask(version: Version) -> None:
+    model = mlflow.pyfunc.load_model(version.uri)
     image, mask = odd_photo()
     with pytest.raises(ValueError, match="the mask has a value of 255: use 1 for hole pixels"):
         model.predict({"image": image, "mask": mask * np.uint8(255)})
@@ -182,9 +185,10 @@ def test_the_model_refuses_what_is_no_mask(tracking: Tracking, version: Version)
         model.predict({"image": image, "mask": mask}, params={"num_fills": 2})
 
 
+@pytest.mark.usefixtures("tracking")
 @pytest.mark.parametrize("name", ["image", "mask"])
-def test_the_signature_refuses_floats_and_missing_inputs(tracking: Tracking, version: Version, name: str) -> None:
-    model = tracking.load(version.uri)
+def test_the_signature_refuses_floats_and_missing_inputs(version: Version, name: str) -> None:
+    model = mlflow.pyfunc.load_model(version.uri)
     image, mask = odd_photo()
     inputs = {"image": image, "mask": mask}
     with pytest.raises(Exception, match=rf"(?i){name}|float"):
@@ -195,18 +199,24 @@ def test_the_signature_refuses_floats_and_missing_inputs(tracking: Tracking, ver
 
 @pytest.mark.slow
 def test_the_words_of_the_model_come_out_of_its_process(tracking: Tracking, version: Version) -> None:
-    process = ModelProcess(tracking.uri, version.uri)
+    process = ModelProcess.of_version(version, tracking)
     image, mask = odd_photo()
     with pytest.raises(Failed, match=r"models:/inpainter/1: .*the mask has a value of 255"):
         process.fill(image, mask * np.uint8(255))
     process.close()
 
 
-def test_a_version_fills_with_its_own_code_and_not_with_ours(files: Path, tracking: Tracking, tmp_path: Path) -> None:
-    copy = shutil.copytree(files, tmp_path / "version")
+def test_a_version_fills_with_its_own_code_and_not_with_ours(
+    files: Path, tracking: Tracking, version: Version, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(files, tmp_path / "version", ignore=shutil.ignore_patterns("registered_model_meta"))
     with (copy / "code" / "nets" / "filling.py").open("a") as code:
         code.write("\n\ndef fill_levels(network, images, masks, size_px):\n    return torch.full_like(images, 7)\n")
-    process = ModelProcess(tracking.uri, str(copy))
+    listed = json.loads((copy / "artifacts" / "files.json").read_bytes())
+    listed["code/nets/filling.py"] = hashlib.sha256((copy / "code/nets/filling.py").read_bytes()).hexdigest()
+    (copy / "artifacts" / "files.json").write_text(json.dumps(listed))
+    made = tracking.create_version("other", copy.as_uri(), version.run_id, version_tags(list_files(copy)))
+    process = ModelProcess.of_version(made, tracking)
     assert (process.fill(*odd_photo()) == 7).all()
     process.close()
 
@@ -221,11 +231,12 @@ def test_a_version_is_opened_by_its_alias(tracking: Tracking, version: Version, 
 
 def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracking: Tracking, version: Version) -> None:
     with flipped_byte(stored_weights(tracking, version)):
-        with pytest.raises(Damaged, match="the weights of models:/inpainter/1 are not those registered"):
+        words = r"models:/inpainter/1: artifacts/generator\.safetensors has SHA-256 .*register the checkpoint again"
+        with pytest.raises(Damaged, match=words):
             promote(NAME, version.number, tracking)
         assert tracking.aliased(NAME, CHAMPION) is None
-        with pytest.raises(Failed, match=r"/inpainter/1: .*the weights have SHA-256 .*register the checkpoint again"):
-            ModelProcess(tracking.uri, version.uri)
+        with pytest.raises(Damaged, match=words):
+            ModelProcess.of_version(version, tracking)
     assert promote(NAME, version.number, tracking, "weights of a test").promoted
 
 
@@ -246,13 +257,16 @@ def flipped_byte(path: Path) -> Iterator[None]:
     path.write_bytes(whole)
 
 
-def test_a_version_that_is_not_there_is_told(tracking: Tracking, version: Version) -> None:
-    with pytest.raises(FileNotFoundError, match=r"cannot load models:/inpainter/99 from sqlite:"):
-        tracking.load(f"models:/{version.name}/99")
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("version")
-def test_a_model_that_is_not_there_is_told_through_its_process() -> None:
-    with pytest.raises(Failed, match=r"models:/inpainter/99: .*cannot load models:/inpainter/99"):
-        open_model("models:/inpainter/99")
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("models:/inpainter/99", "no version 99 of model 'inpainter' at sqlite:.*: its versions are 1"),
+        ("models:/inpainter@nobody", "no version of model 'inpainter' at sqlite:.* has the alias 'nobody'"),
+        ("models:/inpainter", "models:/inpainter names no version: give models:/NAME/NUMBER or models:/NAME@ALIAS"),
+        ("models:/inpainter/latest", "models:/inpainter/latest names no version"),
+    ],
+)
+def test_a_version_that_is_not_there_is_named(uri: str, words: str) -> None:
+    with pytest.raises(FileNotFoundError, match=words):
+        open_model(uri)

@@ -22,6 +22,7 @@ from pipelines.records import Damaged, Refused, sha256_hex
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from pipelines.training.run import TrainRun
+from pipelines.versions import list_files, version_tags
 
 NAME = "inpainter"
 
@@ -87,7 +88,8 @@ def tags(files: Path) -> dict[str, str]:
     """What a registration writes down of weights and scores, whatever they are."""
     facts, rows = json.loads((files / "scores.json").read_bytes()), read_parquet((files / "pairs.parquet").read_bytes())
     scores = scores_digest(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
-    return {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
+    digests = {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
+    return digests | version_tags(list_files(files.parent))
 
 
 @pytest.fixture
@@ -378,7 +380,7 @@ def test_damaged_weights_stop_a_promotion_whether_champion_or_challenger(registr
     registry.add(1.0)
     promote(NAME, "1", registry.tracking)
     flip_byte(registry.files(who) / "generator.safetensors")
-    with pytest.raises(Damaged, match=f"the weights of models:/inpainter/{who} are not those registered"):
+    with pytest.raises(Damaged, match=f"models:/inpainter/{who}: artifacts/generator.safetensors has SHA-256"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "1"
 
@@ -386,7 +388,7 @@ def test_damaged_weights_stop_a_promotion_whether_champion_or_challenger(registr
 def test_missing_weights_stop_a_promotion(registry: Registry) -> None:
     registry.add()
     (registry.files("1") / "generator.safetensors").unlink()
-    with pytest.raises(Damaged, match=r"models:/inpainter/1 are not those registered \(no file\)"):
+    with pytest.raises(Damaged, match=r"models:/inpainter/1: artifacts/generator\.safetensors is missing"):
         promote(NAME, "1", registry.tracking)
     assert registry.champion is None
 
