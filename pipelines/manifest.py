@@ -192,8 +192,8 @@ def root_in_parquet(data: bytes) -> dict[str, Any] | None:
     """Record of the root that stands in that file, None where none does."""
     import json
 
-    told = read_facts(data).get(_ROOT)
-    return dict(json.loads(told)) if told else None
+    text = read_facts(data).get(_ROOT)
+    return dict(json.loads(text)) if text else None
 
 
 def shards_from_parquet(data: bytes) -> ShardRows:

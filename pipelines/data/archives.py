@@ -67,8 +67,8 @@ def is_seekable(uri: str) -> bool:
 def _kind(uri: str) -> str:
     """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
     first = storage.read_range(uri, 0, 10)
-    told = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
-    return next(told, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
+    kinds = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
+    return next(kinds, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
 
 
 def open_archive(uri: str) -> Iterator[Packed]:

@@ -35,8 +35,8 @@ class RootRecorder:
 
     def add_file(self, path: str, size_bytes: int, *more: str) -> None:
         """Take in a file by its path under the root, its size and what else is known of it."""
-        told = "\0".join((path, str(size_bytes), *more)).encode("utf-8", "surrogateescape")
-        self._sum = (self._sum + int.from_bytes(hashlib.sha256(told).digest(), "big")) % _MODULUS
+        line = "\0".join((path, str(size_bytes), *more)).encode("utf-8", "surrogateescape")
+        self._sum = (self._sum + int.from_bytes(hashlib.sha256(line).digest(), "big")) % _MODULUS
         self._num_files += 1
         self._num_bytes += size_bytes
 

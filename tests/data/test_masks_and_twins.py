@@ -118,9 +118,9 @@ def test_a_rejected_file_holds_no_key(tmp_path: Path) -> None:
     save(photo(6), root / "x.png")
     save(photo(7), root / "y.jpg")
     save(photo(8), root / "y.png")
-    told = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
-    assert "animated" in told.pop("a.gif")[1]
-    assert told == {
+    verdicts = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
+    assert "animated" in verdicts.pop("a.gif")[1]
+    assert verdicts == {
         "a.jpg": ("written", None),
         "c.jpg": ("rejected", "16x16 is smaller than 32 px on a side"),
         "c.png": ("written", None),
@@ -139,9 +139,9 @@ def test_a_mask_does_not_stand_in_for_its_damaged_photo(tmp_path: Path) -> None:
     save(mask(), tmp_path / "in/x.png")
     save(photo(2), tmp_path / "in/z.png")
     (tmp_path / "in/z.txt").write_text("what it shows")
-    told = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
-    assert {path for path, (outcome, _) in told.items() if outcome == "written"} == {"z.png"}
-    assert told["x.png"] == ("rejected", "a mask beside its photo x.jpg")
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    assert {path for path, (outcome, _) in verdicts.items() if outcome == "written"} == {"z.png"}
+    assert verdicts["x.png"] == ("rejected", "a mask beside its photo x.jpg")
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_name_and_a_photo_of_that_name_make_a_mask_whatever_its_colors(
 ) -> None:
     save(photo(1), tmp_path / "in" / photo_path)
     save(photo(2).convert("L"), tmp_path / "in" / mask_path)
-    told = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
-    assert told == {
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    assert verdicts == {
         photo_path: ("written", None),
         mask_path: ("rejected", f"a mask of {photo_path} by its name"),
     }
@@ -183,10 +183,10 @@ def test_of_lone_files_named_like_masks_the_flat_ones_are_masks(tmp_path: Path) 
     for number, name in enumerate(("masks/hole.png", "train_masks/1.jpg", "y_mask.bmp", "mask001.png")):
         save(mask(48, 41 + number), root / name)
     save(mask(48, 50), root / "document.png")  # two levels of gray make no mask of a name that says nothing
-    told = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
+    verdicts = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
     photos = {"masks/carnival.jpg", "ski_mask/0001.jpg", "ski/0001.jpg", "unmasked.png", "document.png"}
-    assert {path for path, (outcome, _) in told.items() if outcome == "written"} == photos
-    assert {reason for _, reason in told.values()} == {None, "a mask by its name and its flat colors"}
+    assert {path for path, (outcome, _) in verdicts.items() if outcome == "written"} == photos
+    assert {reason for _, reason in verdicts.values()} == {None, "a mask by its name and its flat colors"}
 
 
 def test_a_photo_in_a_folder_of_masks_keeps_its_maps(tmp_path: Path) -> None:
