@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(_DELAY_SECONDS if fault == "delay" else 0)
             self._forward(body, cut=fault == "cut")
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - names of the base class
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - names of the base class
 
     def _forward(self, body: bytes, cut: bool) -> None:
         """Asks the store and passes its answer on, of a cut one the first half."""
