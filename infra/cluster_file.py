@@ -135,7 +135,7 @@ def _ray_schema() -> dict[str, Any]:
 
 def _provider_mistakes(config: dict[str, Any]) -> Lines:
     provider = part(config, "provider")
-    kind = provider.get("type")
+    kind = str(provider.get("type"))
     keys = _PROVIDER_KEYS.get(kind, set().union(*_PROVIDER_KEYS.values()))
     yield from (_unknown(f"provider.{key}", str(key), keys) for key in provider if key not in keys)
     if kind not in _PROVIDER_KEYS:
