@@ -284,7 +284,8 @@ def keys_of(node: yaml.Node, inside: str = "") -> Iterator[tuple[str, yaml.Scala
             yield from keys_of(item, inside)
 
 
-KEYS = list({key.start_mark.index: (inside, key) for inside, key in keys_of(yaml.compose(TEXT))}.values())
+ROOT = yaml.compose(TEXT) or yaml.MappingNode("", [])
+KEYS = list({key.start_mark.index: (inside, key) for inside, key in keys_of(ROOT)}.values())
 
 
 @settings(deadline=None)

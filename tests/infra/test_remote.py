@@ -9,7 +9,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from botocore.exceptions import (  # type: ignore[import-untyped]
+from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
     NoCredentialsError,

@@ -198,7 +198,7 @@ def test_force_overrides_neither_damage_nor_unlike_passports(registry: Registry)
     with pytest.raises(Refused, match="unlike passports are not compared: resize is 'other'"):
         promote(NAME, "2", registry.tracking, "a reason")
     flip_byte(registry.files("3") / "generator.safetensors")
-    with pytest.raises(Damaged, match="the weights of models:/inpainter/3 are not those registered"):
+    with pytest.raises(Damaged, match=r"models:/inpainter/3: artifacts/generator\.safetensors has SHA-256"):
         promote(NAME, "3", registry.tracking, "a reason")
     assert registry.champion == "1"
 

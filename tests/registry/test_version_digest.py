@@ -185,7 +185,7 @@ def test_a_version_without_a_digest_is_refused_and_can_be_registered_again(
         with pytest.raises(Refused, match=r"old/1 was registered without a digest .* register the checkpoint again"):
             use()
     assert register(checkpoint, card, "old", tracking).number == "2"
-    assert promote("old", "2", tracking).promoted
+    assert promote("old", "2", tracking, "weights of a test").promoted
 
 
 @pytest.mark.slow
