@@ -56,6 +56,7 @@ def planted_tree(folder: Path) -> Path:
     """A copy of our code, with what must stay at home beside it."""
     for package in PACKAGES:
         shutil.copytree(PROJECT_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "jobs" / "__init__.py").write_text("# code of this tree alone, which no cluster has before it is sent\n")
     for place in (folder / ".env", folder / "infra" / ".env"):
         place.write_text(f"KEY={PLANTED['DOTENV']}\n")
     (folder / "jobs" / "server.pem").write_text(f"-----BEGIN PRIVATE KEY-----\n{PLANTED['PEM']}\n")

@@ -20,8 +20,8 @@ def test_a_wrong_login_of_the_nodes_ends_the_job_at_once(cluster: Cluster, done:
     words = ("train", "deepgin-demo", "--data", data_of(done[0]), "--out", str(tmp_path / "run"), "--images", "8")
     with listening(401, b"no") as server:
         code, report, _ = cluster.submit(*words, MLFLOW_TRACKING_URI=server.address)
-    assert (code, report["status"]) == (1, "FAILED")
-    assert f"{server.address} refuses the login" in report["error"]
+    assert (code, report["status"]) == (2, "FAILED")
+    assert f"the tracking server at {server.address} does not take the login" in report["error"]
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in report["error"]
     assert [login for _, _, login in server.asked] == [f"Basic {NODE_LOGIN}"], "one call, with the login of the nodes"
     assert not (tmp_path / "run").exists()
