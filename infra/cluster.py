@@ -169,6 +169,15 @@ def num_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
+def has_waiting_group(resources: dict[str, int]) -> bool:
+    """Whether a group of bundles, each of these resources by name, has no place in the cluster yet."""
+    from ray.util import placement_group_table
+
+    ours = {name: float(number) for name, number in resources.items() if number}
+    waiting = (group for group in placement_group_table().values() if group["state"] in ("PENDING", "RESCHEDULING"))
+    return any(ours in group["bundles"].values() for group in waiting)
+
+
 def is_ours() -> bool:
     """Whether the cluster is one of our own on this machine, which never grows."""
     return not os.environ.get("RAY_ADDRESS")

@@ -19,7 +19,7 @@ import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connected, num_cores, num_gpus
+from infra.cluster import connected, has_waiting_group, num_cores, num_gpus
 from infra.world import PeersLost, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import Failed
@@ -28,6 +28,7 @@ from pipelines.training.pulse import Roll
 from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.updates import NotFinite
+from pipelines.training.waiting import explain_wait
 
 _MAX_STARTS: Final = 3
 """So often a training begins at one checkpoint. A long one that gets further may lose workers many times."""
@@ -91,48 +92,10 @@ def _listening(
         for line in _answer(roll.news.remote(), []):
             warn(line)
         if seconds := _answer(roll.seconds_waiting.remote(), 0.0):
-            warn(
-                waiting_words(
-                    workers, resources, {"CPU": num_cores(), "GPU": num_gpus()}, _is_queued(resources), seconds
-                )
-            )
+            there = {"CPU": num_cores(), "GPU": num_gpus()}
+            warn(explain_wait(workers, resources, there, has_waiting_group(resources), seconds))
 
     return listen
-
-
-def waiting_words(
-    workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, seconds: float
-) -> str:
-    """The line for users while no rank has begun: what the cluster lacks, or that workers are only starting.
-
-    `workers`: the fewest and the most; `resources`: of one; `there`: of the whole cluster; `queued`: they have no
-    place yet.
-    """
-    needs = {name: workers[0] * number for name, number in resources.items() if number}
-    lacks = [
-        f"{_plural(need, name)}: the cluster has {there[name]}" for name, need in needs.items() if there[name] < need
-    ]
-    so_far = f"({seconds:.0f} s so far)"
-    if lacks:
-        return f"waiting for {'; and for '.join(lacks)} {so_far}"
-    if queued:
-        asked = " and ".join(_plural(need, name) for name, need in needs.items())
-        return f"waiting for {asked}: other work holds the cluster's {so_far}"
-    count = " to ".join(str(number) for number in sorted(set(workers)))
-    return f"starting {_plural(count, 'worker')} {so_far}"
-
-
-def _plural(number: int | str, thing: str) -> str:
-    return f"{number} {thing}" if str(number) == "1" else f"{number} {thing}s"
-
-
-def _is_queued(resources: dict[str, int]) -> bool:
-    """Whether a group of bundles as our workers' has no place in the cluster yet."""
-    from ray.util import placement_group_table
-
-    ours = {name: float(number) for name, number in resources.items() if number}
-    waiting = (group for group in placement_group_table().values() if group["state"] in ("PENDING", "RESCHEDULING"))
-    return any(ours in group["bundles"].values() for group in waiting)
 
 
 def _clear(scratch: str, warn: Callable[[str], None]) -> None:

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from pipelines.training.launch import _Ear, _Every, waiting_words
+from pipelines.training.launch import _Ear, _Every
+from pipelines.training.waiting import explain_wait
 
 
 def test_what_is_done_again_and_again_is_done_at_the_end() -> None:
@@ -68,4 +69,4 @@ CPU, GPU = {"CPU": 1, "GPU": 0}, {"CPU": 2, "GPU": 1}
 def test_a_training_says_that_it_starts_and_waits_only_for_what_lacks(
     workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, said: str
 ) -> None:
-    assert waiting_words(workers, resources, there, queued, 61.4) == said
+    assert explain_wait(workers, resources, there, queued, 61.4) == said
