@@ -114,7 +114,8 @@ def test_passwords_in_words_and_variables_are_refused_before_anything_is_sent(
 
 
 def test_a_word_behind_a_path_is_no_path() -> None:
-    code, report, _ = lacuna("submit", "--cluster", AT, "train", "--out", "/o", "deepgin-demo", cwd=PROJECT_ROOT)
+    words = ("submit", "--cluster", AT, "train", "--out", "/o", "deepgin-demo")
+    code, report, _ = lacuna(*words, cwd=PROJECT_ROOT, MLFLOW_TRACKING_URI="")
     assert (code, report["error"][:28]) == (2, "MLFLOW_TRACKING_URI is not s")
 
 
