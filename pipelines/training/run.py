@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
-from pipelines.checkpoints import has_checkpoints, latest_checkpoint
+from pipelines.checkpoints import has_checkpoints, refuse_other_runs
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Refused, first_difference, sha256_hex
 from pipelines.training.loop import Point
@@ -59,13 +59,14 @@ class TrainRun:
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before,
-    Damaged where the record of them cannot be read, or is gone."""
+    Damaged where the record of them cannot be read, is gone, or is not that of the checkpoints."""
     asked, there = _asked(recipe, datasets, weights), _recorded(out)
     if there is None:
         started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
         storage.create(uri, seal({**asked, "run_id": sha256_hex(started.encode())[:16]}))
         there = _record(uri)
     _refuse_others(out, there, asked, datasets)
+    refuse_other_runs(out, there["run_id"], storage.join(out, RUN_FILE))
     _seal_older(out, there)
     return str(there["run_id"])
 
@@ -95,20 +96,13 @@ def _record(uri: str) -> dict[str, Any]:
 
 
 def _seal_older(out: str, there: dict[str, Any]) -> None:
-    """Put a seal on the `run.json` of an older version; raises Damaged where its run is not that of its checkpoints.
+    """Put a seal on the `run.json` of an older version.
 
     Two commands at one moment write the same bytes, so that no store needs a condition for it.
     """
     uri = storage.join(out, RUN_FILE)
-    if storage.read_bytes(uri) == seal(there):
-        return
-    newest = latest_checkpoint(out)
-    if newest is not None and newest.state["run_id"] != there["run_id"]:
-        raise Damaged(
-            f"{uri} has run_id {there['run_id']}, {newest.uri} has {newest.state['run_id']}: restore {RUN_FILE}, or "
-            "train at another --out"
-        )
-    storage.publish(uri, seal(there))
+    if storage.read_bytes(uri) != seal(there):
+        storage.publish(uri, seal(there))
 
 
 def refuse_other_run(
