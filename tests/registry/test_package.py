@@ -103,6 +103,15 @@ def test_scores_of_a_method_without_weights_are_refused(
         register(checkpoint, replace(card, model={"model": "telea"}), "other", tracking)
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:b", "a@b", "a'b"])
+def test_a_name_by_which_no_version_would_be_found_is_refused_before_anything_is_stored(
+    checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "log_model", lambda *_, **__: pytest.fail("a model was stored"))
+    with pytest.raises(Refused, match=r"--name is .*: give a name of letters"):
+        register(checkpoint, card, name, tracking)
+
+
 @pytest.mark.parametrize("who", ["model", "telea"])
 def test_scores_that_are_not_finite_are_refused(
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, who: str
