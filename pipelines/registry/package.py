@@ -54,10 +54,8 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
             "evaluate this checkpoint first"
         )
     tags = _tags(checkpoint, card)
-    for version in tracking.versions(name):
-        is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
-        if is_same and _is_whole(version, tracking):
-            return version
+    if (there := _find_same(name, tags, tracking)) is not None:
+        return there
     run_id = _tracking_run(checkpoint, tracking)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -74,11 +72,22 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
         stored = tracking.download_model(source, folder / "stored")
         tags |= version_tags(list_files(stored))
         _try_apart(source, stored, checkpoint)
+    if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
+        return there
     try:
         return tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
         words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
         raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
+
+
+def _find_same(name: str, tags: dict[str, str], tracking: Tracking) -> Version | None:
+    """The first version with these weights and scores whose files are whole."""
+    for version in tracking.versions(name):
+        is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
+        if is_same and _is_whole(version, tracking):
+            return version
+    return None
 
 
 def _is_whole(version: Version, tracking: Tracking) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -87,6 +88,22 @@ def test_registered_again_it_is_the_same_version(
 ) -> None:
     assert register(checkpoint, card, NAME, tracking) == version
     assert [v.number for v in tracking.versions(NAME)] == ["1"]
+
+
+def test_what_another_command_registers_meanwhile_is_not_registered_twice(
+    version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing a model and trying it takes half a minute, in which the same command may come to its end."""
+    folder, log_model = tracking.local_folder(version), tracking.log_model
+    assert folder is not None
+
+    def store(*words: Any, **facts: Any) -> str:
+        tracking.create_version("twice", folder.as_uri(), version.run_id, version.tags)
+        return log_model(*words, **facts)
+
+    monkeypatch.setattr(tracking, "log_model", store)
+    assert register(checkpoint, card, "twice", tracking).number == "1"
+    assert len(tracking.versions("twice")) == 1
 
 
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
