@@ -154,7 +154,7 @@ def _committed(out: str, listed: tuple[int, ...]) -> tuple[int, ...]:
     return (*listed, *sorted(map(_clock, _uris(out, after=max(listed, default=-1)))))
 
 
-def refuse_other_runs(out: str, run_id: str, record: str) -> None:
+def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
     """Raise Damaged where a checkpoint is not of the run that `record` names: training would go on from other weights.
 
     States that cannot be read are passed over; whoever opens them says so.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
-from pipelines.checkpoints import has_checkpoints, refuse_other_runs
+from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Refused, first_difference, sha256_hex
 from pipelines.training.loop import Point
@@ -66,7 +66,6 @@ def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weig
         storage.create(uri, seal({**asked, "run_id": sha256_hex(started.encode())[:16]}))
         there = _record(uri)
     _refuse_others(out, there, asked, datasets)
-    refuse_other_runs(out, there["run_id"], storage.join(out, RUN_FILE))
     _seal_older(out, there)
     return str(there["run_id"])
 
@@ -108,7 +107,7 @@ def _seal_older(out: str, there: dict[str, Any]) -> None:
 def refuse_other_run(
     recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
 ) -> None:
-    """Raises Refused where `out` holds a run of other settings; makes nothing."""
+    """Raises Refused where `out` holds a run of other settings, Damaged as `claim_run`; makes nothing."""
     there = _recorded(out)
     if there is not None:
         _refuse_others(out, there, _asked(recipe, datasets, weights), datasets)
@@ -132,6 +131,7 @@ def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datas
     if difference is not None:
         name, old, new = difference
         raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
+    refuse_other_checkpoints(out, there["run_id"], storage.join(out, RUN_FILE))
 
 
 def begin_attempt(out: str) -> str:

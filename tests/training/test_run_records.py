@@ -72,6 +72,8 @@ def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
     Path(out, RUN_FILE).write_bytes((tmp_path / "other" / RUN_FILE).read_bytes())
     with pytest.raises(Damaged, match=rf"run.json has run_id .*000000000032 has {trained.run_id}: restore what is not"):
         claim_run(other, (dataset,), out)
+    with pytest.raises(Damaged, match=r"restore what is not of this run"):  # a dry run says so too
+        refuse_other_run(other, (dataset,), out)
 
 
 def test_the_record_of_an_older_version_with_another_run_id_than_its_checkpoints_is_refused(
