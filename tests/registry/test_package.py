@@ -268,7 +268,9 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
 
 def stored_weights(tracking: Tracking, version: Version) -> Path:
     """Where the tracking server keeps the weights of the version."""
-    (path,) = Path(tracking.uri.removeprefix("sqlite:///")).parent.rglob("generator.safetensors")
+    folder = tracking.local_folder(version)
+    assert folder is not None
+    path = folder / "artifacts" / "generator.safetensors"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == version.tags[WEIGHTS_TAG]
     return path
 
