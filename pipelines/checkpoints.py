@@ -28,6 +28,8 @@ AVERAGE: Final = "average"
 BEST: Final = "best_images_seen"
 """In the state of a run that stops early: the clock of its best checkpoint so far."""
 _KEPT: Final = 2
+_DIGITS: Final = 12
+"""Of the name of a checkpoint's folder, at least."""
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +152,23 @@ def repair_commit_list(out: str) -> None:
 def _committed(out: str, listed: tuple[int, ...]) -> tuple[int, ...]:
     """Clocks of the committed checkpoints, oldest first: those listed, and newer ones that have their `state.json`."""
     return (*listed, *sorted(map(_clock, _uris(out, after=max(listed, default=-1)))))
+
+
+def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
+    """Raise Damaged where a checkpoint is not of the run that `record` names: training would go on from other weights.
+
+    States that cannot be read are passed over; whoever opens them says so.
+    """
+    for uri in _uris(out):
+        try:
+            found = _stated(uri).state["run_id"]
+        except Damaged:
+            continue
+        if found != run_id:
+            raise Damaged(
+                f"{record} has run_id {run_id}, {uri} has {found}: restore what is not of this run, or train at "
+                "another --out"
+            )
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:
@@ -286,7 +305,7 @@ def _whole(uri: str) -> Checkpoint:
 
 
 def _uri(out: str, images_seen: int) -> str:
-    return storage.join(out, FOLDER, f"{images_seen:012d}")
+    return storage.join(out, FOLDER, f"{images_seen:0{_DIGITS}d}")
 
 
 def _clock(uri: str) -> int:
@@ -296,7 +315,12 @@ def _clock(uri: str) -> int:
 def _run_of(uri: str) -> str | None:
     """The run in which this is the folder of a checkpoint, None where it is no such folder."""
     out, _, name = uri.rpartition(f"/{FOLDER}/")
-    return out if out and name.isdigit() else None
+    return out if out and _is_clock(name) else None
+
+
+def _is_clock(name: str) -> bool:
+    """Whether we would name the folder of a checkpoint so: not a copy that was made by hand, as 32 of 000000000032."""
+    return name.isdecimal() and name == f"{int(name):0{_DIGITS}d}"
 
 
 def _uris(out: str, after: int = -1) -> list[str]:
@@ -305,6 +329,6 @@ def _uris(out: str, after: int = -1) -> list[str]:
     if not fs.exists(path):
         return []
     names = (str(entry).rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False))
-    newest_first = sorted((name for name in names if name.isdigit() and int(name) > after), reverse=True)
-    uris = [storage.join(out, FOLDER, name) for name in newest_first]
+    newest_first = sorted((int(name) for name in names if _is_clock(name) and int(name) > after), reverse=True)
+    uris = [_uri(out, clock) for clock in newest_first]
     return [uri for uri in uris if storage.exists(storage.join(uri, STATE_FILE))]

@@ -59,6 +59,16 @@ def test_a_folder_removed_by_hand_is_missed(tmp_path: Path) -> None:
     assert latest_checkpoint(str(tmp_path)) == older
 
 
+@pytest.mark.parametrize("name", ["16", "0000000000016", "²", "٣"])
+def test_a_copy_made_by_hand_beside_the_checkpoints_is_none(tmp_path: Path, name: str) -> None:
+    _, newest = saved(tmp_path, 8, 16)
+    shutil.copytree(newest.uri, tmp_path / "checkpoints" / name)
+    assert open_checkpoint(str(tmp_path)) == latest_checkpoint(str(tmp_path)) == newest
+    saved(tmp_path, 24)
+    assert read_commit_list(str(tmp_path)) == (16, 24)
+    assert (tmp_path / "checkpoints" / name / STATE_FILE).exists()
+
+
 def test_a_run_whose_checkpoints_are_all_gone_does_not_start_over(tmp_path: Path) -> None:
     saved(tmp_path, 8, 16)
     shutil.rmtree(tmp_path / "checkpoints")

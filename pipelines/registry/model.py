@@ -2,7 +2,8 @@
 
 In: {"image": uint8 (N, H, W, 3), "mask": uint8 (N, H, W) in {0, 1}}, 1 = hole, any H and W. Out: uint8 (N, H, W, 3). It
 imports nothing of ours but `nets`. Weights, description and code must be those in the list that lies beside them: they
-are compared before any of that code runs, and compiled code that lies there is not taken.
+are compared before any of that code runs, and compiled code that lies there is not taken. MLflow has put `code/` before
+all installed packages by then, so whatever could be a file there is imported after the comparison.
 """
 
 import hashlib
@@ -15,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from safetensors.torch import load
 
 ROOT = Path(__file__).parent
-"""Folder of the version; while MLflow tries this file before it is stored, one without a list."""
+"""Folder of the version; while MLflow tries this file before it is stored, one that is no version."""
 FILES = "artifacts/files.json"
 
 
 def read_list() -> dict[str, str]:
-    """SHA-256 by path of the files in `artifacts/` and `code/` and of this one, as they were registered."""
-    listed: dict[str, str] = json.loads((ROOT / FILES).read_bytes())
+    """SHA-256 by path of the files in `artifacts/` and `code/` and of this one; raises ValueError without them."""
+    try:
+        listed: dict[str, str] = json.loads((ROOT / FILES).read_bytes())
+    except (OSError, ValueError):
+        raise ValueError(f"{FILES!r} is missing or damaged: register the checkpoint again") from None
     return listed
 
 
@@ -73,8 +75,11 @@ def compiled_anew() -> Iterator[None]:
         sys.pycache_prefix, sys.dont_write_bytecode = before
 
 
-if (ROOT / FILES).exists():
+if (ROOT / "MLmodel").exists():
     refuse_changed_files()
+import torch  # noqa: E402 - files in `code/` are found before installed packages
+from safetensors.torch import load  # noqa: E402
+
 with compiled_anew():
     from nets import build_network
     from nets.filling import fill_levels

@@ -6,6 +6,7 @@ was registered with, its tags say which data, recipe, code and weights made it.
 
 import json
 import logging
+import re
 from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,8 @@ from pipelines.versions import fetch_version, list_files, version_tags
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
 PASSPORT_TAG: Final = "lacuna.passport"
+_NO_NAME: Final = re.compile(r"[/:@'\"`\\]|^\.{0,2}$")
+"""MLflow takes no such name, or `models:/NAME/NUMBER` and its search do not find it again."""
 _CODE: Final = PROJECT_ROOT / "nets"
 _MODEL: Final = Path(__file__).with_name("model.py")
 _REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
@@ -38,9 +41,11 @@ log = logging.getLogger(__name__)
 def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Tracking) -> Version:
     """Registers the checkpoint's generator with its scores; finds the version again if that was done before.
 
-    Raises Refused where the scores are of other weights, Failed where the stored model fails its trial or where no
-    version of it can be made.
+    Raises Refused for an unusable name and where the scores are of other weights, Failed where the stored model fails
+    its trial or where no version of it can be made.
     """
+    if _NO_NAME.search(name):  # before anything is stored
+        raise Refused(f"--name is {name!r}: give a name of letters, digits, '-', '_' or '.', such as faces")
     refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
     if card.model.get("weights_sha256") != weights_sha256:
@@ -49,10 +54,8 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
             "evaluate this checkpoint first"
         )
     tags = _tags(checkpoint, card)
-    for version in tracking.versions(name):
-        is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
-        if is_same and _is_whole(version, tracking):
-            return version
+    if (there := _find_same(name, tags, tracking)) is not None:
+        return there
     run_id = _tracking_run(checkpoint, tracking)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -69,11 +72,22 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
         stored = tracking.download_model(source, folder / "stored")
         tags |= version_tags(list_files(stored))
         _try_apart(source, stored, checkpoint)
+    if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
+        return there
     try:
         return tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
         words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
         raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
+
+
+def _find_same(name: str, tags: dict[str, str], tracking: Tracking) -> Version | None:
+    """The first version with these weights and scores whose files are whole."""
+    for version in tracking.versions(name):
+        is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
+        if is_same and _is_whole(version, tracking):
+            return version
+    return None
 
 
 def _is_whole(version: Version, tracking: Tracking) -> bool:

@@ -61,23 +61,52 @@ def _without_non_finite(value: Any) -> Any:
 def promote(name: str, number: str, tracking: Tracking, force: str | None = None) -> Verdict:
     """Judge the version against the champion and move the alias if it is better, or for the reason in `force`.
 
-    Raises FileNotFoundError for an unknown version, Damaged where its files are not those registered, Refused where the
-    scores cannot be judged, `force` is no reason or another promotion came in between.
+    The champion itself gets the verdict by which it is champion. Raises FileNotFoundError for an unknown version,
+    Damaged where its files are not those registered, Refused where the scores cannot be judged, `force` is no reason or
+    another promotion came in between.
     """
     if force is not None and not 0 < len(force.strip()) <= MAX_REASON_CHARACTERS:
         raise Refused(f"--force is {force[:40]!r}: give the reason, in 1 to {MAX_REASON_CHARACTERS} characters")
     challenger, champion = tracking.version(name, number), tracking.aliased(name, CHAMPION)
-    if champion is not None and champion.number == number:
-        return _stored_verdict(champion)
     scores = _scores_of(challenger, tracking)
+    if champion is not None and champion.number == number:
+        return _confirm(champion, scores, tracking, force)
     verdict = judge_first(scores) if champion is None else _judge_challenger(challenger, champion, scores, tracking)
-    verdict = replace(verdict, score=scores.mean(METRIC), baselines=_baseline_means(scores))
-    if force is not None and not verdict.promoted:
-        verdict = replace(verdict, promoted=True, reason=f"forced: {force} ({verdict.reason})", forced=force)
-    tracking.tag_version(challenger, {VERDICT_TAG: json.dumps(verdict.as_json(), sort_keys=True, allow_nan=False)})
+    verdict = _completed(verdict, scores, force)
+    _store(tracking, challenger, verdict)
     if verdict.promoted:
         tracking.tag_version(challenger, {PREVIOUS_TAG: champion.number if champion else ""})
-        _move(tracking, challenger, champion)
+        try:
+            _move(tracking, challenger, champion)
+        except Refused as fault:
+            _store(tracking, challenger, replace(verdict, promoted=False, reason=f"{verdict.reason}; {fault}"))
+            raise
+    return verdict
+
+
+def _completed(verdict: Verdict, scores: Scorecard, force: str | None) -> Verdict:
+    """The verdict with the version's means; one that does not pass is turned by the reason in `force`."""
+    verdict = replace(verdict, score=scores.mean(METRIC), baselines=_baseline_means(scores))
+    if force is None or verdict.promoted:
+        return verdict
+    return replace(verdict, promoted=True, reason=f"forced: {force} ({verdict.reason})", forced=force)
+
+
+def _store(tracking: Tracking, version: Version, verdict: Verdict) -> None:
+    tracking.tag_version(version, {VERDICT_TAG: json.dumps(verdict.as_json(), sort_keys=True, allow_nan=False)})
+
+
+def _confirm(champion: Version, scores: Scorecard, tracking: Tracking, force: str | None) -> Verdict:
+    """The stored verdict by which the version is champion; without such a one it does not pass but by `force`."""
+    stored = json.loads(champion.tags.get(VERDICT_TAG, "{}"))
+    if stored.get("promoted"):
+        facts = {name: stored[name] for name in ("score", "baselines", "forced") if name in stored}
+        return Verdict(True, stored["reason"], stored["champion"], None, **facts)
+    last = stored.get("reason", "none")
+    words = f"it is champion by an alias moved by hand, or by a rollback; the gate's last verdict: {last}"
+    verdict = _completed(Verdict(False, words, None, None), scores, force)
+    if verdict.promoted:
+        _store(tracking, champion, verdict)
     return verdict
 
 
@@ -107,10 +136,11 @@ def _judge_challenger(challenger: Version, champion: Version, scores: Scorecard,
         return Verdict(True, "the champion's own weights, scored anew", champion.number, None)
     try:
         theirs = _scores_of(champion, tracking)
-    except Refused as fault:
-        if own:  # the way on where a champion's record is of a kind that is refused by now
+    except (Damaged, Refused) as fault:
+        if own:  # the way on where a champion is damaged, or its record of a kind that is refused by now
             return Verdict(True, f"the champion's own weights, registered anew: {fault}", champion.number, None)
-        raise Refused(f"{fault}; register the champion's checkpoint again and promote that version first") from None
+        words = f"{fault}; register the champion's checkpoint again and promote that version first"
+        raise type(fault)(words) from None
     verdict, below = judge(compare(scores, theirs, METRIC), champion.number), _below(scores)
     return replace(verdict, reason=f"{verdict.reason}; {below}") if below else verdict
 
@@ -189,9 +219,3 @@ def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
     if scores_digest(card) != version.tags.get(SCORES_TAG):
         raise Damaged(f"the scores of {version.uri} are not those registered: register them again")
     return card
-
-
-def _stored_verdict(champion: Version) -> Verdict:
-    stored = json.loads(champion.tags.get(VERDICT_TAG, "{}"))
-    facts = {name: stored[name] for name in ("score", "baselines", "forced") if name in stored}
-    return Verdict(True, stored.get("reason", "is the champion already"), stored.get("champion"), None, **facts)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
-from pipelines.checkpoints import has_checkpoints, latest_checkpoint
+from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Refused, first_difference, sha256_hex
 from pipelines.training.loop import Point
@@ -59,7 +59,7 @@ class TrainRun:
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises Refused where other settings were given before,
-    Damaged where the record of them cannot be read, or is gone."""
+    Damaged where the record of them cannot be read, is gone, or is not that of the checkpoints."""
     asked, there = _asked(recipe, datasets, weights), _recorded(out)
     if there is None:
         started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
@@ -95,26 +95,19 @@ def _record(uri: str) -> dict[str, Any]:
 
 
 def _seal_older(out: str, there: dict[str, Any]) -> None:
-    """Put a seal on the `run.json` of an older version; raises Damaged where its run is not that of its checkpoints.
+    """Put a seal on the `run.json` of an older version.
 
     Two commands at one moment write the same bytes, so that no store needs a condition for it.
     """
     uri = storage.join(out, RUN_FILE)
-    if storage.read_bytes(uri) == seal(there):
-        return
-    newest = latest_checkpoint(out)
-    if newest is not None and newest.state["run_id"] != there["run_id"]:
-        raise Damaged(
-            f"{uri} has run_id {there['run_id']}, {newest.uri} has {newest.state['run_id']}: restore {RUN_FILE}, or "
-            "train at another --out"
-        )
-    storage.publish(uri, seal(there))
+    if storage.read_bytes(uri) != seal(there):
+        storage.publish(uri, seal(there))
 
 
 def refuse_other_run(
     recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
 ) -> None:
-    """Raises Refused where `out` holds a run of other settings; makes nothing."""
+    """Raises Refused where `out` holds a run of other settings, Damaged as `claim_run`; makes nothing."""
     there = _recorded(out)
     if there is not None:
         _refuse_others(out, there, _asked(recipe, datasets, weights), datasets)
@@ -138,6 +131,7 @@ def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datas
     if difference is not None:
         name, old, new = difference
         raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
+    refuse_other_checkpoints(out, there["run_id"], storage.join(out, RUN_FILE))
 
 
 def begin_attempt(out: str) -> str:

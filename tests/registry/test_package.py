@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -89,6 +90,22 @@ def test_registered_again_it_is_the_same_version(
     assert [v.number for v in tracking.versions(NAME)] == ["1"]
 
 
+def test_what_another_command_registers_meanwhile_is_not_registered_twice(
+    version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing a model and trying it takes half a minute, in which the same command may come to its end."""
+    folder, log_model = tracking.local_folder(version), tracking.log_model
+    assert folder is not None
+
+    def store(*words: Any, **facts: Any) -> str:
+        tracking.create_version("twice", folder.as_uri(), version.run_id, version.tags)
+        return log_model(*words, **facts)
+
+    monkeypatch.setattr(tracking, "log_model", store)
+    assert register(checkpoint, card, "twice", tracking).number == "1"
+    assert len(tracking.versions("twice")) == 1
+
+
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
     other = replace(card, model={"model": "elsewhere", "weights_sha256": "0" * 64})
     with pytest.raises(Refused, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"):
@@ -101,6 +118,15 @@ def test_scores_of_a_method_without_weights_are_refused(
 ) -> None:
     with pytest.raises(Refused, match="evaluate this checkpoint first"):
         register(checkpoint, replace(card, model={"model": "telea"}), "other", tracking)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:b", "a@b", "a'b"])
+def test_a_name_by_which_no_version_would_be_found_is_refused_before_anything_is_stored(
+    checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "log_model", lambda *_, **__: pytest.fail("a model was stored"))
+    with pytest.raises(Refused, match=r"--name is .*: give a name of letters"):
+        register(checkpoint, card, name, tracking)
 
 
 @pytest.mark.parametrize("who", ["model", "telea"])
@@ -242,7 +268,9 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
 
 def stored_weights(tracking: Tracking, version: Version) -> Path:
     """Where the tracking server keeps the weights of the version."""
-    (path,) = Path(tracking.uri.removeprefix("sqlite:///")).parent.rglob("generator.safetensors")
+    folder = tracking.local_folder(version)
+    assert folder is not None
+    path = folder / "artifacts" / "generator.safetensors"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == version.tags[WEIGHTS_TAG]
     return path
 

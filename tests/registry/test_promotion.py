@@ -328,6 +328,44 @@ def test_the_champion_promoted_again_tells_its_verdict_and_changes_nothing(regis
     assert registry.tracking.version(NAME, "2").tags == tags_before
 
 
+def test_an_alias_that_was_moved_by_hand_is_no_promotion(registry: Registry) -> None:
+    """Else the gate would call a version promoted, for the reason why it was not."""
+    registry.add()
+    registry.add(-1.0)
+    promote(NAME, "1", registry.tracking)
+    promote(NAME, "2", registry.tracking)
+    registry.tracking.move_alias(NAME, CHAMPION, "2")
+    with pytest.raises(NotDone, match=r"is champion by an alias .*: not better with confidence") as kept:
+        promote_verb.run(promote_verb.Arguments(NAME, "2"))
+    assert (kept.value.exit_code, kept.value.report["champion_version"]) == (1, "2")
+    assert promote(NAME, "2", registry.tracking, "a reason").forced == "a reason"
+    again = promote(NAME, "2", registry.tracking)
+    assert (again.promoted, again.forced, registry.champion) == (True, "a reason", "2")
+
+
+def test_a_champion_that_was_never_judged_is_no_promotion(registry: Registry) -> None:
+    registry.add()
+    registry.tracking.move_alias(NAME, CHAMPION, "1")
+    verdict = promote(NAME, "1", registry.tracking)
+    assert not verdict.promoted
+    assert verdict.reason.endswith("the gate's last verdict: none")
+
+
+def test_a_damaged_champion_is_not_confirmed_and_gives_way_to_its_own_weights_alone(registry: Registry) -> None:
+    registry.add()
+    promote(NAME, "1", registry.tracking)
+    flip_byte(registry.files("1") / "generator.safetensors")
+    with pytest.raises(Damaged, match=r"models:/inpainter/1: artifacts/generator.safetensors has SHA-256"):
+        promote(NAME, "1", registry.tracking)
+    registry.add_card(registry.card, b"other weights")
+    with pytest.raises(Damaged, match=r"inpainter/1: .* register the champion's checkpoint again and promote that"):
+        promote(NAME, "2", registry.tracking, "a reason")
+    assert registry.champion == "1"
+    registry.add()
+    assert promote(NAME, "3", registry.tracking).reason.startswith("the champion's own weights, registered anew: ")
+    assert registry.champion == "3"
+
+
 def test_rollback_goes_back_to_the_champion_before(registry: Registry) -> None:
     registry.add()
     registry.add(1.0)
@@ -377,7 +415,7 @@ def test_scores_measured_otherwise_are_refused(registry: Registry, field: str) -
 @pytest.mark.parametrize("who", ["1", "2"])
 def test_damaged_weights_stop_a_promotion_whether_champion_or_challenger(registry: Registry, who: str) -> None:
     registry.add()
-    registry.add(1.0)
+    registry.add_card(registry.card, b"other weights")
     promote(NAME, "1", registry.tracking)
     flip_byte(registry.files(who) / "generator.safetensors")
     with pytest.raises(Damaged, match=f"models:/inpainter/{who}: artifacts/generator.safetensors has SHA-256"):
@@ -455,6 +493,9 @@ def test_a_promotion_that_came_in_between_is_noticed(registry: Registry, monkeyp
     with pytest.raises(Refused, match=r"the champion of 'inpainter' changed meanwhile"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "3"
+    kept = json.loads(registry.tracking.version(NAME, "2").tags[VERDICT_TAG])
+    assert not kept["promoted"]
+    assert "changed meanwhile" in kept["reason"]
 
 
 def test_the_verb_tells_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:

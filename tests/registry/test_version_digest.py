@@ -275,6 +275,28 @@ def load_as_user(folders: list[Path], tmp_path: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def plant_module(folder: Path, name: str, marker: Path) -> None:
+    """Code that leaves a trace when it runs, under the name of an installed package or behind our own."""
+    path = folder / "code" / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as code:
+        code.write(f"\nfrom pathlib import Path\nPath({str(marker)!r}).write_text('ran')\n")
+
+
+def test_no_planted_code_runs_before_it_is_refused(store: Path, tmp_path: Path) -> None:
+    """MLflow puts `code/` before all installed packages, and a list that is gone refuses as one that differs."""
+    marker = tmp_path / "ran"
+    planted = ["torch.py", "safetensors/__init__.py", "safetensors/torch.py", "nets/__init__.py"]
+    folders = [shutil.copytree(store, tmp_path / str(number)) for number in range(len(planted))]
+    for folder, name in zip(folders, planted, strict=True):
+        plant_module(folder, name, marker)
+    (folders[-1] / "artifacts/files.json").unlink()
+    refused = load_as_user(folders, tmp_path)
+    for fault, name in zip(refused, ["code/torch.py", *["code/safetensors/"] * 2, "artifacts/files.json"], strict=True):
+        assert name in fault
+    assert not marker.exists()
+
+
 def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     store: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:

@@ -62,6 +62,20 @@ def test_the_record_of_an_older_version_is_read_and_sealed_at_the_next_start(dat
     assert (tmp_path / RUN_FILE).read_bytes() == sealed
 
 
+def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Else a training would go on from weights of other settings, at the clock of this run, without a word."""
+    out = copied(trained, tmp_path).out
+    other = train_recipe(seed=1)
+    claim_run(other, (dataset,), str(tmp_path / "other"))
+    Path(out, RUN_FILE).write_bytes((tmp_path / "other" / RUN_FILE).read_bytes())
+    with pytest.raises(Damaged, match=rf"run.json has run_id .*000000000032 has {trained.run_id}: restore what is not"):
+        claim_run(other, (dataset,), out)
+    with pytest.raises(Damaged, match=r"restore what is not of this run"):  # a dry run says so too
+        refuse_other_run(other, (dataset,), out)
+
+
 def test_the_record_of_an_older_version_with_another_run_id_than_its_checkpoints_is_refused(
     trained: TrainRun, dataset: Dataset, tmp_path: Path
 ) -> None:
