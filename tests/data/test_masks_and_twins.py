@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from jobs import shard
 from pipelines.data.build import add_layer
@@ -174,6 +174,65 @@ def test_a_name_and_a_photo_of_that_name_make_a_mask_whatever_its_colors(
     }
 
 
+@pytest.mark.parametrize(
+    ("photo_path", "mask_path"),
+    [("john.jpg", "john_mask.jpg"), ("00000.png", "00000_Mask.jpg"), ("images/1.jpg", "mask/1.jpg")],
+)
+def test_a_mask_by_its_name_with_the_colors_of_a_photo_is_in_doubt_and_counts(
+    photo_path: str, mask_path: str, tmp_path: Path
+) -> None:
+    save(photo(1), tmp_path / "in" / photo_path)
+    save(Image.fromarray(natural_photo(64, 64)), tmp_path / "in" / mask_path)
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    outcome, reason = verdicts.pop(mask_path)
+    assert verdicts == {photo_path: ("written", None)}
+    assert outcome == "rejected"
+    assert str(reason).startswith(f"in doubt: a mask of {photo_path} by its name, a photo by its colors")
+    assert not is_mask_reason(reason)
+    taken = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "taken", masks_as_photos=True)))
+    assert {outcome for outcome, _ in taken.values()} == {"written"}
+
+
+def test_a_text_beside_a_photo_of_a_mask_is_no_photo_of_it(tmp_path: Path) -> None:
+    for side, suffix in enumerate(("txt", "json", "xml"), 64):
+        save(Image.fromarray(natural_photo(side, 64)), tmp_path / f"in/{suffix}/carnival_mask.png")
+        (tmp_path / f"in/{suffix}/carnival.{suffix}").write_text("Venice")
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    photos = {path: verdict for path, verdict in verdicts.items() if path.endswith("png")}
+    assert photos == dict.fromkeys(photos, ("written", None))
+
+
+@pytest.mark.parametrize(
+    ("photo_path", "mask_path"),
+    [
+        ("000.jpg", "000_m.png"),
+        ("x.png", "x_hole.png"),
+        ("x.jpg", "x_matte0.png"),
+        ("images/a/x.jpg", "labels/a/x.png"),
+        ("JPEGImages/x.jpg", "SegmentationClass/x.png"),
+        ("JPEGImages/x.jpg", "Masks/x.png"),
+        ("IMAGES/x.jpg", "MASKS/x.png"),
+        ("x.jpg", "gt/x.png"),
+    ],
+)
+def test_a_name_that_hints_at_a_mask_makes_one_of_flat_colors_alone(
+    photo_path: str, mask_path: str, tmp_path: Path
+) -> None:
+    save(photo(1), tmp_path / "in" / photo_path)
+    save(mask(), tmp_path / "in" / mask_path)
+    save(photo(2), tmp_path / "other" / photo_path)
+    save(
+        Image.fromarray(natural_photo(64, 64)),
+        tmp_path / "other" / mask_path.replace("ask", "atte").replace("ASK", "ATTE"),
+    )
+    save(mask(48, 50), tmp_path / "other/lone_m.png")
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    assert verdicts[mask_path] == ("rejected", f"a mask of {photo_path} by its name")
+    assert verdicts[photo_path] == ("written", None)
+    others = outcomes(rows_in_this_process(plan(tmp_path / "other", tmp_path / "out2")))
+    assert {outcome for outcome, _ in others.values()} == {"written"}
+
+
 def test_of_lone_files_named_like_masks_the_flat_ones_are_masks(tmp_path: Path) -> None:
     root = tmp_path / "in"
     save(photo(1), root / "masks/carnival.jpg")
@@ -269,3 +328,23 @@ def test_masks_are_flat_after_jpeg_and_photos_are_not(quality: int, size: int) -
         sink = BytesIO()
         image.save(sink, "JPEG", quality=quality)
         assert has_flat_colors(np.asarray(Image.open(sink))) == flat, image.mode
+
+
+def test_pale_and_dark_photos_are_not_flat() -> None:
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[0:200, 0:200]
+    pale = np.full((200, 200), 255.0)
+    inside = ((x - 100) / 75) ** 2 + ((y - 100) / 55) ** 2 < 1
+    pale[inside] = (252 - 30 * np.hypot((x - 100) / 75, (y - 100) / 55) + rng.normal(0, 3, (200, 200)))[inside]
+    pale[99:101, 60:140] = 60  # a strap
+    sky = rng.normal(4, 2, (200, 200))
+    for row, column in rng.integers(2, 196, (40, 2)):
+        sky[row : row + 2, column : column + 2] = rng.integers(140, 255)
+    for levels in (pale, sky):
+        gray = np.clip(levels, 0, 255).astype(np.uint8)
+        assert not has_flat_colors(np.repeat(gray[:, :, None], 3, axis=2))
+
+
+def test_soft_masks_are_flat() -> None:
+    for radius in (1, 2, 4):
+        soft = mask(200, 200).filter(ImageFilter.GaussianBlur(radius))
+        assert has_flat_colors(np.asarray(soft)), radius
