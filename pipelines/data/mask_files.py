@@ -18,13 +18,15 @@ from pipelines.data.recipe import ShardRecipe
 
 _NAME: Final = re.compile(r"(?:^|/)masks?/|(?:^|[-_. /])masks?(?=$|[-_. /\d])[^/]*/?[^/]*$", re.IGNORECASE)
 """A folder `masks` anywhere, or the word in the name of the file or of its own folder."""
+_BELOW: Final = re.compile(r"(?:^|[-_. /])masks?(?=[-_. /\d])", re.IGNORECASE)
+"""The word in the name of the file or of any folder: flat pictures below `mask-anno` are masks, others photos."""
 _HINTS: Final = r"holes?|mattes?|alphas?|trimaps?|gt|labels?|segmentations?"
 """Words that other things than masks have in their names."""
 _AFTER: Final = re.compile(rf"(.+?)[-_. ](?:masks?|m|{_HINTS})[-_. ]?\d*", re.IGNORECASE)
 _BEFORE: Final = re.compile(rf"(?:masks?|{_HINTS})[-_. ](.+)", re.IGNORECASE)
 _FOLDER: Final = re.compile(rf"masks?|{_HINTS}|annotations?|SegmentationClass|SegmentationObject", re.IGNORECASE)
 _PICTURES: Final = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_PHOTO_FOLDERS: Final = ("images", "image", "imgs", "img", "photos", "photo", "input", "JPEGImages")
+_PHOTO_FOLDERS: Final = ("images", "image", "imgs", "img", "photos", "photo", "input", "original", "rgb", "JPEGImages")
 """Names of folders of photos beside a folder `masks`."""
 _REASON: Final = "a mask"
 _MAX_COLORS: Final = 64
@@ -138,13 +140,12 @@ def reason_by_pixels(raw: bytes, path: str, by_name: str | None, recipe: ShardRe
 
     `by_name` is that of the listing: it is a mask of a photo if its name is right.
     """
-    is_named = names_mask(path)
-    if recipe.masks_as_photos or not (is_named or by_name):
+    if recipe.masks_as_photos or not (by_name or _BELOW.search(path)):
         return None
     pixels = _pixels_of(raw, path, recipe)
     if pixels is not None and has_flat_colors(pixels):
         return by_name or reason_by_content()
-    if by_name is None or not is_named:
+    if by_name is None or not names_mask(path):
         return None
     return _in_doubt(by_name) if pixels is not None and has_photo_colors(pixels) else by_name
 
