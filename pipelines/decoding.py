@@ -48,10 +48,18 @@ def decode_photo(data: bytes, into: Picture | None = None) -> Decoded:
     return Decoded(np.asarray(pixels, np.uint8))
 
 
+def check_ink(data: bytes) -> str | None:
+    """Fault that a strict decoder finds in a JPEG of four channels although its coded pixels are sound, or None.
+
+    Raises ValueError where they are damaged. Pillow, which knows how ink is meant, fills what is cut in silence.
+    """
+    return decode_jpeg(data, "CMYK", (1, 1)).fault
+
+
 def decode_jpeg(
     data: bytes, colors: str = "RGB", at_least: tuple[int, int] = (0, 0), into: Picture | None = None
 ) -> Decoded:
-    """Bytes of a JPEG -> HxWxC in `colors` (RGB or GRAY); raises ValueError where its coded pixels are damaged.
+    """Bytes of a JPEG -> HxWxC in `colors` (RGB, GRAY, CMYK); raises ValueError where its coded pixels are damaged.
 
     With `at_least` (width, height) it comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below; all coded
     pixels are read all the same.

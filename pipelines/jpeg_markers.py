@@ -96,6 +96,8 @@ def _colors(data: bytes) -> bytes:
         body = data[start + 4 : stop]
         if marker == _START_OF_SCAN:
             break
+        if marker in FRAMES and body[5:6] == b"\4":
+            return b""  # of ink only the coded pixels are read here
         if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
             return _JFIF
         if marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:

@@ -25,6 +25,7 @@ from pipelines.data.roots import record_of_root, refuse_other_root
 from pipelines.data.settling import earlier_shards, find_duplicates, mark_duplicates, settle_keys
 from pipelines.data.shards import write_shard
 from pipelines.data.sources import DATASETS
+from pipelines.data.surviving import is_shards_file
 from pipelines.data.workspace import Layout, Plan
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.records import Failed, Refused, ShardRecord
@@ -189,11 +190,29 @@ def _claim(plan: Plan) -> Plan:
     """Writes down what is being built here, or checks that it is the same as before; returns the plan as begun."""
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
+    if not plan.layer:
+        _refuse_lost_record(plan)
     there = claim(plan.at(), asked)
     plan = _as_begun(plan, there)
     _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
     refuse_changed_root(plan)
     return plan
+
+
+def _refuse_lost_record(plan: Plan) -> None:
+    """Raises Refused where a dataset is that has lost its record: what was added to it would be pruned as leftovers.
+
+    A build that is unfinished has a claim; its list of shards is the last file before the record.
+    """
+    if storage.exists(plan.at(CLAIM)) or not storage.exists(plan.out):
+        return
+    _, files = next(storage.list_folders(plan.out))
+    lists = [name for name, _ in files if is_shards_file(name)]
+    if lists and not _is_committed(plan):
+        raise Refused(
+            f"{plan.out} holds {lists[0]}, the list of shards of a dataset, but its dataset.json is gone: make it "
+            f"again with `lacuna verify {plan.out} --rebuild`, or give another --out"
+        )
 
 
 def _as_begun(plan: Plan, record: dict[str, Any]) -> Plan:

@@ -128,9 +128,12 @@ def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> 
 
 
 def _orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, 1 where it tells none from 1 to 8 or is spoilt."""
+    """The orientation in EXIF data, 1 where it tells none from 1 to 8 or is spoilt.
+
+    Some writers put the sign of EXIF before data that begins with it: Pillow passes over the second, too.
+    """
     try:
-        for tag, value in _tags(exif):
+        for tag, value in _tags(exif.removeprefix(_EXIF)):
             if tag == _ORIENTATION:
                 return value if 1 <= value <= 8 else 1
     except (struct.error, ValueError):

@@ -24,7 +24,7 @@ from pipelines.chance import digest_of
 from pipelines.data.cleaning import memory_for, pixels_digest
 from pipelines.data.effort import Laps, Seconds
 from pipelines.data.headers import read_header
-from pipelines.data.mask_files import is_mask_reason, looks_like_mask, names_mask, reason_by_content
+from pipelines.data.mask_files import is_mask_reason, reason_by_pixels
 from pipelines.data.places import read_photo
 from pipelines.data.roots import RootRecorder, record_of_archives
 from pipelines.data.sources import DATASETS
@@ -226,8 +226,8 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
         photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
     if plan.recipe.masks_as_photos and is_mask_reason(photo.refusal):
         photo = replace(photo, refusal=None)
-    if photo.size_bytes > MAX_FILE_BYTES:
-        photo = replace(photo, refusal=photo.refusal or _too_large(photo))
+    if photo.size_bytes > MAX_FILE_BYTES and (photo.refusal is None or is_mask_reason(photo.refusal)):
+        photo = replace(photo, refusal=_too_large(photo))
     if any(plane.size_bytes > MAX_FILE_BYTES for plane in photo.planes):
         photo = replace(photo, planes=tuple(replace(p, refusal=p.refusal or _too_large(p)) for p in photo.planes))
     if photo.split == "train" and plan.recipe.holdout:
@@ -292,7 +292,7 @@ def _scanned(photo: Photo, plan: Plan, layout: Layout, laps: Laps) -> dict[str, 
     key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
-        if refusal is None:
+        if refusal is None or is_mask_reason(refusal):
             digests, refusal = _digested(photo, plan, laps)
     except (ValueError, Damaged) as fault:
         refusal = refusal or str(fault)
@@ -319,7 +319,7 @@ def read_scanned(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
 
 
 def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str | None]:
-    """The digests of a file, and why it is refused if it is no picture: it must not take the key of one beside it.
+    """The digests of a file, and why it is refused if it is no picture or a mask: it must not take another's key.
 
     SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it
     is seen later whether the file is still the same.
@@ -334,7 +334,7 @@ def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str
     laps.end("hashing")
     header = read_header(raw)
     if isinstance(header, Rejected):
-        return digests, header.reason
-    refusal = reason_by_content() if names_mask(photo.path) and looks_like_mask(raw, photo.path, plan.recipe) else None
+        return digests, photo.refusal or header.reason
+    refusal = reason_by_pixels(raw, photo.path, photo.refusal, plan.recipe)
     laps.end("cleaning")
     return digests, refusal

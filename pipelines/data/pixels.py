@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipelines.data.headers import Header
 from pipelines.data.resizing import Pixels
-from pipelines.decoding import decode_jpeg
+from pipelines.decoding import check_ink, decode_jpeg
 
 _JPEG_QUALITY: Final = 95
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _WHITE_IS_ZERO = 258, 262, 281, 0
@@ -72,6 +72,8 @@ def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list
 
 
 def _decoded_by_pillow(raw: bytes, header: Header, done: list[str]) -> Pixels:
+    if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
+        done.append(passed_over(fault))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(raw), formats=(header.format,)) as image:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from pipelines.data.mask_files import masks_of_photos, names_mask, reason_by_name, stem_of
+from pipelines.data.mask_files import hints_mask, masks_of_photos, names_mask, reason_by_name, stem_of
 from pipelines.records import Found, Plane
 
 PLANES: Final = ("seg", "edge")
@@ -24,8 +24,13 @@ def is_map(path: str) -> bool:
 
 
 def is_apart(path: str) -> bool:
-    """Whether the name is that of a map or of a mask."""
-    return is_map(path) or names_mask(path)
+    """Whether the name is, or may be, that of a map or of a mask."""
+    return is_map(path) or names_mask(path) or hints_mask(path)
+
+
+def may_have_masks(path: str) -> bool:
+    """Whether the name is that of a photo, or may be."""
+    return not is_map(path) and not names_mask(path)
 
 
 def paired(
@@ -44,7 +49,7 @@ def paired(
             beside[stem][name] = found
         else:
             masks.append(found.path)
-    photos = (found.path for found in files() if not is_apart(found.path))
+    photos = (found.path for found in files() if may_have_masks(found.path))
     photo_of = masks_of_photos(masks, chain(photos, elsewhere))
     orphans = dict(beside)
     for found in (found for found in files() if not is_map(found.path)):

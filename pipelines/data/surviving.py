@@ -32,6 +32,11 @@ _TABLE: Final = re.compile(r"tables/([^/]+-\d{6,})-[0-9a-f]{12}\.parquet")
 _LIST: Final = re.compile(r"shards-([0-9a-f]{12})\.parquet")
 
 
+def is_shards_file(name: str) -> bool:
+    """Whether the name is that of a list of shards, which a commit writes before its record."""
+    return _LIST.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class WholeShard:
     """A shard whose bytes are those of its name, and what its index says of it."""

@@ -15,7 +15,7 @@ from infra import storage
 from pipelines.data.archives import SUFFIXES, Packed, is_archive, is_seekable, open_archive
 from pipelines.data.mask_files import photo_folders
 from pipelines.data.places import read_photo
-from pipelines.data.planes import is_apart, paired
+from pipelines.data.planes import is_apart, may_have_masks, paired
 from pipelines.data.spilling import Spilled
 from pipelines.data.system_files import system_file_reason
 from pipelines.records import Found, Plane, Refused
@@ -83,7 +83,7 @@ class Tree:
                 self._is_there[beside] = storage.exists(self._uri(beside))
             if self._is_there[beside] and storage.exists(self._uri(other)):
                 _, listed = next(storage.list_folders(self._uri(other)))
-                yield from (f"{other}/{name}" if other else name for name, _ in listed if not is_apart(name))
+                yield from (f"{other}/{name}" if other else name for name, _ in listed if may_have_masks(name))
 
     def archives(self) -> list[str]:
         """URIs of the archives that stand for folders and files of the source, each once."""

@@ -4,21 +4,19 @@ In: the rows of such files. Out: for each the reason for which it becomes no sam
 before keys are settled, for a file that is rejected later must not hold the key of one that is not.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from pipelines.data.cleaning import clean, memory_for
 from pipelines.data.effort import Laps
 from pipelines.data.listing import photo_of, read_scanned
-from pipelines.data.mask_files import is_mask_reason, looks_like_mask, reason_beside
+from pipelines.data.mask_files import has_picture_name, is_mask_reason, looks_like_mask, reason_beside
 from pipelines.data.workspace import Plan
 from pipelines.records import Rejected
-
-_PICTURES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def may_be_photo(path: str, refusal: str | None) -> bool:
     """Whether a file is a photo or, refused, was meant as one: a text beside a picture says nothing of the picture."""
-    return refusal is None or (path.lower().endswith(_PICTURES) and not is_mask_reason(refusal))
+    return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 
 
 def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Laps) -> list[str | None]:

@@ -81,3 +81,12 @@ def test_exif_counts_wherever_it_stands_before_the_pixels(name: str) -> None:
     stored = pixels(cleaned(raw).picture)
     assert np.array_equal(stored, by_pillow(raw))
     assert np.array_equal(stored, by_opencv(raw))
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_sign_of_exif_that_stands_there_twice_is_passed_over(number: int) -> None:
+    body = b"Exif\0\0" + directory("<", number)
+    raw = exif(body)
+    assert np.array_equal(pixels(cleaned(raw).picture), by_pillow(raw))
+    webp = encoded(textured(1), "WEBP", lossless=True, exif=b"Exif\0\0" + body)
+    assert np.array_equal(pixels(cleaned(webp).picture), by_pillow(webp))

@@ -6,7 +6,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from PIL import Image
 
 from jobs import shard
 from pipelines.data.build import add_layer
-from pipelines.data.mask_files import has_flat_colors, is_mask_reason, names_mask
+from pipelines.data.mask_files import is_mask_reason, names_mask
 from pipelines.data.probe import natural_photo
 from pipelines.data.workspace import Plan
 from pipelines.manifest import open_dataset
@@ -174,6 +173,65 @@ def test_a_name_and_a_photo_of_that_name_make_a_mask_whatever_its_colors(
     }
 
 
+@pytest.mark.parametrize(
+    ("photo_path", "mask_path"),
+    [("john.jpg", "john_mask.jpg"), ("00000.png", "00000_Mask.jpg"), ("images/1.jpg", "mask/1.jpg")],
+)
+def test_a_mask_by_its_name_with_the_colors_of_a_photo_is_in_doubt_and_counts(
+    photo_path: str, mask_path: str, tmp_path: Path
+) -> None:
+    save(photo(1), tmp_path / "in" / photo_path)
+    save(Image.fromarray(natural_photo(64, 64)), tmp_path / "in" / mask_path)
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    outcome, reason = verdicts.pop(mask_path)
+    assert verdicts == {photo_path: ("written", None)}
+    assert outcome == "rejected"
+    assert str(reason).startswith(f"in doubt: a mask of {photo_path} by its name, a photo by its colors")
+    assert not is_mask_reason(reason)
+    taken = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "taken", masks_as_photos=True)))
+    assert {outcome for outcome, _ in taken.values()} == {"written"}
+
+
+def test_a_text_beside_a_photo_of_a_mask_is_no_photo_of_it(tmp_path: Path) -> None:
+    for side, suffix in enumerate(("txt", "json", "xml"), 64):
+        save(Image.fromarray(natural_photo(side, 64)), tmp_path / f"in/{suffix}/carnival_mask.png")
+        (tmp_path / f"in/{suffix}/carnival.{suffix}").write_text("Venice")
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    photos = {path: verdict for path, verdict in verdicts.items() if path.endswith("png")}
+    assert photos == dict.fromkeys(photos, ("written", None))
+
+
+@pytest.mark.parametrize(
+    ("photo_path", "mask_path"),
+    [
+        ("000.jpg", "000_m.png"),
+        ("x.png", "x_hole.png"),
+        ("x.jpg", "x_matte0.png"),
+        ("images/a/x.jpg", "labels/a/x.png"),
+        ("JPEGImages/x.jpg", "SegmentationClass/x.png"),
+        ("JPEGImages/x.jpg", "Masks/x.png"),
+        ("IMAGES/x.jpg", "MASKS/x.png"),
+        ("x.jpg", "gt/x.png"),
+    ],
+)
+def test_a_name_that_hints_at_a_mask_makes_one_of_flat_colors_alone(
+    photo_path: str, mask_path: str, tmp_path: Path
+) -> None:
+    save(photo(1), tmp_path / "in" / photo_path)
+    save(mask(), tmp_path / "in" / mask_path)
+    save(photo(2), tmp_path / "other" / photo_path)
+    save(
+        Image.fromarray(natural_photo(64, 64)),
+        tmp_path / "other" / mask_path.replace("ask", "atte").replace("ASK", "ATTE"),
+    )
+    save(mask(48, 50), tmp_path / "other/lone_m.png")
+    verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
+    assert verdicts[mask_path] == ("rejected", f"a mask of {photo_path} by its name")
+    assert verdicts[photo_path] == ("written", None)
+    others = outcomes(rows_in_this_process(plan(tmp_path / "other", tmp_path / "out2")))
+    assert {outcome for outcome, _ in others.values()} == {"written"}
+
+
 def test_of_lone_files_named_like_masks_the_flat_ones_are_masks(tmp_path: Path) -> None:
     root = tmp_path / "in"
     save(photo(1), root / "masks/carnival.jpg")
@@ -182,9 +240,18 @@ def test_of_lone_files_named_like_masks_the_flat_ones_are_masks(tmp_path: Path) 
     save(photo(4), root / "unmasked.png")
     for number, name in enumerate(("masks/hole.png", "train_masks/1.jpg", "y_mask.bmp", "mask001.png")):
         save(mask(48, 41 + number), root / name)
+    save(photo(5), root / "HQ-mask-anno/0/7_face.jpg")
+    save(mask(48, 51), root / "HQ-mask-anno/0/7_hair.png")
     save(mask(48, 50), root / "document.png")  # two levels of gray make no mask of a name that says nothing
     verdicts = outcomes(rows_in_this_process(plan(root, tmp_path / "out")))
-    photos = {"masks/carnival.jpg", "ski_mask/0001.jpg", "ski/0001.jpg", "unmasked.png", "document.png"}
+    photos = {
+        "masks/carnival.jpg",
+        "ski_mask/0001.jpg",
+        "ski/0001.jpg",
+        "unmasked.png",
+        "document.png",
+        "HQ-mask-anno/0/7_face.jpg",
+    }
     assert {path for path, (outcome, _) in verdicts.items() if outcome == "written"} == photos
     assert {reason for _, reason in verdicts.values()} == {None, "a mask by its name and its flat colors"}
 
@@ -255,17 +322,3 @@ def test_names_of_masks(name: str) -> None:
 @pytest.mark.parametrize("name", ["masked.png", "damask/1.png", "a_masking.png", "face_mask_set/images/1.png", "x.png"])
 def test_other_names(name: str) -> None:
     assert not names_mask(name)
-
-
-@pytest.mark.parametrize("quality", [30, 75, 95])
-@pytest.mark.parametrize("size", [32, 256])
-def test_masks_are_flat_after_jpeg_and_photos_are_not(quality: int, size: int) -> None:
-    natural = Image.fromarray(natural_photo(size, size))
-    for image, flat in (
-        (mask(size, size), True),
-        (natural, False),
-        (natural.convert("L"), False),
-    ):
-        sink = BytesIO()
-        image.save(sink, "JPEG", quality=quality)
-        assert has_flat_colors(np.asarray(Image.open(sink))) == flat, image.mode

@@ -19,6 +19,7 @@ from pipelines.records import Refused
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+PLAN = Plan("", "", shard_recipe(shard_bytes=3_000), 3)
 
 
 def silent(*_: object) -> None:
@@ -31,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     root = photo_folder(tmp_path_factory.mktemp("photos"), 30)
     shutil.copy(root / "class0/0000.jpg", root / "again.jpg")
     (root / "notes.txt").write_text("no photo")
-    plan = Plan(str(root), str(tmp_path_factory.mktemp("recovery") / "data"), shard_recipe(shard_bytes=3_000), 3)
+    plan = replace(PLAN, root=str(root), out=str(tmp_path_factory.mktemp("recovery") / "data"))
     return build_dataset(plan, silent)
 
 
@@ -45,6 +46,17 @@ def lose(folder: Path, pattern: str) -> None:
     """Deletes the files of the pattern; there is one at least."""
     for path in list(folder.glob(pattern)) or [folder / "nothing"]:
         path.unlink()
+
+
+def test_the_build_of_a_dataset_that_lost_its_record_is_refused_and_loses_nothing(copy: Path, tmp_path: Path) -> None:
+    added = replace(PLAN, root=str(photo_folder(tmp_path / "more", 33)), out=str(copy))
+    changed = add_layer(added, silent)
+    lose(copy, COMMIT_FILE)
+    before = files_of(copy)
+    with pytest.raises(Refused, match=r"its dataset.json is gone: make it again with `lacuna verify .* --rebuild`"):
+        build_dataset(replace(PLAN, root=added.root, out=str(copy)), silent)
+    assert files_of(copy) == before
+    assert recover_dataset(str(copy), silent).dataset.manifest_sha256 == changed.manifest_sha256
 
 
 @pytest.mark.parametrize("lost", [[COMMIT_FILE], ["shards-*.parquet"], [COMMIT_FILE, "shards-*.parquet"]], ids=str)

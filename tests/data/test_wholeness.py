@@ -7,6 +7,8 @@ import pytest
 
 from pipelines.data.cleaning import clean
 from pipelines.records import Sample
+from tests.data.hostile_files import segment
+from tests.data.jpeg_files import adobe, at_once, shown_by_pillow
 from tests.data.picture_files import OTHER, RECIPE, WHOLE, cleaned, encoded, pixels, textured
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage that is made here
@@ -40,3 +42,21 @@ def test_a_jpeg_that_lost_its_last_bytes_to_zeros_is_rejected() -> None:
     raw = encoded(textured(2), "JPEG", quality=95)
     accepted = [n for n in range(3, 64) if isinstance(clean(raw[:-n] + bytes(n), RECIPE), Sample)]
     assert accepted == []
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30}, {"restart_marker_blocks": 2}])
+def test_a_jpeg_of_ink_that_was_cut_and_closed_is_rejected(options: dict[str, Any]) -> None:
+    raw = encoded(textured(3).convert("CMYK"), "JPEG", **options)
+    assert cleaned(raw).suffix == "png"
+    coded = raw.index(b"\xff\xda") + 20
+    accepted = [n for n in range(coded, len(raw) - 30, 97) if isinstance(clean(raw[:n] + raw[-2:], RECIPE), Sample)]
+    assert accepted == []
+
+
+@pytest.mark.parametrize("transform", [0, 1, 2])
+@pytest.mark.parametrize("odd", [segment(0xE2, b"ICC_PROFILE\0\5\2" + bytes(9)), b"junk"])
+def test_a_jpeg_of_ink_with_odd_segments_keeps_its_pixels(transform: int, odd: bytes) -> None:
+    raw = at_once(encoded(textured(4).convert("CMYK"), "JPEG").replace(adobe(0), adobe(transform)), odd)
+    sample = cleaned(raw)
+    assert sample.normalised[0].startswith("passed over")
+    assert np.array_equal(pixels(sample.picture), shown_by_pillow(raw))
