@@ -10,7 +10,7 @@ from typing import Any, Final
 import tyro
 
 from infra.addresses import refuse_unsafe
-from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
+from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials, names_secret
 from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
 from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
@@ -22,7 +22,9 @@ _PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--ima
 _MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 _TRAVELING: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")
-_INTERRUPTED, _TERMINATED = 130, 143
+_BAD_USAGE, _INTERRUPTED, _TERMINATED = 2, 130, 143
+_AGAIN: Final = "the same command makes another attempt, which goes on from what is done"
+_CORRECT: Final = "correct the command: it would be refused again"
 _LINES_AFTER_REPORT: Final = 20
 """What libraries may say after the verb's last word."""
 
@@ -97,12 +99,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     report = _facts(end.job_id, end.status, end.exit_code) | {"report": _report(end)}
     if end.status != "SUCCEEDED":
         words = (report["report"] or {}).get("error") or end.message[-300:]
-        raise NotDone(
-            f"job {end.job_id} ended as {end.status}: {words} (the same command makes another attempt, which goes on "
-            "from what is done)",
-            report,
-            _exit_code(end),
-        )
+        code = _exit_code(end)
+        how = _CORRECT if code == _BAD_USAGE else _AGAIN
+        raise NotDone(f"job {end.job_id} ended as {end.status}: {words} ({how})", report, code)
     say(f"job {end.job_id} ended as {end.status}")
     return report
 
@@ -174,17 +173,27 @@ def _refuse_relative(options: Sequence[str]) -> None:
 def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:
     """All who may list the cluster's jobs read their words and variables."""
     for before, word in pairwise(("", *options)):
-        if has_credentials(word):
-            named = f"{before} {hide_credentials(word)}".strip() if before.startswith("-") else hide_credentials(word)
+        if has_credentials(word) or _names_secret(before, word):
             raise Refused(
-                f"{named} holds a password or key, and a cluster shows the words of its jobs. Give it without: "
-                "the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS names there"
+                f"{_named(before, word)} holds a password or key, and a cluster shows the words of its jobs. Give it "
+                "without: the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS "
+                "names there"
             )
     for name, value in environment.items():
         if has_credentials(value):
             raise Refused(
                 f"{name} holds a password, and `ray job list` shows it. Give the URI without: {HOW_TO_LOG_IN}"
             )
+
+
+def _named(before: str, word: str) -> str:
+    """Which word it is, without what it holds."""
+    shown = "a word" if _names_secret(before, word) else hide_credentials(word)
+    return f"{before} {shown}" if before.startswith("-") else shown
+
+
+def _names_secret(before: str, word: str) -> bool:
+    return names_secret(word) or names_secret(f"{before}={word}")
 
 
 def _report(end: JobEnd) -> dict[str, Any] | None:
