@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from jobs.faults import NotDone
 from jobs.progress import say
 from pipelines.records import Refused
 
+_CHECK: Final = "--check-cluster"
 _PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
 _MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
@@ -48,12 +50,15 @@ class Arguments:
 
 def parse(words: list[str]) -> Arguments:
     """Options up to the verb are those of submit, all behind it the verb's; `--cluster ADDRESS` is found anywhere."""
-    if words[:1] == ["--check-cluster"]:
-        return Arguments((), "", check_cluster=parse_check(words[1:]))
+    if words and words[0].partition("=")[0] == _CHECK:
+        file = words[0].partition("=")[2]
+        return Arguments((), "", check_cluster=parse_check([file] * bool(file) + words[1:]))
     rest, cluster = _take_cluster(words)
     insecure = False
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option.partition("=")[0] == _CHECK:
+            raise Refused(f"{_CHECK} FILE stands alone: it asks no cluster and runs no verb")
         if option != "--insecure":
             raise Refused(f"unknown option {option} before the verb: there are --cluster ADDRESS and --insecure")
         insecure = True
@@ -91,10 +96,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     _leave_local_weights(environment)
     _refuse_relative(options)
     _refuse_credentials(options, environment)
-    if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
-        raise Refused(
-            f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
-        )
+    if verb in _TRACKED:
+        _require_tracking(verb, environment.get("MLFLOW_TRACKING_URI", ""))
     end = _run_job(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
     report = _facts(end.job_id, end.status, end.exit_code) | {"report": _report(end)}
     if end.status != "SUCCEEDED":
@@ -112,6 +115,19 @@ def _leave_local_weights(environment: dict[str, str]) -> None:
     if weights and ("://" not in weights or weights.startswith("file:")):
         del environment["LACUNA_WEIGHTS"]
         say(f"LACUNA_WEIGHTS={weights} stays here: nodes use their own; name a place such as s3://bucket/weights")
+
+
+def _require_tracking(verb: str, uri: str) -> None:
+    """A database in the job's own folder goes with it, and all that a training has told."""
+    if not uri:
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
+        )
+    if re.match(r"sqlite(\+\w+)?:(///)?(?!/)", uri):
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is {uri}: the job's own folder goes with it. Give http://HOST:PORT or "
+            "https://HOST of a server, or sqlite:////FILE from the root"
+        )
 
 
 def _run_job(address: str, command: tuple[str, ...], environment: dict[str, str]) -> JobEnd:
