@@ -42,6 +42,8 @@ _ENDS: Final = (";", "&&", "||", "|", "&")
 """Of a command in a line of several."""
 _PYTHONS: Final = ("3.11", "3.12", "3.13")
 _STARTS: Final = ("head_start_ray_commands", "worker_start_ray_commands")
+_LISTED_ELSEWHERE: Final = re.compile(r"\s(-r|-e|--requirement|--editable)\b|\.whl\b")
+"""What is installed a file says."""
 _SETUPS: Final = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
 
 
@@ -153,12 +155,14 @@ def _secrets_mistakes(path: str | None, config: dict[str, Any]) -> Iterator[str]
 def _head_mistakes(start: _Start) -> Iterator[str]:
     if "--head" not in start.options:
         yield "`ray start` without --head: no cluster begins; add --head"
+    if start.options.get("--include-dashboard", "true").lower() in ("false", "0", "no"):
+        yield "--include-dashboard is off: a cluster without it takes no jobs; remove it"
     if "--address" in start.options:
         yield "--address is set: a head joins no other; remove it"
     bootstrap = start.options.get("--autoscaling-config")
     if bootstrap is None:
         yield f"--autoscaling-config is missing: no worker would ever start; add ={_BOOTSTRAP}"
-    elif _tilde(bootstrap) != _BOOTSTRAP:
+    elif bootstrap.rpartition("/")[2] != _BOOTSTRAP.rpartition("/")[2]:
         yield f"--autoscaling-config is {bootstrap}: Ray puts the file at {_BOOTSTRAP}; take that"
 
 
@@ -196,7 +200,7 @@ def setup_mistakes(config: dict[str, Any], folder: Path) -> Iterator[str]:
     for where, command in _setups(config):
         yield from (f"{where}: {what}" for what in _tool_mistakes(command))
     for where, command in [*_setups(config), *((key, c) for key in _STARTS for c in _commands(config, key))]:
-        if _split(command) is None:
+        if _split(command) is None and "<<" not in command:  # what a file holds is no word of the shell
             yield f"{where}: quotes do not match in {shown(command)}; close them"
 
 
@@ -214,8 +218,14 @@ def _mount_mistakes(mounts: dict[str, Any], token: str, folder: Path) -> Iterato
 
 def _package_mistakes(config: dict[str, Any], installs: list[str]) -> Iterator[str]:
     """Of nodes without a container, which has both."""
-    if not any(re.search(r"[\s\"']ray(\[|==|\s|$)", command) for command in installs):
+    rays = [
+        found for command in installs for found in re.findall(r"[\s\"']ray(?:\[([a-z,]*)\])?(?=[=<>~\s\"']|$)", command)
+    ]
+    if not rays and not any(_LISTED_ELSEWHERE.search(command) for command in installs):
         yield "setup_commands install no ray: add ray[default,train] of our version to `pip install`"
+    extras = {extra for found in rays for extra in found.split(",")}
+    if rays and not ("all" in extras or {"default", "train"} <= extras):
+        yield "setup_commands install ray without its extras default and train, jobs and trainings: add [default,train]"
     on_aws = part(config, "provider").get("type") == "aws"
     if on_aws and "head_setup_commands" in config and not any("boto3" in command for command in installs):
         yield "head_setup_commands install no boto3: the head could start no worker; install it by constraints"
@@ -226,7 +236,7 @@ def _tool_mistakes(command: str) -> Iterator[str]:
     if re.search(r"apt(-get)?\b.*\binstall\b", command):
         if "DPkg::Lock::Timeout" not in command:
             yield "apt waits for no lock of a first boot; add -o DPkg::Lock::Timeout=300"
-        if not re.search(r"\s(-[a-z]*(y|qq)|--yes|--assume-yes)\b", command):
+        if not re.search(r"\s(-[a-z]*(y|qq)[a-z]*|--yes|--assume-yes)\b", command):
             yield "apt asks before it installs, and nobody answers; add -y"
     for version in re.findall(r"\bpython(3\.\d+)\s+-m\s+venv\b", command):
         if version not in _PYTHONS:
@@ -277,15 +287,17 @@ def _is_mounted(path: str, config: dict[str, Any]) -> str | None:
 def _is_closed(path: str, config: dict[str, Any]) -> bool:
     """Whether a command takes the file from others on each node."""
     words = [_tilde(word) for command in _commands(config, "setup_commands") for word in _split(command) or ()]
-    closes = False
-    for before, word in pairwise(("", *words)):
-        if word == "chmod" or word in _ENDS:
-            closes = False
-        elif before == "chmod":
-            closes = bool(_CLOSED.fullmatch(word))
-        if closes and word == path:
-            return True
-    return False
+    mode, closed = None, False
+    for word in words:
+        if word == "chmod":
+            mode = ""
+        elif word in _ENDS:
+            mode = None
+        elif mode == "" and not word.startswith("-"):
+            mode = word
+        elif mode and word == path:
+            closed = bool(_CLOSED.fullmatch(mode))
+    return closed
 
 
 def _tilde(text: str) -> str:

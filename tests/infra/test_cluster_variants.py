@@ -92,6 +92,11 @@ RIGHT: dict[str, Changes] = {
     "hard limit": (("ulimit -n 65536;", "ulimit -Sn hard;"),),
     "closed one by one": ((CHMOD, "  - chmod 600 ~/.ray/auth_token; chmod 600 ~/lacuna/secrets.env"),),
     "closed to others": ((CHMOD, "  - chmod go-rwx ~/.ray/auth_token && chmod 400 $HOME/lacuna/secrets.env"),),
+    "closed aloud": ((CHMOD, CHMOD.replace("chmod", "chmod -v")),),
+    "a file in the shell": (("\nsetup_commands:", "\nsetup_commands:\n  - |\n    cat > ~/x <<E\n    it's\n    E"),),
+    "packages of a list": (('"ray[default,train]==2.60.0"', "-r ~/lacuna/requirements.txt"),),
+    "quietly": (("install -y -qq", "install -yq"),),
+    "home by its name": (("=~/ray_bootstrap", "=/home/ubuntu/ray_bootstrap"),),
     "closed in quotes": ((CHMOD, """  - 'chmod 600 "$HOME/.ray/auth_token" "$HOME/lacuna/secrets.env"'"""),),
     "folder mounted": (
         (
@@ -185,6 +190,13 @@ WRONG: dict[str, tuple[Changes, str]] = {
     "nothing mounted": ((("secrets.env: ~/.lacuna/secrets.env", "secrets.env:"),), r"secrets\.env brings nothing"),
     "no boto3": ((("constraints.txt boto3", "constraints.txt six"),), r"head_setup_commands install no boto3"),
     "apt asks": ((("install -y -qq", "install -q"),), r"apt asks before it installs"),
+    "opened again": (((CHMOD, f"{CHMOD}\n  - chmod 644 ~/.ray/auth_token"),), r"leave ~/\.ray/auth_token open"),
+    "no dashboard": (
+        (("--dashboard-host", "--include-dashboard=false --dashboard-host"),),
+        r"--include-dashboard is off",
+    ),
+    "ray alone": ((("ray[default,train]", "ray"),), r"install ray without its extras"),
+    "extra": ((("[default,train]", "[default,trian]"),), r"install ray without its extras"),
     "old Python": ((("python3.12", "python3.9"),), r"python3\.9 makes the environment: take one of 3\.11"),
     "nightly": (
         before("auth:", "docker: {image: 'rayproject/ray:nightly', container_name: r}"),
