@@ -7,13 +7,11 @@ import pytest
 from ray.scripts.scripts import start
 
 from infra.cluster_commands import _START_OPTIONS
-from infra.cluster_file import find_mistakes
 from infra.cluster_secrets import secret_mistakes
-from infra.settings import PROJECT_ROOT
 from jobs.submit import parse, run
 from pipelines.records import Refused
+from tests.infra.test_cluster_file import TEXT, mistakes_in
 
-TEXT = (PROJECT_ROOT / "ray_cluster.yaml").read_text()
 CHMOD = "  - chmod 600 ~/.ray/auth_token ~/lacuna/secrets.env"
 ZONES = "us-east-1a,us-east-1b,us-east-1c,us-east-1d"
 IMAGE = "ami-028357be7d5b15c53"
@@ -21,20 +19,6 @@ HEAD = "      InstanceType: m7i.2xlarge"
 HEX = "a1" * 32
 
 Changes = tuple[tuple[str, str], ...]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the constraints that cluster files name."""
-    made = tmp_path_factory.mktemp("variants")
-    (made / "constraints.txt").write_text((PROJECT_ROOT / "constraints.txt").read_text())
-    return made
-
-
-def mistakes_in(text: str, folder: Path) -> list[str]:
-    path = folder / "cluster.yaml"
-    path.write_text(text)
-    return find_mistakes(path)
 
 
 def changed(changes: Changes) -> str:
