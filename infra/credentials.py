@@ -38,6 +38,14 @@ _SECRET_OPTION: Final = re.compile(
     r"[^&;\s'\"]+",
     re.IGNORECASE,
 )
+_NAMED_SECRET: Final = re.compile(
+    r"(?:^|[\s,;{'\"])(?:--)?"
+    r"[\w-]*(?:passw(?:or)?d|pwd|secret|token|credential|api[_-]?key|access[_-]?key)(?:[_-]\w+)*"
+    r"(?:=|['\"]\s*:)\s*['\"]?[^\s'\"]",
+    re.IGNORECASE,
+)
+"""NAME=value, --name=value and "name": value, where the name says that the value is one."""
+_AWS_KEY: Final = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 
 
 class SecretsError(ValueError):
@@ -46,6 +54,12 @@ class SecretsError(ValueError):
 
 def hide_credentials(text: str) -> str:
     """Text that may be shown: no login before the host of a URI, no value of a secret option in its query."""
+    hidden = _hide(text)
+    plain = unquote(hidden)
+    return hidden if _hide(plain) == plain else _hide(plain)
+
+
+def _hide(text: str) -> str:
     return _SECRET_OPTION.sub(r"\1***", _LOGIN.sub("://", text))
 
 
@@ -58,6 +72,11 @@ def has_credentials(text: str) -> bool:
         has_password(spelling) or _WEB_LOGIN.search(spelling) or _SECRET_OPTION.search(spelling)
         for spelling in (text, unquote(text))
     )
+
+
+def names_secret(word: str) -> bool:
+    """Whether a word of a command, which is no URI, gives a password, key or token by its name or its form."""
+    return any(_NAMED_SECRET.search(spelling) or _AWS_KEY.search(spelling) for spelling in (word, unquote(word)))
 
 
 def has_password(uri: str) -> bool:

@@ -76,6 +76,8 @@ def _reason(fault: requests.RequestException) -> str:
     """The innermost words of a fault: those around it tell objects of Python."""
     inner = fault.args[0] if fault.args else fault
     reason = getattr(inner, "reason", None) or inner
+    if "WRONG_VERSION_NUMBER" in str(reason):
+        return "it answers in clear http: give http:// if it is a tunnel on this machine"
     return str(reason).rpartition(">: ")[2].rpartition("): ")[2][:300] or type(fault).__name__
 
 

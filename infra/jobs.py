@@ -32,6 +32,8 @@ _SECONDS_OF_SILENCE: Final = 20.0
 _MOST_SECONDS_BETWEEN_TRIES: Final = 10.0
 _TRIES_FOR_LOG: Final = 6
 _SECONDS_AT_THE_END: Final = 5.0
+_ADVICE: Final = re.compile(r"\.+ (?:Ensure|Note|Create|To generate|Please)\b")
+"""Where Ray's words on a token begin to say what to do: ours follow."""
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_BYTES: Final = 8 << 20
 """Of code that is sent: ours is a megabyte in all."""
@@ -67,7 +69,7 @@ def connect(address: str) -> "Dashboard":
     try:
         return Dashboard(address)
     except Exception as fault:  # noqa: BLE001 - Ray raises several kinds here, all of them mean the same to a user
-        reason = " ".join(str(fault).split())[:300]
+        reason = _ADVICE.split(" ".join(str(fault).split()))[0].rstrip(".")[:300]
         raise ConnectionError(
             f"no Ray cluster takes jobs at {address}: {reason}; give the address of its dashboard, such as "
             "http://127.0.0.1:8265, and its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH with RAY_AUTH_MODE=token"

@@ -19,7 +19,8 @@ def parse_check(words: list[str]) -> str:
 def check_cluster(file: str) -> dict[str, Any]:
     """Report on the file; raises NotDone with exit code 2 where it has mistakes, after one line for each."""
     if not Path(file).is_file():
-        raise Refused(f"--check-cluster {file}: there is no such file; give ray_cluster.yaml or another")
+        what = "is no file" if Path(file).exists() else "there is no such file"
+        raise Refused(f"--check-cluster {file}: {what}; give ray_cluster.yaml or another")
     mistakes = find_mistakes(Path(file))
     report = {"cluster_file": file, "mistakes": mistakes}
     if mistakes:

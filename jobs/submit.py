@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any, Final
 import tyro
 
 from infra.addresses import refuse_unsafe
-from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
+from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials, names_secret
 from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
 from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
@@ -18,11 +19,14 @@ from jobs.faults import NotDone
 from jobs.progress import say
 from pipelines.records import Refused
 
+_CHECK: Final = "--check-cluster"
 _PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
 _MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 _TRAVELING: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")
-_INTERRUPTED, _TERMINATED = 130, 143
+_BAD_USAGE, _INTERRUPTED, _TERMINATED = 2, 130, 143
+_AGAIN: Final = "the same command makes another attempt, which goes on from what is done"
+_CORRECT: Final = "correct the command: it would be refused again"
 _LINES_AFTER_REPORT: Final = 20
 """What libraries may say after the verb's last word."""
 
@@ -46,12 +50,15 @@ class Arguments:
 
 def parse(words: list[str]) -> Arguments:
     """Options up to the verb are those of submit, all behind it the verb's; `--cluster ADDRESS` is found anywhere."""
-    if words[:1] == ["--check-cluster"]:
-        return Arguments((), "", check_cluster=parse_check(words[1:]))
+    if words and words[0].partition("=")[0] == _CHECK:
+        file = words[0].partition("=")[2]
+        return Arguments((), "", check_cluster=parse_check([file] * bool(file) + words[1:]))
     rest, cluster = _take_cluster(words)
     insecure = False
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option.partition("=")[0] == _CHECK:
+            raise Refused(f"{_CHECK} FILE stands alone: it asks no cluster and runs no verb")
         if option != "--insecure":
             raise Refused(f"unknown option {option} before the verb: there are --cluster ADDRESS and --insecure")
         insecure = True
@@ -89,20 +96,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     _leave_local_weights(environment)
     _refuse_relative(options)
     _refuse_credentials(options, environment)
-    if verb in _TRACKED and "MLFLOW_TRACKING_URI" not in environment:
-        raise Refused(
-            f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
-        )
+    if verb in _TRACKED:
+        _require_tracking(verb, environment.get("MLFLOW_TRACKING_URI", ""))
     end = _run_job(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
     report = _facts(end.job_id, end.status, end.exit_code) | {"report": _report(end)}
     if end.status != "SUCCEEDED":
         words = (report["report"] or {}).get("error") or end.message[-300:]
-        raise NotDone(
-            f"job {end.job_id} ended as {end.status}: {words} (the same command makes another attempt, which goes on "
-            "from what is done)",
-            report,
-            _exit_code(end),
-        )
+        code = _exit_code(end)
+        how = _CORRECT if code == _BAD_USAGE else _AGAIN
+        raise NotDone(f"job {end.job_id} ended as {end.status}: {words} ({how})", report, code)
     say(f"job {end.job_id} ended as {end.status}")
     return report
 
@@ -113,6 +115,19 @@ def _leave_local_weights(environment: dict[str, str]) -> None:
     if weights and ("://" not in weights or weights.startswith("file:")):
         del environment["LACUNA_WEIGHTS"]
         say(f"LACUNA_WEIGHTS={weights} stays here: nodes use their own; name a place such as s3://bucket/weights")
+
+
+def _require_tracking(verb: str, uri: str) -> None:
+    """A database in the job's own folder goes with it, and all that a training has told."""
+    if not uri:
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
+        )
+    if re.match(r"sqlite(\+\w+)?:(///)?(?!/)", uri):
+        raise Refused(
+            f"MLFLOW_TRACKING_URI is {uri}: the job's own folder goes with it. Give http://HOST:PORT or "
+            "https://HOST of a server, or sqlite:////FILE from the root"
+        )
 
 
 def _run_job(address: str, command: tuple[str, ...], environment: dict[str, str]) -> JobEnd:
@@ -174,17 +189,27 @@ def _refuse_relative(options: Sequence[str]) -> None:
 def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:
     """All who may list the cluster's jobs read their words and variables."""
     for before, word in pairwise(("", *options)):
-        if has_credentials(word):
-            named = f"{before} {hide_credentials(word)}".strip() if before.startswith("-") else hide_credentials(word)
+        if has_credentials(word) or _names_secret(before, word):
             raise Refused(
-                f"{named} holds a password or key, and a cluster shows the words of its jobs. Give it without: "
-                "the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS names there"
+                f"{_named(before, word)} holds a password or key, and a cluster shows the words of its jobs. Give it "
+                "without: the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS "
+                "names there"
             )
     for name, value in environment.items():
         if has_credentials(value):
             raise Refused(
                 f"{name} holds a password, and `ray job list` shows it. Give the URI without: {HOW_TO_LOG_IN}"
             )
+
+
+def _named(before: str, word: str) -> str:
+    """Which word it is, without what it holds."""
+    shown = "a word" if _names_secret(before, word) else hide_credentials(word)
+    return f"{before} {shown}" if before.startswith("-") else shown
+
+
+def _names_secret(before: str, word: str) -> bool:
+    return names_secret(word) or names_secret(f"{before}={word}")
 
 
 def _report(end: JobEnd) -> dict[str, Any] | None:

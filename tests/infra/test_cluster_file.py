@@ -42,14 +42,6 @@ def config() -> dict[str, Any]:
     return loaded
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the constraints that cluster files name."""
-    made = tmp_path_factory.mktemp("cluster")
-    (made / "constraints.txt").write_text((PROJECT_ROOT / "constraints.txt").read_text())
-    return made
-
-
 def mistakes_in(text: str, folder: Path) -> list[str]:
     path = folder / "cluster.yaml"
     path.write_text(text)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.credentials import SecretsError, has_credentials, hide_credentials, load_secrets
+from infra.credentials import SecretsError, has_credentials, hide_credentials, load_secrets, names_secret
 
 NAMES = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
@@ -173,3 +173,28 @@ def test_what_is_no_file_of_ours_is_refused(no_service: None, tmp_path: Path, mo
     monkeypatch.setenv("LACUNA_SECRETS", str(path))
     with pytest.raises(SecretsError, match=r"belongs to user \d+: it must be yours"):
         load_secrets()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "AWS_SECRET_ACCESS_KEY=k4711", "--password=k4711", "MLFLOW_TRACKING_TOKEN=k4711", "--api-key=k4711",
+        "--aws-secret-access-key=k4711", "{'key': 'x', 'secret': 'k4711'}", "s3://AKIAIOSFODNN74711PLE/d",
+    ],
+)  # fmt: skip
+def test_a_word_gives_a_secret_by_its_name_or_its_form(word: str) -> None:
+    assert names_secret(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["/data/token=3/x", "--out=/x/secret=1", "http://token:5000", "secret_garden/1.jpg", "--root=/tokens", "key=1"],
+)
+def test_names_of_files_and_hosts_are_no_secrets(word: str) -> None:
+    assert not names_secret(word)
+
+
+def test_what_is_written_in_percents_is_hidden_too() -> None:
+    assert "4711" not in hide_credentials("s3%3A%2F%2Fkey%3A4711%40bucket")
+    assert "4711" not in hide_credentials("https://host/x?sig=a%264711")
+    assert hide_credentials("s3://bucket/50%25/a%20b") == "s3://bucket/50%25/a%20b"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.dashboard import AwayError, Dashboard
+from infra.jobs import connect
 from tests.listening import listening
 
 
@@ -50,6 +51,19 @@ def test_answers_are_of_a_kind_that_says_whether_to_ask_again(status: int, kind:
             client.get_job_info("job")
     assert type(fault.value) is kind
     assert "Traceback" not in str(fault.value)
+
+
+def test_clear_http_at_an_address_of_https_is_said_as_such() -> None:
+    with listening() as server, pytest.raises(AwayError, match=r"^it answers in clear http: give http://"):
+        Dashboard(server.address.replace("http:", "https:"))
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_words_on_a_refused_token_end_where_a_sentence_does(status: int) -> None:
+    with listening(status, b"no") as server, pytest.raises(ConnectionError, match="; give the address of its") as fault:
+        connect(server.address)
+    assert not any(broken in str(fault.value) for broken in ("Ensure", "Note:", "..", "RAY; "))
 
 
 def test_nobody_there_is_away() -> None:

@@ -46,6 +46,9 @@ def test_options_before_the_verb_are_ours_and_those_behind_it_are_its_own(
         (("--cluster", AT, "verify", "--cluster", AT), "--cluster is given 2 times"),
         (("--cluster", AT, "--fast", "verify"), "unknown option --fast before the verb"),
         (("--cluster", AT, "--data", "d", "train"), "unknown option --data before the verb"),
+        (("--cluster", AT, "--check-cluster", "f"), "--check-cluster FILE stands alone"),
+        (("--check-cluster=f", "--cluster", AT), "--check-cluster takes one file, not 3"),
+        (("--check-cluster=",), "--check-cluster takes one file, not 0"),
         (("--cluster", AT), "no verb to run: give one of demo, shard"),
         (("--cluster", AT, "dance"), "'dance' is no verb to run"),
         (("--cluster", AT, "submit", "verify"), "'submit' is no verb to run"),
@@ -54,6 +57,10 @@ def test_options_before_the_verb_are_ours_and_those_behind_it_are_its_own(
 def test_other_words_are_refused(words: tuple[str, ...], error: str) -> None:
     with pytest.raises(Refused, match=error):
         parse(list(words))
+
+
+def test_the_file_to_check_may_stand_behind_an_equals_sign() -> None:
+    assert parse(["--check-cluster=f.yaml"]) == parse(["--check-cluster", "f.yaml"])
 
 
 def test_help_behind_a_verb_is_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +94,17 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         (("verify", "s3://key:pass4711@bucket/data"), {}, "s3://bucket/data holds a password or key"),
         (("train", "r", "--data", "s3://key:pass4711@b"), {}, "--data s3://b holds a password or key"),
         (("fill", "--out=https://h/x?sig=pass4711"), {}, "--out=https://h/x?sig=*** holds a password or key"),
+        (("verify", "s3%3A%2F%2Fkey%3Apass4711%40b"), {}, "s3://b holds a password or key"),
+        (("verify", "AWS_SECRET_ACCESS_KEY=pass4711"), {}, "a word holds a password or key"),
+        (("verify", "/d", "--password=pass4711"), {}, "a word holds a password or key"),
+        (("verify", "/d", "--password", "pass4711"), {}, "--password a word holds a password or key"),
+        (("verify", '{"key": "x", "secret": "pass4711"}'), {}, "a word holds a password or key"),
+        (("train", "r", "--data", "s3://AKIAIOSFODNN74711PLE/d"), {}, "--data a word holds a password or key"),
+        (
+            ("promote", "n", "1"),
+            {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+            "MLFLOW_TRACKING_URI is sqlite:///mlflow.db: the job's own folder goes with it",
+        ),
         (("shard", "--out", "data"), {}, "--out data is relative"),
         (("shard", "--out=data"), {}, "--out data is relative"),
         (("train", "r", "--data", "/a", "b", "--out", "/o"), {}, "--data b is relative"),
