@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from infra.tracking import Tracking, Version
-from pipelines.checkpoints import Checkpoint, open_checkpoint
+from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
@@ -29,27 +28,6 @@ from tests.making import photo
 
 NAME = "inpainter"
 PICKLE = b"\x80"
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    """A tracking server's database in a folder of its own."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        yield Tracking(uri)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(trained: TrainRun) -> Checkpoint:
-    return open_checkpoint(trained.out)
-
-
-@pytest.fixture(scope="module")
-def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
-    """The scores of the trained weights."""
-    out = str(tmp_path_factory.mktemp("scores"))
-    return evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,105 +1,20 @@
 """The gate before the champion: who passes, what is remembered, what is refused, and the way back."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.tracking import Tracking, Version
+from infra.tracking import Version
 from jobs import promote as promote_verb
-from jobs import rollback as rollback_verb
 from jobs.faults import NotDone
-from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation import scorecard
-from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.scorecard import Scorecard, pairs_digest, pairs_of, save_scorecard
-from pipelines.manifest import Dataset, read_parquet
-from pipelines.records import Damaged, Refused, sha256_hex
-from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.evaluation.scorecard import pairs_digest, pairs_of
+from pipelines.records import Damaged, Refused
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
-from pipelines.training.run import TrainRun
-from pipelines.versions import list_files, version_tags
-
-NAME = "inpainter"
-
-
-@pytest.fixture(scope="module")
-def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
-    """The scores of the trained weights."""
-    out = str(tmp_path_factory.mktemp("scores"))
-    return evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty tracking database; making one takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracking(f"sqlite:///{path}").versions("none")
-    return path
-
-
-@dataclass
-class Registry:
-    """A registry of one's own, and a quick way to put versions into it."""
-
-    tracking: Tracking
-    checkpoint: Checkpoint
-    card: Scorecard
-    folder: Path
-
-    def add(self, gain_db: float = 0.0, telea_db: float = -9.0, **passport: Any) -> Version:
-        """A version whose PSNR is so much higher than that of the trained weights, on every pair; so is Telea's."""
-        rows = [_scored(row, gain_db, telea_db) for row in self.card.rows]
-        return self.add_card(replace(self.card, rows=rows, passport=self.card.passport | passport))
-
-    def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
-        """A version with this scorecard, of the trained weights or of others."""
-        files = self.files(str(len(self.tracking.versions(NAME)) + 1))
-        files.mkdir(parents=True)
-        (files / "generator.safetensors").write_bytes(weights or self.checkpoint.read("generator"))
-        save_scorecard(card, str(files))
-        run = self.tracking.open_run("run", "tiny", {}, {})
-        return self.tracking.create_version(NAME, files.parent.as_uri(), run, tags(files))
-
-    def files(self, number: str) -> Path:
-        """Where the files of a version lie."""
-        return self.folder / number / "artifacts"
-
-    @property
-    def champion(self) -> str | None:
-        """The number of the champion."""
-        found = self.tracking.aliased(NAME, CHAMPION)
-        return found.number if found else None
-
-
-def _scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, Any]:
-    """The row with PSNR in the hole so much higher, Telea's by as much as said, Navier-Stokes' by one less."""
-    mean = row["psnr_hole"]
-    baselines = {"telea": mean + telea_db, "navier-stokes": mean + telea_db - 1}
-    beside = {name: row["baselines"][name] | {"psnr_hole": value} for name, value in baselines.items()}
-    return row | {"psnr_hole": mean + gain_db, "baselines": beside}
-
-
-def tags(files: Path) -> dict[str, str]:
-    """What a registration writes down of weights and scores, whatever they are."""
-    facts, rows = json.loads((files / "scores.json").read_bytes()), read_parquet((files / "pairs.parquet").read_bytes())
-    scores = scores_digest(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
-    digests = {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
-    return digests | version_tags(list_files(files.parent))
-
-
-@pytest.fixture
-def registry(
-    database: Path, trained: TrainRun, card: Scorecard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Registry]:
-    """An empty registry."""
-    uri = f"sqlite:///{shutil.copy(database, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    yield Registry(Tracking(uri), open_checkpoint(trained.out), card, tmp_path / "versions")
+from tests.registry.registries import NAME, Registry, flip_byte, scored
 
 
 def test_the_first_version_becomes_champion(registry: Registry) -> None:
@@ -129,7 +44,7 @@ def test_a_first_version_below_a_classical_method_is_not_promoted(
 
 
 def test_navier_stokes_alone_stops_a_first_version_too(registry: Registry) -> None:
-    rows = [_scored(row, 0.0, -9.0) for row in registry.card.rows]
+    rows = [scored(row, 0.0, -9.0) for row in registry.card.rows]
     better = [
         r | {"baselines": r["baselines"] | {"navier-stokes": r["baselines"]["telea"] | {"psnr_hole": 99.0}}}
         for r in rows
@@ -212,7 +127,7 @@ def test_scores_that_are_not_finite_are_never_promoted(
     if champion:
         registry.add()
         promote(NAME, "1", registry.tracking)
-    rows = [_scored(row, 1.0, -9.0) for row in registry.card.rows]
+    rows = [scored(row, 1.0, -9.0) for row in registry.card.rows]
     rows[4]["psnr_hole"] = value
     with monkeypatch.context() as patch:  # what wrote them did not look
         patch.setattr(scorecard, "refuse_non_finite", lambda *_: None)
@@ -247,7 +162,7 @@ def test_a_challenger_that_beats_its_champion_and_not_telea_says_so(registry: Re
 
 def test_shuffled_rows_give_the_same_verdict(registry: Registry) -> None:
     registry.add()
-    rows = [_scored(row, 0.02 * n - 0.5, -9.0) for n, row in enumerate(registry.card.rows)]
+    rows = [scored(row, 0.02 * n - 0.5, -9.0) for n, row in enumerate(registry.card.rows)]
     for some in (rows, rows[::-1], rows[5:] + rows[:5]):
         registry.add_card(replace(registry.card, rows=some))
     promote(NAME, "1", registry.tracking)
@@ -351,21 +266,6 @@ def test_a_champion_that_was_never_judged_is_no_promotion(registry: Registry) ->
     assert verdict.reason.endswith("the gate's last verdict: none")
 
 
-def test_a_damaged_champion_is_not_confirmed_and_gives_way_to_its_own_weights_alone(registry: Registry) -> None:
-    registry.add()
-    promote(NAME, "1", registry.tracking)
-    flip_byte(registry.files("1") / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"models:/inpainter/1: artifacts/generator.safetensors has SHA-256"):
-        promote(NAME, "1", registry.tracking)
-    registry.add_card(registry.card, b"other weights")
-    with pytest.raises(Damaged, match=r"inpainter/1: .* register the champion's checkpoint again and promote that"):
-        promote(NAME, "2", registry.tracking, "a reason")
-    assert registry.champion == "1"
-    registry.add()
-    assert promote(NAME, "3", registry.tracking).reason.startswith("the champion's own weights, registered anew: ")
-    assert registry.champion == "3"
-
-
 def test_rollback_goes_back_to_the_champion_before(registry: Registry) -> None:
     registry.add()
     registry.add(1.0)
@@ -412,72 +312,6 @@ def test_scores_measured_otherwise_are_refused(registry: Registry, field: str) -
     assert registry.champion == "1"
 
 
-@pytest.mark.parametrize("who", ["1", "2"])
-def test_damaged_weights_stop_a_promotion_whether_champion_or_challenger(registry: Registry, who: str) -> None:
-    registry.add()
-    registry.add_card(registry.card, b"other weights")
-    promote(NAME, "1", registry.tracking)
-    flip_byte(registry.files(who) / "generator.safetensors")
-    with pytest.raises(Damaged, match=f"models:/inpainter/{who}: artifacts/generator.safetensors has SHA-256"):
-        promote(NAME, "2", registry.tracking)
-    assert registry.champion == "1"
-
-
-def test_missing_weights_stop_a_promotion(registry: Registry) -> None:
-    registry.add()
-    (registry.files("1") / "generator.safetensors").unlink()
-    with pytest.raises(Damaged, match=r"models:/inpainter/1: artifacts/generator\.safetensors is missing"):
-        promote(NAME, "1", registry.tracking)
-    assert registry.champion is None
-
-
-def test_missing_scores_stop_a_promotion(registry: Registry) -> None:
-    registry.add()
-    (registry.files("1") / "scores.json").unlink()
-    with pytest.raises((Damaged, Refused), match="scores"):
-        promote(NAME, "1", registry.tracking)
-    assert registry.champion is None
-
-
-def test_missing_pairs_stop_a_promotion(registry: Registry) -> None:
-    registry.add()
-    (registry.files("1") / "pairs.parquet").unlink()
-    with pytest.raises((Damaged, Refused, OSError), match=r"pairs\.parquet"):
-        promote(NAME, "1", registry.tracking)
-    assert registry.champion is None
-
-
-def test_missing_files_stop_a_promotion(registry: Registry) -> None:
-    registry.add()
-    shutil.rmtree(registry.files("1").parent)
-    with pytest.raises((Damaged, OSError), match=r"models:/inpainter/1"):
-        promote(NAME, "1", registry.tracking)
-    assert registry.champion is None
-
-
-def test_scores_that_were_exchanged_stop_a_promotion(registry: Registry) -> None:
-    registry.add()
-    registry.add(-1.0)
-    registry.add(1.0)
-    promote(NAME, "1", registry.tracking)
-    for name in ("scores.json", "pairs.parquet"):
-        shutil.copy(registry.files("3") / name, registry.files("2") / name)
-    with pytest.raises(Damaged, match=r"models:/inpainter/2"):
-        promote(NAME, "2", registry.tracking)
-    assert registry.champion == "1"
-
-
-def test_rollback_to_a_damaged_version_is_refused(registry: Registry) -> None:
-    registry.add()
-    registry.add(1.0)
-    for number in ("1", "2"):
-        promote(NAME, number, registry.tracking)
-    flip_byte(registry.files("1") / "generator.safetensors")
-    with pytest.raises(Damaged, match="models:/inpainter/1"):
-        rollback(NAME, registry.tracking)
-    assert registry.champion == "2"
-
-
 def test_a_promotion_that_came_in_between_is_noticed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for gain in (0.0, 1.0, 2.0):
         registry.add(gain)
@@ -496,34 +330,3 @@ def test_a_promotion_that_came_in_between_is_noticed(registry: Registry, monkeyp
     kept = json.loads(registry.tracking.version(NAME, "2").tags[VERDICT_TAG])
     assert not kept["promoted"]
     assert "changed meanwhile" in kept["reason"]
-
-
-def test_the_verb_tells_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:
-    registry.add(telea_db=0.5)
-    with pytest.raises(NotDone, match=r"stays as it is: .* Telea has .*; train on, or promote it with --force") as kept:
-        promote_verb.run(promote_verb.Arguments(NAME, "1"))
-    assert kept.value.exit_code == 1
-    assert (kept.value.report["promoted"], kept.value.report["champion_version"]) == (False, None)
-    assert set(kept.value.report["verdict"]["baselines"]) == {"telea", "navier-stokes"}
-    forced = promote_verb.run(promote_verb.Arguments(NAME, "1", "a trial"))
-    assert (forced["champion_version"], forced["verdict"]["forced"]) == ("1", "a trial")
-
-
-def test_the_verbs_report_what_was_done(registry: Registry) -> None:
-    registry.add()
-    registry.add(-1.0)
-    registry.add(1.0)
-    first = promote_verb.run(promote_verb.Arguments(NAME, "1"))
-    assert (first["promoted"], first["champion_version"]) == (True, "1")
-    with pytest.raises(NotDone, match="version 2 of 'inpainter' stays as it is: not better") as kept:
-        promote_verb.run(promote_verb.Arguments(NAME, "2"))
-    assert kept.value.exit_code == 1
-    assert (kept.value.report["promoted"], kept.value.report["champion_version"]) == (False, "1")
-    assert promote_verb.run(promote_verb.Arguments(NAME, "3"))["verdict"]["champion"] == "1"
-    assert rollback_verb.run(rollback_verb.Arguments(NAME)) == {"model": NAME, "champion_version": "1"}
-
-
-def flip_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)

@@ -17,39 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.tracking import Tracking, Version
-from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.evaluation.evaluate import evaluate
+from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.fillers import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard
-from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Refused
 from pipelines.registry.package import register
 from pipelines.registry.promotion import CHAMPION, PREVIOUS_TAG, promote, rollback
-from pipelines.training.run import TrainRun
 from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, version_tags
 from tests.making import photo
 
 NAME = "sealed"
-
-
-@pytest.fixture(scope="module")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        yield Tracking(uri)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(trained: TrainRun) -> Checkpoint:
-    return open_checkpoint(trained.out)
-
-
-@pytest.fixture(scope="module")
-def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
-    """The scores of the trained weights."""
-    out = str(tmp_path_factory.mktemp("scores"))
-    return evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from infra.cluster import has_waiting_group
 from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
-from pipelines.training.launch import _is_queued, launch
+from pipelines.training.launch import launch
 from pipelines.training.loop import Point
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
@@ -286,6 +287,6 @@ def test_workers_are_queued_until_the_cluster_has_a_place_for_them() -> None:
     for number, queued in ((1, False), (100, True)):
         group = placement_group([{"CPU": 1}] * number, strategy="PACK")
         group.wait(2)
-        assert _is_queued({"CPU": 1, "GPU": 0}) is queued
-        assert not _is_queued({"CPU": 3, "GPU": 0})
+        assert has_waiting_group({"CPU": 1, "GPU": 0}) is queued
+        assert not has_waiting_group({"CPU": 3, "GPU": 0})
         remove_placement_group(group)
