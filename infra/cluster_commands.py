@@ -209,11 +209,21 @@ def _mount_mistakes(mounts: dict[str, Any], token: str, folder: Path) -> Iterato
     for there, here in mounts.items():
         if not isinstance(here, str) or not here:
             yield f"file_mounts.{there} brings nothing: name the file of this machine"
-        elif not here.startswith(("~", "/")) and not (folder / here).exists():
+        elif not _is_of_home(here) and not _local_file(here, folder).exists():
             yield f"file_mounts brings {here}: there is no such file here"
     here = mounts.get(token, _TOKEN)
     if isinstance(here, str) and _tilde(here) != _TOKEN and not Path(here).expanduser().exists():
         yield f"file_mounts brings {here} as the token: there is no such file; Ray makes {_TOKEN}"
+
+
+def _is_of_home(here: str) -> bool:
+    return here.startswith(("~", "/"))
+
+
+def _local_file(here: str, folder: Path) -> Path:
+    """A file of this machine as Ray finds it, from the working folder; else the one beside the cluster file."""
+    path = Path(here).expanduser()
+    return path if path.exists() else folder / path
 
 
 def _package_mistakes(config: dict[str, Any], installs: list[str]) -> Iterator[str]:
@@ -268,9 +278,11 @@ def _install_mistakes(command: str, config: dict[str, Any], folder: Path) -> Ite
     if mounted is None:
         yield f"`pip install` takes constraints from {path}: no file of file_mounts goes there; mount constraints.txt"
         return
-    local = folder / Path(str(mounts[mounted])).expanduser() / path[len(mounted) :].lstrip("/")
+    here = str(mounts[mounted])
+    local = _local_file(here, folder) / path[len(mounted) :].lstrip("/")
     if not local.is_file():
-        yield f"file_mounts brings {mounts[mounted]}: there is no such file here; name our constraints.txt"
+        if local.exists() or _is_of_home(here):  # else it is said of the mount, once
+            yield f"file_mounts brings {here}: there is no such file here; name our constraints.txt"
         return
     pins = {name.lower(): version for name, version in _PIN.findall(local.read_text())}
     for name, version in _PIN.findall(command):
