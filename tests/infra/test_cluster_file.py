@@ -18,7 +18,7 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 from infra.cluster_file import find_mistakes
 from infra.settings import PROJECT_ROOT
 from jobs.faults import NotDone
-from jobs.submit import _leave_local_weights, parse, run
+from jobs.submit import parse, run
 from pipelines.records import Refused
 
 FILE = PROJECT_ROOT / "ray_cluster.yaml"
@@ -343,14 +343,3 @@ def test_the_command_reports_and_ends_with_2_where_there_are_mistakes(
     for words in ([], ["a", "b"], [str(folder / "none.yaml")]):
         with pytest.raises(Refused, match="--check-cluster"):
             run(parse(["--check-cluster", *words]))
-
-
-@pytest.mark.parametrize(
-    ("given", "travels"),
-    [("/home/ann/weights", False), ("weights", False), ("file:///weights", False), ("s3://bucket/weights", True)],
-)
-def test_only_weights_of_a_store_travel_with_a_job(given: str, travels: bool) -> None:
-    environment = {"LACUNA_WEIGHTS": given, "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
-    _leave_local_weights(environment)
-    assert ("LACUNA_WEIGHTS" in environment) is travels
-    assert environment["MLFLOW_TRACKING_URI"]

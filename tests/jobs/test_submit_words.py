@@ -9,7 +9,7 @@ from infra.settings import PROJECT_ROOT
 from infra.tracking import require_login
 from infra.tracking_faults import LoginError
 from jobs.cli import main
-from jobs.submit import Arguments, parse
+from jobs.submit import Arguments, _leave_local_weights, parse
 from pipelines.records import Refused
 from tests.listening import listening
 from tests.making import lacuna
@@ -167,3 +167,14 @@ def test_a_login_that_is_taken_or_a_server_that_is_away_ends_nothing() -> None:
     assert len(server.asked) == 1
     require_login(server.address)  # nobody there now
     require_login("sqlite:///nowhere.db")
+
+
+@pytest.mark.parametrize(
+    ("given", "travels"),
+    [("/home/ann/weights", False), ("weights", False), ("file:///weights", False), ("s3://bucket/weights", True)],
+)
+def test_only_weights_of_a_store_travel_with_a_job(given: str, travels: bool) -> None:
+    environment = {"LACUNA_WEIGHTS": given, "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    _leave_local_weights(environment)
+    assert ("LACUNA_WEIGHTS" in environment) is travels
+    assert environment["MLFLOW_TRACKING_URI"]
