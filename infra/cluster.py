@@ -27,7 +27,7 @@ _MIN_IN_FLIGHT: Final = 16
 _PASSING: Final = [ConnectionError, MemoryError]
 """Faults that may be gone at the next try."""
 _JOIN_TRIES: Final = "2"
-"""Each lasts 40 s. Ray's own number of tries is 20: for a quarter of an hour one would hear nothing."""
+"""Each lasts 40 s. Ray's own number of tries is 20: that is a quarter of an hour without a word."""
 _OOM_RETRIES: Final = "RAY_task_oom_retries"
 _GOES_ON: Final = "The same command goes on from here."
 _CONNECT_SECONDS: Final = 10.0

@@ -1,4 +1,4 @@
-"""Parts of a cluster file, and how a wrong one is told.
+"""Parts of a cluster file, and the words for a wrong one.
 
 In: the file as loaded. Out: its parts, whatever somebody wrote there, and words.
 """

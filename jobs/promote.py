@@ -41,8 +41,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
     if not verdict.promoted:
         advice = "" if verdict.champion else "; train on, or promote it with --force REASON"
-        told = f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}{advice}"
-        raise NotDone(told, report)
+        message = f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}{advice}"
+        raise NotDone(message, report)
     say(f"version {arguments.version} of {arguments.name!r} is champion: {verdict.reason}")
     return report
 

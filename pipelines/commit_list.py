@@ -1,6 +1,6 @@
 """The list of a run's committed checkpoints: `checkpoints.json`, beside the folder that holds them.
 
-It tells a checkpoint that was committed and is damaged from one whose writer was killed. It is sealed like a commit
+It separates a checkpoint that was committed and is damaged from one whose writer was killed. It is sealed like a commit
 record and written after the `state.json` of a checkpoint; that state names it, so that its loss is noticed.
 """
 
@@ -33,5 +33,5 @@ def read_commit_list(out: str) -> tuple[int, ...] | None:
 
 
 def publish_commit_list(out: str, clocks: Iterable[int]) -> None:
-    """Write the list of a run anew, whole and at once."""
+    """Replace the list of a run, whole and at once."""
     storage.publish(storage.join(out, LIST_FILE), seal({"committed": sorted(set(clocks))}))

@@ -34,7 +34,7 @@ class Decoded(NamedTuple):
 
 
 def decode_photo(data: bytes, into: Picture | None = None) -> Decoded:
-    """Bytes of a JPEG, PNG or WebP, told by content -> RGB HxWx3, in `into` if it is a JPEG of just its size.
+    """Bytes of a JPEG, PNG or WebP, known by content -> RGB HxWx3, in `into` if it is a JPEG of just its size.
 
     Raises ValueError or cv2.error where the pixels are not all there, or the format is another.
     """

@@ -65,8 +65,8 @@ def refuse_other_code() -> None:
 
 
 @contextmanager
-def compiled_anew() -> Iterator[None]:
-    """Python neither takes nor leaves compiled code beside the sources for the time of the block."""
+def without_compiled_code() -> Iterator[None]:
+    """Keep Python from taking or leaving compiled code beside the sources for the time of the block."""
     before = sys.pycache_prefix, sys.dont_write_bytecode
     sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
     try:
@@ -80,7 +80,7 @@ if (ROOT / "MLmodel").exists():
 import torch  # noqa: E402 - files in `code/` are found before installed packages
 from safetensors.torch import load  # noqa: E402
 
-with compiled_anew():
+with without_compiled_code():
     from nets import build_network
     from nets.filling import fill_levels
 

@@ -72,7 +72,7 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
     if champion is not None and champion.number == number:
         return _confirm(champion, scores, tracking, force)
     verdict = judge_first(scores) if champion is None else _judge_challenger(challenger, champion, scores, tracking)
-    verdict = _completed(verdict, scores, force)
+    verdict = _complete(verdict, scores, force)
     _store(tracking, challenger, verdict)
     if verdict.promoted:
         tracking.tag_version(challenger, {PREVIOUS_TAG: champion.number if champion else ""})
@@ -84,7 +84,7 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
     return verdict
 
 
-def _completed(verdict: Verdict, scores: Scorecard, force: str | None) -> Verdict:
+def _complete(verdict: Verdict, scores: Scorecard, force: str | None) -> Verdict:
     """The verdict with the version's means; one that does not pass is turned by the reason in `force`."""
     verdict = replace(verdict, score=scores.mean(METRIC), baselines=_baseline_means(scores))
     if force is None or verdict.promoted:
@@ -104,7 +104,7 @@ def _confirm(champion: Version, scores: Scorecard, tracking: Tracking, force: st
         return Verdict(True, stored["reason"], stored["champion"], None, **facts)
     last = stored.get("reason", "none")
     words = f"it is champion by an alias moved by hand, or by a rollback; the gate's last verdict: {last}"
-    verdict = _completed(Verdict(False, words, None, None), scores, force)
+    verdict = _complete(Verdict(False, words, None, None), scores, force)
     if verdict.promoted:
         _store(tracking, champion, verdict)
     return verdict
