@@ -1,33 +1,43 @@
-"""A fill of any size from a network of fixed size: the polyphase procedure of DeepGIN (section 6.1).
+"""A fill of any size from a network of fixed size.
 
 In: photos and masks, 1 = hole. Out: the photos with their holes filled; outside the hole they are the input, bit for
-bit.
+bit. How a photo of another size comes to the network is a procedure, and data of the model.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-_PHASES_AT_A_TIME: Final = 32
+from nets.procedures.local import fill_local
+from nets.procedures.network import PLAIN, ChallengeSteps, NetworkInput, Noise, inpaint
+from nets.procedures.polyphase import fill_polyphase
+from nets.procedures.resize import resize
+
+ProcedureName = Literal["local", "polyphase", "whole"]
+PROCEDURES: Final[tuple[str, ...]] = get_args(ProcedureName)
 
 
 @dataclass(frozen=True)
-class ChallengeSteps:
-    """What the authors' script for the AIM challenge does beside; the paper does not mention it."""
+class Procedure:
+    """How a network of one size fills photos of other sizes; stands beside the network in its description."""
 
-    ensemble: bool = False
-    """Take the mean of the predictions for five views of the picture: transposed, that by one, two and three quarter
-    turns, and that mirrored."""
-    blur: bool = False
-    """Halve the size of the filled picture and double it again, both cubic, before hole pixels are taken from it."""
+    name: ProcedureName = "local"
+    """`local`: windows around the holes. `polyphase`: DeepGIN's, the whole photo as pictures of interleaved pixels.
+    `whole`: the whole photo at once, for networks that take any size."""
+    context: float = 2.0
+    """Side of a window over that of its hole's box, for `local`."""
+
+    def __post_init__(self) -> None:
+        if self.name not in PROCEDURES:
+            raise ValueError(f"unknown procedure {self.name!r}: use one of {', '.join(PROCEDURES)}")
 
 
-PLAIN: Final = ChallengeSteps()
+LOCAL: Final = Procedure()
+NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
 
 
 class NonFiniteFillError(ArithmeticError):
@@ -38,76 +48,52 @@ class NonFiniteFillError(ArithmeticError):
         self.number = number
 
 
-_NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
-_VIEWS: Final[tuple[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]], ...]] = (
-    (lambda x: x.mT, lambda x: x.mT),
-    (lambda x: x.mT.rot90(1, (2, 3)), lambda x: x.rot90(-1, (2, 3)).mT),
-    (lambda x: x.mT.rot90(2, (2, 3)), lambda x: x.rot90(-2, (2, 3)).mT),
-    (lambda x: x.mT.rot90(3, (2, 3)), lambda x: x.rot90(-3, (2, 3)).mT),
-    (lambda x: x.mT.flip(3), lambda x: x.flip(3).mT),
-)
-"""The ensemble's views of a picture NCHW, there and back.
-
-The authors' script transposes pictures where it cuts them out of a photo, so the network sees the four reflections of
-the square and a quarter turn, and never the upright picture. Ours: their script brings each of the five predictions to
-whole levels, rounded down, before it takes the mean, and the mean to whole levels, rounded, before it blurs.
-"""
-
-
 def fill_levels(
     network: nn.Module,
     images: Tensor,
     masks: Tensor,
     size_px: int,
+    procedure: Procedure = LOCAL,
     steps: ChallengeSteps = PLAIN,
-    beside: Mapping[str, Tensor] = _NOTHING,
+    beside: Mapping[str, Tensor] = NOTHING,
+    noise: "Callable[[int], Noise] | None" = None,
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
     They come and go in ordinary memory, wherever the network is. Raises NonFiniteFillError.
-    Pictures of the network's own size go through it as one batch, others one by one by `fill_photo`. `beside`: what the
-    network takes beside photo and mask, by the names of its arguments, for pictures of its own size only; with others
-    it raises ValueError.
+    Pictures of the network's own size go through it as one batch, others one by one by the procedure. `beside`: what
+    the network takes beside photo and mask, by the names of its arguments, of the photos' size: `sketch` N1HW in
+    {0, 1}, `segmentation` N3HW in [0, 1]. `noise`: of a photo of the batch, by its number, for probabilistic networks;
+    without it they take the mean of their posterior.
     """
-    if beside and images.shape[1:3] != (size_px, size_px):
-        raise ValueError(
-            f"{', '.join(beside)} for pictures of {images.shape[2]}x{images.shape[1]} px: the network takes such for "
-            f"its own size only, {size_px} px"
-        )
     device = next(network.parameters(), images).device
     beside = {name: x.to(device) for name, x in beside.items()}
     image, mask = images.to(device).permute(0, 3, 1, 2).float() / 255, masks.to(device).unsqueeze(1).float()
     with torch.inference_mode():
         if image.shape[2:] == (size_px, size_px):
-            filled = _finished(_filled(network, image, mask, steps, beside), steps)
+            if noise is not None:
+                beside["noise"] = torch.stack([noise(i)(0, network.noise_shape(image)) for i in range(len(image))])
+            filled = inpaint(network, NetworkInput(image, mask, beside), steps.ensemble)
         else:
-            filled = torch.stack([fill_photo(network, *pair, size_px, steps) for pair in zip(image, mask, strict=True)])
+            fill = {"local": fill_local, "polyphase": fill_polyphase}[procedure.name]
+            filled = torch.stack(
+                [
+                    fill(
+                        network,
+                        image[i],
+                        mask[i],
+                        size_px,
+                        steps.ensemble,
+                        {name: x[i] for name, x in beside.items()},
+                        noise(i) if noise else None,
+                    )
+                    for i in range(len(image))
+                ]
+            )
+        filled = _finished(filled, steps)
     _refuse_non_finite(filled, mask)
     levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
     return torch.where(masks.unsqueeze(3) > 0, levels, images)
-
-
-def fill_photo(network: nn.Module, image: Tensor, mask: Tensor, size_px: int, steps: ChallengeSteps = PLAIN) -> Tensor:
-    """Image 3HW in [0, 1] and mask 1HW, at least one pixel a side -> 3HW, in the hole as far as the network goes.
-
-    The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
-    `size_px` x `size_px`, filled, put together again and resized back; only hole pixels are taken from it.
-    Ours: the mask is resized as the photo is, and all that the white of the hole has reached is hole; the authors'
-    bilinear mask is narrower.
-    """
-    height, width = image.shape[1:]
-    target = tuple(max(1, round(length / size_px)) * size_px for length in (height, width))
-    resized = _resize(image * (1 - mask) + mask, target)
-    holes = _resize(mask, target).ne(0).float() if (height, width) != target else mask
-    pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
-    filled = torch.cat(
-        [
-            _filled(network, pictures[i : i + _PHASES_AT_A_TIME], masks[i : i + _PHASES_AT_A_TIME], steps)
-            for i in range(0, len(pictures), _PHASES_AT_A_TIME)
-        ]
-    )
-    whole = _resize(from_phases(filled, target), (height, width))
-    return torch.where(mask > 0, _finished(whole[None], steps)[0], image)
 
 
 def _refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
@@ -120,46 +106,10 @@ def _refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
         raise NonFiniteFillError(int(bad.int().argmax()), len(bad))
 
 
-def _filled(
-    network: nn.Module, image: Tensor, mask: Tensor, steps: ChallengeSteps, beside: Mapping[str, Tensor] = _NOTHING
-) -> Tensor:
-    """N3SS as the network inpaints it, or the mean of what it predicts for the five views."""
-    if not steps.ensemble:
-        inpainted: Tensor = network(image, mask, **beside)["inpainted"]
-        return inpainted
-    views = []
-    for there, back in _VIEWS:
-        turned = {name: there(x) for name, x in beside.items()}
-        views.append(back(network(there(image), there(mask), **turned)["predicted"]))
-    return torch.stack(views).mean(dim=0)
-
-
 def _finished(filled: Tensor, steps: ChallengeSteps) -> Tensor:
     """N3HW, blurred where the steps say so."""
     height, width = filled.shape[2:]
     if not steps.blur:
         return filled
-    halves = [_resize(picture, (max(1, height // 2), max(1, width // 2))) for picture in filled]
-    return torch.stack([_resize(half, (height, width)) for half in halves])
-
-
-def to_phases(x: Tensor, size_px: int) -> Tensor:
-    """C (S*a) (S*b) -> (a*b) C S S: picture (i, j) has the pixels i mod a, j mod b."""
-    channels, height, width = x.shape
-    rows, columns = height // size_px, width // size_px
-    grid = x.reshape(channels, size_px, rows, size_px, columns)
-    return grid.permute(2, 4, 0, 1, 3).reshape(rows * columns, channels, size_px, size_px)
-
-
-def from_phases(phases: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The inverse of `to_phases` for a picture of this height and width."""
-    _, channels, side, _ = phases.shape
-    rows, columns = size[0] // side, size[1] // side
-    return phases.reshape(rows, columns, channels, side, side).permute(2, 3, 0, 4, 1).reshape(channels, *size)
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """C H W -> C h w, cubic and antialiased; the same tensor where nothing changes."""
-    if tuple(x.shape[1:]) == tuple(size):
-        return x
-    return F.interpolate(x[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
+    halves = [resize(picture, (max(1, height // 2), max(1, width // 2))) for picture in filled]
+    return torch.stack([resize(half, (height, width)) for half in halves])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from infra.settings import tracking_uri
 from nets import build_network
-from nets.filling import PLAIN, ChallengeSteps, fill_levels
+from nets.filling import LOCAL, PLAIN, ChallengeSteps, fill_levels
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.apart import ModelProcess
 from pipelines.records import Refused
@@ -85,7 +85,7 @@ def network_filler(network: torch.nn.Module, size_px: int, steps: ChallengeSteps
 
     def fill(images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = NOTHING) -> Pictures:
         image, mask = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images, masks))
-        return fill_levels(network, image, mask, size_px, steps, beside).numpy()
+        return fill_levels(network, image, mask, size_px, LOCAL, steps, beside).numpy()
 
     return fill
 
