@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test processes; whole files go to each. Every one of them may start a Ray cluster of two cores.
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: help demo test test-slow soak bench check clean
 
@@ -12,10 +15,10 @@ demo: $(VENV)/installed ## photos to a promoted model, in a few minutes of two c
 	$(BIN)/lacuna demo
 
 test: $(VENV)/dev ## all tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak"
 
 test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes
-	$(BIN)/python -m pytest -m "slow and not soak" --durations 30
+	$(PYTEST) -m "slow and not soak" --durations 30
 
 soak: export LACUNA_SOAK_KILLS = 50
 soak: export LACUNA_SOAK_DAMAGES = 10000
