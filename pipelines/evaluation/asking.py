@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.evaluation.fillers import Model
+from pipelines.evaluation.fillers import Model, NoiseKeys
 from pipelines.evaluation.pairs import Pairs
 from pipelines.noise import SampleNoise
 from pipelines.records import Refused
@@ -41,23 +41,15 @@ class Asking:
         if self.num_fills > 1 and "noise" not in model.takes:
             raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one{_WRAPPED}")
 
-    def refuse_other_size(self, model: Model, size_px: int) -> None:
-        """Raises Refused where the model is to be given something for pictures of a side that is not its own."""
-        if (self.strokes or self.num_fills > 1) and size_px != model.size_px:
-            raise Refused(
-                f"the masks are of {size_px} px, {model.identity['model']} takes strokes and several fills for "
-                f"{model.size_px} px alone: evaluate a dataset with such masks, or ask for one fill without strokes"
-            )
+    def beside(self, pairs: Pairs) -> dict[str, Tensor]:
+        """What the model is given beside the pairs."""
+        return {"sketch": sketches_of(pairs.images)} if self.strokes else {}
 
-    def beside(self, model: Model, pairs: Pairs, number: int) -> dict[str, Tensor]:
-        """What the model is given beside the pairs for their fill of this number; noise by key, recipe and number."""
-        given = {}
-        if self.strokes:
-            given["sketch"] = sketches_of(pairs.images)
-        if self.num_fills > 1:
-            samples = [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]
-            given["noise"] = SampleNoise(0, samples).normal("fill", *model.takes["noise"])
-        return given
+    def noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
+        """Keys of the noise of the pairs' fill of this number, by key, mask recipe and number; none for one fill."""
+        if self.num_fills == 1:
+            return None
+        return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]).keys("fill")
 
 
 def sketches_of(images: np.ndarray) -> Tensor:

@@ -68,7 +68,6 @@ def evaluate(
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
         return _same_card(load_scorecard(out), identity, asked, out)
-    asking.refuse_other_size(opened, read_chunk(data, split, resize, 0).images.shape[1])
     tasks = [(model, identity, data, split, resize, asking, c) for c in range(chunks)]
     rows = _score_all(tasks, progress)
     passport = asked | {
@@ -140,9 +139,12 @@ def _fill_at_one_shape(model: Model, pairs: Pairs, asking: Asking, number: int) 
     """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
     full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys)))
     index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
-    beside = {name: given[index] for name, given in asking.beside(model, pairs, number).items()}
+    beside = {name: given[index] for name, given in asking.beside(pairs).items()}
+    noise = asking.noise(pairs, number)
     try:
-        return model.fill(pairs.images[index], pairs.masks[index], beside)[: len(pairs.keys)]
+        return model.fill(pairs.images[index], pairs.masks[index], beside, None if noise is None else noise[index])[
+            : len(pairs.keys)
+        ]
     except NonFiniteFillError as fault:
         pair = int(index[fault.number])
         named = name_pair((pairs.keys[pair], pairs.recipes[pair]))
