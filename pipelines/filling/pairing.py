@@ -6,13 +6,13 @@ A mask belongs to the photo of its own path without suffix, else to one that its
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines.data.mask_files import names_mask, photo_stems, stem_of
 from pipelines.data.planes import is_map
-from pipelines.filling.files import PictureFiles
+from pipelines.filling.files import PictureFiles, relative_to
 from pipelines.records import Refused
 
 _NUM_NAMED: Final = 5
@@ -37,10 +37,7 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
     file goes with every photo.
     """
     chosen = {option: _choose(photos, files, option) for option, files in others.items()}
-    used = {uri for of_photos in chosen.values() for uri in of_photos.values()}
-    names = [name for name in _photo_names(photos) if photos.uri(name) not in used]
-    if not names:
-        raise Refused(f"--image: every picture in {photos.given} is a mask or a map of another one")
+    names = _photo_names(photos, {uri for of_photos in chosen.values() for uri in of_photos.values()})
     for option, of_photos in chosen.items():
         _refuse_lone(photos, names, of_photos, option)
     _refuse_same_results(photos, names)
@@ -57,12 +54,29 @@ def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dic
     return {option: number for option, number in unused.items() if number}
 
 
-def _photo_names(photos: PictureFiles) -> list[str]:
-    """Names of the files that are neither masks nor maps of others among them."""
+def refuse_overwriting(out: str, results: Iterable[str], jobs: Sequence[Job], given: Sequence[PictureFiles]) -> None:
+    """Raise Refused where results of these names in the folder `out` would be inputs, of this run or of the next one.
+
+    `given`: the files that photos and what lies beside them were taken from.
+    """
+    holder = next((files for files in given if files.may_hold(out)), None)
+    if holder is not None:
+        raise Refused(f"--out {out} lies in {holder.given}, so results would be inputs of the next run: name another")
+    inputs = {uri for job in jobs for uri in (job.image, *job.beside.values())}
+    below = {path for uri in inputs if (path := relative_to(uri, out))}
+    if (same := next((file for file in results if file in below), None)) is not None:
+        raise Refused(f"--out {out}: {same} is one of the inputs there: name another folder")
+
+
+def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
+    """Names of the files that are neither masks nor maps of others among them, nor `used` as such."""
     if photos.is_one:
         return list(photos.names)
     stems = {stem_of(name) for name in photos.names if not names_mask(name) and not is_map(name)}
-    return [name for name in photos.names if not _is_beside(name, stems)]
+    names = [name for name in photos.names if not _is_beside(name, stems) and photos.uri(name) not in used]
+    if not names:
+        raise Refused(f"--image: every picture in {photos.given} is a mask or a map of another one")
+    return names
 
 
 def _is_beside(name: str, stems: set[str]) -> bool:

@@ -73,7 +73,9 @@ def test_sketches_and_maps_are_paired_by_their_own_words(tmp_path: Path) -> None
 
 def test_photos_without_a_mask_are_named(tmp_path: Path) -> None:
     tree(tmp_path, *(f"p/{n}.jpg" for n in range(9)), "m/0.png")
-    with pytest.raises(Refused, match=r"8 of 9 photos have no file for --mask: \S+/p/1\.jpg, .* and 3 more; name it as"):
+    with pytest.raises(
+        Refused, match=r"8 of 9 photos have no file for --mask: \S+/p/1\.jpg, .* and 3 more; name it as"
+    ):
         pairs(tmp_path / "p", mask=tmp_path / "m")
 
 
