@@ -10,7 +10,8 @@ from infra.places import refuse_read_only
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import say, slow_progress
-from nets.filling import ChallengeSteps, NonFiniteFillError, ProcedureName
+from nets.filling import NonFiniteFillError, ProcedureName
+from nets.procedures.network import ChallengeSteps
 from pipelines.evaluation.fillers import Model, fastest_device, open_model
 from pipelines.filling.batch import Row, fill_all
 from pipelines.filling.encode import Encoding, Format, choose_encoding

@@ -62,8 +62,10 @@ def read_pixels(raw: bytes, recipe: ShardRecipe, with_alpha: bool = False) -> tu
     file has transparency.
     """
     header = read_header(raw)
-    if isinstance(header, Rejected) or (refusal := _refusal(raw, header, recipe)):
-        return header if isinstance(header, Rejected) else Rejected(refusal)
+    if isinstance(header, Rejected):
+        return header
+    if refusal := _refusal(raw, header, recipe):
+        return Rejected(refusal)
     try:
         if header.plain and header.orientation == 1:
             pixels, fault = decode_photo(raw)

@@ -107,7 +107,7 @@ def _results(
         noise = None if settings.num_fills == 1 else seeded_keys(settings.seed, number, 1)
 
         def fill(image: Picture, mask: Picture, beside: Mapping[str, Tensor], noise: Any = noise) -> Picture:
-            return model.fill(image[None], mask[None], beside, noise)[0]
+            return np.asarray(model.fill(image[None], mask[None], beside, noise)[0], np.uint8)
 
         filled = _fill_at(fill, photo.pixels, area, planes, settings.size_px, job.image)
         filled = feather(photo.pixels, filled, hole, settings.hole.feather_px)

@@ -98,7 +98,7 @@ def _metadata(data: bytes, header: Header, keep: frozenset[str]) -> tuple[bytes 
 
 def _kept_exif(exif: Image.Exif, header: Header) -> bytes | None:
     """EXIF for the upright result, None where nothing is left to keep."""
-    details = exif.get_ifd(_EXIF_IFD)
+    details = exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in exif else {}  # asking makes an empty one
     for tag, length in zip((_WIDTH, _HEIGHT), header.upright_size, strict=True):
         if tag in details:
             details[tag] = length

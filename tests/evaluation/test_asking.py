@@ -28,14 +28,14 @@ PROBABILISTIC = SPNConfig(
 )
 
 
-def checkpoint(config: Any, out: Path, size_px: int = SIZE_PX) -> str:
+def checkpoint(config: Any, out: Path, size_px: int = SIZE_PX, factor: float = 2) -> str:
     """A checkpoint of such a network with random weights that are large enough to matter."""
     torch.manual_seed(0)
     description = describe_network(config)
     network = build_network(description)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.mul_(2)
+            parameter.mul_(factor)
     facts = {"images_seen": 4, "network": description, "size_px": size_px}
     return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, facts).uri
 
