@@ -9,6 +9,8 @@ from typing import Final
 
 from torch import Tensor, nn, stack
 
+from nets.layers.smooth import fill_smoothly
+
 Noise = Callable[[int, tuple[int, ...]], Tensor]
 """Standard normal noise of a shape for one of the pictures that a photo is cut into, by its number."""
 
@@ -51,6 +53,17 @@ class NetworkInput:
     """N1HW in {0, 1}."""
     beside: Mapping[str, Tensor] = field(default_factory=dict)
     """What the network takes beside them, by the names of its arguments, NCHW."""
+
+
+def smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What a residual network adds to in the hole, by the name of its argument `base`; of other networks nothing.
+
+    Image N3HW, mask N1HW -> N3HW. To be made once of all that belongs together: fills of parts would not fit.
+    """
+    config = getattr(network, "config", None)
+    if not getattr(config, "residual", False):
+        return {}
+    return {"base": fill_smoothly(image * (1 - mask), mask, getattr(config, "smoothing_sweeps", 0))}
 
 
 def inpaint(network: nn.Module, pictures: NetworkInput, ensemble: bool = False) -> Tensor:

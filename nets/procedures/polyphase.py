@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from nets.procedures.network import NetworkInput, Noise, inpaint
+from nets.procedures.network import NetworkInput, Noise, inpaint, smooth_base
 from nets.procedures.resize import resize, resize_strokes
 
 _PHASES_AT_A_TIME: Final = 32
@@ -29,14 +29,18 @@ def fill_polyphase(
     The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
     `size_px` x `size_px`, filled, put together again and resized back.
     Ours: the mask is resized as the photo is, and all that the white of the hole has reached is hole; the authors'
-    bilinear mask is narrower.
+    bilinear mask is narrower. The smooth fill that a residual network adds to is made once, at the photo's size: fills
+    of single phases differ, and the differences stand in the photo as a grid.
     """
     height, width = image.shape[1:]
     target = tuple(max(1, round(length / size_px)) * size_px for length in (height, width))
     resized = resize(image * (1 - mask) + mask, target)
     holes = resize(mask, target).ne(0).float() if (height, width) != target else mask
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
-    planes = {name: to_phases(resize_strokes(plane, target), size_px) for name, plane in beside.items()}
+    base = smooth_base(network, resized[None], holes[None])
+    planes = {name: resize_strokes(plane, target) for name, plane in beside.items()}
+    planes |= {name: whole[0] for name, whole in base.items()}
+    planes = {name: to_phases(plane, size_px) for name, plane in planes.items()}
     if noise is not None:
         shape = network.noise_shape(pictures)
         planes["noise"] = torch.stack([noise(number, shape) for number in range(len(pictures))])
