@@ -150,9 +150,9 @@ def distill_photos_128() -> TrainRecipe:
     Ours: three levels; nothing in it depends on the size of what it sees.
     """
     network = DistillConfig(
-        width=32,
-        stem_width=16,
-        encoder_blocks=(1, 1, 4),
+        width=24,
+        stem_width=8,
+        encoder_blocks=(0, 2, 4),
         decoder_blocks=1,
         completion=False,
         attention=False,
@@ -161,7 +161,7 @@ def distill_photos_128() -> TrainRecipe:
     )
     objective = DistillObjectiveConfig(network, ALONE, style_weight=0.0, confidence_px=33)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
-    recipe = faces("distill-photos-128", objective, {"generator": theta}, images=12_000, constant_images=4_000)
+    recipe = faces("distill-photos-128", objective, {"generator": theta}, images=9_600, constant_images=3_200)
     return replace(recipe, stream=replace(recipe.stream, size_px=128))
 
 
