@@ -1,42 +1,33 @@
-"""The local procedure: windows around the holes go through the network, and the rest of the photo is not touched.
+"""PROTOTYPE"""
+import torch
+from torch import Tensor
 
-First version, one window around all holes: to be replaced.
-"""
-
-from collections.abc import Mapping
-
-from torch import Tensor, nn
-
-from nets.procedures.network import NetworkInput, Noise, inpaint
-from nets.procedures.resize import resize, resize_strokes
+from nets.procedures.network import NetworkInput, inpaint, smooth_base
+from nets.procedures.windows import group_holes
+from nets.procedures import scale, detail
 
 
-def fill_local(
-    network: nn.Module,
-    image: Tensor,
-    mask: Tensor,
-    size_px: int,
-    ensemble: bool,
-    beside: Mapping[str, Tensor],
-    noise: "Noise | None",
-) -> Tensor:
-    """Image 3HW, mask 1HW and planes CHW beside them -> 3HW."""
-    rows, columns = mask[0].any(1).nonzero()[:, 0], mask[0].any(0).nonzero()[:, 0]
-    if not len(rows):
-        return image
-    center = int(rows[0] + rows[-1]) // 2, int(columns[0] + columns[-1]) // 2
-    side = max(size_px, 2 * int(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1))
-    window = tuple(
-        slice(max(0, min(c - side // 2, n - side)), max(0, min(c - side // 2, n - side)) + min(side, n))
-        for c, n in zip(center, image.shape[1:], strict=True)
-    )
-    part, hole = image[:, *window], mask[:, *window]
-    size = (size_px, size_px)
-    holes = resize(hole, size).ne(0).float()[None]
-    planes = {name: resize_strokes(plane[:, *window], size)[None] for name, plane in beside.items()}
-    small = resize(part * (1 - hole) + hole, size)[None]
-    if noise is not None:
-        planes["noise"] = noise(0, network.noise_shape(small))[None]
-    filled = image.clone()
-    filled[:, *window] = resize(inpaint(network, NetworkInput(small, holes, planes), ensemble)[0], part.shape[1:])
-    return filled
+def fill_local(network, image, mask, size_px, ensemble=False, beside={}, noise=None, context=2.0):
+    """uint8 HW3, HW -> uint8 HW3"""
+    out = image.clone()
+    groups = group_holes(mask, size_px, context)
+    parts = []
+    for g in groups:
+        x = image[g.window.place].permute(2, 0, 1).float() / 255
+        m = mask[g.window.place][None].float()
+        s = scale.small_size(x.shape[1:], size_px)
+        small, hole = scale.reduce_known(x, m, s)
+        parts.append((x, m, small, hole))
+    N = 16
+    fills = []
+    for i in range(0, len(parts), N):
+        xs = torch.stack([scale.mirror_to_square(p[2], size_px) for p in parts[i:i+N]])
+        ms = torch.stack([scale.mirror_to_square(p[3], size_px) for p in parts[i:i+N]])
+        fills += list(inpaint(network, NetworkInput(xs, ms), ensemble))
+    for g, (x, m, small, hole), f in zip(groups, parts, fills):
+        f = f[:, :small.shape[1], :small.shape[2]]
+        r = detail.restore(x, m, f, hole)
+        r = r.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+        o = out[g.window.place]
+        o[g.holes] = r[g.holes]
+    return out
