@@ -108,6 +108,11 @@ class EC(nn.Module):
         """There is no attention."""
         return ()
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 4
+
     def forward(
         self, image: Tensor, mask: Tensor, edge: Tensor | None = None, base: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -115,7 +120,7 @@ class EC(nn.Module):
 
         `base` N3HW: what a residual network adds to, a smooth fill if not given.
         """
-        refuse_odd_size(image, 4)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = paint_hole(known, mask, base) if self.config.residual else known
         given, found = [painted, mask], {}

@@ -128,12 +128,17 @@ class GC(nn.Module):
         """Channels before each attention that DGI teaches."""
         return (4 * self.config.width,)
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 8
+
     def forward(
         self, image: Tensor, mask: Tensor, hidden: Tensor | None = None, base: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> coarse, predicted, inpainted, features; patches of `hidden` are no keys, else the
         mask's. `base` N3HW: what a residual network adds to, a smooth fill if not given."""
-        refuse_odd_size(image, 8)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = paint_hole(known, mask, base) if self.config.residual else known
         raw, features = self.coarse(torch.cat([painted, mask], dim=1), mask)

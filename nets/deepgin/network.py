@@ -219,6 +219,11 @@ class DeepGIN(nn.Module):
         self.refinement = None if config.coarse_only else RefinementGenerator(config)
         initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << self.config.num_halvings
+
     def forward(
         self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None, base: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -227,7 +232,7 @@ class DeepGIN(nn.Module):
         Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
         others do not look at it. `base` N3HW: what a residual network adds to, a smooth fill if not given.
         """
-        refuse_odd_size(image, 1 << self.config.num_halvings)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         beside = [mask]
         if self.config.segmentation:

@@ -1,33 +1,89 @@
-"""PROTOTYPE"""
+"""The local procedure: windows around the holes go through the network, and the rest of the photo is not touched.
+
+In: a photo. Out: the photo with its holes filled. Time and memory grow with the holes and their surroundings.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from nets.procedures.network import NetworkInput, inpaint, smooth_base
-from nets.procedures.windows import group_holes
-from nets.procedures import scale, detail
+from nets.procedures.network import (
+    ChallengeSteps,
+    NetworkInput,
+    Photo,
+    device_of,
+    finish,
+    predict,
+    refuse_non_finite,
+)
+from nets.procedures.resize import resize_plane
+from nets.procedures.restore import Part, restore, spread
+from nets.procedures.scale import mirror_to_square, reduce_known, small_size
+from nets.procedures.windows import Group, group_holes
+
+_WINDOWS_AT_A_TIME: Final = 16
+Progress = Callable[[int, int], None]
+"""Is called with how many windows of a photo are done, and how many there are."""
 
 
-def fill_local(network, image, mask, size_px, ensemble=False, beside={}, noise=None, context=2.0):
-    """uint8 HW3, HW -> uint8 HW3"""
-    out = image.clone()
-    groups = group_holes(mask, size_px, context)
-    parts = []
-    for g in groups:
-        x = image[g.window.place].permute(2, 0, 1).float() / 255
-        m = mask[g.window.place][None].float()
-        s = scale.small_size(x.shape[1:], size_px)
-        small, hole = scale.reduce_known(x, m, s)
-        parts.append((x, m, small, hole))
-    N = 16
-    fills = []
-    for i in range(0, len(parts), N):
-        xs = torch.stack([scale.mirror_to_square(p[2], size_px) for p in parts[i:i+N]])
-        ms = torch.stack([scale.mirror_to_square(p[3], size_px) for p in parts[i:i+N]])
-        fills += list(inpaint(network, NetworkInput(xs, ms), ensemble))
-    for g, (x, m, small, hole), f in zip(groups, parts, fills):
-        f = f[:, :small.shape[1], :small.shape[2]]
-        r = detail.restore(x, m, f, hole)
-        r = r.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-        o = out[g.window.place]
-        o[g.holes] = r[g.holes]
-    return out
+def fill_local(
+    network: nn.Module,
+    photo: Photo,
+    size_px: int,
+    context: float,
+    steps: ChallengeSteps,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Photo -> uint8 HW3; raises NonFiniteFillError. Windows are brought to `size_px`; several go as one batch."""
+    groups = group_holes(photo.hole, size_px, context)
+    filled = photo.levels.clone()
+    for start in range(0, len(groups), _WINDOWS_AT_A_TIME):
+        batch = groups[start : start + _WINDOWS_AT_A_TIME]
+        for number, (group, part) in enumerate(
+            zip(batch, _fill_small(network, photo, batch, start, size_px, steps), strict=True)
+        ):
+            filled[group.window.place][group.holes] = restore(part).cpu()[group.holes]
+            if progress is not None:
+                progress(start + number + 1, len(groups))
+    return filled
+
+
+def _fill_small(
+    network: nn.Module, photo: Photo, groups: Sequence[Group], first: int, size_px: int, steps: ChallengeSteps
+) -> list[Part]:
+    """The windows of these groups, filled at `size_px`; `first` is the number of the first."""
+    device = device_of(network)
+    shown = [_show(photo, group, size_px, device) for group in groups]
+    planes = {name: torch.stack([mirror_to_square(small[name], size_px) for small in shown]) for name in shown[0]}
+    if photo.noise is not None:
+        shape = network.noise_shape(planes["image"])
+        planes["noise"] = torch.stack([photo.noise(first + i, shape) for i in range(len(groups))]).to(device)
+    pictures = NetworkInput(planes.pop("image"), planes.pop("mask"), planes)
+    predicted = finish(predict(network, pictures, steps), steps)
+    refuse_non_finite(predicted, pictures.mask)
+    return [
+        Part(
+            photo.levels[group.window.place].to(device),
+            photo.hole[group.window.place].to(device),
+            meet(small["image"], small["mask"], fill[:, : small["mask"].shape[1], : small["mask"].shape[2]]),
+            small["mask"],
+        )
+        for group, small, fill in zip(groups, shown, predicted, strict=True)
+    ]
+
+
+def _show(photo: Photo, group: Group, size_px: int, device: torch.device) -> dict[str, Tensor]:
+    """The group's window and all beside it, its longer side `size_px`."""
+    place = group.window.place
+    size = small_size(photo.hole[place].shape, size_px)
+    image, mask = reduce_known(photo.levels[place].to(device), photo.hole[place].to(device), size)
+    planes = {name: resize_plane(plane[:, *place].to(device), size) for name, plane in photo.beside.items()}
+    return {"image": image, "mask": mask} | planes
+
+
+def meet(known: Tensor, mask: Tensor, predicted: Tensor) -> Tensor:
+    """Picture 3hw, 0 in its hole 1hw, and prediction 3hw -> the picture filled by it, without a step at the border."""
+    step = torch.where(mask > 0, 0.0, known - predicted).nan_to_num(0.0, 0.0, 0.0)
+    return torch.where(mask > 0, predicted + spread(step[None], 1 - mask[None])[0], known)

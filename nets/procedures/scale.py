@@ -1,6 +1,6 @@
-"""Windows of any size brought to the network's size and back.
+"""Windows of any size brought to the network's size, and read there at places of the window.
 
-In: a part of a photo 3hw in [0, 1] and its hole 1hw. Out: a square of the network's size whose upper left part shows it.
+In: a part of a photo and its hole. Out: the part in few pixels, whose known ones have nothing of the hole in them.
 """
 
 from typing import Final
@@ -10,27 +10,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _KNOWN: Final = 0.5
-"""A pixel is known where at least this share of its weight is known."""
+"""A small pixel is known where at least this share of its weight is."""
+_LONG_PX: Final = 2048
+"""Longer windows are brought to half of this or more by means of blocks first."""
 
 
 def small_size(size: tuple[int, ...], size_px: int) -> tuple[int, int]:
     """Height and width of a part whose longer side is brought to `size_px`."""
-    longer = max(size)
-    height, width = (max(1, round(length * size_px / longer)) for length in size)
+    height, width = (max(1, round(length * size_px / max(size))) for length in size)
     return height, width
 
 
-def reduce_known(image: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Image C H W and mask 1HW -> C h w and 1hw; hidden pixels have no part in what is known (Knutsson and Westin, 1993).
+def reduce_known(levels: Tensor, hole: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Part uint8 HW3 and hole uint8 HW -> 3hw in [0, 1], 0 in the hole, and hole 1hw in {0, 1}.
 
-    Means are antialiased and weighted by what is known; where less than half of the weight is known there is a hole.
+    Means of known pixels alone, their weights normalized (Knutsson and Westin, CVPR 1993), antialiased.
     """
-    if tuple(image.shape[1:]) == size:
-        return image * (1 - mask), mask
-    known = 1 - mask
-    weight, weighted = _resample(known, size), _resample(image * known, size)
-    hole = (weight < _KNOWN).to(image)
-    return weighted / weight.clamp_min(_KNOWN) * (1 - hole), hole
+    if tuple(hole.shape) == size:
+        mask = hole[None].float()
+        return levels.permute(2, 0, 1).float() / 255 * (1 - mask), mask
+    weighted = _block_means(levels, hole, max(1, max(hole.shape) // (_LONG_PX // 2)))
+    weighted = F.interpolate(weighted[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    mask = (weighted[3:] < _KNOWN).float()
+    return weighted[:3] / weighted[3:].clamp_min(_KNOWN) * (1 - mask), mask
 
 
 def mirror_to_square(x: Tensor, size_px: int) -> Tensor:
@@ -39,16 +41,22 @@ def mirror_to_square(x: Tensor, size_px: int) -> Tensor:
     return x[:, rows][:, :, columns]
 
 
-def enlarge(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """C h w -> C H W, cubic."""
-    if tuple(x.shape[1:]) == tuple(size):
-        return x
-    return F.interpolate(x[None], size=tuple(size), mode="bicubic", align_corners=False, antialias=True)[0]
+def sample(small: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, ...]) -> Tensor:
+    """C h w, seen as a picture of this height and width, at pixels of it, cubic: C and the shape of `rows`."""
+    places = [(2 * at + 1) / length - 1 for at, length in zip((columns, rows), size[::-1], strict=True)]
+    grid = torch.stack(places, dim=-1).reshape(1, 1, -1, 2)
+    sampled = F.grid_sample(small[None], grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return sampled.reshape(len(small), *rows.shape)
 
 
-def _resample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """C H W -> C h w by triangular weights, none of which is below 0."""
-    return F.interpolate(x[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+def _block_means(levels: Tensor, hole: Tensor, block: int) -> Tensor:
+    """Part uint8 HW3 and hole uint8 HW -> 4hw: means over blocks of what is known, in [0, 1], and how much that is."""
+    strips = []
+    for part, mask in zip(levels.split(64 * block), hole.split(64 * block), strict=True):
+        known = 1 - mask[None].float()
+        weighted = torch.cat([part.permute(2, 0, 1).float() / 255 * known, known])
+        strips.append(F.avg_pool2d(weighted[None], block, ceil_mode=True)[0] if block > 1 else weighted)
+    return torch.cat(strips, dim=1)
 
 
 def _mirrored(length: int, size_px: int, device: torch.device) -> Tensor:

@@ -98,9 +98,7 @@ def _around(box: Window, size: tuple[int, ...], size_px: int, context: float) ->
         _span(start, length, min(side, whole))
         for start, length, whole in ((box.top, box.height, size[0]), (box.left, box.width, size[1]))
     )
-    return Window(
-        max(0, min(top, size[0] - height)), max(0, min(left, size[1] - width)), height, width
-    )
+    return Window(max(0, min(top, size[0] - height)), max(0, min(left, size[1] - width)), height, width)
 
 
 def _span(start: int, length: int, side: int) -> tuple[int, int]:

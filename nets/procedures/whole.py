@@ -1,0 +1,32 @@
+"""The whole photo through the network at once, padded to a size that it takes.
+
+In: photos of one size. Out: their levels as the network makes them. What papers call scores at the original size is
+made so; memory grows with the photo.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets.procedures.network import ChallengeSteps, NetworkInput, Photo, device_of, finish, inpaint, to_input, to_levels
+
+
+def fill_whole(network: nn.Module, photos: Sequence[Photo], steps: ChallengeSteps, multiple_px: int = 1) -> Tensor:
+    """Photos of one size -> uint8 NHW3, filled as one batch; beyond their ends they go on as they end there.
+
+    Height and width are padded to multiples of `multiple_px`. Raises NonFiniteFillError.
+    """
+    device = device_of(network)
+    image, mask = to_input(torch.stack([p.levels for p in photos]), torch.stack([p.hole for p in photos]), device)
+    height, width = image.shape[2:]
+    below, right = -height % multiple_px, -width % multiple_px
+    planes = {name: torch.stack([p.beside[name] for p in photos]).to(device) for name in photos[0].beside}
+    planes = {name: F.pad(x, (0, right, 0, below), mode="replicate") for name, x in planes.items()}
+    padded = F.pad(image, (0, right, 0, below), mode="replicate")
+    if photos[0].noise is not None:
+        shape = network.noise_shape(padded)
+        planes["noise"] = torch.stack([p.noise(0, shape) for p in photos if p.noise is not None]).to(device)
+    pictures = NetworkInput(padded, F.pad(mask, (0, right, 0, below), mode="replicate"), planes)
+    return to_levels(finish(inpaint(network, pictures, steps)[..., :height, :width], steps), mask)
