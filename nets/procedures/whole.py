@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from nets.procedures.network import ChallengeSteps, NetworkInput, Photo, device_of, finish, inpaint, to_input, to_levels
 
-
 _LEAST_PX: Final = 64
 """Below it some networks have features too small to be mirrored at their ends."""
 
@@ -21,7 +20,8 @@ _LEAST_PX: Final = 64
 def fill_whole(network: nn.Module, photos: Sequence[Photo], steps: ChallengeSteps, multiple_px: int = 1) -> Tensor:
     """Photos of one size -> uint8 NHW3, filled as one batch; beyond their ends they go on as they end there.
 
-    Height and width are padded to multiples of `multiple_px`, if that is more than 1 to 64 at least. Raises NonFiniteFillError.
+    Height and width are padded to multiples of `multiple_px`, to 64 at least unless that is 1. Raises
+    NonFiniteFillError.
     """
     device = device_of(network)
     image, mask = to_input(torch.stack([p.levels for p in photos]), torch.stack([p.hole for p in photos]), device)
