@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from infra import storage
+from nets.filling import Procedure
 from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import Damaged, Refused, sha256_hex
@@ -54,6 +55,11 @@ class Checkpoint:
     def generator(self) -> str:
         """The name of the file with the weights that are scored and registered."""
         return AVERAGE if f"{AVERAGE}.safetensors" in self.state["files"] else "generator"
+
+    @property
+    def procedure(self) -> Procedure:
+        """How its network fills photos of other sizes; the default for one from before that was written down."""
+        return Procedure(**self.state.get("procedure", {}))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The named tensors of one file; raises Damaged naming the file where its bytes are not those recorded."""

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from infra.settings import tracking_uri
 from nets import build_network
-from nets.filling import LOCAL, NOTHING, PLAIN, PROCEDURES, ChallengeSteps, Procedure, fill_levels
+from nets.filling import LOCAL, NOTHING, PROCEDURES, Procedure, ProcedureName, fill_levels
+from nets.procedures.network import PLAIN, ChallengeSteps
 from nets.procedures.noise import keyed_noise
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.apart import ModelProcess
@@ -55,11 +56,14 @@ class Model:
     """Its name, one that will never mean another model, and for a network the SHA-256 of its weights."""
     takes: frozenset[str] = frozenset()
     """What it can be given beside photo and mask, for photos of any size: of `sketch`, `segmentation`, `noise`."""
-    procedure: Procedure | None = None
-    """How it fills photos of other sizes than its own; none for classical methods."""
+    procedure: str | None = None
+    """Name of the way in which it fills photos of other sizes than its own; none for classical methods, and for
+    versions that were registered before it was written down."""
 
 
-def open_model(name: str, steps: ChallengeSteps = PLAIN, procedure: str | None = None, device: str = "cpu") -> Model:
+def open_model(
+    name: str, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
+) -> Model:
     """The model of a command-line name; raises Refused or Failed where there is none.
 
     Only the network of a checkpoint takes `steps` beside the plain procedure. `procedure`: a name of
@@ -70,7 +74,7 @@ def open_model(name: str, steps: ChallengeSteps = PLAIN, procedure: str | None =
         fill = _given_nothing(partial(_fill_classically, _CLASSICAL[name]))
         return Model(fill, {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
-        return _registered(name)
+        return _registered(name, procedure, device)
     try:
         return network_model(open_checkpoint(name), steps, procedure, device)
     except Refused as fault:
@@ -82,7 +86,7 @@ def fastest_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: str | None) -> None:
+def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
     """Raise Refused where the model of this name cannot be asked to fill so."""
     if steps != PLAIN and (name in _CLASSICAL or name.startswith("models:/")):
         raise Refused(f"{name} fills as it does: ensemble and blur are for the network of a checkpoint or run")
@@ -93,16 +97,15 @@ def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: str | None) ->
 
 
 def network_model(
-    checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN, procedure: str | None = None, device: str = "cpu"
+    checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
 ) -> Model:
     """The generator of a checkpoint."""
     network = build_network(checkpoint.state["network"]).eval()
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
-    own = Procedure(**checkpoint.state.get("procedure", {}))
-    used = own if procedure is None else replace(own, name=procedure)
+    used = checkpoint.procedure if procedure is None else replace(checkpoint.procedure, name=procedure)
     fill = network_filler(network.to(device), int(checkpoint.state["size_px"]), used, steps)
-    return Model(fill, identity, taken_by(network), used)
+    return Model(fill, identity, taken_by(network), used.name)
 
 
 def network_filler(
@@ -144,11 +147,20 @@ def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Picture
     return np.stack([np.asarray(cv2.inpaint(i, m, _RADIUS_PX, method), np.uint8) for i, m in pairs])
 
 
-def _registered(uri: str) -> Model:
+def _registered(uri: str, procedure: ProcedureName | None, device: str) -> Model:
     from infra.tracking import Tracking
 
     tracking = Tracking(tracking_uri())
     version = tracking.find_version(uri)
-    process = ModelProcess.of_version(version, tracking)
-    identity = {"model": version.uri, "weights_sha256": process.metadata["weights_sha256"]}
-    return Model(_given_nothing(process.fill), identity)
+    config = ({"procedure": procedure} if procedure else {}) | ({"device": device} if device != "cpu" else {})
+    process = ModelProcess.of_version(version, tracking, config)
+    about = process.metadata
+    if procedure is not None and "procedure" not in about:
+        process.close()
+        raise Refused(
+            f"{version.uri} was registered without a procedure and fills by its own, {procedure!r} was given: leave "
+            "--procedure out, or register the checkpoint again"
+        )
+    used = procedure or about.get("procedure", {}).get("name")
+    identity = {"model": version.uri, "weights_sha256": about["weights_sha256"]}
+    return Model(process.fill, identity, frozenset(about.get("takes", ())), used)

@@ -76,6 +76,7 @@ def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> Non
     one, other, first = (Asking(num_fills=2).noise(p, n) for p, n in ((pairs, 1), (turned, 1), (pairs, 0)))
     assert one is not None
     assert other is not None
+    assert first is not None
     assert np.array_equal(one, other[::-1])
     assert not np.array_equal(one, first)
 

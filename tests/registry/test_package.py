@@ -173,8 +173,10 @@ def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, ch
     assert np.array_equal(filled, network_model(checkpoint).fill(image, mask))
 
 
-def test_a_process_of_its_own_tells_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
-    assert stored.metadata == {"weights_sha256": checkpoint.file_sha256("generator")}
+def test_a_process_of_its_own_says_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
+    procedure = {"name": "local", "context": 2.0}
+    expected = {"weights_sha256": checkpoint.file_sha256("generator"), "takes": [], "procedure": procedure}
+    assert stored.metadata == expected
 
 
 @pytest.mark.usefixtures("tracking")
@@ -215,7 +217,7 @@ def test_a_version_fills_with_its_own_code_and_not_with_ours(
 ) -> None:
     copy = shutil.copytree(files, tmp_path / "version", ignore=shutil.ignore_patterns("registered_model_meta"))
     with (copy / "code" / "nets" / "filling.py").open("a") as code:
-        code.write("\n\ndef fill_levels(network, images, masks, size_px):\n    return torch.full_like(images, 7)\n")
+        code.write("\n\ndef fill_levels(network, images, *rest):\n    return torch.full_like(images, 7)\n")
     listed = json.loads((copy / "artifacts" / "files.json").read_bytes())
     listed["code/nets/filling.py"] = hashlib.sha256((copy / "code/nets/filling.py").read_bytes()).hexdigest()
     (copy / "artifacts" / "files.json").write_text(json.dumps(listed))
