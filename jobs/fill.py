@@ -1,41 +1,73 @@
-"""`lacuna fill`: a photo and a mask -> the photo with its hole filled."""
+"""`lacuna fill`: photos and masks -> the photos with their holes filled, each in a file that other tools open."""
 
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, Literal
-
-import cv2
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 from infra import storage
+from infra.lock import exclusive
 from infra.places import refuse_read_only
 from jobs.cli import as_module
-from jobs.progress import say
-from nets.filling import ChallengeSteps, NonFiniteFillError
-from pipelines.data.cleaning import clean
-from pipelines.data.recipe import ShardRecipe
-from pipelines.decoding import Picture
-from pipelines.evaluation.fillers import open_model
-from pipelines.masks.bins import hole_ratio
-from pipelines.masks.foreign import read_mask
-from pipelines.records import Failed, Refused, Rejected
-from pipelines.stream.geometry import decode
+from jobs.faults import NotDone
+from jobs.progress import say, slow_progress
+from nets.filling import NonFiniteFillError, ProcedureName
+from nets.procedures.network import ChallengeSteps
+from pipelines.evaluation.fillers import Model, fastest_device, open_model
+from pipelines.filling.batch import Row, fill_all
+from pipelines.filling.encode import Encoding, Format, choose_encoding
+from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to
+from pipelines.filling.fill_photo import FillSettings, fill_photo, refuse_untaken
+from pipelines.filling.hole import HoleColor, HoleSettings
+from pipelines.filling.orientation import MaskOrientation
+from pipelines.filling.pairing import MASK, Job, count_unused, pair, refuse_overwriting
+from pipelines.filling.photo_files import Keepable
+from pipelines.filling.record import FillRecords
+from pipelines.records import Failed, Refused
+
+_MAX_ROWS: Final = 200
+_MAX_NAMED: Final = 20
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fill the hole of a photo of any size; pixels outside the hole stay what they are."""
+    """Fill the holes of photos of any size; pixels outside the holes stay what they are."""
 
     model: str
     """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI, `telea` or `navier-stokes`."""
     image: str
-    """URI of the photo."""
-    mask: str
-    """URI of the mask, of the photo's size."""
+    """The photo: a file; or many: a folder, or a pattern such as 'photos/*.jpg' (quoted). URIs of stores, too."""
     out: str
-    """URI of the PNG to write."""
-    hole: Literal["auto", "white", "black"] = "auto"
-    """Colour of the hole in the mask; auto is white, and refuses a mask that looks inverted."""
+    """The file to write (.png, .jpg, .webp); for many photos, or with a / at its end, a folder."""
+    mask: str | None = None
+    """The mask of the photo's size: a file, folder or pattern, paired with the photos by name (`x.png`, `x_mask.png`);
+    one file goes with all photos. Left out with --hole alpha."""
+    hole: HoleColor = "auto"
+    """Color of the hole in the mask; auto is white, and refuses a mask that looks inverted. `alpha`: the photo's own
+    transparency is the hole."""
+    mask_orientation: MaskOrientation = "auto"
+    """How masks lie on photos that EXIF turns: as seen, or as stored; auto decides by their sizes."""
+    grow: int = 0
+    """Known pixels around the hole that are filled too, px: for tight and soft-edged masks."""
+    feather: int = 0
+    """Width of a band around the hole in which the fill fades into the photo, px: its known pixels change."""
+    format: Format | None = None
+    """Of files in a folder: png (default), jpeg or webp. One file has the format of its name."""
+    quality: int | None = None
+    """1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
+    keep: tuple[Keepable, ...] = ("icc",)
+    """What of the photo's file goes into the result: transparency (alpha), color profile (icc), EXIF (exif)."""
+    sketch: str | None = None
+    """Strokes for a sketch-guided network, dark on light or light on dark: as --mask."""
+    segmentation: str | None = None
+    """Segmentation map for a network of track 2: as --mask."""
+    num_fills: int = 1
+    """So many different fills of each hole, in files numbered from 1; for a probabilistic network."""
+    seed: int = 0
+    """What several fills are drawn from."""
+    size: int | Literal["own"] = "own"
+    """Longer side at which holes are filled, px; the result has the photo's own size all the same."""
+    procedure: ProcedureName | None = None
+    """How a network fills photos that are not of its size; the model's own if not given."""
     ensemble: bool = False
     """The mean of five fills, of the photo transposed, that turned and mirrored, as DeepGIN's authors did for the AIM
     challenge; for a checkpoint."""
@@ -46,39 +78,139 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Fills, writes and reports."""
     refuse_read_only(arguments.out)
-    if PurePosixPath(arguments.out).suffix.lower() != ".png":
-        raise Refused(f"--out is {arguments.out}: name a .png, the only format that keeps every pixel as it is")
-    image, normalised = _read_photo(arguments.image)
-    mask = read_mask(_read(arguments.mask), image.shape[:2], arguments.hole, arguments.mask)
-    model = open_model(arguments.model, ChallengeSteps(arguments.ensemble, arguments.blur))
+    photos, others = _find(arguments)
+    many = not photos.is_one or _names_folder(arguments.out)
+    settings = _settings(arguments, many)
+    jobs = pair(photos, others)
+    _refuse_overwriting(arguments.out, jobs, (photos, *others.values()), settings, many)
+    device = fastest_device()
+    steps = ChallengeSteps(arguments.ensemble, arguments.blur)
+    model = open_model(arguments.model, steps, arguments.procedure, device)
+    refuse_untaken(model, others, settings.num_fills)
+    say_how(settings)
+    used = {"device": device, "procedure": model.procedure.name} if model.procedure else {}
+    report = {**model.identity, "out": arguments.out, **_facts(arguments, settings.encoding), **used}
+    if many:
+        for option, number in count_unused(jobs, others).items():
+            say(f"note: {number} files of --{option} belong to no photo")
+        return _totals(report, _fill_many(arguments.out, jobs, model, settings, steps))
+    return report | _fill_one(arguments.out, jobs[0], model, settings)
+
+
+def say_how(settings: FillSettings) -> None:
+    """Note on stderr which known pixels will not be what they were."""
+    if settings.encoding.quality is not None:
+        say(f"note: {settings.encoding.format} loses a little of every pixel, known ones too; png and webp do not")
+    if settings.hole.grow_px or settings.hole.feather_px:
+        px = settings.hole.grow_px + settings.hole.feather_px
+        say(f"note: known pixels up to {px} px from a hole change, as --grow and --feather ask")
+
+
+def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
+    """Photos, and by option what lies beside them."""
+    if (arguments.mask is None) != (arguments.hole == "alpha"):
+        raise Refused("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
+    given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
+    photos = find_files(arguments.image, "--image")
+    return photos, {option: find_files(uri, f"--{option}") for option, uri in given.items() if uri is not None}
+
+
+def _names_folder(out: str) -> bool:
+    local = storage.local_path(out)
+    return out.endswith("/") or (local is not None and local.is_dir())
+
+
+def _settings(arguments: Arguments, many: bool) -> FillSettings:
+    keep = frozenset(arguments.keep)
+    if many:
+        storage.folder_to_write(arguments.out)
+    return FillSettings(
+        choose_encoding(None if many else arguments.out, arguments.format, arguments.quality, keep),
+        HoleSettings(arguments.hole, arguments.mask_orientation, arguments.grow, arguments.feather),
+        tuple(sorted(keep)),
+        None if arguments.size == "own" else arguments.size,
+        arguments.num_fills,
+        arguments.seed,
+    )
+
+
+def _refuse_overwriting(
+    out: str, jobs: Sequence[Job], given: Sequence[PictureFiles], settings: FillSettings, many: bool
+) -> None:
+    """Raise Refused where results would replace what they are made of; one file may replace its photo."""
+    if many:
+        refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), jobs, given)
+    elif any(relative_to(out, uri) == "" for job in jobs for uri in job.beside.values()):
+        raise Refused(f"--out is {out}, the mask or another input: name another file")
+
+
+def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
+    """What a report says of how photos are filled and written."""
+    several = {"num_fills": arguments.num_fills, "seed": arguments.seed} if arguments.num_fills > 1 else {}
+    return {"format": encoding.format, "quality": encoding.quality, "size": arguments.size, **several}
+
+
+def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[str, Any]:
+    files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
+    stem, suffix = out[: out.rindex(".")], out[out.rindex(".") :]
+    names = [f"{name.rpartition('.')[0]}{suffix}" for name in settings.file_names(stem)]
     try:
-        filled = model.fill(image[None], mask[None])[0]
+        with slow_progress("filling", lambda: (0, 1, job.image)):
+            filled = fill_photo(job, files, model, settings)
+            if filled.normalised:
+                done = ", ".join(filled.normalised)
+                say(f"note: {job.image} was made upright 8-bit RGB before it was filled: {done}")
+            results = list(filled.files)
     except NonFiniteFillError as fault:
-        raise Failed(f"{arguments.model} cannot fill {arguments.image}: {fault}") from None
-    done, png = cv2.imencode(".png", cv2.cvtColor(filled, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise RuntimeError("OpenCV could not encode the result as PNG")
-    storage.publish(arguments.out, png.tobytes())
-    size = {"width_px": image.shape[1], "height_px": image.shape[0]}
-    done_before = {"normalised": list(normalised)} if normalised else {}
-    return {**model.identity, "out": arguments.out, **size, "hole_ratio": round(hole_ratio(mask), 4), **done_before}
+        raise Failed(f"{model.identity['model']} cannot fill {job.image}: {fault}") from None
+    for name, data in zip(names, results, strict=True):
+        storage.publish(name, data)
+    done_before = {"normalised": list(filled.normalised)} if filled.normalised else {}
+    return {**filled.facts, **({"files": names} if len(names) > 1 else {}), **done_before}
 
 
-def _read(uri: str) -> bytes:
-    if not storage.exists(uri):
-        raise Refused(f"no file at {uri}")
-    return storage.read_bytes(uri)
+def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettings, steps: ChallengeSteps) -> list[Row]:
+    """What happened to each photo, shown as a table too."""
+    identity = dict(model.identity)
+    if "weights_sha256" in identity:
+        del identity["model"]  # the same weights elsewhere are the same model
+    procedure = asdict(model.procedure) if model.procedure else None
+    records = FillRecords(
+        out, {"model": identity, "procedure": procedure, "steps": asdict(steps), **settings.as_json()}
+    )
+    records.refuse_foreign(file for job in jobs for file in settings.file_names(job.name))
+    at = (0, "")
+
+    def begin(number: int, job: Job) -> None:
+        nonlocal at
+        at = number, job.name
+
+    with exclusive(records.lock_uri), slow_progress("filling", lambda: (at[0], len(jobs), at[1])):
+        rows = fill_all(jobs, model, settings, records, begin)
+    say(table(rows))
+    return rows
 
 
-def _read_photo(uri: str) -> tuple[Picture, tuple[str, ...]]:
-    """The photo, upright 8-bit RGB, and what had to be done to it for that; raises Refused where it is none."""
-    sample = clean(_read(uri), ShardRecipe("folder", min_side_px=1, decode_check=True))
-    if isinstance(sample, Rejected):
-        raise Refused(f"{uri} cannot be filled: {sample.reason}")
-    normalised = sample.normalised[:-1]  # the last is how it was encoded, and it is not kept
-    if normalised:
-        say(f"note: {uri} was made upright 8-bit RGB before it was filled: {', '.join(normalised)}")
-    return np.ascontiguousarray(decode(sample.picture, uri)), normalised
+def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The report with what became of the photos; raises NotDone with it where one was refused."""
+    refused = [row for row in rows if row.state == "refused"]
+    counts = {f"num_{state}": sum(row.state == state for row in rows) for state in ("filled", "skipped", "refused")}
+    report |= {"num_photos": len(rows), **counts}
+    if not refused:
+        return report
+    named = [{"image": row.job.image, "reason": row.note} for row in refused[:_MAX_NAMED]]
+    raise NotDone(f"{len(refused)} of {len(rows)} photos were refused: see the table", report | {"refused": named})
+
+
+def table(rows: Sequence[Row]) -> str:
+    """What happened to each photo as text; of more than 200 photos, those alone of which there is something to say."""
+    shown = [row for row in rows if len(rows) <= _MAX_ROWS or row.note]
+    width = max([len("photo"), *(len(row.job.name) for row in shown)])
+    lines = [f"{'photo':<{width}}  {'state':<8} {'size':>11} {'hole':>7}"]
+    lines += [f"{r.job.name:<{width}}  {r.state:<8} {r.size:>11} {r.hole:>7}  {r.note}".rstrip() for r in shown]
+    if len(shown) < len(rows):
+        lines.append(f"({len(rows) - len(shown)} more were filled or skipped)")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Live progress on stderr: bars on a terminal, a line now and then elsewhere."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _SECONDS_BETWEEN_LINES: Final = 5.0
+_SECONDS_UNTIL_SLOW, _SECONDS_BETWEEN_LOOKS = 2.0, 0.5
 
 
 class Show(Protocol):
@@ -27,6 +29,31 @@ def progress() -> Iterator[Show]:
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[remark]}"), console=Console(stderr=True)) as bars:
         yield _Bars(bars)
+
+
+@contextmanager
+def slow_progress(what: str, look: Callable[[], tuple[int, int, str]]) -> Iterator[None]:
+    """Show progress of a block that takes longer than two seconds; `look` gives done, total and a remark.
+
+    For work without steps at which it could show anything itself: another thread looks now and then.
+    """
+    ended = threading.Event()
+
+    def watch(show: Show) -> None:
+        started, wait = time.monotonic(), _SECONDS_UNTIL_SLOW
+        while not ended.wait(wait):
+            done, total, remark = look()
+            show(what, done, total, f"{remark} ({time.monotonic() - started:.0f} s)")
+            wait = _SECONDS_BETWEEN_LOOKS
+
+    with progress() as show:
+        watcher = threading.Thread(target=watch, args=(show,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 class _Bars:

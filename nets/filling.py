@@ -12,10 +12,24 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nets.procedures.local import fill_local
-from nets.procedures.network import PLAIN, ChallengeSteps, NetworkInput, Noise, inpaint
+from nets.procedures.local import Progress, fill_local
+from nets.procedures.network import PLAIN, ChallengeSteps, Noise, NonFiniteFillError, Photo
 from nets.procedures.polyphase import fill_polyphase
-from nets.procedures.resize import resize
+from nets.procedures.whole import fill_whole
+
+__all__ = [
+    "LOCAL",
+    "NOTHING",
+    "PLAIN",
+    "PROCEDURES",
+    "ChallengeSteps",
+    "Noise",
+    "NonFiniteFillError",
+    "Procedure",
+    "ProcedureName",
+    "Progress",
+    "fill_levels",
+]
 
 ProcedureName = Literal["local", "polyphase", "whole"]
 PROCEDURES: Final[tuple[str, ...]] = get_args(ProcedureName)
@@ -30,22 +44,19 @@ class Procedure:
     `whole`: the whole photo at once, for networks that take any size."""
     context: float = 2.0
     """Side of a window over that of its hole's box, for `local`."""
+    scale: int = 1
+    """What windows are brought to over the network's own size, for `local`: more than 1 is for networks of convolutions
+    that take any size."""
 
     def __post_init__(self) -> None:
         if self.name not in PROCEDURES:
             raise ValueError(f"unknown procedure {self.name!r}: use one of {', '.join(PROCEDURES)}")
+        if self.context < 1 or self.scale < 1:
+            raise ValueError(f"context is {self.context} and scale {self.scale}: use 1 or more")
 
 
 LOCAL: Final = Procedure()
 NOTHING: Final[Mapping[str, Tensor]] = MappingProxyType({})
-
-
-class NonFiniteFillError(ArithmeticError):
-    """A network's fill has NaN or infinity in the hole; `number` says of which picture of the batch, from 0."""
-
-    def __init__(self, number: int, num_pictures: int) -> None:
-        super().__init__(f"the fill of picture {number + 1} of {num_pictures} is not finite: the weights are unusable")
-        self.number = number
 
 
 def fill_levels(
@@ -57,6 +68,7 @@ def fill_levels(
     steps: ChallengeSteps = PLAIN,
     beside: Mapping[str, Tensor] = NOTHING,
     noise: "Callable[[int], Noise] | None" = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
@@ -64,52 +76,37 @@ def fill_levels(
     Pictures of the network's own size go through it as one batch, others one by one by the procedure. `beside`: what
     the network takes beside photo and mask, by the names of its arguments, of the photos' size: `sketch` N1HW in
     {0, 1}, `segmentation` N3HW in [0, 1]. `noise`: of a photo of the batch, by its number, for probabilistic networks;
-    without it they take the mean of their posterior.
+    without it they take the mean of their posterior. `progress` is told how many windows of a photo are done.
     """
-    device = next(network.parameters(), images).device
-    beside = {name: x.to(device) for name, x in beside.items()}
-    image, mask = images.to(device).permute(0, 3, 1, 2).float() / 255, masks.to(device).unsqueeze(1).float()
+    photos = [
+        Photo(*pair, {name: x[i] for name, x in beside.items()}, noise(i) if noise else None)
+        for i, pair in enumerate(zip(images, masks, strict=True))
+    ]
     with torch.inference_mode():
-        if image.shape[2:] == (size_px, size_px):
-            if noise is not None:
-                beside["noise"] = torch.stack([noise(i)(0, network.noise_shape(image)) for i in range(len(image))])
-            filled = inpaint(network, NetworkInput(image, mask, beside), steps.ensemble)
+        if images.shape[1:3] == (size_px, size_px):
+            levels = fill_whole(network, photos, steps)
         else:
-            fill = {"local": fill_local, "polyphase": fill_polyphase}[procedure.name]
-            filled = torch.stack(
-                [
-                    fill(
-                        network,
-                        image[i],
-                        mask[i],
-                        size_px,
-                        steps.ensemble,
-                        {name: x[i] for name, x in beside.items()},
-                        noise(i) if noise else None,
-                    )
-                    for i in range(len(image))
-                ]
-            )
-        filled = _finished(filled, steps)
-    _refuse_non_finite(filled, mask)
-    levels = filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+            levels = torch.empty_like(images)
+            for i, photo in enumerate(photos):
+                levels[i] = _fill_photo(network, photo, size_px, procedure, steps, progress, (i, len(photos)))
     return torch.where(masks.unsqueeze(3) > 0, levels, images)
 
 
-def _refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
-    """Raise NonFiniteFillError for the first of N3HW that is not finite in its hole N1HW.
-
-    Rounding to levels would make black or white of it, and nobody would know.
-    """
-    bad = (~filled.isfinite() & (mask > 0)).flatten(1).any(dim=1)
-    if bad.any():
-        raise NonFiniteFillError(int(bad.int().argmax()), len(bad))
-
-
-def _finished(filled: Tensor, steps: ChallengeSteps) -> Tensor:
-    """N3HW, blurred where the steps say so."""
-    height, width = filled.shape[2:]
-    if not steps.blur:
-        return filled
-    halves = [resize(picture, (max(1, height // 2), max(1, width // 2))) for picture in filled]
-    return torch.stack([resize(half, (height, width)) for half in halves])
+def _fill_photo(
+    network: nn.Module,
+    photo: Photo,
+    size_px: int,
+    procedure: Procedure,
+    steps: ChallengeSteps,
+    progress: Progress | None,
+    place: tuple[int, int],
+) -> Tensor:
+    """A photo of another size -> uint8 HW3; `place`: its number in the batch, from 0, and how many there are."""
+    try:
+        if procedure.name == "whole":
+            return fill_whole(network, [photo], steps, network.multiple_px)[0]
+        if procedure.name == "polyphase":
+            return fill_polyphase(network, photo, size_px, steps)
+        return fill_local(network, photo, procedure.scale * size_px, procedure.context, steps, progress)
+    except NonFiniteFillError:
+        raise NonFiniteFillError(*place) from None

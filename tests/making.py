@@ -70,14 +70,14 @@ def train_recipe(**changes: Any) -> TrainRecipe:
     return replace(small, **changes)
 
 
-def save_network(config: Any, out: Path, size_px: int = SIZE_PX, **facts: Any) -> Checkpoint:
-    """A checkpoint of such a network with random weights that are large enough to matter."""
+def save_network(config: Any, out: Path, size_px: int = SIZE_PX, factor: float = 2, **facts: Any) -> Checkpoint:
+    """A checkpoint of such a network with random weights, times a factor so that they matter."""
     torch.manual_seed(0)
     description = describe_network(config)
     network = build_network(description)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.mul_(2)
+            parameter.mul_(factor)
     state = facts | {"images_seen": 4, "network": description, "size_px": size_px}
     return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, state)
 

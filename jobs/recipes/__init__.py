@@ -22,6 +22,7 @@ from jobs.recipes.distill import (
     distill_faces,
     distill_net1_faces,
     distill_paris,
+    distill_photos_128,
     distill_places2,
     distill_printed_places2,
 )
@@ -64,6 +65,7 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
     "distill-faces": distill_faces,
     "distill-net1-faces": distill_net1_faces,
     "distill-paris": distill_paris,
+    "distill-photos-128": distill_photos_128,
     "distill-places2": distill_places2,
     "distill-printed-places2": distill_printed_places2,
     "mhtma-celebahq": mhtma_celebahq,

@@ -6,7 +6,7 @@ from typing import Final
 from jobs.recipes.faces import GENERATOR, faces
 from nets.baselines.edge import ECConfig
 from nets.baselines.gated import GCConfig
-from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig
+from nets.baselines.objective import ALONE, ATTENTION, ENCODER, BaselineObjectiveConfig
 from nets.baselines.partial import PCConfig
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
@@ -142,6 +142,27 @@ def distill_baseline_faces() -> TrainRecipe:
     Here 20.00 dB in the hole after 2 min (docs/log.md).
     """
     return _faces("baseline", "distill-baseline-faces")
+
+
+def distill_photos_128() -> TrainRecipe:
+    """The baseline on photos of all kinds at 128x128, for some minutes of two cores; convolutions alone.
+
+    Ours: three levels; nothing in it depends on the size of what it sees.
+    """
+    network = DistillConfig(
+        width=24,
+        stem_width=8,
+        encoder_blocks=(0, 2, 4),
+        decoder_blocks=1,
+        completion=False,
+        attention=False,
+        fusion=False,
+        residual=True,
+    )
+    objective = DistillObjectiveConfig(network, ALONE, style_weight=0.0, confidence_px=33)
+    theta = replace(GENERATOR, learning_rate=1.5e-3)
+    recipe = faces("distill-photos-128", objective, {"generator": theta}, images=9_600, constant_images=3_200)
+    return replace(recipe, stream=replace(recipe.stream, size_px=128))
 
 
 def _faces(name: str, recipe: str) -> TrainRecipe:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from nets.baselines.backbone import CompletionBlocks, encode
 from nets.layers.edges import grey, squared_steepness
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, fill_smoothly
+from nets.layers.smooth import as_picture, paint_hole
 
 _STEEP: Final = 0.1
 """Steepness from which on a pixel counts as an edge; a step from black to white has 1."""
@@ -108,11 +108,21 @@ class EC(nn.Module):
         """There is no attention."""
         return ()
 
-    def forward(self, image: Tensor, mask: Tensor, edge: Tensor | None = None) -> dict[str, Tensor]:
-        """Image N3HW, mask N1HW, edge map N1HW -> predicted, inpainted, features and, of EC, edge_scores."""
-        refuse_odd_size(image, 4)
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 4
+
+    def forward(
+        self, image: Tensor, mask: Tensor, edge: Tensor | None = None, base: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Image N3HW, mask N1HW, edge map N1HW -> predicted, inpainted, features and, of EC, edge_scores.
+
+        `base` N3HW: what a residual network adds to, a smooth fill if not given.
+        """
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
-        painted = fill_smoothly(known, mask) if self.config.residual else known
+        painted = paint_hole(known, mask, base) if self.config.residual else known
         given, found = [painted, mask], {}
         if self.edges is not None:
             seen = find_edges(known, mask) if edge is None else edge * (1 - mask)

@@ -20,7 +20,7 @@ from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import in_float32
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, fill_smoothly
+from nets.layers.smooth import as_picture, paint_hole
 
 _SHARPNESS: Final = 10.0
 """Factor on the products of queries with keys of unit length before the softmax."""
@@ -128,12 +128,19 @@ class GC(nn.Module):
         """Channels before each attention that DGI teaches."""
         return (4 * self.config.width,)
 
-    def forward(self, image: Tensor, mask: Tensor, hidden: Tensor | None = None) -> dict[str, Tensor]:
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 8
+
+    def forward(
+        self, image: Tensor, mask: Tensor, hidden: Tensor | None = None, base: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> coarse, predicted, inpainted, features; patches of `hidden` are no keys, else the
-        mask's."""
-        refuse_odd_size(image, 8)
+        mask's. `base` N3HW: what a residual network adds to, a smooth fill if not given."""
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
-        painted = fill_smoothly(known, mask) if self.config.residual else known
+        painted = paint_hole(known, mask, base) if self.config.residual else known
         raw, features = self.coarse(torch.cat([painted, mask], dim=1), mask)
         coarse = as_picture(raw, painted, mask, self.config.residual)
         guess = coarse * mask + known

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, fill_smoothly
+from nets.layers.smooth import as_picture, paint_hole
 
 _GROUPS: Final = 32
 
@@ -105,9 +105,14 @@ class PC(nn.Module):
         """There is no attention."""
         return ()
 
-    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Image N3HW, mask N1HW -> predicted, inpainted and features."""
-        refuse_odd_size(image, 1 << len(self.downs))
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << len(self.downs)
+
+    def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW, mask N1HW -> predicted, inpainted and features; `base` N3HW: what a residual network adds to."""
+        refuse_odd_size(image, self.multiple_px)
         picture, valid = image * (1 - mask), 1 - mask
         levels, features = [(picture, valid)], {}
         for number, down in enumerate(self.downs):
@@ -121,8 +126,8 @@ class PC(nn.Module):
         for up in self.ups:
             deep = up(*_joined(deep, levels.pop()))
         raw, _ = self.picture(*_joined(deep, levels.pop()))
-        base = fill_smoothly(picture, mask) if self.config.residual else picture
-        predicted = as_picture(raw, base, mask, self.config.residual)
+        painted = paint_hole(picture, mask, base) if self.config.residual else picture
+        predicted = as_picture(raw, painted, mask, self.config.residual)
         return {"predicted": predicted, "inpainted": predicted * mask + picture, **features}
 
 

@@ -29,7 +29,7 @@ from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
 from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import fill_smoothly
+from nets.layers.smooth import paint_hole
 
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
 REFINEMENT_DILATIONS = (2, 3, 4, 5)
@@ -219,18 +219,25 @@ class DeepGIN(nn.Module):
         self.refinement = None if config.coarse_only else RefinementGenerator(config)
         initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
-    def forward(self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None) -> dict[str, Tensor]:
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << self.config.num_halvings
+
+    def forward(
+        self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None, base: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, map N3HW -> coarse, low, predicted, inpainted.
 
         Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
-        others do not look at it.
+        others do not look at it. `base` N3HW: what a residual network adds to, a smooth fill if not given.
         """
-        refuse_odd_size(image, 1 << self.config.num_halvings)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         beside = [mask]
         if self.config.segmentation:
             beside.append(torch.zeros_like(image) if segmentation is None else segmentation)
-        painted = fill_smoothly(known, mask, self.config.smoothing_sweeps) if self.config.residual else known + mask
+        painted = paint_hole(known, mask, base, self.config.smoothing_sweeps) if self.config.residual else known + mask
         coarse = self._based(self.coarse(torch.cat([painted, *beside], dim=1)), painted, mask)
         if self.refinement is None:
             return {"predicted": coarse, "inpainted": coarse * mask + known}

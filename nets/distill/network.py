@@ -22,7 +22,7 @@ from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.convolution import activated, initialise_kaiming, quieten
 from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import fill_smoothly
+from nets.layers.smooth import paint_hole
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,19 @@ class InpaintingNetwork(nn.Module):
         if config.residual:
             quieten(self.backbone.picture)  # twice, so that it begins near the smooth fill
 
-    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read."""
-        refuse_odd_size(image, 1 << self.config.num_levels)
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << self.config.num_levels
+
+    def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read.
+
+        `base` N3HW: what a residual network adds to, a smooth fill if not given.
+        """
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
-        painted = fill_smoothly(known, mask) if self.config.residual else known
+        painted = paint_hole(known, mask, base) if self.config.residual else known
         raw, features = self.backbone(torch.cat([painted, mask], dim=1), mask)
         predicted = painted + raw * mask if self.config.residual else torch.sigmoid(raw)
         return {"predicted": predicted, "inpainted": predicted * mask + known, **features}

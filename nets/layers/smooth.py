@@ -19,6 +19,15 @@ def fill_smoothly(known: Tensor, mask: Tensor, num_sweeps: int = 0) -> Tensor:
     return _push(known, 1 - mask, num_sweeps)
 
 
+def paint_hole(known: Tensor, mask: Tensor, base: Tensor | None, num_sweeps: int = 0) -> Tensor:
+    """Picture N C H W, 0 in the hole, with the hole N1HW painted from `base` N C H W, or smoothly if there is none.
+
+    A base is made at a photo's full size where a network sees the photo in parts: a smooth fill of each part alone
+    would not fit those of the others.
+    """
+    return fill_smoothly(known, mask, num_sweeps) if base is None else known + base * mask
+
+
 def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
     """What a network gives, N3HW -> picture in [0, 1] by tanh, or with `residual` what is added to the hole of `base`.
 

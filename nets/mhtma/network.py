@@ -21,7 +21,7 @@ from nets.layers.convolution import initialise_kaiming, quieten
 from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, fill_smoothly
+from nets.layers.smooth import as_picture, paint_hole
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
 
@@ -166,13 +166,20 @@ class MHTMA(nn.Module):
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
                 quieten(last, 0.01)  # at a tenth, gates before it close for long, as what passes them is wrong at first
 
-    def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> dict[str, Tensor]:
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 8 if self.config.attention == "contextual" else 4
+
+    def forward(
+        self, image: Tensor, mask: Tensor, sketch: Tensor | None = None, base: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
         temperatures; neither pixels under the mask nor strokes outside it are read; raises ValueError on strokes for a
-        network that takes none."""
-        refuse_odd_size(image, 8 if self.config.attention == "contextual" else 4)
+        network that takes none. `base` N3HW: what a residual network adds to, a smooth fill if not given."""
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
-        painted = fill_smoothly(known, mask) if self.config.residual else known + self.colour * mask
+        painted = paint_hole(known, mask, base) if self.config.residual else known + self.colour * mask
         condition, residual = self._condition(mask, sketch), self.config.residual
         drawn = remembering(self.coarse, _signed(painted, condition), checkpointing=self.config.checkpointing)
         coarse = as_picture(drawn, painted, mask, residual)

@@ -1,42 +1,89 @@
 """The local procedure: windows around the holes go through the network, and the rest of the photo is not touched.
 
-First version, one window around all holes: to be replaced.
+In: a photo. Out: the photo with its holes filled. Time and memory grow with the holes and their surroundings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from typing import Final
 
+import torch
 from torch import Tensor, nn
 
-from nets.procedures.network import NetworkInput, Noise, inpaint
-from nets.procedures.resize import resize, resize_strokes
+from nets.procedures.network import (
+    ChallengeSteps,
+    NetworkInput,
+    Photo,
+    device_of,
+    finish,
+    predict,
+    refuse_non_finite,
+)
+from nets.procedures.resize import resize_plane
+from nets.procedures.restore import Part, restore, spread
+from nets.procedures.scale import mirror_to_square, reduce_known, small_size
+from nets.procedures.windows import Group, group_holes
+
+_WINDOWS_AT_A_TIME: Final = 16
+Progress = Callable[[int, int], None]
+"""Is called with how many windows of a photo are done, and how many there are."""
 
 
 def fill_local(
     network: nn.Module,
-    image: Tensor,
-    mask: Tensor,
+    photo: Photo,
     size_px: int,
-    ensemble: bool,
-    beside: Mapping[str, Tensor],
-    noise: "Noise | None",
+    context: float,
+    steps: ChallengeSteps,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Image 3HW, mask 1HW and planes CHW beside them -> 3HW."""
-    rows, columns = mask[0].any(1).nonzero()[:, 0], mask[0].any(0).nonzero()[:, 0]
-    if not len(rows):
-        return image
-    center = int(rows[0] + rows[-1]) // 2, int(columns[0] + columns[-1]) // 2
-    side = max(size_px, 2 * int(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1))
-    window = tuple(
-        slice(max(0, min(c - side // 2, n - side)), max(0, min(c - side // 2, n - side)) + min(side, n))
-        for c, n in zip(center, image.shape[1:], strict=True)
-    )
-    part, hole = image[:, *window], mask[:, *window]
-    size = (size_px, size_px)
-    holes = resize(hole, size).ne(0).float()[None]
-    planes = {name: resize_strokes(plane[:, *window], size)[None] for name, plane in beside.items()}
-    small = resize(part * (1 - hole) + hole, size)[None]
-    if noise is not None:
-        planes["noise"] = noise(0, network.noise_shape(small))[None]
-    filled = image.clone()
-    filled[:, *window] = resize(inpaint(network, NetworkInput(small, holes, planes), ensemble)[0], part.shape[1:])
+    """Photo -> uint8 HW3; raises NonFiniteFillError. Windows are brought to `size_px`; several go as one batch."""
+    groups = group_holes(photo.hole, size_px, context)
+    filled = photo.levels.clone()
+    for start in range(0, len(groups), _WINDOWS_AT_A_TIME):
+        batch = groups[start : start + _WINDOWS_AT_A_TIME]
+        for number, (group, part) in enumerate(
+            zip(batch, _fill_small(network, photo, batch, start, size_px, steps), strict=True)
+        ):
+            filled[group.window.place][group.holes] = restore(part).cpu()[group.holes]
+            if progress is not None:
+                progress(start + number + 1, len(groups))
     return filled
+
+
+def _fill_small(
+    network: nn.Module, photo: Photo, groups: Sequence[Group], first: int, size_px: int, steps: ChallengeSteps
+) -> list[Part]:
+    """The windows of these groups, filled at `size_px`; `first` is the number of the first."""
+    device = device_of(network)
+    shown = [_show(photo, group, size_px, device) for group in groups]
+    planes = {name: torch.stack([mirror_to_square(small[name], size_px) for small in shown]) for name in shown[0]}
+    if photo.noise is not None:
+        shape = network.noise_shape(planes["image"])
+        planes["noise"] = torch.stack([photo.noise(first + i, shape) for i in range(len(groups))]).to(device)
+    pictures = NetworkInput(planes.pop("image"), planes.pop("mask"), planes)
+    predicted = finish(predict(network, pictures, steps), steps)
+    refuse_non_finite(predicted, pictures.mask)
+    return [
+        Part(
+            photo.levels[group.window.place].to(device),
+            photo.hole[group.window.place].to(device),
+            meet(small["image"], small["mask"], fill[:, : small["mask"].shape[1], : small["mask"].shape[2]]),
+            small["mask"],
+        )
+        for group, small, fill in zip(groups, shown, predicted, strict=True)
+    ]
+
+
+def _show(photo: Photo, group: Group, size_px: int, device: torch.device) -> dict[str, Tensor]:
+    """The group's window and all beside it, its longer side `size_px`."""
+    place = group.window.place
+    size = small_size(photo.hole[place].shape, size_px)
+    image, mask = reduce_known(photo.levels[place].to(device), photo.hole[place].to(device), size)
+    planes = {name: resize_plane(plane[:, *place].to(device), size) for name, plane in photo.beside.items()}
+    return {"image": image, "mask": mask} | planes
+
+
+def meet(known: Tensor, mask: Tensor, predicted: Tensor) -> Tensor:
+    """Picture 3hw, 0 in its hole 1hw, and prediction 3hw -> the picture filled by it, without a step at the border."""
+    step = torch.where(mask > 0, 0.0, known - predicted).nan_to_num(0.0, 0.0, 0.0)
+    return torch.where(mask > 0, predicted + spread(step[None], 1 - mask[None])[0], known)

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from torch import Tensor, nn, stack
+import torch
+from torch import Tensor, nn
+
+from nets.layers.smooth import fill_smoothly
+from nets.procedures.resize import resize
 
 Noise = Callable[[int, tuple[int, ...]], Tensor]
 """Standard normal noise of a shape for one of the pictures that a photo is cut into, by its number."""
@@ -41,6 +45,27 @@ whole levels, rounded down, before it takes the mean, and the mean to whole leve
 """
 
 
+class NonFiniteFillError(ArithmeticError):
+    """A network's fill has NaN or infinity in the hole; `number` says of which picture of the batch, from 0."""
+
+    def __init__(self, number: int, num_pictures: int) -> None:
+        super().__init__(f"the fill of picture {number + 1} of {num_pictures} is not finite: the weights are unusable")
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of any size with its hole, and what the network takes beside them."""
+
+    levels: Tensor
+    """uint8 HW3."""
+    hole: Tensor
+    """uint8 HW in {0, 1}."""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    """By the names of the network's arguments, float CHW."""
+    noise: Noise | None = None
+
+
 @dataclass(frozen=True)
 class NetworkInput:
     """Pictures of one size, as a network takes them."""
@@ -53,13 +78,69 @@ class NetworkInput:
     """What the network takes beside them, by the names of its arguments, NCHW."""
 
 
-def inpaint(network: nn.Module, pictures: NetworkInput, ensemble: bool = False) -> Tensor:
-    """N3HW as the network inpaints it, or the mean of what it predicts for the five views."""
-    if not ensemble:
-        inpainted: Tensor = network(pictures.image, pictures.mask, **pictures.beside)["inpainted"]
-        return inpainted
+def smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What a residual network adds to in the hole, by the name of its argument `base`; of other networks nothing.
+
+    Image N3HW, mask N1HW -> N3HW. To be made once of all that belongs together: fills of parts would not fit.
+    """
+    config = getattr(network, "config", None)
+    if not getattr(config, "residual", False):
+        return {}
+    return {"base": fill_smoothly(image * (1 - mask), mask, getattr(config, "smoothing_sweeps", 0))}
+
+
+def inpaint(network: nn.Module, pictures: NetworkInput, steps: ChallengeSteps) -> Tensor:
+    """N3HW as the network inpaints it, or with an ensemble as `predict` has it."""
+    return predict(network, pictures, steps) if steps.ensemble else _run(network, pictures)["inpainted"]
+
+
+def predict(network: nn.Module, pictures: NetworkInput, steps: ChallengeSteps) -> Tensor:
+    """N3HW as the network predicts it, outside the hole too, or the mean of what it predicts for the five views."""
+    if not steps.ensemble:
+        return _run(network, pictures)["predicted"]
     views = []
     for there, back in _VIEWS:
         turned = {name: there(x) for name, x in pictures.beside.items()}
-        views.append(back(network(there(pictures.image), there(pictures.mask), **turned)["predicted"]))
-    return stack(views).mean(dim=0)
+        view = NetworkInput(there(pictures.image), there(pictures.mask), turned)
+        views.append(back(_run(network, view)["predicted"]))
+    return torch.stack(views).mean(dim=0)
+
+
+def _run(network: nn.Module, pictures: NetworkInput) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = network(pictures.image, pictures.mask, **pictures.beside)
+    return outputs
+
+
+def finish(filled: Tensor, steps: ChallengeSteps) -> Tensor:
+    """N3HW, blurred where the steps say so."""
+    height, width = filled.shape[2:]
+    if not steps.blur:
+        return filled
+    halves = [resize(picture, (max(1, height // 2), max(1, width // 2))) for picture in filled]
+    return torch.stack([resize(half, (height, width)) for half in halves])
+
+
+def to_levels(filled: Tensor, mask: Tensor) -> Tensor:
+    """N3HW and hole N1HW -> uint8 NHW3 in ordinary memory.
+
+    Raises NonFiniteFillError where a hole is not finite: rounding would make black or white of it, unnoticed.
+    """
+    refuse_non_finite(filled, mask)
+    return filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
+    """Raise NonFiniteFillError for the first of N3HW that is not finite in its hole N1HW."""
+    bad = (~filled.isfinite() & (mask > 0)).flatten(1).any(dim=1)
+    if bad.any():
+        raise NonFiniteFillError(int(bad.int().argmax()), len(bad))
+
+
+def to_input(images: Tensor, masks: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Levels uint8 NHW3 and holes uint8 NHW -> N3HW in [0, 1] and N1HW where the network is."""
+    return images.to(device).permute(0, 3, 1, 2).float() / 255, masks.to(device).unsqueeze(1).float()
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network is."""
+    return next(network.parameters(), torch.empty(0)).device

@@ -1,55 +1,56 @@
 """The polyphase procedure of DeepGIN (section 6.1): a photo is cut into pictures of the network's size.
 
-In: a photo 3HW in [0, 1] and its hole 1HW. Out: 3HW, all of it as the network makes it.
+In: a photo. Out: its levels, all of them as the network makes them.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from nets.procedures.network import NetworkInput, Noise, inpaint
-from nets.procedures.resize import resize, resize_strokes
+from nets.procedures.network import (
+    ChallengeSteps,
+    NetworkInput,
+    Photo,
+    device_of,
+    finish,
+    inpaint,
+    smooth_base,
+    to_input,
+    to_levels,
+)
+from nets.procedures.resize import resize, resize_plane
 
 _PHASES_AT_A_TIME: Final = 32
 
 
-def fill_polyphase(
-    network: nn.Module,
-    image: Tensor,
-    mask: Tensor,
-    size_px: int,
-    ensemble: bool,
-    beside: Mapping[str, Tensor],
-    noise: "Noise | None",
-) -> Tensor:
-    """Image 3HW, mask 1HW and planes CHW beside them -> 3HW.
+def fill_polyphase(network: nn.Module, photo: Photo, size_px: int, steps: ChallengeSteps) -> Tensor:
+    """Photo -> uint8 HW3; raises NonFiniteFillError.
 
     The photo is resized to the nearest multiples of `size_px` (cubic), cut into polyphase pictures of
     `size_px` x `size_px`, filled, put together again and resized back.
     Ours: the mask is resized as the photo is, and all that the white of the hole has reached is hole; the authors'
-    bilinear mask is narrower.
+    bilinear mask is narrower. The smooth fill that a residual network adds to is made once, at the photo's size: fills
+    of single phases differ, and the differences stand in the photo as a grid.
     """
-    height, width = image.shape[1:]
-    target = tuple(max(1, round(length / size_px)) * size_px for length in (height, width))
+    image, mask = (x[0] for x in to_input(photo.levels[None], photo.hole[None], device_of(network)))
+    target = tuple(max(1, round(length / size_px)) * size_px for length in image.shape[1:])
     resized = resize(image * (1 - mask) + mask, target)
-    holes = resize(mask, target).ne(0).float() if (height, width) != target else mask
+    holes = resize(mask, target).ne(0).float() if image.shape[1:] != target else mask
+    planes = {name: resize_plane(plane.to(image), target) for name, plane in photo.beside.items()}
+    planes |= {name: base[0] for name, base in smooth_base(network, resized[None], holes[None]).items()}
+    phases = {name: to_phases(plane, size_px) for name, plane in planes.items()}
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
-    planes = {name: to_phases(resize_strokes(plane, target), size_px) for name, plane in beside.items()}
-    if noise is not None:
+    if photo.noise is not None:
         shape = network.noise_shape(pictures)
-        planes["noise"] = torch.stack([noise(number, shape) for number in range(len(pictures))])
-    filled = [
-        inpaint(
-            network,
-            NetworkInput(pictures[i:j], masks[i:j], {name: plane[i:j] for name, plane in planes.items()}),
-            ensemble,
-        )
-        for i in range(0, len(pictures), _PHASES_AT_A_TIME)
-        for j in [i + _PHASES_AT_A_TIME]
-    ]
-    return resize(from_phases(torch.cat(filled), target), (height, width))
+        phases["noise"] = torch.stack([photo.noise(number, shape) for number in range(len(pictures))]).to(image)
+    filled = []
+    for start in range(0, len(pictures), _PHASES_AT_A_TIME):
+        some = slice(start, start + _PHASES_AT_A_TIME)
+        beside = {name: x[some] for name, x in phases.items()}
+        filled.append(inpaint(network, NetworkInput(pictures[some], masks[some], beside), steps))
+    whole = resize(from_phases(torch.cat(filled), target), image.shape[1:])
+    return to_levels(finish(whole[None], steps), mask[None])[0]
 
 
 def to_phases(x: Tensor, size_px: int) -> Tensor:

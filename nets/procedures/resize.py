@@ -11,9 +11,10 @@ def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
 
 
-def resize_strokes(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Strokes C H W in {0, 1} -> C h w in {0, 1}: a thin stroke is kept where the picture gets smaller."""
-    if tuple(x.shape[1:]) == tuple(size):
-        return x
-    smaller = size[0] < x.shape[1] or size[1] < x.shape[2]
-    return F.adaptive_max_pool2d(x[None], size)[0] if smaller else F.interpolate(x[None], size, mode="nearest")[0]
+def resize_plane(plane: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What lies beside a photo, C H W -> C h w: thin strokes 1HW stay where it shrinks, colors of maps do not mix."""
+    if tuple(plane.shape[1:]) == tuple(size):
+        return plane
+    if len(plane) == 1 and (size[0] < plane.shape[1] or size[1] < plane.shape[2]):
+        return F.adaptive_max_pool2d(plane[None], size)[0]
+    return F.interpolate(plane[None], size, mode="nearest-exact")[0]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from nets.layers.convolution import quieten
 from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import fill_smoothly
+from nets.layers.smooth import paint_hole
 from nets.spn.blocks import (
     ConcatenatingBlock,
     ProjectingBlock,
@@ -88,11 +88,16 @@ class SemanticPriorGenerator(nn.Module):
         """Fused features N 4w H/4 W/4 -> N w H W."""
         raise NotImplementedError
 
-    def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 4 if self.prior.variational is None else 32
+
+    def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None, base: Tensor | None) -> dict[str, Tensor]:
         """The outputs of the module's docstring, of KN samples where noise has so many."""
-        refuse_odd_size(image, 4 if self.prior.variational is None else 32)
+        refuse_odd_size(image, self.multiple_px)
         known, residual = image * (1 - mask), self.config.residual
-        painted = fill_smoothly(known, mask) if residual else known + mask
+        painted = paint_hole(known, mask, base) if residual else known + mask
         pyramid = self.prior(_doubled(painted), _doubled(mask), noise)
         deep = pyramid.priors[0]
         features = self._fuse(copied(self.encoder(painted, mask), deep), deep)
@@ -133,17 +138,20 @@ class SPN(SemanticPriorGenerator):
             _decoding_block(config, 4 * w >> level, with_prior=level < config.num_scales - 1) for level in range(2)
         )
 
-    def forward(self, image: Tensor, mask: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, image: Tensor, mask: Tensor, noise: Tensor | None = None, base: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, noise (KN)(2w)(H/32)(W/32) -> outputs of KN samples, the first N first.
 
         Pixels under the mask are not read. Without noise a probabilistic network takes the mean of its posterior, and
-        K = 1; raises ValueError where a deterministic one is given any.
+        K = 1; raises ValueError where a deterministic one is given any. `base` N3HW: what a residual network adds to,
+        a smooth fill if not given.
         """
         if noise is not None and not self.probabilistic:
             raise ValueError("noise is given to a deterministic network: set probabilistic in its config")
         if noise is not None:
             self._refuse_other_noise(image, noise)
-        return self._generate(image, mask, noise)
+        return self._generate(image, mask, noise, base)
 
     def _refuse_other_noise(self, image: Tensor, noise: Tensor) -> None:
         shape, number = self.noise_shape(image), len(image)
@@ -199,9 +207,12 @@ class SPL(SemanticPriorGenerator):
         self.ups = nn.ModuleList([doubling(4 * w, 2 * w), doubling(2 * w, w)])
         self.norms = nn.ModuleList([LearnedRegionNormalisation(), LearnedRegionNormalisation()])
 
-    def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Image N3HW in [0, 1], mask N1HW -> the outputs; pixels under the mask are not read."""
-        return self._generate(image, mask, None)
+    def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
+        """Image N3HW in [0, 1], mask N1HW -> the outputs; pixels under the mask are not read.
+
+        `base` N3HW: what a residual network adds to, a smooth fill if not given.
+        """
+        return self._generate(image, mask, None, base)
 
     def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
         """3x3 convolution, pixel shuffle, learned region normalisation, twice; the prior has no part in it."""

@@ -20,7 +20,7 @@ from pipelines.data.pixels import ENCODERS, decoded, passed_over
 from pipelines.data.recipe import ShardRecipe
 from pipelines.data.resizing import Pixels, Resize, check_resize, plan_resize, resized
 from pipelines.data.wholeness import missing_part
-from pipelines.decoding import decode_levels, find_fault
+from pipelines.decoding import decode_levels, decode_photo, find_fault
 from pipelines.records import Refused, Rejected, Sample, sha256_hex
 
 DUPLICATES: Final = ("bytes", "pixels")
@@ -53,6 +53,27 @@ def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
         return _redone(raw, header, resize, recipe)
     except Exception as fault:  # noqa: BLE001 - hostile files make decoders raise anything; none may stop a build
         return Rejected(_reason(fault))
+
+
+def read_pixels(raw: bytes, recipe: ShardRecipe, with_alpha: bool = False) -> tuple[Pixels, tuple[str, ...]] | Rejected:
+    """Pixels, uint8 HxW or HxWx3, of the sample that the file becomes and what was done to it, or why it becomes none.
+
+    As decoding what `clean` stores without resizing, but nothing is encoded in between. `with_alpha`: HxWx4 where the
+    file has transparency.
+    """
+    header = read_header(raw)
+    if isinstance(header, Rejected):
+        return header
+    if refusal := _refusal(raw, header, recipe):
+        return Rejected(refusal)
+    try:
+        if header.plain and header.orientation == 1:
+            pixels, fault = decode_photo(raw)
+            return pixels, (passed_over(fault),) if fault else ()
+        pixels, done = decoded(raw, header, with_alpha=with_alpha)
+    except Exception as fault:  # noqa: BLE001 - as above
+        return Rejected(_reason(fault))
+    return pixels, tuple(dict.fromkeys(done))
 
 
 @contextmanager

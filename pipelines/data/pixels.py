@@ -28,18 +28,21 @@ _DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
 Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
 
 
-def decoded(raw: bytes, header: Header, at_least: tuple[int, int] | None = None) -> tuple[Pixels, list[str]]:
+def decoded(
+    raw: bytes, header: Header, at_least: tuple[int, int] | None = None, with_alpha: bool = False
+) -> tuple[Pixels, list[str]]:
     """Upright pixels, HxW or HxWx3, and what was done to them.
 
     With `at_least` (width, height) a JPEG comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below.
+    `with_alpha`: HxWx4 where the file has transparency, colors as stored, instead of transparency on white.
     """
     turned = header.orientation != 1
     done = [f"turned upright from EXIF orientation {header.orientation}"] if turned else []
     if header.format == "JPEG" and header.channels < 4:
         pixels = _decoded_jpeg(raw, header, _scale(header, at_least), done)
     else:
-        pixels = _decoded_by_pillow(raw, header, done)
-    return (_upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
+        pixels = _decoded_by_pillow(raw, header, done, with_alpha)
+    return (upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
 def passed_over(fault: str) -> str:
@@ -71,7 +74,7 @@ def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list
     return pixels[:, :, 0] if header.channels == 1 else pixels
 
 
-def _decoded_by_pillow(raw: bytes, header: Header, done: list[str]) -> Pixels:
+def _decoded_by_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
     if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
         done.append(passed_over(fault))
     with warnings.catch_warnings():
@@ -89,19 +92,25 @@ def _decoded_by_pillow(raw: bytes, header: Header, done: list[str]) -> Pixels:
                 done.append(f"{header.bits} bits a channel to 8")
             if image.info.get("icc_profile"):
                 done.append("colour profile dropped")
-            return np.asarray(_to_rgb(image, done))
+            return np.asarray(_to_rgb(image, done, with_alpha))
 
 
-def _to_rgb(image: Image.Image, done: list[str]) -> Image.Image:
-    """8-bit RGB or grey: wide grey is scaled, transparency is laid on white, the rest is converted by Pillow."""
-    if image.mode in ("RGB", "L") and "transparency" not in image.info:
+def _to_rgb(image: Image.Image, done: list[str], with_alpha: bool) -> Image.Image:
+    """8-bit RGB or grey: wide grey is scaled, transparency is laid on white, the rest is converted by Pillow.
+
+    Transparency is kept, as RGBA, `with_alpha`.
+    """
+    clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.mode in ("RGB", "L") and not clear:
         return image
+    if with_alpha and clear:
+        return image.convert("RGBA")
     if image.mode in ("I", "F"):
         raise ValueError(f"pixels of mode {image.mode}, whose range nobody knows")
     done.append(f"{image.mode} to RGB")
     if image.mode.startswith("I;16"):
         return Image.fromarray(_scale_to_8_bits(image, done)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if clear:
         layer = image.convert("RGBA")
         done.append("transparency on white")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -124,8 +133,11 @@ def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
     return 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """What the EXIF standard wants to be seen: where row 0 and column 0 of the stored picture belong."""
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Pixels HxW or HxWxC as they are to be seen, from those stored in an orientation, 1 to 8.
+
+    What the EXIF standard wants to be seen: where row 0 and column 0 of the stored picture belong.
+    """
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

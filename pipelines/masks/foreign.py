@@ -4,32 +4,56 @@ In: the bytes of a picture. Out: uint8 HxW in {0, 1}, 1 = hole. Ours is white = 
 convention is refused with the evidence, unless its user says which colour the hole has.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.records import Refused
 
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""Lays a picture in another of the eight orientations."""
+
 _MAX_GREY_SHARE = 0.05
+_MAX_SOFT_SHARE = 0.5
+"""Of masks with soft edges: gray photos have more."""
 _SUSPICIOUS_RATIO, _SUSPICIOUS_BORDER = 0.4, 0.75
 _LARGEST_RATIO = 0.65
 """NVIDIA's test masks reach 0.6, with up to 75 % of their border in the hole; inverted ones mostly lie above."""
 
 
-def read_mask(data: bytes, size: tuple[int, int], hole: str, where: str) -> NDArray[np.uint8]:
+def read_mask(
+    data: bytes, size: tuple[int, int], hole: str, where: str, turn: Turn = np.asarray, soft: bool = False
+) -> NDArray[np.uint8]:
     """The mask for a photo of this (height, width); `hole` is auto, white or black.
 
-    Raises Refused naming `where`: no picture, another size, grey, empty, full, or by all signs inverted.
+    `turn` lays its levels HxW as the photo lies. A `soft` mask may be gray at its edges, up to a half of it.
+    Raises Refused naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
     """
-    grey = read_grey(data, where)
-    if grey.shape != size:
-        raise Refused(
-            f"{where} is {grey.shape[1]}x{grey.shape[0]}, the photo {size[1]}x{size[0]}: they must be the same"
-        )
-    mask = _binary(grey, where)
-    if hole == "black":
-        mask = (1 - mask).astype(np.uint8)
+    grey = turn(read_grey(data, where))
+    refuse_other_size((grey.shape[0], grey.shape[1]), size, where)
+    mask = to_mask(grey, hole, where, soft)
     _refuse_odd(mask, hole, where)
+    return mask
+
+
+def refuse_other_size(given: tuple[int, int], size: tuple[int, int], where: str) -> None:
+    """Raise Refused naming `where` unless its (height, width) is that of the photo."""
+    if given != size:
+        raise Refused(f"{where} is {given[1]}x{given[0]}, the photo {size[1]}x{size[0]}: they must be the same")
+
+
+def to_mask(grey: NDArray[np.uint8], hole: str, where: str, soft: bool = False) -> NDArray[np.uint8]:
+    """Levels HxW -> mask in {0, 1}, hole where they are nearer to the hole's color.
+
+    `hole` may be `transparent` beside the colors, for levels of transparency with 255 = invisible. Raises Refused
+    naming `where` for levels that are gray, empty or full.
+    """
+    levels = 255 - grey if hole == "black" else grey
+    mask = (levels > 127).astype(np.uint8)
+    _refuse_grey(levels, where, _MAX_SOFT_SHARE if soft else _MAX_GREY_SHARE, hole)
+    _refuse_one_colour(mask, hole, where)
     return mask
 
 
@@ -37,9 +61,7 @@ def refuse_odd_file(grey: NDArray[np.uint8], hole: str, where: str) -> None:
     """Raises Refused naming `where` for a file of a mask family whose hole is white or black: grey, empty, full, or of
     more hole than any file of such a family has, for the hole is then the other colour.
     """
-    white = _binary(grey, where)
-    mask = white if hole == "white" else (1 - white).astype(np.uint8)
-    _refuse_one_colour(mask, hole, where)
+    mask = to_mask(grey, hole, where)
     ratio, border = float(mask.mean()), _border_ratio(mask)
     if ratio > _LARGEST_RATIO and border > _SUSPICIOUS_BORDER:
         raise Refused(
@@ -78,17 +100,21 @@ def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture[..., 0], np.uint8)
 
 
-def _binary(grey: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-    share = float(((grey > 16) & (grey < 239)).mean())
-    if share > _MAX_GREY_SHARE:
-        raise Refused(f"{where} is {share:.0%} grey: a mask has black and white pixels, white where the hole is")
-    return (grey > 127).astype(np.uint8)
+def _refuse_grey(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
+    share = float(((levels > 16) & (levels < 239)).mean())
+    if share > most and hole == "transparent":
+        raise Refused(f"{where} is {share:.0%} half transparent: which of it is hole? --grow takes soft edges")
+    if share > most:
+        raise Refused(
+            f"{where} is {share:.0%} grey: a mask has black and white pixels, white where the hole is; "
+            "--grow takes soft edges"
+        )
 
 
 def _refuse_one_colour(mask: NDArray[np.uint8], hole: str, where: str) -> None:
     ratio = float(mask.mean())
     if ratio in (0.0, 1.0):
-        colour = "black" if hole == "black" else "white"
+        colour = "white" if hole == "auto" else hole
         state = f"empty: no pixel is {colour}" if ratio == 0 else f"full: every pixel is {colour}"
         raise Refused(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
 
@@ -98,7 +124,6 @@ def _border_ratio(mask: NDArray[np.uint8]) -> float:
 
 
 def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
-    _refuse_one_colour(mask, hole, where)
     ratio, border = float(mask.mean()), _border_ratio(mask)
     if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border > _SUSPICIOUS_BORDER:
         raise Refused(

@@ -1,0 +1,102 @@
+"""The hole of a photo: from a mask file or from its own transparency, grown, and blended at its edge.
+
+In: the photo and bytes of a mask. Out: uint8 HxW in {0, 1}, 1 = hole. Distances are those between pixel centers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pipelines.data.headers import read_header
+from pipelines.decoding import Picture
+from pipelines.filling.orientation import MaskOrientation, lay_on, refuse_unfitting
+from pipelines.filling.photo_files import Photo
+from pipelines.masks.foreign import read_mask, to_mask
+from pipelines.records import Refused, Rejected
+
+HoleColor = Literal["auto", "white", "black", "alpha"]
+
+
+@dataclass(frozen=True)
+class HoleSettings:
+    """What of a mask, or of a photo's transparency, is hole."""
+
+    color: HoleColor = "auto"
+    orientation: MaskOrientation = "auto"
+    grow_px: int = 0
+    """Known pixels that are filled beside the hole, up to this distance."""
+    feather_px: int = 0
+    """Width of the band around the hole in which the fill fades into the photo."""
+
+    def __post_init__(self) -> None:
+        for name, px in (("--grow", self.grow_px), ("--feather", self.feather_px)):
+            if px < 0:
+                raise Refused(f"{name} is {px}: it must be 0 px or more")
+
+
+def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettings) -> Picture:
+    """The hole HxW, grown as the settings say; `mask` is None for the photo's transparency.
+
+    Raises Refused naming `where` for what is no mask of this photo, and where no known pixel is left.
+    """
+    soft = settings.grow_px > 0 or settings.feather_px > 0
+    if mask is None:
+        assert photo.alpha is not None
+        hole = to_mask(255 - photo.alpha, "transparent", where, soft)
+    else:
+        hole = _read_mask_file(photo, mask, where, settings, soft)
+    grown = grow(hole, settings.grow_px)
+    if grow(grown, settings.feather_px).all():
+        px = settings.grow_px + settings.feather_px
+        raise Refused(f"{where}: with {px} px around it the hole covers all of the photo: take a smaller --grow")
+    return grown
+
+
+def grow(mask: Picture, px: int) -> Picture:
+    """Mask HxW in {0, 1} with all pixels that lie up to so many px from its hole."""
+    if px == 0:
+        return mask
+    box = _box(mask, px)
+    grown = mask.copy()
+    grown[box] = _distance(mask[box]) <= px
+    return grown
+
+
+def feather(photo: Picture, filled: Picture, hole: Picture, px: int) -> Picture:
+    """The fill HxWx3 of a hole grown by `px`, faded into the photo HxWx3 the farther a pixel lies from the hole.
+
+    A pixel at a distance d of up to `px` from the hole has 1 - d / (px + 1) of the fill.
+    """
+    if px == 0:
+        return filled
+    box = _box(hole, px)
+    distance = _distance(hole[box])
+    band = (distance > 0) & (distance <= px)
+    share = (1 - distance[band] / (px + 1))[:, None]
+    blended = filled.copy()
+    blended[box][band] = np.rint(share * filled[box][band] + (1 - share) * photo[box][band]).astype(np.uint8)
+    return blended
+
+
+def _read_mask_file(photo: Photo, mask: bytes, where: str, settings: HoleSettings, soft: bool) -> Picture:
+    header = read_header(mask)
+    own_orientation = 1
+    if not isinstance(header, Rejected):  # others are decoded and refused in their own words
+        own_orientation = header.orientation
+        refuse_unfitting(photo.header, header, where)
+    turn = lay_on(photo.header, own_orientation, settings.orientation, where)
+    return read_mask(mask, photo.size, settings.color, where, turn, soft)
+
+
+def _box(mask: Picture, margin_px: int) -> tuple[slice, slice]:
+    """Rows and columns of the hole and of so much around it, inside the picture."""
+    left, top, width, height = cv2.boundingRect(mask)
+    rows = slice(max(0, top - margin_px), top + height + margin_px)
+    return rows, slice(max(0, left - margin_px), left + width + margin_px)
+
+
+def _distance(mask: Picture) -> np.ndarray:
+    """Distance HxW of each pixel from the hole of the mask, px, 0 inside."""
+    return np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))

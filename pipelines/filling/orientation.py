@@ -1,0 +1,50 @@
+"""How a mask lies on a photo that EXIF turns: as the photo is seen, or as it is stored.
+
+In: the headers of both files. Out: a function that lays levels of the one as the upright photo lies, or a refusal
+where nothing tells. Most programs show the photo upright and paint so; scripts often read the stored pixels.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.data.headers import Header
+from pipelines.data.pixels import upright
+from pipelines.masks.foreign import Turn, refuse_other_size
+from pipelines.records import Refused
+
+MaskOrientation = Literal["auto", "upright", "stored"]
+
+
+def refuse_unfitting(photo: Header, other: Header, where: str) -> None:
+    """Raise Refused naming `where` for a picture that fits its photo in no orientation, before it is decoded."""
+    if other.upright_size not in (photo.upright_size, _stored(photo)):
+        refuse_other_size(other.upright_size[::-1], photo.upright_size[::-1], where)
+
+
+def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
+    """Turns levels HxW(xC) as the upright photo lies; raises Refused naming `where` where they may lie in two ways.
+
+    `own_orientation`: what EXIF of their own file says; it decides where it is not 1. `how`: `upright`, `stored`, or
+    `auto`: what only one of them fits by its size. Levels of any other size stay as they are.
+    """
+
+    def turn(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if own_orientation != 1:
+            return upright(levels, own_orientation)
+        if photo.orientation == 1 or how == "upright":
+            return levels
+        fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _stored(photo)))
+        if how == "auto" and fits_upright and fits_stored:
+            raise Refused(
+                f"{where} may lie as its photo is seen or as it is stored: EXIF turns the photo (orientation "
+                f"{photo.orientation}) and both have one size. Say --mask-orientation upright or stored"
+            )
+        return upright(levels, photo.orientation) if fits_stored and (how == "stored" or not fits_upright) else levels
+
+    return turn
+
+
+def _stored(photo: Header) -> tuple[int, int]:
+    return photo.width_px, photo.height_px

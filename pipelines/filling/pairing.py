@@ -1,0 +1,147 @@
+"""Photos paired with their masks, and with what else lies beside them, by name.
+
+In: the files that arguments name. Out: a `Job` for each photo, in byte order of names, or a refusal before any work.
+A mask belongs to the photo of its own path without suffix, else to one that its name speaks of: `x_mask.png`,
+`masks/x.png` beside `images/x.jpg` (`pipelines.data.mask_files`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipelines.data.mask_files import names_mask, photo_stems, stem_of
+from pipelines.data.planes import is_map
+from pipelines.filling.files import PictureFiles, relative_to
+from pipelines.records import Refused
+
+_NUM_NAMED: Final = 5
+MASK: Final = "mask"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo to fill, by URIs."""
+
+    image: str
+    name: str
+    """Path of its result below the folder of results, without suffix."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Files that belong to it: `mask`, `sketch`, `segmentation`."""
+
+
+def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job, ...]:
+    """Jobs for photos whose files beside them are named by option (`mask`, `sketch`, `segmentation`).
+
+    Raises Refused where a photo lacks one of them or has several, and where two results would have one name. A single
+    file goes with every photo.
+    """
+    chosen = {option: _choose(photos, files, option) for option, files in others.items()}
+    names = _photo_names(photos, {uri for of_photos in chosen.values() for uri in of_photos.values()})
+    for option, of_photos in chosen.items():
+        _refuse_lone(photos, names, of_photos, option)
+    _refuse_same_results(photos, names)
+    return tuple(
+        Job(photos.uri(name), stem_of(name), {option: of_photos[name] for option, of_photos in chosen.items()})
+        for name in names
+    )
+
+
+def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dict[str, int]:
+    """How many files of each option belong to no photo; only options of which some do not."""
+    used = {uri for job in jobs for uri in job.beside.values()} | {job.image for job in jobs}
+    unused = {option: sum(files.uri(name) not in used for name in files.names) for option, files in others.items()}
+    return {option: number for option, number in unused.items() if number}
+
+
+def refuse_overwriting(out: str, results: Iterable[str], jobs: Sequence[Job], given: Sequence[PictureFiles]) -> None:
+    """Raise Refused where results of these names in the folder `out` would be inputs, of this run or of the next one.
+
+    `given`: the files that photos and what lies beside them were taken from.
+    """
+    holder = next((files for files in given if files.may_hold(out)), None)
+    if holder is not None:
+        raise Refused(f"--out {out} lies in {holder.given}, so results would be inputs of the next run: name another")
+    inputs = {uri for job in jobs for uri in (job.image, *job.beside.values())}
+    below = {path for uri in inputs if (path := relative_to(uri, out))}
+    if (same := next((file for file in results if file in below), None)) is not None:
+        raise Refused(f"--out {out}: {same} is one of the inputs there: name another folder")
+
+
+def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
+    """Names of the files that are neither masks nor maps of others among them, nor `used` as such."""
+    if photos.is_one:
+        return list(photos.names)
+    stems = {stem_of(name) for name in photos.names if not names_mask(name) and not is_map(name)}
+    names = [name for name in photos.names if not _is_beside(name, stems) and photos.uri(name) not in used]
+    if not names:
+        raise Refused(f"--image: every picture in {photos.given} is a mask or a map of another one")
+    return names
+
+
+def _is_beside(name: str, stems: set[str]) -> bool:
+    """Whether the name is that of a mask or map of a photo with one of these paths without suffix."""
+    if is_map(name):
+        return stem_of(name).rpartition("_")[0] in stems
+    return names_mask(name) and not stems.isdisjoint(photo_stems(name))
+
+
+def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str, str]:
+    """URI of the file that belongs to each photo, by the photo's name; photos without one are left out."""
+    if files.is_one:
+        return dict.fromkeys(photos.names, files.uri(files.names[0]))
+    by_stem: dict[str, list[str]] = {}
+    for name in photos.names:
+        by_stem.setdefault(stem_of(name), []).append(name)
+    found: dict[str, list[str]] = {}
+    for name in files.names:
+        for photo in _photos_of(name, by_stem, option, photos, files):
+            found.setdefault(photo, []).append(files.uri(name))
+    for photo, uris in found.items():
+        if len(uris) > 1:
+            raise Refused(
+                f"{photos.uri(photo)} has {len(uris)} files for --{option}: {_some(sorted(uris))}; leave one of them"
+            )
+    return {photo: uris[0] for photo, uris in found.items()}
+
+
+def _photos_of(
+    name: str, by_stem: Mapping[str, list[str]], option: str, photos: PictureFiles, files: PictureFiles
+) -> list[str]:
+    """Names of the photos that a file belongs to: those of its own stem, else the first that its name speaks of."""
+    for stem in (stem_of(name), *_named_by(name, option)):
+        owners = [photo for photo in by_stem.get(stem, ()) if photos.uri(photo) != files.uri(name)]
+        if owners:
+            return owners
+    return []
+
+
+def _named_by(name: str, option: str) -> list[str]:
+    """Paths, without suffix, of the photos whose file for this option may be called so."""
+    if option == MASK:
+        return list(photo_stems(name))
+    ends = {"sketch": ("_sketch", "_edge"), "segmentation": ("_seg", "_segmentation")}[option]
+    stem = stem_of(name)
+    return [stem.removesuffix(end) for end in ends if stem.endswith(end)]
+
+
+def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[str, str], option: str) -> None:
+    lone = [photos.uri(name) for name in names if name not in of_photos]
+    if lone:
+        example = stem_of(names[0])
+        raise Refused(
+            f"{len(lone)} of {len(names)} photos have no file for --{option}: {_some(lone)}; "
+            f"name it as its photo: {example}.png or {example}_{option}.png"
+        )
+
+
+def _refuse_same_results(photos: PictureFiles, names: Sequence[str]) -> None:
+    counts = Counter(map(stem_of, names))
+    twice = [photos.uri(name) for name in names if counts[stem_of(name)] > 1]
+    if twice:
+        raise Refused(f"results of {_some(twice)} would have one name: fill them to different folders by patterns")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NUM_NAMED
+    return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")

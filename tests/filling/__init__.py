@@ -1,0 +1,1 @@
+"""Tests of filling photos from files to files."""

@@ -1,0 +1,318 @@
+"""`lacuna fill` on many photos: pairs by name, a table and totals, going on, and what is refused before any work."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra import storage
+from infra.settings import PROJECT_ROOT
+from jobs.faults import NotDone
+from jobs.fill import Arguments, run
+from pipelines.records import Refused
+from pipelines.training.run import TrainRun
+from tests.making import files_of, photo
+from tests.s3 import bucket
+
+HEIGHT, WIDTH = 30, 42
+
+
+def hole_mask(top: int = 8, left: int = 10, height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
+    mask = np.zeros((height, width), np.uint8)
+    mask[top : top + 9, left : left + 12] = 255
+    return Image.fromarray(mask)
+
+
+def photos_and_masks(folder: Path, count: int, height: int = HEIGHT, width: int = WIDTH) -> Path:
+    """`photos/<class>/<n>.jpg|png` and `masks/<class>/<n>_mask.png`."""
+    for number in range(count):
+        name = f"class{number % 2}/{number:03d}"
+        for part in ("photos", "masks"):
+            (folder / part / name).parent.mkdir(parents=True, exist_ok=True)
+        suffix = "png" if number % 3 else "jpg"
+        photo(number, height, width).save(folder / "photos" / f"{name}.{suffix}", quality=95)
+        hole_mask(number % 10, 3 + number % 7, height, width).save(folder / "masks" / f"{name}_mask.png")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six photos with masks."""
+    return photos_and_masks(tmp_path, 6)
+
+
+def fill(folder: Path, out: str = "out", model: str = "telea", **changes: Any) -> dict[str, Any]:
+    """Runs the verb on the folder's photos; the report."""
+    words = {"image": str(folder / "photos"), "mask": str(folder / "masks"), "out": str(folder / out)}
+    return run(Arguments(**{"model": model, **words, **changes}))
+
+
+def refusal(folder: Path, **changes: Any) -> tuple[dict[str, Any], str]:
+    """Report and words of a run of which a part was refused."""
+    with pytest.raises(NotDone) as caught:
+        fill(folder, **changes)
+    return caught.value.report, str(caught.value)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_every_photo_of_a_folder_is_filled_and_known_pixels_stay(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = fill(folder)
+    assert {name: report[f"num_{name}"] for name in ("photos", "filled", "skipped", "refused")} == {
+        "photos": 6,
+        "filled": 6,
+        "skipped": 0,
+        "refused": 0,
+    }
+    rows = re.findall(r"^(class\d/\d+) +filled +42x30 +\d+\.\d+%$", capfd.readouterr().err, re.MULTILINE)
+    assert len(rows) == 6
+    for path in (folder / "photos").rglob("*.*"):
+        name = path.relative_to(folder / "photos").with_suffix("")
+        hole = pixels(folder / "masks" / f"{name}_mask.png")[..., 0] > 0
+        filled, image = pixels(folder / "out" / f"{name}.png"), pixels(path)
+        assert np.array_equal(filled[~hole], image[~hole])
+        assert not np.array_equal(filled, image)
+
+
+def test_a_second_run_skips_what_is_done_and_fills_what_is_gone_or_changed(folder: Path) -> None:
+    fill(folder)
+    before = files_of(folder / "out")
+    assert fill(folder)["num_skipped"] == 6
+    (folder / "out" / "class0" / "000.png").unlink()
+    assert (fill(folder)["num_filled"], files_of(folder / "out") == before) == (1, True)
+    hole_mask(12, 20).save(folder / "masks" / "class1" / "001_mask.png")
+    assert fill(folder)["num_filled"] == 1
+    changed = {name for name, data in files_of(folder / "out").items() if before[name] != data}
+    assert changed == {"class1/001.png", ".lacuna/photos/class1/001.json"}
+
+
+def test_a_result_that_somebody_changed_is_not_overwritten(folder: Path) -> None:
+    fill(folder)
+    retouched = folder / "out" / "class0" / "002.png"
+    photo(9, HEIGHT, WIDTH).save(retouched)
+    data = retouched.read_bytes()
+    report, words = refusal(folder)
+    assert words == "1 of 6 photos were refused: see the table"
+    assert "002.png was changed since it was filled: remove it or move it" in report["refused"][0]["reason"]
+    assert retouched.read_bytes() == data
+
+
+def test_a_damaged_record_is_noticed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fill(folder)
+    before = files_of(folder / "out")
+    record = folder / "out" / ".lacuna" / "photos" / "class0" / "000.json"
+    record.write_bytes(record.read_bytes().replace(b"results", b"resultz"))
+    assert fill(folder)["num_filled"] == 1
+    assert "filled again: its record is damaged" in capfd.readouterr().err
+    assert files_of(folder / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": "navier-stokes"}, r"model\.model = 'telea', this run has 'navier-stokes'"),
+        ({"grow": 2}, r"hole\.grow_px = 0, this run has 2"),
+        ({"format": "webp"}, r"encoding\.format = 'png', this run has 'webp'"),
+        ({"keep": ("exif",)}, r"keep = \['icc'\], this run has \['exif'\]"),
+        ({"size": 20}, r"size_px = None, this run has 20"),
+    ],
+)
+def test_other_settings_at_the_same_place_are_refused_with_the_field(
+    folder: Path, changes: dict[str, Any], words: str
+) -> None:
+    fill(folder)
+    before = files_of(folder / "out")
+    with pytest.raises(Refused, match=words + ": name another --out"):
+        fill(folder, **changes)
+    assert files_of(folder / "out") == before
+
+
+def test_another_procedure_or_checkpoint_at_the_same_place_is_refused(folder: Path, trained: TrainRun) -> None:
+    fill(folder, model=trained.out)
+    assert fill(folder, model=f"{trained.out}/checkpoints/{32:012d}")["num_skipped"] == 6  # the same weights
+    with pytest.raises(Refused, match=r"procedure\.name = 'local', this run has 'polyphase'"):
+        fill(folder, model=trained.out, procedure="polyphase")
+    with pytest.raises(Refused, match=r"model\.weights_sha256 = "):
+        fill(folder, model=f"{trained.out}/checkpoints/{24:012d}")
+
+
+def test_refused_photos_do_not_stop_the_others(folder: Path) -> None:
+    (folder / "photos" / "class0" / "000.jpg").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(folder / "masks" / "class1" / "001_mask.png")
+    hole_mask(width=WIDTH + 1).save(folder / "masks" / "class0" / "002_mask.png")
+    report, words = refusal(folder)
+    assert words == "3 of 6 photos were refused: see the table"
+    assert (report["model"], report["num_filled"], report["num_refused"]) == ("telea", 3, 3)
+    reasons = [refused["reason"] for refused in report["refused"]]
+    assert "cannot be filled: not an image of a known format" in reasons[0]
+    assert "is 43x30, the photo 42x30: they must be the same" in reasons[1]
+    assert "is empty: no pixel is white" in reasons[2]
+    written = {name for name in files_of(folder / "out") if name.endswith(".png")}
+    assert written == {"class0/004.png", "class1/003.png", "class1/005.png"}
+    photo(0, HEIGHT, WIDTH).save(folder / "photos" / "class0" / "000.jpg")
+    hole_mask().save(folder / "masks" / "class1" / "001_mask.png")
+    hole_mask().save(folder / "masks" / "class0" / "002_mask.png")
+    report = fill(folder)
+    assert (report["num_filled"], report["num_skipped"]) == (3, 3)
+
+
+def test_the_command_ends_with_1_where_a_photo_was_refused(folder: Path) -> None:
+    (folder / "photos" / "class0" / "000.jpg").write_bytes(b"")
+    words = ["fill", "--model", "telea", "--image", "photos", "--mask", "masks", "--out", "out"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words], cwd=folder, env=environment, capture_output=True, check=False
+    )
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["num_filled"], report["num_refused"]) == (1, 5, 1)
+    assert re.search(rb"^class0/000 +refused +/\S+000\.jpg cannot be filled: empty file$", done.stderr, re.MULTILINE)
+
+
+def test_one_mask_for_all_and_patterns(folder: Path) -> None:
+    hole_mask().save(folder / "hole.png")
+    report = fill(folder, image=str(folder / "photos" / "*" / "*.png"), mask=str(folder / "hole.png"))
+    assert report["num_filled"] == 4
+    names = {name for name in files_of(folder / "out") if not name.startswith(".lacuna")}
+    assert names == {"class1/001.png", "class0/002.png", "class0/004.png", "class1/005.png"}
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
+def test_results_have_the_format_that_is_asked_for(folder: Path, form: Any, suffix: str) -> None:
+    report = fill(folder, format=form)
+    assert report["format"] == form
+    with Image.open(folder / "out" / "class0" / f"000.{suffix}") as picture:
+        assert picture.format == form.upper()
+
+
+def nothing_is_written(folder: Path) -> bool:
+    return not (folder / "out").exists()
+
+
+def test_pairs_that_lack_a_mask_are_named_before_any_work(folder: Path) -> None:
+    (folder / "masks" / "class0" / "002_mask.png").unlink()
+    with pytest.raises(Refused, match=r"1 of 6 photos have no file for --mask: \S+class0/002\.png; name it as its"):
+        fill(folder)
+    assert nothing_is_written(folder)
+
+
+def test_results_inside_the_inputs_are_refused(folder: Path) -> None:
+    before = files_of(folder)
+    for out in ("photos", "photos/filled", "masks/filled"):
+        with pytest.raises(Refused, match="so results would be inputs of the next run"):
+            fill(folder, out=out)
+    with pytest.raises(Refused, match="so results would be inputs of the next run"):
+        fill(folder, image=str(folder / "photos" / "*" / "*.png"), out="photos")
+    assert files_of(folder) == before
+
+
+def test_a_result_in_the_place_of_a_mask_is_refused(folder: Path) -> None:
+    (folder / "out").mkdir()
+    hole_mask().save(folder / "out" / "003.png")
+    with pytest.raises(Refused, match=r"--out \S+out: 003\.png is one of the inputs there"):
+        fill(folder, image=str(folder / "photos" / "class1" / "003.*"), mask=str(folder / "out" / "003.png"))
+
+
+def test_files_of_others_are_not_overwritten(folder: Path) -> None:
+    (folder / "out" / "class0").mkdir(parents=True)
+    photo(5).save(folder / "out" / "class0" / "004.png")
+    before = files_of(folder / "out")
+    with pytest.raises(Refused, match=r"004\.png is there and was not written by fill: name another --out"):
+        fill(folder)
+    assert files_of(folder / "out") == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
+    (folder / "out").write_text("a file")
+    with pytest.raises(ValueError, match=r"cannot be a folder, as \S+ is a file"):
+        fill(folder)
+
+
+def test_one_photo_goes_to_a_folder_where_out_names_one(folder: Path) -> None:
+    one: dict[str, Any] = {
+        "image": str(folder / "photos" / "class0" / "000.jpg"),
+        "mask": str(folder / "masks" / "class0"),
+    }
+    assert run(Arguments("telea", out=f"{folder}/out/", **one))["num_filled"] == 1
+    assert (folder / "out" / "000.png").exists()
+    assert fill(folder, out="out", **one)["num_skipped"] == 1
+
+
+def kill_when(process: "subprocess.Popen[bytes]", results: Path, count: int) -> None:
+    """SIGKILL as soon as so many results are there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum(1 for _ in results.rglob("*.png")) >= count:
+            break
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_forty_photos_killed_half_way_and_run_again_are_as_undisturbed(tmp_path: Path) -> None:
+    photos_and_masks(tmp_path, 40, 300, 400)
+    words = ["fill", "--model", "telea", "--image", f"{tmp_path}/photos", "--mask", f"{tmp_path}/masks", "--grow", "30"]
+    fill(tmp_path, out="undisturbed", grow=30)
+    for count in (1, 14, 27):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *words, "--out", f"{tmp_path}/out"],
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        kill_when(process, tmp_path / "out", count)
+        assert process.returncode == -signal.SIGKILL
+        assert count <= len(list((tmp_path / "out").rglob("*.png"))) < 40
+    # What a process leaves that dies while it writes: a part of a file aside, and a result without its record.
+    (tmp_path / "out" / "class0" / f"{storage.ASIDE}0123").write_bytes(b"half")
+    (tmp_path / "out" / "class1" / "039.png").write_bytes(b"half")
+    report = fill(tmp_path, grow=30)
+    assert report["num_skipped"] >= 26
+    assert report["num_filled"] + report["num_skipped"] == 40
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "undisturbed")
+
+
+def test_a_store_is_as_good_as_a_disk(folder: Path) -> None:
+    local = fill(folder)
+    memory = fsspec.filesystem("memory")
+    for part in ("photos", "masks"):
+        for path in (folder / part).rglob("*.*"):
+            memory.pipe_file(f"/fill/{path.relative_to(folder)}", path.read_bytes())
+    report = fill(folder, image="memory://fill/photos", mask="memory://fill/masks/**/*.png", out=str(folder / "again"))
+    assert report["num_filled"] == local["num_filled"]
+    assert files_of(folder / "again") == files_of(folder / "out")
+
+
+@pytest.mark.slow
+def test_photos_masks_and_results_may_lie_on_s3(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    fill(folder)
+    with bucket(tmp_path_factory.mktemp("s3"), "fills") as uri:
+        for part in ("photos", "masks"):
+            for path in (folder / part).rglob("*.*"):
+                storage.publish(f"{uri}/{path.relative_to(folder)}", path.read_bytes())
+        words = {"image": f"{uri}/photos", "mask": f"{uri}/masks/**/*.png", "out": f"{uri}/out"}
+        assert fill(folder, **words)["num_filled"] == 6
+        storage.remove(f"{uri}/out/class1/001.png")
+        again = fill(folder, **words)
+        assert (again["num_filled"], again["num_skipped"]) == (1, 5)
+        there = {name: storage.read_bytes(f"{uri}/out/{name}") for name, _ in storage.list_files(f"{uri}/out")}
+        assert there == files_of(folder / "out")
+        with pytest.raises(Refused, match="so results would be inputs of the next run"):
+            fill(folder, **{**words, "out": f"{uri}/photos/out"})
+        one = fill(folder, image=f"{uri}/photos/class1/*.png", mask=f"{uri}/masks/class1", out=f"{uri}/flat")
+        assert one["num_filled"] == 2
