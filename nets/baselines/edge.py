@@ -108,9 +108,14 @@ class EC(nn.Module):
         """There is no attention."""
         return ()
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 4
+
     def forward(self, image: Tensor, mask: Tensor, edge: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW, edge map N1HW -> predicted, inpainted, features and, of EC, edge_scores."""
-        refuse_odd_size(image, 4)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         given, found = [painted, mask], {}

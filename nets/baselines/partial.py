@@ -105,9 +105,14 @@ class PC(nn.Module):
         """There is no attention."""
         return ()
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << len(self.downs)
+
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> predicted, inpainted and features."""
-        refuse_odd_size(image, 1 << len(self.downs))
+        refuse_odd_size(image, self.multiple_px)
         picture, valid = image * (1 - mask), 1 - mask
         levels, features = [(picture, valid)], {}
         for number, down in enumerate(self.downs):

@@ -219,13 +219,18 @@ class DeepGIN(nn.Module):
         self.refinement = None if config.coarse_only else RefinementGenerator(config)
         initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << self.config.num_halvings
+
     def forward(self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, map N3HW -> coarse, low, predicted, inpainted.
 
         Pixels of the image under the mask are not read. A network of track 2 that is given no map sees a black one;
         others do not look at it.
         """
-        refuse_odd_size(image, 1 << self.config.num_halvings)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         beside = [mask]
         if self.config.segmentation:
@@ -240,7 +245,7 @@ class DeepGIN(nn.Module):
         if correction is None:
             return {"coarse": coarse, "predicted": detail, "inpainted": detail * mask + known}
         low, alpha = correction
-        low = self._based(low, reduce_to(guess, low), F.adaptive_max_pool2d(mask, low.shape[2:]))
+        low = self._based(low, reduce_to(guess, low), F.max_pool2d(mask, self.multiple_px // 4))
         predicted = project_back(detail * mask + known, low, alpha)
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}
 

@@ -153,9 +153,14 @@ class InpaintingNetwork(nn.Module):
         if config.residual:
             quieten(self.backbone.picture)  # twice, so that it begins near the smooth fill
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 1 << self.config.num_levels
+
     def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read."""
-        refuse_odd_size(image, 1 << self.config.num_levels)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known
         raw, features = self.backbone(torch.cat([painted, mask], dim=1), mask)

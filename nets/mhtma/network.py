@@ -166,11 +166,16 @@ class MHTMA(nn.Module):
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
                 quieten(last, 0.01)  # at a tenth, gates before it close for long, as what passes them is wrong at first
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 8 if self.config.attention == "contextual" else 4
+
     def forward(self, image: Tensor, mask: Tensor, sketch: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
         temperatures; neither pixels under the mask nor strokes outside it are read; raises ValueError on strokes for a
         network that takes none."""
-        refuse_odd_size(image, 8 if self.config.attention == "contextual" else 4)
+        refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = fill_smoothly(known, mask) if self.config.residual else known + self.colour * mask
         condition, residual = self._condition(mask, sketch), self.config.residual

@@ -88,9 +88,14 @@ class SemanticPriorGenerator(nn.Module):
         """Fused features N 4w H/4 W/4 -> N w H W."""
         raise NotImplementedError
 
+    @property
+    def multiple_px(self) -> int:
+        """What divides the heights and widths that it takes."""
+        return 4 if self.prior.variational is None else 32
+
     def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None) -> dict[str, Tensor]:
         """The outputs of the module's docstring, of KN samples where noise has so many."""
-        refuse_odd_size(image, 4 if self.prior.variational is None else 32)
+        refuse_odd_size(image, self.multiple_px)
         known, residual = image * (1 - mask), self.config.residual
         painted = fill_smoothly(known, mask) if residual else known + mask
         pyramid = self.prior(_doubled(painted), _doubled(mask), noise)
