@@ -41,7 +41,8 @@ def fill(folder: Path, data: bytes, out: str, **changes: Any) -> tuple[dict[str,
 
 
 def known(folder: Path) -> np.ndarray:
-    return np.equal(np.asarray(Image.open(folder / "mask.png")), 0)
+    mask: np.ndarray = np.asarray(Image.open(folder / "mask.png")) == 0
+    return mask
 
 
 @pytest.mark.parametrize("out", ["o.png", "o.jpg", "o.webp"])

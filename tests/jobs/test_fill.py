@@ -18,14 +18,19 @@ from tests.making import lacuna, photo
 HEIGHT, WIDTH = 50, 70
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A photo of 70x50, its mask with a white hole of a tenth, and the same mask with black and white exchanged."""
-    photo(3, HEIGHT, WIDTH).save(tmp_path / "photo.png")
+def photo_and_mask(folder: Path) -> np.ndarray:
+    """`photo.png`, 70x50, and `mask.png` with a white hole of a tenth; the mask's levels."""
+    photo(3, HEIGHT, WIDTH).save(folder / "photo.png")
     hole = np.zeros((HEIGHT, WIDTH), np.uint8)
     hole[20:35, 30:54] = 255
-    Image.fromarray(hole).save(tmp_path / "mask.png")
-    Image.fromarray(255 - hole).save(tmp_path / "inverted.png")
+    Image.fromarray(hole).save(folder / "mask.png")
+    return hole
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A photo, its mask, and the same mask with black and white exchanged."""
+    Image.fromarray(255 - photo_and_mask(tmp_path)).save(tmp_path / "inverted.png")
     return tmp_path
 
 

@@ -12,19 +12,16 @@ from nets.deepgin.network import DeepGINConfig
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
 from tests.evaluation.test_asking import PROBABILISTIC, SKETCHED, checkpoint
+from tests.jobs.test_fill import HEIGHT, WIDTH, photo_and_mask
 from tests.making import photo
 
-HEIGHT, WIDTH = 50, 70
 TRACK_2 = DeepGINConfig(8, 1, 1, segmentation=True)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A photo, its mask, strokes through the hole, and a map of classes."""
-    photo(3, HEIGHT, WIDTH).save(tmp_path / "photo.png")
-    hole = np.zeros((HEIGHT, WIDTH), np.uint8)
-    hole[20:35, 30:54] = 255
-    Image.fromarray(hole).save(tmp_path / "mask.png")
+    photo_and_mask(tmp_path)
     strokes = np.full((HEIGHT, WIDTH), 255, np.uint8)
     strokes[26:29, 20:60] = 0
     Image.fromarray(strokes).save(tmp_path / "sketch.png")
@@ -91,7 +88,7 @@ def test_several_fills_of_many_photos_are_done_together_or_not_at_all(folder: Pa
     model = checkpoint(PROBABILISTIC, folder / "run")
     for name in ("a", "b"):
         photo(4, HEIGHT, WIDTH).save(folder / f"{name}.jpg")
-    words = {"image": str(folder / "?.jpg"), "out": str(folder / "out"), "num_fills": 2}
+    words: dict[str, Any] = {"image": str(folder / "?.jpg"), "out": str(folder / "out"), "num_fills": 2}
     assert fill(folder, model, **words)["num_filled"] == 2
     names = ["a_1.png", "a_2.png", "b_1.png", "b_2.png"]
     assert sorted(path.name for path in (folder / "out").glob("*.png")) == names
