@@ -102,6 +102,26 @@ def test_a_second_run_skips_what_is_done_and_fills_what_is_gone_or_changed(folde
     assert changed == {"class1/001.png", ".lacuna/photos/class1/001.json"}
 
 
+def test_a_photo_whose_mask_changed_is_filled_again_though_the_run_dies_before_its_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    hole_mask(12, 20).save(folder / "masks" / "class1" / "001_mask.png")
+    publish = storage.publish
+
+    def die_at_records(uri: str, data: bytes) -> None:
+        if uri.endswith(".json"):
+            raise KeyboardInterrupt
+        publish(uri, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage, "publish", die_at_records)
+        fill(folder)
+    assert fill(folder)["num_filled"] == 1
+    fill(folder, out="undisturbed")
+    assert files_of(folder / "out") == files_of(folder / "undisturbed")
+
+
 def test_a_result_that_somebody_changed_is_not_overwritten(folder: Path) -> None:
     fill(folder)
     retouched = folder / "out" / "class0" / "002.png"
