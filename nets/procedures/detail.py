@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nets.layers.smooth import fill_smoothly
+
 STRENGTH: Final = 0.6
 """Factor on detail that is added: at 1 it looks as rich as the photo, and costs more error than it is worth."""
 _DEVIATION_PX: Final = 2.0
@@ -71,17 +73,27 @@ def match_blocks(filled: Tensor, mask: Tensor) -> Matches | None:
     return Matches(shifts, used, size)
 
 
-def add_lacking_detail(filled: Tensor, mask: Tensor, matches: Matches) -> Tensor:
-    """Filled picture 3hw and its hole 1hw -> 3hw, with as much detail as the fill lacks beside what is known."""
+def add_lacking_detail(filled: Tensor, mask: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
+    """Filled picture 3hw and its hole 1hw -> 3hw with the detail that the fill lacks, and the strength of detail 1hw.
+
+    Detail is as strong as that of the sources, but no stronger than that of what is known around the hole would be if
+    it went on smoothly into it.
+    """
     detail = filled - blur(filled)
     rows, columns = mask[0].nonzero().unbind(1)
     copied = torch.zeros_like(filled)
     for weight, from_rows, from_columns in sources(matches, rows, columns, mask):
         copied[:, rows, columns] += weight * detail[:, from_rows, from_columns]
-    share = blur(mask).clamp_min(torch.finfo(mask.dtype).eps)
-    own, theirs = (blur((x * mask).square().mean(0, keepdim=True)) / share for x in (detail, copied))
-    lacking = (1 - own / theirs.clamp_min(torch.finfo(mask.dtype).eps)).clamp(0, 1).sqrt()
-    return filled + STRENGTH * lacking * copied
+    around = fill_smoothly(_energy(detail, 1 - mask).log()[None] * (1 - mask), mask[None])[0].exp()
+    theirs, own = _energy(copied, mask), _energy(detail, mask)
+    strength = STRENGTH * (around / theirs).clamp(max=1).sqrt()
+    return filled + strength * (1 - own / theirs).clamp(0, 1).sqrt() * copied, strength
+
+
+def _energy(detail: Tensor, where: Tensor) -> Tensor:
+    """Detail 3hw and 1hw in {0, 1} -> 1hw: the mean square of what is there, around each pixel; above 0."""
+    tiny = torch.finfo(detail.dtype).eps
+    return blur((detail * where).square().mean(0, keepdim=True)).clamp_min(tiny) / blur(where).clamp_min(tiny)
 
 
 def sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
