@@ -33,11 +33,13 @@ class Part:
     """The fill, 3hw in [0, 1], in its known pixels the reduced photo."""
     small_hole: Tensor
     """1hw in {0, 1}."""
+    scale: int
+    """The size of the small fill over the network's own."""
 
 
 def restore(part: Part) -> Tensor:
     """The window with its hole filled, uint8 HW3."""
-    matches = match_blocks(part.small, part.small_hole)
+    matches = match_blocks(part.small, part.small_hole, part.scale)
     rich, strength = part.small, part.small_hole
     if matches is not None:
         rich, strength = add_lacking_detail(part.small, part.small_hole, matches)
