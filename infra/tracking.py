@@ -158,12 +158,15 @@ class Tracking:
         shapes: Mapping[str, Sequence[int]],
         params: Mapping[str, int],
         requirements: Sequence[str],
-        metadata: Mapping[str, str],
+        config: Mapping[str, str],
+        has_optional_inputs: bool,
+        metadata: Mapping[str, Any],
     ) -> str:
         """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI.
 
         `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole
-        numbers with their defaults.
+        numbers and `config` words for `load_model`, with their defaults. With `has_optional_inputs`, for which MLflow's
+        tensors have no sign, the model itself checks what it is given.
         """
         status = self._client.get_run(run_id).info.status
         try:
@@ -173,8 +176,9 @@ class Tracking:
                     python_model=str(code),
                     artifacts=dict(files),
                     code_paths=[str(package) for package in packages],
-                    signature=_signature(shapes, params),
+                    signature=_signature(shapes, params, has_optional_inputs),
                     input_example=_example(shapes),
+                    model_config=dict(config),
                     pip_requirements=list(requirements),
                     metadata=dict(metadata),
                 )
@@ -233,6 +237,13 @@ class Tracking:
             )
         return found
 
+    def delete_version(self, version: Version) -> bool:
+        """Deletes a version that has no alias; whether it is deleted."""
+        if version.number in self._client.get_registered_model(version.name).aliases.values():
+            return False
+        self._client.delete_model_version(version.name, version.number)
+        return True
+
     def move_alias(self, name: str, alias: str, number: str) -> None:
         """Points the alias at the version."""
         self._client.set_registered_model_alias(name, alias, number)
@@ -286,16 +297,23 @@ def require_login(uri: str) -> None:
         return
 
 
-def load_model(folder: Path) -> Any:
-    """The pyfunc whose files lie in the folder, pickle disallowed; its own code runs in this process."""
-    return mlflow.pyfunc.load_model(str(folder))
+def load_model(folder: Path, config: Mapping[str, str]) -> Any:
+    """The pyfunc whose files lie in the folder, pickle disallowed; its own code runs in this process.
+
+    `config` sets what it lets be set, and nothing where it lets nothing be set.
+    """
+    return mlflow.pyfunc.load_model(str(folder), model_config=dict(config))
 
 
-def _signature(shapes: Mapping[str, Sequence[int]], params: Mapping[str, int]) -> ModelSignature:
+def _signature(
+    shapes: Mapping[str, Sequence[int]], params: Mapping[str, int], has_optional_inputs: bool
+) -> ModelSignature:
     levels = np.dtype(np.uint8)
     inputs = Schema([TensorSpec(levels, tuple(s), name) for name, s in shapes.items() if name != "output"])
     numbers = ParamSchema([ParamSpec(name, "long", default) for name, default in params.items()])
-    return ModelSignature(inputs, Schema([TensorSpec(levels, tuple(shapes["output"]))]), numbers)
+    return ModelSignature(
+        None if has_optional_inputs else inputs, Schema([TensorSpec(levels, tuple(shapes["output"]))]), numbers
+    )
 
 
 def _example(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:

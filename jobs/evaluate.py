@@ -7,9 +7,11 @@ from infra import storage
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
+from nets.filling import ProcedureName
 from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.pairs import EvalSize
 from pipelines.evaluation.scorecard import ALL, Scorecard, Scores
 
 
@@ -31,6 +33,10 @@ class Arguments:
     """Give a sketch-guided network the photos' own edges in the holes, as strokes of a user."""
     num_fills: int = 1
     """Of so many fills of each hole the best counts; for a probabilistic network."""
+    size: EvalSize | None = None
+    """`own`: each photo at its own height and width; or the side in px of squares. If not given, that of the masks."""
+    procedure: ProcedureName | None = None
+    """How a network fills photos of another size than its own; if not given, in the model's own way."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -43,7 +49,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             arguments.resize,
             storage.absolute(arguments.out),
             lambda *n: show("evaluating", *n),
-            Asking(arguments.strokes, arguments.num_fills),
+            Asking(arguments.strokes, arguments.num_fills, arguments.size, arguments.procedure),
         )
     say(table(card))
     return {

@@ -28,12 +28,21 @@ def seed_of(*path: int | str) -> int:
     return int.from_bytes(digest_of(*path)[:4], "big") >> 1
 
 
+def key_of(*path: int | str) -> int:
+    """The Philox key of a path, below 2**128."""
+    return int.from_bytes(digest_of(*path)[:16], "little")
+
+
+def key_words(key: int) -> NDArray[np.uint64]:
+    """The two words of a key below 2**128, the lower one first."""
+    return np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
+
+
 def philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
     """The state of numpy's Philox of a key below 2**128 before a block of four words; each stream has 2**64 of them."""
-    words = np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
     counter = np.array([block, stream, 0, 0], np.uint64)
     rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
-    return {"bit_generator": "Philox", "state": {"counter": counter, "key": words}, **rest}
+    return {"bit_generator": "Philox", "state": {"counter": counter, "key": key_words(key)}, **rest}
 
 
 class PythonChance(random.Random):
@@ -97,7 +106,7 @@ class Chance:
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` fresh words, uint64; they come after any that `word` has read ahead."""
         if self._key is None:
-            self._key = int.from_bytes(digest_of(*self._path)[:16], "little")
+            self._key = key_of(*self._path)
         block, skipped = divmod(self._num_read, 4)
         self._num_read += count
         _philox.words.state = philox_state(self._key, block)

@@ -17,9 +17,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from infra import storage
+from nets.filling import Procedure
 from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import Damaged, Refused, sha256_hex
+from pipelines.run_record import RUN_FILE, read_run_id
 
 FOLDER: Final = "checkpoints"
 STATE_FILE: Final = "state.json"
@@ -54,6 +56,11 @@ class Checkpoint:
     def generator(self) -> str:
         """The name of the file with the weights that are scored and registered."""
         return AVERAGE if f"{AVERAGE}.safetensors" in self.state["files"] else "generator"
+
+    @property
+    def procedure(self) -> Procedure:
+        """How its network fills photos of other sizes; the default for one from before that was written down."""
+        return Procedure(**self.state.get("procedure", {}))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The named tensors of one file; raises Damaged naming the file where its bytes are not those recorded."""
@@ -161,14 +168,10 @@ def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
     """
     for uri in _uris(out):
         try:
-            found = _stated(uri).state["run_id"]
+            checkpoint = _stated(uri)
         except Damaged:
             continue
-        if found != run_id:
-            raise Damaged(
-                f"{record} has run_id {run_id}, {uri} has {found}: restore what is not of this run, or train at "
-                "another --out"
-            )
+        _refuse_foreign(checkpoint, run_id, record)
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:
@@ -292,8 +295,21 @@ def _stated(uri: str) -> Checkpoint:
 def _filling(uri: str) -> Checkpoint:
     """The checkpoint of this folder with the weights that fill checked; raises Damaged."""
     checkpoint = _stated(uri)
+    out = _run_of(uri)
+    if out is not None and (run_id := read_run_id(out)) is not None:
+        _refuse_foreign(checkpoint, run_id, storage.join(out, RUN_FILE))
     checkpoint.read(checkpoint.generator)
     return checkpoint
+
+
+def _refuse_foreign(checkpoint: Checkpoint, run_id: str, record: str) -> None:
+    """Raise Damaged where the checkpoint is not of the run that lies around it."""
+    found = checkpoint.state.get("run_id")
+    if found != run_id:
+        raise Damaged(
+            f"{record} has run_id {run_id}, {checkpoint.uri} has {found}: restore what is not of this run, or train at "
+            "another --out"
+        )
 
 
 def _whole(uri: str) -> Checkpoint:

@@ -4,16 +4,14 @@ In: who the samples are. Out: float tensors. Apart from `chance.py`, which knows
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.chance import Chance
-
-_SPLIT_WORD: Final = np.uint64(11)
+from nets.procedures.noise import to_fractions, to_normal
+from pipelines.chance import Chance, key_of, key_words
 
 
 class SampleNoise:
@@ -27,18 +25,22 @@ class SampleNoise:
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
         """Uniform float32 numbers in [0, 1), multiples of 2**-24: rounded ones could be 1. N x shape."""
-        fractions = self._fractions(purpose, int(np.prod(shape, dtype=int)))
+        fractions = to_fractions(self._words(purpose, int(np.prod(shape, dtype=int))))
         return self._tensor(np.floor(fractions * 2.0**24) * 2.0**-24, shape)
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal float32 numbers, N x shape (Box and Muller, 1958)."""
-        count = int(np.prod(shape, dtype=int))
-        radius, angle = self._fractions(purpose, 2 * count).reshape(-1, 2, count).swapaxes(0, 1)
-        return self._tensor(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle), shape)
+        return self._tensor(to_normal(self._words(purpose, 2 * int(np.prod(shape, dtype=int)))), shape)
 
-    def _fractions(self, purpose: str, count: int) -> NDArray[np.float64]:
-        rows = [Chance(self._seed, "noise", purpose, *sample).words(count) for sample in self._samples]
-        return (np.stack(rows) >> _SPLIT_WORD).astype(np.float64) * 2.0**-53
+    def keys(self, purpose: str) -> NDArray[np.uint64]:
+        """Keys uint64 N x 2 of the samples' numbers, as `nets.procedures.noise` takes them."""
+        return np.stack([key_words(key_of(*self._path(purpose, sample))) for sample in self._samples])
+
+    def _words(self, purpose: str, count: int) -> NDArray[np.uint64]:
+        return np.stack([Chance(*self._path(purpose, sample)).words(count) for sample in self._samples])
+
+    def _path(self, purpose: str, sample: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        return (self._seed, "noise", purpose, *sample)
 
     def _tensor(self, numbers: NDArray[np.floating], shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(numbers).float().reshape(-1, *shape).to(self._device)

@@ -4,21 +4,23 @@ In: the pairs of a chunk. Out: what the model takes beside them, as a function o
 scores of models that were asked otherwise are not compared.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.evaluation.fillers import Model
-from pipelines.evaluation.pairs import Pairs
+from nets.filling import ProcedureName
+from pipelines.evaluation.fillers import Model, NoiseKeys
+from pipelines.evaluation.metrics import MIN_SIDE_PX
+from pipelines.evaluation.pairs import EvalSize, Pairs
 from pipelines.noise import SampleNoise
 from pipelines.records import Refused
 from pipelines.stream.sketching import draw_sketch
 
 _MAX_FILLS: Final = 100
-_WRAPPED: Final = "; a registered version takes photo and mask alone, whatever its network does: name the checkpoint"
+_MAX_SIDE_PX: Final = 8192
 
 
 @dataclass(frozen=True)
@@ -30,34 +32,40 @@ class Asking:
     num_fills: int = 1
     """Of so many fills of a pair the one of the highest PSNR in the hole counts, for all metrics (SPN, Table 2)."""
 
+    size: EvalSize | None = None
+    """Photos come as squares of this side in px, or `own` as they are; if not given, at the size of their masks."""
+    procedure: ProcedureName | None = None
+    """How the network fills photos of another size than its own; the model's own way if not given."""
+
     def __post_init__(self) -> None:
+        if isinstance(self.size, int) and not MIN_SIDE_PX <= self.size <= _MAX_SIDE_PX:
+            raise Refused(f"size is {self.size}: give own, or {MIN_SIDE_PX} to {_MAX_SIDE_PX} px")
         if not 1 <= self.num_fills <= _MAX_FILLS:
             raise Refused(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
 
+    def as_json(self) -> dict[str, Any]:
+        """For a passport: size and procedure only where they are given, as older passports have neither."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     def refuse_what_lacks(self, model: Model) -> None:
         """Raises Refused where the model cannot be asked so."""
+        name = model.identity["model"]
+        old = "; if it was registered before versions took more than photo and mask, register the checkpoint again"
+        hint = old if name.startswith("models:/") and model.procedure is None else ""
         if self.strokes and "sketch" not in model.takes:
-            raise Refused(f"{model.identity['model']} takes no sketch: evaluate it without strokes{_WRAPPED}")
+            raise Refused(f"{name} takes no sketch: evaluate it without strokes{hint}")
         if self.num_fills > 1 and "noise" not in model.takes:
-            raise Refused(f"{model.identity['model']} always gives the same fill: evaluate it with one{_WRAPPED}")
+            raise Refused(f"{name} always gives the same fill: evaluate it with one{hint}")
 
-    def refuse_other_size(self, model: Model, size_px: int) -> None:
-        """Raises Refused where the model is to be given something for pictures of a side that is not its own."""
-        if (self.strokes or self.num_fills > 1) and size_px != model.size_px:
-            raise Refused(
-                f"the masks are of {size_px} px, {model.identity['model']} takes strokes and several fills for "
-                f"{model.size_px} px alone: evaluate a dataset with such masks, or ask for one fill without strokes"
-            )
+    def beside(self, pairs: Pairs) -> dict[str, Tensor]:
+        """What the model is given beside the pairs."""
+        return {"sketch": sketches_of(pairs.images)} if self.strokes else {}
 
-    def beside(self, model: Model, pairs: Pairs, number: int) -> dict[str, Tensor]:
-        """What the model is given beside the pairs for their fill of this number; noise by key, recipe and number."""
-        given = {}
-        if self.strokes:
-            given["sketch"] = sketches_of(pairs.images)
-        if self.num_fills > 1:
-            samples = [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]
-            given["noise"] = SampleNoise(0, samples).normal("fill", *model.takes["noise"])
-        return given
+    def noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
+        """Keys of the noise of the pairs' fill of this number, by key, mask recipe and number; none for one fill."""
+        if self.num_fills == 1:
+            return None
+        return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]).keys("fill")
 
 
 def sketches_of(images: np.ndarray) -> Tensor:

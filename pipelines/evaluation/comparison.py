@@ -81,13 +81,22 @@ def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int =
 
 def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Raises Refused naming the first field in which two passports differ."""
-    for name in sorted({*one, *other}):
-        if one.get(name) != other.get(name):
+    ours, theirs = _flat(one), _flat(other)
+    for name in sorted({*ours, *theirs}):
+        if ours.get(name) != theirs.get(name):
             raise Refused(
-                f"scores of unlike passports are not compared: {name} is {one.get(name)!r} on one side and "
-                f"{other.get(name)!r} on the other; evaluate and register both anew, "
+                f"scores of unlike passports are not compared: {name} is {ours.get(name)!r} on one side and "
+                f"{theirs.get(name)!r} on the other; evaluate and register both anew, "
                 "the champion first, on the same dataset with the same settings"
             )
+
+
+def _flat(passport: dict[str, Any]) -> dict[str, Any]:
+    """Fields by their dotted names; one that is not there is as good as none."""
+    flat: dict[str, Any] = {}
+    for name, value in passport.items():
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 Rows = Sequence[dict[str, Any]]

@@ -6,8 +6,7 @@ and one thread, and chunks are merged in list order, so the digits do not depend
 """
 
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -18,11 +17,11 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from nets.filling import NonFiniteFillError
+from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.fillers import Model, Pictures, open_model
 from pipelines.evaluation.metrics import measure
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, mask_sources, num_chunks, read_chunk, read_pairs
 from pipelines.evaluation.scorecard import (
     BASELINES,
     SCORES_FILE,
@@ -61,14 +60,13 @@ def evaluate(
     dataset = open_dataset(data)
     chunks = num_chunks(dataset, split)
     asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
-    asked["asking"] = asdict(asking)
-    opened = open_model(model)
+    asked |= {"asking": asking.as_json()} | ({"resize": "none"} if asking.size == "own" else {})
+    opened = open_model(model, procedure=asking.procedure)
     asking.refuse_what_lacks(opened)
     identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
         return _same_card(load_scorecard(out), identity, asked, out)
-    asking.refuse_other_size(opened, read_chunk(data, split, resize, 0).images.shape[1])
     tasks = [(model, identity, data, split, resize, asking, c) for c in range(chunks)]
     rows = _score_all(tasks, progress)
     passport = asked | {
@@ -79,6 +77,8 @@ def evaluate(
         "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
         "bins": list(BINS),
     }
+    if asking.size is not None:
+        passport["masks"] = mask_sources(row["recipe"] for row in rows)
     card = Scorecard(identity, passport, rows)
     if (problem := find_non_finite(card)) is not None:
         raise Failed(f"scores of {model} are not stored: {problem}")
@@ -98,6 +98,7 @@ def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None
 
 def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any], out: str) -> Scorecard:
     there = {"model": card.model, **card.passport}
+    asked = asked | {"asking": dict.fromkeys(there.get("asking", ())) | asked["asking"]}
     difference = first_difference(there, {"model": identity, **asked})
     if difference is not None:
         name, old, new = difference
@@ -114,11 +115,11 @@ def _beside(model: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=2)
-def _model(name: str, identity: str) -> Model:
+def _model(name: str, identity: str, procedure: ProcedureName | None) -> Model:
     """The model of the identity, kept for the next chunk; raises Failed where the name has come to mean another."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    model = open_model(name)
+    model = open_model(name, procedure=procedure)
     if canonical_json(model.identity).decode() != identity:
         raise Failed(f"{name} changed while it was evaluated: evaluate it again")
     return model
@@ -127,34 +128,58 @@ def _model(name: str, identity: str) -> Model:
 def _score_chunk(
     model: str, identity: dict[str, str], data: str, split: str, resize: str, asking: Asking, chunk: int
 ) -> tuple[int, list[dict[str, Any]]]:
-    pairs, opened = read_chunk(data, split, resize, chunk), _model(model, canonical_json(identity).decode())
-    fills = [_fill_at_one_shape(opened, pairs, asking, number) for number in range(asking.num_fills)]
-    baselines = {name: open_model(name).fill(pairs.images, pairs.masks) for name in _beside(model)}
-    return chunk, [
-        _row(pairs, i, [fill[i] for fill in fills], {name: fill[i] for name, fill in baselines.items()})
-        for i in range(len(pairs.keys))
-    ]
+    opened = _model(model, canonical_json(identity).decode(), asking.procedure)
+    rows = []
+    for pairs in _parts(data, split, resize, asking, chunk):
+        best = _best_metrics(opened, pairs, asking)
+        baselines = {name: open_model(name).fill(pairs.images, pairs.masks) for name in _beside(model)}
+        rows += [
+            _row(pairs, i, metrics, {name: fill[i] for name, fill in baselines.items()})
+            for i, metrics in enumerate(best)
+        ]
+    return chunk, rows
+
+
+def _parts(data: str, split: str, resize: str, asking: Asking, chunk: int) -> Iterator[Pairs]:
+    """The pairs of a chunk that are filled together: all at the size of the masks, each alone at another size."""
+    if asking.size is None:
+        return iter((read_chunk(data, split, resize, chunk),))
+    return read_pairs(data, split, resize, asking.size, chunk)
+
+
+def _best_metrics(model: Model, pairs: Pairs, asking: Asking) -> list[dict[str, float]]:
+    """Metrics of the best of the model's fills of each pair; one fill of each is held at a time."""
+    best: list[dict[str, float]] = []
+    for number in range(asking.num_fills):
+        fills = _fill_at_one_shape(model, pairs, asking, number)
+        measured = [measure(*pair) for pair in zip(pairs.images, pairs.masks, fills, strict=True)]
+        best = [
+            max(of, key=lambda metrics: metrics["psnr_hole"]) for of in zip(best or measured, measured, strict=True)
+        ]
+    return best
 
 
 def _fill_at_one_shape(model: Model, pairs: Pairs, asking: Asking, number: int) -> Pictures:
     """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
-    full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys)))
+    full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys))) if asking.size is None else len(pairs.keys)
     index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
-    beside = {name: given[index] for name, given in asking.beside(model, pairs, number).items()}
+    beside = {name: given[index] for name, given in asking.beside(pairs).items()}
+    noise = asking.noise(pairs, number)
     try:
-        return model.fill(pairs.images[index], pairs.masks[index], beside)[: len(pairs.keys)]
+        return model.fill(pairs.images[index], pairs.masks[index], beside, None if noise is None else noise[index])[
+            : len(pairs.keys)
+        ]
     except NonFiniteFillError as fault:
         pair = int(index[fault.number])
         named = name_pair((pairs.keys[pair], pairs.recipes[pair]))
         raise Failed(f"{model.identity['model']} fills {named} with values that are not finite") from None
 
 
-def _row(pairs: Pairs, i: int, fills: list[Pictures], baselines: dict[str, Pictures]) -> dict[str, Any]:
-    """Facts of a pair, metrics of the best of the model's fills and of each baseline's."""
+def _row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[str, Pictures]) -> dict[str, Any]:
+    """Facts of a pair, metrics of the model's fill and of each baseline's."""
     image, mask = pairs.images[i], pairs.masks[i]
     place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": bin_of(mask), "ratio": hole_ratio(mask)}
-    best = max((measure(image, mask, fill) for fill in fills), key=lambda metrics: metrics["psnr_hole"])
-    return place | best | {"baselines": {name: measure(image, mask, fill) for name, fill in baselines.items()}}
+    return place | metrics | {"baselines": {name: measure(image, mask, fill) for name, fill in baselines.items()}}
 
 
 def _versions() -> dict[str, str]:

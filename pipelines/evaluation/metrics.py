@@ -13,6 +13,8 @@ from skimage.metrics import structural_similarity
 METRICS: Final = ("psnr_hole", "psnr_image", "ssim_hole", "ssim_image", "l1_hole", "l1_image")
 HIGHER_IS_BETTER: Final = {name: not name.startswith("l1") for name in METRICS}
 
+MIN_SIDE_PX: Final = 11
+"""Of pictures that can be measured: the window of SSIM."""
 _EXACT_MSE: Final = 1 / 12
 """Squared error below which rounding to whole levels hides any: PSNR is capped at 58.9 dB, so no pair is infinite."""
 

@@ -1,26 +1,34 @@
 """The pairs of a split: every photo with each of the masks that its recipe lines fix, in fixed chunks.
 
-In: a dataset and a chunk number. Out: images uint8 NxSxSx3, masks NxSxS and who they are. A chunk is cut by photo
-number alone, so it is the same whoever computes it.
+In: a dataset and a chunk number. Out: images uint8 NxHxWx3, masks NxHxW and who they are: a whole chunk at the size of
+the masks, or pair by pair at another size. A chunk is cut by photo number alone, so it is the same whoever computes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.chance import Chance
+from pipelines.decoding import Picture
+from pipelines.evaluation.metrics import MIN_SIDE_PX
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.masks.recipe import parse_recipe
+from pipelines.masks.recipe import OutOfReach, fit_recipe, parse_recipe
+from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.geometry import HELD_OUT, decode, squared
 from pipelines.stream.reading import ShardReader, Stored, mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
+EvalSize = int | Literal["own"]
+"""Side in px to which photos come as squares, or `own`: each at its own height and width."""
+DRAWN: Final = "drawn again at the photo's size, or resized where none of its bin is found"
+RESIZED: Final = "made of files, resized by nearest neighbors"
 
 
 @dataclass(frozen=True)
@@ -39,18 +47,11 @@ def num_chunks(dataset: Dataset, split: str) -> int:
 
 
 def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
-    """The pairs of one chunk; raises Refused where the photos carry no masks or `resize` would turn them."""
-    if resize == "polyphase":
-        raise Refused(f"resize polyphase turns photos at random, for training: score with {HELD_OUT[resize]}")
-    reader = _reader(uri, split)
+    """The pairs of one chunk at the size of their masks; raises Refused as `read_pairs`."""
     keys, recipes, images, masks = [], [], [], []
-    for place in _places(reader.counts, chunk):
-        stored = reader.read(*place)
-        if not stored.note["masks"]:
-            raise Refused(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
-        drawn = list(_masks(stored))
-        chance = Chance(stored.dataset, "evaluation", stored.key)
-        image = squared(decode(stored.picture, stored.key), resize, drawn[0].shape[0], chance)
+    for stored in _read_photos(uri, split, resize, chunk):
+        drawn = [_mask(stored, number) for number in range(len(stored.note["masks"]))]
+        image = _square(stored, resize, drawn[0].shape[0])
         keys += [stored.key] * len(drawn)
         recipes += stored.note["masks"]
         images += [image] * len(drawn)
@@ -58,15 +59,64 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
     return Pairs(tuple(keys), tuple(recipes), np.stack(images), np.stack(masks))
 
 
-def _masks(stored: Stored) -> Iterator[NDArray[np.uint8]]:
-    """The photo's masks, as stored or drawn from their recipes."""
-    for number, line in enumerate(stored.note["masks"]):
-        picture = stored.planes.get(mask_plane(number))
-        if picture is None:
-            yield parse_recipe(line).draw()
-        else:
-            levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
-            yield (np.asarray(levels) > 127).astype(np.uint8)
+def read_pairs(uri: str, split: str, resize: str, size: EvalSize, chunk: int) -> Iterator[Pairs]:
+    """Yield the pairs of one chunk one by one, at another size than that of their masks, which are fitted to it.
+
+    Raises Refused where the photos carry no masks, `resize` would turn them, or a photo is too small to be scored.
+    """
+    for stored in _read_photos(uri, split, resize, chunk):
+        image = decode(stored.picture, stored.key) if size == "own" else _square(stored, resize, size)
+        height, width = image.shape[:2]
+        if min(height, width) < MIN_SIDE_PX:
+            raise Refused(
+                f"{stored.key} is {width}x{height} px: scores need {MIN_SIDE_PX} px each way; name another --size"
+            )
+        for number, line in enumerate(stored.note["masks"]):
+            mask = _fitted_mask(stored, number, height, width)
+            yield Pairs((stored.key,), (line,), image[None], mask[None])
+
+
+def mask_sources(recipes: Iterable[str]) -> list[str]:
+    """How masks of these lines come to another size: DRAWN, RESIZED or both."""
+    return sorted({DRAWN if parse_recipe(line).file is None else RESIZED for line in recipes})
+
+
+def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[Stored]:
+    if resize == "polyphase":
+        raise Refused(f"resize polyphase turns photos at random, for training: score with {HELD_OUT[resize]}")
+    reader = _reader(uri, split)
+    for place in _places(reader.counts, chunk):
+        stored = reader.read(*place)
+        if not stored.note["masks"]:
+            raise Refused(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
+        yield stored
+
+
+def _square(stored: Stored, resize: str, size_px: int) -> Picture:
+    chance = Chance(stored.dataset, "evaluation", stored.key)
+    return squared(decode(stored.picture, stored.key), resize, size_px, chance)
+
+
+def _mask(stored: Stored, number: int) -> NDArray[np.uint8]:
+    """The photo's mask of this number, as stored or drawn from its recipe."""
+    picture = stored.planes.get(mask_plane(number))
+    if picture is None:
+        return parse_recipe(stored.note["masks"][number]).draw()
+    levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return (np.asarray(levels) > 127).astype(np.uint8)
+
+
+def _fitted_mask(stored: Stored, number: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The photo's mask of this number at another size: drawn again, or resized where that cannot be."""
+    line = stored.note["masks"][number]
+    recipe = parse_recipe(line)
+    if recipe.file is None:
+        with suppress(OutOfReach):  # a narrow photo may have no mask of this bin
+            return fit_recipe(recipe, height, width).draw()
+    mask = resize_nearest(_mask(stored, number), height, width)
+    if not 0 < np.count_nonzero(mask) < mask.size:
+        raise Refused(f"the mask {line!r} is empty or full at {width}x{height} px: name another --size")
+    return mask
 
 
 def list_digest(pairs: Iterator[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ the network sees (nearest neighbours of the canvas), wanted hole-ratio bin at th
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -28,6 +28,8 @@ from pipelines.records import Damaged, Refused, sha256_hex
 
 ANY: Final = "any"
 _MAX_TRIES = 5000
+_MAX_CANVAS_PX: Final = 2048
+"""Longer side of a canvas on which a mask is drawn again, twice that for narrow ones: strokes have a largest width."""
 _PROBES, _LEAST_SHARE = 1000, 0.01
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _SIZE = f"{_NUMBER}x{_NUMBER}"
@@ -171,6 +173,24 @@ def parse_recipe(line: str) -> MaskRecipe:
     drawn, size = (int(drawn_h), int(drawn_w)), (int(height), int(width))
     file = MaskFile(name, digest) if name else None
     return MaskRecipe(family, int(version), drawn, size, path, wanted, canvas == "scaled", file)
+
+
+def fit_recipe(recipe: MaskRecipe, height: int, width: int) -> MaskRecipe:
+    """The recipe of the same seed path and bin for another height and width; the same recipe at its own.
+
+    Lengths keep their share of the shorter side, so holes of drawn families do their share of the picture. Raises
+    Refused for a mask that is made of a file, which cannot be drawn at another size.
+    """
+    if recipe.size_px == (height, width):
+        return recipe
+    if recipe.file is not None:
+        raise Refused(f"the mask {recipe.line()!r} is made of a file: it cannot be drawn at {width}x{height} px")
+    short, longest, side = min(height, width), max(height, width), min(recipe.drawn_px)
+    is_scaled = recipe.side_px == side
+    # Draw large photos at their own size, so that borders are sharp, and small ones where lengths are whole pixels.
+    grown = max(side, short * min(longest, _MAX_CANVAS_PX) // longest) if is_scaled else side
+    canvas_height, canvas_width = (min(length * grown // short, 2 * _MAX_CANVAS_PX) for length in (height, width))
+    return replace(recipe, drawn_px=(canvas_height, canvas_width), size_px=(height, width), scaled=is_scaled)
 
 
 def recipe_for(

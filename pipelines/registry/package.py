@@ -6,21 +6,26 @@ was registered with, its tags say which data, recipe, code and weights made it.
 
 import json
 import logging
+import math
 import re
+from dataclasses import asdict
 from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
+from nets.procedures.noise import seeded_keys
 from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.fillers import network_model
+from pipelines.evaluation.asking import sketches_of
+from pipelines.evaluation.fillers import Model, network_model
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
 from pipelines.masks.recipe import MaskRecipe
 from pipelines.records import Damaged, Failed, Refused, canonical_json, sha256_hex
@@ -56,34 +61,53 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     tags = _tags(checkpoint, card)
     if (there := _find_same(name, tags, tracking)) is not None:
         return there
-    run_id = _tracking_run(checkpoint, tracking)
+    run_id, model = _tracking_run(checkpoint, tracking), network_model(checkpoint)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source = tracking.log_model(
             run_id,
             _MODEL,
-            _files(folder, checkpoint, card),
+            _files(folder, checkpoint, card, model.takes),
             packages=[_CODE],
             shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
             params={"seed": 0, "num_fills": 1},
+            config={"procedure": "", "device": "cpu"},
+            has_optional_inputs=bool(model.takes),
             requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
-            metadata={"weights_sha256": weights_sha256},
+            metadata={
+                "weights_sha256": weights_sha256,
+                "takes": sorted(model.takes),
+                "procedure": asdict(checkpoint.procedure),
+            },
         )
         stored = tracking.download_model(source, folder / "stored")
         tags |= version_tags(list_files(stored))
-        _try_apart(source, stored, checkpoint)
+        _try_apart(source, stored, model)
     if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
         return there
     try:
-        return tracking.create_version(name, source, run_id, tags)
+        made = tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
         words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
         raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
+    return _keep_first(made, tracking)
 
 
-def _find_same(name: str, tags: dict[str, str], tracking: Tracking) -> Version | None:
-    """The first version with these weights and scores whose files are whole."""
-    for version in tracking.versions(name):
+def _keep_first(made: Version, tracking: Tracking) -> Version:
+    """The version made, or the same one that another command has made a moment before; then ours is deleted.
+
+    A version's number orders the two commands, so that exactly one is kept.
+    """
+    first = _find_same(made.name, made.tags, tracking, before=int(made.number))
+    if first is not None and tracking.delete_version(made):
+        log.warning("%s was registered by another command meanwhile: %s, the same, is deleted", first.uri, made.uri)
+        return first
+    return made
+
+
+def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
+    """The first version before this number with these weights and scores whose files are whole."""
+    for version in (version for version in tracking.versions(name) if int(version.number) < before):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
         if is_same and _is_whole(version, tracking):
             return version
@@ -108,11 +132,13 @@ def _tracking_run(checkpoint: Checkpoint, tracking: Tracking) -> str:
     return tracking.open_run(state["run_id"], recipe["name"], recipe, {})
 
 
-def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
+def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard, takes: frozenset[str]) -> dict[str, str]:
     """Writes what the version carries beside its code; artifact name -> path."""
     described = {
         "network": checkpoint.state["network"],
         "size_px": checkpoint.state["size_px"],
+        "procedure": asdict(checkpoint.procedure),
+        "takes": sorted(takes),
         "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
     }
     (folder / "generator.safetensors").write_bytes(checkpoint.read(checkpoint.generator))
@@ -150,14 +176,19 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     }
 
 
-def _try_apart(model_uri: str, files: Path, checkpoint: Checkpoint) -> None:
-    """The stored model must load in a fresh process and fill a photo of an odd size as the checkpoint does."""
+def _try_apart(model_uri: str, files: Path, model: Model) -> None:
+    """The stored model must load in a fresh process and fill a photo of an odd size as the checkpoint does.
+
+    Where the network takes them it is given a sketch, a segmentation map and noise for two fills.
+    """
     height, width = 83, 117
-    noise = (Chance("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
-    image = noise.reshape(1, height, width, 3)
+    levels = (Chance("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
+    image = levels.reshape(1, height, width, 3)
     mask = MaskRecipe("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
+    planes = {"sketch": sketches_of(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
+    beside = {name: plane for name, plane in planes.items() if name in model.takes}
     stored = ModelProcess(model_uri, files)
-    fill = stored.fill(image, mask)
+    for noise in [seeded_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:
+        if not np.array_equal(stored.fill(image, mask, beside, noise), model.fill(image, mask, beside, noise)):
+            raise Failed(f"{model_uri} does not fill as {model.identity['model']} does: nothing was registered")
     stored.close()
-    if not np.array_equal(fill, network_model(checkpoint).fill(image, mask)):
-        raise Failed(f"{model_uri} does not fill as {checkpoint.uri} does: nothing was registered")

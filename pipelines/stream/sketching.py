@@ -1,9 +1,10 @@
 """Sketches of photos: the strokes that a user might draw, made as MHTMA makes them (section IV-F, its steps 1 to 4).
 
-In: a photo uint8 SxSx3 at the size that the network sees, or its edge map uint8 SxSx1 out of a file (PiDiNet's). Out: a
-sketch uint8 SxSx1 in {0, 255}, thin lines. Apart from the batches because it is plain arithmetic on one picture.
+In: a photo uint8 HxWx3 at the size that the network sees, or its edge map uint8 HxWx1 out of a file (PiDiNet's). Out: a
+sketch uint8 HxWx1 in {0, 255}, thin lines. Apart from the batches because it is plain arithmetic on one picture.
 """
 
+import math
 from typing import Final
 
 import cv2
@@ -15,7 +16,7 @@ from pipelines.decoding import Picture
 THRESHOLD: Final = 0.65
 """Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""
 _SIDE_PX: Final = 256
-"""The side at which the paper's sizes are meant; lengths grow with the side and areas with its square."""
+"""The side at which the paper's sizes are meant; lengths grow with the side, or the root of the area, areas with it."""
 _LEAST_PX: Final = 100
 """Components with fewer pixels are taken for noise."""
 _SIGMA_PX: Final = 1.5
@@ -24,11 +25,11 @@ _STRONGEST: Final = 0.95
 
 
 def detect_edges(photo: Picture) -> NDArray[np.float32]:
-    """Photo SxSx3 -> edge map SxS in [0, 1]: the largest Gaussian gradient of its colours, by the photo's own scale.
+    """Photo HxWx3 -> edge map HxW in [0, 1]: the largest Gaussian gradient of its colours, by the photo's own scale.
 
     Stands in where no detector's maps are at hand; a photo of one colour has no edges.
     """
-    sigma = _SIGMA_PX * photo.shape[0] / _SIDE_PX
+    sigma = _SIGMA_PX * math.sqrt(photo.shape[0] * photo.shape[1]) / _SIDE_PX
     smooth = cv2.GaussianBlur(photo.astype(np.float32), (0, 0), max(sigma, 0.5))
     down, across = np.gradient(smooth, axis=(0, 1))
     strength = np.hypot(down, across).max(axis=2)
@@ -37,7 +38,7 @@ def detect_edges(photo: Picture) -> NDArray[np.float32]:
 
 
 def sketch_of_edges(edges: NDArray[np.floating], threshold: float) -> Picture:
-    """Edge map SxS in [0, 1] -> sketch SxSx1: what is above the threshold and large enough, thinned to lines."""
+    """Edge map HxW in [0, 1] -> sketch HxWx1: what is above the threshold and large enough, thinned to lines."""
     from skimage.morphology import skeletonize
 
     lines = skeletonize(_opened((edges > threshold).astype(np.uint8)) > 0, method="zhang")
@@ -45,7 +46,7 @@ def sketch_of_edges(edges: NDArray[np.floating], threshold: float) -> Picture:
 
 
 def draw_sketch(photo: Picture, edges: Picture | None = None, threshold: float = THRESHOLD) -> Picture:
-    """Photo SxSx3 -> sketch SxSx1, by its edge map uint8 SxSxC (first channel) if there is one, else by gradients."""
+    """Photo HxWx3 -> sketch HxWx1, by its edge map uint8 HxWxC (first channel) if there is one, else by gradients."""
     strength = detect_edges(photo) if edges is None else edges[:, :, 0].astype(np.float32) / 255
     return sketch_of_edges(strength, threshold)
 

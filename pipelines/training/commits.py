@@ -149,6 +149,7 @@ class Committer:
             "recipe": self._run.recipe.as_json(),
             "network": self._run.recipe.network,
             "size_px": self._run.recipe.stream.size_px,
+            "procedure": asdict(self._run.recipe.procedure),
             "stage": self._state.objective.stage_at(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": self._code,

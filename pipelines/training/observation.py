@@ -6,7 +6,7 @@ them sheets of pictures: fills, and what the network has made on the way.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infra.world import World
+from nets.filling import NOTHING
 from nets.objective import Outputs
 from pipelines.evaluation.asking import sketches_of
-from pipelines.evaluation.fillers import NOTHING, Pictures, network_filler, taken_by
+from pipelines.evaluation.fillers import Pictures, network_filler, taken_by
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
 from pipelines.manifest import Dataset
@@ -66,7 +67,7 @@ class Watch:
         for number in range(world.rank, min(self.num_chunks, num_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
-                fills = fill(pairs.images, pairs.masks, _beside(generator, pairs, self.size_px))
+                fills = fill(pairs.images, pairs.masks, _beside(generator, pairs))
                 shown = _shown(generator, pairs, fills) if number == 0 else shown
             sums += _sums(pairs, fills)
         generator.train()
@@ -86,8 +87,8 @@ def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     return Watch(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None
 
 
-def _beside(generator: nn.Module, pairs: Pairs, size_px: int) -> Mapping[str, Tensor]:
-    return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator, size_px) else NOTHING
+def _beside(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
+    return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator) else NOTHING
 
 
 def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
@@ -116,11 +117,11 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     some = _select_pairs(pairs, chosen)
     size_px = some.images.shape[1]
     columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
-    outputs = _outputs(generator, some, _beside(generator, some, size_px))
+    outputs = _outputs(generator, some, _beside(generator, some))
     maps = maps_of(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
     few = _select_pairs(some, np.arange(min(_NUM_DRAWN, len(chosen))))
-    if samples := _sample_outputs(generator, few, size_px):
+    if samples := _sample_outputs(generator, few):
         sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
     enlarge = max(1, 128 // size_px)
     return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
@@ -131,11 +132,11 @@ def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
     return Pairs(keys, recipes, pairs.images[index], pairs.masks[index])
 
 
-def _sample_outputs(generator: nn.Module, pairs: Pairs, size_px: int) -> list[Outputs]:
+def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
-    shape = taken_by(generator, size_px).get("noise")
-    if shape is None:
+    if "noise" not in taken_by(generator):
         return []
+    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
     return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from nets import OBJECTIVES, describe_network
+from nets.filling import LOCAL, Procedure
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
 from pipelines.training.precision import PRECISIONS, Precision
@@ -81,6 +82,9 @@ class TrainRecipe:
     """The generator is compiled at its first step, which takes minutes and repays on GPUs."""
     deterministic: bool = False
     """On GPUs too, the same weights bit for bit each time. Operators that have no such kernel there raise."""
+    procedure: Procedure = LOCAL
+    """How the network fills photos of other sizes than its own. Every checkpoint says it; a run is not identified by
+    it, as it changes no weight."""
 
     def __post_init__(self) -> None:
         if type(self.objective) not in OBJECTIVES:
@@ -115,6 +119,7 @@ class TrainRecipe:
     def as_json(self) -> dict[str, Any]:
         """The recipe as JSON has it; what a run is identified by."""
         fields = asdict(self)
+        del fields["procedure"]
         fields["objective"] = {"kind": type(self.objective).__name__, **asdict(self.objective)}
         return dict(_without_tuples(fields))
 

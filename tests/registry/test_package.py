@@ -84,6 +84,23 @@ def test_what_another_command_registers_meanwhile_is_not_registered_twice(
     assert len(tracking.versions("twice")) == 1
 
 
+def test_of_two_commands_that_register_in_lockstep_the_first_keeps_its_version(
+    version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, create = tracking.local_folder(version), tracking.create_version
+    assert folder is not None
+
+    def create_second(name: str, source: str, run_id: str, tags: dict[str, str]) -> Version:
+        create(name, folder.as_uri(), version.run_id, version.tags)
+        return create(name, source, run_id, tags)
+
+    monkeypatch.setattr(tracking, "create_version", create_second)
+    assert register(checkpoint, card, "lockstep", tracking).number == "1"
+    assert [v.number for v in tracking.versions("lockstep")] == ["1"]
+    tracking.move_alias("lockstep", "trial", "1")
+    assert not tracking.delete_version(tracking.versions("lockstep")[0])
+
+
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
     other = replace(card, model={"model": "elsewhere", "weights_sha256": "0" * 64})
     with pytest.raises(Refused, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"):
@@ -173,8 +190,10 @@ def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, ch
     assert np.array_equal(filled, network_model(checkpoint).fill(image, mask))
 
 
-def test_a_process_of_its_own_tells_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
-    assert stored.metadata == {"weights_sha256": checkpoint.file_sha256("generator")}
+def test_a_process_of_its_own_says_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
+    procedure = {"name": "local", "context": 2.0}
+    expected = {"weights_sha256": checkpoint.file_sha256("generator"), "takes": [], "procedure": procedure}
+    assert stored.metadata == expected
 
 
 @pytest.mark.usefixtures("tracking")
@@ -215,7 +234,7 @@ def test_a_version_fills_with_its_own_code_and_not_with_ours(
 ) -> None:
     copy = shutil.copytree(files, tmp_path / "version", ignore=shutil.ignore_patterns("registered_model_meta"))
     with (copy / "code" / "nets" / "filling.py").open("a") as code:
-        code.write("\n\ndef fill_levels(network, images, masks, size_px):\n    return torch.full_like(images, 7)\n")
+        code.write("\n\ndef fill_levels(network, images, *rest):\n    return torch.full_like(images, 7)\n")
     listed = json.loads((copy / "artifacts" / "files.json").read_bytes())
     listed["code/nets/filling.py"] = hashlib.sha256((copy / "code/nets/filling.py").read_bytes()).hexdigest()
     (copy / "artifacts" / "files.json").write_text(json.dumps(listed))

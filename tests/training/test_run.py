@@ -141,6 +141,7 @@ def test_a_checkpoint_says_what_it_is(trained: TrainRun, dataset: Dataset) -> No
     assert state["recipe"] == trained.recipe.as_json()
     assert state["datasets"] == [dataset.manifest_sha256]
     assert (state["run_id"], state["stage"], state["size_px"]) == (trained.run_id, "adversarial", 32)
+    assert state["procedure"] == {"name": "local", "context": 2.0}
 
 
 def test_every_point_is_published_once(trained: TrainRun) -> None:
