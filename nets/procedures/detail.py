@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nets.layers.smooth import fill_smoothly
 
-STRENGTH: Final = 0.7
+STRENGTH: Final = 0.6
 """Factor on detail that is added: at 1 it looks as rich as the photo, and costs more error than it is worth."""
 _DEVIATION_PX: Final = 2.0
 """Of the blur, in pixels of the network's own size: what it leaves is trusted, what it takes a fill may lack."""
@@ -24,7 +24,9 @@ _STEP_PX: Final = 5
 _PATCH: Final = 6
 """Values along a side of what is compared, every second pixel of the network's own size."""
 _MOST_KEYS: Final = 2**14
-_REUSE: Final = 0.001
+_TOGETHER: Final = 0.004
+"""Squared difference in levels that counts as much as that a source continues that of the block beside."""
+_REUSE: Final = 0.004
 """Squared difference in levels that counts as much as that a source was taken before."""
 _FARNESS: Final = 0.1
 """Squared difference in levels of 0 to 1 that counts as much as the length of the window does as distance."""
@@ -61,7 +63,7 @@ def blur(x: Tensor, scale: int) -> Tensor:
 
 
 def match_blocks(filled: Tensor, mask: Tensor, scale: int) -> Matches | None:
-    """Filled picture 3hw and its hole 1hw -> the sources of its blocks; none where no block is known.
+    """Filled picture 3hw and its hole 1hw -> the sources of its blocks; none where no block is known or none is needed.
 
     Blurred patches are compared, so that a blurred fill does not match blurred places only. `scale`: the picture's size
     over the network's own.
@@ -75,6 +77,8 @@ def match_blocks(filled: Tensor, mask: Tensor, scale: int) -> Matches | None:
     middles = [torch.arange(0, length + step, step, device=mask.device).clamp(max=length - 1) for length in size]
     used = touched[middles[0]][:, middles[1]]
     blocks = used.nonzero()
+    if not len(blocks):
+        return None
     queries = torch.stack([middles[axis][blocks[:, axis]] for axis in (0, 1)], dim=1)
     nearest = _nearest(_patches(blur(filled, scale), scale), queries, keys, step)
     shifts = torch.zeros(2, *used.shape, dtype=torch.int64, device=mask.device)
@@ -109,9 +113,10 @@ def _energy(detail: Tensor, where: Tensor, scale: int) -> Tensor:
 
 def sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Pixels P of a picture with the hole 1HW, which may be larger than what was matched -> for each of the four blocks
-    around them: weights P, whose squares sum to 1, and rows and columns P of the sources.
+    around them: weights P and rows and columns P of the sources.
 
-    A source that is hole has the weight 0; where all are, all weights are 0.
+    Weights keep the variance of details that have nothing to do with each other, and sum to 1 where sources are the
+    same. A source that is hole has the weight 0; where all are, all weights are 0.
     """
     size = mask.shape[1:]
     scales = [length / small for length, small in zip(size, matches.size, strict=True)]
@@ -129,7 +134,12 @@ def sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> li
         ]
         known = matches.used[block[0], block[1]] & (mask[0, source[0], source[1]] == 0)
         found.append((weight * known, *source))
-    norm = torch.stack([weight.square() for weight, *_ in found]).sum(0).sqrt().clamp_min(1e-3)
+    variance = torch.zeros_like(at[0])
+    for weight, *source in found:
+        for other, *its_source in found:
+            same = (source[0] == its_source[0]) & (source[1] == its_source[1])
+            variance += weight * other * same
+    norm = variance.sqrt().clamp_min(1e-3)
     return [(weight / norm, *source) for weight, *source in found]
 
 
@@ -151,15 +161,24 @@ def _patches(x: Tensor, scale: int) -> Tensor:
 def _nearest(patches: Tensor, queries: Tensor, keys: Tensor, step: int) -> Tensor:
     """Patches h w D, Q and K places with their rows and columns -> number of the key that is nearest to each query.
 
-    Keys near those that were taken before are farther from later queries: else the same detail would come again and
-    again, as a pattern.
+    In turn: what lies beside the sources of the queries above and to the left is nearer than it looks, so that larger
+    pieces are copied; other places near those that were taken before are farther, so that none comes again and again.
     """
     far = (_FARNESS**0.5 / max(patches.shape[:2])) * torch.ones(2, device=patches.device)
     query, key = (torch.cat([patches[p[:, 0], p[:, 1]], p * far], dim=1) for p in (queries, keys))
-    length, taken, nearest = key.square().sum(1), torch.zeros(len(keys), device=patches.device), []
-    for rows in query.split(512):
-        for distance in length - 2 * rows @ key.mT:
-            nearest.append((distance + taken).argmin())
-            away = (keys - keys[nearest[-1]]).square().sum(1) / step**2
-            taken += _REUSE * torch.exp(-away.float() / 2)
+    length, taken = key.square().sum(1), torch.zeros(len(keys), device=patches.device)
+    numbers = torch.full(patches.shape[:2], -1, device=patches.device)
+    numbers[keys[:, 0], keys[:, 1]] = torch.arange(len(keys), device=patches.device)
+    nearest, at = [], {}
+    for some in torch.arange(len(queries), device=patches.device).split(512):
+        distances = length - 2 * query[some] @ key.mT + query[some].square().sum(1, keepdim=True)
+        for own, (row, column) in zip(distances, queries[some].tolist(), strict=True):
+            distance = own + taken
+            for down, right in ((step, 0), (0, step)):
+                if (before := at.get((row - down, column - right))) is not None:
+                    beside = numbers[before[0] + down :, before[1] + right :][:1, :1].flatten()
+                    distance[beside[beside >= 0]] = own[beside[beside >= 0]] - _TOGETHER
+            nearest.append(distance.argmin())
+            at[row, column] = keys[nearest[-1]].tolist()
+            taken += _REUSE * torch.exp(-(keys - keys[nearest[-1]]).square().sum(1) / (2 * step**2))
     return torch.stack(nearest)
