@@ -40,10 +40,11 @@ _CLASSICAL: Final = {"Telea": cv2.INPAINT_TELEA, "Navier-Stokes": cv2.INPAINT_NS
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and its size."""
+    """A trained network, its size and its procedure."""
 
     network: nn.Module
     size_px: int
+    procedure: Procedure
 
 
 def open_model(uri: str) -> Model:
@@ -51,7 +52,7 @@ def open_model(uri: str) -> Model:
     checkpoint = open_checkpoint(uri)
     network = build_network(checkpoint.state["network"]).eval()
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
-    return Model(network, int(checkpoint.state["size_px"]))
+    return Model(network, int(checkpoint.state["size_px"]), Procedure(**checkpoint.state.get("procedure", {})))
 
 
 def classical_ways() -> dict[str, Fill]:
@@ -66,9 +67,11 @@ def classical_ways() -> dict[str, Fill]:
 def ways_of(model: Model) -> dict[str, Fill]:
     """What a model can be made to fill photos by; the default first."""
     return {
-        "local (default)": lambda case: fill_by(model, case, Procedure()),
-        "local, twice the size": lambda case: fill_by(model, case, Procedure(scale=2)),
-        "local, no detail": lambda case: fill_without_detail(model, case),
+        "default": lambda case: fill_by(model, case, model.procedure),
+        "local, own size": lambda case: fill_by(model, case, Procedure()),
+        "local, twice that": lambda case: fill_by(model, case, Procedure(scale=2)),
+        "local, four times that": lambda case: fill_by(model, case, Procedure(scale=4)),
+        "default, no detail": lambda case: fill_without_detail(model, case),
         "polyphase": lambda case: fill_by(model, case, Procedure("polyphase")),
         "whole": lambda case: fill_by(model, case, Procedure("whole")),
         "naive crop": lambda case: fill_naive_crop(model, case),
@@ -84,7 +87,7 @@ def fill_by(model: Model, case: Case, procedure: Procedure) -> Levels:
 def fill_without_detail(model: Model, case: Case) -> Levels:
     """The local procedure where no source of detail is found."""
     with patch("nets.procedures.restore.match_blocks", return_value=None):
-        return fill_by(model, case, Procedure())
+        return fill_by(model, case, model.procedure)
 
 
 def fill_naive_crop(model: Model, case: Case) -> Levels:
@@ -162,7 +165,7 @@ def measure_one(model: Model, height: int, width: int) -> None:
     hole = np.zeros((height, width), np.uint8)
     cv2.circle(hole, (width // 2, height // 3), int(np.sqrt(0.03 * height * width / np.pi)), 1, -1)
     start = time.process_time()
-    fill_by(model, Case(photo, hole), Procedure())
+    fill_by(model, Case(photo, hole), model.procedure)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"| {width}x{height} | {time.process_time() - start:.1f} | {peak:.2f} GB |")
 
