@@ -237,6 +237,13 @@ class Tracking:
             )
         return found
 
+    def delete_version(self, version: Version) -> bool:
+        """Deletes a version that has no alias; whether it is deleted."""
+        if version.number in self._client.get_registered_model(version.name).aliases.values():
+            return False
+        self._client.delete_model_version(version.name, version.number)
+        return True
+
     def move_alias(self, name: str, alias: str, number: str) -> None:
         """Points the alias at the version."""
         self._client.set_registered_model_alias(name, alias, number)

@@ -30,8 +30,8 @@ _MAX_NAMED: Final = 20
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fill the holes of photos of any size. All other pixels stay as they are, in PNG and lossless WebP, unless --grow or
-    --feather are given."""
+    """Fill the holes of photos of any size. All other pixels stay as they are, in PNG and in lossless WebP, unless
+    --grow or --feather are given."""
 
     model: str
     """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI, `telea` or `navier-stokes`."""

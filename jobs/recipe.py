@@ -1,6 +1,6 @@
 """`lacuna recipe`: which trainings have a name, and what each of them is."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from inspect import getdoc
 from typing import Any
 
@@ -24,7 +24,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Shows and reports."""
     if arguments.name is None:
         return {"recipes": [_listed(name) for name in sorted(RECIPES)]}
-    recipe, description = recipe_of(arguments.name).as_json(), _description(arguments.name)
+    named, description = recipe_of(arguments.name), _description(arguments.name)
+    recipe = {**named.as_json(), "procedure": asdict(named.procedure)}
     say(f"{description}\n")
     told_settings({"recipe": recipe})
     return {"recipe": recipe, "description": description}

@@ -23,7 +23,7 @@ from nets.deepgin.network import DeepGIN
 from nets.deepgin.published import load_published
 from pipelines.checkpoints import newest_clock, open_checkpoint, save_checkpoint
 from pipelines.records import Refused
-from pipelines.training.run import RUN_FILE
+from pipelines.run_record import RUN_FILE
 
 _GENERATORS: Final[dict[str, Callable[[Mapping[str, Tensor]], DeepGIN]]] = {"latest_net_G.pth": load_published}
 _PUBLISHED_SIZE_PX: Final = 256

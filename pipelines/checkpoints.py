@@ -21,6 +21,7 @@ from nets.filling import Procedure
 from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import Damaged, Refused, sha256_hex
+from pipelines.run_record import RUN_FILE, read_run_id
 
 FOLDER: Final = "checkpoints"
 STATE_FILE: Final = "state.json"
@@ -167,14 +168,10 @@ def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
     """
     for uri in _uris(out):
         try:
-            found = _stated(uri).state["run_id"]
+            checkpoint = _stated(uri)
         except Damaged:
             continue
-        if found != run_id:
-            raise Damaged(
-                f"{record} has run_id {run_id}, {uri} has {found}: restore what is not of this run, or train at "
-                "another --out"
-            )
+        _refuse_foreign(checkpoint, run_id, record)
 
 
 def latest_checkpoint(out: str) -> Checkpoint | None:
@@ -298,8 +295,21 @@ def _stated(uri: str) -> Checkpoint:
 def _filling(uri: str) -> Checkpoint:
     """The checkpoint of this folder with the weights that fill checked; raises Damaged."""
     checkpoint = _stated(uri)
+    out = _run_of(uri)
+    if out is not None and (run_id := read_run_id(out)) is not None:
+        _refuse_foreign(checkpoint, run_id, storage.join(out, RUN_FILE))
     checkpoint.read(checkpoint.generator)
     return checkpoint
+
+
+def _refuse_foreign(checkpoint: Checkpoint, run_id: str, record: str) -> None:
+    """Raise Damaged where the checkpoint is not of the run that lies around it."""
+    found = checkpoint.state.get("run_id")
+    if found != run_id:
+        raise Damaged(
+            f"{record} has run_id {run_id}, {checkpoint.uri} has {found}: restore what is not of this run, or train at "
+            "another --out"
+        )
 
 
 def _whole(uri: str) -> Checkpoint:

@@ -9,15 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from jobs.recipes.deepgin import deepgin_demo
+from nets import build_network, describe_network
 from nets.deepgin.network import DeepGINConfig
+from nets.mhtma.network import MHTMAConfig
+from nets.spn.network import SPNConfig
+from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.data.recipe import ShardRecipe
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import TrainRecipe
 
 SIZE_PX = 32
+SKETCHED = MHTMAConfig(8, dilations=(2,), sketch=True, residual=True)
+MAPPED = DeepGINConfig(8, 1, 1, segmentation=True)
+PROBABILISTIC = SPNConfig(
+    width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4, probabilistic=True
+)
+"""Small networks that take a sketch, a segmentation map and noise."""
 
 
 def photo(number: int, height: int = 48, width: int = 40) -> Image.Image:
@@ -57,6 +68,18 @@ def train_recipe(**changes: Any) -> TrainRecipe:
         metric_images=4,
     )
     return replace(small, **changes)
+
+
+def save_network(config: Any, out: Path, size_px: int = SIZE_PX, factor: float = 2, **facts: Any) -> Checkpoint:
+    """A checkpoint of such a network with random weights that are large enough to matter."""
+    torch.manual_seed(0)
+    description = describe_network(config)
+    network = build_network(description)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(factor)
+    state = facts | {"images_seen": 4, "network": description, "size_px": size_px}
+    return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, state)
 
 
 def files_of(out: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ the masks, or pair by pair at another size. A chunk is cut by photo number alone
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -17,7 +18,7 @@ from pipelines.chance import Chance
 from pipelines.decoding import Picture
 from pipelines.evaluation.metrics import MIN_SIDE_PX
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.masks.recipe import fit_recipe, parse_recipe
+from pipelines.masks.recipe import OutOfReach, fit_recipe, parse_recipe
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.geometry import HELD_OUT, decode, squared
@@ -26,8 +27,8 @@ from pipelines.stream.reading import ShardReader, Stored, mask_plane
 PHOTOS_PER_CHUNK: Final = 16
 EvalSize = int | Literal["own"]
 """Side in px to which photos come as squares, or `own`: each at its own height and width."""
-DRAWN: Final = "drawn at the size of the photo"
-STORED: Final = "stored, brought to the size of the photo by nearest neighbors"
+DRAWN: Final = "drawn again at the photo's size, or resized where none of its bin is found"
+RESIZED: Final = "made of files, resized by nearest neighbors"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def read_pairs(uri: str, split: str, resize: str, size: EvalSize, chunk: int) ->
 
 
 def mask_sources(recipes: Iterable[str]) -> list[str]:
-    """How masks of these lines come to another size: DRAWN, STORED or both."""
-    return sorted({DRAWN if parse_recipe(line).file is None else STORED for line in recipes})
+    """How masks of these lines come to another size: DRAWN, RESIZED or both."""
+    return sorted({DRAWN if parse_recipe(line).file is None else RESIZED for line in recipes})
 
 
 def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[Stored]:
@@ -106,11 +107,12 @@ def _mask(stored: Stored, number: int) -> NDArray[np.uint8]:
 
 
 def _fitted_mask(stored: Stored, number: int, height: int, width: int) -> NDArray[np.uint8]:
-    """The photo's mask of this number at another size: drawn again, or resized where it is made of a file."""
+    """The photo's mask of this number at another size: drawn again, or resized where that cannot be."""
     line = stored.note["masks"][number]
     recipe = parse_recipe(line)
     if recipe.file is None:
-        return fit_recipe(recipe, height, width).draw()
+        with suppress(OutOfReach):  # a narrow photo may have no mask of this bin
+            return fit_recipe(recipe, height, width).draw()
     mask = resize_nearest(_mask(stored, number), height, width)
     if not 0 < np.count_nonzero(mask) < mask.size:
         raise Refused(f"the mask {line!r} is empty or full at {width}x{height} px: name another --size")

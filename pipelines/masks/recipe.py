@@ -29,7 +29,7 @@ from pipelines.records import Damaged, Refused, sha256_hex
 ANY: Final = "any"
 _MAX_TRIES = 5000
 _MAX_CANVAS_PX: Final = 2048
-"""Longest side of a canvas on which a mask is drawn again: strokes may not be much wider, nor searches much longer."""
+"""Longer side of a canvas on which a mask is drawn again, twice that for narrow ones: strokes have a largest width."""
 _PROBES, _LEAST_SHARE = 1000, 0.01
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _SIZE = f"{_NUMBER}x{_NUMBER}"
@@ -185,14 +185,12 @@ def fit_recipe(recipe: MaskRecipe, height: int, width: int) -> MaskRecipe:
         return recipe
     if recipe.file is not None:
         raise Refused(f"the mask {recipe.line()!r} is made of a file: it cannot be drawn at {width}x{height} px")
-    short, side = min(height, width), min(recipe.drawn_px)
-    if recipe.side_px != side:  # lengths that no canvas of another size would give
-        canvas = height * side // short, width * side // short
-        return replace(recipe, drawn_px=canvas, size_px=(height, width))
-    longest = max(height, width)
-    canvas_height, canvas_width = (side * min(longest, _MAX_CANVAS_PX) // longest for side in (height, width))
-    canvas = max(1, canvas_height), max(1, canvas_width)
-    return replace(recipe, drawn_px=canvas, size_px=(height, width), scaled=True)
+    short, longest, side = min(height, width), max(height, width), min(recipe.drawn_px)
+    is_scaled = recipe.side_px == side
+    # Draw large photos at their own size, so that borders are sharp, and small ones where lengths are whole pixels.
+    grown = max(side, short * min(longest, _MAX_CANVAS_PX) // longest) if is_scaled else side
+    canvas_height, canvas_width = (min(length * grown // short, 2 * _MAX_CANVAS_PX) for length in (height, width))
+    return replace(recipe, drawn_px=(canvas_height, canvas_width), size_px=(height, width), scaled=is_scaled)
 
 
 def recipe_for(

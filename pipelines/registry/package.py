@@ -6,6 +6,7 @@ was registered with, its tags say which data, recipe, code and weights made it.
 
 import json
 import logging
+import math
 import re
 from dataclasses import asdict
 from importlib.metadata import version as package_version
@@ -85,15 +86,28 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
         return there
     try:
-        return tracking.create_version(name, source, run_id, tags)
+        made = tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
         words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
         raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
+    return _keep_first(made, tracking)
 
 
-def _find_same(name: str, tags: dict[str, str], tracking: Tracking) -> Version | None:
-    """The first version with these weights and scores whose files are whole."""
-    for version in tracking.versions(name):
+def _keep_first(made: Version, tracking: Tracking) -> Version:
+    """The version made, or the same one that another command has made a moment before; then ours is deleted.
+
+    A version's number orders the two commands, so that exactly one is kept.
+    """
+    first = _find_same(made.name, made.tags, tracking, before=int(made.number))
+    if first is not None and tracking.delete_version(made):
+        log.warning("%s was registered by another command meanwhile: %s, the same, is deleted", first.uri, made.uri)
+        return first
+    return made
+
+
+def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
+    """The first version before this number with these weights and scores whose files are whole."""
+    for version in (version for version in tracking.versions(name) if int(version.number) < before):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
         if is_same and _is_whole(version, tracking):
             return version

@@ -17,10 +17,10 @@ from infra.weights import weights_sha256
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Refused, first_difference, sha256_hex
+from pipelines.run_record import RUN_FILE
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 
-RUN_FILE: Final = "run.json"
 ATTEMPT_FILE: Final = "attempt.json"
 _OLDER_FIELDS: Final = frozenset({"recipe", "datasets", "weights", "teachers", "run_id"})
 """Of a `run.json` without a seal, as older versions wrote it."""

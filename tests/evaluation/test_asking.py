@@ -2,16 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from nets import build_network, describe_network
-from nets.mhtma.network import MHTMAConfig
-from nets.spn.network import SPNConfig
-from pipelines.checkpoints import save_checkpoint
 from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.fillers import open_model
@@ -20,24 +15,7 @@ from pipelines.evaluation.scorecard import Scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
-from tests.making import SIZE_PX
-
-SKETCHED = MHTMAConfig(8, dilations=(2,), sketch=True, residual=True)
-PROBABILISTIC = SPNConfig(
-    width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4, probabilistic=True
-)
-
-
-def checkpoint(config: Any, out: Path, size_px: int = SIZE_PX, factor: float = 2) -> str:
-    """A checkpoint of such a network with random weights that are large enough to matter."""
-    torch.manual_seed(0)
-    description = describe_network(config)
-    network = build_network(description)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(factor)
-    facts = {"images_seen": 4, "network": description, "size_px": size_px}
-    return save_checkpoint(str(out), {"generator": dict(network.state_dict())}, facts).uri
+from tests.making import PROBABILISTIC, SKETCHED, save_network
 
 
 def scored(model: str, dataset: Dataset, out: Path, asking: Asking) -> Scorecard:
@@ -47,7 +25,7 @@ def scored(model: str, dataset: Dataset, out: Path, asking: Asking) -> Scorecard
 def test_strokes_change_the_fills_of_a_sketch_guided_network(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
-    model = checkpoint(SKETCHED, tmp_path / "run")
+    model = save_network(SKETCHED, tmp_path / "run").uri
     plain, guided = (scored(model, dataset, tmp_path / str(s), Asking(strokes=s)) for s in (False, True))
     assert plain.passport["asking"] == {"strokes": False, "num_fills": 1}
     assert guided.passport["asking"] == {"strokes": True, "num_fills": 1}
@@ -58,7 +36,7 @@ def test_strokes_change_the_fills_of_a_sketch_guided_network(
 def test_the_best_of_several_fills_is_the_best_of_each_pair(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
-    model, asking = checkpoint(PROBABILISTIC, tmp_path / "run"), Asking(num_fills=3)
+    model, asking = save_network(PROBABILISTIC, tmp_path / "run").uri, Asking(num_fills=3)
     card = scored(model, dataset, tmp_path / "best", asking)
     opened, pairs = open_model(model), read_chunk(dataset.uri, "val", "centre-square", 0)
     fills = [opened.fill(pairs.images, pairs.masks, noise=asking.noise(pairs, number)) for number in range(3)]
@@ -103,7 +81,7 @@ def test_an_absurd_number_of_fills_is_refused(number: int) -> None:
 def test_scores_that_were_asked_otherwise_are_not_taken_for_these(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
-    model = checkpoint(SKETCHED, tmp_path / "run")
+    model = save_network(SKETCHED, tmp_path / "run").uri
     scored(model, dataset, tmp_path / "scores", Asking(strokes=True))
     with pytest.raises(Refused, match=r"asking\.strokes = True, not False"):
         scored(model, dataset, tmp_path / "scores", Asking())

@@ -8,14 +8,10 @@ import pytest
 from PIL import Image
 
 from jobs.fill import Arguments, run
-from nets.deepgin.network import DeepGINConfig
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
-from tests.evaluation.test_asking import PROBABILISTIC, SKETCHED, checkpoint
 from tests.jobs.test_fill import HEIGHT, WIDTH, photo_and_mask
-from tests.making import photo
-
-TRACK_2 = DeepGINConfig(8, 1, 1, segmentation=True)
+from tests.making import MAPPED, PROBABILISTIC, SKETCHED, photo, save_network
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ def hole_alone(folder: Path, *pictures: np.ndarray) -> bool:
 
 
 def test_strokes_change_the_fill_of_a_sketch_guided_network(folder: Path) -> None:
-    model = checkpoint(SKETCHED, folder / "run")
+    model = save_network(SKETCHED, folder / "run").uri
     plain = filled(folder, model)
     dark = filled(folder, model, sketch=str(folder / "sketch.png"))
     light = filled(folder, model, sketch=str(folder / "white_sketch.png"))
@@ -63,14 +59,14 @@ def test_strokes_change_the_fill_of_a_sketch_guided_network(folder: Path) -> Non
 
 
 def test_a_map_changes_the_fill_of_a_network_of_track_2(folder: Path) -> None:
-    model = checkpoint(TRACK_2, folder / "run", factor=8)
+    model = save_network(MAPPED, folder / "run", factor=8).uri
     plain, guided = filled(folder, model), filled(folder, model, segmentation=str(folder / "map.png"))
     assert hole_alone(folder, plain, guided)
     assert not np.array_equal(plain, guided)
 
 
 def test_several_fills_are_numbered_and_follow_from_the_seed(folder: Path) -> None:
-    model = checkpoint(PROBABILISTIC, folder / "run")
+    model = save_network(PROBABILISTIC, folder / "run").uri
     report = fill(folder, model, num_fills=3, seed=7)
     assert report["files"] == [str(folder / f"out_{number}.png") for number in (1, 2, 3)]
     assert (report["num_fills"], report["seed"]) == (3, 7)
@@ -85,7 +81,7 @@ def test_several_fills_are_numbered_and_follow_from_the_seed(folder: Path) -> No
 
 
 def test_several_fills_of_many_photos_are_done_together_or_not_at_all(folder: Path) -> None:
-    model = checkpoint(PROBABILISTIC, folder / "run")
+    model = save_network(PROBABILISTIC, folder / "run").uri
     for name in ("a", "b"):
         photo(4, HEIGHT, WIDTH).save(folder / f"{name}.jpg")
     words: dict[str, Any] = {"image": str(folder / "?.jpg"), "out": str(folder / "out"), "num_fills": 2}

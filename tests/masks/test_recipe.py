@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.bins import BINS
-from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, draw_masks, parse_recipe, recipe_for
+from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, draw_masks, fit_recipe, parse_recipe, recipe_for
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import Refused
 
@@ -162,3 +163,47 @@ def test_every_pixel_of_a_reduction_is_one_of_the_mask(
 def test_masks_drawn_together_are_those_drawn_one_by_one(asked: list[tuple[str, int, bool]]) -> None:
     recipes = [recipe_for(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
     assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(recipes), recipes, strict=True))
+
+
+@pytest.mark.parametrize("family", MASKS)
+@pytest.mark.parametrize("canvas", [128, 256])
+def test_a_mask_drawn_for_another_size_is_of_that_size_and_of_its_bin(family: str, canvas: int) -> None:
+    recipe = recipe_for(family, canvas, 64, "fitted", 3)
+    wanted = bin_of(recipe.draw()) if family in ("rectangle", "freeform", "half", "expand") else ANY
+    for height, width in ((70, 110), (132, 98), (400, 300)):
+        fitted = fit_recipe(replace(recipe, bin=wanted), height, width)
+        mask = fitted.draw()
+        assert mask.shape == (height, width)
+        assert wanted in (ANY, bin_of(mask))
+        assert np.array_equal(parse_recipe(fitted.line()).draw(), mask)
+
+
+@pytest.mark.parametrize("family", ["brush", "freeform", "automaton", "rectangle"])
+@pytest.mark.parametrize(("canvas", "scaled"), [(256, False), (512, True), (128, False)])
+@pytest.mark.parametrize("size", [(40, 40), (320, 320)])
+def test_a_mask_drawn_for_another_size_covers_as_much_of_it_on_average(
+    family: str, canvas: int, scaled: bool, size: tuple[int, int]
+) -> None:
+    own = [recipe_for(family, canvas, 64, "share", number, scaled=scaled) for number in range(60)]
+    ratios = [np.mean([mask.mean() for mask in draw_masks(of)]) for of in (own, [fit_recipe(r, *size) for r in own])]
+    assert ratios[1] == pytest.approx(ratios[0], abs=0.05)
+
+
+def test_a_recipe_fitted_to_its_own_size_is_itself() -> None:
+    recipe = parse_recipe(LINE)
+    assert fit_recipe(recipe, 64, 64) == recipe
+
+
+@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (12_000, 9_000), (9000, 30)])
+def test_masks_of_large_photos_are_drawn_on_a_canvas_of_bounded_size(height: int, width: int) -> None:
+    fitted = fit_recipe(recipe_for("brush", 256, 256, "large"), height, width)
+    assert fitted.size_px == (height, width)
+    assert max(fitted.drawn_px) <= 4096
+    assert min(fitted.drawn_px) >= 256
+    assert 0 < fitted.draw().mean() < 1
+
+
+def test_a_mask_of_a_file_is_not_drawn_at_another_size() -> None:
+    recipe = MaskRecipe("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
+    with pytest.raises(Refused, match="is made of a file: it cannot be drawn at 40x30 px"):
+        fit_recipe(recipe, 30, 40)

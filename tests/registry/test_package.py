@@ -84,6 +84,23 @@ def test_what_another_command_registers_meanwhile_is_not_registered_twice(
     assert len(tracking.versions("twice")) == 1
 
 
+def test_of_two_commands_that_register_in_lockstep_the_first_keeps_its_version(
+    version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, create = tracking.local_folder(version), tracking.create_version
+    assert folder is not None
+
+    def create_second(name: str, source: str, run_id: str, tags: dict[str, str]) -> Version:
+        create(name, folder.as_uri(), version.run_id, version.tags)
+        return create(name, source, run_id, tags)
+
+    monkeypatch.setattr(tracking, "create_version", create_second)
+    assert register(checkpoint, card, "lockstep", tracking).number == "1"
+    assert [v.number for v in tracking.versions("lockstep")] == ["1"]
+    tracking.move_alias("lockstep", "trial", "1")
+    assert not tracking.delete_version(tracking.versions("lockstep")[0])
+
+
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
     other = replace(card, model={"model": "elsewhere", "weights_sha256": "0" * 64})
     with pytest.raises(Refused, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"):

@@ -229,3 +229,12 @@ def test_a_stored_edge_map_is_what_the_sketch_is_made_of(mapped: Dataset) -> Non
 def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(Refused, match=message):
         replace(CONFIG, **changes)  # type: ignore[arg-type]
+
+
+def test_a_sketch_of_a_turned_photo_is_the_sketch_turned() -> None:
+    """Sizes of lines go by the area, so that neither side is the one that counts."""
+    photo = np.full((60, 150, 3), 40, np.uint8)
+    photo[15:45, 30:110] = 200
+    strength, turned = detect_edges(photo), detect_edges(np.ascontiguousarray(photo.transpose(1, 0, 2)))
+    assert np.allclose(strength, turned.T)
+    assert strength.max() > 0.9

@@ -9,12 +9,16 @@ import pytest
 
 from infra import storage
 from infra.world import World
+from nets.filling import LOCAL, Procedure
+from pipelines.checkpoints import Checkpoint, open_checkpoint
+from pipelines.evaluation.fillers import network_model
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Failed, canonical_json
+from pipelines.run_record import RUN_FILE
 from pipelines.training.commits import best_of
 from pipelines.training.points import committed_points
 from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
-from pipelines.training.run import RUN_FILE, TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
+from pipelines.training.run import TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
 from tests.making import train_recipe
 from tests.training.test_run import CLOCKS, committed_clocks, copied, silent
 
@@ -144,3 +148,42 @@ def test_records_are_sealed_once(trained: TrainRun) -> None:
     data = (Path(trained.out) / RUN_FILE).read_bytes()
     assert data == seal(unseal(data, ""))
     assert json.loads(data)["run_id"] == trained.run_id
+
+
+def test_a_checkpoint_of_another_run_fills_nothing(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
+    """One that was copied in, at a clock of this run, would be taken for it."""
+    out = copied(trained, tmp_path).out
+    newest = open_checkpoint(out)
+    assert newest.images_seen == CLOCKS[-1]
+    state = Path(newest.uri, "state.json")
+    foreign = unseal(state.read_bytes(), str(state)) | {"run_id": "0" * 16}
+    state.write_bytes(seal(foreign))
+    for uri in (out, newest.uri):
+        words = (
+            rf"run.json has run_id {trained.run_id}, .*000000000032 has 0000000000000000: restore what is not of this"
+        )
+        with pytest.raises(Damaged, match=words):
+            open_checkpoint(uri)
+    with pytest.raises(Damaged, match=rf"give \S*{CLOCKS[-2]:012d} to use that one"):
+        open_checkpoint(out)
+    assert open_checkpoint(f"{out}/checkpoints/{CLOCKS[-2]:012d}").images_seen == CLOCKS[-2]
+
+
+def test_a_procedure_changes_no_identity_and_stands_in_every_checkpoint(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = train_recipe(procedure=Procedure("polyphase"))
+    assert recipe.as_json() == trained.recipe.as_json()
+    run_id = claim_run(train_recipe(), (dataset,), str(tmp_path))
+    assert claim_run(recipe, (dataset,), str(tmp_path)) == run_id
+    run_rank(TrainRun(recipe, (dataset.uri,), str(tmp_path), 8, run_id, ""), World(), silent)
+    opened = open_checkpoint(str(tmp_path))
+    assert opened.procedure == Procedure("polyphase")
+    assert network_model(opened).procedure == "polyphase"
+    assert network_model(opened, procedure="local").procedure == "local"
+
+
+def test_a_checkpoint_from_before_procedures_fills_by_the_default(trained: TrainRun, tmp_path: Path) -> None:
+    opened = open_checkpoint(trained.out)
+    older = {name: value for name, value in opened.state.items() if name != "procedure"}
+    assert Checkpoint(opened.uri, older).procedure == LOCAL
