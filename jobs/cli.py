@@ -30,7 +30,7 @@ VERBS: Final = {
     "register": "register a scored checkpoint as a model version",
     "promote": "make a version the champion if it is better",
     "rollback": "make the champion before the present one champion again",
-    "fill": "fill the hole of a photo",
+    "fill": "fill the holes of photos",
     "export": "write a model as one file for other programs: TorchScript or ONNX",
     "weights": "make files of pretrained weights from those you have",
     "submit": "run a verb as a job on a Ray cluster",

@@ -30,7 +30,8 @@ _MAX_NAMED: Final = 20
 
 @dataclass(frozen=True)
 class Arguments:
-    """Fill the holes of photos of any size; pixels outside the holes stay what they are."""
+    """Fill the holes of photos of any size. All other pixels stay as they are, in PNG and in lossless WebP, unless
+    --grow or --feather are given."""
 
     model: str
     """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI, `telea` or `navier-stokes`."""
@@ -45,7 +46,8 @@ class Arguments:
     """Color of the hole in the mask; auto is white, and refuses a mask that looks inverted. `alpha`: the photo's own
     transparency is the hole."""
     mask_orientation: MaskOrientation = "auto"
-    """How masks lie on photos that EXIF turns: as seen, or as stored; auto decides by their sizes."""
+    """How masks, sketches and maps lie on photos that EXIF turns: as the photo is seen or as it is stored; auto decides
+    by their sizes."""
     grow: int = 0
     """Known pixels around the hole that are filled too, px: for tight and soft-edged masks."""
     feather: int = 0
@@ -88,11 +90,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     model = open_model(arguments.model, steps, arguments.procedure, device)
     refuse_untaken(model, others, settings.num_fills)
     say_how(settings)
-    used = {"device": device, "procedure": model.procedure.name} if model.procedure else {}
+    used = {"device": device, "procedure": model.procedure} if "weights_sha256" in model.identity else {}
     report = {**model.identity, "out": arguments.out, **_facts(arguments, settings.encoding), **used}
     if many:
         for option, number in count_unused(jobs, others).items():
-            say(f"note: {number} files of --{option} belong to no photo")
+            say(f"note: --{option} has {number} that belong to no photo")
         return _totals(report, _fill_many(arguments.out, jobs, model, settings, steps))
     return report | _fill_one(arguments.out, jobs[0], model, settings)
 
@@ -172,11 +174,10 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
 def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettings, steps: ChallengeSteps) -> list[Row]:
     """What happened to each photo, shown as a table too."""
     identity = dict(model.identity)
-    if "weights_sha256" in identity:
-        del identity["model"]  # the same weights elsewhere are the same model
-    procedure = asdict(model.procedure) if model.procedure else None
+    if "weights_sha256" in identity and not identity["model"].startswith("models:/"):
+        del identity["model"]  # the same weights under another path are the same model
     records = FillRecords(
-        out, {"model": identity, "procedure": procedure, "steps": asdict(steps), **settings.as_json()}
+        out, {"model": identity, "procedure": model.procedure, "steps": asdict(steps), **settings.as_json()}
     )
     records.refuse_foreign(file for job in jobs for file in settings.file_names(job.name))
     at = (0, "")

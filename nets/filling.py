@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nets.procedures.local import Progress, fill_local
+from nets.procedures.local import Progress, WindowSize, fill_local
 from nets.procedures.network import PLAIN, ChallengeSteps, Noise, NonFiniteFillError, Photo
 from nets.procedures.polyphase import fill_polyphase
 from nets.procedures.whole import fill_whole
@@ -107,6 +107,7 @@ def _fill_photo(
             return fill_whole(network, [photo], steps, network.multiple_px)[0]
         if procedure.name == "polyphase":
             return fill_polyphase(network, photo, size_px, steps)
-        return fill_local(network, photo, procedure.scale * size_px, procedure.context, steps, progress)
+        size = WindowSize(size_px, procedure.scale, procedure.context)
+        return fill_local(network, photo, size, steps, progress)
     except NonFiniteFillError:
         raise NonFiniteFillError(*place) from None

@@ -11,6 +11,7 @@ from nets.baselines.partial import PCConfig
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
 from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
+from nets.filling import Procedure
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 
@@ -147,7 +148,8 @@ def distill_baseline_faces() -> TrainRecipe:
 def distill_photos_128() -> TrainRecipe:
     """The baseline on photos of all kinds at 128x128, for some minutes of two cores; convolutions alone.
 
-    Ours: three levels; nothing in it depends on the size of what it sees.
+    Ours: three levels, and no layer that depends on the size of what it sees: photos of other sizes are filled in
+    windows of 256x256.
     """
     network = DistillConfig(
         width=24,
@@ -162,7 +164,7 @@ def distill_photos_128() -> TrainRecipe:
     objective = DistillObjectiveConfig(network, ALONE, style_weight=0.0, confidence_px=33)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
     recipe = faces("distill-photos-128", objective, {"generator": theta}, images=9_600, constant_images=3_200)
-    return replace(recipe, stream=replace(recipe.stream, size_px=128))
+    return replace(recipe, stream=replace(recipe.stream, size_px=128), procedure=Procedure(scale=2))
 
 
 def _faces(name: str, recipe: str) -> TrainRecipe:

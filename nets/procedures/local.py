@@ -4,6 +4,7 @@ In: a photo. Out: the photo with its holes filled. Time and memory grow with the
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -28,21 +29,37 @@ Progress = Callable[[int, int], None]
 """Is called with how many windows of a photo are done, and how many there are."""
 
 
+@dataclass(frozen=True)
+class WindowSize:
+    """How large windows are, in the photo and before the network."""
+
+    network_px: int
+    """The network's own size."""
+    scale: int
+    """Side of a window as the network sees it, over that size."""
+    context: float
+    """Side of a window in the photo over that of its holes' box."""
+
+    @property
+    def side_px(self) -> int:
+        """Side of a window as the network sees it."""
+        return self.scale * self.network_px
+
+
 def fill_local(
     network: nn.Module,
     photo: Photo,
-    size_px: int,
-    context: float,
+    size: WindowSize,
     steps: ChallengeSteps,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Photo -> uint8 HW3; raises NonFiniteFillError. Windows are brought to `size_px`; several go as one batch."""
-    groups = group_holes(photo.hole, size_px, context)
+    """Photo -> uint8 HW3; raises NonFiniteFillError. Several windows go through the network as one batch."""
+    groups = group_holes(photo.hole, size.side_px, size.context)
     filled = photo.levels.clone()
     for start in range(0, len(groups), _WINDOWS_AT_A_TIME):
         batch = groups[start : start + _WINDOWS_AT_A_TIME]
         for number, (group, part) in enumerate(
-            zip(batch, _fill_small(network, photo, batch, start, size_px, steps), strict=True)
+            zip(batch, _fill_small(network, photo, batch, start, size, steps), strict=True)
         ):
             filled[group.window.place][group.holes] = restore(part).cpu()[group.holes]
             if progress is not None:
@@ -51,12 +68,12 @@ def fill_local(
 
 
 def _fill_small(
-    network: nn.Module, photo: Photo, groups: Sequence[Group], first: int, size_px: int, steps: ChallengeSteps
+    network: nn.Module, photo: Photo, groups: Sequence[Group], first: int, size: WindowSize, steps: ChallengeSteps
 ) -> list[Part]:
-    """The windows of these groups, filled at `size_px`; `first` is the number of the first."""
+    """The windows of these groups, filled at the network's size; `first` is the number of the first."""
     device = device_of(network)
-    shown = [_show(photo, group, size_px, device) for group in groups]
-    planes = {name: torch.stack([mirror_to_square(small[name], size_px) for small in shown]) for name in shown[0]}
+    shown = [_show(photo, group, size.side_px, device) for group in groups]
+    planes = {name: torch.stack([mirror_to_square(small[name], size.side_px) for small in shown]) for name in shown[0]}
     if photo.noise is not None:
         shape = network.noise_shape(planes["image"])
         planes["noise"] = torch.stack([photo.noise(first + i, shape) for i in range(len(groups))]).to(device)
@@ -69,6 +86,7 @@ def _fill_small(
             photo.hole[group.window.place].to(device),
             meet(small["image"], small["mask"], fill[:, : small["mask"].shape[1], : small["mask"].shape[2]]),
             small["mask"],
+            size.scale,
         )
         for group, small, fill in zip(groups, shown, predicted, strict=True)
     ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.procedures.detail import STRENGTH, add_lacking_detail, match_blocks, sources
+from nets.procedures.detail import add_lacking_detail, match_blocks, sources
 from nets.procedures.scale import sample
 
 _TILE_PX: Final = 512
@@ -33,12 +33,16 @@ class Part:
     """The fill, 3hw in [0, 1], in its known pixels the reduced photo."""
     small_hole: Tensor
     """1hw in {0, 1}."""
+    scale: int
+    """The size of the small fill over the network's own."""
 
 
 def restore(part: Part) -> Tensor:
     """The window with its hole filled, uint8 HW3."""
-    matches = match_blocks(part.small, part.small_hole)
-    rich = part.small if matches is None else add_lacking_detail(part.small, part.small_hole, matches)
+    matches = match_blocks(part.small, part.small_hole, part.scale)
+    rich, strength = part.small, part.small_hole
+    if matches is not None:
+        rich, strength = add_lacking_detail(part.small, part.small_hole, matches)
     filled = part.levels.clone()
     for tile, core in _tiles(part.hole):
         hole = part.hole[core]
@@ -48,8 +52,9 @@ def restore(part: Part) -> Tensor:
         rows, columns = rows + core[0].start, columns + core[1].start
         colors = colors + sample(rich, rows, columns, part.hole.shape)
         if matches is not None and part.hole.shape != part.small.shape[1:]:
+            strengths = sample(strength, rows, columns, part.hole.shape)
             for weight, *source in sources(matches, rows, columns, part.hole[None]):
-                colors = colors + STRENGTH * weight * _lacking(part, *source)
+                colors = colors + strengths * weight * _lacking(part, *source)
         filled[rows, columns] = colors.clamp(0, 1).mul(255).round().to(torch.uint8).mT
     return filled
 

@@ -1,7 +1,7 @@
 """How a mask lies on a photo that EXIF turns: as the photo is seen, or as it is stored.
 
 In: the headers of both files. Out: a function that lays levels of the one as the upright photo lies, or a refusal
-where nothing tells. Most programs show the photo upright and paint so; scripts often read the stored pixels.
+where nothing decides. Most programs show the photo upright and paint so; scripts often read the stored pixels.
 """
 
 from typing import Literal

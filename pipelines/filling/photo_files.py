@@ -21,6 +21,7 @@ from pipelines.records import Refused, Rejected
 Keepable = Literal["alpha", "icc", "exif"]
 RECIPE: Final = ShardRecipe("folder", min_side_px=1)
 """What counts as a photo: anything of up to 100 megapixels that a dataset would take, however small."""
+_BITS: Final = 8
 _PROFILE_DROPPED: Final = "colour profile dropped"
 _EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
 _STRUCTURE: Final = frozenset(
@@ -67,6 +68,8 @@ def read_photo(data: bytes, where: str, keep: frozenset[str] = frozenset(), need
         raise Refused(f"{where} has no transparency for --hole alpha: give its hole as --mask")
     icc, exif, dropped = _metadata(data, header, keep)
     notes = [note for note in done if note != _PROFILE_DROPPED] + dropped
+    if alpha is not None and header.bits != _BITS:
+        notes.append(f"{header.bits} bits a channel to {_BITS}")
     return Photo(_rgb(pixels), alpha, icc, exif, tuple(notes), header)
 
 

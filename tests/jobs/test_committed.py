@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from infra.world import World
 from jobs.evaluate import Arguments as Evaluation
@@ -14,8 +12,7 @@ from pipelines.manifest import Dataset
 from pipelines.training.rank import run_rank, told_incidents
 from pipelines.training.run import TrainRun
 from tests.jobs.test_cli import run
-from tests.jobs.test_fill import HEIGHT, WIDTH
-from tests.making import photo
+from tests.jobs.test_fill import photo_and_mask
 from tests.training.test_run import copied, flip_byte, silent
 
 NEWEST, OLDER = f"{32:012d}", f"{24:012d}"
@@ -31,10 +28,7 @@ def scores(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPat
 
 def readers(out: str, dataset: Dataset, scores: str, folder: Path) -> list[tuple[str, ...]]:
     """Every verb that reads a checkpoint."""
-    photo(3, HEIGHT, WIDTH).save(folder / "photo.png")
-    hole = np.zeros((HEIGHT, WIDTH), np.uint8)
-    hole[20:35, 30:54] = 255
-    Image.fromarray(hole).save(folder / "mask.png")
+    photo_and_mask(folder)
     pictures = ("--image", f"{folder}/photo.png", "--mask", f"{folder}/mask.png", "--out", f"{folder}/filled.png")
     return [
         ("fill", "--model", out, *pictures),

@@ -18,14 +18,19 @@ from tests.making import lacuna, photo
 HEIGHT, WIDTH = 50, 70
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A photo of 70x50, its mask with a white hole of a tenth, and the same mask with black and white exchanged."""
-    photo(3, HEIGHT, WIDTH).save(tmp_path / "photo.png")
+def photo_and_mask(folder: Path) -> np.ndarray:
+    """`photo.png`, 70x50, and `mask.png` with a white hole of a tenth; the mask's levels."""
+    photo(3, HEIGHT, WIDTH).save(folder / "photo.png")
     hole = np.zeros((HEIGHT, WIDTH), np.uint8)
     hole[20:35, 30:54] = 255
-    Image.fromarray(hole).save(tmp_path / "mask.png")
-    Image.fromarray(255 - hole).save(tmp_path / "inverted.png")
+    Image.fromarray(hole).save(folder / "mask.png")
+    return hole
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A photo, its mask, and the same mask with black and white exchanged."""
+    Image.fromarray(255 - photo_and_mask(tmp_path)).save(tmp_path / "inverted.png")
     return tmp_path
 
 
@@ -199,6 +204,41 @@ def test_a_step_of_the_challenge_changes_the_fill_of_a_run_and_is_refused_for_ot
     for other in ("telea", "models:/faces@champion"):
         with pytest.raises(Refused, match=f"{other} fills as it does: ensemble and blur are for the network"):
             run(replace(plain, model=other, **{step: True}))  # type: ignore[arg-type]
+
+
+def odd_hole(name: str) -> np.ndarray:
+    """Levels of a mask that is small, or whose hole is in many places."""
+    if name == "specks":
+        mask = np.zeros((160, 200), np.uint8)
+        mask.flat[np.random.default_rng(0).choice(mask.size, 2000, replace=False)] = 255
+    elif name == "frame":
+        mask = np.full((60, 80), 255, np.uint8)
+        mask[1:-1, 1:-1] = 0
+    else:
+        mask = np.zeros(tuple(map(int, name.split("x"))), np.uint8)
+        mask[0, 0] = 255
+    return mask
+
+
+@pytest.mark.parametrize("model", ["telea", "trained"])
+@pytest.mark.parametrize("name", ["1x7", "7x1", "2x2", "frame", "specks"])
+def test_odd_photos_and_holes_are_filled(folder: Path, name: str, model: str, trained: TrainRun) -> None:
+    mask = odd_hole(name)
+    photo(3, *mask.shape).save(folder / "photo.png")
+    Image.fromarray(mask).save(folder / "mask.png")
+    assert_hole_alone_changed(folder, fill(folder, trained.out if model == "trained" else model))
+
+
+def test_photos_of_one_pixel_and_of_too_many_are_refused(folder: Path) -> None:
+    photo(3, 1, 1).save(folder / "photo.png")
+    for level, words in ((0, "is empty: no pixel is white"), (255, "is full: every pixel is white")):
+        Image.new("L", (1, 1), level).save(folder / "mask.png")
+        with pytest.raises(Refused, match=words):
+            fill(folder)
+    data = (folder / "photo.png").read_bytes()
+    (folder / "photo.png").write_bytes(data[:16] + (10_001).to_bytes(4, "big") * 2 + data[24:])  # as its header has it
+    with pytest.raises(Refused, match=r"photo\.png cannot be filled: 10001x10001 pixels are more than 100000000"):
+        fill(folder)
 
 
 def test_the_result_may_replace_the_photo(folder: Path) -> None:

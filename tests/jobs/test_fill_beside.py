@@ -8,22 +8,16 @@ import pytest
 from PIL import Image
 
 from jobs.fill import Arguments, run
-from nets.deepgin.network import DeepGINConfig
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
-from tests.making import PROBABILISTIC, SKETCHED, photo, save_network
-
-HEIGHT, WIDTH = 50, 70
-TRACK_2 = DeepGINConfig(8, 1, 1, segmentation=True)
+from tests.jobs.test_fill import HEIGHT, WIDTH, photo_and_mask
+from tests.making import MAPPED, PROBABILISTIC, SKETCHED, photo, save_network
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A photo, its mask, strokes through the hole, and a map of classes."""
-    photo(3, HEIGHT, WIDTH).save(tmp_path / "photo.png")
-    hole = np.zeros((HEIGHT, WIDTH), np.uint8)
-    hole[20:35, 30:54] = 255
-    Image.fromarray(hole).save(tmp_path / "mask.png")
+    photo_and_mask(tmp_path)
     strokes = np.full((HEIGHT, WIDTH), 255, np.uint8)
     strokes[26:29, 20:60] = 0
     Image.fromarray(strokes).save(tmp_path / "sketch.png")
@@ -65,7 +59,7 @@ def test_strokes_change_the_fill_of_a_sketch_guided_network(folder: Path) -> Non
 
 
 def test_a_map_changes_the_fill_of_a_network_of_track_2(folder: Path) -> None:
-    model = save_network(TRACK_2, folder / "run", factor=8).uri
+    model = save_network(MAPPED, folder / "run", factor=8).uri
     plain, guided = filled(folder, model), filled(folder, model, segmentation=str(folder / "map.png"))
     assert hole_alone(folder, plain, guided)
     assert not np.array_equal(plain, guided)
@@ -90,7 +84,7 @@ def test_several_fills_of_many_photos_are_done_together_or_not_at_all(folder: Pa
     model = save_network(PROBABILISTIC, folder / "run").uri
     for name in ("a", "b"):
         photo(4, HEIGHT, WIDTH).save(folder / f"{name}.jpg")
-    words = {"image": str(folder / "?.jpg"), "out": str(folder / "out"), "num_fills": 2}
+    words: dict[str, Any] = {"image": str(folder / "?.jpg"), "out": str(folder / "out"), "num_fills": 2}
     assert fill(folder, model, **words)["num_filled"] == 2
     names = ["a_1.png", "a_2.png", "b_1.png", "b_2.png"]
     assert sorted(path.name for path in (folder / "out").glob("*.png")) == names

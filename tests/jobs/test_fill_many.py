@@ -53,7 +53,8 @@ def folder(tmp_path: Path) -> Path:
 
 def fill(folder: Path, out: str = "out", model: str = "telea", **changes: Any) -> dict[str, Any]:
     """Runs the verb on the folder's photos; the report."""
-    words = {"image": str(folder / "photos"), "mask": str(folder / "masks"), "out": str(folder / out)}
+    place = out if "://" in out else str(folder / out)
+    words = {"image": str(folder / "photos"), "mask": str(folder / "masks"), "out": place}
     return run(Arguments(**{"model": model, **words, **changes}))
 
 
@@ -101,6 +102,26 @@ def test_a_second_run_skips_what_is_done_and_fills_what_is_gone_or_changed(folde
     assert changed == {"class1/001.png", ".lacuna/photos/class1/001.json"}
 
 
+def test_a_photo_whose_mask_changed_is_filled_again_though_the_run_dies_before_its_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    hole_mask(12, 20).save(folder / "masks" / "class1" / "001_mask.png")
+    publish = storage.publish
+
+    def die_at_records(uri: str, data: bytes) -> None:
+        if uri.endswith(".json"):
+            raise KeyboardInterrupt
+        publish(uri, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage, "publish", die_at_records)
+        fill(folder)
+    assert fill(folder)["num_filled"] == 1
+    fill(folder, out="undisturbed")
+    assert files_of(folder / "out") == files_of(folder / "undisturbed")
+
+
 def test_a_result_that_somebody_changed_is_not_overwritten(folder: Path) -> None:
     fill(folder)
     retouched = folder / "out" / "class0" / "002.png"
@@ -145,7 +166,7 @@ def test_other_settings_at_the_same_place_are_refused_with_the_field(
 def test_another_procedure_or_checkpoint_at_the_same_place_is_refused(folder: Path, trained: TrainRun) -> None:
     fill(folder, model=trained.out)
     assert fill(folder, model=f"{trained.out}/checkpoints/{32:012d}")["num_skipped"] == 6  # the same weights
-    with pytest.raises(Refused, match=r"procedure\.name = 'local', this run has 'polyphase'"):
+    with pytest.raises(Refused, match=r"procedure = 'local', this run has 'polyphase'"):
         fill(folder, model=trained.out, procedure="polyphase")
     with pytest.raises(Refused, match=r"model\.weights_sha256 = "):
         fill(folder, model=f"{trained.out}/checkpoints/{24:012d}")
