@@ -7,7 +7,7 @@ bit. How a photo of another size comes to the network is a procedure, and data o
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -104,10 +104,15 @@ def _fill_photo(
     """A photo of another size -> uint8 HW3; `place`: its number in the batch, from 0, and how many there are."""
     try:
         if procedure.name == "whole":
-            return fill_whole(network, [photo], steps, network.multiple_px)[0]
+            return fill_whole(network, [photo], steps, _multiple_of(network))[0]
         if procedure.name == "polyphase":
             return fill_polyphase(network, photo, size_px, steps)
         size = WindowSize(size_px, procedure.scale, procedure.context)
         return fill_local(network, photo, size, steps, progress)
     except NonFiniteFillError:
         raise NonFiniteFillError(*place) from None
+
+
+def _multiple_of(network: Any) -> int:
+    """What divides the heights and widths that the network takes."""
+    return int(network.multiple_px)
