@@ -52,7 +52,8 @@ def _pull_and_push(known: Tensor, weight: Tensor, num_sweeps: int, tiny: float) 
     filled = known / weight.clamp_min(tiny)
     for level in range(len(knowns) - 2, -1, -1):
         known, weight = knowns[level], weights[level]
-        spread = F.interpolate(filled, size=known.shape[2:], mode="bilinear", align_corners=False)
+        size = [known.shape[2], known.shape[3]]
+        spread = F.interpolate(filled, size=size, mode="bilinear", align_corners=False)
         filled = known + spread * (1 - weight)
         for _ in range(num_sweeps):
             filled = known + _neighbors_mean(filled) * (1 - weight)

@@ -1,7 +1,7 @@
 """Files that other programs load: TorchScript and ONNX, made from one trace of the network.
 
-In: a network and facts. Out: the bytes of a file that carries both, the same bytes each time, without paths of this
-machine. Which size the trace is made at does not matter: `nets.exporting` says why.
+In: a network and facts. Out: the bytes of a file that carries both, without paths of this machine; those of a fresh
+process are the same each time. Which size the trace is made at does not matter: `nets.exporting` says why.
 """
 
 import io
@@ -13,10 +13,13 @@ from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nets.baselines.gated import ContextualAttention as PooledContextualAttention
 from nets.exporting import Exported
 from nets.layers.adaptive import AdaptiveConvolution
+from nets.mhtma.attention import TemperatureAttention
+from nets.mhtma.contextual import ContextualAttention
 from pipelines.records import Refused, canonical_json
 
 Format = Literal["torchscript", "onnx"]
@@ -24,6 +27,14 @@ FACTS_FILE: Final = "lacuna.json"
 """The extra file of a TorchScript archive that holds the facts."""
 _ONNX_PACKAGES: Final = ("onnx", "onnxruntime")
 _OPSET: Final = 18
+_WITHOUT_ONNX: Final = (
+    AdaptiveConvolution,
+    ContextualAttention,
+    PooledContextualAttention,
+    TemperatureAttention,
+    nn.InstanceNorm2d,
+)
+"""Layers that torch turns into ONNX operators for one size only, or not at all."""
 _TRACED_PX: Final = (48, 80)
 
 
@@ -36,10 +47,11 @@ def refuse_missing_packages(form: Format) -> None:
 
 def refuse_format(network: nn.Module, form: Format) -> None:
     """Raise Refused where a network has no file of this format."""
-    if form == "onnx" and any(isinstance(layer, AdaptiveConvolution) for layer in network.modules()):
+    found = {type(layer).__name__ for layer in network.modules() if isinstance(layer, _WITHOUT_ONNX)}
+    if form == "onnx" and found:
         raise Refused(
-            f"{type(network).__name__} has no ONNX file: ONNX has no operator for its adaptive convolutions. "
-            "Use --format torchscript"
+            f"{type(network).__name__} has no ONNX file for photos of any size, because of its layers "
+            f"{', '.join(sorted(found))}. Use --format torchscript"
         )
 
 
@@ -48,12 +60,13 @@ def write_file(network: nn.Module, facts: Mapping[str, str], form: Format) -> by
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what a trace keeps, which the trial looks for, and of torch's own plans
         example = torch.rand(2, 3, *_TRACED_PX), torch.ones(2, 1, *_TRACED_PX)
-        traced: Any = torch.jit.trace(Exported(network), example, check_trace=False)
-        return _torchscript(traced, facts) if form == "torchscript" else _onnx(traced, example, facts)
+        write = {"torchscript": _torchscript, "onnx": _onnx}[form]
+        return write(Exported(network), example, facts)
 
 
-def _torchscript(traced: Any, facts: Mapping[str, str]) -> bytes:
+def _torchscript(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
     sink = io.BytesIO()
+    traced: Any = torch.jit.trace(module, example, check_trace=False)
     torch.jit.save(traced, sink, _extra_files={FACTS_FILE: canonical_json(dict(facts))})
     return _without_source_paths(sink)
 
@@ -68,12 +81,12 @@ def _without_source_paths(archive: io.BytesIO) -> bytes:
     return sink.getvalue()
 
 
-def _onnx(traced: Any, example: tuple[torch.Tensor, ...], facts: Mapping[str, str]) -> bytes:
+def _onnx(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
     import onnx
 
     sink: Any = io.BytesIO()
     torch.onnx.export(
-        traced,
+        module,
         example,
         sink,
         dynamo=False,  # its successor unrolls loops whose length depends on the size
