@@ -239,7 +239,8 @@ class Tracking:
 
     def delete_version(self, version: Version) -> bool:
         """Deletes a version that has no alias; whether it is deleted."""
-        if version.number in self._client.get_registered_model(version.name).aliases.values():
+        aliases = self._client.get_registered_model(version.name).aliases
+        if version.number in map(str, aliases.values()):
             return False
         self._client.delete_model_version(version.name, version.number)
         return True
