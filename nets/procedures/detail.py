@@ -155,7 +155,8 @@ def _patches(x: Tensor, scale: int) -> Tensor:
     reach = (_PATCH - 1) * scale
     padded = F.pad(x[None], (reach,) * 4, mode="replicate")
     patches = F.unfold(padded, _PATCH, dilation=2 * scale)[0]
-    return patches.view(len(patches), *x.shape[1:]).permute(1, 2, 0) / len(patches) ** 0.5
+    rows: Tensor = patches.view(len(patches), *x.shape[1:]).permute(1, 2, 0) / len(patches) ** 0.5
+    return rows
 
 
 def _nearest(patches: Tensor, queries: Tensor, keys: Tensor, step: int) -> Tensor:
@@ -169,8 +170,9 @@ def _nearest(patches: Tensor, queries: Tensor, keys: Tensor, step: int) -> Tenso
     length, taken = key.square().sum(1), torch.zeros(len(keys), device=patches.device)
     numbers = torch.full(patches.shape[:2], -1, device=patches.device)
     numbers[keys[:, 0], keys[:, 1]] = torch.arange(len(keys), device=patches.device)
-    nearest, at = [], {}
-    for some in torch.arange(len(queries), device=patches.device).split(512):
+    nearest: list[Tensor] = []
+    at: dict[tuple[int, int], list[int]] = {}
+    for some in torch.split(torch.arange(len(queries), device=patches.device), 512):
         distances = length - 2 * query[some] @ key.mT + query[some].square().sum(1, keepdim=True)
         for own, (row, column) in zip(distances, queries[some].tolist(), strict=True):
             distance = own + taken

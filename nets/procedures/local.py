@@ -15,6 +15,7 @@ from nets.procedures.network import (
     NetworkInput,
     Photo,
     device_of,
+    draw_noise,
     finish,
     predict,
     refuse_non_finite,
@@ -75,8 +76,8 @@ def _fill_small(
     shown = [_show(photo, group, size.side_px, device) for group in groups]
     planes = {name: torch.stack([mirror_to_square(small[name], size.side_px) for small in shown]) for name in shown[0]}
     if photo.noise is not None:
-        shape = network.noise_shape(planes["image"])
-        planes["noise"] = torch.stack([photo.noise(first + i, shape) for i in range(len(groups))]).to(device)
+        noises = [(photo.noise, first + i) for i in range(len(groups))]
+        planes["noise"] = draw_noise(network, planes["image"], noises)
     pictures = NetworkInput(planes.pop("image"), planes.pop("mask"), planes)
     predicted = finish(predict(network, pictures, steps), steps)
     refuse_non_finite(predicted, pictures.mask)

@@ -3,9 +3,9 @@
 In: pictures N3HW in [0, 1], masks N1HW in {0, 1} with 1 = hole, and what the network takes beside them. Out: N3HW.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,12 @@ def refuse_non_finite(filled: Tensor, mask: Tensor) -> None:
 def to_input(images: Tensor, masks: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Levels uint8 NHW3 and holes uint8 NHW -> N3HW in [0, 1] and N1HW where the network is."""
     return images.to(device).permute(0, 3, 1, 2).float() / 255, masks.to(device).unsqueeze(1).float()
+
+
+def draw_noise(network: Any, image: Tensor, noises: Iterable[tuple[Noise, int]]) -> Tensor:
+    """Noise for pictures N3HW, each by its photo's noise and its number among the photo's pictures: N and a shape."""
+    shape = network.noise_shape(image)
+    return torch.stack([noise(number, shape) for noise, number in noises]).to(image.device)
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -13,6 +13,7 @@ from nets.procedures.network import (
     NetworkInput,
     Photo,
     device_of,
+    draw_noise,
     finish,
     inpaint,
     smooth_base,
@@ -42,8 +43,7 @@ def fill_polyphase(network: nn.Module, photo: Photo, size_px: int, steps: Challe
     phases = {name: to_phases(plane, size_px) for name, plane in planes.items()}
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
     if photo.noise is not None:
-        shape = network.noise_shape(pictures)
-        phases["noise"] = torch.stack([photo.noise(number, shape) for number in range(len(pictures))]).to(image)
+        phases["noise"] = draw_noise(network, pictures, [(photo.noise, number) for number in range(len(pictures))])
     filled = []
     for start in range(0, len(pictures), _PHASES_AT_A_TIME):
         some = slice(start, start + _PHASES_AT_A_TIME)

@@ -52,7 +52,7 @@ def sample(small: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, ...]) 
 def _block_means(levels: Tensor, hole: Tensor, block: int) -> Tensor:
     """Part uint8 HW3 and hole uint8 HW -> 4hw: means over blocks of what is known, in [0, 1], and how much that is."""
     strips = []
-    for part, mask in zip(levels.split(64 * block), hole.split(64 * block), strict=True):
+    for part, mask in zip(torch.split(levels, 64 * block), torch.split(hole, 64 * block), strict=True):
         known = 1 - mask[None].float()
         weighted = torch.cat([part.permute(2, 0, 1).float() / 255 * known, known])
         strips.append(F.avg_pool2d(weighted[None], block, ceil_mode=True)[0] if block > 1 else weighted)

@@ -11,7 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.procedures.network import ChallengeSteps, NetworkInput, Photo, device_of, finish, inpaint, to_input, to_levels
+from nets.procedures.network import (
+    ChallengeSteps,
+    NetworkInput,
+    Photo,
+    device_of,
+    draw_noise,
+    finish,
+    inpaint,
+    to_input,
+    to_levels,
+)
 
 _LEAST_PX: Final = 64
 """Below it some networks have features too small to be mirrored at their ends."""
@@ -31,8 +41,7 @@ def fill_whole(network: nn.Module, photos: Sequence[Photo], steps: ChallengeStep
     planes = {name: F.pad(x, (0, right, 0, below), mode="replicate") for name, x in planes.items()}
     padded = F.pad(image, (0, right, 0, below), mode="replicate")
     if photos[0].noise is not None:
-        shape = network.noise_shape(padded)
-        planes["noise"] = torch.stack([p.noise(0, shape) for p in photos if p.noise is not None]).to(device)
+        planes["noise"] = draw_noise(network, padded, [(p.noise, 0) for p in photos if p.noise is not None])
     pictures = NetworkInput(padded, F.pad(mask, (0, right, 0, below), mode="replicate"), planes)
     return to_levels(finish(inpaint(network, pictures, steps)[..., :height, :width], steps), mask)
 

@@ -49,7 +49,7 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
     height, width = mask.shape
     cell = max(1, size_px // _CELLS_OF_A_SIDE, -(-max(height, width) // _MAX_CELLS))
     labels = _label(_shrink(mask, cell))
-    while len(numbers := labels[labels > 0].unique()) > _MAX_GROUPS:
+    while len(numbers := torch.unique(labels[labels > 0])) > _MAX_GROUPS:
         cell *= 2
         labels = _label(_shrink(mask, cell))
     return [_group(mask, labels == number, cell, size_px, context) for number in numbers]
@@ -57,8 +57,8 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
 
 def _shrink(mask: Tensor, cell: int) -> Tensor:
     """Mask uint8 HW -> bool hw: cells that have a hole pixel."""
-    rows = torch.stack([rows.any(0) for rows in mask.ne(0).split(cell)])
-    return torch.stack([columns.any(1) for columns in rows.split(cell, 1)], dim=1)
+    rows = torch.stack([rows.any(0) for rows in torch.split(mask.ne(0), cell)])
+    return torch.stack([columns.any(1) for columns in torch.split(rows, cell, 1)], dim=1)
 
 
 def _label(cells: Tensor) -> Tensor:

@@ -103,5 +103,5 @@ def _place_object(rng: np.random.Generator, size: tuple[int, ...], ratio: float,
 def _cut(path: Path) -> Levels:
     """A mask file's hole, cut to its box, in {0, 1}."""
     mask = (np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) > 127).astype(np.uint8)
-    rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -57,11 +58,13 @@ def open_model(uri: str) -> Model:
 
 def classical_ways() -> dict[str, Fill]:
     """OpenCV's methods, and the smooth fill alone at the photo's size."""
-    ways: dict[str, Fill] = {
-        name: lambda case, method=method: np.asarray(cv2.inpaint(*case, 3, method), np.uint8)  # type: ignore[misc]
-        for name, method in _CLASSICAL.items()
-    }
+    ways: dict[str, Fill] = {name: partial(fill_classically, method) for name, method in _CLASSICAL.items()}
     return ways | {"smooth fill": lambda case: _finish(fill_smoothly(*_to_tensors(case))[0], case)}
+
+
+def fill_classically(method: int, case: Case) -> Levels:
+    """The photo filled by a method of OpenCV, with its usual radius."""
+    return np.asarray(cv2.inpaint(case.photo, case.hole, 3, method), np.uint8)
 
 
 def ways_of(model: Model) -> dict[str, Fill]:
@@ -92,7 +95,7 @@ def fill_without_detail(model: Model, case: Case) -> Levels:
 
 def fill_naive_crop(model: Model, case: Case) -> Levels:
     """One square of twice the hole's box, resized to the network's size and back."""
-    boxes = [case.hole.any(axis).nonzero()[0] for axis in (1, 0)]
+    boxes = [np.flatnonzero(case.hole.any(axis=axis)) for axis in (1, 0)]
     side = max(model.size_px, *(2 * int(np.ptp(at) + 1) for at in boxes))
     starts = [
         int(np.clip((at[0] + at[-1] + 1 - side) // 2, 0, max(0, length - side)))

@@ -40,9 +40,10 @@ def periods_of(filled: Levels, photo: Levels, hole: Levels) -> Iterator[Period]:
         phase = rows % length * length + columns % length
         counts = np.bincount(phase, minlength=length**2)
         if counts.min() >= _LEAST_PIXELS:
-            spreads = [float(np.std(np.bincount(phase, weights=of) / counts)) for of in (flat, own)]
+            spread, own_spread = (float(np.std(np.bincount(phase, weights=of) / counts)) for of in (flat, own))
             line = positions % length
-            yield Period(length, *spreads, steps[line == 0], steps[(line == 1) | (line == length - 1)])
+            beside = steps[(line == 1) | (line == length - 1)]
+            yield Period(length, spread, own_spread, steps[line == 0], beside)
 
 
 def gradient_energy(picture: Levels, hole: Levels) -> float:

@@ -80,7 +80,7 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
     for step in range(_STEPS):
         loss = weighted(phase.terms(stage.forward(draw_inputs(step))), phase.weights)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward([loss])
         optimizer.step()
     return generator.eval()
 
@@ -101,7 +101,7 @@ def fill(network: nn.Module, case: Case) -> Levels:
 
 def fill_naive_crop(network: nn.Module, case: Case) -> Levels:
     """The photo with its hole filled from one square of twice its box, resized there and back."""
-    boxes = [case.hole.any(axis).nonzero()[0] for axis in (1, 0)]
+    boxes = [np.flatnonzero(case.hole.any(axis=axis)) for axis in (1, 0)]
     side = max(SIZE_PX, *(2 * int(np.ptp(at) + 1) for at in boxes))
     starts = [
         int(np.clip((at[0] + at[-1] + 1 - side) // 2, 0, max(0, n - side)))
@@ -127,16 +127,17 @@ def refuse_grid(network: nn.Module, cases: list[Case]) -> None:
         for period in periods_of(filled, case.photo, case.hole):
             periods[period.length].append(period)
             if period.spread > period.own_spread + 1:
-                faults.append((case.hole.shape, "phases apart", period.length, period.spread, period.own_spread))
+                apart = f"{period.spread:.2f} levels apart, the photo's {period.own_spread:.2f}"
+                faults.append(f"{case.hole.shape}: phases of {period.length} px are {apart}")
         energy, naive = (gradient_energy(x, case.hole) for x in (filled, fill_naive_crop(network, case)))
         if energy < naive / 2:
-            faults.append((case.hole.shape, "blurred", energy, naive))
+            faults.append(f"{case.hole.shape}: steps have an energy of {energy:.1f}, the naive crop's of {naive:.1f}")
     for length, found in periods.items():
         across, beside = (np.concatenate([getattr(p, of) for p in found]).mean() for of in ("across", "beside"))
         if across > 1.3 * beside:
-            faults.append(("all", "steps", length, across, beside))
+            faults.append(f"steps across multiples of {length} px are {across:.2f}, beside them {beside:.2f}")
     assert periods
-    assert not faults, f"{len(faults)} faults, such as {faults[:5]}"
+    assert not faults, faults
 
 
 def test_fills_have_no_grid_and_are_no_blur(network: nn.Module) -> None:
@@ -145,5 +146,5 @@ def test_fills_have_no_grid_and_are_no_blur(network: nn.Module) -> None:
 
 @pytest.mark.slow
 def test_fills_of_many_sizes_have_no_grid(network: nn.Module) -> None:
-    sizes = np.random.default_rng(0).integers(96, 1025, (12, 2)).tolist()
-    refuse_grid(network, [draw_case(100 + seed, *size) for seed, size in enumerate(sizes)])
+    sizes = {seed: np.random.default_rng(seed).integers(96, 1025, 2).tolist() for seed in range(200, 212)}
+    refuse_grid(network, [draw_case(seed, *size) for seed, size in sizes.items()])

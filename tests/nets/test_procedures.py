@@ -197,7 +197,7 @@ def test_sources_of_detail_are_known_and_their_weights_keep_the_variance() -> No
     mask[:, 20:40, 25:45] = 1
     matches = match_blocks(picture, mask, 1)
     assert matches is not None
-    found = sources(matches, *mask[0].nonzero().unbind(1), mask)
+    found = sources(matches, mask[0].nonzero()[:, 0], mask[0].nonzero()[:, 1], mask)
     assert all((mask[0, rows, columns][weight > 0] == 0).all() for weight, rows, columns in found)
     detail = torch.randn(64, 64)
     copied = sum(weight * detail[rows, columns] for weight, rows, columns in found)
@@ -215,5 +215,5 @@ def test_a_photo_of_the_networks_size_is_what_the_network_gives_to_the_bit(resid
     with torch.inference_mode():
         made = network(photo.permute(0, 3, 1, 2).float() / 255, hole[:, None].float())["inpainted"]
     for name in ("local", "polyphase", "whole"):
-        filled = fill_levels(network, photo, hole, SIZE_PX, Procedure(name))  # type: ignore[arg-type]
+        filled = fill_levels(network, photo, hole, SIZE_PX, Procedure(name))
         assert torch.equal(filled, made.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1))
