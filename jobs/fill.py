@@ -141,7 +141,7 @@ def _refuse_overwriting(
 ) -> None:
     """Raise Refused where results would replace what they are made of; one file may replace its photo."""
     if many:
-        refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), jobs, given)
+        refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
     elif any(relative_to(out, uri) == "" for job in jobs for uri in job.beside.values()):
         raise Refused(f"--out is {out}, the mask or another input: name another file")
 

@@ -20,7 +20,10 @@ from jobs.progress import say
 from pipelines.records import Refused
 
 _CHECK: Final = "--check-cluster"
-_PATHS: Final = ("--root", "--out", "--data", "--checkpoint", "--scores", "--image", "--mask")
+_PATHS: Final = (
+    *("--root", "--out", "--data", "--checkpoint", "--scores"),
+    *("--image", "--mask", "--sketch", "--segmentation"),
+)
 _MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 _TRAVELING: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")

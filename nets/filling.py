@@ -84,35 +84,30 @@ def fill_levels(
     ]
     with torch.inference_mode():
         if images.shape[1:3] == (size_px, size_px):
-            levels = fill_whole(network, photos, steps)
-        else:
-            levels = torch.empty_like(images)
-            for i, photo in enumerate(photos):
-                levels[i] = _fill_photo(network, photo, size_px, procedure, steps, progress, (i, len(photos)))
-    return torch.where(masks.unsqueeze(3) > 0, levels, images)
+            return torch.where(masks.unsqueeze(3) > 0, fill_whole(network, photos, steps), images)
+        filled = []
+        for number, photo in enumerate(photos):
+            try:
+                filled.append(_fill_photo(network, photo, size_px, procedure, steps, progress))
+            except NonFiniteFillError:
+                raise NonFiniteFillError(number, len(photos)) from None
+        return filled[0][None] if len(filled) == 1 else torch.stack(filled)  # a copy of a large photo is large
 
 
 def _fill_photo(
-    network: nn.Module,
+    network: Any,
     photo: Photo,
     size_px: int,
     procedure: Procedure,
     steps: ChallengeSteps,
     progress: Progress | None,
-    place: tuple[int, int],
 ) -> Tensor:
-    """A photo of another size -> uint8 HW3; `place`: its number in the batch, from 0, and how many there are."""
-    try:
-        if procedure.name == "whole":
-            return fill_whole(network, [photo], steps, _multiple_of(network))[0]
-        if procedure.name == "polyphase":
-            return fill_polyphase(network, photo, size_px, steps)
+    """A photo that is not of the network's size -> uint8 HW3, known pixels those of the photo."""
+    if procedure.name == "local":
         size = WindowSize(size_px, procedure.scale, procedure.context)
         return fill_local(network, photo, size, steps, progress)
-    except NonFiniteFillError:
-        raise NonFiniteFillError(*place) from None
-
-
-def _multiple_of(network: Any) -> int:
-    """What divides the heights and widths that the network takes."""
-    return int(network.multiple_px)
+    if procedure.name == "whole":
+        levels = fill_whole(network, [photo], steps, network.multiple_px)[0]
+    else:
+        levels = fill_polyphase(network, photo, size_px, steps)
+    return torch.where(photo.hole.unsqueeze(2) > 0, levels, photo.levels)

@@ -1,8 +1,8 @@
 """Photos paired with their masks, and with what else lies beside them, by name.
 
 In: the files that arguments name. Out: a `Job` for each photo, in byte order of names, or a refusal before any work.
-A mask belongs to the photo of its own path without suffix, else to one that its name speaks of: `x_mask.png`,
-`masks/x.png` beside `images/x.jpg` (`pipelines.data.mask_files`).
+A mask belongs to the photo of its own path without suffix, else to one that its name speaks of: `x.jpg.png`,
+`x_mask.png`, `masks/x.png` beside `images/x.jpg` (`pipelines.data.mask_files`).
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dic
     return {option: number for option, number in unused.items() if number}
 
 
-def refuse_overwriting(out: str, results: Iterable[str], jobs: Sequence[Job], given: Sequence[PictureFiles]) -> None:
+def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[PictureFiles]) -> None:
     """Raise Refused where results of these names in the folder `out` would be inputs, of this run or of the next one.
 
     `given`: the files that photos and what lies beside them were taken from.
@@ -62,9 +62,13 @@ def refuse_overwriting(out: str, results: Iterable[str], jobs: Sequence[Job], gi
     holder = next((files for files in given if files.may_hold(out)), None)
     if holder is not None:
         raise Refused(f"--out {out} lies in {holder.given}, so results would be inputs of the next run: name another")
-    inputs = {uri for job in jobs for uri in (job.image, *job.beside.values())}
-    below = {path for uri in inputs if (path := relative_to(uri, out))}
-    if (same := next((file for file in results if file in below), None)) is not None:
+    inputs = {
+        f"{below}/{name}".lstrip("/")
+        for files in given
+        if (below := relative_to(files.root, out)) is not None
+        for name in files.names
+    }
+    if (same := next((file for file in results if file in inputs), None)) is not None:
         raise Refused(f"--out {out}: {same} is one of the inputs there: name another folder")
 
 
@@ -92,7 +96,8 @@ def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str,
         return dict.fromkeys(photos.names, files.uri(files.names[0]))
     by_stem: dict[str, list[str]] = {}
     for name in photos.names:
-        by_stem.setdefault(stem_of(name), []).append(name)
+        for stem in (stem_of(name), name):  # `x.jpg.png` is a mask of `x.jpg`
+            by_stem.setdefault(stem, []).append(name)
     found: dict[str, list[str]] = {}
     for name in files.names:
         for photo in _photos_of(name, by_stem, option, photos, files):

@@ -28,14 +28,15 @@ def short(jobs: tuple[Job, ...], folder: Path, option: str = "mask") -> dict[str
 
 def test_folders_are_paired_by_path_without_suffix(tmp_path: Path) -> None:
     tree(tmp_path, "p/a/1.jpg", "p/a/2.png", "p/b/1.jpeg", "p/notes.txt", "p/a/._1.jpg")
-    tree(tmp_path, "m/a/1.png", "m/a/2_mask.png", "m/b/1_mask000.png")
+    tree(tmp_path, "m/a/1.png", "m/a/2_mask.png", "m/b/1_mask000.png", "p/c.jpg", "m/c.jpg.png")
     jobs = pairs(tmp_path / "p", mask=tmp_path / "m")
     assert short(jobs, tmp_path) == {
         "p/a/1.jpg": "m/a/1.png",
         "p/a/2.png": "m/a/2_mask.png",
         "p/b/1.jpeg": "m/b/1_mask000.png",
+        "p/c.jpg": "m/c.jpg.png",
     }
-    assert [job.name for job in jobs] == ["a/1", "a/2", "b/1"]
+    assert [job.name for job in jobs] == ["c", "a/1", "a/2", "b/1"]
 
 
 def test_masks_among_the_photos_are_no_photos(tmp_path: Path) -> None:

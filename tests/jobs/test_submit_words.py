@@ -108,6 +108,7 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         (("shard", "--out", "data"), {}, "--out data is relative"),
         (("shard", "--out=data"), {}, "--out data is relative"),
         (("train", "r", "--data", "/a", "b", "--out", "/o"), {}, "--data b is relative"),
+        (("fill", "--image", "/a", "--sketch", "s.png", "--out", "/o/"), {}, "--sketch s.png is relative"),
         (("verify", "/d"), {"LACUNA_WEIGHTS": "s3://key:pass4711@b"}, "LACUNA_WEIGHTS holds a password"),
         (
             ("promote", "n", "1"),
