@@ -37,7 +37,7 @@ class Exported(nn.Module):
         return torch.where(hole, filled.clamp(0, 1), image)
 
 
-@torch.jit.script_if_tracing
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def pad_to_multiple(x: Tensor, multiple: int, least: int) -> Tensor:
     """N C H W with its last row and column repeated until both sides are a multiple, and not below `least`."""
     height, width = x.shape[2], x.shape[3]

@@ -70,7 +70,8 @@ def adaptive_convolution(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
     return y.view(number, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
 
 
-@torch.jit.script_if_tracing  # so that a trace takes sizes and the device from its input
+# So that a trace takes sizes and the device from its input.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _gathered(kernels: Tensor, offsets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """For each position the pixels that it sums and their weights: both NHW x K^2 x 4."""
     number, taps, height, width = kernels.shape
@@ -99,10 +100,11 @@ def _neighbours(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 def _sum_rows(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
     with in_float32(features):
-        return _sum_bags(features, weights, rows)
+        sums: Tensor = _sum_bags(features, weights, rows)
+    return sums
 
 
-@torch.jit.script_if_tracing
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _sum_bags(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
     return F.embedding_bag(rows, features, mode="sum", per_sample_weights=weights)
 

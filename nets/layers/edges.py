@@ -26,7 +26,8 @@ def squared_steepness(image: Tensor) -> Tensor:
     return steps.square().sum(dim=1, keepdim=True)
 
 
-@torch.jit.script_if_tracing  # a trace would keep the device
+# A trace would keep the device.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _numbers(values: tuple[float, float, float], like: Tensor) -> Tensor:
     """Three numbers as a tensor of the type and on the device of `like`."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)

@@ -42,10 +42,12 @@ def masked_temperature_attention(
 def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(Q K^T) V: N Q D, N K D, N K E -> N Q E, without autocast."""
     with in_float32(query):
-        return _mix_blockwise(query, key, value, _GPU_BLOCK if query.is_cuda else _BLOCK)
+        mixed: Tensor = _mix_blockwise(query, key, value, _GPU_BLOCK if query.is_cuda else _BLOCK)
+    return mixed
 
 
-@torch.jit.script_if_tracing  # the number of blocks depends on the size, which a trace would keep
+# The number of blocks depends on the size, which a trace would keep.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _mix_blockwise(query: Tensor, key: Tensor, value: Tensor, most: int) -> Tensor:
     """As `_mix`, by blocks of queries.
 

@@ -16,7 +16,8 @@ def fill_smoothly(known: Tensor, mask: Tensor, num_sweeps: int = 0) -> Tensor:
     the cascadic multigrid method (Bornemann and Deuflhard, Numerische Mathematik 75, 1996): some four bring the fill
     near the harmonic one, whose every pixel of the hole is that mean.
     """
-    return _pull_and_push(known, 1 - mask, num_sweeps, torch.finfo(mask.dtype).tiny)
+    filled: Tensor = _pull_and_push(known, 1 - mask, num_sweeps, torch.finfo(mask.dtype).tiny)
+    return filled
 
 
 def paint_hole(known: Tensor, mask: Tensor, base: Tensor | None, num_sweeps: int = 0) -> Tensor:
@@ -36,7 +37,8 @@ def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tenso
     return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2
 
 
-@torch.jit.script_if_tracing  # the number of levels depends on the size, which a trace would keep
+# The number of levels depends on the size, which a trace would keep.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def _pull_and_push(known: Tensor, weight: Tensor, num_sweeps: int, tiny: float) -> Tensor:
     """Filled N C H W; `known` N C H W is already multiplied by `weight` N1HW in [0, 1].
 

@@ -66,7 +66,7 @@ def write_file(network: nn.Module, facts: Mapping[str, str], form: Format) -> by
 
 def _torchscript(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
     sink = io.BytesIO()
-    traced: Any = torch.jit.trace(module, example, check_trace=False)
+    traced: Any = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, sink, _extra_files={FACTS_FILE: canonical_json(dict(facts))})
     return _without_source_paths(sink)
 

@@ -16,7 +16,8 @@ from infra.places import NoPlace
 from infra.settings import PROJECT_ROOT
 from infra.tracking import Tracking
 from jobs.export import Arguments, run
-from nets import build_network
+from jobs.recipes import recipe_of
+from nets import build_network, describe_network
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.export import formats, run_file
 from pipelines.export.formats import Format, read_facts, write_file
@@ -126,6 +127,13 @@ def test_the_trial_cannot_import_lacuna() -> None:
     command = [sys.executable, "-I", "-c", code.format(run_file.__file__)]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["nets", "pipelines", "jobs", "infra"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["deepgin-celebahq", "distill-celeba", "mhtma-celebahq", "spl-celeba", "spn-celeba"])
+def test_the_papers_networks_are_exported_in_full_size(recipe: str) -> None:
+    network = build_network(describe_network(recipe_of(recipe).objective.network))
+    assert compare_fills(write_file(network, {}, "torchscript"), network, 64, "torchscript") <= 1e-4
 
 
 @pytest.mark.slow
