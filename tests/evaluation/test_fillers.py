@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from nets.filling import Procedure
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.fillers import Filler, Pictures, network_filler, network_model, open_model
 from pipelines.records import Damaged, Refused
@@ -61,10 +62,12 @@ def test_known_pixels_stay_whatever_a_network_does_to_them(height: int, width: i
         """Paints everything the same dark grey."""
 
         def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-            return {"inpainted": torch.full_like(image, 51 / 255)}
+            painted = torch.full_like(image, 51 / 255)
+            return {"inpainted": painted, "predicted": painted}
 
     images, masks = picture(1, height, width)[None], holes(1, height, width, 0.3)[None]
-    fill = network_filler(Careless(), 32)
+    assert_known_pixels_stay(network_filler(Careless(), 32), images, masks)
+    fill = network_filler(Careless(), 32, Procedure("polyphase"))
     assert_known_pixels_stay(fill, images, masks)
     assert (fill(images, masks)[masks == 1] == 51).all()
 
