@@ -24,6 +24,8 @@ _STEP_PX: Final = 5
 _PATCH: Final = 6
 """Values along a side of what is compared, every second pixel of the network's own size."""
 _MOST_KEYS: Final = 2**14
+_STRENGTHS: Final = 0.01
+"""Squared difference in levels that counts as much as that detail is stronger e times, or weaker."""
 _TOGETHER: Final = 0.004
 """Squared difference in levels that counts as much as that a source continues that of the block beside."""
 _REUSE: Final = 0.004
@@ -65,25 +67,34 @@ def blur(x: Tensor, scale: int) -> Tensor:
 def match_blocks(filled: Tensor, mask: Tensor, scale: int) -> Matches | None:
     """Filled picture 3hw and its hole 1hw -> the sources of its blocks; none where no block is known or none is needed.
 
-    Blurred patches are compared, so that a blurred fill does not match blurred places only. `scale`: the picture's size
-    over the network's own.
+    Blurred patches are compared, so that a blurred fill does not match blurred places only, and how strong detail is:
+    else what is thin would come into smooth holes. `scale`: the picture's size over the network's own.
     """
     size, step = tuple(mask.shape[1:]), _STEP_PX * scale
     touched = F.max_pool2d(mask, 2 * step + 1, stride=1, padding=step)[0] > 0
-    keys = _inner(~touched, step).nonzero()
-    if not len(keys):
-        return None
-    keys = keys[:: -(-len(keys) // _MOST_KEYS)]
+    whole = _inner(~touched, step)
+    keys = whole.nonzero()
     middles = [torch.arange(0, length + step, step, device=mask.device).clamp(max=length - 1) for length in size]
     used = touched[middles[0]][:, middles[1]]
     blocks = used.nonzero()
-    if not len(blocks):
+    if not len(blocks) or not len(keys):
         return None
+    keys = keys[:: -(-len(keys) // _MOST_KEYS)]
     queries = torch.stack([middles[axis][blocks[:, axis]] for axis in (0, 1)], dim=1)
-    nearest = _nearest(_patches(blur(filled, scale), scale), queries, keys, step)
+    blurred = blur(filled, scale)
+    strength = _STRENGTHS**0.5 * _log_amplitude(filled - blurred, whole.to(filled), step)
+    compared = torch.cat([_patches(blurred, scale), strength[0, :, :, None]], dim=2)
+    nearest = _nearest(compared, queries, keys, step)
     shifts = torch.zeros(2, *used.shape, dtype=torch.int64, device=mask.device)
     shifts[:, blocks[:, 0], blocks[:, 1]] = (keys[nearest] - queries).mT
     return Matches(shifts, used, size, scale)
+
+
+def _log_amplitude(detail: Tensor, whole: Tensor, step: int) -> Tensor:
+    """Detail 3hw, and where a block is known, hw in {0, 1} -> 1hw: logarithm of its amplitude, spread from there."""
+    energy = F.avg_pool2d(detail.square().mean(0, keepdim=True), 2 * step + 1, stride=1, padding=step)
+    logarithm = energy.clamp_min(torch.finfo(detail.dtype).eps).log() / 2
+    return fill_smoothly((logarithm * whole)[None], 1 - whole[None, None])[0]
 
 
 def add_lacking_detail(filled: Tensor, mask: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:

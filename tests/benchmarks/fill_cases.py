@@ -23,8 +23,8 @@ class Case(NamedTuple):
 
 
 def find_photos(data: Path) -> list[Path]:
-    """15 photos of BSDS500's validation, 5 each of COCO, of ADE20K and of those with an object to remove."""
-    folders = {"bsds500/val": 15, "photos/coco/val_img": 5, "photos/ade20k": 5, "photos/object_removal/images": 5}
+    """14 photos of BSDS500, 6 of COCO, 4 of ADE20K, 6 of those with an object to remove."""
+    folders = {"bsds500/val": 14, "photos/coco/val_img": 6, "photos/ade20k": 4, "photos/object_removal/images": 6}
     found = []
     for folder, count in folders.items():
         paths = sorted(p for p in (data / folder).rglob("*.jp*g"))

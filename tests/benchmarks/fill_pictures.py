@@ -77,4 +77,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     opened = [open_model(uri) for uri in chosen.models]
     sheet = np.concatenate([*draw_small(opened), *draw_large(chosen.large, opened)])
-    cv2.imwrite(chosen.out, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    cv2.imwrite(chosen.out, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
