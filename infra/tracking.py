@@ -29,6 +29,7 @@ from mlflow.utils.rest_utils import http_request
 from infra.credentials import load_secrets
 from infra.settings import without_password
 from infra.tracking_faults import ExplainedCalls, TrackingError, explained_faults
+from infra.tracking_values import example_input, flatten, spell
 
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
@@ -82,7 +83,7 @@ class Tracking:
             if not extra.data.metrics:
                 self._client.delete_run(extra.info.run_id)
         run_id = str(found[0].info.run_id)
-        flat = [Param(key, _spelled(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
+        flat = [Param(key, spell(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
 
@@ -177,7 +178,7 @@ class Tracking:
                     artifacts=dict(files),
                     code_paths=[str(package) for package in packages],
                     signature=_signature(shapes, params, has_optional_inputs),
-                    input_example=_example(shapes),
+                    input_example=example_input(shapes),
                     model_config=dict(config),
                     pip_requirements=list(requirements),
                     metadata=dict(metadata),
@@ -239,7 +240,8 @@ class Tracking:
 
     def delete_version(self, version: Version) -> bool:
         """Deletes a version that has no alias; whether it is deleted."""
-        if version.number in self._client.get_registered_model(version.name).aliases.values():
+        aliases = self._client.get_registered_model(version.name).aliases
+        if version.number in map(str, aliases.values()):
             return False
         self._client.delete_model_version(version.name, version.number)
         return True
@@ -316,12 +318,6 @@ def _signature(
     )
 
 
-def _example(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
-    """One small all-zero input of the signature, which MLflow stores and tries."""
-    sizes = {name: [1, *(16 if n < 0 else n for n in s[1:])] for name, s in shapes.items() if name != "output"}
-    return {name: np.zeros(size, np.uint8) for name, size in sizes.items()}
-
-
 def _version(version: ModelVersion) -> Version:
     return Version(version.name, str(version.version), str(version.run_id), dict(version.tags))
 
@@ -345,19 +341,3 @@ def _artifacts_beside(uri: str) -> str | None:
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
-
-
-def _spelled(value: Any) -> str:
-    """One spelling for one value, whatever order its fields are in: the server takes no other for the same run."""
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from infra.cluster import is_ours
-from infra.tracking import flatten
+from infra.tracking_values import flatten
 from infra.weights import UnusableWeights, load_weights
 from jobs.faults import NotDone
 from jobs.progress import say

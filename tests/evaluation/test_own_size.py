@@ -32,7 +32,7 @@ SHAPES = [(40, 64), (50, 33), (97, 41), (32, 32), (70, 120), (45, 47)]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of many shapes."""
     out = tmp_path_factory.mktemp("shapes")
-    for number in range(24):
+    for number in range(12):
         photo(number, *SHAPES[number % len(SHAPES)]).save(out / f"{number:02d}.png")
     return out
 

@@ -11,7 +11,8 @@ import pytest
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking, flatten
+from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking
+from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
 from pipelines.training.points import committed_points

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +191,8 @@ def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, ch
 
 
 def test_a_process_of_its_own_says_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
-    procedure = {"name": "local", "context": 2.0}
-    expected = {"weights_sha256": checkpoint.file_sha256("generator"), "takes": [], "procedure": procedure}
+    weights = checkpoint.file_sha256("generator")
+    expected = {"weights_sha256": weights, "takes": [], "procedure": asdict(checkpoint.procedure)}
     assert stored.metadata == expected
 
 

@@ -39,8 +39,13 @@ def photos(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8
 
 def registered(config: Any, trained: TrainRun, card: Scorecard, tracking: Tracking, out: Path) -> tuple[str, Version]:
     """The URI of a checkpoint of such a network, and a version of it; its scores are those of other weights."""
-    state = {"recipe": trained.recipe.as_json(), "datasets": [], "run_id": trained.run_id, "code_revision": "test"}
-    checkpoint: Checkpoint = save_network(config, out, **state, procedure={"name": "local", "context": 2.0})
+    state: dict[str, Any] = {
+        "recipe": trained.recipe.as_json(),
+        "datasets": [],
+        "run_id": trained.run_id,
+        "code_revision": "test",
+    }
+    checkpoint: Checkpoint = save_network(config, out, **state)
     model = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256("generator")}
     return checkpoint.uri, register(checkpoint, replace(card, model=model), out.name, tracking)
 
@@ -50,7 +55,7 @@ def assert_same_fills(
 ) -> None:
     images, masks = photos(*size)
     fills = [model.fill(images, masks, beside, noise) for model in (one, other)]
-    assert np.array_equal(*fills)
+    assert np.array_equal(fills[0], fills[1])
     assert not np.array_equal(fills[0], images)
 
 
@@ -141,7 +146,7 @@ def test_a_version_refuses_what_it_cannot_take(given: dict[str, Any], words: str
 
 
 def test_whole_numbers_of_json_are_taken_as_levels() -> None:
-    given = read_inputs({"image": IMAGE.astype(np.int64), "mask": MASK.tolist()}, set())
+    given = read_inputs({"image": IMAGE.astype(np.int64), "mask": MASK.astype(np.int32)}, set())
     assert {array.dtype for array in given.values()} == {np.dtype(np.uint8)}
 
 

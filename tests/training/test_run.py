@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from infra.weights import UnusableWeights, keep_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
+from nets.filling import LOCAL
 from pipelines.checkpoints import latest_checkpoint, open_checkpoint
 from pipelines.data.build import build_dataset
 from pipelines.data.workspace import Plan
@@ -141,7 +142,7 @@ def test_a_checkpoint_says_what_it_is(trained: TrainRun, dataset: Dataset) -> No
     assert state["recipe"] == trained.recipe.as_json()
     assert state["datasets"] == [dataset.manifest_sha256]
     assert (state["run_id"], state["stage"], state["size_px"]) == (trained.run_id, "adversarial", 32)
-    assert state["procedure"] == {"name": "local", "context": 2.0}
+    assert state["procedure"] == asdict(LOCAL)
 
 
 def test_every_point_is_published_once(trained: TrainRun) -> None:
