@@ -31,6 +31,7 @@ VERBS: Final = {
     "promote": "make a version the champion if it is better",
     "rollback": "make the champion before the present one champion again",
     "fill": "fill the hole of a photo",
+    "export": "write a model as one file for other programs: TorchScript or ONNX",
     "weights": "make files of pretrained weights from those you have",
     "submit": "run a verb as a job on a Ray cluster",
 }

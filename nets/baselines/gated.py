@@ -50,12 +50,12 @@ class ContextualAttention(nn.Module):
             small = F.avg_pool2d(x.float(), 2)
             rows = unfold_patches(small, 3, padding=1)
             touched = F.max_pool2d(F.adaptive_max_pool2d(mask, small.shape[2:]), 3, stride=1, padding=1)
-            hidden = _HIDDEN * touched.flatten(2).mT
+            hidden = _HIDDEN * touched.flatten(2).transpose(1, 2)
             query = torch.cat([rows, torch.ones_like(hidden)], dim=2)
             key = torch.cat([_SHARPNESS * F.normalize(rows, dim=2, eps=1e-4), hidden], dim=2)
             patches = F.unfold(x.float(), 4, padding=1, stride=2)
-            shares = torch.softmax(query @ key.mT, dim=2)
-            attended = F.fold(patches @ shares.mT, x.shape[2:], 4, padding=1, stride=2) / 4
+            shares = torch.softmax(query @ key.transpose(1, 2), dim=2)
+            attended = F.fold(patches @ shares.transpose(1, 2), x.shape[2:], 4, padding=1, stride=2) / 4
         return attended.to(x.dtype), query, key
 
 

@@ -247,7 +247,7 @@ class DeepGIN(nn.Module):
         if correction is None:
             return {"coarse": coarse, "predicted": detail, "inpainted": detail * mask + known}
         low, alpha = correction
-        low = self._based(low, reduce_to(guess, low), F.adaptive_max_pool2d(mask, low.shape[2:]))
+        low = self._based(low, reduce_to(guess, low), F.max_pool2d(mask, self.multiple_px // 4))
         predicted = project_back(detail * mask + known, low, alpha)
         return {"coarse": coarse, "low": low, "predicted": predicted, "inpainted": predicted * mask + known}
 

@@ -60,11 +60,11 @@ class Affinity(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """N C H W -> attended N C H W, queries N HW C/2 and keys N hw C/2."""
         pooled = F.avg_pool2d(x, self.pooling) if self.pooling > 1 else x
-        query, key, value = (t.flatten(2).mT for t in (self.query(x), self.key(pooled), pooled))
+        query, key, value = (t.flatten(2).transpose(1, 2) for t in (self.query(x), self.key(pooled), pooled))
         spread = value.shape[2] - query.shape[2]  # zeros: torch's fused kernels want all rows of one width
         wide_query, wide_key = (F.pad(t, (0, spread))[:, None] for t in (query, key))
         attended = F.scaled_dot_product_attention(wide_query, wide_key, value[:, None], scale=1.0)
-        return attended[:, 0].mT.reshape(x.shape), query, key
+        return attended[:, 0].transpose(1, 2).reshape(x.shape), query, key
 
 
 class DecoderLevel(nn.Module):

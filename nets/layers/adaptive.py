@@ -63,18 +63,20 @@ def adaptive_convolution(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
     bilinear, those outside the features 0. Once differentiable; summed in float32 also in mixed precision.
     """
     number, channels, height, width = x.shape
-    rows, weights = _gathered(kernels, offsets, number, height, width)
+    rows, weights = _gathered(kernels, offsets, torch.promote_types(kernels.dtype, torch.float32))
     pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).to(weights.dtype)
-    y: Tensor = _RowSums.apply(pixels, weights.flatten(1), rows.flatten(1))  # type: ignore[no-untyped-call]
+    sum_rows = _RowSums.apply if torch.is_grad_enabled() else _sum_rows
+    y: Tensor = sum_rows(pixels, weights.flatten(1), rows.flatten(1))
     return y.view(number, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
 
 
-def _gathered(kernels: Tensor, offsets: Tensor, number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+# So that a trace takes sizes and the device from its input.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def _gathered(kernels: Tensor, offsets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """For each position the pixels that it sums and their weights: both NHW x K^2 x 4."""
-    taps = kernels.shape[1]
-    dtype = torch.promote_types(kernels.dtype, torch.float32)
+    number, taps, height, width = kernels.shape
     reach = torch.arange(taps, device=kernels.device)
-    side = round(taps**0.5)
+    side = int(taps**0.5 + 0.5)
     shift = offsets.permute(0, 2, 3, 1).reshape(number, height, width, taps, 2).to(dtype)
     down = torch.arange(height, device=kernels.device).view(-1, 1, 1) + reach // side - side // 2 + shift[..., 0]
     right = torch.arange(width, device=kernels.device).view(-1, 1) + reach % side - side // 2 + shift[..., 1]
@@ -96,6 +98,17 @@ def _neighbours(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
     return pixels.nan_to_num().clamp(0, length - 1).int(), weights
 
 
+def _sum_rows(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+    with in_float32(features):
+        sums: Tensor = _sum_bags(features, weights, rows)
+    return sums
+
+
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def _sum_bags(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+    return F.embedding_bag(rows, features, mode="sum", per_sample_weights=weights)
+
+
 class _RowSums(Function):
     """y_b = sum over t of w_bt x[r_bt]: rows P C, weights B T and row numbers B T -> B C; without autocast.
 
@@ -106,8 +119,7 @@ class _RowSums(Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(features, weights, rows)
-        with in_float32(features):
-            return F.embedding_bag(rows, features, mode="sum", per_sample_weights=weights)
+        return _sum_rows(features, weights, rows)
 
     @staticmethod
     @once_differentiable

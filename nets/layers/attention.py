@@ -23,7 +23,9 @@ class NonLocalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W -> N C H W."""
-        query, key, value = (layer(x).flatten(2).mT[:, None] for layer in (self.query, self.key, self.value))
+        query, key, value = (
+            layer(x).flatten(2).transpose(1, 2)[:, None] for layer in (self.query, self.key, self.value)
+        )
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # N, 1, HW, C/2
-        attended: Tensor = x + self.output(mixed[:, 0].mT.reshape(x.shape[0], -1, *x.shape[2:]))
+        attended: Tensor = x + self.output(mixed[:, 0].transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:]))
         return attended

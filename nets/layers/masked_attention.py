@@ -33,23 +33,41 @@ def masked_temperature_attention(
     levels = (level * temperature.sign())[:, None, None].expand_as(query[..., :1])
     query = torch.cat([query, levels], dim=2) / temperature[:, None, None]
     key = torch.cat([key * (1 - masked), masked], dim=2)  # so that the product of rows is already the masked score
+    if not torch.is_grad_enabled():
+        return _mix(query, key, value)
     mixed: Tensor = _BlockwiseAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
     return mixed
 
 
-class _BlockwiseAttention(Function):
-    """softmax(Q K^T) V by blocks of queries: N Q D, N K D, N K E -> N Q E, without autocast.
+def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q K^T) V: N Q D, N K D, N K E -> N Q E, without autocast."""
+    with in_float32(query):
+        mixed: Tensor = _mix_blockwise(query, key, value, _GPU_BLOCK if query.is_cuda else _BLOCK)
+    return mixed
+
+
+# The number of blocks depends on the size, which a trace would keep.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def _mix_blockwise(query: Tensor, key: Tensor, value: Tensor, most: int) -> Tensor:
+    """As `_mix`, by blocks of queries.
 
     Results go into memory that is taken before the scores: kept between them they would leave the heap in pieces, and
     the peak of memory six times as high.
     """
+    mixed = value.new_empty(query.shape[0], query.shape[1], value.shape[2])
+    num_rows = max(1, most // (key.shape[0] * key.shape[1]))
+    for start in range(0, query.shape[1], num_rows):
+        rows = query[:, start : start + num_rows]
+        mixed[:, start : start + num_rows] = torch.softmax(rows @ key.transpose(1, 2), dim=2) @ value
+    return mixed
+
+
+class _BlockwiseAttention(Function):
+    """softmax(Q K^T) V with its gradient, by blocks of queries: N Q D, N K D, N K E -> N Q E, without autocast."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mixed = value.new_empty(*query.shape[:2], value.shape[2])
-        with in_float32(query):
-            for q, into in zip(_blocks(query, key), _blocks(mixed, key), strict=True):
-                into.copy_(torch.softmax(q @ key.mT, dim=2) @ value)
+        mixed = _mix(query, key, value)
         ctx.save_for_backward(query, key, value, mixed)
         return mixed
 

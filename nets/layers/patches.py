@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 def unfold_patches(x: Tensor, size_px: int, padding: int = 0) -> Tensor:
     """N C H W -> N L (C size size): the patches at stride 1 in reading order; zeros lie in the padding."""
-    return F.unfold(x, size_px, padding=padding).mT
+    return F.unfold(x, size_px, padding=padding).transpose(1, 2)
 
 
 def fold_patches(patches: Tensor, height: int, width: int, size_px: int) -> Tensor:
     """N HW (C size size) -> N C H W: every pixel is the mean of what the patches around it say of it."""
     ones = patches.new_ones(1, size_px**2, height * width)
-    total, count = (F.fold(rows, (height, width), size_px, padding=size_px // 2) for rows in (patches.mT, ones))
+    total, count = (
+        F.fold(rows, (height, width), size_px, padding=size_px // 2) for rows in (patches.transpose(1, 2), ones)
+    )
     return total / count

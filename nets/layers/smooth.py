@@ -16,7 +16,8 @@ def fill_smoothly(known: Tensor, mask: Tensor, num_sweeps: int = 0) -> Tensor:
     the cascadic multigrid method (Bornemann and Deuflhard, Numerische Mathematik 75, 1996): some four bring the fill
     near the harmonic one, whose every pixel of the hole is that mean.
     """
-    return _push(known, 1 - mask, num_sweeps)
+    filled: Tensor = _pull_and_push(known, 1 - mask, num_sweeps, torch.finfo(mask.dtype).tiny)
+    return filled
 
 
 def paint_hole(known: Tensor, mask: Tensor, base: Tensor | None, num_sweeps: int = 0) -> Tensor:
@@ -36,21 +37,28 @@ def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tenso
     return base + raw * mask / 2 if residual else (torch.tanh(raw) + 1) / 2
 
 
-def _push(known: Tensor, weight: Tensor, num_sweeps: int) -> Tensor:
-    """Pulls weighted means up to one pixel; what a level does not know is taken from the level above it.
+# The number of levels depends on the size, which a trace would keep.
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def _pull_and_push(known: Tensor, weight: Tensor, num_sweeps: int, tiny: float) -> Tensor:
+    """Filled N C H W; `known` N C H W is already multiplied by `weight` N1HW in [0, 1].
 
-    `known` N C H W is already multiplied by `weight` N1HW in [0, 1].
+    Pulls weighted means up to one pixel; what a level does not know is taken from the level above it.
     """
-    if max(known.shape[2:]) == 1:
-        return known / weight.clamp_min(torch.finfo(weight.dtype).tiny)
-    sums, weights = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (known, weight))
-    certain = (4 * weights).clamp(max=1)  # one known pixel of four is enough to know the mean
-    means = sums / weights.clamp_min(torch.finfo(weight.dtype).tiny)
-    above = _push(means * certain, certain, num_sweeps)
-    spread = F.interpolate(above, size=known.shape[2:], mode="bilinear", align_corners=False)
-    filled = known + spread * (1 - weight)
-    for _ in range(num_sweeps):
-        filled = known + _neighbors_mean(filled) * (1 - weight)
+    knowns, weights = [known], [weight]
+    while max(known.shape[2], known.shape[3]) > 1:
+        sums, shares = F.avg_pool2d(known, 2, ceil_mode=True), F.avg_pool2d(weight, 2, ceil_mode=True)
+        weight = (4 * shares).clamp(max=1)  # one known pixel of four is enough to know the mean
+        known = sums / shares.clamp_min(tiny) * weight
+        knowns.append(known)
+        weights.append(weight)
+    filled = known / weight.clamp_min(tiny)
+    for level in range(len(knowns) - 2, -1, -1):
+        known, weight = knowns[level], weights[level]
+        size = [known.shape[2], known.shape[3]]
+        spread = F.interpolate(filled, size=size, mode="bilinear", align_corners=False)
+        filled = known + spread * (1 - weight)
+        for _ in range(num_sweeps):
+            filled = known + _neighbors_mean(filled) * (1 - weight)
     return filled
 
 

@@ -29,11 +29,11 @@ class ContextualAttention(nn.Module):
         height, width = x.shape[2] // 2, x.shape[3] // 2
         with in_float32(x):
             query = unfold_patches(x[..., ::2, ::2].float(), 3, padding=1)
-            scores = query @ F.normalize(query, dim=2, eps=_LEAST_NORM).mT
+            scores = query @ F.normalize(query, dim=2, eps=_LEAST_NORM).transpose(1, 2)
             known = 1 - F.max_pool2d(F.interpolate(mask, size=(height, width), mode="nearest"), 3, 1, 1).flatten(2)
             shares = torch.softmax(fuse_scores(scores, height, width) * known / TEMPERATURE, dim=2) * known
             patches = F.unfold(x.float(), 4, padding=1, stride=2)
-            pasted = F.fold(patches @ shares.mT, x.shape[2:], 4, padding=1, stride=2) / 4
+            pasted = F.fold(patches @ shares.transpose(1, 2), x.shape[2:], 4, padding=1, stride=2) / 4
         return pasted, torch.full_like(pasted[:, :1, 0, 0], TEMPERATURE)
 
 

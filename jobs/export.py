@@ -1,0 +1,61 @@
+"""`lacuna export`: a model -> one file that fills holes without Lacuna, in TorchScript or ONNX."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from infra import storage
+from infra.places import refuse_read_only
+from jobs.cli import as_module
+from jobs.progress import say
+from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file
+from pipelines.export.source import open_source
+from pipelines.export.trial import compare_fills
+from pipelines.records import Refused, sha256_hex
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Write one file that takes a photo and a mask and gives the filled photo, of any size, for other programs.
+
+    Both are float32, image N3HW in [0, 1] and mask N1HW with 1 = hole; out comes N3HW in [0, 1], known pixels as they
+    were. The file is tried in a process without Lacuna before it is written. IOPaint loads a TorchScript file that
+    LAMA_MODEL_URL names as its model `lama`.
+    """
+
+    model: str
+    """A checkpoint or run URI, `models:/NAME@champion` or `models:/NAME/VERSION`."""
+    format: Format
+    """What to write; onnx needs the extra `lacuna[export]`."""
+    out: str
+    """URI of the file to write; over an exported file that is there, and over no other."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Exports, tries, writes and reports."""
+    refuse_read_only(arguments.out)
+    refuse_missing_packages(arguments.format)
+    _refuse_other_file(arguments.out)
+    source = open_source(arguments.model)
+    refuse_format(source.network, arguments.format)
+    data = write_file(source.network, source.facts, arguments.format)
+    say(f"{len(data) / 1e6:.1f} MB of {arguments.format}: tried in a process without Lacuna")
+    difference = compare_fills(data, source.network, source.size_px, arguments.format)
+    storage.publish(arguments.out, data)
+    written = {"out": arguments.out, "format": arguments.format, "bytes": len(data), "sha256": sha256_hex(data)}
+    return {**written, "largest_difference": difference, **source.facts}
+
+
+def _refuse_other_file(out: str) -> None:
+    """Raise Refused where something stands at `out` that was not exported."""
+    if not storage.exists(out):
+        return
+    try:
+        facts = read_facts(storage.read_bytes(out))
+    except (IsADirectoryError, FileNotFoundError):  # on a store a folder is there and no file is
+        facts = None
+    if facts is None:
+        raise Refused(f"--out is {out}: it is there and is no exported model. Give another name, or remove it")
+
+
+if __name__ == "__main__":
+    as_module("export")

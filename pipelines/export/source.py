@@ -1,0 +1,92 @@
+"""What is exported: the network of a checkpoint or of a registered version, and facts that its file carries.
+
+In: a name as on the command line. Out: the network with its weights, the side of the photos that it was trained on, and
+facts. None of them says where files lie on this machine: a file that is passed on carries them along.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from infra.settings import PROJECT_ROOT, code_revision, tracking_uri
+from nets import build_network
+from pipelines.checkpoints import open_checkpoint
+from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.versions import fetch_version, list_files
+
+_CODE: Final = "code/nets/"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to export."""
+
+    network: nn.Module
+    size_px: int
+    facts: dict[str, str]
+    """What the file says of itself: `model`, `recipe`, `weights_sha256`, `network`, `size_px`, `lacuna`."""
+
+
+def open_source(name: str) -> Source:
+    """Network and facts of a checkpoint, a run or `models:/...`; raises Refused where there is none.
+
+    Raises Refused too where a registered version has other code than ours: built by ours it would be another network.
+    """
+    return _registered(name) if name.startswith("models:/") else _trained(name)
+
+
+def _trained(uri: str) -> Source:
+    checkpoint = open_checkpoint(uri)
+    state = checkpoint.state
+    model = f"run {state['run_id']} after {checkpoint.images_seen} images"
+    digest = checkpoint.file_sha256(checkpoint.generator)
+    return _source(model, str(state["recipe"]["name"]), digest, state, checkpoint.tensors(checkpoint.generator))
+
+
+def _registered(uri: str) -> Source:
+    from infra.tracking import Tracking
+
+    tracking = Tracking(tracking_uri())
+    version = tracking.find_version(uri)
+    with TemporaryDirectory(prefix="lacuna-version-") as scratch:
+        folder = fetch_version(version, tracking, Path(scratch))
+        _refuse_other_code(version.uri, folder, version.tags.get("lacuna.commit", "unknown"))
+        weights = (folder / "artifacts" / "generator.safetensors").read_bytes()
+        description = json.loads((folder / "artifacts" / "network.json").read_bytes())
+    recipe = version.tags.get("lacuna.recipe", "unknown")
+    return _source(version.uri, recipe, sha256_hex(weights), description, load(weights))
+
+
+def _refuse_other_code(uri: str, folder: Path, commit: str) -> None:
+    theirs = {name: digest for name, digest in list_files(folder).items() if name.startswith(_CODE)}
+    ours = {
+        f"code/{path.relative_to(PROJECT_ROOT).as_posix()}": sha256_hex(path.read_bytes())
+        for path in (PROJECT_ROOT / "nets").rglob("*.py")
+    }
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise Refused(
+                f"{uri} was registered with another {name.removeprefix('code/')} than that of this installation. "
+                f"Export with the code of its commit, {commit}, or register its checkpoint again"
+            )
+
+
+def _source(model: str, recipe: str, digest: str, described: dict[str, Any], tensors: dict[str, Tensor]) -> Source:
+    network = build_network(described["network"])
+    network.load_state_dict(tensors)
+    size_px = int(described["size_px"])
+    facts = {
+        "model": model,
+        "recipe": recipe,
+        "weights_sha256": digest,
+        "network": canonical_json(described["network"]).decode(),
+        "size_px": str(size_px),
+        "lacuna": f"{package_version('lacuna')} {code_revision()}",
+    }
+    return Source(network, size_px, facts)
