@@ -333,7 +333,7 @@ def _written_aside(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file to write to")
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is a device or the like: name a file to write to")
+        raise NoRegularFile(f"{path} is a device or the like: name a file to write to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

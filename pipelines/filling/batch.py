@@ -21,7 +21,7 @@ from pipelines.records import Refused, sha256_hex
 
 State = Literal["filled", "skipped", "refused"]
 _UNREADABLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NoRegularFile, PermissionError)
-_UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError)
+_UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError, NoRegularFile)
 _BAD_NAMES: Final = (errno.ELOOP, errno.ENAMETOOLONG)
 
 

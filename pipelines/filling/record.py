@@ -70,7 +70,7 @@ class FillRecords:
             if found is not None and found != digest:
                 raise Refused(f"{storage.join(self._out, file)} was changed since it was filled: remove it or move it")
             missing = missing or found is None
-        self._replaced[name] = tuple(record["results"])
+        self._replaced[name] = tuple(file for file in record["results"] if file in self._results)
         before = record["inputs"]
         changed = sorted(option for option in {*before, *inputs} if before.get(option) != inputs.get(option))
         if changed:

@@ -231,6 +231,20 @@ def test_a_name_that_cannot_be_read_or_written_does_not_stop_the_others(
     assert "\nline\\n\\x1b[31m" in capfd.readouterr().err
 
 
+def test_what_stands_in_the_place_of_a_result_stays(folder: Path) -> None:
+    fill(folder)
+    moved, piped = folder / "out" / "class0" / "000.png", folder / "out" / "class1" / "001.png"
+    moved.rename(folder / "kept.png")
+    moved.mkdir()
+    (folder / "kept.png").rename(moved / "kept.png")
+    piped.unlink()
+    os.mkfifo(piped)
+    report, _ = refusal(folder)
+    assert (report["num_skipped"], report["num_refused"]) == (4, 2)
+    assert (moved / "kept.png").is_file()
+    assert piped.is_fifo()
+
+
 def test_the_command_ends_with_1_where_a_photo_was_refused(folder: Path) -> None:
     (folder / "photos" / "class0" / "000.jpg").write_bytes(b"")
     words = ["fill", "--model", "telea", "--image", "photos", "--mask", "masks", "--out", "out"]
