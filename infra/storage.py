@@ -330,12 +330,14 @@ def _link_new(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def _written_aside(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file to write to")
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is a {'folder' if path.is_dir() else 'device or the like'}: name a file to write to")
+        raise NoRegularFile(f"{path} is a device or the like: name a file to write to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise OSError(f"{path} cannot be written: a part of its path is a file and no folder") from None
+        raise NotADirectoryError(f"{path} cannot be written: a part of its path is a file and no folder") from None
     aside = path.parent / f"{ASIDE}{secrets.token_hex(6)}"
     try:
         yield aside

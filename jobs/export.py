@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra import storage
-from infra.places import refuse_read_only
+from infra.places import refuse_file, refuse_read_only
 from jobs.cli import as_module
 from jobs.progress import say
 from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file
 from pipelines.export.source import open_source
 from pipelines.export.trial import compare_fills
+from pipelines.filling.files import read_file
 from pipelines.records import Refused, sha256_hex
 
 
@@ -46,12 +47,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _refuse_other_file(out: str) -> None:
-    """Raise Refused where something stands at `out` that was not exported."""
+    """Raise Refused where something stands at `out` that was not exported, or where no file can."""
+    if out.endswith("/"):
+        raise Refused(f"--out is {out}, a folder: name a file to write to")
+    if (local := storage.local_path(out)) is not None:
+        refuse_file(local.parent)
     if not storage.exists(out):
         return
     try:
-        facts = read_facts(storage.read_bytes(out))
-    except (IsADirectoryError, FileNotFoundError):  # on a store a folder is there and no file is
+        facts = read_facts(read_file(out))
+    except (storage.NoRegularFile, IsADirectoryError, FileNotFoundError):  # on a store a folder is no file
         facts = None
     if facts is None:
         raise Refused(f"--out is {out}: it is there and is no exported model. Give another name, or remove it")

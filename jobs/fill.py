@@ -142,8 +142,18 @@ def _refuse_overwriting(
     """Raise Refused where results would replace what they are made of; one file may replace its photo."""
     if many:
         refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
-    elif any(relative_to(out, uri) == "" for job in jobs for uri in job.beside.values()):
-        raise Refused(f"--out is {out}, the mask or another input: name another file")
+        return
+    results = _result_uris(out, settings)
+    inputs = [uri for job in jobs for uri in (*job.beside.values(), *([job.image] if len(results) > 1 else []))]
+    same = next((file for file in results if any(relative_to(file, uri) == "" for uri in inputs)), None)
+    if same is not None:
+        raise Refused(f"--out is {out}: {same} is the mask or another input; name another file")
+
+
+def _result_uris(out: str, settings: FillSettings) -> list[str]:
+    """The file `out` itself, or a numbered one beside it for each of several fills."""
+    stem, dot, suffix = out.rpartition(".")
+    return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.file_names(stem)]
 
 
 def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
@@ -154,8 +164,7 @@ def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
 
 def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[str, Any]:
     files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
-    stem, suffix = out[: out.rindex(".")], out[out.rindex(".") :]
-    names = [f"{name.rpartition('.')[0]}{suffix}" for name in settings.file_names(stem)]
+    names = _result_uris(out, settings)
     try:
         with slow_progress("filling", lambda: (0, 1, job.image)):
             filled = fill_photo(job, files, model, settings)
@@ -206,12 +215,19 @@ def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 def table(rows: Sequence[Row]) -> str:
     """What happened to each photo as text; of more than 200 photos, those alone of which there is something to say."""
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row.note]
-    width = max([len("photo"), *(len(row.job.name) for row in shown)])
+    names = [_printable(row.job.name) for row in shown]
+    width = max(map(len, ["photo", *names]))
     lines = [f"{'photo':<{width}}  {'state':<8} {'size':>11} {'hole':>7}"]
-    lines += [f"{r.job.name:<{width}}  {r.state:<8} {r.size:>11} {r.hole:>7}  {r.note}".rstrip() for r in shown]
+    for name, r in zip(names, shown, strict=True):
+        lines.append(f"{name:<{width}}  {r.state:<8} {r.size:>11} {r.hole:>7}  {_printable(r.note)}".rstrip())
     if len(shown) < len(rows):
         lines.append(f"({len(rows) - len(shown)} more were filled or skipped)")
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """The text with line ends and what steers terminals escaped: files may have any name."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def progress() -> Iterator[Show]:
         yield _Lines()
         return
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[remark]}"), console=Console(stderr=True)) as bars:
+    with Progress(*columns, TextColumn("{task.fields[remark]}", markup=False), console=Console(stderr=True)) as bars:
         yield _Bars(bars)
 
 

@@ -4,10 +4,11 @@ In: jobs, a model, settings, the records of the folder. Out: a row for each phot
 while another is filled; of a refused photo the reason is kept, and the others are filled all the same.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from infra.storage import NoRegularFile
 from nets.filling import NonFiniteFillError
@@ -19,6 +20,9 @@ from pipelines.filling.record import FillRecords
 from pipelines.records import Refused, sha256_hex
 
 State = Literal["filled", "skipped", "refused"]
+_UNREADABLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NoRegularFile, PermissionError)
+_UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError, NoRegularFile)
+_BAD_NAMES: Final = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
         records.write(ready.job.name, ready.inputs, zip(names, filled.files, strict=True))
     except (Refused, NonFiniteFillError) as fault:
         return Row(ready.job, "refused", note=str(fault))
+    except OSError as fault:
+        return Row(ready.job, "refused", note=_reason(fault, _UNWRITABLE))
     except MemoryError:
         return Row(ready.job, "refused", note="not enough memory to fill it")
     again = [f"filled again: {ready.reason}"] if ready.reason else []
@@ -95,6 +101,15 @@ def _read(job: Job, records: FillRecords) -> _Ready | str:
         files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
         inputs = {option: sha256_hex(data) for option, data in files.items()}
         reason = records.find_state(job.name, inputs)
-    except (Refused, FileNotFoundError, IsADirectoryError, NoRegularFile, PermissionError) as fault:
+    except Refused as fault:
         return str(fault)
+    except OSError as fault:
+        return _reason(fault, _UNREADABLE)
     return _Ready(job, inputs, {} if reason is None else files, reason)
+
+
+def _reason(fault: OSError, of_one_file: tuple[type[OSError], ...]) -> str:
+    """What is wrong with a file of one photo; raises the fault again where other photos meet it, too: a full disk."""
+    if not isinstance(fault, of_one_file) and fault.errno not in _BAD_NAMES:
+        raise fault
+    return f"{fault.strerror}: {fault.filename2 or fault.filename}" if fault.strerror else str(fault)

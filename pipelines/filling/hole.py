@@ -50,7 +50,9 @@ def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettin
     grown = grow(hole, settings.grow_px)
     if grow(grown, settings.feather_px).all():
         px = settings.grow_px + settings.feather_px
-        raise Refused(f"{where}: with {px} px around it the hole covers all of the photo: take a smaller --grow")
+        raise Refused(
+            f"{where}: with {px} px around it the hole covers all of the photo: take a smaller --grow or --feather"
+        )
     return grown
 
 

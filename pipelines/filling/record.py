@@ -7,6 +7,7 @@ written last; both are sealed. So a run that was killed goes on, and what was ch
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from infra import storage
@@ -29,6 +30,7 @@ class FillRecords:
         self._recorded = {name[len(prefix) : -len(".json")] for name in found if name.startswith(prefix)}
         self._is_new = f"{FOLDER}/{_SETTINGS}" not in found
         self._results = {name for name in found if not name.startswith(f"{FOLDER}/")}
+        self._replaced: dict[str, tuple[str, ...]] = {}
 
     def refuse_foreign(self, names: Iterable[str]) -> None:
         """Raise Refused where a file of one of these names lies in a folder that holds no results of ours."""
@@ -68,6 +70,7 @@ class FillRecords:
             if found is not None and found != digest:
                 raise Refused(f"{storage.join(self._out, file)} was changed since it was filled: remove it or move it")
             missing = missing or found is None
+        self._replaced[name] = tuple(file for file in record["results"] if file in self._results)
         before = record["inputs"]
         changed = sorted(option for option in {*before, *inputs} if before.get(option) != inputs.get(option))
         if changed:
@@ -77,21 +80,35 @@ class FillRecords:
     def write(self, name: str, inputs: Mapping[str, str], results: Iterable[tuple[str, bytes]]) -> None:
         """Write the results of a photo, by their names, and then its record.
 
-        Where making a result fails, those before it go, too.
+        Raises Refused where a file of such a name is there that no run wrote. Where one of
+        them cannot be made or written, or not the record, all go.
         """
-        if name in self._recorded:
-            storage.remove(self._photo_uri(name))
-            self._recorded.discard(name)
+        remaining = iter(results)
+        first = next(remaining)  # what cannot be made at all replaces nothing
+        self._remove_older(name)
         digests: dict[str, str] = {}
         try:
-            for file, data in results:
+            for file, data in chain([first], remaining):
+                digest = sha256_hex(data)
+                if self._digest(file) not in (None, digest):
+                    there = storage.join(self._out, file)
+                    raise Refused(f"{there} is there without a record and differs from this fill: remove it or move it")
                 storage.publish(storage.join(self._out, file), data)
-                digests[file] = sha256_hex(data)
+                digests[file] = digest
+            storage.publish(self._photo_uri(name), seal({"inputs": dict(inputs), "results": digests}))
         except Exception:
             for file in digests:
                 storage.remove(storage.join(self._out, file))
             raise
-        storage.publish(self._photo_uri(name), seal({"inputs": dict(inputs), "results": digests}))
+
+    def _remove_older(self, name: str) -> None:
+        """Remove what an older record says of a photo, results first: so no killed run leaves one without a record."""
+        for file in self._replaced.pop(name, ()):
+            storage.remove(storage.join(self._out, file))
+            self._results.discard(file)
+        if name in self._recorded:
+            storage.remove(self._photo_uri(name))
+            self._recorded.discard(name)
 
     def _digest(self, file: str) -> str | None:
         if file not in self._results:

@@ -1,6 +1,7 @@
 """`lacuna export`: what the file says of itself, what is refused, and that a wrong file is never written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,25 @@ def test_torch_alone_reads_the_facts(checkpoint: Checkpoint, tmp_path: Path) -> 
     extra = {"lacuna.json": b""}
     torch.jit.load(out, _extra_files=extra)  # type: ignore[no-untyped-call]
     assert json.loads(extra["lacuna.json"]) == read_facts(out.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("pipe", "it is there and is no exported model"),
+        ("new/", "a folder: name a file to write to"),
+        ("file/model.pt", "cannot be a folder, as .* is a file"),
+    ],
+)
+def test_what_can_be_no_file_is_refused_before_work(
+    checkpoint: Checkpoint, tmp_path: Path, out: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"mine")
+    monkeypatch.setattr("jobs.export.open_source", None)  # nothing is opened
+    with pytest.raises(ValueError, match=words):
+        run(Arguments(checkpoint.uri, "torchscript", f"{tmp_path}/{out}"))
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("data", [b"mine", b"", b"PK\x05\x06" + bytes(18)])

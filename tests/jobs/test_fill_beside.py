@@ -65,6 +65,20 @@ def test_a_map_changes_the_fill_of_a_network_of_track_2(folder: Path) -> None:
     assert not np.array_equal(plain, guided)
 
 
+@pytest.mark.parametrize(("given", "out"), [("mask", "m.png"), ("image", "m.png"), ("mask", "m_1.png")])
+def test_no_numbered_fill_replaces_the_photo_or_its_mask(folder: Path, given: str, out: str) -> None:
+    model = save_network(PROBABILISTIC, folder / "run").uri
+    numbered = folder / f"{out.removesuffix('.png')}_1.png"
+    (folder / {"mask": "mask.png", "image": "photo.png"}[given]).rename(numbered)
+    before = numbered.read_bytes()
+    with pytest.raises(Refused, match=rf"{numbered.name} is the mask or another input; name another file"):
+        fill(folder, model, out=out, num_fills=2, **{given: str(numbered)})
+    assert numbered.read_bytes() == before
+    if given == "mask":
+        fill(folder, model, out="other.png", num_fills=2, mask=str(numbered))
+        assert (folder / "other_2.png").exists()
+
+
 def test_several_fills_are_numbered_and_follow_from_the_seed(folder: Path) -> None:
     model = save_network(PROBABILISTIC, folder / "run").uri
     report = fill(folder, model, num_fills=3, seed=7)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,43 @@ def test_refused_photos_do_not_stop_the_others(folder: Path) -> None:
     assert (report["num_filled"], report["num_skipped"]) == (3, 3)
 
 
+def test_a_name_that_cannot_be_read_or_written_does_not_stop_the_others(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out" / "class0" / "000.png").mkdir(parents=True)  # a folder in the place of a result
+    (folder / "photos" / "loop.png").symlink_to("loop.png")
+    (folder / "photos" / "gone.png").symlink_to("nowhere.png")
+    longest = "x" * 251  # a name for a photo, too long for its record
+    (folder / "photos" / "class1" / "001.png").rename(folder / "photos" / f"{longest}.png")
+    (folder / "photos" / "class1" / "003.jpg").rename(folder / "photos" / "line\n\x1b[31m.jpg")
+    report, _ = refusal(folder, mask=str(folder / "masks" / "class1" / "001_mask.png"))
+    assert (report["num_filled"], report["num_refused"]) == (4, 4)
+    reasons = "\n".join(row["reason"] for row in report["refused"])
+    for words in (
+        "000.png is a folder: name a file",
+        "Too many levels of symbolic links: /",
+        "No such file or directory: /",
+    ):
+        assert words in reasons
+    assert re.search(r"File name too long: /\S+x\.json", reasons)
+    assert not (folder / "out" / f"{longest}.png").exists()
+    assert "\nline\\n\\x1b[31m" in capfd.readouterr().err
+
+
+def test_what_stands_in_the_place_of_a_result_stays(folder: Path) -> None:
+    fill(folder)
+    moved, piped = folder / "out" / "class0" / "000.png", folder / "out" / "class1" / "001.png"
+    moved.rename(folder / "kept.png")
+    moved.mkdir()
+    (folder / "kept.png").rename(moved / "kept.png")
+    piped.unlink()
+    os.mkfifo(piped)
+    report, _ = refusal(folder)
+    assert (report["num_skipped"], report["num_refused"]) == (4, 2)
+    assert (moved / "kept.png").is_file()
+    assert piped.is_fifo()
+
+
 def test_the_command_ends_with_1_where_a_photo_was_refused(folder: Path) -> None:
     (folder / "photos" / "class0" / "000.jpg").write_bytes(b"")
     words = ["fill", "--model", "telea", "--image", "photos", "--mask", "masks", "--out", "out"]
@@ -272,6 +310,23 @@ def test_files_of_others_are_not_overwritten(folder: Path) -> None:
     assert files_of(folder / "out") == before
 
 
+@pytest.mark.parametrize("record", ["never was", "damaged"])
+def test_a_file_without_a_record_is_not_overwritten_in_a_folder_that_holds_fills(folder: Path, record: str) -> None:
+    place, noted = folder / "out" / "class0" / "004.png", folder / "out" / ".lacuna" / "photos" / "class0" / "004.json"
+    photos = folder / "photos" / "class0"
+    shutil.move(photos / "004.png", folder / "later.png")
+    fill(folder)
+    shutil.move(folder / "later.png", photos / "004.png")
+    if record == "damaged":
+        fill(folder)
+        noted.write_bytes(b"{}")
+    photo(5).save(place)
+    data = place.read_bytes()
+    report, _ = refusal(folder)
+    assert "004.png is there without a record and differs from this fill" in report["refused"][0]["reason"]
+    assert (report["num_skipped"], place.read_bytes() == data) == (5, True)
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
     (folder / "out").write_text("a file")
     with pytest.raises(ValueError, match=r"cannot be a folder, as \S+ is a file"):
@@ -317,7 +372,7 @@ def test_forty_photos_killed_half_way_and_run_again_are_as_undisturbed(tmp_path:
     # What a process leaves that dies while it writes: a part of a file aside, and a result without its record.
     (tmp_path / "out" / "class0" / f"{storage.ASIDE}0123").write_bytes(b"half")
     (tmp_path / "out" / "class1").mkdir(exist_ok=True)
-    (tmp_path / "out" / "class1" / "039.png").write_bytes(b"half")
+    shutil.copy(tmp_path / "undisturbed" / "class1" / "039.png", tmp_path / "out" / "class1")
     report = fill(tmp_path, grow=30)
     assert report["num_skipped"] >= 24
     assert report["num_filled"] + report["num_skipped"] == 40
