@@ -1,0 +1,1 @@
+"""How photos of any size come to a network of one size."""
