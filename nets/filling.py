@@ -76,7 +76,7 @@ def fill_levels(
     Pictures of the network's own size go through it as one batch, others one by one by the procedure. `beside`: what
     the network takes beside photo and mask, by the names of its arguments, of the photos' size: `sketch` N1HW in
     {0, 1}, `segmentation` N3HW in [0, 1]. `noise`: of a photo of the batch, by its number, for probabilistic networks;
-    without it they take the mean of their posterior. `progress` is told how many windows of a photo are done.
+    without it they take the mean of their posterior. `progress` is called with how many windows of a photo are done.
     """
     photos = [
         Photo(*pair, {name: x[i] for name, x in beside.items()}, noise(i) if noise else None)

@@ -64,22 +64,7 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     run_id, model = _tracking_run(checkpoint, tracking), network_model(checkpoint)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        source = tracking.log_model(
-            run_id,
-            _MODEL,
-            _files(folder, checkpoint, card, model.takes),
-            packages=[_CODE],
-            shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
-            params={"seed": 0, "num_fills": 1},
-            config={"procedure": "", "device": "cpu"},
-            has_optional_inputs=bool(model.takes),
-            requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
-            metadata={
-                "weights_sha256": weights_sha256,
-                "takes": sorted(model.takes),
-                "procedure": asdict(checkpoint.procedure),
-            },
-        )
+        source = _store(folder, checkpoint, card, model, run_id, tracking)
         stored = tracking.download_model(source, folder / "stored")
         tags |= version_tags(list_files(stored))
         _try_apart(source, stored, model)
@@ -91,6 +76,26 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
         words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
         raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
     return _keep_first(made, tracking)
+
+
+def _store(folder: Path, checkpoint: Checkpoint, card: Scorecard, model: Model, run_id: str, tracking: Tracking) -> str:
+    """URI of the model as MLflow has stored it, made of files that are written to the folder first."""
+    return tracking.log_model(
+        run_id,
+        _MODEL,
+        _files(folder, checkpoint, card, model.takes),
+        packages=[_CODE],
+        shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
+        params={"seed": 0, "num_fills": 1},
+        config={"procedure": "", "device": "cpu"},
+        has_optional_inputs=bool(model.takes),
+        requirements=[f"{p}=={package_version(p).partition('+')[0]}" for p in _REQUIREMENTS],
+        metadata={
+            "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
+            "takes": sorted(model.takes),
+            "procedure": asdict(checkpoint.procedure),
+        },
+    )
 
 
 def _keep_first(made: Version, tracking: Tracking) -> Version:
