@@ -142,7 +142,7 @@ def _peak_growth(by: str) -> None:
     print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # what it is compared with takes 10 GB, too much beside another test's Ray cluster
 def test_at_128_px_the_peak_of_memory_is_less_than_an_eighth() -> None:
     def peak(by: str) -> int:
         call = f"from tests.nets.test_masked_attention import _peak_growth; _peak_growth({by!r})"
