@@ -168,15 +168,15 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
     try:
         with slow_progress("filling", lambda: (0, 1, job.image)):
             filled = fill_photo(job, files, model, settings)
-            if filled.normalised:
-                done = ", ".join(filled.normalised)
+            if filled.normalized:
+                done = ", ".join(filled.normalized)
                 say(f"note: {job.image} was made upright 8-bit RGB before it was filled: {done}")
             results = list(filled.files)
     except NonFiniteFillError as fault:
         raise Failed(f"{model.identity['model']} cannot fill {job.image}: {fault}") from None
     for name, data in zip(names, results, strict=True):
         storage.publish(name, data)
-    done_before = {"normalised": list(filled.normalised)} if filled.normalised else {}
+    done_before = {"normalised": list(filled.normalized)} if filled.normalized else {}
     return {**filled.facts, **({"files": names} if len(names) > 1 else {}), **done_before}
 
 

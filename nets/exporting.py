@@ -5,14 +5,12 @@ pixels as they were given. What other programs load is a trace of it: whatever d
 that are compiled instead of traced.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-_LEAST_PX: Final = 64
-"""Smaller photos are padded to this: below it some networks have features too small to be padded by reflection."""
+from nets.procedures.resize import LEAST_PX, pad_to_multiple
 
 
 class Exported(nn.Module):
@@ -32,15 +30,6 @@ class Exported(nn.Module):
         """Image N3HW in [0, 1], mask N1HW -> filled N3HW in [0, 1]."""
         height, width = image.shape[2:]
         hole = mask > 0
-        padded, padded_hole = (pad_to_multiple(x, self.multiple_px, _LEAST_PX) for x in (image, hole.to(image.dtype)))
+        padded, padded_hole = (pad_to_multiple(x, self.multiple_px, LEAST_PX) for x in (image, hole.to(image.dtype)))
         filled = self.network(padded, padded_hole)["inpainted"][..., :height, :width]
         return torch.where(hole, filled.clamp(0, 1), image)
-
-
-@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
-def pad_to_multiple(x: Tensor, multiple: int, least: int) -> Tensor:
-    """N C H W with its last row and column repeated until both sides are a multiple, and not below `least`."""
-    height, width = x.shape[2], x.shape[3]
-    below = (max(height, least) + multiple - 1) // multiple * multiple - height
-    beside = (max(width, least) + multiple - 1) // multiple * multiple - width
-    return F.pad(x, [0, beside, 0, below], mode="replicate")

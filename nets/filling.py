@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nets.procedures.local import Progress, WindowSize, fill_local
+from nets.procedures.local import WindowSize, fill_local
 from nets.procedures.network import PLAIN, ChallengeSteps, Noise, NonFiniteFillError, Photo
 from nets.procedures.polyphase import fill_polyphase
 from nets.procedures.whole import fill_whole
@@ -27,7 +27,6 @@ __all__ = [
     "NonFiniteFillError",
     "Procedure",
     "ProcedureName",
-    "Progress",
     "fill_levels",
 ]
 
@@ -68,7 +67,6 @@ def fill_levels(
     steps: ChallengeSteps = PLAIN,
     beside: Mapping[str, Tensor] = NOTHING,
     noise: "Callable[[int], Noise] | None" = None,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
@@ -76,7 +74,7 @@ def fill_levels(
     Pictures of the network's own size go through it as one batch, others one by one by the procedure. `beside`: what
     the network takes beside photo and mask, by the names of its arguments, of the photos' size: `sketch` N1HW in
     {0, 1}, `segmentation` N3HW in [0, 1]. `noise`: of a photo of the batch, by its number, for probabilistic networks;
-    without it they take the mean of their posterior. `progress` is called with how many windows of a photo are done.
+    without it they take the mean of their posterior.
     """
     photos = [
         Photo(*pair, {name: x[i] for name, x in beside.items()}, noise(i) if noise else None)
@@ -88,7 +86,7 @@ def fill_levels(
         filled = []
         for number, photo in enumerate(photos):
             try:
-                filled.append(_fill_photo(network, photo, size_px, procedure, steps, progress))
+                filled.append(_fill_photo(network, photo, size_px, procedure, steps))
             except NonFiniteFillError:
                 raise NonFiniteFillError(number, len(photos)) from None
         return filled[0][None] if len(filled) == 1 else torch.stack(filled)  # a copy of a large photo is large
@@ -100,12 +98,11 @@ def _fill_photo(
     size_px: int,
     procedure: Procedure,
     steps: ChallengeSteps,
-    progress: Progress | None,
 ) -> Tensor:
     """A photo that is not of the network's size -> uint8 HW3, known pixels those of the photo."""
     if procedure.name == "local":
         size = WindowSize(size_px, procedure.scale, procedure.context)
-        return fill_local(network, photo, size, steps, progress)
+        return fill_local(network, photo, size, steps)
     if procedure.name == "whole":
         levels = fill_whole(network, [photo], steps, network.multiple_px)[0]
     else:

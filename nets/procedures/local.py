@@ -3,7 +3,7 @@
 In: a photo. Out: the photo with its holes filled. Time and memory grow with the holes and their surroundings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,8 +26,6 @@ from nets.procedures.scale import mirror_to_square, reduce_known, small_size
 from nets.procedures.windows import Group, group_holes
 
 _WINDOWS_AT_A_TIME: Final = 16
-Progress = Callable[[int, int], None]
-"""Is called with how many windows of a photo are done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,14 @@ def fill_local(
     photo: Photo,
     size: WindowSize,
     steps: ChallengeSteps,
-    progress: Progress | None = None,
 ) -> Tensor:
     """Photo -> uint8 HW3; raises NonFiniteFillError. Several windows go through the network as one batch."""
     groups = group_holes(photo.hole, size.side_px, size.context)
     filled = photo.levels.clone()
     for start in range(0, len(groups), _WINDOWS_AT_A_TIME):
         batch = groups[start : start + _WINDOWS_AT_A_TIME]
-        for number, (group, part) in enumerate(
-            zip(batch, _fill_small(network, photo, batch, start, size, steps), strict=True)
-        ):
+        for group, part in zip(batch, _fill_small(network, photo, batch, start, size, steps), strict=True):
             filled[group.window.place][group.holes] = restore(part).cpu()[group.holes]
-            if progress is not None:
-                progress(start + number + 1, len(groups))
     return filled
 
 

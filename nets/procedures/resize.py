@@ -1,7 +1,13 @@
-"""Resizing of pictures and of what lies beside them."""
+"""Other sizes of pictures and of what lies beside them: resized or padded."""
 
+from typing import Final
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+LEAST_PX: Final = 64
+"""Smaller photos are padded to this: below it some networks have features too small to be padded by reflection."""
 
 
 def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -18,3 +24,12 @@ def resize_plane(plane: Tensor, size: tuple[int, ...]) -> Tensor:
     if len(plane) == 1 and (size[0] < plane.shape[1] or size[1] < plane.shape[2]):
         return F.adaptive_max_pool2d(plane[None], size)[0]
     return F.interpolate(plane[None], size, mode="nearest-exact")[0]
+
+
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
+def pad_to_multiple(x: Tensor, multiple: int, least: int) -> Tensor:
+    """N C H W with its last row and column repeated until both sides are a multiple, and not below `least`."""
+    height, width = x.shape[2], x.shape[3]
+    below = (max(height, least) + multiple - 1) // multiple * multiple - height
+    beside = (max(width, least) + multiple - 1) // multiple * multiple - width
+    return F.pad(x, [0, beside, 0, below], mode="replicate")

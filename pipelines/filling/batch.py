@@ -81,7 +81,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
     again = [f"filled again: {ready.reason}"] if ready.reason else []
     facts = filled.facts
     size, share = f"{facts['width_px']}x{facts['height_px']}", f"{facts['hole_ratio']:.2%}"
-    return Row(ready.job, "filled", size, share, "; ".join([*again, *filled.normalised]))
+    return Row(ready.job, "filled", size, share, "; ".join([*again, *filled.normalized]))
 
 
 def _read_ahead(jobs: Sequence[Job], records: FillRecords) -> Iterator[_Ready | str]:

@@ -73,7 +73,7 @@ class Filled:
 
     facts: dict[str, Any]
     """`width_px`, `height_px`, `hole_ratio`."""
-    normalised: tuple[str, ...]
+    normalized: tuple[str, ...]
     files: Iterator[bytes]
     """A file for each fill; each is filled when it is asked for."""
 

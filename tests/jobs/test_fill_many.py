@@ -1,4 +1,4 @@
-"""`lacuna fill` on many photos: pairs by name, a table and totals, going on, and what is refused before any work."""
+"""`lacuna fill` on many photos: pairs by name, a table and totals, and going on where it was stopped."""
 
 import json
 import os
@@ -20,57 +20,17 @@ from PIL import Image
 
 from infra import storage
 from infra.settings import PROJECT_ROOT
-from jobs.faults import NotDone
-from jobs.fill import Arguments, run
 from pipelines.records import Refused
 from pipelines.training.run import TrainRun
+from tests.jobs.fills import HEIGHT, WIDTH, fill, hole_mask, photos_and_masks, pixels, refusal
 from tests.making import files_of, photo
 from tests.s3 import bucket
-
-HEIGHT, WIDTH = 30, 42
-
-
-def hole_mask(top: int = 8, left: int = 10, height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
-    mask = np.zeros((height, width), np.uint8)
-    mask[top : top + 9, left : left + 12] = 255
-    return Image.fromarray(mask)
-
-
-def photos_and_masks(folder: Path, count: int, height: int = HEIGHT, width: int = WIDTH) -> Path:
-    """`photos/<class>/<n>.jpg|png` and `masks/<class>/<n>_mask.png`."""
-    for number in range(count):
-        name = f"class{number % 2}/{number:03d}"
-        for part in ("photos", "masks"):
-            (folder / part / name).parent.mkdir(parents=True, exist_ok=True)
-        suffix = "png" if number % 3 else "jpg"
-        photo(number, height, width).save(folder / "photos" / f"{name}.{suffix}", quality=95)
-        hole_mask(number % 10, 3 + number % 7, height, width).save(folder / "masks" / f"{name}_mask.png")
-    return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six photos with masks."""
     return photos_and_masks(tmp_path, 6)
-
-
-def fill(folder: Path, out: str = "out", model: str = "telea", **changes: Any) -> dict[str, Any]:
-    """Runs the verb on the folder's photos; the report."""
-    place = out if "://" in out else str(folder / out)
-    words = {"image": str(folder / "photos"), "mask": str(folder / "masks"), "out": place}
-    return run(Arguments(**{"model": model, **words, **changes}))
-
-
-def refusal(folder: Path, **changes: Any) -> tuple[dict[str, Any], str]:
-    """Report and words of a run of which a part was refused."""
-    with pytest.raises(NotDone) as caught:
-        fill(folder, **changes)
-    return caught.value.report, str(caught.value)
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def test_every_photo_of_a_folder_is_filled_and_known_pixels_stay(
@@ -271,76 +231,6 @@ def test_results_have_the_format_that_is_asked_for(folder: Path, form: Any, suff
     assert report["format"] == form
     with Image.open(folder / "out" / "class0" / f"000.{suffix}") as picture:
         assert picture.format == form.upper()
-
-
-def nothing_is_written(folder: Path) -> bool:
-    return not (folder / "out").exists()
-
-
-def test_pairs_that_lack_a_mask_are_named_before_any_work(folder: Path) -> None:
-    (folder / "masks" / "class0" / "002_mask.png").unlink()
-    with pytest.raises(Refused, match=r"1 of 6 photos have no file for --mask: \S+class0/002\.png; name it as its"):
-        fill(folder)
-    assert nothing_is_written(folder)
-
-
-def test_results_inside_the_inputs_are_refused(folder: Path) -> None:
-    before = files_of(folder)
-    for out in ("photos", "photos/filled", "masks/filled"):
-        with pytest.raises(Refused, match="so results would be inputs of the next run"):
-            fill(folder, out=out)
-    with pytest.raises(Refused, match="so results would be inputs of the next run"):
-        fill(folder, image=str(folder / "photos" / "*" / "*.png"), out="photos")
-    assert files_of(folder) == before
-
-
-def test_a_result_in_the_place_of_a_mask_is_refused(folder: Path) -> None:
-    (folder / "out").mkdir()
-    hole_mask().save(folder / "out" / "003.png")
-    with pytest.raises(Refused, match=r"--out \S+out: 003\.png is one of the inputs there"):
-        fill(folder, image=str(folder / "photos" / "class1" / "003.*"), mask=str(folder / "out" / "003.png"))
-
-
-def test_files_of_others_are_not_overwritten(folder: Path) -> None:
-    (folder / "out" / "class0").mkdir(parents=True)
-    photo(5).save(folder / "out" / "class0" / "004.png")
-    before = files_of(folder / "out")
-    with pytest.raises(Refused, match=r"004\.png is there and was not written by fill: name another --out"):
-        fill(folder)
-    assert files_of(folder / "out") == before
-
-
-@pytest.mark.parametrize("record", ["never was", "damaged"])
-def test_a_file_without_a_record_is_not_overwritten_in_a_folder_that_holds_fills(folder: Path, record: str) -> None:
-    place, noted = folder / "out" / "class0" / "004.png", folder / "out" / ".lacuna" / "photos" / "class0" / "004.json"
-    photos = folder / "photos" / "class0"
-    shutil.move(photos / "004.png", folder / "later.png")
-    fill(folder)
-    shutil.move(folder / "later.png", photos / "004.png")
-    if record == "damaged":
-        fill(folder)
-        noted.write_bytes(b"{}")
-    photo(5).save(place)
-    data = place.read_bytes()
-    report, _ = refusal(folder)
-    assert "004.png is there without a record and differs from this fill" in report["refused"][0]["reason"]
-    assert (report["num_skipped"], place.read_bytes() == data) == (5, True)
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
-    (folder / "out").write_text("a file")
-    with pytest.raises(ValueError, match=r"cannot be a folder, as \S+ is a file"):
-        fill(folder)
-
-
-def test_one_photo_goes_to_a_folder_where_out_names_one(folder: Path) -> None:
-    one: dict[str, Any] = {
-        "image": str(folder / "photos" / "class0" / "000.jpg"),
-        "mask": str(folder / "masks" / "class0"),
-    }
-    assert run(Arguments("telea", out=f"{folder}/out/", **one))["num_filled"] == 1
-    assert (folder / "out" / "000.png").exists()
-    assert fill(folder, out="out", **one)["num_skipped"] == 1
 
 
 def kill_when(process: "subprocess.Popen[bytes]", results: Path, count: int) -> None:
