@@ -79,16 +79,24 @@ def _label(cells: Tensor) -> Tensor:
 
 def _group(mask: Tensor, cells: Tensor, cell: int, size_px: int, context: float) -> Group:
     """The group of these cells bool hw."""
-    rows, columns = cells.any(1).nonzero()[:, 0] * cell, cells.any(0).nonzero()[:, 0] * cell
-    top, left = int(rows[0]), int(columns[0])
-    near = mask[top : int(rows[-1]) + cell, left : int(columns[-1]) + cell]
-    rows, columns = near.any(1).nonzero()[:, 0], near.any(0).nonzero()[:, 0]
-    box = Window(
-        top + int(rows[0]), left + int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
-    )
+    place = _bounds(cells)
+    near = mask[Window(*(at * cell for at in place)).place].ne(0)
+    rows, columns = (torch.arange(length, device=mask.device) // cell for length in near.shape)
+    near &= cells[Window(*place).place][rows][:, columns]
+    top, left, height, width = _bounds(near)
+    box = Window(place[0] * cell + top, place[1] * cell + left, height, width)
     window = _around(box, mask.shape, size_px, context)
-    rows, columns = (torch.arange(p.start, p.stop, device=mask.device) // cell for p in window.place)
-    return Group(window, cells[rows][:, columns] & mask[window.place].ne(0))
+    holes = near.new_zeros(window.height, window.width)
+    inside = Window(box.top - window.top, box.left - window.left, height, width)
+    holes[inside.place] = near[top : top + height, left : left + width]
+    return Group(window, holes)
+
+
+def _bounds(holes: Tensor) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the box around what is true, bool HW."""
+    rows, columns = holes.any(1).nonzero()[:, 0], holes.any(0).nonzero()[:, 0]
+    top, left = int(rows[0]), int(columns[0])
+    return top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
 
 
 def _around(box: Window, size: tuple[int, ...], size_px: int, context: float) -> Window:
