@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from infra import storage
-from infra.patience import patiently
+from infra.retry import patiently
 
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
 _MAX_REQUEST_BYTES: Final = 16 << 20

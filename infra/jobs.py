@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.places import NoPlace
 from infra.settings import DEFAULTS, PROJECT_ROOT, code_revision, revision_of, source_files
+from infra.uris import NoPlace
 
 if TYPE_CHECKING:
     from infra.dashboard import Dashboard

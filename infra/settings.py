@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
-from infra.places import NoPlace
+from infra.uris import NoPlace
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")

@@ -23,8 +23,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from infra.credentials import load_secrets
-from infra.places import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
-from infra.remote import create_remote, named_faults
+from infra.object_store import create_remote, named_faults
+from infra.uris import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16

@@ -23,7 +23,7 @@ from jobs import evaluate, promote, register, shard, train
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import say
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
 from pipelines.evaluation.report import fills_png
 from pipelines.evaluation.scorecard import ALL, Scorecard, load_scorecard
 from pipelines.manifest import open_dataset

@@ -8,10 +8,10 @@ from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
 from nets.filling import ProcedureName
-from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.pairs import EvalSize
+from pipelines.evaluation.protocol import Asking
 from pipelines.evaluation.scorecard import ALL, Scorecard, Scores
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra import storage
-from infra.places import refuse_file, refuse_read_only
+from infra.uris import refuse_file, refuse_read_only
 from jobs.cli import as_module
 from jobs.progress import say
 from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file

@@ -6,8 +6,8 @@ from typing import Any, Final
 from infra.cluster import TaskLostError
 from infra.credentials import SecretsError
 from infra.lock import Occupied
-from infra.places import NoPlace
 from infra.tracking_faults import LoginError, TrackingError
+from infra.uris import NoPlace
 from pipelines.records import Damaged, Failed, Refused
 
 

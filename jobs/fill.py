@@ -6,13 +6,13 @@ from typing import Any, Final, Literal
 
 from infra import storage
 from infra.lock import exclusive
-from infra.places import refuse_read_only
+from infra.uris import refuse_read_only
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
 from nets.procedures.network import ChallengeSteps
-from pipelines.evaluation.fillers import Model, fastest_device, open_model
+from pipelines.evaluation.models import Model, fastest_device, open_model
 from pipelines.filling.batch import Row, fill_all
 from pipelines.filling.encode import Encoding, Format, choose_encoding
 from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to

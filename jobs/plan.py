@@ -13,11 +13,11 @@ from jobs.progress import say
 from nets import TEACHERS_SHAPES
 from pipelines.manifest import Dataset
 from pipelines.stream.reading import ShardReader
-from pipelines.training.launch import Device
-from pipelines.training.limit import peak_of
+from pipelines.training.dry_run import rehearse
+from pipelines.training.flops import peak_of
+from pipelines.training.launcher import Device
 from pipelines.training.precision import prepare_process
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.rehearsal import rehearse
 
 _LARGE: Final = 9999
 """Numbers above are told with commas."""

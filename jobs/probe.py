@@ -8,8 +8,8 @@ from typing import Any
 from jobs.cli import as_module
 from jobs.progress import say
 from jobs.recipes import recipe_of
-from pipelines.data.probe import dataset_rates, place_rates, processor_rates
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.build.benchmark import dataset_rates, place_rates, processor_rates
+from pipelines.data.config import ShardRecipe
 from pipelines.manifest import open_dataset
 from pipelines.records import Refused
 from pipelines.stream.batching import Stream

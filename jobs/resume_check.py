@@ -28,7 +28,7 @@ from jobs.recipes import recipe_of
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
-from pipelines.training.launch import Device, launch
+from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe

@@ -12,14 +12,14 @@ import tyro
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
-from pipelines.data.build import Progress, add_layer, build_dataset, checked
-from pipelines.data.change import merge_layers, remove_photos
-from pipelines.data.commit import prune
-from pipelines.data.effort import Effort
-from pipelines.data.fixing import files_digest, needs_files
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.build.eval_masks import files_digest, needs_files
+from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, checked
+from pipelines.data.build.timing import Effort
+from pipelines.data.commit.commit import prune
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
+from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Plan
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Refused
 

@@ -10,7 +10,7 @@ import tyro
 from numpy.typing import NDArray
 
 from infra import storage
-from infra.places import refuse_read_only
+from infra.uris import refuse_read_only
 from infra.world import World
 from jobs.cli import as_module
 from jobs.progress import say

@@ -24,15 +24,15 @@ from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
-from pipelines.training.commits import is_over
-from pipelines.training.launch import Device, launch
+from pipelines.training.checkpointer import is_over
+from pipelines.training.dry_run import Rehearsal, rehearse
+from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES
-from pipelines.training.observation import watch_of
-from pipelines.training.rank import told_incidents
+from pipelines.training.mlflow_sync import Teller
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.rehearsal import Rehearsal, rehearse
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, refuse_other_run
-from pipelines.training.telling import Teller
+from pipelines.training.validation import watch_of
+from pipelines.training.worker import told_incidents
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3

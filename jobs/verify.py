@@ -9,9 +9,9 @@ from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import progress
-from pipelines.data.commit import unnamed_files
-from pipelines.data.recovery import recover_dataset
-from pipelines.data.verify import num_checked, verify_dataset
+from pipelines.data.commit.commit import unnamed_files
+from pipelines.data.dataset.rebuild_manifest import recover_dataset
+from pipelines.data.dataset.verify import num_checked, verify_dataset
 from pipelines.records import Refused
 
 

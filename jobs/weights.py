@@ -13,9 +13,9 @@ import tyro
 from torch import Tensor
 
 from infra import storage
-from infra.published_weights import READERS, read_state_dict
 from infra.settings import code_revision
 from infra.weights import FILES, UnusableWeights, keep_weights, weights_folder
+from infra.weights_import import READERS, read_state_dict
 from jobs.cli import as_module
 from jobs.progress import say
 from nets import describe_network

@@ -9,7 +9,7 @@ import tyro
 from jobs.cli import as_module
 from jobs.faults import NotDone
 from jobs.progress import say
-from pipelines.data.change import find_photo
+from pipelines.data.dataset.edit import find_photo
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from infra.cluster import connected, own_token
 from infra.settings import apply_defaults
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset
-from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.worker import run_rank
 from tests.making import photo_folder, shard_recipe, train_recipe
 
 apply_defaults()

@@ -18,7 +18,7 @@ from nets.deepgin.network import DeepGINConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.spn.network import SPNConfig
 from pipelines.checkpoints import Checkpoint, save_checkpoint
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import TrainRecipe
 

@@ -11,8 +11,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.data.cleaning import clean
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.normalize import clean
 from pipelines.decoding import decode_jpeg, decode_photo, find_fault
 from pipelines.jpeg_markers import segments
 from pipelines.records import Damaged, Rejected, Sample

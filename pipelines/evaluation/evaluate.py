@@ -18,10 +18,10 @@ import torch
 from infra import storage
 from infra.cluster import connected, run_tasks
 from nets.filling import NonFiniteFillError, ProcedureName
-from pipelines.evaluation.asking import Asking
-from pipelines.evaluation.fillers import Model, Pictures, open_model
 from pipelines.evaluation.metrics import measure
+from pipelines.evaluation.models import Model, Pictures, open_model
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, mask_sources, num_chunks, read_chunk, read_pairs
+from pipelines.evaluation.protocol import Asking
 from pipelines.evaluation.scorecard import (
     BASELINES,
     SCORES_FILE,

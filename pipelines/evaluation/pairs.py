@@ -18,8 +18,8 @@ from pipelines.chance import Chance
 from pipelines.decoding import Picture
 from pipelines.evaluation.metrics import MIN_SIDE_PX
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.masks.recipe import OutOfReach, fit_recipe, parse_recipe
 from pipelines.masks.reduction import resize_nearest
+from pipelines.masks.spec import OutOfReach, fit_recipe, parse_recipe
 from pipelines.records import Refused, sha256_hex
 from pipelines.stream.geometry import HELD_OUT, decode, squared
 from pipelines.stream.reading import ShardReader, Stored, mask_plane

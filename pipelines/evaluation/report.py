@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.evaluation.fillers import open_model
+from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.pictures import grid_png, with_hole
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from infra.storage import NoRegularFile
 from nets.filling import NonFiniteFillError
-from pipelines.evaluation.fillers import Model
+from pipelines.evaluation.models import Model
 from pipelines.filling.files import read_file
 from pipelines.filling.fill_photo import FillSettings, fill_photo
 from pipelines.filling.pairing import Job

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from infra import storage
-from infra.remote import named_faults
-from pipelines.data.mask_files import has_picture_name
-from pipelines.data.system_files import system_file_reason
+from infra.object_store import named_faults
+from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.image.mask_files import has_picture_name
 from pipelines.records import Refused
 
 _MAGIC: Final = frozenset("*?[")

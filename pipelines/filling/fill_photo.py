@@ -14,7 +14,7 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from nets.procedures.noise import seeded_keys
 from pipelines.decoding import Picture
-from pipelines.evaluation.fillers import Model
+from pipelines.evaluation.models import Model
 from pipelines.filling.encode import Encoding, encode
 from pipelines.filling.hole import HoleSettings, feather, grow, read_hole
 from pipelines.filling.pairing import MASK, Job

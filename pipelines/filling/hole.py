@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipelines.data.headers import read_header
+from pipelines.data.image.header import read_header
 from pipelines.decoding import Picture
 from pipelines.filling.orientation import MaskOrientation, lay_on, refuse_unfitting
 from pipelines.filling.photo_files import Photo

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.headers import Header
-from pipelines.data.pixels import upright
+from pipelines.data.image.decode import upright
+from pipelines.data.image.header import Header
 from pipelines.masks.foreign import Turn, refuse_other_size
 from pipelines.records import Refused
 

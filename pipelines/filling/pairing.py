@@ -2,7 +2,7 @@
 
 In: the files that arguments name. Out: a `Job` for each photo, in byte order of names, or a refusal before any work.
 A mask belongs to the photo of its own path without suffix, else to one that its name speaks of: `x.jpg.png`,
-`x_mask.png`, `masks/x.png` beside `images/x.jpg` (`pipelines.data.mask_files`).
+`x_mask.png`, `masks/x.png` beside `images/x.jpg` (`pipelines.data.image.mask_files`).
 """
 
 from collections import Counter
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipelines.data.mask_files import names_mask, photo_stems, stem_of
-from pipelines.data.planes import is_map
+from pipelines.data.archive.sidecars import is_map
+from pipelines.data.image.mask_files import names_mask, photo_stems, stem_of
 from pipelines.filling.files import PictureFiles, relative_to
 from pipelines.records import Refused
 

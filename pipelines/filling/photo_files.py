@@ -1,7 +1,8 @@
 """The file of a photo -> upright pixels, and what a result may keep of it: transparency, color profile, EXIF.
 
 In: bytes of anything. Out: a `Photo`, or Refused with the reason. What is a photo is decided as for datasets
-(`pipelines.data.cleaning`); a result is upright, so EXIF is kept without its orientation, thumbnail and TIFF structure.
+(`pipelines.data.image.normalize`); a result is upright, so EXIF is kept without its orientation, thumbnail and TIFF
+structure.
 """
 
 import io
@@ -12,9 +13,9 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from pipelines.data.cleaning import read_pixels
-from pipelines.data.headers import Header, read_header
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.header import Header, read_header
+from pipelines.data.image.normalize import read_pixels
 from pipelines.decoding import Picture
 from pipelines.records import Refused, Rejected
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.data.cleaning import read_pixels
-from pipelines.data.headers import read_header
+from pipelines.data.image.header import read_header
+from pipelines.data.image.normalize import read_pixels
 from pipelines.decoding import Picture
 from pipelines.filling.orientation import lay_on, refuse_unfitting
 from pipelines.filling.photo_files import RECIPE, Photo

@@ -1,6 +1,6 @@
 """Hole shapes. `MASKS` holds every family that is drawn, `FILE_MASKS` those that are read from files.
 
-In: height, width and a chance. Out: uint8 HxW in {0, 1}, 1 = hole. A recipe of `pipelines.masks.recipe` redraws a mask
+In: height, width and a chance. Out: uint8 HxW in {0, 1}, 1 = hole. A recipe of `pipelines.masks.spec` redraws a mask
 bit for bit. A change that alters a mask of a given path needs a new version of the family.
 """
 

@@ -23,11 +23,11 @@ from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import seeded_keys
 from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.asking import sketches_of
-from pipelines.evaluation.fillers import Model, network_model
+from pipelines.evaluation.model_process import ModelProcess
+from pipelines.evaluation.models import Model, network_model
+from pipelines.evaluation.protocol import sketches_of
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
-from pipelines.masks.recipe import MaskRecipe
+from pipelines.masks.spec import MaskRecipe
 from pipelines.records import Damaged, Failed, Refused, canonical_json, sha256_hex
 from pipelines.versions import fetch_version, list_files, version_tags
 

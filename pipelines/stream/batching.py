@@ -15,7 +15,7 @@ from infra.world import World
 from pipelines.chance import Chance, seed_of
 from pipelines.decoding import Picture
 from pipelines.manifest import Dataset
-from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
+from pipelines.masks.spec import MaskRecipe, draw_masks, recipe_for
 from pipelines.records import Batch, Damaged, Refused
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.config import LARGE, PLANES, StreamConfig

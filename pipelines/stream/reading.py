@@ -18,7 +18,7 @@ from isal import isal_zlib
 
 from infra import storage
 from infra.cache import Cache, CachedFile, Traffic, default_cache
-from infra.patience import patiently
+from infra.retry import patiently
 from pipelines.manifest import Dataset, read_table
 from pipelines.records import Damaged, Member, ShardRecord
 from pipelines.stream.index import ShardIndex

@@ -18,8 +18,8 @@ from torch import Tensor
 from infra.world import World
 from nets.objective import Stage
 from pipelines.stream.batching import Stream
+from pipelines.training.flops import Limit
 from pipelines.training.inputs import parts_of, to_inputs
-from pipelines.training.limit import Limit
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater

@@ -20,13 +20,13 @@ import webdataset as wds
 from PIL import Image
 
 from infra.cluster import connected, num_cores
-from pipelines.data.build import build_dataset
-from pipelines.data.effort import Effort
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.build.timing import Effort
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit.workspace import Layout, Plan
+from pipelines.data.config import ShardRecipe
 
 ROOT = Path(os.environ.get("LACUNA_DATA", "data")) / "celeba" / "img_align_celeba"
 SIZE_PX = 128

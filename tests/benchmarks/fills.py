@@ -31,7 +31,7 @@ from nets.layers.smooth import fill_smoothly
 from nets.lpips import LPIPS
 from nets.procedures.resize import resize
 from pipelines.checkpoints import open_checkpoint
-from pipelines.data.probe import natural_photo
+from pipelines.data.build.benchmark import natural_photo
 from tests.benchmarks.fill_cases import Case, Levels, read_cases
 
 Fill = Callable[[Case], Levels]

@@ -16,9 +16,9 @@ from infra import storage
 from infra.cache import Cache
 from infra.cluster import connected
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
 from pipelines.stream.rate import loader_rates, loaders_needed

@@ -12,7 +12,7 @@ import numpy as np
 from infra.settings import apply_defaults
 from pipelines.chance import Chance
 from pipelines.masks import MASKS
-from pipelines.masks.recipe import MaskRecipe, draw_masks, recipe_for
+from pipelines.masks.spec import MaskRecipe, draw_masks, recipe_for
 
 SIZE_PX = 256
 TOGETHER = 32

@@ -17,12 +17,12 @@ from typing import Any
 import simplejpeg
 
 from infra.cluster import connected
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.probe import natural_photo
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Plan
+from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
 
 TARGET_MB = 100
 

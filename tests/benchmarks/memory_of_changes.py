@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from infra.cluster import connected
-from pipelines.data import change, recovery, verify
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
+from pipelines.data.dataset import edit, rebuild_manifest, verify
 from pipelines.manifest import Dataset, read_table
 from tests.benchmarks.memory import alone, height_mb, photos, tell
 
@@ -34,18 +34,20 @@ def remove(dataset: Dataset) -> object:
     """The first shard without its first photo."""
     shard = dataset.shards[0]
     key = next(row["key"] for row in read_table(dataset.uri, shard).slice(0, 1).to_pylist())
-    return change._write_without(dataset.only(shard), frozenset([key]))
+    return edit._write_without(dataset.only(shard), frozenset([key]))
 
 
 def compact(dataset: Dataset) -> object:
     """All shards in one."""
-    return change._write_merged(dataset, "train", 0, 1)
+    return edit._write_merged(dataset, "train", 0, 1)
 
 
 def rebuild(dataset: Dataset) -> object:
     """The table of the first shard, from the shard alone."""
     shard = dataset.shards[0]
-    return recovery._with_table(dataset.uri, recovery._whole_shard(dataset.uri, shard.file, shard.sha256), [])
+    return rebuild_manifest._with_table(
+        dataset.uri, rebuild_manifest._whole_shard(dataset.uri, shard.file, shard.sha256), []
+    )
 
 
 def name_damage(dataset: Dataset) -> object:

@@ -23,14 +23,14 @@ import webdataset as wds
 from isal import isal_zlib
 from PIL import Image
 
-from pipelines.data.cleaning import clean
-from pipelines.data.effort import Laps
-from pipelines.data.headers import Header, read_header
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.resizing import RESIZES, Resize, plan_resize
-from pipelines.data.shards import _write_input
-from pipelines.data.tar import ShardWriter
-from pipelines.data.workspace import Plan
+from pipelines.data.build.timing import Laps
+from pipelines.data.build.write_shard import _write_input
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.header import Header, read_header
+from pipelines.data.image.normalize import clean
+from pipelines.data.image.resize import RESIZES, Resize, plan_resize
+from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import sha256_hex
 
@@ -157,7 +157,7 @@ def overhead() -> None:
 
 
 def bare_resize(part: Any, size: tuple[int, int], target: tuple[int, int]) -> Any:
-    """The calls of OpenCV that the sizes ask for, as in `pipelines.data.resizing`."""
+    """The calls of OpenCV that the sizes ask for, as in `pipelines.data.image.resize`."""
     if any(side > 4 * to for side, to in zip(size, target, strict=True)):
         return cv2.resize(part, target, interpolation=cv2.INTER_AREA)
     if all(side <= to for side, to in zip(size, target, strict=True)):

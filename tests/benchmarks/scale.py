@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines.data.listing import (
+from pipelines.data.build.scan import (
     _PHOTOS_PER_DIGEST_BUCKET,
     _PUTS_AT_ONCE,
     _USUAL_SCANS,
     PHOTOS_PER_CHUNK,
     PHOTOS_PER_SCAN,
 )
-from pipelines.data.workspace import Layout, power_of_two
+from pipelines.data.commit.workspace import Layout, power_of_two
 
 TABLE_ROW_BYTES: Final = 101
 """Of a shard's table, measured on CelebA: 404,545 bytes for 4,000 photos."""

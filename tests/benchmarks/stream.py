@@ -19,10 +19,10 @@ import webdataset as wds
 from infra import storage
 from infra.cluster import connected
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.probe import natural_photo
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.workspace import Plan
+from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform

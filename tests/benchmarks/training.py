@@ -23,18 +23,18 @@ import torch
 from infra.world import World
 from jobs.recipes import RECIPES
 from nets.objective import BilevelPhase, Inputs
-from pipelines.data.build import build_dataset
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
 from pipelines.manifest import open_dataset
 from pipelines.stream.batching import Stream
-from pipelines.training.launch import launch
+from pipelines.training.launcher import launch
 from pipelines.training.loop import Point, train
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.updates import weighted
+from pipelines.training.worker import run_rank
 from tests.benchmarks.models import Trainee
 
 FULL: Final = ("deepgin-celebahq", "spn-paris")

@@ -6,11 +6,11 @@ from typing import Any
 import webdataset as wds
 from PIL import Image
 
-from pipelines.data.build import build_dataset
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.settling import find_duplicates, mark_duplicates, settle_keys
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit.workspace import Layout, Plan
 from pipelines.manifest import Dataset, read_table
 from tests.making import shard_recipe
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data.cleaning import clean
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.normalize import clean
 from pipelines.records import Rejected, Sample
 from tests.making import photo
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.places import read_photo
+from pipelines.data.archive.read import read_photo
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
-from pipelines.data.workspace import Plan
 from pipelines.records import Damaged, Photo, Place, Refused
 from tests.data.trees import files, listed, put, tar_bytes, zip_bytes
 from tests.making import shard_recipe

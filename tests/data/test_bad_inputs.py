@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from infra import storage
-from pipelines.data.build import build_dataset
-from pipelines.data.listing import MAX_FILE_BYTES, list_source, scan_files
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.scan import MAX_FILE_BYTES, list_source, scan_files
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, read_table
 from pipelines.records import Failed, Refused
 from tests.data.test_hostile import HOSTILE

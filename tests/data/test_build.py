@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.data.tar import read_index
+from pipelines.data.shard_tar import read_index
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table, shards_file
 from pipelines.records import is_key, make_key, sha256_hex
 from tests.data.building import (

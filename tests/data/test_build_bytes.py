@@ -12,7 +12,7 @@ import pytest
 
 from infra.settings import PROJECT_ROOT
 from pipelines.manifest import COMMIT_FILE, Dataset
-from pipelines.masks.recipe import parse_recipe
+from pipelines.masks.spec import parse_recipe
 from pipelines.records import Refused, make_key
 from tests.data.building import MANY, built, read_by_webdataset, rows_of, save
 from tests.making import SIZE_PX, files_of, photo
@@ -29,8 +29,8 @@ def test_two_builds_have_the_same_files(many: Path, many_dataset: Dataset, tmp_p
 
 ON_ONE_CORE = """
 import sys, ray
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from tests.making import shard_recipe
 ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False)
 build_dataset(Plan(sys.argv[1], sys.argv[2], shard_recipe(holdout=0.25, shard_bytes=4000), 0), lambda *_: None)

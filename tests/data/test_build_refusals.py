@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.build import build_dataset
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.config import ShardRecipe
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import Failed, Refused
 from tests.data.building import MANY, built, rows_by_source, save, silent

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import webdataset as wds
 
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.change import find_photo, merge_layers, remove_photos
-from pipelines.data.claims import claim, workspace_of
-from pipelines.data.commit import commit_dataset, prune
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.commit.commit import commit_dataset, prune
+from pipelines.data.commit.lock import claim, workspace_of
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.edit import find_photo, merge_layers, remove_photos
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal
 from pipelines.records import Refused
 from pipelines.stream.reading import ShardReader

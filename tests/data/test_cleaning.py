@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from pipelines.data.cleaning import clean
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.normalize import clean
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import (
     EXIF_X_RESOLUTION,
@@ -180,8 +180,8 @@ def test_damage_among_coded_pixels_is_noticed_unless_the_recipe_leaves_that_out(
 
 
 def test_keeping_bytes_without_the_check_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.cleaning.decoded", None)
-    monkeypatch.setattr("pipelines.data.cleaning.find_fault", None)
+    monkeypatch.setattr("pipelines.data.image.normalize.decoded", None)
+    monkeypatch.setattr("pipelines.data.image.normalize.find_fault", None)
     for raw in WHOLE.values():
         assert cleaned(raw, UNCHECKED).picture == raw
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.change import remove_photos
-from pipelines.data.commit import prune
-from pipelines.data.recovery import recover_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.commit.commit import prune
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.edit import remove_photos
+from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table
 from pipelines.records import Refused
 from tests.making import photo, shard_recipe

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import shard
-from pipelines.data.build import build_dataset
-from pipelines.data.effort import Cost, Effort, Laps
-from pipelines.data.limit import limit_of_photos
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.roofline import limit_of_photos
+from pipelines.data.build.timing import Cost, Effort, Laps
+from pipelines.data.commit.workspace import Plan
 from pipelines.records import Photo
 from tests.conftest import silent
 from tests.making import photo_folder, shard_recipe

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.data.build import build_dataset
-from pipelines.data.fixing import check_masks, files_digest, fixed_masks
-from pipelines.data.workspace import Plan
+from pipelines.data.build.eval_masks import check_masks, files_digest, fixed_masks
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
 from pipelines.masks.bins import bin_of
-from pipelines.masks.recipe import parse_recipe
+from pipelines.masks.spec import parse_recipe
 from pipelines.records import Refused
 from tests.data.building import built
 from tests.making import SIZE_PX, shard_recipe

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipelines.data.mask_files import has_flat_colors
-from pipelines.data.probe import natural_photo
+from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.image.mask_files import has_flat_colors
 from tests.data.building import mask
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import webdataset as wds
 
-from pipelines.data.build import build_dataset
-from pipelines.data.change import find_photo, remove_photos
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.edit import find_photo, remove_photos
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import Dataset
 from tests.making import photo, shard_recipe
 

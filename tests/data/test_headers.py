@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.data.headers import FORMATS, Header, read_header
+from pipelines.data.image.header import FORMATS, Header, read_header
 from pipelines.records import Rejected
 from tests.data.picture_files import OTHER, WHOLE, encoded, with_orientation
 

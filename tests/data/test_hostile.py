@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.cleaning import clean
+from pipelines.data.image.normalize import clean
 from pipelines.records import Rejected
 from tests.data.hostile_files import foreign, noise, others, sizes
 from tests.data.hostile_parts import exifs, jpegs, pngs
@@ -42,7 +42,7 @@ def test_hostile_files_are_rejected_with_the_reason_or_have_the_right_pixels(nam
 WITHIN = """
 import resource
 from dataclasses import replace
-from pipelines.data.cleaning import clean
+from pipelines.data.image.normalize import clean
 from tests.data import test_hostile
 from tests.data.picture_files import RECIPE
 files = [raw for raw, _ in test_hostile.HOSTILE.values()] + test_hostile.bombs()

@@ -8,17 +8,17 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from infra import storage
-from pipelines.data import listing
-from pipelines.data.listing import list_source, publish_absent
-from pipelines.data.workspace import Plan
+from pipelines.data.build import scan
+from pipelines.data.build.scan import list_source, publish_absent
+from pipelines.data.commit.workspace import Plan
 from tests.making import photo, shard_recipe
 
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of seven, and no more than two of them written at once."""
-    monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", 7)
-    monkeypatch.setattr(listing, "_PUTS_AT_ONCE", 2)
+    monkeypatch.setattr(scan, "PHOTOS_PER_CHUNK", 7)
+    monkeypatch.setattr(scan, "_PUTS_AT_ONCE", 2)
 
 
 def celeba(folder: Path, numbers: range) -> Plan:

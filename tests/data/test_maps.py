@@ -8,9 +8,9 @@ import pytest
 
 from infra import storage
 from jobs import shard
-from pipelines.data.listing import MAX_FILE_BYTES, list_source
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Plan
+from pipelines.data.build.scan import MAX_FILE_BYTES, list_source
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import open_dataset
 from pipelines.records import Refused
 from pipelines.stream.reading import ShardReader

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jobs import shard
-from pipelines.data.build import add_layer
-from pipelines.data.mask_files import is_mask_reason, names_mask
-from pipelines.data.probe import natural_photo
-from pipelines.data.workspace import Plan
+from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.pipeline import add_layer
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.image.mask_files import is_mask_reason, names_mask
 from pipelines.manifest import open_dataset
 from pipelines.records import Refused, make_key
 from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save

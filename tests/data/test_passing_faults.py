@@ -8,11 +8,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from infra.cluster import run_tasks
-from pipelines.data import pixels
-from pipelines.data.cleaning import clean, clean_plane
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Layout, Plan
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit.workspace import Layout, Plan
+from pipelines.data.image import decode
+from pipelines.data.image.normalize import clean, clean_plane
 from pipelines.records import Failed
 from tests.data.building import scan_and_settle
 from tests.data.picture_files import OTHER, RECIPE, encoded
@@ -89,7 +89,7 @@ def test_want_of_memory_is_no_reason_to_reject(fault: Exception, monkeypatch: py
     def too_little(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(pixels, "_to_rgb", too_little)
+    monkeypatch.setattr(decode, "_to_rgb", too_little)
     with pytest.raises(MemoryError):
         clean(OTHER["rgba"], RECIPE)
 
@@ -103,7 +103,7 @@ def test_want_of_memory_names_the_photo_and_what_to_do(tmp_path: Path, monkeypat
     plan = Plan(str(tmp_path / "in"), str(tmp_path / "out"), shard_recipe(holdout=0.0), 0)
     layout = list_source(plan)
     scan_and_settle(plan, layout)
-    monkeypatch.setattr(pixels, "_to_rgb", too_little)
+    monkeypatch.setattr(decode, "_to_rgb", too_little)
     with pytest.raises(MemoryError, match=r"not enough for big\.png \(8 GB\): run the same command again with fewer"):
         write_shard(plan, layout, "train", 0)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data import pieces
-from pipelines.data.pieces import read_blocks, read_end
-from pipelines.data.tar import ShardWriter, read_about, read_index
+from pipelines.data.dataset import blocks
+from pipelines.data.dataset.blocks import read_blocks, read_end
+from pipelines.data.shard_tar import ShardWriter, read_about, read_index
 
 LONG = "n" * 150
 
@@ -29,7 +29,7 @@ def test_the_members_are_those_of_the_whole(
     shard: tuple[str, bytes], piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, data = shard
-    monkeypatch.setattr(pieces, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(blocks, "PIECE_BYTES", piece_bytes)
     members, at = read_index(data), 0
     for block, member in zip(read_blocks(uri, len(data), members[::-1]), members, strict=True):
         assert block.member == member

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.cleaning import clean, clean_plane
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.resizing import RESIZES
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.normalize import clean, clean_plane
+from pipelines.data.image.resize import RESIZES
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import encoded, raw_png, with_orientation
 from tests.making import photo

@@ -10,11 +10,11 @@ import pytest
 import webdataset as wds
 from PIL import Image
 
-from pipelines.data.build import build_dataset
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import Dataset
-from pipelines.masks.recipe import parse_recipe
+from pipelines.masks.spec import parse_recipe
 from pipelines.records import make_key, sha256_hex
 from pipelines.stream.reading import ShardReader, Stored
 from tests.data.trees import PACKERS

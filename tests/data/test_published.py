@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.published import PublishedList, drawn, numbered
-from pipelines.data.tree import Tree
+from pipelines.data.archive.file_lists import PublishedList, drawn, numbered
+from pipelines.data.archive.tree import Tree
 from pipelines.records import Absent, Found, Photo, Refused
 from tests.data.trees import put, tar_bytes, zip_bytes
 
@@ -47,7 +47,7 @@ def test_a_list_that_contradicts_itself_is_refused_naming_the_file() -> None:
 
 
 def test_names_whose_digests_begin_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.published._digest", lambda path: bytes(15) + path.encode())
+    monkeypatch.setattr("pipelines.data.archive.file_lists._digest", lambda path: bytes(15) + path.encode())
     published = PublishedList("the list", lambda: iter([("c", 3), ("a", 1), ("b", 2)]))
     photos = list(published.photos((Found(path, 1) for path in "bcd"), described))
     assert [photo.split for photo in photos] == ["split2", "split3", "train"]

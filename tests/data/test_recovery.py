@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.change import merge_layers, remove_photos
-from pipelines.data.recovery import Recovered, recover_dataset
-from pipelines.data.shards import record_of, table_of
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.build.write_shard import record_of, table_of
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.edit import merge_layers, remove_photos
+from pipelines.data.dataset.rebuild_manifest import Recovered, recover_dataset
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, shards_file, successor_file
 from pipelines.records import Refused
 from tests.making import files_of, photo, photo_folder, shard_recipe

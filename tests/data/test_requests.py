@@ -9,10 +9,11 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from infra import remote, storage
-from pipelines.data import listing, workspace
-from pipelines.data.listing import list_source
-from pipelines.data.workspace import Layout, Plan
+from infra import object_store, storage
+from pipelines.data.build import scan
+from pipelines.data.build.scan import list_source
+from pipelines.data.commit import workspace
+from pipelines.data.commit.workspace import Layout, Plan
 from tests.benchmarks.builds import STEPS
 from tests.benchmarks.scale import Site, Step, tasks
 from tests.making import photo_folder, shard_recipe
@@ -51,9 +52,9 @@ class _Counting(MemoryFileSystem):  # type: ignore[misc]
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Plan, Layout]]:
     """A listing of photos on the store, in so few buckets that every stretch of every file has rows."""
     fsspec.register_implementation("counting", _Counting, clobber=True)
-    monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", 40)
-    monkeypatch.setattr(listing, "PHOTOS_PER_SCAN", 40)
-    monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", 80)
+    monkeypatch.setattr(scan, "PHOTOS_PER_CHUNK", 40)
+    monkeypatch.setattr(scan, "PHOTOS_PER_SCAN", 40)
+    monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", 80)
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", 40)
     photos = photo_folder(tmp_path / "photos", NUM_PHOTOS)
     for name, _ in storage.list_files(str(photos)):
@@ -61,7 +62,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pl
     plan = Plan("counting://bucket/photos", "counting://bucket/out", shard_recipe(holdout=0, shard_bytes=60_000), 0)
     yield plan, list_source(plan)
     _Counting.store.clear()
-    remote._HEEDING.clear()
+    object_store._HEEDING.clear()
 
 
 def counted(plan: Plan, layout: Layout, step: Step) -> tuple[int, int]:
@@ -87,7 +88,7 @@ def test_the_layout_of_a_site_is_that_of_a_listing(
 ) -> None:
     _, layout = listed
     for name in ("PHOTOS_PER_CHUNK", "PHOTOS_PER_SCAN", "_PHOTOS_PER_DIGEST_BUCKET"):
-        monkeypatch.setattr(f"tests.benchmarks.scale.{name}", getattr(listing, name))
+        monkeypatch.setattr(f"tests.benchmarks.scale.{name}", getattr(scan, name))
     site = Site(num_photos=NUM_PHOTOS).layout
     for count in ("num_files", "num_chunks", "num_scans", "num_digest_buckets", "num_key_buckets"):
         assert getattr(site, count) == getattr(layout, count), count

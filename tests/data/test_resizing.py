@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.cleaning import check_cleaning
-from pipelines.data.probe import natural_photo
-from pipelines.data.recipe import ShardRecipe
-from pipelines.data.resizing import RESIZES, Resize, resized
+from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.config import ShardRecipe
+from pipelines.data.image.normalize import check_cleaning
+from pipelines.data.image.resize import RESIZES, Resize, resized
 from pipelines.records import Refused, Sample
 from tests.data.picture_files import WHOLE, Pixels, cleaned, encoded, pixels, rejected, with_orientation
 from tests.making import photo

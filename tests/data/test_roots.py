@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from infra import storage
 from jobs import demo, shard
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.change import merge_layers, remove_photos
-from pipelines.data.commit import describe, publish_commit, publish_shards
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.recovery import recover_dataset
-from pipelines.data.roots import record_of_root
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.build.roots import record_of_root
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.commit.commit import describe, publish_commit, publish_shards
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.edit import merge_layers, remove_photos
+from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import Refused
 from tests.data.building import built, silent

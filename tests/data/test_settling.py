@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from pipelines.data import listing, settling, workspace
-from pipelines.data.build import build_dataset
-from pipelines.data.listing import list_source, scan_files
-from pipelines.data.settling import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, settle_keys
-from pipelines.data.shards import write_shard
-from pipelines.data.workspace import Layout, Plan, read_bucket
+from pipelines.data.build import dedup, scan
+from pipelines.data.build.dedup import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.build.scan import list_source, scan_files
+from pipelines.data.build.write_shard import write_shard
+from pipelines.data.commit import workspace
+from pipelines.data.commit.workspace import Layout, Plan, read_bucket
 from pipelines.manifest import open_dataset
 from pipelines.records import ShardRecord
 from tests.conftest import silent
@@ -55,9 +56,9 @@ def test_the_number_of_buckets_changes_no_byte(
 ) -> None:  # fmt: skip
     usual = shards(*settled(root, tmp_path / "usual"))
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", per_bucket)
-    monkeypatch.setattr(listing, "PHOTOS_PER_SCAN", per_bucket)
-    monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
-    monkeypatch.setattr(listing, "PHOTOS_PER_CHUNK", per_chunk)
+    monkeypatch.setattr(scan, "PHOTOS_PER_SCAN", per_bucket)
+    monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
+    monkeypatch.setattr(scan, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
     assert layout.num_key_buckets == workspace.power_of_two(-(-88 // per_bucket))
     assert layout.num_scans >= 88 / per_bucket
@@ -68,13 +69,13 @@ def test_the_number_of_buckets_changes_no_byte(
 def test_a_shard_reads_its_own_rows_and_no_file_of_all_the_finds(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", 5)
+    monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", 5)
     plan, layout = settled(root, tmp_path / "out")
     assert layout.num_digest_buckets >= 16
     read: Counter[str] = Counter()
     for name in ("read_bytes", "read_range"):
         monkeypatch.setattr(storage, name, _counting(read, name))
-    rows = [row for n in range(layout.num_shards["train"]) for row in settling.settled_inputs(plan, layout, "train", n)]
+    rows = [row for n in range(layout.num_shards["train"]) for row in dedup.settled_inputs(plan, layout, "train", n)]
     assert {row["split"] for row in rows} == {"train"}
     assert layout.num_key_buckets == 1  # each looks up where its rows lie in it, and reads them
     assert read == {"read_range": 2 * layout.num_shards["train"]}
@@ -87,7 +88,7 @@ def test_few_photos_added_to_many_meet_the_many_in_buckets_as_small(
     out, few = tmp_path / "out", photo_folder(tmp_path / "few", 2)
     build_dataset(Plan(str(root), str(out), shard_recipe(shard_bytes=4000), 0), silent)
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", 12)
-    monkeypatch.setattr(listing, "_PHOTOS_PER_DIGEST_BUCKET", 12)
+    monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", 12)
     plan, base = Plan(str(few), str(out), shard_recipe(shard_bytes=4000), 0, layer=1), open_dataset(str(out))
     layout = list_source(plan)
     assert layout.num_key_buckets == layout.num_digest_buckets == 8  # for 88 + 2 inputs

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 
-from pipelines.data.workspace import share_of
+from pipelines.data.commit.workspace import share_of
 
 
 def test_shards_fill_evenly_and_split_in_halves() -> None:

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from infra.world import World
-from pipelines.data.build import add_layer, build_dataset
-from pipelines.data.claims import claim
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import add_layer, build_dataset
+from pipelines.data.commit.lock import claim
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import open_dataset
 from pipelines.records import Damaged, Refused
 from pipelines.stream.batching import Stream

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from pipelines.data.places import read_photo
+from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.records import Refused
 from tests.data.trees import ADE, TREES, absent, content, files, listed, put, tar_bytes, write_files, zip_bytes

@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from infra import storage
-from pipelines.data.places import read_photo
+from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
 from tests.data.trees import PACKERS, TREES, Files, account, content, listed, put, write_files, zip_bytes
 
@@ -109,7 +109,7 @@ def test_a_folder_comes_before_an_archive_of_it(tmp_path: Path) -> None:
 
 
 def test_large_archives_spill_into_several_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.spilling.CONTAINER_BYTES", 100_000)
+    monkeypatch.setattr("pipelines.data.archive.spool.CONTAINER_BYTES", 100_000)
     tree = {f"{number:03d}.jpg": content(f"{number:03d}", 7_000) for number in range(100)}
     archive = put(str(tmp_path / "all.tgz"), PACKERS[".tgz"](tree))
     said = account("folder", archive, None, str(tmp_path / "spilled"))

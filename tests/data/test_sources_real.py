@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.places import read_photo
+from pipelines.data.archive.read import read_photo
 from tests.data.trees import absent, listed
 
 DATA = Path(os.environ.get("LACUNA_DATA", "/nowhere"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobs import shard
-from pipelines.data.fixing import _files, files_digest
-from pipelines.data.system_files import is_system_file_reason, system_file_reason
+from pipelines.data.archive.system_files import is_system_file_reason, system_file_reason
+from pipelines.data.build.eval_masks import _files, files_digest
 from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
 from tests.data.test_masks_and_twins import plan
 from tests.data.trees import PACKERS, listed, tar_bytes, zip_bytes

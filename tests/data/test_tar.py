@@ -11,7 +11,7 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.tar import INDEX_MEMBER, ShardWriter, member_header, read_index
+from pipelines.data.shard_tar import INDEX_MEMBER, ShardWriter, member_header, read_index
 from pipelines.records import MAX_KEY_BYTES, Member, canonical_json
 
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=12).flatmap(

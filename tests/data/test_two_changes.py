@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from pipelines.data.commit import prune
+from pipelines.data.commit.commit import prune
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, successor_file
 from tests.laws.killing import Lacuna, end, finish, kill_group, start, wait_until
 from tests.making import photo, photo_folder

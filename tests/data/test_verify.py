@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.change import remove_photos
-from pipelines.data.verify import Damage, verify_dataset
+from pipelines.data.dataset.edit import remove_photos
+from pipelines.data.dataset.verify import Damage, verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file, successor_file
 from pipelines.records import Refused, ShardRecord
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.data.cleaning import clean
+from pipelines.data.image.normalize import clean
 from pipelines.records import Sample
 from tests.data.hostile_files import segment
 from tests.data.jpeg_files import adobe, at_once, shown_by_pillow

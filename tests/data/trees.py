@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 
 from infra import storage
-from pipelines.data.places import read_photo
+from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.records import Absent, Photo
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.fillers import open_model
+from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import read_chunk
+from pipelines.evaluation.protocol import Asking
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Refused

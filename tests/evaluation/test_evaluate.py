@@ -17,12 +17,12 @@ from PIL import Image
 
 from jobs.evaluate import table
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.fillers import open_model
 from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import num_chunks, read_chunk
 from pipelines.evaluation.report import fills_png
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard

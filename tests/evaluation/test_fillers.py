@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nets.filling import Procedure
 from pipelines.checkpoints import open_checkpoint
-from pipelines.evaluation.fillers import Filler, Pictures, network_filler, network_model, open_model
+from pipelines.evaluation.models import Filler, Pictures, network_filler, network_model, open_model
 from pipelines.records import Damaged, Refused
 from pipelines.training.run import TrainRun
 

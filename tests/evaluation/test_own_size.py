@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.data.build import build_dataset
-from pipelines.data.fixing import files_digest
-from pipelines.data.workspace import Plan
+from pipelines.data.build.eval_masks import files_digest
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation import pairs as pairs_of
-from pipelines.evaluation.asking import Asking
 from pipelines.evaluation.comparison import compare, refuse_unlike
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.fillers import open_model
 from pipelines.evaluation.metrics import METRICS, measure
+from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import DRAWN, RESIZED, Pairs, num_chunks, read_chunk, read_pairs
+from pipelines.evaluation.protocol import Asking
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import bin_of

@@ -6,7 +6,7 @@ import pytest
 from pipelines.evaluation import pairs
 from pipelines.evaluation.pairs import list_digest, num_chunks, read_chunk
 from pipelines.manifest import Dataset, read_table
-from pipelines.masks.recipe import parse_recipe
+from pipelines.masks.spec import parse_recipe
 from pipelines.records import Refused
 
 FAMILIES = ("rectangle", "brush", "automaton")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.data.pixels import upright
+from pipelines.data.image.decode import upright
 from pipelines.filling.hole import HoleSettings, feather, grow, read_hole
 from pipelines.filling.photo_files import Photo, read_photo
 from pipelines.filling.planes import read_plane

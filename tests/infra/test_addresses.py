@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.addresses import refuse_unsafe
-from infra.places import NoPlace
+from infra.uris import NoPlace
 
 
 @pytest.mark.parametrize(

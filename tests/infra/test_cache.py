@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import patience, storage
+from infra import retry, storage
 from infra.cache import Cache, CachedFile, Traffic, default_cache
 from infra.settings import PROJECT_ROOT
 from pipelines.records import sha256_hex
@@ -26,7 +26,7 @@ PAGE = 1 << 18
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file in its store; no long waits for what is not there."""
-    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.001,))
+    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.001,))
     storage.publish(URI, LARGE)
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from infra import patience
-from infra.patience import patiently
+from infra import retry
+from infra.retry import patiently
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three more tries, a moment apart."""
-    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.001, 0.001, 0.001))
 
 
 class Service:

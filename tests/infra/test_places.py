@@ -6,8 +6,8 @@ import pytest
 
 from infra import storage
 from infra.lock import exclusive
-from infra.places import NoPlace, refuse_no_place
 from infra.settings import tracking_uri
+from infra.uris import NoPlace, refuse_no_place
 
 
 @pytest.mark.parametrize("uri", ["", " ", "\n"])

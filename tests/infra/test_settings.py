@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from infra import settings
-from infra.places import NoPlace
 from infra.settings import (
     DEFAULTS,
     PACKAGES,
@@ -19,6 +18,7 @@ from infra.settings import (
     tracking_uri,
     without_password,
 )
+from infra.uris import NoPlace
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from infra import jobs, settings
 from infra.jobs import staged_code
-from infra.places import NoPlace
 from infra.settings import PACKAGES, PROJECT_ROOT, code_revision
+from infra.uris import NoPlace
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking
 from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
+from pipelines.training.mlflow_sync import Teller
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, begin_attempt
-from pipelines.training.telling import Teller
 from tests.making import train_recipe
 
 NOBODY = "http://127.0.0.1:9"

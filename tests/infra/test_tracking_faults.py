@@ -20,8 +20,8 @@ from jobs.cli import run_verb
 from jobs.recipes import RECIPES
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.manifest import Dataset
+from pipelines.training.mlflow_sync import Teller
 from pipelines.training.run import TrainRun
-from pipelines.training.telling import Teller
 from tests.making import train_recipe
 
 PASSWORD = "known-to-nobody-9"

@@ -9,8 +9,8 @@ from jobs.evaluate import Arguments as Evaluation
 from jobs.evaluate import run as evaluate
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.training.rank import run_rank, told_incidents
 from pipelines.training.run import TrainRun
+from pipelines.training.worker import run_rank, told_incidents
 from tests.jobs.test_cli import run
 from tests.jobs.test_fill import photo_and_mask
 from tests.training.test_run import copied, flip_byte, silent

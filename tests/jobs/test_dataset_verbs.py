@@ -7,7 +7,7 @@ import pytest
 
 from jobs import shard, verify, where
 from jobs.faults import NotDone
-from pipelines.data.claims import claim, workspace_of
+from pipelines.data.commit.lock import claim, workspace_of
 from pipelines.manifest import COMMIT_FILE, open_dataset
 from pipelines.records import Refused
 from tests.making import photo, photo_folder

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra.places import NoPlace
 from infra.settings import PROJECT_ROOT
 from infra.tracking import Tracking
+from infra.uris import NoPlace
 from jobs.export import Arguments, run
 from jobs.recipes import recipe_of
 from nets import build_network, describe_network

@@ -9,8 +9,8 @@ import pytest
 import simplejpeg
 
 from jobs import cli
-from pipelines.data.probe import natural_photo, place_rates
-from pipelines.data.recipe import ShardRecipe
+from pipelines.data.build.benchmark import natural_photo, place_rates
+from pipelines.data.config import ShardRecipe
 from pipelines.manifest import Dataset
 
 BRIEFLY = ("--budget-seconds", "0.01")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from infra import storage
-from infra.places import NoPlace
+from infra.uris import NoPlace
 from jobs import resume_check
 from jobs.recipes import RECIPES
 from jobs.resume_check import Arguments

@@ -8,9 +8,9 @@ import pytest
 
 from infra.settings import PROJECT_ROOT
 from pipelines.checkpoints import open_checkpoint
-from pipelines.data.build import build_dataset
-from pipelines.data.verify import verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import open_dataset
 from tests.making import lacuna, shard_recipe
 from tests.planted import Cluster, data_of, secrets_in

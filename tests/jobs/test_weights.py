@@ -21,7 +21,7 @@ from nets.spn.network import SPN
 from nets.spn.objective import SPNObjectiveConfig
 from nets.spn.targets import PriorTarget, enlarged
 from pipelines.checkpoints import Checkpoint, open_checkpoint, save_checkpoint
-from pipelines.evaluation.fillers import open_model
+from pipelines.evaluation.models import open_model
 from pipelines.records import Refused
 from tests.infra.test_published_weights import torch_file, tresnet
 from tests.making import lacuna

@@ -15,7 +15,7 @@ from PIL import Image
 
 from infra.tracking import Tracking
 from jobs.demo import FORCED
-from pipelines.data.verify import verify_dataset
+from pipelines.data.dataset.verify import verify_dataset
 from pipelines.registry.promotion import VERDICT_TAG
 from tests.making import photo_folder
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from infra.settings import PROJECT_ROOT, apply_defaults
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.data.commit import prune
+from pipelines.data.commit.commit import prune
 from pipelines.manifest import COMMIT_FILE, open_dataset, read_table
 from tests.laws.killing import (
     OPTIONS,

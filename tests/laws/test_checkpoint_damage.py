@@ -14,8 +14,8 @@ import pytest
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint
 from pipelines.records import Damaged
-from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun
+from pipelines.training.worker import run_rank
 from tests.laws.test_damage_is_named import HARMS
 from tests.laws.test_training_resumes import assert_same_end, elsewhere
 

@@ -21,10 +21,10 @@ import pytest
 
 from infra import storage
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.tar import member_block, read_index
-from pipelines.data.verify import Damage, verify_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
+from pipelines.data.dataset.verify import Damage, verify_dataset
+from pipelines.data.shard_tar import member_block, read_index
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import Damaged
 from pipelines.stream.batching import Stream

@@ -14,7 +14,7 @@ from typing import Final
 import fsspec
 import pytest
 
-from infra import patience, storage
+from infra import retry, storage
 from infra.world import World
 from pipelines.chance import Chance
 from pipelines.manifest import Dataset, open_dataset
@@ -49,7 +49,7 @@ def store(noise: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of this test alone, and short waits between tries."""
     monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.02,) * len(patience.WAITS_SECONDS))
+    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.02,) * len(retry.WAITS_SECONDS))
 
 
 @contextmanager

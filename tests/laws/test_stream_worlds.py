@@ -22,8 +22,8 @@ import pytest
 from infra import storage
 from infra.world import World
 from pipelines.chance import Chance
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset, open_dataset, read_table
 from pipelines.records import Batch, ShardRecord
 from pipelines.stream.batching import Stream

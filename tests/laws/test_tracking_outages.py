@@ -13,10 +13,10 @@ from infra.tracking import CLOCK_METRIC, RUN_TAG
 from infra.world import World
 from pipelines.manifest import Dataset
 from pipelines.training.loop import Point
+from pipelines.training.mlflow_sync import Teller
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun, claim_run
-from pipelines.training.telling import Teller
+from pipelines.training.worker import run_rank
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.making import train_recipe
 from tests.sampling import sampled

@@ -17,8 +17,8 @@ from infra.world import World
 from pipelines.chance import Chance
 from pipelines.checkpoints import open_checkpoint
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun
+from pipelines.training.worker import run_rank
 from tests.sampling import sampled
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -29,7 +29,7 @@ import os, signal, sys, time
 from pathlib import Path
 from infra import storage
 from infra.world import World
-from pipelines.training.rank import run_rank
+from pipelines.training.worker import run_rank
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.training.launch import launch
+from pipelines.training.launcher import launch
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, claim_run
 from tests.laws.trainings import MODELS, recipe_of

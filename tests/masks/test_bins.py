@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.masks import MASKS
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.recipe import bin_shares, parse_recipe, recipe_for
+from pipelines.masks.spec import bin_shares, parse_recipe, recipe_for
 from pipelines.records import Refused
 
 FAMILIES = pytest.mark.parametrize("family", list(MASKS))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.chance import Chance
 from pipelines.masks import MASKS
 from pipelines.masks.bins import hole_ratio
-from pipelines.masks.recipe import MaskRecipe, parse_recipe, recipe_for
+from pipelines.masks.spec import MaskRecipe, parse_recipe, recipe_for
 
 # mean, standard deviation, smallest and largest hole ratio at 256x256; masks.md
 STATISTICS = {
@@ -194,7 +194,7 @@ def test_recorded_masks_of_another_canvas_are_drawn_again_bit_for_bit() -> None:
 
 def test_a_fresh_process_draws_the_same_masks() -> None:
     lines = [recipe_for(family, 256, 128, 5, "mask", "fresh").line() for family in MASKS]
-    script = "import sys; from pipelines.masks.recipe import parse_recipe\n"
+    script = "import sys; from pipelines.masks.spec import parse_recipe\n"
     script += "for line in sys.argv[1:]: sys.stdout.buffer.write(parse_recipe(line).draw().tobytes())"
     told = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, check=True).stdout
     assert told == b"".join(parse_recipe(line).draw().tobytes() for line in lines)

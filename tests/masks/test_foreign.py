@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.masks.foreign import read_mask
-from pipelines.masks.recipe import recipe_for
+from pipelines.masks.spec import recipe_for
 from pipelines.records import Refused
 
 SIZE = (40, 60)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.chance import Chance
 from pipelines.masks import FILE_MASKS
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.recipe import MaskRecipe, OutOfReach, parse_recipe, recipe_for_file
+from pipelines.masks.spec import MaskRecipe, OutOfReach, parse_recipe, recipe_for_file
 from pipelines.records import Damaged, Refused
 
 

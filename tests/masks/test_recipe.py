@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.bins import BINS, bin_of
-from pipelines.masks.recipe import ANY, MaskFile, MaskRecipe, draw_masks, fit_recipe, parse_recipe, recipe_for
 from pipelines.masks.reduction import resize_nearest
+from pipelines.masks.spec import ANY, MaskFile, MaskRecipe, draw_masks, fit_recipe, parse_recipe, recipe_for
 from pipelines.records import Refused
 
 LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"

@@ -15,8 +15,8 @@ import pytest
 
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.apart import ModelProcess
-from pipelines.evaluation.fillers import network_model, open_model
+from pipelines.evaluation.model_process import ModelProcess
+from pipelines.evaluation.models import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged, Failed, Refused

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.fillers import network_model, open_model
+from pipelines.evaluation.models import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import Damaged, Refused
 from pipelines.registry.package import register

@@ -15,8 +15,8 @@ from torch import Tensor
 from infra.tracking import Tracking, Version
 from nets.procedures.noise import seeded_keys
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.asking import sketches_of
-from pipelines.evaluation.fillers import Model, open_model
+from pipelines.evaluation.models import Model, open_model
+from pipelines.evaluation.protocol import sketches_of
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import Refused
 from pipelines.registry.model import read_inputs, refuse_other_number

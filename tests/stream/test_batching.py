@@ -12,7 +12,7 @@ import torch
 from infra.world import World
 from pipelines.chance import Chance
 from pipelines.manifest import Dataset
-from pipelines.masks.recipe import recipe_for
+from pipelines.masks.spec import recipe_for
 from pipelines.records import Batch, Refused
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.batching import Stream

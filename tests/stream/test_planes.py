@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from infra.world import World
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset
 from pipelines.records import Batch, Damaged, Refused
 from pipelines.stream.batching import Stream

@@ -138,7 +138,7 @@ def remote_copy(dataset: Dataset, uri: str) -> Dataset:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty temporary folder; no long waits for what is not there."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("infra.patience.WAITS_SECONDS", (0.001,))
+    monkeypatch.setattr("infra.retry.WAITS_SECONDS", (0.001,))
     return tmp_path
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from infra import patience, storage
+from infra import retry, storage
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.records import Failed
-from pipelines.training.commits import PROGRESS_FILE, Committer
+from pipelines.training.checkpointer import PROGRESS_FILE, Committer
 from pipelines.training.loop import Point
-from pipelines.training.rank import run_rank
 from pipelines.training.run import TrainRun, begin_attempt, is_superseded
+from pipelines.training.worker import run_rank
 from tests.training.test_run import CLOCKS, committed_clocks, silent
 
 
@@ -99,7 +99,7 @@ def test_a_store_that_fails_for_a_while_ends_no_training(
             raise OSError(errno.EIO, f"cannot reach {uri}")
         publish(uri, data)
 
-    monkeypatch.setattr(patience, "WAITS_SECONDS", (0.01,) * 20)
+    monkeypatch.setattr(retry, "WAITS_SECONDS", (0.01,) * 20)
     monkeypatch.setattr(storage, "publish", fails_once)
     run = replace(trained, out=str(tmp_path / "run"))
     run_rank(run, World(), silent)

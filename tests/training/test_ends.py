@@ -10,11 +10,11 @@ from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Damaged
-from pipelines.training.commits import best_of, is_over
+from pipelines.training.checkpointer import best_of, is_over
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.worker import run_rank
 from tests.making import train_recipe
 from tests.training.test_run import committed_clocks, copied, flip_byte, silent
 

@@ -18,7 +18,7 @@ from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import Failed
-from pipelines.training.launch import launch
+from pipelines.training.launcher import launch
 from pipelines.training.loop import Point
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe

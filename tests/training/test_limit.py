@@ -13,14 +13,14 @@ from infra.world import World
 from nets.objective import BilevelPhase, Inputs, Phase, Stage
 from pipelines.manifest import Dataset
 from pipelines.noise import SampleNoise
-from pipelines.training.limit import Counter, Limit, peak_of, step_operations
+from pipelines.training.dry_run import Rehearsal, StageCost, rehearse
+from pipelines.training.flops import Counter, Limit, peak_of, step_operations
 from pipelines.training.points import committed_points
-from pipelines.training.rank import run_rank
 from pipelines.training.recipe import AdamConfig
-from pipelines.training.rehearsal import Rehearsal, StageCost, rehearse
 from pipelines.training.run import TrainRun
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
+from pipelines.training.worker import run_rank
 from tests.laws.trainings import MODELS, OBJECTIVES
 from tests.making import train_recipe
 from tests.nets.objectives import inputs, objective

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pipelines.training.launch import _Ear, _Every
+from pipelines.training.launcher import _Ear, _Every
 from pipelines.training.waiting import explain_wait
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from infra.world import World
 from pipelines.manifest import Dataset
 from pipelines.training.maps import maps_of, temperatures_of
-from pipelines.training.observation import Observation, watch_of
+from pipelines.training.validation import Observation, watch_of
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import objective

@@ -13,8 +13,8 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.manifest import Dataset
 from pipelines.stream.geometry import HELD_OUT, RESIZES
-from pipelines.training.observation import watch_of
 from pipelines.training.run import TrainRun
+from pipelines.training.validation import watch_of
 from tests.making import train_recipe
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from infra.world import World
-from pipelines.training import pulse as pulse_module
-from pipelines.training.pulse import Beat, Pulse, Roll
+from pipelines.training import heartbeat as pulse_module
+from pipelines.training.heartbeat import Beat, Pulse, Roll
 
 
 @pytest.fixture(autouse=True)

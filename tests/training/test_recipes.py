@@ -15,8 +15,8 @@ from nets import build_network, build_objective
 from nets.objective import Objective
 from pipelines.records import Refused, canonical_json
 from pipelines.stream.config import StreamConfig
+from pipelines.training.dry_run import rehearse
 from pipelines.training.recipe import AdamConfig
-from pipelines.training.rehearsal import rehearse
 from tests.making import train_recipe
 from tests.nets.configs import WEIGHTS
 

@@ -16,7 +16,7 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
 from pipelines.records import Refused
 from pipelines.stream.config import StreamConfig
-from pipelines.training.rehearsal import _Kept, _play, rehearse
+from pipelines.training.dry_run import _Kept, _play, rehearse
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS

@@ -20,17 +20,17 @@ from nets import build_network
 from nets.deepgin.network import DeepGINConfig
 from nets.filling import LOCAL
 from pipelines.checkpoints import latest_checkpoint, open_checkpoint
-from pipelines.data.build import build_dataset
-from pipelines.data.workspace import Plan
+from pipelines.data.build.pipeline import build_dataset
+from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Refused, canonical_json
-from pipelines.training.observation import watch_of
 from pipelines.training.points import committed_points
-from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.validation import watch_of
+from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]

@@ -11,14 +11,14 @@ from infra import storage
 from infra.world import World
 from nets.filling import LOCAL, Procedure
 from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.evaluation.fillers import network_model
+from pipelines.evaluation.models import network_model
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import Damaged, Failed, canonical_json
 from pipelines.run_record import RUN_FILE
-from pipelines.training.commits import best_of
+from pipelines.training.checkpointer import best_of
 from pipelines.training.points import committed_points
-from pipelines.training.rank import INCIDENTS, run_rank, told_incidents
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
+from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
 from tests.making import train_recipe
 from tests.training.test_run import CLOCKS, committed_clocks, copied, silent
 

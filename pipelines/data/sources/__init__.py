@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pipelines.data.planes import PLANES
+from pipelines.data.archive.sidecars import PLANES
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.data.sources import (
     ade20k,
     celeba,
@@ -22,7 +23,6 @@ from pipelines.data.sources import (
 )
 from pipelines.data.sources.folder import list_folder
 from pipelines.data.sources.packages import list_packages, packages_root
-from pipelines.data.tree import Archive, Tree
 from pipelines.records import Absent, Photo, Refused
 
 

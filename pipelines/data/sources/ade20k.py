@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo
 
 NAME_LIST: Final = "new_image_names.txt"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from pipelines.data.published import PublishedList
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.file_lists import PublishedList
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo, Refused
 
 SPLITS: Final = ("train", "val", "test", "rest")

@@ -12,9 +12,9 @@ numbers. `lama`: the lists train_shuffled.flist and val_shuffled.flist.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
-from pipelines.data.published import drawn, numbered
+from pipelines.data.archive.file_lists import drawn, numbered
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.data.sources.celeba import PARTITION_LIST, SPLITS, partitions
-from pipelines.data.tree import Archive, Tree
 from pipelines.records import Absent, Found, Photo, Refused
 
 NUM_FACES: Final = 30_000

@@ -8,8 +8,8 @@ all 70,000 and never published which.
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.data.published import drawn, numbered
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.file_lists import drawn, numbered
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo
 
 ARCHIVES: Final = (Archive("images1024x1024", ("images1024x1024",)),)

@@ -5,7 +5,7 @@ Maps beside a photo, `x_seg.png` and `x_edge.png` beside `x.jpg`, are planes of 
 
 from collections.abc import Iterator
 
-from pipelines.data.tree import Tree
+from pipelines.data.archive.tree import Tree
 from pipelines.records import Photo
 
 

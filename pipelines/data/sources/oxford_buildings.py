@@ -8,8 +8,8 @@ which.
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.data.published import drawn
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.file_lists import drawn
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Photo
 
 _FOLDER: Final = "oxbuild_images"

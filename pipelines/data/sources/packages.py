@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from pipelines.data.tree import Tree
+from pipelines.data.archive.tree import Tree
 from pipelines.records import Photo, Refused
 
 _SKIMAGE: Final = "skimage/data"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo
 
 _FOLDERS: Final = {"paris_train_original": "train", "paris_eval/paris_eval_gt": "test"}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from pipelines.data.published import PublishedList, drawn
-from pipelines.data.tree import Archive, Tree
+from pipelines.data.archive.file_lists import PublishedList, drawn
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo, Refused
 
 SPLITS: Final = ("published", "first-12000-flat", "first-12000-easy", "mhtma")

@@ -7,8 +7,8 @@ needs a list, categories_places365.txt, to know which classes come first whateve
 from collections.abc import Iterator
 from typing import Final
 
+from pipelines.data.archive.tree import Archive, Tree
 from pipelines.data.sources.places365 import CATEGORIES, read_categories, val_choice
-from pipelines.data.tree import Archive, Tree
 from pipelines.records import Absent, Photo
 
 _FOLDER: Final = "places365_standard"

@@ -1,0 +1,72 @@
+"""An archive that cannot be sought, a compressed or a remote one, spilled once into containers that can.
+
+In: its files, in order, and a URI to spill them under. Out: a `Found` per file, as often as somebody asks. A file of
+its own because the archive is read a single time, however many questions a source has: an index beside each container
+answers them.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from isal import isal_zlib
+
+from infra import storage
+from pipelines.data.archive.open import Packed
+from pipelines.data.archive.read import damage
+from pipelines.records import Damaged, Found, Place, canonical_json
+
+CONTAINER_BYTES: Final = 64 << 20
+_FILES_PER_CONTAINER: Final = 10_000
+
+
+class Spilled:
+    """Files behind each other in containers `<prefix>/<number>` of some 64 MiB, and beside each its index."""
+
+    def __init__(self, files: Iterator[Packed], prefix: str, numbers: Iterator[int]) -> None:
+        """Reads all of the archive; a damaged file is refused and takes no room."""
+        self._indices: list[str] = []
+        with storage.scratch_folder(prefix) as folder:
+            while found := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):
+                storage.publish_file(uri, folder / "container")
+                self._indices.append(f"{uri}.json")
+                storage.publish(self._indices[-1], canonical_json([_row(file) for file in found]))
+
+    def __iter__(self) -> Iterator[Found]:
+        for index in self._indices:
+            yield from map(_found, json.loads(storage.read_bytes(index)))
+
+
+def _row(file: Found) -> dict[str, Any]:
+    return vars(file) | {"place": file.place and vars(file.place)}
+
+
+def _found(row: dict[str, Any]) -> Found:
+    return Found(**row | {"place": row["place"] and Place(**row["place"])})
+
+
+def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
+    done: list[Found] = []
+    with path.open("wb") as stream:
+        for file in files:
+            done.append(_append(file, stream, uri))
+            if stream.tell() >= CONTAINER_BYTES or len(done) >= _FILES_PER_CONTAINER:
+                break
+    return done
+
+
+def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
+    if file.found.refusal is not None:
+        return file.found
+    start, crc32 = stream.tell(), 0
+    try:
+        for piece in file.pieces():
+            crc32 = isal_zlib.crc32(piece, crc32)
+            stream.write(piece)
+    except Damaged as fault:
+        stream.seek(start)
+        stream.truncate()
+        return replace(file.found, refusal=damage(file.found.path, fault))
+    return replace(file.found, place=Place(uri, start, file.found.size_bytes, crc32=crc32))

@@ -1,0 +1,224 @@
+"""Last step of a build: one shard, from the rows of its bucket to a tar, a table and a record.
+
+The tar is a plain webdataset tar of fixed member times, owners and modes, its last member the index `__index__`. A
+sample's members stand together, samples in the order of their keys; nothing else decides the bytes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import compute
+
+from infra import storage
+from pipelines.data.archive.read import read_photo
+from pipelines.data.archive.system_files import is_system_file_reason
+from pipelines.data.build.dedup import settled_inputs
+from pipelines.data.build.eval_masks import fixed_masks
+from pipelines.data.build.roofline import NUM_TIMED, limit_of_photos
+from pipelines.data.build.scan import photo_of, read_scanned
+from pipelines.data.build.timing import Cost, Laps
+from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
+from pipelines.data.image.mask_files import is_mask_reason
+from pipelines.data.image.normalize import clean, clean_plane, memory_for
+from pipelines.data.shard_tar import ShardWriter
+from pipelines.manifest import TABLE_SCHEMA, table_bytes
+from pipelines.records import Damaged, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+
+_BUFFER_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class ShardId:
+    """Which shard of a dataset it is, and what it says of itself as far as that is known before it is written."""
+
+    source: str
+    layer: int
+    split: str
+    number: int
+    facts: dict[str, Any]
+    """What a reader needs to make a lost manifest again: recipe, seed and how many shards there are."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the shard's own index says of it."""
+        return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
+
+
+def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
+    """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
+    laps, timed = Laps(), list[Photo]()
+
+    def write() -> dict[str, Any]:
+        rows = settled_inputs(plan, layout, split, number)
+        facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
+        shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
+        fill = partial(_write_inputs, plan, rows, laps, timed)
+        return asdict(publish_shard(plan.out, plan.at("scratch"), shard, fill))
+
+    record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
+    was_there = not laps.seconds
+    laps.end("writing")
+    if was_there:
+        return record, Cost(laps.seconds)
+    num_photos = record.num_samples + record.num_duplicates + record.num_rejected
+    return record, Cost(laps.seconds, num_photos, limit_of_photos(plan, timed, record.num_samples))
+
+
+def publish_shard(
+    out: str, scratch: str, shard: ShardId, write: Callable[[ShardWriter], Iterable[dict[str, Any]]]
+) -> ShardRecord:
+    """Publishes the tar that `write` fills and the table of the rows that it yields, both named by their content.
+
+    `scratch`: the folder in which a local tar grows.
+    """
+    with storage.scratch_folder(scratch) as folder:
+        path = folder / "shard.tar"
+        with path.open("wb", buffering=_BUFFER_BYTES) as stream:
+            writer = ShardWriter(stream)
+            table = table_of(write(writer))
+            writer.close(shard.about)
+        return _publish(out, shard, writer, table, path)
+
+
+def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, path: Path) -> ShardRecord:
+    sha256 = writer.sha256.hexdigest()
+    file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
+    storage.publish_file(storage.join(out, file), path)
+    return record_of(out, shard.about, file, sha256, writer.size_bytes, table)
+
+
+def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """The table of a shard; few of its rows are Python's at once, for these take ten times the memory."""
+    waiting, batches = iter(rows), []
+    while some := list(islice(waiting, ROWS_AT_A_TIME)):
+        batches.append(pa.RecordBatch.from_pylist(some, TABLE_SCHEMA))
+    return pa.Table.from_batches(batches, TABLE_SCHEMA).combine_chunks()  # one chunk, as its bytes depend on them
+
+
+def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table) -> ShardRecord:
+    """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says.
+
+    The table says in itself which shard it is of: by its rows alone it could be that of another, or of an older one.
+    """
+    data = table_bytes(table, facts_of_table(about["layer"], sha256))
+    table_sha256 = sha256_hex(data)
+    name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
+    storage.publish(storage.join(out, name), data)
+    outcomes = Counter(table["outcome"].to_pylist())
+    reasons = Counter(table.filter(compute.equal(table["outcome"], "rejected"))["reason"].to_pylist())
+    refusals = table["planes"].combine_chunks().flatten().field("reason")
+    return ShardRecord(
+        split=about["split"], number=about["number"], layer=about["layer"],
+        file=file, size_bytes=size_bytes, sha256=sha256, table=name, table_sha256=table_sha256,
+        num_samples=outcomes["written"], num_duplicates=outcomes["duplicate"],
+        num_rejected=outcomes["rejected"], num_removed=outcomes["removed"],
+        num_planes=refusals.null_count, num_planes_rejected=len(refusals) - refusals.null_count,
+        num_masks=sum(n for reason, n in reasons.items() if is_mask_reason(reason)),
+        num_system_files=sum(n for reason, n in reasons.items() if is_system_file_reason(reason)),
+    )  # fmt: skip
+
+
+def facts_of_table(layer: int, shard_sha256: str) -> dict[str, str]:
+    """What the table of a shard says of itself."""
+    return {"lacuna.layer": str(layer), "lacuna.shard_sha256": shard_sha256}
+
+
+def _write_inputs(
+    plan: Plan, rows: Iterable[dict[str, Any]], laps: Laps, timed: list[Photo], writer: ShardWriter
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table; the first photos that are written go into `timed`."""
+    for row in rows:
+        laps.end("sorting")
+        told = _write_input(plan, writer, row, laps)
+        if told["outcome"] == "written" and len(timed) < NUM_TIMED:
+            timed.append(photo_of(row))
+        yield told
+    laps.end("sorting")
+
+
+def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
+    """Writes the sample of one input if it becomes one; returns its row of the table."""
+    common = {
+        "key": row["key"],
+        "source": row["path"],
+        "source_sha256": row["sha256"],
+        "content_sha256": row["content_sha256"],
+        "label": row["label"],
+    }
+    if row["refusal"] is not None:
+        return common | {"outcome": "rejected", "reason": row["refusal"]}
+    if row["duplicate_of"] is not None:
+        what = "pixels" if row["content_sha256"] else "bytes"
+        return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
+    photo = photo_of(row)
+    raw = read_scanned(plan, photo, row["crc32"], laps)
+    with memory_for(photo.path):
+        sample = clean(raw, plan.recipe)
+        laps.end("cleaning")
+        if isinstance(sample, Rejected):
+            return common | {"outcome": "rejected", "reason": sample.reason}
+        written = _write_sample(plan, writer, row, photo, raw, sample)
+    laps.end("writing")
+    return common | {"outcome": "written"} | written
+
+
+def _write_sample(
+    plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
+) -> dict[str, Any]:
+    key = row["key"]
+    masks, mask_pictures = fixed_masks(plan, key) if photo.split in plan.recipe.mask_splits else ([], {})
+    planes, about_planes = _planes(plan, photo, raw)
+    described = {"width_px": sample.width_px, "height_px": sample.height_px}
+    note = described | {
+        "key": key,
+        "source": photo.path,
+        "source_sha256": row["sha256"],
+        "label": photo.label,
+        "normalised": sample.normalised,
+        "masks": masks,
+        **({"planes": about_planes} if about_planes else {}),
+        **({"content_sha256": row["content_sha256"]} if row["content_sha256"] else {}),
+    }
+    parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
+    known = {} if sample.normalised else {sample.suffix: (row["sha256"], row["crc32"])}
+    members, digest = writer.add_sample(key, parts, known)
+    return described | {
+        "members": [vars(m) for m in members],
+        "sample_sha256": digest,
+        "masks": masks,
+        "planes": plane_rows(about_planes),
+    }
+
+
+def plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
+    """The table's rows of the planes that a sample's note is about."""
+    return [{"name": name, "reason": told.get("rejected")} for name, told in about.items()]
+
+
+def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+    """The members of those planes that the recipe asks for, and what the note says of each: source or refusal."""
+    members, about = {}, {}
+    for plane in (plane for plane in photo.planes if plane.name in plan.recipe.planes):
+        try:
+            data = _taken(plan, plane)
+            png = clean_plane(data, raw, plan.recipe)
+        except Damaged as fault:
+            png = Rejected(str(fault))
+        if isinstance(png, Rejected):
+            about[plane.name] = {"source": plane.path, "rejected": png.reason}
+        else:
+            members[f"{plane.name}.png"] = png
+            about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
+    return members, about
+
+
+def _taken(plan: Plan, plane: Plane) -> bytes:
+    if plane.refusal is not None:
+        raise Damaged(plane.refusal)
+    return read_photo(plan.root, plane)

@@ -1,0 +1,165 @@
+"""From a picture file to upright 8-bit RGB or grey pixels, and back to a file.
+
+In: bytes with a header that was found in order. Out: uint8 HxW or HxWx3 and lines that say what was done. JPEG in grey
+or colour is decoded as the stream decodes it (`pipelines.decoding`). All else is decoded by Pillow;
+ink in a JPEG is read as Adobe stores it, inverted, as browsers do. Faults are exceptions of any kind here; cleaning
+turns them into reasons.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from pipelines.data.image.header import Header
+from pipelines.data.image.resize import Pixels
+from pipelines.decoding import check_ink, decode_jpeg
+
+_JPEG_QUALITY: Final = 95
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _WHITE_IS_ZERO = 258, 262, 281, 0
+"""Tags of TIFF 6.0, and a value of the second."""
+_DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
+
+Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
+
+
+def decoded(
+    raw: bytes, header: Header, at_least: tuple[int, int] | None = None, with_alpha: bool = False
+) -> tuple[Pixels, list[str]]:
+    """Upright pixels, HxW or HxWx3, and what was done to them.
+
+    With `at_least` (width, height) a JPEG comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below.
+    `with_alpha`: HxWx4 where the file has transparency, colors as stored, instead of transparency on white.
+    """
+    turned = header.orientation != 1
+    done = [f"turned upright from EXIF orientation {header.orientation}"] if turned else []
+    if header.format == "JPEG" and header.channels < 4:
+        pixels = _decoded_jpeg(raw, header, _scale(header, at_least), done)
+    else:
+        pixels = _decoded_by_pillow(raw, header, done, with_alpha)
+    return (upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
+
+
+def passed_over(fault: str) -> str:
+    """What is said of a photo in whose file some reader refuses something, though no pixel depends on it."""
+    return f"passed over: {fault}"
+
+
+def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
+    """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
+    if at_least is None:
+        return 0, 0
+    for divisor in (8, 4, 2):  # libjpeg-turbo has fast code for these alone
+        size = -(-header.width_px // divisor), -(-header.height_px // divisor)
+        upright = size if header.orientation < 5 else size[::-1]
+        if upright[0] >= at_least[0] and upright[1] >= at_least[1]:
+            return size
+    return 0, 0
+
+
+def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
+    colours = "GRAY" if header.channels == 1 else "RGB"
+    pixels, fault = decode_jpeg(raw, colours, scale)
+    if fault is not None:
+        done.append(passed_over(fault))
+    if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
+        done.append("colour profile dropped")
+    if pixels.shape[:2] != (header.height_px, header.width_px):
+        done.append(f"decoded at {pixels.shape[1]}x{pixels.shape[0]}, libjpeg-turbo")
+    return pixels[:, :, 0] if header.channels == 1 else pixels
+
+
+def _decoded_by_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
+    if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
+        done.append(passed_over(fault))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(raw), formats=(header.format,)) as image:
+            if sorted(image.size) != sorted((header.width_px, header.height_px)):
+                raise ValueError(f"its header says {header.width_px}x{header.height_px}, its pixels {image.size}")
+            if getattr(image, "is_animated", False):
+                raise ValueError("animated or paged")
+            last_rows = [tile.extents[3] for tile in image.tile if tile.extents]
+            if header.format == "TIFF" and max(last_rows, default=0) < header.height_px:
+                raise ValueError("fewer rows than its header says")
+            image.load()
+            if header.bits != 8 and image.mode in ("RGB", "L"):
+                done.append(f"{header.bits} bits a channel to 8")
+            if image.info.get("icc_profile"):
+                done.append("colour profile dropped")
+            return np.asarray(_to_rgb(image, done, with_alpha))
+
+
+def _to_rgb(image: Image.Image, done: list[str], with_alpha: bool) -> Image.Image:
+    """8-bit RGB or grey: wide grey is scaled, transparency is laid on white, the rest is converted by Pillow.
+
+    Transparency is kept, as RGBA, `with_alpha`.
+    """
+    clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if image.mode in ("RGB", "L") and not clear:
+        return image
+    if with_alpha and clear:
+        return image.convert("RGBA")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, whose range nobody knows")
+    done.append(f"{image.mode} to RGB")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(_scale_to_8_bits(image, done)).convert("RGB")
+    if clear:
+        layer = image.convert("RGBA")
+        done.append("transparency on white")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
+    """Gray of 9 to 16 bits, HxW, as 8 bits: 255 is the most that its own depth can say; in TIFF it may be black.
+
+    A TIFF of 12 bits in words of 16 names its depth as MaxSampleValue (tag 281), which elsewhere is mere statistics.
+    """
+    tags, values = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.uint32)
+    most = (1 << int(np.max(tags.get(_BITS_PER_SAMPLE, 16)))) - 1
+    named = int(np.max(tags.get(_MAX_SAMPLE_VALUE, most)))
+    if named in _DEPTHS and values.max(initial=0) <= named:
+        most = named
+    if most != _DEPTHS[-1]:
+        done.append(f"{most.bit_length()} bits to 8")
+    levels = (values * 255 // most).astype(np.uint8)
+    return 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Pixels HxW or HxWxC as they are to be seen, from those stored in an orientation, 1 to 8.
+
+    What the EXIF standard wants to be seen: where row 0 and column 0 of the stored picture belong.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _png(pixels: Pixels) -> bytes:
+    stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    return cv2.imencode(".png", stored, settings)[1].tobytes()
+
+
+def _jpeg(pixels: Pixels) -> bytes:
+    colours, layers = ("RGB", pixels) if pixels.ndim == 3 else ("GRAY", pixels[:, :, None])
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(layers), _JPEG_QUALITY, colours, "444"))
+
+
+ENCODERS: Final[dict[str, tuple[str, str, Callable[[Pixels], bytes]]]] = {
+    "png": ("png", "encoded PNG", _png),
+    "jpeg": ("jpg", f"encoded JPEG {_JPEG_QUALITY} 4:4:4", _jpeg),
+}
+"""Suffix, what is said of it, and the function from uint8 HxW or HxWx3 to a file."""

@@ -1,0 +1,153 @@
+"""Photos of one size: which part of a photo is taken, to what size it comes, and by which interpolation.
+
+In: uint8 pixels HxW or HxWx3 and a policy's name. Out: pixels of the size asked, and a line that says what was done.
+The method follows from the sizes alone. Whole multiples are averaged by OpenCV's area; up to twice the size goes by its
+bicubic behind a small blur, up to four times the same to twice the target and then halved: twice as fast as area, and
+nearer to Pillow's bicubic (docs/log.md). Else it is area along the sides that shrink, bicubic along those that grow.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.data.config import ShardRecipe
+from pipelines.records import Refused, Rejected
+
+Pixels = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Width and height."""
+_CELEBA_PX: Final = 178
+_SMOOTHING: Final = 61
+"""What a neighbour weighs in the blur for each time that a side shrinks by itself, in 256ths."""
+_BEFORE_HALVING: Final = 20
+"""What it weighs at least where halving follows."""
+
+cv2.setNumThreads(0)  # a build already runs a task per core
+
+
+class Resize(NamedTuple):
+    """A part of a photo and the size it comes to, all px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    to_width: int
+    to_height: int
+
+    def at_least(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The smallest size of the whole photo, now of `size` (width, height), at which its part need not grow."""
+        return -(-size[0] * self.to_width // self.width), -(-size[1] * self.to_height // self.height)
+
+    def within(self, size: tuple[int, int], other: tuple[int, int]) -> "Resize":
+        """The same part of a photo of `size` (width, height) after it came to an `other` size."""
+        x, y = other[0] / size[0], other[1] / size[1]
+        left, top = int(self.left * x), int(self.top * y)
+        width = min(max(1, round(self.width * x)), other[0] - left)
+        height = min(max(1, round(self.height * y)), other[1] - top)
+        return self._replace(left=left, top=top, width=width, height=height)
+
+
+def squash(width: int, height: int, size_px: int) -> Resize | Rejected:
+    """All of it to a square, whatever its proportions; small photos are enlarged."""
+    return Resize(0, 0, width, height, size_px, size_px)
+
+
+def centre_square(width: int, height: int, size_px: int) -> Resize | Rejected:
+    """The largest square in the middle; small photos are enlarged."""
+    side = min(width, height)
+    return Resize((width - side) // 2, (height - side) // 2, side, side, size_px, size_px)
+
+
+def short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
+    """All of it, in proportion, so that the short side has this length; small photos stay as they are."""
+    short = min(width, height)
+    if short <= size_px:
+        return Resize(0, 0, width, height, width, height)
+    to_width, to_height = ((2 * side * size_px + short) // (2 * short) for side in (width, height))
+    return Resize(0, 0, width, height, to_width, to_height)
+
+
+def celeba_178(width: int, height: int, size_px: int) -> Resize | Rejected:
+    """The 178x178 in the middle, as spectral partial networks take it of the 178x218 of CelebA; then to the size."""
+    if min(width, height) < _CELEBA_PX:
+        return Rejected(f"{width}x{height} holds no {_CELEBA_PX}x{_CELEBA_PX} px, which celeba-178 takes")
+    left, top = (width - _CELEBA_PX) // 2, (height - _CELEBA_PX) // 2
+    return Resize(left, top, _CELEBA_PX, _CELEBA_PX, size_px, size_px)
+
+
+RESIZES: Final[dict[str, Callable[[int, int, int], Resize | Rejected]]] = {
+    "squash": squash,
+    "centre-square": centre_square,
+    "short-side": short_side,
+    "celeba-178": celeba_178,
+}
+
+
+def check_resize(recipe: ShardRecipe) -> None:
+    """Raises Refused where the recipe names no policy, or a policy without a size, or a size without a policy."""
+    if recipe.resize != "none" and recipe.resize not in RESIZES:
+        raise Refused(f"unknown resize {recipe.resize!r}: known are none, {', '.join(RESIZES)}")
+    if recipe.resize == "none" and recipe.size_px is not None:
+        raise Refused(f"size_px is {recipe.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
+    if recipe.resize != "none" and (recipe.size_px is None or recipe.size_px < 1):
+        raise Refused(f"size_px is {recipe.size_px}: resize {recipe.resize!r} needs a size of at least 1")
+
+
+def plan_resize(recipe: ShardRecipe, width: int, height: int) -> Resize | Rejected | None:
+    """What the recipe does to an upright photo of this size, None where it stays as it is."""
+    if recipe.size_px is None:
+        return None
+    resize = RESIZES[recipe.resize](width, height, recipe.size_px)
+    return None if resize == (0, 0, width, height, width, height) else resize
+
+
+def resized(pixels: Pixels, resize: Resize) -> tuple[Pixels, list[str]]:
+    """The part at its new size, and what was done."""
+    part = pixels[resize.top : resize.top + resize.height, resize.left : resize.left + resize.width]
+    done, size, target = [], (resize.width, resize.height), (resize.to_width, resize.to_height)
+    if part.shape != pixels.shape:
+        place = f"{resize.left},{resize.top}"
+        done.append(f"cropped {pixels.shape[1]}x{pixels.shape[0]} to {size[0]}x{size[1]} at {place}")
+    part, method = _brought(part, size, target)
+    if method:
+        done.append(f"resized {size[0]}x{size[1]} to {target[0]}x{target[1]}: {method}, OpenCV")
+    return part, done
+
+
+def _brought(part: Pixels, size: Size, target: Size) -> tuple[Pixels, str]:
+    """The part, of `size`, at the target size, and how it came there."""
+    sides = list(zip(size, target, strict=True))
+    if size == target:
+        return part, ""
+    if all(side <= to for side, to in sides):
+        return _scaled(part, target, cv2.INTER_CUBIC), "cubic"
+    if all(side % to == 0 for side, to in sides):
+        return _scaled(part, target, cv2.INTER_AREA), "area"
+    if all(side <= 2 * to for side, to in sides):
+        return _smoothed(part, size, target, 0), "smoothed cubic"
+    if all(2 * to <= side <= 4 * to for side, to in sides):
+        twice = _smoothed(part, size, (2 * target[0], 2 * target[1]), _BEFORE_HALVING)
+        return _scaled(twice, target, cv2.INTER_AREA), "smoothed cubic, then halved"
+    between = min(size[0], target[0]), min(size[1], target[1])
+    small = _scaled(part, between, cv2.INTER_AREA)
+    return (small, "area") if between == target else (_scaled(small, target, cv2.INTER_CUBIC), "area, then cubic")
+
+
+def _scaled(part: Pixels, target: Size, interpolation: int) -> Pixels:
+    return cv2.resize(part, target, interpolation=interpolation).astype(np.uint8, copy=False)
+
+
+def _smoothed(part: Pixels, size: Size, target: Size, least: int) -> Pixels:
+    """By bicubic, behind a blur of three pixels along each side that shrinks, as strong as it shrinks."""
+    along_x, along_y = (_blur(side, to, least) for side, to in zip(size, target, strict=True))
+    soft = cv2.sepFilter2D(part, -1, along_x, along_y, borderType=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+    return _scaled(soft, target, cv2.INTER_CUBIC)
+
+
+def _blur(side: int, to: int, least: int) -> NDArray[np.float32]:
+    edge = (_SMOOTHING * (side - to) + to // 2) // to + least if side > to else 0
+    return np.array([edge, 256 - 2 * edge, edge], np.float32) / np.float32(256)
