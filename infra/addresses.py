@@ -1,6 +1,6 @@
 """Addresses that code and a token may be sent to: this machine, or any other one over TLS.
 
-In: an address as a user gave it. Out: nothing, or NoPlace before a byte is sent.
+In: an address as a user gave it. Out: nothing, or InvalidURIError before a byte is sent.
 """
 
 import re
@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from infra.credentials import has_credentials, hide_credentials
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 _ADDRESS: Final = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[\w./-]*)?", re.ASCII)
 _THIS_MACHINE: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -16,15 +16,15 @@ _EXAMPLES: Final = "http://127.0.0.1:8265 through a tunnel, or https://HOST"
 
 
 def refuse_unsafe(address: str, insecure: bool) -> None:
-    """Raise NoPlace for what is no http or https address, and for clear http to another machine unless `insecure`."""
+    """Raise InvalidURIError for anything but http and https, and for plain http to another machine unless `insecure`."""
     match = _ADDRESS.fullmatch(address)
     shown = hide_credentials(address)
     if match is None:
         fault = "holds a login" if has_credentials(address) else "is not an http or https address"
-        raise NoPlace(f"--cluster {shown!r} {fault}: give {_EXAMPLES}; a token goes in RAY_AUTH_TOKEN_PATH")
+        raise InvalidURIError(f"--cluster {shown!r} {fault}: give {_EXAMPLES}; a token goes in RAY_AUTH_TOKEN_PATH")
     scheme, host = match.groups()
     if not (scheme == "https" or insecure or is_this_machine(host)):
-        raise NoPlace(
+        raise InvalidURIError(
             f"--cluster {shown} is clear http to another machine: code and token could be read on the way. "
             f"Give {_EXAMPLES}, or write --insecure before the verb"
         )

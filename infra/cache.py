@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from infra import storage
-from infra.retry import patiently
+from infra.retry import retry_transient
 
 _MIN_PAGE_BYTES, _MAX_PAGE_BYTES, _PAGES_A_FILE = 128 << 10, 4 << 20, 16
 _MAX_REQUEST_BYTES: Final = 16 << 20
@@ -246,7 +246,7 @@ class CachedFile:
 
     def _fetch_run(self, run: list[int]) -> None:
         start, end = run[0] * self._page_bytes, min(self._size, (run[-1] + 1) * self._page_bytes)
-        data = patiently(lambda: self._request(start, end), self._traffic.tell)
+        data = retry_transient(lambda: self._request(start, end), self._traffic.tell)
         self._path(run[0]).parent.mkdir(parents=True, exist_ok=True)
         for page in run:
             aside = self._path(page).with_name(f"{storage.ASIDE}{secrets.token_hex(6)}")

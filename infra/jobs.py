@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from infra.settings import DEFAULTS, PROJECT_ROOT, code_revision, revision_of, source_files
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 if TYPE_CHECKING:
     from infra.dashboard import Dashboard
@@ -261,21 +261,30 @@ def staged_code() -> Iterator[Path]:
 
 
 def _read_sources() -> dict[str, bytes]:
-    """Our Python files by name; raises NoPlace where one is a link or too large, or has changed since we started."""
+    """Our Python files by name.
+
+    Raises InvalidURIError where one is a link or too large, or has changed since we started.
+    """
     sources: dict[str, bytes] = {}
     for path in source_files():
         _refuse_unsendable(path)
         sources[str(path.relative_to(PROJECT_ROOT))] = path.read_bytes()
     if (total := sum(map(len, sources.values()))) > _MAX_BYTES:
-        raise NoPlace(f"our Python files are {total} bytes, {_MAX_BYTES} at most are sent: take out what is no code")
+        raise InvalidURIError(
+            f"our Python files are {total} bytes, {_MAX_BYTES} at most are sent: take out what is no code"
+        )
     if revision_of(sources) != code_revision():
-        raise NoPlace("our Python files changed in this moment: give the same command again")
+        raise InvalidURIError("our Python files changed in this moment: give the same command again")
     return sources
 
 
 def _refuse_unsendable(path: Path) -> None:
     linked = next((part for part in (path, *path.parents) if part.is_symlink() and PROJECT_ROOT in part.parents), None)
     if linked:
-        raise NoPlace(f"{linked} is a symbolic link, and only files are sent: put a copy there, or take it away")
+        raise InvalidURIError(
+            f"{linked} is a symbolic link, and only files are sent: put a copy there, or take it away"
+        )
     if (size := path.stat().st_size) > _MAX_FILE_BYTES:
-        raise NoPlace(f"{path} has {size} bytes, {_MAX_FILE_BYTES} at most are sent: take it away if it is no code")
+        raise InvalidURIError(
+            f"{path} has {size} bytes, {_MAX_FILE_BYTES} at most are sent: take it away if it is no code"
+        )

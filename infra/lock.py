@@ -11,16 +11,18 @@ from infra import storage
 _FILE: Final = ".lock"
 
 
-class Occupied(RuntimeError):
+class LockedError(RuntimeError):
     """Another process works in the folder: names both."""
 
 
 @contextmanager
 def exclusive(uri: str) -> Iterator[None]:
-    """Holds the folder for the time of the block; raises Occupied where another process does, NoPlace for no folder.
+    """Holds the folder for the time of the block.
 
-    Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training
-    who came last.
+    Raises LockedError where another process does, InvalidURIError for no folder.
+
+    Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training who
+    came last.
     """
     folder = storage.folder_to_write(uri)
     if folder is None:
@@ -33,7 +35,7 @@ def exclusive(uri: str) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
-            raise Occupied(f"process {holder} works in {uri}: wait for its end, or name another --out") from None
+            raise LockedError(f"process {holder} works in {uri}: wait for its end, or name another --out") from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -45,7 +45,7 @@ def _lacks_keys(fault: BaseException) -> bool:
 
 
 @contextmanager
-def named_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
+def translate_faults(fs: AbstractFileSystem, uri: str) -> Iterator[None]:
     """Says what to do about a full disk and missing keys; a store's faults that may pass become ConnectionError."""
     try:
         yield

@@ -17,7 +17,7 @@ WAITS_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """About 40 s in all, beside the tries that a store's own client makes."""
 
 
-def patiently(call: Callable[[], Result], told: Callable[[str], None]) -> Result:
+def retry_transient(call: Callable[[], Result], told: Callable[[str], None]) -> Result:
     """The result of the call, tried once more after each of WAITS_SECONDS; every failure but the last is `told`.
 
     A file that is not there is asked for again too: a store may know of it a moment later. Access denied is final.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
@@ -53,18 +53,20 @@ def apply_defaults() -> None:
 
 
 def tracking_uri() -> str:
-    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in; raises NoPlace for another.
+    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in.
+
+    Raises InvalidURIError for another.
 
     A server's login stands elsewhere: MLflow prints the URI. A database has no other place for it.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     if not (_TRACKING.match(uri) or entry_points(group="mlflow.tracking_store", name=uri.partition(":")[0])):
-        raise NoPlace(
+        raise InvalidURIError(
             f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
             "sqlite:///FILE, or another database's URI"
         )
     if uri.startswith("http") and has_credentials(uri):
-        raise NoPlace(f"MLFLOW_TRACKING_URI holds a login, and MLflow prints it: {HOW_TO_LOG_IN}")
+        raise InvalidURIError(f"MLFLOW_TRACKING_URI holds a login, and MLflow prints it: {HOW_TO_LOG_IN}")
     return uri
 
 

@@ -23,8 +23,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from infra.credentials import load_secrets
-from infra.object_store import create_remote, named_faults
-from infra.uris import LOCAL, SCHEME, NoPlace, refuse_file, refuse_no_place, refuse_read_only
+from infra.object_store import create_remote, translate_faults
+from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_file, refuse_no_place, refuse_read_only
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -37,12 +37,12 @@ Entries = tuple[Files, list[str]]
 """What a folder holds itself: files, and the names of folders; both in byte order."""
 
 
-class NoRegularFile(OSError):
+class NotAFileError(OSError):
     """What stands under a name is neither a file nor a link to one."""
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of something below `uri`; raises NoPlace where that is none."""
+    """The URI of something below `uri`; raises InvalidURIError where that is none."""
     refuse_no_place(uri)
     return "/".join([uri.rstrip("/"), *parts])
 
@@ -56,7 +56,7 @@ def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     try:
         fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
     except (ImportError, ValueError) as fault:  # of a store whose package is not there, and of an odd chain
-        raise NoPlace(f"{uri} cannot be reached: {fault}") from None
+        raise InvalidURIError(f"{uri} cannot be reached: {fault}") from None
     return fs, str(path)
 
 
@@ -68,12 +68,12 @@ def _writable(uri: str) -> tuple[AbstractFileSystem, str]:
 def read_below(root: str, path: str) -> bytes:
     """A file by its path under a root, whatever its name holds: it is a name here and never a URI.
 
-    Raises NoRegularFile for what need not have an end: a pipe, a device, a folder.
+    Raises NotAFileError for what need not have an end: a pipe, a device, a folder.
     """
     if (folder := _local_folder(root)) is not None:
         return _read_regular(f"{folder}/{path}")
     fs, base = locate(root)
-    with named_faults(fs, f"{root}/{path}"):
+    with translate_faults(fs, f"{root}/{path}"):
         return bytes(fs.cat_file(f"{base.rstrip('/')}/{path}"))
 
 
@@ -88,7 +88,7 @@ def _read_regular(name: str) -> bytes:
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise NoRegularFile(f"{name} is no regular file")
+            raise NotAFileError(f"{name} is no regular file")
         data = os.read(file, status.st_size + 1)
         while len(data) != status.st_size and (more := os.read(file, 1 << 20)):  # it grew, or is longer than one read
             data += more
@@ -104,7 +104,10 @@ def local_path(uri: str) -> Path | None:
 
 
 def folder_to_write(uri: str) -> Path | None:
-    """The path of a local folder, None on a store; raises NoPlace where none can be written: a file, or only read."""
+    """The path of a local folder, None on a store.
+
+    Raises InvalidURIError where none can be written: a file, or only read.
+    """
     refuse_read_only(uri)
     if (folder := local_path(uri)) is not None:
         refuse_file(folder)
@@ -120,7 +123,7 @@ def absolute(uri: str) -> str:
 def exists(uri: str) -> bool:
     """Whether a file or folder is there."""
     fs, path = locate(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         return bool(fs.exists(path))
 
 
@@ -128,7 +131,7 @@ def read_bytes(uri: str) -> bytes:
     """The whole file; FileNotFoundError names the URI."""
     fs, path = locate(uri)
     try:
-        with named_faults(fs, uri):
+        with translate_faults(fs, uri):
             return bytes(fs.cat_file(path))
     except FileNotFoundError:
         raise FileNotFoundError(f"no file at {uri}") from None
@@ -137,7 +140,7 @@ def read_bytes(uri: str) -> bytes:
 def read_range(uri: str, start: int, end: int) -> bytes:
     """The bytes [start, end) of a file."""
     fs, path = locate(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
@@ -147,14 +150,17 @@ def read_range_once(uri: str, start: int, end: int) -> bytes:
         return read_range(uri, start, end)
     fs, path = url_to_fs(uri, config_kwargs={"retries": {"total_max_attempts": 1}})
     fs.retries = 1  # s3fs has its own tries above those of botocore
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def publish(uri: str, data: bytes) -> None:
-    """Writes the file at once and whole, over an older one if there is one; raises NoPlace where none is written."""
+    """Writes the file at once and whole, over an older one if there is one.
+
+    Raises InvalidURIError where none is written.
+    """
     fs, path = _writable(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
                 aside.write_bytes(data)
@@ -169,14 +175,14 @@ def create(uri: str, data: bytes) -> bool:
     knows no condition see `create_remote`.
     """
     fs, path = _writable(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         return _link_new(Path(path), data) if isinstance(fs, LocalFileSystem) else create_remote(fs, path, data)
 
 
 def publish_file(uri: str, source: Path) -> None:
     """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
     fs, path = _writable(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
             with _written_aside(Path(path)) as aside:
                 shutil.move(source, aside)
@@ -213,7 +219,7 @@ def list_folders(uri: str) -> Iterator[tuple[str, Files]]:
 def remove(uri: str) -> None:
     """Removes a file or a folder with all in it; nothing there, or no longer there, is no fault."""
     fs, path = locate(uri)
-    with named_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
+    with translate_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
@@ -237,7 +243,7 @@ def digest_file(uri: str, digest: Any) -> int:
     """Feeds the file to a hashlib digest, a megabyte at a time; returns its size in bytes."""
     fs, path = locate(uri)
     size = 0
-    with named_faults(fs, uri), fs.open(path, "rb") as stream:
+    with translate_faults(fs, uri), fs.open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
             size += len(chunk)
@@ -251,7 +257,7 @@ def scratch_folder(uri: str) -> Iterator[Path]:
     if here is not None:
         here.mkdir(parents=True, exist_ok=True)
     with (
-        named_faults(LocalFileSystem(), uri),
+        translate_faults(LocalFileSystem(), uri),
         tempfile.TemporaryDirectory(prefix=ASIDE, dir=here, ignore_cleanup_errors=True) as folder,
     ):
         yield Path(folder)
@@ -271,7 +277,7 @@ def _walk(ask: Callable[[str], Future[Entries]], below: str, asked: Future[Entri
 def _look(fs: AbstractFileSystem, folder: str) -> Entries:
     """What a folder of a store holds; links count as files, be it to a folder, and pipes and the like as nothing."""
     files, folders = [], []
-    with named_faults(fs, folder):
+    with translate_faults(fs, folder):
         listed = fs.ls(folder, detail=True)
     for entry in listed:
         name = entry["name"].rstrip("/").rpartition("/")[2]
@@ -333,7 +339,7 @@ def _written_aside(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file to write to")
     if path.exists() and not path.is_file():
-        raise NoRegularFile(f"{path} is a device or the like: name a file to write to")
+        raise NotAFileError(f"{path} is a device or the like: name a file to write to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

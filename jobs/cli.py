@@ -127,9 +127,9 @@ def _parsed(module: Any, verb: str, words: list[str]) -> Any:
 
 
 def _exit_code(fault: Exception) -> int:
-    from jobs.faults import BAD_USAGE, NotDone
+    from jobs.faults import BAD_USAGE, VerbError
 
-    if isinstance(fault, NotDone):
+    if isinstance(fault, VerbError):
         return fault.exit_code
     return 2 if isinstance(fault, BAD_USAGE) else 1
 

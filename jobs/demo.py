@@ -21,13 +21,13 @@ from infra.settings import apply_defaults, tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.evaluation.report import fills_png
 from pipelines.evaluation.scorecard import ALL, Scorecard, load_scorecard
 from pipelines.manifest import open_dataset
-from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.records import UsageError, canonical_json, sha256_hex
 from pipelines.registry.promotion import CHAMPION
 
 WORKERS: Final = 2
@@ -42,7 +42,7 @@ FORCED: Final = "neither version of this brief demo reaches the classical method
 class Course:
     """What a demo builds and trains on a source."""
 
-    shards: ShardRecipe
+    shards: DatasetConfig
     recipe: str
     first_images: int
     """Clock of the first version."""
@@ -52,11 +52,11 @@ def course(source: str) -> Course:
     """Faces are cut in the middle, other photos anywhere; the photos of packages say themselves what is held out."""
     if source == "celeba":
         return Course(
-            ShardRecipe("celeba", holdout=0.1, mask_size_px=SIZE_PX, shard_bytes=4 << 20), "deepgin-faces", 1600
+            DatasetConfig("celeba", holdout=0.1, mask_size_px=SIZE_PX, shard_bytes=4 << 20), "deepgin-faces", 1600
         )
     few = source == "packages"
     holdout, masks = (0.0, 8) if few else (0.1, 1)
-    shards = ShardRecipe(
+    shards = DatasetConfig(
         source,
         resize="short-side",
         size_px=256,
@@ -86,16 +86,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
     sources = shard.Arguments(plan.shards, "", arguments.root)
     root = shard.root_of(sources)
     if not storage.exists(root):
-        raise Refused(f"no folder at {root}: give the dataset's root with --root")
+        raise UsageError(f"no folder at {root}: give the dataset's root with --root")
     digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
     return walk(plan, root, _folder(f"demo/{digest}" if arguments.out is None else arguments.out))
 
 
 def _folder(out: str) -> Path:
-    """The folder for everything that is made; raises Refused for one on a store."""
+    """The folder for everything that is made; raises UsageError for one on a store."""
     folder = storage.folder_to_write(out)
     if folder is None:
-        raise Refused(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
+        raise UsageError(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
     return folder
 
 
@@ -172,7 +172,7 @@ class _Demo:
         """Verdict on a version, which may stay unpromoted."""
         try:
             report = promote.run(promote.Arguments(self._name, version.number, force))
-        except NotDone as kept:  # another champion stays, or there is none yet: that too is an end
+        except VerbError as kept:  # another champion stays, or there is none yet: that too is an end
             say(str(kept))
             report = kept.report
         verdict: dict[str, Any] = report["verdict"]

@@ -11,7 +11,7 @@ from nets.filling import ProcedureName
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.pairs import EvalSize
-from pipelines.evaluation.protocol import Asking
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import ALL, Scorecard, Scores
 
 
@@ -49,7 +49,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             arguments.resize,
             storage.absolute(arguments.out),
             lambda *n: show("evaluating", *n),
-            Asking(arguments.strokes, arguments.num_fills, arguments.size, arguments.procedure),
+            EvalProtocol(arguments.strokes, arguments.num_fills, arguments.size, arguments.procedure),
         )
     say(table(card))
     return {

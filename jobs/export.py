@@ -11,7 +11,7 @@ from pipelines.export.formats import Format, read_facts, refuse_format, refuse_m
 from pipelines.export.source import open_source
 from pipelines.export.trial import compare_fills
 from pipelines.filling.files import read_file
-from pipelines.records import Refused, sha256_hex
+from pipelines.records import UsageError, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _refuse_other_file(out: str) -> None:
-    """Raise Refused where something stands at `out` that was not exported, or where no file can."""
+    """Raise UsageError where something stands at `out` that was not exported, or where no file can."""
     if out.endswith("/"):
-        raise Refused(f"--out is {out}, a folder: name a file to write to")
+        raise UsageError(f"--out is {out}, a folder: name a file to write to")
     if (local := storage.local_path(out)) is not None:
         refuse_file(local.parent)
     if not storage.exists(out):
         return
     try:
         facts = read_facts(read_file(out))
-    except (storage.NoRegularFile, IsADirectoryError, FileNotFoundError):  # on a store a folder is no file
+    except (storage.NotAFileError, IsADirectoryError, FileNotFoundError):  # on a store a folder is no file
         facts = None
     if facts is None:
-        raise Refused(f"--out is {out}: it is there and is no exported model. Give another name, or remove it")
+        raise UsageError(f"--out is {out}: it is there and is no exported model. Give another name, or remove it")
 
 
 if __name__ == "__main__":

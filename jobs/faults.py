@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from infra.cluster import TaskLostError
 from infra.credentials import SecretsError
-from infra.lock import Occupied
+from infra.lock import LockedError
 from infra.tracking_faults import LoginError, TrackingError
-from infra.uris import NoPlace
-from pipelines.records import Damaged, Failed, Refused
+from infra.uris import InvalidURIError
+from pipelines.records import CorruptDataError, JobError, UsageError
 
 
-class NotDone(RuntimeError):
+class VerbError(RuntimeError):
     """The verb came to an end without doing what it is for; `report` holds what it found."""
 
     def __init__(self, message: str, report: Mapping[str, Any], exit_code: int = 1) -> None:
@@ -19,5 +19,14 @@ class NotDone(RuntimeError):
         self.report, self.exit_code = dict(report), exit_code
 
 
-BAD_USAGE: Final = (Refused, Occupied, NoPlace, SecretsError, LoginError)
-FORESEEN: Final = (*BAD_USAGE, TrackingError, Damaged, Failed, NotDone, TaskLostError, OSError, MemoryError)
+BAD_USAGE: Final = (UsageError, LockedError, InvalidURIError, SecretsError, LoginError)
+FORESEEN: Final = (
+    *BAD_USAGE,
+    TrackingError,
+    CorruptDataError,
+    JobError,
+    VerbError,
+    TaskLostError,
+    OSError,
+    MemoryError,
+)

@@ -8,7 +8,7 @@ from infra import storage
 from infra.lock import exclusive
 from infra.uris import refuse_read_only
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
 from nets.procedures.network import ChallengeSteps
@@ -22,7 +22,7 @@ from pipelines.filling.orientation import MaskOrientation
 from pipelines.filling.pairing import MASK, Job, count_unused, pair, refuse_overwriting
 from pipelines.filling.photo_files import Keepable
 from pipelines.filling.record import FillRecords
-from pipelines.records import Failed, Refused
+from pipelines.records import JobError, UsageError
 
 _MAX_ROWS: Final = 200
 _MAX_NAMED: Final = 20
@@ -111,7 +111,7 @@ def say_how(settings: FillSettings) -> None:
 def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
     """Photos, and by option what lies beside them."""
     if (arguments.mask is None) != (arguments.hole == "alpha"):
-        raise Refused("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
+        raise UsageError("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
     given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
     photos = find_files(arguments.image, "--image")
     return photos, {option: find_files(uri, f"--{option}") for option, uri in given.items() if uri is not None}
@@ -139,7 +139,7 @@ def _settings(arguments: Arguments, many: bool) -> FillSettings:
 def _refuse_overwriting(
     out: str, jobs: Sequence[Job], given: Sequence[PictureFiles], settings: FillSettings, many: bool
 ) -> None:
-    """Raise Refused where results would replace what they are made of; one file may replace its photo."""
+    """Raise UsageError where results would replace what they are made of; one file may replace its photo."""
     if many:
         refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
         return
@@ -147,7 +147,7 @@ def _refuse_overwriting(
     inputs = [uri for job in jobs for uri in (*job.beside.values(), *([job.image] if len(results) > 1 else []))]
     same = next((file for file in results if any(relative_to(file, uri) == "" for uri in inputs)), None)
     if same is not None:
-        raise Refused(f"--out is {out}: {same} is the mask or another input; name another file")
+        raise UsageError(f"--out is {out}: {same} is the mask or another input; name another file")
 
 
 def _result_uris(out: str, settings: FillSettings) -> list[str]:
@@ -173,7 +173,7 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
                 say(f"note: {job.image} was made upright 8-bit RGB before it was filled: {done}")
             results = list(filled.files)
     except NonFiniteFillError as fault:
-        raise Failed(f"{model.identity['model']} cannot fill {job.image}: {fault}") from None
+        raise JobError(f"{model.identity['model']} cannot fill {job.image}: {fault}") from None
     for name, data in zip(names, results, strict=True):
         storage.publish(name, data)
     done_before = {"normalised": list(filled.normalized)} if filled.normalized else {}
@@ -202,14 +202,14 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
 
 
 def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The report with what became of the photos; raises NotDone with it where one was refused."""
+    """The report with what became of the photos; raises VerbError with it where one was refused."""
     refused = [row for row in rows if row.state == "refused"]
     counts = {f"num_{state}": sum(row.state == state for row in rows) for state in ("filled", "skipped", "refused")}
     report |= {"num_photos": len(rows), **counts}
     if not refused:
         return report
     named = [{"image": row.job.image, "reason": row.note} for row in refused[:_MAX_NAMED]]
-    raise NotDone(f"{len(refused)} of {len(rows)} photos were refused: see the table", report | {"refused": named})
+    raise VerbError(f"{len(refused)} of {len(rows)} photos were refused: see the table", report | {"refused": named})
 
 
 def table(rows: Sequence[Row]) -> str:

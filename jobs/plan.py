@@ -7,8 +7,8 @@ from torch import Tensor
 
 from infra.cluster import is_ours
 from infra.tracking_values import flatten
-from infra.weights import UnusableWeights, load_weights
-from jobs.faults import NotDone
+from infra.weights import WeightsError, load_weights
+from jobs.faults import VerbError
 from jobs.progress import say
 from nets import TEACHERS_SHAPES
 from pipelines.manifest import Dataset
@@ -26,7 +26,7 @@ _LARGE: Final = 9999
 def planned(
     recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int, num_workers: int, device: Device
 ) -> dict[str, Any]:
-    """The recipe as it is resolved, and what it will take; raises Refused where it cannot run."""
+    """The recipe as it is resolved, and what it will take; raises UsageError where it cannot run."""
     num_photos = sum(ShardReader(datasets, "train").counts) if datasets else 0
     num_masks = len(recipe.stream.masks)
     num_samples = recipe.batch_size // num_workers // recipe.parts * num_masks
@@ -49,10 +49,10 @@ def planned(
 
 
 def told_plan(plan: dict[str, Any], missing: list[str]) -> dict[str, Any]:
-    """The plan, shown line by line as well; raises NotDone with it where something is missing."""
+    """The plan, shown line by line as well; raises VerbError with it where something is missing."""
     told_settings({name: value for name, value in plan.items() if value is not None})
     if missing:
-        raise NotDone("; and ".join(missing), plan | {"missing": missing}, exit_code=2)
+        raise VerbError("; and ".join(missing), plan | {"missing": missing}, exit_code=2)
     return plan
 
 
@@ -74,7 +74,7 @@ def _teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:
     for name in recipe.objective.needs_weights:
         try:
             teachers |= load_weights([name])
-        except UnusableWeights:
+        except WeightsError:
             if name not in TEACHERS_SHAPES:
                 raise
             teachers[name] = TEACHERS_SHAPES[name]()

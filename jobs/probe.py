@@ -9,9 +9,9 @@ from jobs.cli import as_module
 from jobs.progress import say
 from jobs.recipes import recipe_of
 from pipelines.data.build.benchmark import dataset_rates, place_rates, processor_rates
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.rate import loader_rates, loaders_needed
 
@@ -41,14 +41,14 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Measures, shows a table and reports."""
     if not 0 < arguments.budget_seconds < math.inf:
-        raise Refused(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0 and have an end")
+        raise UsageError(f"--budget-seconds is {arguments.budget_seconds}: it must be more than 0 and have an end")
     if arguments.recipe is None and (arguments.step_seconds is not None or arguments.workers != 1):
-        raise Refused("--step-seconds and --workers are for a recipe: give it with --recipe")
+        raise UsageError("--step-seconds and --workers are for a recipe: give it with --recipe")
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
     num_cores = len(os.sched_getaffinity(0))
     loading = _loading(arguments, num_cores, share) if arguments.recipe is not None else {}
     read = dataset_rates(arguments.data, share) if arguments.data is not None else {}
-    rates = place_rates(arguments.out, share) | read | processor_rates(share, ShardRecipe("folder").masks) | loading
+    rates = place_rates(arguments.out, share) | read | processor_rates(share, DatasetConfig("folder").masks) | loading
     rounded = {name: rate if rate is None else float(f"{rate:.4g}") for name, rate in rates.items()}
     for name, rate in rounded.items():
         say(f"{name.replace('_', ' '):<46} {'none suffice' if rate is None else f'{rate:,.2f}':>12}")
@@ -59,11 +59,11 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
     """What loader processes make of the dataset under the recipe, and how many of them the step needs."""
     recipe = recipe_of(str(arguments.recipe))
     if arguments.data is None:
-        raise Refused("--recipe reads a dataset: give it with --data")
+        raise UsageError("--recipe reads a dataset: give it with --data")
     if arguments.workers < 1 or recipe.batch_size % arguments.workers:
-        raise Refused(f"--workers is {arguments.workers}: the batch of {recipe.batch_size} photos must divide by it")
+        raise UsageError(f"--workers is {arguments.workers}: the batch of {recipe.batch_size} photos must divide by it")
     if arguments.step_seconds is not None and not 0 < arguments.step_seconds < math.inf:
-        raise Refused(f"--step-seconds is {arguments.step_seconds}: it must be more than 0 and have an end")
+        raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be more than 0 and have an end")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
     rates = loader_rates(stream, own, max(1, num_cores - 1), seconds)  # a core is the worker's own

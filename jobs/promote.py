@@ -8,7 +8,7 @@ import tyro
 from infra.settings import tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.registry.promotion import CHAMPION, promote
 
@@ -42,7 +42,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not verdict.promoted:
         advice = "" if verdict.champion else "; train on, or promote it with --force REASON"
         message = f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}{advice}"
-        raise NotDone(message, report)
+        raise VerbError(message, report)
     say(f"version {arguments.version} of {arguments.name!r} is champion: {verdict.reason}")
     return report
 

@@ -22,12 +22,12 @@ from infra.cluster import is_ours
 from infra.weights import weights_folder
 from jobs import train
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
 from pipelines.training.points import committed_points
@@ -73,7 +73,7 @@ class KilledOnce(TrainRun):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Trains twice and compares; raises NotDone where the ends differ."""
+    """Trains twice and compares; raises VerbError where the ends differ."""
     recipe = _shortened(recipe_of(arguments.recipe), arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = arguments.steps * recipe.batch_size
@@ -85,7 +85,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         broken = KilledOnce(**vars(killed), fatal_images=fatal)
         ends = [_trained(of, arguments, what) for of, what in ((straight, "straight"), (broken, "killed"))]
         if not storage.exists(storage.join(killed.out, _KILLED)):
-            raise NotDone("the second training was not killed: nothing is proved", {})
+            raise VerbError("the second training was not killed: nothing is proved", {})
         differing = sorted(_differing(*ends)) + _other_points(straight.out, killed.out)
         report = {
             "images_seen": ends[0].images_seen,
@@ -96,7 +96,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "differing": differing[:_TOLD],
         }
     if differing:
-        raise NotDone(f"the resumed training differs in {len(differing)} places, first {differing[0]}", report)
+        raise VerbError(f"the resumed training differs in {len(differing)} places, first {differing[0]}", report)
     return report
 
 
@@ -106,11 +106,11 @@ def _shortened(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
     In deterministic mode: on a GPU two runs differ without it, killed or not.
     """
     if arguments.out is None and not is_ours():
-        raise Refused("--out is not given: on a cluster name a folder that all of its nodes see")
+        raise UsageError("--out is not given: on a cluster name a folder that all of its nodes see")
     if arguments.steps < 4 or arguments.steps % 4:
-        raise Refused(f"--steps is {arguments.steps}: take a multiple of four, 4 or more")
+        raise UsageError(f"--steps is {arguments.steps}: take a multiple of four, 4 or more")
     if arguments.steps * recipe.batch_size > recipe.images:
-        raise Refused(f"--steps is {arguments.steps}: the recipe ends after {recipe.images // recipe.batch_size}")
+        raise UsageError(f"--steps is {arguments.steps}: the recipe ends after {recipe.images // recipe.batch_size}")
     every = arguments.steps // 4 * recipe.batch_size
     return replace(recipe, checkpoint_images=every, metric_images=recipe.batch_size, deterministic=True)
 
@@ -124,7 +124,7 @@ def _as_training(arguments: Arguments) -> train.Arguments:
 
 @contextmanager
 def _folder(uri: str | None) -> Iterator[str]:
-    """A folder of our own, gone afterwards; raises NoPlace where none can be."""
+    """A folder of our own, gone afterwards; raises InvalidURIError where none can be."""
     if uri is None:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path

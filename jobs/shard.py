@@ -14,14 +14,14 @@ from jobs.cli import as_module
 from jobs.progress import progress, say
 from pipelines.data.build.eval_masks import files_digest, needs_files
 from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, checked
-from pipelines.data.build.timing import Effort
+from pipelines.data.build.timing import BuildStats
 from pipelines.data.commit.commit import prune
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.sources import DATASETS
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Arguments:
     their own), `--remove KEY ...` (`@FILE`: its lines), `--compact` (layers into one) and `--prune` (old files away).
     """
 
-    recipe: Annotated[ShardRecipe, tyro.conf.arg(name="")]
+    recipe: Annotated[DatasetConfig, tyro.conf.arg(name="")]
     out: str
     """URI of the dataset to make."""
     root: str | None = None
@@ -62,7 +62,7 @@ class Change:
     """Delete the files that only older commits name."""
 
 
-Work = Callable[[Progress, Effort], tuple[Dataset, list[str]]]
+Work = Callable[[Progress, BuildStats], tuple[Dataset, list[str]]]
 CHANGES: Final = ("--add", "--remove", "--compact", "--prune")
 
 
@@ -75,13 +75,13 @@ def parse(words: list[str]) -> Arguments | Change:
 
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Builds or changes, and reports."""
-    started, effort = time.monotonic(), Effort()
+    started, effort = time.monotonic(), BuildStats()
     work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
     with exclusive(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
     if isinstance(arguments, Arguments) and dataset.root is None:
         say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
-    checked_pixels = ShardRecipe.from_json(dataset.commit["recipe"]).decode_check
+    checked_pixels = DatasetConfig.from_json(dataset.commit["recipe"]).decode_check
     if not checked_pixels:
         say("note: photos were stored without decoding them (--no-decode-check): a training may meet damaged pixels")
     return {
@@ -126,17 +126,19 @@ def _plan(arguments: Arguments) -> Plan:
 def _change(change: Change) -> Work:
     open_dataset(change.out)
     if not (change.add or change.remove or change.compact or change.prune):
-        raise Refused("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
+        raise UsageError("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
     if sum((change.add is not None, bool(change.remove), change.compact)) > 1:
-        raise Refused("too many changes at once: give one of --add, --remove and --compact; --prune may go with each")
+        raise UsageError(
+            "too many changes at once: give one of --add, --remove and --compact; --prune may go with each"
+        )
     return partial(_changed, change)
 
 
-def _changed(change: Change, show: Progress, effort: Effort) -> tuple[Dataset, list[str]]:
+def _changed(change: Change, show: Progress, effort: BuildStats) -> tuple[Dataset, list[str]]:
     """The dataset after all that was asked for, and the files that were deleted."""
     dataset = open_dataset(change.out)
     if change.add is not None:
-        recipe = ShardRecipe.from_json(dataset.commit["recipe"])
+        recipe = DatasetConfig.from_json(dataset.commit["recipe"])
         plan = Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files)
         dataset = add_layer(plan, show, effort)
     if change.remove:
@@ -153,19 +155,19 @@ def _keys(words: tuple[str, ...]) -> list[str]:
 
 def _lines(path: str) -> list[str]:
     if not Path(path).is_file():
-        raise Refused(f"no file {path} with the keys to remove: give one key a line")
+        raise UsageError(f"no file {path} with the keys to remove: give one key a line")
     return [line for line in Path(path).read_text().splitlines() if line]
 
 
 def root_of(arguments: Arguments) -> str:
     name = arguments.recipe.source
     if name not in DATASETS:
-        raise Refused(f"unknown source {name!r}: known are {', '.join(DATASETS)}")
+        raise UsageError(f"unknown source {name!r}: known are {', '.join(DATASETS)}")
     default_root = DATASETS[name].default_root
     if arguments.root is not None:
         return arguments.root
     if default_root is None:
-        raise Refused(f"--root is missing: give the folder that holds the source {name!r}")
+        raise UsageError(f"--root is missing: give the folder that holds the source {name!r}")
     return default_root()
 
 

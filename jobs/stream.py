@@ -17,7 +17,7 @@ from jobs.progress import say
 from jobs.recipes import recipe_of
 from pipelines.manifest import open_dataset
 from pipelines.pictures import grid_png, with_hole
-from pipelines.records import Batch, Refused
+from pipelines.records import Batch, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, refuse_missing_planes
 
@@ -45,9 +45,9 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Draws the sheet and reports what is on it."""
     if not arguments.data:
-        raise Refused("no dataset given: name the URI of at least one")
+        raise UsageError("no dataset given: name the URI of at least one")
     if not 1 <= arguments.show <= _MAX_SHOWN:
-        raise Refused(f"--show is {arguments.show}: a sheet holds from 1 to {_MAX_SHOWN} photos")
+        raise UsageError(f"--show is {arguments.show}: a sheet holds from 1 to {_MAX_SHOWN} photos")
     refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:

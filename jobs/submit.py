@@ -15,9 +15,9 @@ from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials, 
 from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
 from jobs.check_cluster import check_cluster, parse_check
 from jobs.cli import VERBS, as_module, module_of
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 _CHECK: Final = "--check-cluster"
 _PATHS: Final = (
@@ -61,13 +61,13 @@ def parse(words: list[str]) -> Arguments:
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
         if option.partition("=")[0] == _CHECK:
-            raise Refused(f"{_CHECK} FILE stands alone: it asks no cluster and runs no verb")
+            raise UsageError(f"{_CHECK} FILE stands alone: it asks no cluster and runs no verb")
         if option != "--insecure":
-            raise Refused(f"unknown option {option} before the verb: there are --cluster ADDRESS and --insecure")
+            raise UsageError(f"unknown option {option} before the verb: there are --cluster ADDRESS and --insecure")
         insecure = True
     if not rest or rest[0] not in VERBS or rest[0] == "submit":
         given = f"{rest[0]!r} is no verb to run" if rest else "no verb to run"
-        raise Refused(f"{given}: give one of {', '.join(v for v in VERBS if v != 'submit')} and its options")
+        raise UsageError(f"{given}: give one of {', '.join(v for v in VERBS if v != 'submit')} and its options")
     return Arguments(tuple(rest), cluster, insecure)
 
 
@@ -81,9 +81,9 @@ def _take_cluster(words: Sequence[str]) -> tuple[list[str], str]:
         else:
             rest.append(word)
     if not found or not found[0] or found[0].startswith("-"):
-        raise Refused("--cluster ADDRESS is missing: the address of the cluster's dashboard")
+        raise UsageError("--cluster ADDRESS is missing: the address of the cluster's dashboard")
     if len(found) > 1:
-        raise Refused(f"--cluster is given {len(found)} times: give it once")
+        raise UsageError(f"--cluster is given {len(found)} times: give it once")
     return rest, found[0]
 
 
@@ -107,7 +107,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         words = (report["report"] or {}).get("error") or end.message[-300:]
         code = _exit_code(end)
         how = _CORRECT if code == _BAD_USAGE else _AGAIN
-        raise NotDone(f"job {end.job_id} ended as {end.status}: {words} ({how})", report, code)
+        raise VerbError(f"job {end.job_id} ended as {end.status}: {words} ({how})", report, code)
     say(f"job {end.job_id} ended as {end.status}")
     return report
 
@@ -123,11 +123,11 @@ def _leave_local_weights(environment: dict[str, str]) -> None:
 def _require_tracking(verb: str, uri: str) -> None:
     """A database in the job's own folder goes with it, and all that a training has told."""
     if not uri:
-        raise Refused(
+        raise UsageError(
             f"MLFLOW_TRACKING_URI is not set: {verb} on a cluster needs a tracking server that outlives the job"
         )
     if re.match(r"sqlite(\+\w+)?:(///)?(?!/)", uri):
-        raise Refused(
+        raise UsageError(
             f"MLFLOW_TRACKING_URI is {uri}: the job's own folder goes with it. Give http://HOST:PORT or "
             "https://HOST of a server, or sqlite:////FILE from the root"
         )
@@ -146,24 +146,24 @@ def _run_job(address: str, command: tuple[str, ...], environment: dict[str, str]
     except KeyboardInterrupt as interrupt:
         exit_code = _TERMINATED if "SIGTERM" in interrupt.args else _INTERRUPTED
         if cluster is None or job is None:
-            raise NotDone(f"interrupted before a job was sent to {address}", {}, exit_code) from None
+            raise VerbError(f"interrupted before a job was sent to {address}", {}, exit_code) from None
         status = ask_status(cluster, job.id)
         raise _left(f"interrupted: job {job.id} is {status}", address, job, status, exit_code) from None
     except FileNotFoundError as fault:
         if job is None:
             raise
         words = f"{address} knows no job {job.id} any more ({fault}): its head was started anew, or the job deleted"
-        raise NotDone(f"{words}; the same command begins it again", _facts(job.id, "UNKNOWN")) from None
+        raise VerbError(f"{words}; the same command begins it again", _facts(job.id, "UNKNOWN")) from None
     except ConnectionError as fault:
         if job is None:
             raise
         raise _left(f"{fault}; job {job.id} may run on", address, job, "UNKNOWN", 1) from None
 
 
-def _left(words: str, address: str, job: Job, status: str, exit_code: int) -> NotDone:
+def _left(words: str, address: str, job: Job, status: str, exit_code: int) -> VerbError:
     """That this command ends while the job may not have."""
     how = f"the same command follows it again; `ray job stop {job.id} --address {address}` stops it"
-    return NotDone(f"{words} at {address}: {how}", _facts(job.id, status), exit_code)
+    return VerbError(f"{words} at {address}: {how}", _facts(job.id, status), exit_code)
 
 
 def _facts(job_id: str, status: str, exit_code: int | None = None) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _refuse_relative(options: Sequence[str]) -> None:
         if word.startswith("--"):
             option, _, path = word.partition("=")
         if option in _PATHS and path and not path.startswith("/") and "://" not in path:
-            raise Refused(f"{option} {path} is relative: on a cluster give a URI or a path from the root")
+            raise UsageError(f"{option} {path} is relative: on a cluster give a URI or a path from the root")
         if path and option != _MANY_PATHS:
             option = ""
 
@@ -193,14 +193,14 @@ def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> 
     """All who may list the cluster's jobs read their words and variables."""
     for before, word in pairwise(("", *options)):
         if has_credentials(word) or _names_secret(before, word):
-            raise Refused(
+            raise UsageError(
                 f"{_named(before, word)} holds a password or key, and a cluster shows the words of its jobs. Give it "
                 "without: the nodes need AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a file that LACUNA_SECRETS "
                 "names there"
             )
     for name, value in environment.items():
         if has_credentials(value):
-            raise Refused(
+            raise UsageError(
                 f"{name} holds a password, and `ray job list` shows it. Give the URI without: {HOW_TO_LOG_IN}"
             )
 

@@ -13,14 +13,14 @@ from infra.lock import exclusive
 from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status, require_login
 from infra.tracking_faults import LoginError
-from infra.weights import UnusableWeights, load_weights, weights_folder, weights_sha256
+from infra.weights import WeightsError, load_weights, weights_folder, weights_sha256
 from jobs.cli import as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
 from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
@@ -28,7 +28,7 @@ from pipelines.training.checkpointer import is_over
 from pipelines.training.dry_run import Rehearsal, rehearse
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES
-from pipelines.training.mlflow_sync import Teller
+from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, refuse_other_run
 from pipelines.training.validation import watch_of
@@ -81,7 +81,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.dry_run:
         return told_plan(planned(recipe, datasets, until_images, arguments.workers, arguments.device), missing)
     if missing:
-        raise faults[0] if faults else Refused("; and ".join(missing))
+        raise faults[0] if faults else UsageError("; and ".join(missing))
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
     with exclusive(arguments.out):
         train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
@@ -104,37 +104,37 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], until_images: int) -> None:
-    """Raises Refused where anything of what is to be trained cannot be."""
+    """Raises UsageError where anything of what is to be trained cannot be."""
     refuse_settings(arguments, recipe, until_images)
     missing = list(_missing(arguments, recipe, datasets))
     if missing:
-        raise Refused("; and ".join(missing))
+        raise UsageError("; and ".join(missing))
     rehearse(recipe, load_weights(recipe.objective.needs_weights))
 
 
 def refuse_settings(arguments: Arguments, recipe: TrainRecipe, until_images: int) -> None:
-    """Raises Refused for numbers that cannot be, whatever there is of data and weights."""
+    """Raises UsageError for numbers that cannot be, whatever there is of data and weights."""
     workers = arguments.workers
     if not arguments.data:
-        raise Refused("--data is empty: give at least one dataset")
+        raise UsageError("--data is empty: give at least one dataset")
     if not 0 <= arguments.loaders <= _MAX_LOADERS:
-        raise Refused(
+        raise UsageError(
             f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none, at most {_MAX_LOADERS}"
         )
     fewest = workers if arguments.min_workers is None else arguments.min_workers
     if workers < 1:
-        raise Refused(f"--workers is {workers}: take 1 or more")
+        raise UsageError(f"--workers is {workers}: take 1 or more")
     if not 1 <= fewest <= workers:
-        raise Refused(f"--min-workers is {fewest}: take 1 or more, and no more than --workers, {workers}")
+        raise UsageError(f"--min-workers is {fewest}: take 1 or more, and no more than --workers, {workers}")
     for number in range(fewest, workers + 1):
         if recipe.batch_size % number:
-            raise Refused(f"{number} workers: the batch of {recipe.batch_size} photos must divide by their number")
+            raise UsageError(f"{number} workers: the batch of {recipe.batch_size} photos must divide by their number")
         if recipe.batch_size // number % recipe.parts:
-            raise Refused(
+            raise UsageError(
                 f"--parts is {recipe.parts}: the {recipe.batch_size // number} photos of a worker must divide by it"
             )
     if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
-        raise Refused(
+        raise UsageError(
             f"--images is {until_images}: take a multiple of the batch of {recipe.batch_size}, at most {recipe.images}"
         )
 
@@ -145,13 +145,13 @@ def _opened(data: tuple[str, ...]) -> tuple[tuple[Dataset, ...], list[Exception]
     for uri in data:
         try:
             datasets.append(open_dataset(uri))
-        except (Refused, Damaged, OSError) as fault:
+        except (UsageError, CorruptDataError, OSError) as fault:
             faults.append(fault)
     return tuple(datasets), faults
 
 
 def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
-    """All that the training needs and that is not there; raises Refused where there is no photo at all."""
+    """All that the training needs and that is not there; raises UsageError where there is no photo at all."""
     yield from _missing_teachers(recipe)
     if len(datasets) == len(arguments.data):
         stream = Stream(datasets, recipe.stream, recipe.seed, arguments.weights)
@@ -167,7 +167,7 @@ def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, .
     storage.folder_to_write(arguments.out)
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
-    except (Refused, Damaged) as fault:
+    except (UsageError, CorruptDataError) as fault:
         yield str(fault)
 
 
@@ -177,7 +177,7 @@ def _missing_teachers(recipe: TrainRecipe) -> Iterator[str]:
     for name in recipe.objective.needs_weights:
         try:
             weights_sha256([name])
-        except UnusableWeights as fault:
+        except WeightsError as fault:
             problems.append(str(fault))
     if problems:
         yield f"{recipe.name} wants weights of others: {'; and '.join(problems)}"
@@ -187,7 +187,7 @@ def _missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Itera
     for dataset in datasets:
         try:
             refuse_missing_planes(dataset, recipe.stream)
-        except Refused as fault:
+        except UsageError as fault:
             yield str(fault)
 
 
@@ -245,8 +245,8 @@ def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tupl
         yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
 
 
-def _teller(run: TrainRun) -> Teller:
-    return Teller(run, lambda problem: say(f"warning: {problem}"))
+def _teller(run: TrainRun) -> MlflowSync:
+    return MlflowSync(run, lambda problem: say(f"warning: {problem}"))
 
 
 def _train(run: TrainRun, arguments: Arguments) -> None:

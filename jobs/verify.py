@@ -7,12 +7,12 @@ import tyro
 
 from infra.lock import exclusive
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import progress
 from pipelines.data.commit.commit import unnamed_files
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.data.dataset.verify import num_checked, verify_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Checks and reports."""
     if not 0 < arguments.share <= 1:
-        raise Refused(f"--share is {arguments.share}: it is more than 0 and at most 1")
+        raise UsageError(f"--share is {arguments.share}: it is more than 0 and at most 1")
     report: dict[str, Any] = {}
     if arguments.rebuild:
         with exclusive(arguments.uri), progress() as show:
@@ -51,7 +51,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         told = f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}"
         if any(not damage.file.endswith(".tar") for damage in damages):
             told += f"; `lacuna verify {arguments.uri} --rebuild` makes records and tables again"
-        raise NotDone(told, report)
+        raise VerbError(told, report)
     return report
 
 

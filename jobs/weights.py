@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infra import storage
 from infra.settings import code_revision
-from infra.weights import FILES, UnusableWeights, keep_weights, weights_folder
+from infra.weights import FILES, WeightsError, keep_weights, weights_folder
 from infra.weights_import import READERS, read_state_dict
 from jobs.cli import as_module
 from jobs.progress import say
@@ -22,7 +22,7 @@ from nets import describe_network
 from nets.deepgin.network import DeepGIN
 from nets.deepgin.published import load_published
 from pipelines.checkpoints import newest_clock, open_checkpoint, save_checkpoint
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.run_record import RUN_FILE
 
 _GENERATORS: Final[dict[str, Callable[[Mapping[str, Tensor]], DeepGIN]]] = {"latest_net_G.pth": load_published}
@@ -67,30 +67,30 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _checked_name(arguments: Arguments) -> str:
-    """The name that is given, empty where none is wanted; raises Refused on arguments that do not go together."""
+    """The name that is given, empty where none is wanted; raises UsageError on arguments that do not go together."""
     files, name = arguments.files, arguments.name
     if bool(files) == (arguments.checkpoint is not None):
-        raise Refused(f"{'both files and --checkpoint' if files else 'no file'} given: {_known()}")
+        raise UsageError(f"{'both files and --checkpoint' if files else 'no file'} given: {_known()}")
     for uri in files:
         if _file_name(uri) not in READERS.keys() | _GENERATORS.keys():
-            raise Refused(f"{uri} is no file that this verb knows: {_known()}")
+            raise UsageError(f"{uri} is no file that this verb knows: {_known()}")
     named = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
     if named > 1 or bool(named) != (name is not None):
         told = "no --name is given" if name is None else f"--name is {name!r}"
-        raise Refused(f"{told}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
+        raise UsageError(f"{told}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
     if name is not None and (name in FILES or not _NAME.fullmatch(name)):
-        raise Refused(f"--name is {name!r}: take letters, digits and _.- and none of {', '.join(FILES)}")
+        raise UsageError(f"--name is {name!r}: take letters, digits and _.- and none of {', '.join(FILES)}")
     return name or ""
 
 
 def _made(uri: str, folder: str) -> dict[str, str]:
-    """Digests by name of what one published file gives; raises UnusableWeights naming it."""
+    """Digests by name of what one published file gives; raises WeightsError naming it."""
     data = storage.read_bytes(uri)
     source_sha256 = hashlib.sha256(data).hexdigest()
     try:
         states = READERS[_file_name(uri)](data)
-    except UnusableWeights as fault:
-        raise UnusableWeights(f"{uri}: {fault}") from None
+    except WeightsError as fault:
+        raise WeightsError(f"{uri}: {fault}") from None
     made = {name: keep_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()}
     for name, digest in made.items():
         _tell(folder, name, digest)
@@ -107,14 +107,14 @@ def _own(uri: str, name: str, folder: str) -> dict[str, str]:
 
 
 def _generator(uri: str, out: str) -> str:
-    """The URI of the checkpoint that a published generator becomes; raises Refused where a training's are."""
+    """The URI of the checkpoint that a published generator becomes; raises UsageError where a training's are."""
     if newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
-        raise Refused(f"{out} holds the checkpoints of a training: take another --name or --out")
+        raise UsageError(f"{out} holds the checkpoints of a training: take another --name or --out")
     data = storage.read_bytes(uri)
     try:
         network = _GENERATORS[_file_name(uri)](read_state_dict(data))
-    except (UnusableWeights, ValueError) as fault:
-        raise UnusableWeights(f"{uri}: {fault}") from None
+    except (WeightsError, ValueError) as fault:
+        raise WeightsError(f"{uri}: {fault}") from None
     source_sha256 = hashlib.sha256(data).hexdigest()
     recipe = {"name": _file_name(out), "source": _file_name(uri), "source_sha256": source_sha256}
     facts = {"images_seen": 0, "stage": "published", "datasets": [], "recipe": recipe, "run_id": source_sha256[:16]}

@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 
 from jobs.cli import as_module
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.data.dataset.edit import find_photo
 
@@ -27,7 +27,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     places = find_photo(arguments.data, arguments.key)
     report = {"key": arguments.key, "data": arguments.data, "places": places}
     if not places:
-        raise NotDone(f"no photo {arguments.key!r} in {arguments.data}: keys are paths without their suffix", report)
+        raise VerbError(f"no photo {arguments.key!r} in {arguments.data}: keys are paths without their suffix", report)
     for place in places:
         say(json.dumps({name: place[name] for name in ("outcome", "reason", "shard", "layer", "source")}))
     return report

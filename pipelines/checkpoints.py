@@ -20,7 +20,7 @@ from infra import storage
 from nets.filling import Procedure
 from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
-from pipelines.records import Damaged, Refused, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, sha256_hex
 from pipelines.run_record import RUN_FILE, read_run_id
 
 FOLDER: Final = "checkpoints"
@@ -63,7 +63,10 @@ class Checkpoint:
         return Procedure(**self.state.get("procedure", {}))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The named tensors of one file; raises Damaged naming the file where its bytes are not those recorded."""
+        """The named tensors of one file.
+
+        Raises CorruptDataError naming the file where its bytes are not those recorded.
+        """
         return load(self.read(name))
 
     def read(self, name: str) -> bytes:
@@ -122,7 +125,7 @@ def _remove(uri: str) -> None:
 def _opens(open_folder: Callable[[str], Checkpoint], uri: str) -> bool:
     try:
         open_folder(uri)
-    except Damaged:
+    except CorruptDataError:
         return False
     return True
 
@@ -130,7 +133,7 @@ def _opens(open_folder: Callable[[str], Checkpoint], uri: str) -> bool:
 def _ensure_commit_list(out: str) -> None:
     try:
         missing = read_commit_list(out) is None
-    except Damaged:
+    except CorruptDataError:
         missing = True
     if missing:
         repair_commit_list(out)
@@ -139,13 +142,13 @@ def _ensure_commit_list(out: str) -> None:
 def repair_commit_list(out: str) -> None:
     """Write the run's list where it is missing, damaged, or lacks a checkpoint that was committed after it.
 
-    The last happens where a training was killed between the `state.json` of a checkpoint and the list. Raises Damaged
-    where the list is damaged and no checkpoint is left: nothing starts over in silence.
+    The last happens where a training was killed between the `state.json` of a checkpoint and the list. Raises
+    CorruptDataError where the list is damaged and no checkpoint is left: nothing starts over in silence.
     """
     listed, problem = None, f"there is no {storage.join(out, LIST_FILE)}"
     try:
         listed = read_commit_list(out)
-    except Damaged as fault:
+    except CorruptDataError as fault:
         if not _uris(out):
             raise
         problem = str(fault)
@@ -162,14 +165,16 @@ def _committed(out: str, listed: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
-    """Raise Damaged where a checkpoint is not of the run that `record` names: training would go on from other weights.
+    """Raise CorruptDataError where a checkpoint is not of the run that `record` names.
+
+    Training would go on from other weights.
 
     States that cannot be read are passed over; whoever opens them says so.
     """
     for uri in _uris(out):
         try:
             checkpoint = _stated(uri)
-        except Damaged:
+        except CorruptDataError:
             continue
         _refuse_foreign(checkpoint, run_id, record)
 
@@ -177,13 +182,13 @@ def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
 def latest_checkpoint(out: str) -> Checkpoint | None:
     """The checkpoint from which a training goes on: the newest that is whole, None before the first.
 
-    A damaged one is named in the log and passed over. Raises Damaged where there are or were checkpoints and none is
-    whole: nothing starts over in silence.
+    A damaged one is named in the log and passed over. Raises CorruptDataError where there are or were checkpoints and
+    none is whole: nothing starts over in silence.
     """
     uris = _uris(out)
     try:
         listed = read_commit_list(out) or ()
-    except Damaged:
+    except CorruptDataError:
         if not uris:
             raise
         listed = ()
@@ -191,10 +196,10 @@ def latest_checkpoint(out: str) -> Checkpoint | None:
     for clock in clocks:
         try:
             return _whole(_uri(out, clock))
-        except Damaged as fault:
+        except CorruptDataError as fault:
             log.warning("checkpoint refused, the one before it is asked: %s", fault)
     if clocks:
-        raise Damaged(
+        raise CorruptDataError(
             f"none of the {len(clocks)} checkpoints of {out} is whole: restore one, or train at another --out"
         )
     return None
@@ -204,13 +209,16 @@ def committed_after(out: str, images_seen: int) -> list[int]:
     """Clocks of the committed checkpoints behind this one, as far as the run's list can be read."""
     try:
         listed = read_commit_list(out) or ()
-    except Damaged:
+    except CorruptDataError:
         listed = ()
     return [clock for clock in _committed(out, listed) if clock > images_seen]
 
 
 def has_checkpoints(out: str) -> bool:
-    """Whether any is committed, be it gone by now; raises Damaged where the list alone could say so and is damaged."""
+    """Whether any is committed, be it gone by now.
+
+    Raises CorruptDataError where the list alone could say so and is damaged.
+    """
     return bool(_uris(out)) or bool(read_commit_list(out))
 
 
@@ -220,10 +228,10 @@ def newest_clock(out: str) -> int:
 
 
 def open_checkpoint(uri: str) -> Checkpoint:
-    """The checkpoint of this folder, or of a run's folder the one that the run is for; raises Refused where is none.
+    """The checkpoint of this folder, or of a run's folder the one that the run is for; raises UsageError where is none.
 
     That is the newest that was committed, or the one that it calls the best. Its state and generator are checked, files
-    that filling does not need are not read. Raises Damaged where they are not whole, naming another that is.
+    that filling does not need are not read. Raises CorruptDataError where they are not whole, naming another that is.
     """
     uri = storage.absolute(uri).rstrip("/")
     out = _run_of(uri)
@@ -233,8 +241,8 @@ def open_checkpoint(uri: str) -> Checkpoint:
         if out is not None and _clock(uri) in (read_commit_list(out) or ()):
             return _stated(uri)  # which says that its state is missing
         return _open_run(uri)
-    except Damaged as fault:
-        raise Damaged(f"{fault}. {_instead(out or uri)}") from None
+    except CorruptDataError as fault:
+        raise CorruptDataError(f"{fault}. {_instead(out or uri)}") from None
 
 
 def _open_run(out: str) -> Checkpoint:
@@ -246,19 +254,22 @@ def _open_run(out: str) -> Checkpoint:
         raise _no_checkpoint(out)
     try:
         return _choose(out, _stated(_uri(out, committed[-1])))
-    except Damaged:
+    except CorruptDataError:
         if read_commit_list(out) == listed:
             raise
     return _open_run(out)  # a training has committed and dropped meanwhile
 
 
 def _open_unlisted(out: str) -> Checkpoint:
-    """As `_open_run` for a run without a list, as older versions made it; raises Damaged where a list was kept."""
+    """As `_open_run` for a run without a list, as older versions made it.
+
+    Raises CorruptDataError where a list was kept.
+    """
     newest = latest_checkpoint(out)
     if newest is None:
         raise _no_checkpoint(out)
     if LIST_FIELD in newest.state:
-        raise Damaged(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")
+        raise CorruptDataError(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")
     return _choose(out, newest)
 
 
@@ -267,8 +278,8 @@ def _choose(out: str, newest: Checkpoint) -> Checkpoint:
     return _filling(newest.uri if best is None else _uri(out, best))
 
 
-def _no_checkpoint(uri: str) -> Refused:
-    return Refused(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
+def _no_checkpoint(uri: str) -> UsageError:
+    return UsageError(f"no checkpoint at {uri}: give a folder with {STATE_FILE}, or the --out of a training")
 
 
 def _instead(out: str) -> str:
@@ -280,20 +291,22 @@ def _instead(out: str) -> str:
 
 
 def _stated(uri: str) -> Checkpoint:
-    """The checkpoint of this folder by its state alone; raises Damaged."""
+    """The checkpoint of this folder by its state alone; raises CorruptDataError."""
     state_uri = storage.join(uri, STATE_FILE)
     try:
         data = storage.read_bytes(state_uri)
     except (FileNotFoundError, NotADirectoryError):
-        raise Damaged(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
+        raise CorruptDataError(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
     checkpoint = Checkpoint(uri, unseal(data, state_uri))
     if _run_of(uri) is not None and checkpoint.images_seen != _clock(uri):
-        raise Damaged(f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder")
+        raise CorruptDataError(
+            f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder"
+        )
     return checkpoint
 
 
 def _filling(uri: str) -> Checkpoint:
-    """The checkpoint of this folder with the weights that fill checked; raises Damaged."""
+    """The checkpoint of this folder with the weights that fill checked; raises CorruptDataError."""
     checkpoint = _stated(uri)
     out = _run_of(uri)
     if out is not None and (run_id := read_run_id(out)) is not None:
@@ -303,17 +316,17 @@ def _filling(uri: str) -> Checkpoint:
 
 
 def _refuse_foreign(checkpoint: Checkpoint, run_id: str, record: str) -> None:
-    """Raise Damaged where the checkpoint is not of the run that lies around it."""
+    """Raise CorruptDataError where the checkpoint is not of the run that lies around it."""
     found = checkpoint.state.get("run_id")
     if found != run_id:
-        raise Damaged(
+        raise CorruptDataError(
             f"{record} has run_id {run_id}, {checkpoint.uri} has {found}: restore what is not of this run, or train at "
             "another --out"
         )
 
 
 def _whole(uri: str) -> Checkpoint:
-    """The checkpoint of this folder with every byte checked; raises Damaged."""
+    """The checkpoint of this folder with every byte checked; raises CorruptDataError."""
     checkpoint = _stated(uri)
     for name in checkpoint.state["files"]:
         checkpoint.read(name.removesuffix(".safetensors"))

@@ -9,7 +9,7 @@ from typing import Final
 
 from infra import storage
 from pipelines.manifest import seal, unseal
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 
 LIST_FILE: Final = "checkpoints.json"
 LIST_FIELD: Final = "commit_list"
@@ -19,7 +19,7 @@ LIST_FIELD: Final = "commit_list"
 def read_commit_list(out: str) -> tuple[int, ...] | None:
     """Clocks in images seen of the committed checkpoints, oldest first; None where the run keeps no list.
 
-    Raises Damaged where the list is not what was sealed.
+    Raises CorruptDataError where the list is not what was sealed.
     """
     uri = storage.join(out, LIST_FILE)
     try:
@@ -28,7 +28,7 @@ def read_commit_list(out: str) -> tuple[int, ...] | None:
         return None
     committed = unseal(data, uri).get("committed")
     if committed is None:
-        raise Damaged(f"{uri} is not a list of commits: restore it")
+        raise CorruptDataError(f"{uri} is not a list of commits: restore it")
     return tuple(committed)
 
 

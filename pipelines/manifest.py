@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
-from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import CorruptDataError, ShardRecord, UsageError, canonical_json, sha256_hex
 from pipelines.shard_rows import ShardRows
 
 COMMIT_FILE: Final = "dataset.json"
@@ -82,11 +82,11 @@ class Dataset:
         return replace(self, shards=(shard,))
 
     def split(self, name: str) -> ShardRows:
-        """The shards of a split, in order; raises Refused naming the splits there are."""
+        """The shards of a split, in order; raises UsageError naming the splits there are."""
         shards = ShardRows.of(self.shards).where("split", name)
         if shards.numbers("num_samples").sum() == 0:
             filled = sorted({s.split for s in self.shards if s.num_samples})
-            raise Refused(f"no photos in split {name!r} of {self.uri}: it has {', '.join(filled) or 'none at all'}")
+            raise UsageError(f"no photos in split {name!r} of {self.uri}: it has {', '.join(filled) or 'none at all'}")
         return shards
 
 
@@ -102,16 +102,20 @@ def seal(fields_of_commit: dict[str, Any]) -> bytes:
 
 
 def unseal(data: bytes, uri: str) -> dict[str, Any]:
-    """The fields of a commit record; raises Damaged where they are not what was sealed."""
+    """The fields of a commit record; raises CorruptDataError where they are not what was sealed."""
     import json
 
     try:
         record = json.loads(data)
         sealed = record.pop("sha256")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise Damaged(f"{uri} is not a commit record: restore it, or make again what it is the record of") from None
+        raise CorruptDataError(
+            f"{uri} is not a commit record: restore it, or make again what it is the record of"
+        ) from None
     if sealed != sha256_hex(canonical_json(record)) or data != seal(record):
-        raise Damaged(f"{uri} does not match its own digest: restore it, or make again what it is the record of")
+        raise CorruptDataError(
+            f"{uri} does not match its own digest: restore it, or make again what it is the record of"
+        )
     return dict(record)
 
 
@@ -128,11 +132,11 @@ def successor_file(commit: dict[str, Any]) -> str:
 def read_commit(uri: str) -> dict[str, Any]:
     """The newest checked commit record of a dataset: `dataset.json`, or what a killed change was to put in its place.
 
-    Raises Refused where nothing is committed or the format is another, Damaged where a record is torn.
+    Raises UsageError where nothing is committed or the format is another, CorruptDataError where a record is torn.
     """
     commit = _read_record(uri, COMMIT_FILE)
     if commit is None:
-        raise Refused(
+        raise UsageError(
             f"no dataset at {uri}: {COMMIT_FILE} is missing; build it with `lacuna shard --out {uri}`, or, if there "
             f"was one, make the record again with `lacuna verify {uri} --rebuild`"
         )
@@ -144,9 +148,9 @@ def read_commit(uri: str) -> dict[str, Any]:
 
 
 def check_format(uri: str, commit: dict[str, Any]) -> None:
-    """Raises Refused where the dataset is of another format than ours."""
+    """Raises UsageError where the dataset is of another format than ours."""
     if commit.get("format") != FORMAT:
-        raise Refused(
+        raise UsageError(
             f"{uri} has the format {commit.get('format')!r}, and this version of Lacuna reads {FORMAT}: take the "
             "version that wrote it"
         )
@@ -161,20 +165,25 @@ def _read_record(uri: str, name: str) -> dict[str, Any] | None:
 
 
 def open_dataset(uri: str) -> Dataset:
-    """Reads and checks commit record and shard rows; raises Refused where nothing is committed, Damaged where torn."""
+    """Reads and checks commit record and shard rows.
+
+    Raises UsageError where nothing is committed, CorruptDataError where torn.
+    """
     commit = read_commit(uri)
     rows = read_checked(storage.join(uri, shards_file(commit["shards_sha256"])), commit["shards_sha256"])
     return Dataset(uri, commit, shards_from_parquet(rows))
 
 
 def read_checked(uri: str, sha256: str) -> bytes:
-    """The file's bytes; raises Damaged naming it where they are not those of the digest."""
+    """The file's bytes; raises CorruptDataError naming it where they are not those of the digest."""
     try:
         data = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise Damaged(f"{uri} is missing: restore it, or make again what it belongs to") from None
+        raise CorruptDataError(f"{uri} is missing: restore it, or make again what it belongs to") from None
     if sha256_hex(data) != sha256:
-        raise Damaged(f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…; restore it or build again")
+        raise CorruptDataError(
+            f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…; restore it or build again"
+        )
     return data
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets.procedures.noise import to_fractions, to_normal
-from pipelines.chance import Chance, key_of, key_words
+from pipelines.keyed_rng import KeyedRng, key_of, key_words
 
 
 class SampleNoise:
@@ -37,7 +37,7 @@ class SampleNoise:
         return np.stack([key_words(key_of(*self._path(purpose, sample))) for sample in self._samples])
 
     def _words(self, purpose: str, count: int) -> NDArray[np.uint64]:
-        return np.stack([Chance(*self._path(purpose, sample)).words(count) for sample in self._samples])
+        return np.stack([KeyedRng(*self._path(purpose, sample)).words(count) for sample in self._samples])
 
     def _path(self, purpose: str, sample: tuple[int | str, ...]) -> tuple[int | str, ...]:
         return (self._seed, "noise", purpose, *sample)

@@ -1,7 +1,7 @@
 """The doors between the rooms: what is handed from one to the next, with key grammar, ranges and units.
 
-A bad sample is a value (`Rejected`), a bad argument is an exception (`Refused`). In the pipelines images are uint8 RGB
-HxWx3 and masks uint8 HxW in {0, 1}, 1 = hole.
+A bad sample is a value (`Rejected`), a bad argument is an exception (`UsageError`). In the pipelines images are uint8
+RGB HxWx3 and masks uint8 HxW in {0, 1}, 1 = hole.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SIMPLE_PATH: Final = re.compile(r"((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+)(?:\.[A-Z
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
 
 
-class Refused(ValueError):
+class UsageError(ValueError):
     """Bad input, noticed before any work began: says what, which value, where, and what to do."""
 
 
-class Failed(RuntimeError):
+class JobError(RuntimeError):
     """Work that ended on a fault of its own: says which, where, and what to do."""
 
 
-class Damaged(RuntimeError):
+class CorruptDataError(RuntimeError):
     """Bytes that are not what was written: says which file and which key."""
 
 
@@ -79,7 +79,7 @@ def is_key(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class ByteRange:
     """Where the bytes of a file lie that is no file of its own: a stretch of an archive or of another container."""
 
     container: str
@@ -99,7 +99,7 @@ class Found:
     path: str
     """Relative to the root, with `/`."""
     size_bytes: int
-    place: Place | None = None
+    place: ByteRange | None = None
     """None where it is a file of its own."""
     refusal: str | None = None
     """Why it cannot be taken out of its archive, if so."""
@@ -118,7 +118,7 @@ class Plane:
     name: str
     path: str
     size_bytes: int
-    place: Place | None = None
+    place: ByteRange | None = None
     refusal: str | None = None
     """Why it cannot be taken, if so; its photo can."""
 
@@ -134,7 +134,7 @@ class Photo:
     size_bytes: int
     refusal: str | None = None
     """Why the source itself does not take it, if so."""
-    place: Place | None = None
+    place: ByteRange | None = None
     """Where its bytes lie if it is no file of its own."""
     planes: tuple[Plane, ...] = ()
 

@@ -1,8 +1,8 @@
 """The files of a registered version, and the one digest over all of them.
 
-In: a version, and the folder or server that holds its files. Out: tags at registration; a fresh folder with exactly
-the registered files at every use, or Damaged naming the first file that is not as it was. A file of its own because
-registration, promotion and filling compare in the same way.
+In: a version, and the folder or server that holds its files. Out: tags at registration; a fresh folder with exactly the
+registered files at every use, or CorruptDataError naming the first file that is not as it was. A file of its own
+because registration, promotion and filling compare in the same way.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.tracking import Tracking, Version
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 
 DIGEST_TAG: Final = "lacuna.version_sha256"
 """SHA-256 over the text in FILES_TAG, of a version."""
@@ -26,7 +26,7 @@ _OF_PYTHON: Final = "__pycache__"
 def list_files(folder: Path) -> dict[str, str]:
     """SHA-256 by path, relative and sorted, of all files in the folder but those that MLflow and Python add.
 
-    Raises Damaged for a link, a pipe or a device, none of which a version has.
+    Raises CorruptDataError for a link, a pipe or a device, none of which a version has.
     """
     digests: dict[str, str] = {}
     for name, path in sorted(_regular_files(folder)):
@@ -37,11 +37,14 @@ def list_files(folder: Path) -> dict[str, str]:
 
 
 def _regular_files(folder: Path) -> list[tuple[str, Path]]:
-    """All files by their paths relative to the folder; raises Damaged for anything that is neither file nor folder."""
+    """All files by their paths relative to the folder.
+
+    Raises CorruptDataError for anything that is neither file nor folder.
+    """
     found = [(path.relative_to(folder).as_posix(), path) for path in _walk(folder)]
     for name, path in found:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise Damaged(f"{name!r} is a link or a special file, which no version has")
+            raise CorruptDataError(f"{name!r} is a link or a special file, which no version has")
     return found
 
 
@@ -63,8 +66,8 @@ def version_tags(files: dict[str, str]) -> dict[str, str]:
 def fetch_version(version: Version, tracking: Tracking, folder: Path) -> Path:
     """A folder inside `folder` with exactly the files that were registered, whatever else the store holds.
 
-    Raises Damaged naming a file that is missing, changed, further or a link; Refused where the version was registered
-    without a digest.
+    Raises CorruptDataError naming a file that is missing, changed, further or a link; UsageError where the version was
+    registered without a digest.
     """
     registered = _registered_files(version)
     try:
@@ -72,18 +75,18 @@ def fetch_version(version: Version, tracking: Tracking, folder: Path) -> Path:
             _regular_files(place)  # a link there would be copied as the file that it leads to
         downloaded = tracking.download(version, folder / "downloaded")
         _refuse_changes(list_files(downloaded), registered)
-    except Damaged as fault:
-        raise Damaged(f"{version.uri}: {fault}; register the checkpoint again") from None
+    except CorruptDataError as fault:
+        raise CorruptDataError(f"{version.uri}: {fault}; register the checkpoint again") from None
     return _move_files(registered, downloaded, folder / "version")
 
 
 def _registered_files(version: Version) -> dict[str, str]:
     """SHA-256 by path, as the version's tags have them."""
     if not {DIGEST_TAG, FILES_TAG} <= version.tags.keys():
-        raise Refused(f"{version.uri} was registered without a digest over its files: register the checkpoint again")
+        raise UsageError(f"{version.uri} was registered without a digest over its files: register the checkpoint again")
     text, digest = version.tags[FILES_TAG], version.tags[DIGEST_TAG]
     if _sha256(text) != digest:
-        raise Damaged(
+        raise CorruptDataError(
             f"{version.uri}: the tag {FILES_TAG} has SHA-256 {_sha256(text)[:12]}, the tag {DIGEST_TAG} says "
             f"{digest[:12]}; register the checkpoint again"
         )
@@ -94,11 +97,11 @@ def _registered_files(version: Version) -> dict[str, str]:
 def _refuse_changes(found: dict[str, str], registered: dict[str, str]) -> None:
     for name in sorted(found.keys() | registered.keys()):
         if name not in found:
-            raise Damaged(f"{name} is missing")
+            raise CorruptDataError(f"{name} is missing")
         if name not in registered:
-            raise Damaged(f"{name!r} was not registered with it")
+            raise CorruptDataError(f"{name!r} was not registered with it")
         if found[name] != registered[name]:
-            raise Damaged(f"{name} has SHA-256 {found[name][:12]}, registered was {registered[name][:12]}")
+            raise CorruptDataError(f"{name} has SHA-256 {found[name][:12]}, registered was {registered[name][:12]}")
 
 
 def _move_files(names: dict[str, str], source: Path, target: Path) -> Path:

@@ -18,7 +18,7 @@ from nets.deepgin.network import DeepGINConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.spn.network import SPNConfig
 from pipelines.checkpoints import Checkpoint, save_checkpoint
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import TrainRecipe
 
@@ -48,9 +48,9 @@ def photo_folder(folder: Path, count: int) -> Path:
     return folder
 
 
-def shard_recipe(**changes: Any) -> ShardRecipe:
+def shard_recipe(**changes: Any) -> DatasetConfig:
     """A folder in some shards, a fifth of it held out with small masks."""
-    small = ShardRecipe("folder", holdout=0.2, mask_size_px=SIZE_PX, mask_canvas_px=64, shard_bytes=10_000)
+    small = DatasetConfig("folder", holdout=0.2, mask_size_px=SIZE_PX, mask_canvas_px=64, shard_bytes=10_000)
     return replace(small, **changes)
 
 

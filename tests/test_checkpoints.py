@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infra import storage
 from pipelines.checkpoints import STATE_FILE, Checkpoint, latest_checkpoint, open_checkpoint, save_checkpoint
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 
 HARMS: Final = ("flipped", "cut", "empty", "gone")
 STATE: dict[str, Any] = {"seed": 7, "stage": "warm up", "loss": 0.1 + 0.2, "history": [1, None, {"a": True}]}
@@ -110,7 +110,7 @@ def test_the_two_newest_are_kept(tmp_path: Path) -> None:
 def test_without_any_there_is_none(tmp_path: Path) -> None:
     assert latest_checkpoint(str(tmp_path)) is None
     assert latest_checkpoint(str(tmp_path / "nowhere")) is None
-    with pytest.raises(Refused, match=f"no checkpoint at {tmp_path}: give a folder with {STATE_FILE}"):
+    with pytest.raises(UsageError, match=f"no checkpoint at {tmp_path}: give a folder with {STATE_FILE}"):
         open_checkpoint(str(tmp_path))
 
 
@@ -134,10 +134,12 @@ def test_a_damaged_newest_is_named_and_the_older_taken(
 def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for checkpoint in saved(tmp_path, 8, 16):
         flip(Path(checkpoint.uri) / "generator.safetensors")
-    with pytest.raises(Damaged, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
+    with pytest.raises(CorruptDataError, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
         latest_checkpoint(str(tmp_path))
     assert len(caplog.records) == 2
-    with pytest.raises(Damaged, match=r"000000000016/generator\.safetensors is damaged.* No other .* is whole"):
+    with pytest.raises(
+        CorruptDataError, match=r"000000000016/generator\.safetensors is damaged.* No other .* is whole"
+    ):
         open_checkpoint(str(tmp_path))
 
 
@@ -147,7 +149,7 @@ def test_readers_refuse_a_damaged_newest_and_name_the_older(tmp_path: Path, name
     older, newest = saved(tmp_path, 8, 16)
     harm(Path(newest.uri) / name, how)
     for uri in (str(tmp_path), newest.uri, f"{newest.uri}/"):
-        with pytest.raises(Damaged, match=rf"000000000016/{name}.*: give {older.uri} to use that one"):
+        with pytest.raises(CorruptDataError, match=rf"000000000016/{name}.*: give {older.uri} to use that one"):
             open_checkpoint(uri)
     assert open_checkpoint(older.uri) == older
 
@@ -165,14 +167,14 @@ def test_a_damaged_file_is_never_handed_out(tmp_path: Path) -> None:
     flip(Path(checkpoint.uri) / "critic.safetensors")
     again = open_checkpoint(checkpoint.uri)
     assert again.tensors("generator")["w"].shape == (3, 2)
-    with pytest.raises(Damaged, match=r"critic\.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"critic\.safetensors is damaged"):
         again.tensors("critic")
 
 
 def test_a_damaged_state_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
     (checkpoint,) = saved(tmp_path, 8)
     flip(Path(checkpoint.uri) / STATE_FILE)
-    with pytest.raises(Damaged, match=STATE_FILE):
+    with pytest.raises(CorruptDataError, match=STATE_FILE):
         open_checkpoint(checkpoint.uri)
 
 

@@ -17,7 +17,7 @@ from pipelines.checkpoints import (
 )
 from pipelines.commit_list import LIST_FIELD, LIST_FILE, read_commit_list
 from pipelines.manifest import seal, unseal
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 from tests.test_checkpoints import HARMS, flip, harm, saved, tensors_at
 
 
@@ -28,7 +28,7 @@ def test_a_run_whose_list_is_lost_is_refused_until_a_training_makes_it_again(
     _, newest = saved(tmp_path, 8, 16)
     before = (tmp_path / LIST_FILE).read_bytes()
     harm(tmp_path / LIST_FILE, how)
-    with pytest.raises(Damaged, match=rf"{tmp_path}/{LIST_FILE} .*: give {newest.uri} to use that one"):
+    with pytest.raises(CorruptDataError, match=rf"{tmp_path}/{LIST_FILE} .*: give {newest.uri} to use that one"):
         open_checkpoint(str(tmp_path))
     assert open_checkpoint(newest.uri) == newest
     assert latest_checkpoint(str(tmp_path)) == newest
@@ -42,11 +42,13 @@ def test_files_of_another_checkpoint_in_the_place_of_the_newest_are_noticed(tmp_
     older, newest = saved(tmp_path, 8, 16)
     shutil.copytree(older.uri, newest.uri, dirs_exist_ok=True)
     for uri in (str(tmp_path), newest.uri):
-        with pytest.raises(Damaged, match=rf"000000000016/{STATE_FILE} is the state of 8 images.*: give {older.uri} "):
+        with pytest.raises(
+            CorruptDataError, match=rf"000000000016/{STATE_FILE} is the state of 8 images.*: give {older.uri} "
+        ):
             open_checkpoint(uri)
     assert latest_checkpoint(str(tmp_path)) == older
     shutil.copy(f"{older.uri}/{STATE_FILE}", tmp_path / LIST_FILE)
-    with pytest.raises(Damaged, match="is not a list of commits"):
+    with pytest.raises(CorruptDataError, match="is not a list of commits"):
         open_checkpoint(str(tmp_path))
 
 
@@ -54,7 +56,7 @@ def test_a_folder_removed_by_hand_is_missed(tmp_path: Path) -> None:
     older, newest = saved(tmp_path, 8, 16)
     shutil.rmtree(newest.uri)
     for uri in (str(tmp_path), newest.uri):
-        with pytest.raises(Damaged, match=rf"{newest.uri}/{STATE_FILE} is missing.*: give {older.uri}"):
+        with pytest.raises(CorruptDataError, match=rf"{newest.uri}/{STATE_FILE} is missing.*: give {older.uri}"):
             open_checkpoint(uri)
     assert latest_checkpoint(str(tmp_path)) == older
 
@@ -73,11 +75,11 @@ def test_a_run_whose_checkpoints_are_all_gone_does_not_start_over(tmp_path: Path
     saved(tmp_path, 8, 16)
     shutil.rmtree(tmp_path / "checkpoints")
     assert has_checkpoints(str(tmp_path))
-    with pytest.raises(Damaged, match="none of the 2 checkpoints"):
+    with pytest.raises(CorruptDataError, match="none of the 2 checkpoints"):
         latest_checkpoint(str(tmp_path))
     flip(tmp_path / LIST_FILE)
     for start in (repair_commit_list, latest_checkpoint):
-        with pytest.raises(Damaged, match=LIST_FILE):
+        with pytest.raises(CorruptDataError, match=LIST_FILE):
             start(str(tmp_path))
 
 
@@ -117,7 +119,7 @@ def test_a_run_that_an_older_version_trained_on_is_read_and_its_damage_refused(t
     newest = open_checkpoint(str(tmp_path))
     assert newest.images_seen == 32
     flip(Path(newest.uri) / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"000000000032/generator\.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"000000000032/generator\.safetensors is damaged"):
         open_checkpoint(str(tmp_path))
     saved(tmp_path, 32, 40)
     assert read_commit_list(str(tmp_path)) == (32, 40)
@@ -134,10 +136,12 @@ def test_the_best_is_refused_where_it_is_damaged_or_gone(tmp_path: Path) -> None
     assert open_checkpoint(str(tmp_path)) == best, "filling needs no more of the newest than its state"
     for how in ("flipped", "gone"):
         harm(Path(best.uri) / "generator.safetensors", how)
-        with pytest.raises(Damaged, match=r"000000000008/generator.safetensors .*: give .*000000000024 to use"):
+        with pytest.raises(
+            CorruptDataError, match=r"000000000008/generator.safetensors .*: give .*000000000024 to use"
+        ):
             open_checkpoint(str(tmp_path))
     shutil.rmtree(best.uri)
-    with pytest.raises(Damaged, match=rf"000000000008/{STATE_FILE} is missing"):
+    with pytest.raises(CorruptDataError, match=rf"000000000008/{STATE_FILE} is missing"):
         open_checkpoint(str(tmp_path))
 
 
@@ -161,5 +165,5 @@ def test_a_checkpoint_copied_out_of_its_run_opens(tmp_path: Path) -> None:
     shutil.copytree(checkpoint.uri, tmp_path / "copy")
     assert open_checkpoint(str(tmp_path / "copy")).state == checkpoint.state
     flip(tmp_path / "copy" / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"copy/generator\.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"copy/generator\.safetensors is damaged"):
         open_checkpoint(str(tmp_path / "copy"))

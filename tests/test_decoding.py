@@ -11,11 +11,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import clean
 from pipelines.decoding import decode_jpeg, decode_photo, find_fault
 from pipelines.jpeg_markers import segments
-from pipelines.records import Damaged, Rejected, Sample
+from pipelines.records import CorruptDataError, Rejected, Sample
 from pipelines.stream.geometry import decode
 from tests.data.hostile_files import packed, segment
 from tests.data.jpeg_files import (
@@ -102,7 +102,7 @@ def test_an_odd_marker_hides_no_cut(name: str, change: Change, share: float) -> 
     start = raw.rindex(SCAN) + 14
     place = start + int(share * (len(JPEGS[name].rpartition(SCAN)[2]) - 20))
     assert "cannot be decoded" in rejected(raw[:place] + END)
-    with pytest.raises(Damaged, match="the picture of key cannot be decoded"):
+    with pytest.raises(CorruptDataError, match="the picture of key cannot be decoded"):
         decode(raw[:place] + END, "key")
 
 
@@ -156,7 +156,7 @@ def test_a_webp_cut_anywhere_whose_sizes_were_put_right_is_rejected(options: dic
         body = raw[20 : 20 + length] + bytes(length % 2)
         cut = b"RIFF" + struct.pack("<I", 12 + len(body)) + raw[8:16] + struct.pack("<I", length) + body
         assert rejected(cut)
-        with pytest.raises(Damaged):
+        with pytest.raises(CorruptDataError):
             decode(cut, "key")
 
 
@@ -199,5 +199,5 @@ def test_the_whole_of_a_damaged_photo_is_never_taken_for_a_reduced_one() -> None
 
 
 def test_rejections_name_what_is_damaged() -> None:
-    verdict = clean(PLAIN[: len(PLAIN) * 2 // 3] + END, ShardRecipe("folder"))
+    verdict = clean(PLAIN[: len(PLAIN) * 2 // 3] + END, DatasetConfig("folder"))
     assert verdict == Rejected("cannot be decoded: Corrupt JPEG data: premature end of data segment")

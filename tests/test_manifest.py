@@ -32,7 +32,7 @@ from pipelines.manifest import (
     table_bytes,
     unseal,
 )
-from pipelines.records import Damaged, Refused, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import CorruptDataError, ShardRecord, UsageError, canonical_json, sha256_hex
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -76,20 +76,20 @@ def test_any_other_bytes_than_the_sealed_ones_are_damaged(commit: dict[str, Any]
     at = data.draw(st.integers(0, len(sealed) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda b: b != sealed[at]))
     for worse in (sealed[:at] + bytes([byte]) + sealed[at + 1 :], sealed[:at], sealed[:at] + sealed[at + 1 :]):
-        with pytest.raises(Damaged, match=r"s3://x/dataset\.json.*make again what it is the record of"):
+        with pytest.raises(CorruptDataError, match=r"s3://x/dataset\.json.*make again what it is the record of"):
             unseal(worse, "s3://x/dataset.json")
 
 
 @pytest.mark.parametrize("spelling", [{"indent": 1}, {"sort_keys": False, "separators": (",", ": ")}])
 def test_another_spelling_of_the_same_record_is_damaged(spelling: dict[str, Any]) -> None:
     fields = json.loads(seal({"b": 1, "a": 2}))
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptDataError):
         unseal(json.dumps(fields, **spelling).encode(), "x")
 
 
 def test_bytes_behind_or_before_the_record_are_damage() -> None:
     for worse in (seal({"a": 1}) + b"\n", b" " + seal({"a": 1})):
-        with pytest.raises(Damaged):
+        with pytest.raises(CorruptDataError):
             unseal(worse, "x")
 
 
@@ -97,7 +97,7 @@ def test_bytes_behind_or_before_the_record_are_damage() -> None:
     "data", [b"", b"[]", b"{}", b"null", b"7", b'"sha256"', b'{"sha256": 1}', b"\xff", b'["sha256"]']
 )
 def test_what_is_no_record_is_damaged(data: bytes) -> None:
-    with pytest.raises(Damaged, match=r"x is not a commit record|x does not match its own digest"):
+    with pytest.raises(CorruptDataError, match=r"x is not a commit record|x does not match its own digest"):
         unseal(data, "x")
 
 
@@ -166,9 +166,9 @@ def test_a_committed_dataset_opens(tmp_path: Path) -> None:
 def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
     committed(tmp_path, (record(0),))
     (tmp_path / COMMIT_FILE).unlink()
-    with pytest.raises(Refused, match=rf"no dataset at {tmp_path}: .*`lacuna shard --out {tmp_path}`"):
+    with pytest.raises(UsageError, match=rf"no dataset at {tmp_path}: .*`lacuna shard --out {tmp_path}`"):
         open_dataset(str(tmp_path))
-    with pytest.raises(Refused, match="no dataset at"):
+    with pytest.raises(UsageError, match="no dataset at"):
         open_dataset(str(tmp_path / "nowhere"))
 
 
@@ -176,7 +176,7 @@ def test_another_format_is_refused_by_its_name(tmp_path: Path) -> None:
     uri = committed(tmp_path, (record(0),))
     commit = unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)
     storage.publish(f"{uri}/{COMMIT_FILE}", seal({**commit, "format": 2}))
-    with pytest.raises(Refused, match=rf"{uri} has the format 2, and this version of Lacuna reads {FORMAT}"):
+    with pytest.raises(UsageError, match=rf"{uri} has the format 2, and this version of Lacuna reads {FORMAT}"):
         open_dataset(uri)
 
 
@@ -190,7 +190,7 @@ def test_the_newest_record_is_read_wherever_dataset_json_stands(tmp_path: Path) 
     storage.publish(f"{uri}/{COMMIT_FILE}", seal(commits[1]))
     assert open_dataset(uri).commit == commits[-1]
     (tmp_path / successor_file(commits[1])).write_bytes(seal(commits[2])[:-1])
-    with pytest.raises(Damaged, match=rf"{uri}/{successor_file(commits[1])}"):
+    with pytest.raises(CorruptDataError, match=rf"{uri}/{successor_file(commits[1])}"):
         open_dataset(uri)
 
 
@@ -205,7 +205,7 @@ def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
     uri = committed(tmp_path, (record(0), record(1)))
     name = shards_file(sha256_hex(shards_to_parquet((record(0), record(1)))))
     storage.publish(f"{uri}/{name}", shards_to_parquet((record(0),)))
-    with pytest.raises(Damaged, match=rf"{uri}/{name} is damaged"):
+    with pytest.raises(CorruptDataError, match=rf"{uri}/{name} is damaged"):
         open_dataset(uri)
 
 
@@ -221,18 +221,18 @@ def test_a_process_that_has_read_a_dataset_ends_in_peace(tmp_path: Path) -> None
 def test_an_empty_split_is_refused_naming_those_that_are_filled(tmp_path: Path) -> None:
     dataset = open_dataset(committed(tmp_path, (record(0), record(0, "test"), record(0, "val", num_samples=0))))
     for name in ("val", "nonsense"):
-        with pytest.raises(Refused, match=f"no photos in split '{name}' of {tmp_path}: it has test, train"):
+        with pytest.raises(UsageError, match=f"no photos in split '{name}' of {tmp_path}: it has test, train"):
             dataset.split(name)
-    with pytest.raises(Refused, match="it has none at all"):
+    with pytest.raises(UsageError, match="it has none at all"):
         Dataset("x", {}, ()).split("train")
 
 
 def test_checked_bytes_are_those_of_the_digest(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"whole")
     assert read_checked(f"{tmp_path}/file", sha256_hex(b"whole")) == b"whole"
-    with pytest.raises(Damaged, match=f"{tmp_path}/file is damaged"):
+    with pytest.raises(CorruptDataError, match=f"{tmp_path}/file is damaged"):
         read_checked(f"{tmp_path}/file", sha256_hex(b"other"))
-    with pytest.raises(Damaged, match=f"{tmp_path}/nothing is missing"):
+    with pytest.raises(CorruptDataError, match=f"{tmp_path}/nothing is missing"):
         read_checked(f"{tmp_path}/nothing", sha256_hex(b""))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nets.procedures.noise import keyed_noise, seeded_keys
 from pipelines import noise as noise_of
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.noise import SampleNoise
 from pipelines.records import Batch
 from pipelines.training.inputs import to_inputs
@@ -84,11 +84,11 @@ def test_uniform_numbers_fill_the_interval_evenly() -> None:
 
 @pytest.mark.parametrize("word", [0, 2**64 - 1])
 def test_even_the_outermost_words_give_numbers_in_range(word: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Outermost(Chance):
+    class Outermost(KeyedRng):
         def words(self, count: int) -> NDArray[np.uint64]:
             return np.full(count, word, np.uint64)
 
-    monkeypatch.setattr(noise_of, "Chance", Outermost)
+    monkeypatch.setattr(noise_of, "KeyedRng", Outermost)
     uniform = draw("uniform", [(0, 0)], 4)
     assert bool((uniform >= 0).all() and (uniform < 1).all())
     assert bool(torch.isfinite(draw("normal", [(0, 0)], 4)).all())

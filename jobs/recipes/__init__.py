@@ -51,7 +51,7 @@ from jobs.recipes.spn import (
     spn_probabilistic_faces,
     spn_probabilistic_paris,
 )
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.recipe import TrainRecipe
 
 RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
@@ -94,9 +94,9 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
 
 
 def recipe_of(name: str) -> TrainRecipe:
-    """The recipe of a name; raises Refused naming those that are near it."""
+    """The recipe of a name; raises UsageError naming those that are near it."""
     if name not in RECIPES:
         near = ", ".join(get_close_matches(name.lower(), RECIPES, n=4))
         told = f"near it are {near}; " if near else ""
-        raise Refused(f"unknown recipe {name!r}: {told}`lacuna recipe` lists all {len(RECIPES)}")
+        raise UsageError(f"unknown recipe {name!r}: {told}`lacuna recipe` lists all {len(RECIPES)}")
     return RECIPES[name]()

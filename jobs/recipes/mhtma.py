@@ -99,5 +99,5 @@ def mhtma_sketch_faces() -> TrainRecipe:
     """As mhtma-faces, with sketches of the built-in edge detector, which half of the samples see."""
     plain = mhtma_faces()
     network = replace(plain.objective.network, sketch=True)
-    objective = replace(plain.objective, network=network, without_strokes=0.5)
+    objective = replace(plain.objective, network=network, sketch_dropout=0.5)
     return faces("mhtma-sketch-faces", objective, plain.optimisers, drawn=("sketch",))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from nets.baselines.backbone import CompletionBlocks, encode
 from nets.layers.edges import grey, squared_steepness
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, paint_hole
+from nets.layers.smooth import paint_hole, to_image
 
 _STEEP: Final = 0.1
 """Steepness from which on a pixel counts as an edge; a step from black to white has 1."""
@@ -130,7 +130,7 @@ class EC(nn.Module):
             found = {"edge_scores": scores}
             given.append(torch.sigmoid(scores) * mask + seen)
         raw, features = self.picture(torch.cat(given, dim=1), mask)
-        predicted = as_picture(raw, painted, mask, self.config.residual)
+        predicted = to_image(raw, painted, mask, self.config.residual)
         return {"predicted": predicted, "inpainted": predicted * mask + known, **found, **features}
 
 

@@ -20,7 +20,7 @@ from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import in_float32
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, paint_hole
+from nets.layers.smooth import paint_hole, to_image
 
 _SHARPNESS: Final = 10.0
 """Factor on the products of queries with keys of unit length before the softmax."""
@@ -142,9 +142,9 @@ class GC(nn.Module):
         known = image * (1 - mask)
         painted = paint_hole(known, mask, base) if self.config.residual else known
         raw, features = self.coarse(torch.cat([painted, mask], dim=1), mask)
-        coarse = as_picture(raw, painted, mask, self.config.residual)
+        coarse = to_image(raw, painted, mask, self.config.residual)
         guess = coarse * mask + known
         raw, shares = self.refinement(torch.cat([guess, mask], dim=1), mask if hidden is None else hidden)
-        predicted = as_picture(raw, guess, mask, self.config.residual)
+        predicted = to_image(raw, guess, mask, self.config.residual)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, **features, **shares}

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, paint_hole
+from nets.layers.smooth import paint_hole, to_image
 
 _GROUPS: Final = 32
 
@@ -30,7 +30,7 @@ class PCConfig:
     """Channels after each halving."""
     kernels: tuple[int, ...] = (7, 5, 5, 3, 3, 3, 3)
     """Of the halvings; on the way back all are 3."""
-    num_taught: int = 3
+    num_distilled_levels: int = 3
     """Halvings whose features are given out."""
     completion: bool = False
     """DGI's completion blocks at these halvings."""
@@ -38,10 +38,10 @@ class PCConfig:
     """Ours, for short trainings: the network adds to a smooth fill of the hole."""
 
     def __post_init__(self) -> None:
-        if not len(self.widths) == len(self.kernels) >= self.num_taught:
+        if not len(self.widths) == len(self.kernels) >= self.num_distilled_levels:
             raise ValueError(
-                f"widths are {self.widths}, kernels {self.kernels}, num_taught {self.num_taught}: give each width a "
-                "kernel, and teach no more halvings than there are"
+                f"widths are {self.widths}, kernels {self.kernels}, num_distilled_levels is {self.num_distilled_levels}: "
+                "give one kernel for each width, and distill at most as many levels"
             )
 
 
@@ -98,7 +98,7 @@ class PC(nn.Module):
     @property
     def taught(self) -> tuple[int, ...]:
         """Channels of the levels that DGI teaches."""
-        return self.config.widths[: self.config.num_taught]
+        return self.config.widths[: self.config.num_distilled_levels]
 
     @property
     def attended(self) -> tuple[int, ...]:
@@ -117,9 +117,9 @@ class PC(nn.Module):
         levels, features = [(picture, valid)], {}
         for number, down in enumerate(self.downs):
             x, known = down(*levels[-1])
-            if self.completion is not None and number < self.config.num_taught:
+            if self.completion is not None and number < self.config.num_distilled_levels:
                 x, known = self.completion(x, mask, number), torch.ones_like(known)
-            if number < self.config.num_taught:
+            if number < self.config.num_distilled_levels:
                 features[f"encoded_{number + 1}"] = x
             levels.append((x, known))
         deep = levels.pop()
@@ -127,7 +127,7 @@ class PC(nn.Module):
             deep = up(*_joined(deep, levels.pop()))
         raw, _ = self.picture(*_joined(deep, levels.pop()))
         painted = paint_hole(picture, mask, base) if self.config.residual else picture
-        predicted = as_picture(raw, painted, mask, self.config.residual)
+        predicted = to_image(raw, painted, mask, self.config.residual)
         return {"predicted": predicted, "inpainted": predicted * mask + picture, **features}
 
 

@@ -24,19 +24,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.choices import Choices
 from nets.layers.attention import NonLocalAttention
+from nets.layers.checkpointing import maybe_checkpoint
 from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
-from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole
+from nets.literals import LiteralChecked
 
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
 REFINEMENT_DILATIONS = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
-class DeepGINConfig(Choices):
+class DeepGINConfig(LiteralChecked):
     """The size of the network; the defaults are the paper's."""
 
     width: int = 32
@@ -93,7 +93,7 @@ class SPDBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W -> N C H W."""
-        return x + remembering(self._change, x, checkpointing=self.checkpointing)
+        return x + maybe_checkpoint(self._change, x, checkpointing=self.checkpointing)
 
     def _change(self, x: Tensor) -> Tensor:
         change: Tensor = self.mix(torch.cat([F.relu(branch(x)) for branch in self.branches], dim=1))

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.choices import Choices
 from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGIN, DeepGINConfig, reduce_to
 from nets.features import VGGFeatures
+from nets.literals import LiteralChecked
 from nets.losses import (
     hinge_critic,
     hinge_generator,
@@ -35,7 +35,7 @@ _VGG: Final = "vgg19_features"
 
 
 @dataclass(frozen=True)
-class DeepGINObjectiveConfig(Choices):
+class DeepGINObjectiveConfig(LiteralChecked):
     """Sizes and weights of a DeepGIN training; the defaults are the paper's."""
 
     network: DeepGINConfig = field(default_factory=DeepGINConfig)

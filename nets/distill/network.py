@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from nets.distill.blocks import Affinity, DecoderLevel, ResidualBlock, UpBlock
 from nets.layers.adaptive import AdaptiveConvolution
-from nets.layers.convolution import activated, initialise_kaiming, quieten
-from nets.layers.remembering import remembering
+from nets.layers.checkpointing import maybe_checkpoint
+from nets.layers.convolution import activated, initialise_kaiming, scale_init
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole
 
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
         features: dict[str, Tensor] = {}
         x = self.stem(x)
         for level, layers in enumerate(self.encoder, start=1):
-            x = remembering(layers, x, checkpointing=self.config.checkpointing)
+            x = maybe_checkpoint(layers, x, checkpointing=self.config.checkpointing)
             if self.completion is not None and mask is not None:
                 mask = F.max_pool2d(mask, 2)
                 x = x + self.completion(x) * mask
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
         initialise_kaiming(self, 1.0)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
-                quieten(module.outer)
+                scale_init(module.outer)
             elif isinstance(module, Affinity):
                 module.query.reset_parameters()
                 module.key.reset_parameters()
@@ -139,7 +139,7 @@ class Backbone(nn.Module):
                 module.begin_near_zero()
         if self.local is not None and not self.config.adding:
             self.local.begin_as_box()
-        quieten(self.picture)
+        scale_init(self.picture)
 
 
 class InpaintingNetwork(nn.Module):
@@ -151,7 +151,7 @@ class InpaintingNetwork(nn.Module):
         self.backbone = Backbone(4, config)
         self.backbone.initialise()
         if config.residual:
-            quieten(self.backbone.picture)  # twice, so that it begins near the smooth fill
+            scale_init(self.backbone.picture)  # twice, so that it begins near the smooth fill
 
     @property
     def multiple_px(self) -> int:

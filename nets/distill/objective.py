@@ -15,11 +15,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from nets.choices import Choices
 from nets.distill.confidence import Blur, confidence
 from nets.distill.guidance import GuidanceConfig, Student, Teacher, guided_objective
 from nets.distill.network import AuxiliaryNetwork, DistillConfig, InpaintingNetwork
 from nets.features import VGGFeatures
+from nets.literals import LiteralChecked
 from nets.losses import confidence_weighted_l1, style_l1
 from nets.objective import Objective, Outputs, Terms, Weights
 
@@ -29,7 +29,7 @@ _STYLE: Final = {"relu2_2": 1 / 2, "relu3_3": 1 / 4, "relu4_3": 1 / 8}
 
 
 @dataclass(frozen=True)
-class DistillObjectiveConfig(Choices):
+class DistillObjectiveConfig(LiteralChecked):
     """Parts and weights of a DGI training; the defaults are the paper's, or ours where it is silent."""
 
     network: DistillConfig = field(default_factory=DistillConfig)

@@ -54,7 +54,7 @@ def initialise_kaiming(network: nn.Module, scale: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def quieten(layer: nn.Module, factor: float = 0.1) -> None:
+def scale_init(layer: nn.Module, factor: float = 0.1) -> None:
     """Multiplies all parameters by the factor, in place: what a residual part adds at first is little."""
     with torch.no_grad():
         for parameter in layer.parameters():

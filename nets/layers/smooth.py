@@ -29,7 +29,7 @@ def paint_hole(known: Tensor, mask: Tensor, base: Tensor | None, num_sweeps: int
     return fill_smoothly(known, mask, num_sweeps) if base is None else known + base * mask
 
 
-def as_picture(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
+def to_image(raw: Tensor, base: Tensor, mask: Tensor, residual: bool) -> Tensor:
     """What a network gives, N3HW -> picture in [0, 1] by tanh, or with `residual` what is added to the hole of `base`.
 
     Outside the hole N1HW there is nothing to add, and an error of exactly 0 to be kept would be all that it learns.

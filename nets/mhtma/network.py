@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.choices import Choices
 from nets.features import IMAGENET_MEAN
-from nets.layers.convolution import initialise_kaiming, quieten
+from nets.layers.checkpointing import maybe_checkpoint
+from nets.layers.convolution import initialise_kaiming, scale_init
 from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
-from nets.layers.remembering import remembering
 from nets.layers.sizes import refuse_odd_size
-from nets.layers.smooth import as_picture, paint_hole
+from nets.layers.smooth import paint_hole, to_image
+from nets.literals import LiteralChecked
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
 
@@ -30,7 +30,7 @@ _HEADS: Final[dict[str, Heads]] = {"highest-temperature": "highest", "lowest-tem
 
 
 @dataclass(frozen=True)
-class MHTMAConfig(Choices):
+class MHTMAConfig(LiteralChecked):
     """The size of the network and its variants; the defaults are the paper's where it tells them."""
 
     width: int = 48
@@ -131,13 +131,13 @@ class RefinementNetwork(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """N C HW and hole N1HW -> picture N3HW and temperatures N x heads."""
         speaking, keep = self.config.speaking, self.config.checkpointing
-        near = remembering(self.convolution_encoder, x, checkpointing=keep)
-        far, temperatures = self._attend(remembering(self.attention_encoder, x, checkpointing=keep), mask)
+        near = maybe_checkpoint(self.convolution_encoder, x, checkpointing=keep)
+        far, temperatures = self._attend(maybe_checkpoint(self.attention_encoder, x, checkpointing=keep), mask)
         if speaking == "convolution":
             far = torch.zeros_like(far)
         elif speaking != "all":
             near = torch.zeros_like(near)
-        return remembering(self.decoder, torch.cat([near, far], dim=1), checkpointing=keep), temperatures
+        return maybe_checkpoint(self.decoder, torch.cat([near, far], dim=1), checkpointing=keep), temperatures
 
     def _attend(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self.attention, ContextualAttention):
@@ -164,7 +164,9 @@ class MHTMA(nn.Module):
                 initialise_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
-                quieten(last, 0.01)  # at a tenth, gates before it close for long, as what passes them is wrong at first
+                scale_init(
+                    last, 0.01
+                )  # at a tenth, gates before it close for long, as what passes them is wrong at first
 
     @property
     def multiple_px(self) -> int:
@@ -181,11 +183,11 @@ class MHTMA(nn.Module):
         known = image * (1 - mask)
         painted = paint_hole(known, mask, base) if self.config.residual else known + self.colour * mask
         condition, residual = self._condition(mask, sketch), self.config.residual
-        drawn = remembering(self.coarse, _signed(painted, condition), checkpointing=self.config.checkpointing)
-        coarse = as_picture(drawn, painted, mask, residual)
+        drawn = maybe_checkpoint(self.coarse, _signed(painted, condition), checkpointing=self.config.checkpointing)
+        coarse = to_image(drawn, painted, mask, residual)
         guess = coarse * mask + known
         raw, temperatures = self.refinement(_signed(guess, condition), mask)
-        predicted = as_picture(raw, guess, mask, residual)
+        predicted = to_image(raw, guess, mask, residual)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, "temperatures": temperatures}
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.choices import Choices
 from nets.features import VGGFeatures
+from nets.literals import LiteralChecked
 from nets.losses import gradient_penalty, hinge_critic, hinge_generator, perceptual, wasserstein_critic
 from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig, choose_corners
 from nets.mhtma.network import MHTMA, MHTMAConfig
@@ -29,7 +29,7 @@ _PENALTY: Final = 10.0
 
 
 @dataclass(frozen=True)
-class MHTMAObjectiveConfig(Choices):
+class MHTMAObjectiveConfig(LiteralChecked):
     """Sizes and weights of an MHTMA training."""
 
     network: MHTMAConfig = field(default_factory=MHTMAConfig)
@@ -46,7 +46,7 @@ class MHTMAObjectiveConfig(Choices):
     adversarial_weight: float = 0.01
     warm_up_images: int = 0
     """Ours, for short trainings: clock at which the critic joins in; until then errors alone count."""
-    without_strokes: float = 0.0
+    sketch_dropout: float = 0.0
     """Ours: the share of samples whose sketch is taken away, so that the network also fills where nobody drew."""
 
     @property
@@ -91,7 +91,7 @@ def _strokes(config: MHTMAObjectiveConfig, inputs: Inputs) -> Tensor | None:
         return None
     if "sketch" not in inputs.planes:
         raise ValueError("no plane 'sketch' to learn from: name it in the stream's planes, or in drawn to have it made")
-    return inputs.planes["sketch"] * (inputs.noise.uniform("strokes", 1, 1, 1) >= config.without_strokes)
+    return inputs.planes["sketch"] * (inputs.noise.uniform("strokes", 1, 1, 1) >= config.sketch_dropout)
 
 
 def _likeness_terms(vgg: VGGFeatures | None, on: str, o: Outputs) -> Terms:

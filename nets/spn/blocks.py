@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.layers.remembering import remembering
+from nets.layers.checkpointing import maybe_checkpoint
 from nets.spn.normalisation import SPADE
 
 
@@ -134,8 +134,8 @@ class ConcatenatingBlock(nn.Module):
         return mixed
 
 
-def in_sequence(blocks: Iterable[nn.Module], x: Tensor, *others: Tensor, checkpointing: bool) -> Tensor:
+def chain(blocks: Iterable[nn.Module], x: Tensor, *others: Tensor, checkpointing: bool) -> Tensor:
     """N C H W through all the blocks, each of which also gets `others` -> N C H W."""
     for block in blocks:
-        x = remembering(block, x, *others, checkpointing=checkpointing)
+        x = maybe_checkpoint(block, x, *others, checkpointing=checkpointing)
     return x

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.layers.convolution import quieten
-from nets.layers.remembering import remembering
+from nets.layers.checkpointing import maybe_checkpoint
+from nets.layers.convolution import scale_init
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole
 from nets.spn.blocks import (
@@ -25,9 +25,9 @@ from nets.spn.blocks import (
     ProjectingBlock,
     SPADEBlock,
     SPADEProjectingBlock,
+    chain,
     doubling,
     halving,
-    in_sequence,
     reflected,
 )
 from nets.spn.normalisation import LearnedRegionNormalisation, RegionNormalisation
@@ -82,7 +82,7 @@ class SemanticPriorGenerator(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.out = out
         if config.residual:
-            quieten(out)  # large additions at first teach a decoder to be silent for ever: its last ReLU dies
+            scale_init(out)  # large additions at first teach a decoder to be silent for ever: its last ReLU dies
 
     def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
         """Fused features N 4w H/4 W/4 -> N w H W."""
@@ -108,7 +108,7 @@ class SemanticPriorGenerator(nn.Module):
         return {"predicted": predicted, "inpainted": inpainted} | _named(pyramid)
 
     def _fuse(self, features: Tensor, prior: Tensor) -> Tensor:
-        return in_sequence(self.blocks, features, prior, checkpointing=self.config.checkpointing)
+        return chain(self.blocks, features, prior, checkpointing=self.config.checkpointing)
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class SPN(SemanticPriorGenerator):
         """Eq. 9: nearest x2 and a block, twice; a scale that has no prior has a block that takes none."""
         for level, block in enumerate(self.ups, start=1):
             own = priors[level : level + 1]
-            features = remembering(block, _doubled(features), *own, checkpointing=self.config.checkpointing)
+            features = maybe_checkpoint(block, _doubled(features), *own, checkpointing=self.config.checkpointing)
         return features
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nets.choices import Choices
 from nets.features import VGGFeatures
 from nets.layers.precision import in_float32
+from nets.literals import LiteralChecked
 from nets.losses import (
     cross_entropy_critic,
     cross_entropy_generator,
@@ -46,7 +46,7 @@ Part = tuple[Callable[[Outputs], Terms], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class SPNObjectiveConfig(Choices):
+class SPNObjectiveConfig(LiteralChecked):
     """Sizes and weights of a training of SPN or SPL; the defaults are the paper's."""
 
     network: SPNConfig | SPLConfig = field(default_factory=SPNConfig)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.choices import Choices
-from nets.layers.remembering import remembering
+from nets.layers.checkpointing import maybe_checkpoint
+from nets.literals import LiteralChecked
 from nets.spn.blocks import (
     DenseBlock,
     ProjectingBlock,
@@ -26,7 +26,7 @@ from nets.spn.blocks import (
 
 
 @dataclass(frozen=True)
-class Sizes(Choices):
+class Sizes(LiteralChecked):
     """What SPN and SPL have in common; the defaults are the papers'."""
 
     width: int = 64
@@ -116,7 +116,7 @@ class DenseBottleneck(nn.Module):
         """N C H W -> N C H W."""
         made = [self.first(x)]
         for block in self.blocks:
-            made.append(remembering(block, made[-1], checkpointing=self.checkpointing))
+            made.append(maybe_checkpoint(block, made[-1], checkpointing=self.checkpointing))
         fused: Tensor = x + self.fusion(torch.cat(made[1:], dim=1))
         return fused
 

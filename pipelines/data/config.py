@@ -8,7 +8,7 @@ SPLITS: Final = ("train", "val", "test", "rest")
 
 
 @dataclass(frozen=True)
-class ShardRecipe:
+class DatasetConfig:
     """Together with the files and the seed, all that the bytes of the shards depend on."""
 
     source: str
@@ -65,7 +65,7 @@ class ShardRecipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @staticmethod
-    def from_json(fields: dict[str, Any]) -> "ShardRecipe":
+    def from_json(fields: dict[str, Any]) -> "DatasetConfig":
         """The recipe with the fields of `as_json`; one that was written before a field existed has the default."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return ShardRecipe(**{"decode_check": False, **values})  # there was no check before the field
+        return DatasetConfig(**{"decode_check": False, **values})  # there was no check before the field

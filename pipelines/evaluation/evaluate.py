@@ -21,7 +21,7 @@ from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Model, Pictures, open_model
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, mask_sources, num_chunks, read_chunk, read_pairs
-from pipelines.evaluation.protocol import Asking
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import (
     BASELINES,
     SCORES_FILE,
@@ -35,10 +35,10 @@ from pipelines.evaluation.scorecard import (
 )
 from pipelines.manifest import open_dataset
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.records import Failed, Refused, canonical_json, first_difference
+from pipelines.records import JobError, UsageError, canonical_json, first_difference
 from pipelines.stream.geometry import RESIZES
 
-PLAINLY: Final = Asking()
+PLAINLY: Final = EvalProtocol()
 
 
 def evaluate(
@@ -48,15 +48,15 @@ def evaluate(
     resize: str,
     out: str,
     progress: Callable[[int, int], None],
-    asking: Asking = PLAINLY,
+    asking: EvalProtocol = PLAINLY,
 ) -> Scorecard:
     """Score a model and the baselines on all pairs of a split and publish that under `out`; if done before, read it.
 
-    Raises Refused for bad arguments, or other ones than before at this place, before any pair is filled; Failed naming
-    the pair where a fill or a score is not finite.
+    Raises UsageError for bad arguments, or other ones than before at this place, before any pair is filled; JobError
+    naming the pair where a fill or a score is not finite.
     """
     if resize not in RESIZES:
-        raise Refused(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
+        raise UsageError(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
     dataset = open_dataset(data)
     chunks = num_chunks(dataset, split)
     asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
@@ -81,7 +81,7 @@ def evaluate(
         passport["masks"] = mask_sources(row["recipe"] for row in rows)
     card = Scorecard(identity, passport, rows)
     if (problem := find_non_finite(card)) is not None:
-        raise Failed(f"scores of {model} are not stored: {problem}")
+        raise JobError(f"scores of {model} are not stored: {problem}")
     save_scorecard(card, out)
     return card
 
@@ -102,10 +102,10 @@ def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any],
     difference = first_difference(there, {"model": identity, **asked})
     if difference is not None:
         name, old, new = difference
-        raise Refused(f"{out} holds scores with {name} = {old!r}, not {new!r}: name another --out")
+        raise UsageError(f"{out} holds scores with {name} = {old!r}, not {new!r}: name another --out")
     missing = [name for name in _beside(card.model["model"]) if name not in card.baselines]
     if missing:
-        raise Refused(f"{out} holds scores without {' and '.join(missing)}, of an older version: name another --out")
+        raise UsageError(f"{out} holds scores without {' and '.join(missing)}, of an older version: name another --out")
     return card
 
 
@@ -116,17 +116,17 @@ def _beside(model: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=2)
 def _model(name: str, identity: str, procedure: ProcedureName | None) -> Model:
-    """The model of the identity, kept for the next chunk; raises Failed where the name has come to mean another."""
+    """The model of the identity, kept for the next chunk; raises JobError where the name has come to mean another."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     model = open_model(name, procedure=procedure)
     if canonical_json(model.identity).decode() != identity:
-        raise Failed(f"{name} changed while it was evaluated: evaluate it again")
+        raise JobError(f"{name} changed while it was evaluated: evaluate it again")
     return model
 
 
 def _score_chunk(
-    model: str, identity: dict[str, str], data: str, split: str, resize: str, asking: Asking, chunk: int
+    model: str, identity: dict[str, str], data: str, split: str, resize: str, asking: EvalProtocol, chunk: int
 ) -> tuple[int, list[dict[str, Any]]]:
     opened = _model(model, canonical_json(identity).decode(), asking.procedure)
     rows = []
@@ -140,14 +140,14 @@ def _score_chunk(
     return chunk, rows
 
 
-def _parts(data: str, split: str, resize: str, asking: Asking, chunk: int) -> Iterator[Pairs]:
+def _parts(data: str, split: str, resize: str, asking: EvalProtocol, chunk: int) -> Iterator[Pairs]:
     """The pairs of a chunk that are filled together: all at the size of the masks, each alone at another size."""
     if asking.size is None:
         return iter((read_chunk(data, split, resize, chunk),))
     return read_pairs(data, split, resize, asking.size, chunk)
 
 
-def _best_metrics(model: Model, pairs: Pairs, asking: Asking) -> list[dict[str, float]]:
+def _best_metrics(model: Model, pairs: Pairs, asking: EvalProtocol) -> list[dict[str, float]]:
     """Metrics of the best of the model's fills of each pair; one fill of each is held at a time."""
     best: list[dict[str, float]] = []
     for number in range(asking.num_fills):
@@ -159,7 +159,7 @@ def _best_metrics(model: Model, pairs: Pairs, asking: Asking) -> list[dict[str, 
     return best
 
 
-def _fill_at_one_shape(model: Model, pairs: Pairs, asking: Asking, number: int) -> Pictures:
+def _fill_at_one_shape(model: Model, pairs: Pairs, asking: EvalProtocol, number: int) -> Pictures:
     """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
     full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys))) if asking.size is None else len(pairs.keys)
     index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
@@ -172,7 +172,7 @@ def _fill_at_one_shape(model: Model, pairs: Pairs, asking: Asking, number: int) 
     except NonFiniteFillError as fault:
         pair = int(index[fault.number])
         named = name_pair((pairs.keys[pair], pairs.recipes[pair]))
-        raise Failed(f"{model.identity['model']} fills {named} with values that are not finite") from None
+        raise JobError(f"{model.identity['model']} fills {named} with values that are not finite") from None
 
 
 def _row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[str, Pictures]) -> dict[str, Any]:

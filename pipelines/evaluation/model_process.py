@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.settings import apply_defaults
-from pipelines.records import Failed
+from pipelines.records import JobError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class ModelProcess:
     def of_version(
         cls, version: "Version", tracking: "Tracking", config: Mapping[str, str] = NO_CONFIG
     ) -> "ModelProcess":
-        """The process of a version; raises Damaged where its files are not those that were registered."""
+        """The process of a version; raises CorruptDataError where its files are not those that were registered."""
         from pipelines.versions import fetch_version
 
         scratch = TemporaryDirectory(prefix="lacuna-version-")
@@ -72,13 +72,13 @@ class ModelProcess:
         beside: "Mapping[str, Tensor]" = NO_PLANES,
         noise: NDArray[np.uint64] | None = None,
     ) -> NDArray[np.uint8]:
-        """Inpainted uint8 NHWC, as any `Filler` makes them; raises Failed with the model's own words."""
+        """Inpainted uint8 NHWC, as any `Filler` makes them; raises JobError with the model's own words."""
         assert self._process.stdin is not None
         given = {"image": images, "mask": masks, **{name: _levels(name, plane) for name, plane in beside.items()}}
         try:
             send(self._process.stdin, _pack(**given, **({} if noise is None else {"noise": noise})))
         except BrokenPipeError:
-            raise Failed(f"the process of {self._uri} has ended: see its words above") from None
+            raise JobError(f"the process of {self._uri} has ended: see its words above") from None
         return _unpack(self._receive())["fill"]
 
     def close(self) -> None:
@@ -97,9 +97,9 @@ class ModelProcess:
         assert self._process.stdout is not None
         data = receive(self._process.stdout)
         if data is None:
-            raise Failed(f"{self._uri} cannot be loaded in a process of its own: see its words above")
+            raise JobError(f"{self._uri} cannot be loaded in a process of its own: see its words above")
         if data.startswith(b"error "):
-            raise Failed(f"{self._uri}: {data[6:].decode()}")
+            raise JobError(f"{self._uri}: {data[6:].decode()}")
         return data
 
 

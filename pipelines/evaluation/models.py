@@ -23,7 +23,7 @@ from nets.procedures.network import PLAIN, ChallengeSteps
 from nets.procedures.noise import keyed_noise
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.model_process import ModelProcess
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 Pictures = NDArray[np.uint8]
 NoiseKeys = NDArray[np.uint64]
@@ -64,7 +64,7 @@ class Model:
 def open_model(
     name: str, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
 ) -> Model:
-    """The model of a command-line name; raises Refused or Failed where there is none.
+    """The model of a command-line name; raises UsageError or JobError where there is none.
 
     Only the network of a checkpoint takes `steps` beside the plain procedure. `procedure`: a name of
     `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `fastest_device`.
@@ -77,8 +77,8 @@ def open_model(
         return _registered(name, procedure, device)
     try:
         return network_model(open_checkpoint(name), steps, procedure, device)
-    except Refused as fault:
-        raise Refused(f"{fault}; other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
+    except UsageError as fault:
+        raise UsageError(f"{fault}; other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
 
 
 def fastest_device() -> str:
@@ -87,13 +87,13 @@ def fastest_device() -> str:
 
 
 def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
-    """Raise Refused where the model of this name cannot be asked to fill so."""
+    """Raise UsageError where the model of this name cannot be asked to fill so."""
     if steps != PLAIN and (name in _CLASSICAL or name.startswith("models:/")):
-        raise Refused(f"{name} fills as it does: ensemble and blur are for the network of a checkpoint or run")
+        raise UsageError(f"{name} fills as it does: ensemble and blur are for the network of a checkpoint or run")
     if procedure is not None and name in _CLASSICAL:
-        raise Refused(f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a network")
+        raise UsageError(f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a network")
     if procedure is not None and procedure not in PROCEDURES:
-        raise Refused(f"unknown procedure {procedure!r}: use one of {', '.join(PROCEDURES)}")
+        raise UsageError(f"unknown procedure {procedure!r}: use one of {', '.join(PROCEDURES)}")
 
 
 def network_model(
@@ -157,7 +157,7 @@ def _registered(uri: str, procedure: ProcedureName | None, device: str) -> Model
     about = process.metadata
     if procedure is not None and "procedure" not in about:
         process.close()
-        raise Refused(
+        raise UsageError(
             f"{version.uri} was registered without a procedure and fills by its own, {procedure!r} was given: leave "
             "--procedure out, or register the checkpoint again"
         )

@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
 from pipelines.decoding import Picture
 from pipelines.evaluation.metrics import MIN_SIDE_PX
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.reduction import resize_nearest
-from pipelines.masks.spec import OutOfReach, fit_recipe, parse_recipe
-from pipelines.records import Refused, sha256_hex
+from pipelines.masks.spec import UnreachableRatioError, fit_recipe, parse_recipe
+from pipelines.records import UsageError, sha256_hex
 from pipelines.stream.geometry import HELD_OUT, decode, squared
-from pipelines.stream.reading import ShardReader, Stored, mask_plane
+from pipelines.stream.reading import ShardReader, StoredSample, mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
 EvalSize = int | Literal["own"]
@@ -47,7 +47,7 @@ def num_chunks(dataset: Dataset, split: str) -> int:
 
 
 def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
-    """The pairs of one chunk at the size of their masks; raises Refused as `read_pairs`."""
+    """The pairs of one chunk at the size of their masks; raises UsageError as `read_pairs`."""
     keys, recipes, images, masks = [], [], [], []
     for stored in _read_photos(uri, split, resize, chunk):
         drawn = [_mask(stored, number) for number in range(len(stored.note["masks"]))]
@@ -62,13 +62,13 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int) -> Pairs:
 def read_pairs(uri: str, split: str, resize: str, size: EvalSize, chunk: int) -> Iterator[Pairs]:
     """Yield the pairs of one chunk one by one, at another size than that of their masks, which are fitted to it.
 
-    Raises Refused where the photos carry no masks, `resize` would turn them, or a photo is too small to be scored.
+    Raises UsageError where the photos carry no masks, `resize` would turn them, or a photo is too small to be scored.
     """
     for stored in _read_photos(uri, split, resize, chunk):
         image = decode(stored.picture, stored.key) if size == "own" else _square(stored, resize, size)
         height, width = image.shape[:2]
         if min(height, width) < MIN_SIDE_PX:
-            raise Refused(
+            raise UsageError(
                 f"{stored.key} is {width}x{height} px: scores need {MIN_SIDE_PX} px each way; name another --size"
             )
         for number, line in enumerate(stored.note["masks"]):
@@ -81,23 +81,23 @@ def mask_sources(recipes: Iterable[str]) -> list[str]:
     return sorted({DRAWN if parse_recipe(line).file is None else RESIZED for line in recipes})
 
 
-def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[Stored]:
+def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[StoredSample]:
     if resize == "polyphase":
-        raise Refused(f"resize polyphase turns photos at random, for training: score with {HELD_OUT[resize]}")
+        raise UsageError(f"resize polyphase turns photos at random, for training: score with {HELD_OUT[resize]}")
     reader = _reader(uri, split)
     for place in _places(reader.counts, chunk):
         stored = reader.read(*place)
         if not stored.note["masks"]:
-            raise Refused(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
+            raise UsageError(f"the {split} photos of {uri} carry no masks: build it with mask families in its recipe")
         yield stored
 
 
-def _square(stored: Stored, resize: str, size_px: int) -> Picture:
-    chance = Chance(stored.dataset, "evaluation", stored.key)
+def _square(stored: StoredSample, resize: str, size_px: int) -> Picture:
+    chance = KeyedRng(stored.dataset, "evaluation", stored.key)
     return squared(decode(stored.picture, stored.key), resize, size_px, chance)
 
 
-def _mask(stored: Stored, number: int) -> NDArray[np.uint8]:
+def _mask(stored: StoredSample, number: int) -> NDArray[np.uint8]:
     """The photo's mask of this number, as stored or drawn from its recipe."""
     picture = stored.planes.get(mask_plane(number))
     if picture is None:
@@ -106,16 +106,16 @@ def _mask(stored: Stored, number: int) -> NDArray[np.uint8]:
     return (np.asarray(levels) > 127).astype(np.uint8)
 
 
-def _fitted_mask(stored: Stored, number: int, height: int, width: int) -> NDArray[np.uint8]:
+def _fitted_mask(stored: StoredSample, number: int, height: int, width: int) -> NDArray[np.uint8]:
     """The photo's mask of this number at another size: drawn again, or resized where that cannot be."""
     line = stored.note["masks"][number]
     recipe = parse_recipe(line)
     if recipe.file is None:
-        with suppress(OutOfReach):  # a narrow photo may have no mask of this bin
+        with suppress(UnreachableRatioError):  # a narrow photo may have no mask of this bin
             return fit_recipe(recipe, height, width).draw()
     mask = resize_nearest(_mask(stored, number), height, width)
     if not 0 < np.count_nonzero(mask) < mask.size:
-        raise Refused(f"the mask {line!r} is empty or full at {width}x{height} px: name another --size")
+        raise UsageError(f"the mask {line!r} is empty or full at {width}x{height} px: name another --size")
     return mask
 
 

@@ -16,7 +16,7 @@ from pipelines.evaluation.metrics import MIN_SIDE_PX
 from pipelines.evaluation.models import Model, NoiseKeys
 from pipelines.evaluation.pairs import EvalSize, Pairs
 from pipelines.noise import SampleNoise
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.sketching import draw_sketch
 
 _MAX_FILLS: Final = 100
@@ -24,7 +24,7 @@ _MAX_SIDE_PX: Final = 8192
 
 
 @dataclass(frozen=True)
-class Asking:
+class EvalProtocol:
     """What is asked of a model; a photo, a mask and one fill if nothing is given."""
 
     strokes: bool = False
@@ -39,23 +39,23 @@ class Asking:
 
     def __post_init__(self) -> None:
         if isinstance(self.size, int) and not MIN_SIDE_PX <= self.size <= _MAX_SIDE_PX:
-            raise Refused(f"size is {self.size}: give own, or {MIN_SIDE_PX} to {_MAX_SIDE_PX} px")
+            raise UsageError(f"size is {self.size}: give own, or {MIN_SIDE_PX} to {_MAX_SIDE_PX} px")
         if not 1 <= self.num_fills <= _MAX_FILLS:
-            raise Refused(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
+            raise UsageError(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
 
     def as_json(self) -> dict[str, Any]:
         """For a passport: size and procedure only where they are given, as older passports have neither."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def refuse_what_lacks(self, model: Model) -> None:
-        """Raises Refused where the model cannot be asked so."""
+        """Raises UsageError where the model cannot be asked so."""
         name = model.identity["model"]
         old = "; if it was registered before versions took more than photo and mask, register the checkpoint again"
         hint = old if name.startswith("models:/") and model.procedure is None else ""
         if self.strokes and "sketch" not in model.takes:
-            raise Refused(f"{name} takes no sketch: evaluate it without strokes{hint}")
+            raise UsageError(f"{name} takes no sketch: evaluate it without strokes{hint}")
         if self.num_fills > 1 and "noise" not in model.takes:
-            raise Refused(f"{name} always gives the same fill: evaluate it with one{hint}")
+            raise UsageError(f"{name} always gives the same fill: evaluate it with one{hint}")
 
     def beside(self, pairs: Pairs) -> dict[str, Tensor]:
         """What the model is given beside the pairs."""

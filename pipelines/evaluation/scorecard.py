@@ -19,7 +19,7 @@ from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.pairs import list_digest
 from pipelines.manifest import read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS
-from pipelines.records import Damaged, Refused, Score, sha256_hex
+from pipelines.records import CorruptDataError, Score, UsageError, sha256_hex
 
 SCORES_FILE: Final = "scores.json"
 PAIRS_FILE: Final = "pairs.parquet"
@@ -71,7 +71,7 @@ class Scorecard:
 
 
 def save_scorecard(card: Scorecard, out: str) -> None:
-    """Publish the pairs and then the scores under `out`; raises Refused where a score is not finite."""
+    """Publish the pairs and then the scores under `out`; raises UsageError where a score is not finite."""
     refuse_non_finite(card, out)
     pairs = table_bytes(pa.Table.from_pylist(card.rows))
     storage.publish(storage.join(out, PAIRS_FILE), pairs)
@@ -83,11 +83,12 @@ def save_scorecard(card: Scorecard, out: str) -> None:
 def load_scorecard(uri: str) -> Scorecard:
     """Scorecard under a URI.
 
-    Raises Refused where there is none or a score is not finite, Damaged where a byte differs or rows and sums disagree.
+    Raises UsageError where there is none or a score is not finite, CorruptDataError where a byte differs or rows and
+    sums disagree.
     """
     scores_uri = storage.join(uri, SCORES_FILE)
     if not storage.exists(scores_uri):
-        raise Refused(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
+        raise UsageError(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
     facts = unseal(storage.read_bytes(scores_uri), scores_uri)
     pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
     card = Scorecard(facts["model"], facts["passport"], read_parquet(pairs).to_pylist())
@@ -97,25 +98,25 @@ def load_scorecard(uri: str) -> Scorecard:
 
 
 def refuse_unsound(card: Scorecard, where: str) -> None:
-    """Raise Refused where a score is not finite, Damaged where the rows are not the pairs that the passport names."""
+    """Raise UsageError for a score that is not finite, CorruptDataError for rows of other pairs than the passport names."""
     refuse_non_finite(card, where)
     pairs, expected = pairs_of(card.rows), card.passport["num_pairs"]
     refuse_repeated(pairs, where)
     if len(pairs) != expected or not pairs:
-        raise Damaged(f"{where}: {len(pairs)} rows, the passport counts {expected} pairs: evaluate again")
+        raise CorruptDataError(f"{where}: {len(pairs)} rows, the passport counts {expected} pairs: evaluate again")
     in_order = list_digest(iter(pairs))  # older passports digest the pairs in the dataset's order
     if card.passport["pairs_sha256"] not in (pairs_digest(pairs), in_order):
-        raise Damaged(
+        raise CorruptDataError(
             f"{where}: {len(pairs)} rows are not the pairs of the passport, the first is {name_pair(pairs[0])}: "
             "evaluate again"
         )
 
 
 def refuse_non_finite(card: Scorecard, where: str) -> None:
-    """Raise Refused naming the first score, of the model or of a baseline, that is not a finite number."""
+    """Raise UsageError naming the first score, of the model or of a baseline, that is not a finite number."""
     problem = find_non_finite(card)
     if problem is not None:
-        raise Refused(f"{where}: {problem}: such scores prove nothing, evaluate again")
+        raise UsageError(f"{where}: {problem}: such scores prove nothing, evaluate again")
 
 
 def find_non_finite(card: Scorecard) -> str | None:
@@ -149,11 +150,11 @@ def _of(name: str, metric: str) -> str:
 
 
 def refuse_repeated(pairs: Iterable[Pair], where: str) -> None:
-    """Raise Damaged naming a pair that occurs several times, and how often."""
+    """Raise CorruptDataError naming a pair that occurs several times, and how often."""
     counts = Counter(pairs)
     repeated = [pair for pair, count in counts.items() if count > 1]
     if repeated:
-        raise Damaged(
+        raise CorruptDataError(
             f"{where}: {len(repeated)} of {len(counts)} pairs have several rows, {name_pair(repeated[0])} has "
             f"{counts[repeated[0]]}: evaluate again"
         )
@@ -199,16 +200,16 @@ def _totals(scores: Scores) -> dict[str, Any]:
 
 
 def _refuse_other_sums(stored: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Scores], where: str) -> None:
-    """Raise Damaged where the stored sums of the model or of a baseline are not those of the rows."""
+    """Raise CorruptDataError where the stored sums of the model or of a baseline are not those of the rows."""
     if stored.keys() != scored.keys():
         names = (", ".join(sorted(filter(None, of))) or "none" for of in (stored, scored))
-        raise Damaged("{}: sums of the baselines {}, rows of {}: evaluate again".format(where, *names))
+        raise CorruptDataError("{}: sums of the baselines {}, rows of {}: evaluate again".format(where, *names))
     for name, scores in scored.items():
         for metric, bins in scores.items():
             for bin_name, score in bins.items():
                 total, count = stored[name]["sums"][metric][bin_name]
                 if count != score.count or not math.isclose(total, score.total, rel_tol=_SUM_TOLERANCE, abs_tol=1e-9):
-                    raise Damaged(
+                    raise CorruptDataError(
                         f"{where}: {_of(name, metric)} in bin {bin_name} adds up to {score.total:.6g} over "
                         f"{score.count} rows, {SCORES_FILE} says {total:.6g} over {count}: evaluate again"
                     )

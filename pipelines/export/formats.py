@@ -20,7 +20,7 @@ from nets.exporting import Exported
 from nets.layers.adaptive import AdaptiveConvolution
 from nets.mhtma.attention import TemperatureAttention
 from nets.mhtma.contextual import ContextualAttention
-from pipelines.records import Refused, canonical_json
+from pipelines.records import UsageError, canonical_json
 
 Format = Literal["torchscript", "onnx"]
 FACTS_FILE: Final = "lacuna.json"
@@ -39,17 +39,17 @@ _TRACED_PX: Final = (48, 80)
 
 
 def refuse_missing_packages(form: Format) -> None:
-    """Raise Refused where the packages of ONNX are not installed."""
+    """Raise UsageError where the packages of ONNX are not installed."""
     missing = [name for name in _ONNX_PACKAGES if form == "onnx" and find_spec(name) is None]
     if missing:
-        raise Refused(f"--format onnx needs the package {missing[0]}: run pip install 'lacuna[export]'")
+        raise UsageError(f"--format onnx needs the package {missing[0]}: run pip install 'lacuna[export]'")
 
 
 def refuse_format(network: nn.Module, form: Format) -> None:
-    """Raise Refused where a network has no file of this format."""
+    """Raise UsageError where a network has no file of this format."""
     found = {type(layer).__name__ for layer in network.modules() if isinstance(layer, _WITHOUT_ONNX)}
     if form == "onnx" and found:
-        raise Refused(
+        raise UsageError(
             f"{type(network).__name__} has no ONNX file for photos of any size, because of its layers "
             f"{', '.join(sorted(found))}. Use --format torchscript"
         )

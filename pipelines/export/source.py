@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from infra.settings import PROJECT_ROOT, code_revision, tracking_uri
 from nets import build_network
 from pipelines.checkpoints import open_checkpoint
-from pipelines.records import Refused, canonical_json, sha256_hex
+from pipelines.records import UsageError, canonical_json, sha256_hex
 from pipelines.versions import fetch_version, list_files
 
 _CODE: Final = "code/nets/"
@@ -34,9 +34,10 @@ class Source:
 
 
 def open_source(name: str) -> Source:
-    """Network and facts of a checkpoint, a run or `models:/...`; raises Refused where there is none.
+    """Network and facts of a checkpoint, a run or `models:/...`; raises UsageError where there is none.
 
-    Raises Refused too where a registered version has other code than ours: built by ours it would be another network.
+    Raises UsageError too where a registered version has other code than ours: built by ours it would be another
+    network.
     """
     return _registered(name) if name.startswith("models:/") else _trained(name)
 
@@ -71,7 +72,7 @@ def _refuse_other_code(uri: str, folder: Path, commit: str) -> None:
     }
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
-            raise Refused(
+            raise UsageError(
                 f"{uri} was registered with another {name.removeprefix('code/')} than that of this installation. "
                 f"Export with the code of its commit, {commit}, or register its checkpoint again"
             )

@@ -1,6 +1,6 @@
 """The trial of an exported file before it is published: it must fill as the network does, without Lacuna.
 
-In: the bytes of the file and the network. Out: the largest difference, or Failed. Sizes other than the traced one and
+In: the bytes of the file and the network. Out: the largest difference, or JobError. Sizes other than the traced one and
 holes up to almost all of a photo are tried: a trace that had kept a size or the depth of a loop would show there.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nets.exporting import Exported
 from pipelines.export.formats import Format
-from pipelines.records import Failed
+from pipelines.records import JobError
 
 TOLERANCE: Final = 1e-4
 """Of values in [0, 1]; a level of 8 bits is 39 times as much."""
@@ -29,7 +29,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -> float:
-    """The largest difference of a pixel between the file's fills and the network's; raises Failed above 1e-4."""
+    """The largest difference of a pixel between the file's fills and the network's; raises JobError above 1e-4."""
     pairs, reference, worst = trial_pairs(size_px), Exported(network), 0.0
     with torch.no_grad():
         for (image, mask), filled in zip(pairs, run_apart(data, pairs, form), strict=True):
@@ -37,7 +37,7 @@ def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -
             tolerance = TOLERANCE if mask.mean() < 0.5 else _TOLERANCE_ALL_HOLE
             if not difference <= tolerance:  # also where it is not a number
                 number, _, height, width = image.shape
-                raise Failed(
+                raise JobError(
                     f"the {form} file differs from the network by {difference:.2g} at {number} photos of "
                     f"{width}x{height} px: more than {tolerance:g}, so nothing was written"
                 )
@@ -63,7 +63,7 @@ def _pair(random: torch.Generator, number: int, height: int, width: int) -> Pair
 
 
 def run_apart(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]:
-    """Fills N3HW of a file in a fresh process that cannot import Lacuna; raises Failed with its last words."""
+    """Fills N3HW of a file in a fresh process that cannot import Lacuna; raises JobError with its last words."""
     with TemporaryDirectory(prefix="lacuna-export-") as scratch:
         file, pictures, fills = (Path(scratch, name) for name in ("file", "pictures.npz", "fills.npz"))
         file.write_bytes(data)
@@ -75,6 +75,6 @@ def run_apart(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]:
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         if done.returncode:
             words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise Failed(f"the {form} file does not run without Lacuna, so nothing was written: {words[0]}")
+            raise JobError(f"the {form} file does not run without Lacuna, so nothing was written: {words[0]}")
         with np.load(fills, allow_pickle=False) as found:
             return [torch.from_numpy(found[f"filled_{i}"]) for i in range(len(pairs))]

@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from infra.storage import NoRegularFile
+from infra.storage import NotAFileError
 from nets.filling import NonFiniteFillError
 from pipelines.evaluation.models import Model
 from pipelines.filling.files import read_file
 from pipelines.filling.fill_photo import FillSettings, fill_photo
 from pipelines.filling.pairing import Job
 from pipelines.filling.record import FillRecords
-from pipelines.records import Refused, sha256_hex
+from pipelines.records import UsageError, sha256_hex
 
 State = Literal["filled", "skipped", "refused"]
-_UNREADABLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NoRegularFile, PermissionError)
-_UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError, NoRegularFile)
+_UNREADABLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NotAFileError, PermissionError)
+_UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError, NotAFileError)
 _BAD_NAMES: Final = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -72,7 +72,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
         filled = fill_photo(ready.job, ready.files, model, settings)
         names = settings.file_names(ready.job.name)
         records.write(ready.job.name, ready.inputs, zip(names, filled.files, strict=True))
-    except (Refused, NonFiniteFillError) as fault:
+    except (UsageError, NonFiniteFillError) as fault:
         return Row(ready.job, "refused", note=str(fault))
     except OSError as fault:
         return Row(ready.job, "refused", note=_reason(fault, _UNWRITABLE))
@@ -101,7 +101,7 @@ def _read(job: Job, records: FillRecords) -> _Ready | str:
         files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
         inputs = {option: sha256_hex(data) for option, data in files.items()}
         reason = records.find_state(job.name, inputs)
-    except Refused as fault:
+    except UsageError as fault:
         return str(fault)
     except OSError as fault:
         return _reason(fault, _UNREADABLE)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.decoding import Picture
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 Format = Literal["png", "jpeg", "webp"]
 SUFFIXES: Final[Mapping[str, Format]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
@@ -37,21 +37,21 @@ class Encoding:
 
 
 def choose_encoding(out_file: str | None, wanted: Format | None, quality: int | None, keep: frozenset[str]) -> Encoding:
-    """The encoding for one file by its name, for None (a folder) by `wanted`; raises Refused where they disagree."""
+    """The encoding for one file by its name, for None (a folder) by `wanted`; raises UsageError where they disagree."""
     found = _format_of(out_file, wanted) if out_file is not None else wanted or "png"
     if quality is not None and not 1 <= quality <= 100:
-        raise Refused(f"--quality is {quality}: it must be 1 to 100")
+        raise UsageError(f"--quality is {quality}: it must be 1 to 100")
     if quality is not None and found == "png":
-        raise Refused("--quality is for jpeg and webp: a PNG keeps every pixel")
+        raise UsageError("--quality is for jpeg and webp: a PNG keeps every pixel")
     if found == "jpeg" and "alpha" in keep:
-        raise Refused("--keep alpha: a JPEG has no transparency; write png or webp")
+        raise UsageError("--keep alpha: a JPEG has no transparency; write png or webp")
     return Encoding(found, _JPEG_QUALITY if found == "jpeg" and quality is None else quality)
 
 
 def encode(
     pixels: Picture, encoding: Encoding, alpha: Picture | None, icc: bytes | None, exif: bytes | None, where: str
 ) -> bytes:
-    """The file of RGB HxWx3 with alpha HxW; raises Refused naming `where` for what its format cannot hold."""
+    """The file of RGB HxWx3 with alpha HxW; raises UsageError naming `where` for what its format cannot hold."""
     _refuse_too_large(pixels, encoding, exif, where)
     picture = Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))
     options: dict[str, Any] = {"icc_profile": icc, **({"exif": exif} if exif else {})}
@@ -72,19 +72,21 @@ def encode(
 def _format_of(out_file: str, wanted: Format | None) -> Format:
     suffix = PurePosixPath(out_file).suffix.lower()
     if suffix not in SUFFIXES:
-        raise Refused(
+        raise UsageError(
             f"--out is {out_file}: name a file that ends in {', '.join(SUFFIXES)}, or a folder by a / at its end"
         )
     if wanted is not None and SUFFIXES[suffix] != wanted:
-        raise Refused(f"--format is {wanted}, --out is {out_file}: name a file of that format, or leave --format out")
+        raise UsageError(
+            f"--format is {wanted}, --out is {out_file}: name a file of that format, or leave --format out"
+        )
     return SUFFIXES[suffix]
 
 
 def _refuse_too_large(pixels: Picture, encoding: Encoding, exif: bytes | None, where: str) -> None:
     longest, most = max(pixels.shape[:2]), _MAX_SIDE_PX[encoding.format]
     if longest > most:
-        raise Refused(f"{where} is {longest} px long, a {encoding.format} at most {most} px: write png")
+        raise UsageError(f"{where} is {longest} px long, a {encoding.format} at most {most} px: write png")
     if encoding.format == "jpeg" and exif is not None and len(exif) > _MAX_JPEG_EXIF_BYTES:
-        raise Refused(
+        raise UsageError(
             f"{where} has {len(exif)} bytes of EXIF, a JPEG holds {_MAX_JPEG_EXIF_BYTES}: leave exif out of --keep"
         )

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from infra import storage
-from infra.object_store import named_faults
+from infra.object_store import translate_faults
 from pipelines.data.archive.system_files import system_file_reason
 from pipelines.data.image.mask_files import has_picture_name
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 _MAGIC: Final = frozenset("*?[")
 SUFFIXES: Final = ".jpg, .jpeg, .png, .webp, .tif, .bmp or .gif"
@@ -45,7 +45,7 @@ class PictureFiles:
 
 
 def find_files(given: str, option: str) -> PictureFiles:
-    """The files that the argument of an option names; raises Refused where there is none."""
+    """The files that the argument of an option names; raises UsageError where there is none."""
     if storage.exists(given):
         if _is_folder(given):
             return _in_folder(given, option)
@@ -53,7 +53,7 @@ def find_files(given: str, option: str) -> PictureFiles:
         return PictureFiles(given, root or "/", (name,), is_one=True)
     if not _MAGIC.isdisjoint(given):
         return _by_pattern(given, option)
-    raise Refused(f"no file at {given}: give {option} a file, a folder, or a pattern such as 'photos/*.jpg'")
+    raise UsageError(f"no file at {given}: give {option} a file, a folder, or a pattern such as 'photos/*.jpg'")
 
 
 def read_file(uri: str) -> bytes:
@@ -77,14 +77,14 @@ def _real(uri: str) -> str:
 
 def _is_folder(uri: str) -> bool:
     fs, path = storage.locate(uri)
-    with named_faults(fs, uri):
+    with translate_faults(fs, uri):
         return bool(fs.isdir(path))
 
 
 def _in_folder(given: str, option: str) -> PictureFiles:
     names = tuple(name for name, _ in storage.list_files(given) if _is_picture(name))
     if not names:
-        raise Refused(f"{option}: no pictures in {given}: their names must end in {SUFFIXES}")
+        raise UsageError(f"{option}: no pictures in {given}: their names must end in {SUFFIXES}")
     return PictureFiles(given, storage.absolute(given).rstrip("/"), names)
 
 
@@ -92,12 +92,12 @@ def _by_pattern(given: str, option: str) -> PictureFiles:
     """Files that match; folders whose names only look like a part of a pattern are taken by name."""
     root, rest = _split(given)
     fs, path = storage.locate(root)
-    with named_faults(fs, given):
+    with translate_faults(fs, given):
         found = fs.glob(f"{glob.escape(path.rstrip('/'))}/{rest}", detail=True)
     start = len(path.rstrip("/")) + 1
     names = sorted(name[start:] for name, entry in found.items() if entry["type"] == "file" and _is_picture(name))
     if not names:
-        raise Refused(f"{option}: no picture matches {given}: their names must end in {SUFFIXES}")
+        raise UsageError(f"{option}: no picture matches {given}: their names must end in {SUFFIXES}")
     return PictureFiles(given, storage.absolute(root).rstrip("/"), tuple(names), is_deep="/" in rest)
 
 

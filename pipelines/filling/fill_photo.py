@@ -21,7 +21,7 @@ from pipelines.filling.pairing import MASK, Job
 from pipelines.filling.photo_files import Photo, read_photo
 from pipelines.filling.planes import read_plane
 from pipelines.masks.bins import hole_ratio
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 _MAX_FILLS: Final = 1000
 FillAll = Callable[[Picture, Picture, Mapping[str, Tensor]], Picture]
@@ -43,9 +43,9 @@ class FillSettings:
 
     def __post_init__(self) -> None:
         if self.size_px is not None and self.size_px < 1:
-            raise Refused(f"--size is {self.size_px}: it must be at least 1 px, or `own`")
+            raise UsageError(f"--size is {self.size_px}: it must be at least 1 px, or `own`")
         if not 1 <= self.num_fills <= _MAX_FILLS:
-            raise Refused(f"--num-fills is {self.num_fills}: it must be 1 to {_MAX_FILLS}")
+            raise UsageError(f"--num-fills is {self.num_fills}: it must be 1 to {_MAX_FILLS}")
 
     def as_json(self) -> dict[str, Any]:
         """All that results depend on beside the model and the files."""
@@ -58,13 +58,13 @@ class FillSettings:
 
 
 def refuse_untaken(model: Model, beside: Mapping[str, Any], num_fills: int) -> None:
-    """Raise Refused for what is given beside photos and masks to a model that does not take it."""
+    """Raise UsageError for what is given beside photos and masks to a model that does not take it."""
     name = model.identity["model"]
     for plane in sorted({"sketch", "segmentation"} & set(beside)):
         if plane not in model.takes:
-            raise Refused(f"--{plane}: {name} takes no {plane}: leave it out, or name a network trained with one")
+            raise UsageError(f"--{plane}: {name} takes no {plane}: leave it out, or name a network trained with one")
     if num_fills > 1 and "noise" not in model.takes:
-        raise Refused(f"--num-fills is {num_fills}: {name} has one fill for a hole; name a probabilistic network")
+        raise UsageError(f"--num-fills is {num_fills}: {name} has one fill for a hole; name a probabilistic network")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Filled:
 def fill_photo(job: Job, files: Mapping[str, bytes], model: Model, settings: FillSettings) -> Filled:
     """The results of a job whose files were read (`image` and those beside it).
 
-    Raises Refused where they cannot be filled, NonFiniteFillError where the model's weights are unusable.
+    Raises UsageError where they cannot be filled, NonFiniteFillError where the model's weights are unusable.
     """
     from_alpha = MASK not in files
     photo = read_photo(files["image"], job.image, frozenset(settings.keep), needs_alpha=from_alpha)
@@ -126,7 +126,7 @@ def _fill_at(
     small = np.asarray(cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     holes = (cv2.resize(hole.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
     if holes.all():
-        raise Refused(f"{where}: at --size {size_px} no known pixel is left beside its holes: take a larger one")
+        raise UsageError(f"{where}: at --size {size_px} no known pixel is left beside its holes: take a larger one")
     smaller = {
         name: adaptive_max_pool2d(plane, size) if name == "sketch" else interpolate(plane, size, mode="nearest")
         for name, plane in planes.items()

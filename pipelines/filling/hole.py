@@ -14,7 +14,7 @@ from pipelines.decoding import Picture
 from pipelines.filling.orientation import MaskOrientation, lay_on, refuse_unfitting
 from pipelines.filling.photo_files import Photo
 from pipelines.masks.foreign import read_mask, to_mask
-from pipelines.records import Refused, Rejected
+from pipelines.records import Rejected, UsageError
 
 HoleColor = Literal["auto", "white", "black", "alpha"]
 
@@ -33,13 +33,13 @@ class HoleSettings:
     def __post_init__(self) -> None:
         for name, px in (("--grow", self.grow_px), ("--feather", self.feather_px)):
             if px < 0:
-                raise Refused(f"{name} is {px}: it must be 0 px or more")
+                raise UsageError(f"{name} is {px}: it must be 0 px or more")
 
 
 def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettings) -> Picture:
     """The hole HxW, grown as the settings say; `mask` is None for the photo's transparency.
 
-    Raises Refused naming `where` for what is no mask of this photo, and where no known pixel is left.
+    Raises UsageError naming `where` for what is no mask of this photo, and where no known pixel is left.
     """
     soft = settings.grow_px > 0 or settings.feather_px > 0
     if mask is None:
@@ -50,7 +50,7 @@ def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettin
     grown = grow(hole, settings.grow_px)
     if grow(grown, settings.feather_px).all():
         px = settings.grow_px + settings.feather_px
-        raise Refused(
+        raise UsageError(
             f"{where}: with {px} px around it the hole covers all of the photo: take a smaller --grow or --feather"
         )
     return grown

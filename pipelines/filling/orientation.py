@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from pipelines.data.image.decode import upright
 from pipelines.data.image.header import Header
 from pipelines.masks.foreign import Turn, refuse_other_size
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 MaskOrientation = Literal["auto", "upright", "stored"]
 
 
 def refuse_unfitting(photo: Header, other: Header, where: str) -> None:
-    """Raise Refused naming `where` for a picture that fits its photo in no orientation, before it is decoded."""
+    """Raise UsageError naming `where` for a picture that fits its photo in no orientation, before it is decoded."""
     if other.upright_size not in (photo.upright_size, _stored(photo)):
         refuse_other_size(other.upright_size[::-1], photo.upright_size[::-1], where)
 
 
 def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
-    """Turns levels HxW(xC) as the upright photo lies; raises Refused naming `where` where they may lie in two ways.
+    """Turns levels HxW(xC) as the upright photo lies; raises UsageError naming `where` where they may lie in two ways.
 
     `own_orientation`: what EXIF of their own file says; it decides where it is not 1. `how`: `upright`, `stored`, or
     `auto`: what only one of them fits by its size. Levels of any other size stay as they are.
@@ -37,7 +37,7 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
             return levels
         fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _stored(photo)))
         if how == "auto" and fits_upright and fits_stored:
-            raise Refused(
+            raise UsageError(
                 f"{where} may lie as its photo is seen or as it is stored: EXIF turns the photo (orientation "
                 f"{photo.orientation}) and both have one size. Say --mask-orientation upright or stored"
             )

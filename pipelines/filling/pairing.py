@@ -13,7 +13,7 @@ from typing import Final
 from pipelines.data.archive.sidecars import is_map
 from pipelines.data.image.mask_files import names_mask, photo_stems, stem_of
 from pipelines.filling.files import PictureFiles, relative_to
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 _NUM_NAMED: Final = 5
 MASK: Final = "mask"
@@ -33,8 +33,8 @@ class Job:
 def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job, ...]:
     """Jobs for photos whose files beside them are named by option (`mask`, `sketch`, `segmentation`).
 
-    Raises Refused where a photo lacks one of them or has several, and where two results would have one name. A single
-    file goes with every photo.
+    Raises UsageError where a photo lacks one of them or has several, and where two results would have one name. A
+    single file goes with every photo.
     """
     chosen = {option: _choose(photos, files, option) for option, files in others.items()}
     names = _photo_names(photos, {uri for of_photos in chosen.values() for uri in of_photos.values()})
@@ -55,13 +55,15 @@ def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dic
 
 
 def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[PictureFiles]) -> None:
-    """Raise Refused where results of these names in the folder `out` would be inputs, of this run or of the next one.
+    """Raise UsageError where results of these names in the folder `out` would be inputs of this run or the next one.
 
     `given`: the files that photos and what lies beside them were taken from.
     """
     holder = next((files for files in given if files.may_hold(out)), None)
     if holder is not None:
-        raise Refused(f"--out {out} lies in {holder.given}, so results would be inputs of the next run: name another")
+        raise UsageError(
+            f"--out {out} lies in {holder.given}, so results would be inputs of the next run: name another"
+        )
     inputs = {
         f"{below}/{name}".lstrip("/")
         for files in given
@@ -69,7 +71,7 @@ def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[Picture
         for name in files.names
     }
     if (same := next((file for file in results if file in inputs), None)) is not None:
-        raise Refused(f"--out {out}: {same} is one of the inputs there: name another folder")
+        raise UsageError(f"--out {out}: {same} is one of the inputs there: name another folder")
 
 
 def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
@@ -79,7 +81,7 @@ def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
     stems = {stem_of(name) for name in photos.names if not names_mask(name) and not is_map(name)}
     names = [name for name in photos.names if not _is_beside(name, stems) and photos.uri(name) not in used]
     if not names:
-        raise Refused(f"--image: every picture in {photos.given} is a mask or a map of another one")
+        raise UsageError(f"--image: every picture in {photos.given} is a mask or a map of another one")
     return names
 
 
@@ -104,7 +106,7 @@ def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str,
             found.setdefault(photo, []).append(files.uri(name))
     for photo, uris in found.items():
         if len(uris) > 1:
-            raise Refused(
+            raise UsageError(
                 f"{photos.uri(photo)} has {len(uris)} files for --{option}: {_some(sorted(uris))}; leave one of them"
             )
     return {photo: uris[0] for photo, uris in found.items()}
@@ -134,7 +136,7 @@ def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[
     lone = [photos.uri(name) for name in names if name not in of_photos]
     if lone:
         example = stem_of(names[0])
-        raise Refused(
+        raise UsageError(
             f"{len(lone)} of {len(names)} photos have no file for --{option}: {_some(lone)}; "
             f"name it as its photo: {example}.png or {example}_{option}.png"
         )
@@ -144,7 +146,7 @@ def _refuse_same_results(photos: PictureFiles, names: Sequence[str]) -> None:
     counts = Counter(map(stem_of, names))
     twice = [photos.uri(name) for name in names if counts[stem_of(name)] > 1]
     if twice:
-        raise Refused(f"results of {_some(twice)} would have one name: fill them to different folders by patterns")
+        raise UsageError(f"results of {_some(twice)} would have one name: fill them to different folders by patterns")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """The file of a photo -> upright pixels, and what a result may keep of it: transparency, color profile, EXIF.
 
-In: bytes of anything. Out: a `Photo`, or Refused with the reason. What is a photo is decided as for datasets
+In: bytes of anything. Out: a `Photo`, or UsageError with the reason. What is a photo is decided as for datasets
 (`pipelines.data.image.normalize`); a result is upright, so EXIF is kept without its orientation, thumbnail and TIFF
 structure.
 """
@@ -13,14 +13,14 @@ from typing import Final, Literal
 import numpy as np
 from PIL import Image
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.header import Header, read_header
 from pipelines.data.image.normalize import read_pixels
 from pipelines.decoding import Picture
-from pipelines.records import Refused, Rejected
+from pipelines.records import Rejected, UsageError
 
 Keepable = Literal["alpha", "icc", "exif"]
-RECIPE: Final = ShardRecipe("folder", min_side_px=1)
+RECIPE: Final = DatasetConfig("folder", min_side_px=1)
 """What counts as a photo: anything of up to 100 megapixels that a dataset would take, however small."""
 _BITS: Final = 8
 _PROFILE_DROPPED: Final = "colour profile dropped"
@@ -53,7 +53,9 @@ class Photo:
 
 
 def read_photo(data: bytes, where: str, keep: frozenset[str] = frozenset(), needs_alpha: bool = False) -> Photo:
-    """The photo of a file named `where` in messages; raises Refused where it is none, or has no transparency it needs.
+    """The photo of a file named `where` in messages.
+
+    Raises UsageError where it is none, or has no transparency it needs.
 
     `keep`: names of `Keepable`.
     """
@@ -62,11 +64,11 @@ def read_photo(data: bytes, where: str, keep: frozenset[str] = frozenset(), need
     header = read_header(data)
     if isinstance(found, Rejected) or isinstance(header, Rejected):
         reason = found.reason if isinstance(found, Rejected) else "no header"
-        raise Refused(f"{where} cannot be filled: {reason}")
+        raise UsageError(f"{where} cannot be filled: {reason}")
     pixels, done = found
     alpha = pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
     if needs_alpha and alpha is None:
-        raise Refused(f"{where} has no transparency for --hole alpha: give its hole as --mask")
+        raise UsageError(f"{where} has no transparency for --hole alpha: give its hole as --mask")
     icc, exif, dropped = _metadata(data, header, keep)
     notes = [note for note in done if note != _PROFILE_DROPPED] + dropped
     if alpha is not None and header.bits != _BITS:

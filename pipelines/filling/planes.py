@@ -17,20 +17,20 @@ from pipelines.decoding import Picture
 from pipelines.filling.orientation import lay_on, refuse_unfitting
 from pipelines.filling.photo_files import RECIPE, Photo
 from pipelines.masks.foreign import refuse_other_size
-from pipelines.records import Refused, Rejected
+from pipelines.records import Rejected, UsageError
 
 _MOST_STROKES: Final = 0.4
 
 
 def read_plane(name: str, data: bytes, photo: Photo, where: str, orientation: str) -> Tensor:
-    """The plane 1xCxHxW of this name for a photo; raises Refused naming `where` for what is none."""
+    """The plane 1xCxHxW of this name for a photo; raises UsageError naming `where` for what is none."""
     header = read_header(data)
     if isinstance(header, Rejected):
-        raise Refused(f"{where} is no {name}: {header.reason}")
+        raise UsageError(f"{where} is no {name}: {header.reason}")
     refuse_unfitting(photo.header, header, where)
     found = read_pixels(data, RECIPE)
     if isinstance(found, Rejected):
-        raise Refused(f"{where} is no {name}: {found.reason}")
+        raise UsageError(f"{where} is no {name}: {found.reason}")
     pixels = lay_on(photo.header, 1, orientation, where)(found[0]) if header.orientation == 1 else found[0]
     refuse_other_size((pixels.shape[0], pixels.shape[1]), photo.size, where)
     return _TO_TENSOR[name](pixels, where)
@@ -42,9 +42,9 @@ def _sketch(pixels: Picture, where: str) -> Tensor:
     dark = np.asarray(levels) < 128
     share = float(dark.mean())
     if not 0 < share < 1:
-        raise Refused(f"{where} has no strokes: all of it is {'dark' if share else 'light'}")
+        raise UsageError(f"{where} has no strokes: all of it is {'dark' if share else 'light'}")
     if min(share, 1 - share) > _MOST_STROKES:
-        raise Refused(f"{where} is no sketch: {share:.0%} of it is dark; draw thin dark strokes on white")
+        raise UsageError(f"{where} is no sketch: {share:.0%} of it is dark; draw thin dark strokes on white")
     return torch.from_numpy(dark if share <= 0.5 else ~dark).float()[None, None]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from infra import storage
 from pipelines.manifest import seal, unseal
-from pipelines.records import Damaged, Refused, canonical_json, first_difference, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, canonical_json, first_difference, sha256_hex
 
 FOLDER: Final = ".lacuna"
 _SETTINGS, _PHOTOS = "fill.json", "photos"
@@ -22,7 +22,7 @@ class FillRecords:
     """The records of one folder of results."""
 
     def __init__(self, out: str, settings: Mapping[str, Any]) -> None:
-        """Look at the folder `out`; raises Refused where its results have other settings."""
+        """Look at the folder `out`; raises UsageError where its results have other settings."""
         self._out, self._settings = out, {"settings": json.loads(canonical_json(dict(settings)))}
         self._refuse_other_settings()
         found = dict(storage.list_files(out)) if storage.exists(out) else {}
@@ -33,10 +33,10 @@ class FillRecords:
         self._replaced: dict[str, tuple[str, ...]] = {}
 
     def refuse_foreign(self, names: Iterable[str]) -> None:
-        """Raise Refused where a file of one of these names lies in a folder that holds no results of ours."""
+        """Raise UsageError where a file of one of these names lies in a folder that holds no results of ours."""
         foreign = next((name for name in names if name in self._results), None) if self._is_new else None
         if foreign is not None:
-            raise Refused(
+            raise UsageError(
                 f"{storage.join(self._out, foreign)} is there and was not written by fill: name another --out"
             )
 
@@ -46,7 +46,7 @@ class FillRecords:
         return storage.join(self._out, FOLDER)
 
     def claim(self) -> None:
-        """Write down the settings and sweep what killed runs left; raises Refused where another run was first."""
+        """Write down the settings and sweep what killed runs left; raises UsageError where another run was first."""
         if not storage.create(self._uri(_SETTINGS), seal(self._settings)):
             self._refuse_other_settings()
         if storage.local_path(self._out) is not None:
@@ -56,19 +56,21 @@ class FillRecords:
     def find_state(self, name: str, inputs: Mapping[str, str]) -> str | None:
         """What is to be done with a photo: None where it is done, else why it is filled, "" where it never was.
 
-        `inputs`: SHA-256 of its files by option. Raises Refused where a result was changed since it was written.
+        `inputs`: SHA-256 of its files by option. Raises UsageError where a result was changed since it was written.
         """
         if name not in self._recorded:
             return ""
         try:
             record = unseal(storage.read_bytes(self._photo_uri(name)), self._photo_uri(name))
-        except Damaged:
+        except CorruptDataError:
             return "its record is damaged"
         missing = False
         for file, digest in record["results"].items():
             found = self._digest(file)
             if found is not None and found != digest:
-                raise Refused(f"{storage.join(self._out, file)} was changed since it was filled: remove it or move it")
+                raise UsageError(
+                    f"{storage.join(self._out, file)} was changed since it was filled: remove it or move it"
+                )
             missing = missing or found is None
         self._replaced[name] = tuple(file for file in record["results"] if file in self._results)
         before = record["inputs"]
@@ -80,7 +82,7 @@ class FillRecords:
     def write(self, name: str, inputs: Mapping[str, str], results: Iterable[tuple[str, bytes]]) -> None:
         """Write the results of a photo, by their names, and then its record.
 
-        Raises Refused where a file of such a name is there that no run wrote. Where one of
+        Raises UsageError where a file of such a name is there that no run wrote. Where one of
         them cannot be made or written, or not the record, all go.
         """
         remaining = iter(results)
@@ -92,7 +94,9 @@ class FillRecords:
                 digest = sha256_hex(data)
                 if self._digest(file) not in (None, digest):
                     there = storage.join(self._out, file)
-                    raise Refused(f"{there} is there without a record and differs from this fill: remove it or move it")
+                    raise UsageError(
+                        f"{there} is there without a record and differs from this fill: remove it or move it"
+                    )
                 storage.publish(storage.join(self._out, file), data)
                 digests[file] = digest
             storage.publish(self._photo_uri(name), seal({"inputs": dict(inputs), "results": digests}))
@@ -124,7 +128,7 @@ class FillRecords:
         difference = first_difference(there, self._settings)
         if difference is not None:
             name, before, now = difference
-            raise Refused(
+            raise UsageError(
                 f"{self._out} holds fills with {name.removeprefix('settings.')} = {before!r}, this run has {now!r}: "
                 "name another --out"
             )

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.automaton import draw_automaton
 from pipelines.masks.brush import sketch_brush
 from pipelines.masks.brush_square import sketch_brush_square
@@ -27,13 +27,13 @@ from pipelines.masks.strokes import draw_strokes_clear_border, sketch_strokes
 class DrawMask(Protocol):
     """Draws a mask HxW. Lengths given in pixels are the paper's at a side of 256 px and grow with it."""
 
-    def __call__(self, height: int, width: int, chance: Chance, side_px: int = 256, /) -> NDArray[np.uint8]: ...
+    def __call__(self, height: int, width: int, chance: KeyedRng, side_px: int = 256, /) -> NDArray[np.uint8]: ...
 
 
 class SketchMask(Protocol):
     """Says what a mask HxW is made of; lengths as above."""
 
-    def __call__(self, height: int, width: int, chance: Chance, side_px: int = 256, /) -> Sketch: ...
+    def __call__(self, height: int, width: int, chance: KeyedRng, side_px: int = 256, /) -> Sketch: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def _of_strokes(version: int, sketch: SketchMask) -> MaskFamily:
     return MaskFamily(version, partial(_draw_sketch, sketch), sketch)
 
 
-def _draw_sketch(sketch: SketchMask, height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def _draw_sketch(
+    sketch: SketchMask, height: int, width: int, chance: KeyedRng, side_px: int = 256
+) -> NDArray[np.uint8]:
     mask: NDArray[np.uint8] = draw_sketches(height, width, [sketch(height, width, chance, side_px)])[0]
     return mask
 
@@ -60,7 +62,7 @@ class FileMaskFamily:
     """A way to make holes HxW of the grey levels of a file, and the version of its arithmetic."""
 
     version: int
-    draw: Callable[[NDArray[np.uint8], int, int, Chance], NDArray[np.uint8]]
+    draw: Callable[[NDArray[np.uint8], int, int, KeyedRng], NDArray[np.uint8]]
     hole: str
     """Its colour in the files: white or black."""
     by_chance: bool

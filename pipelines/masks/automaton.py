@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.reduction import resize_nearest
 
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
-def draw_automaton(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def draw_automaton(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW: fair bits on a grid 1, 2, 4 or 8 times coarser, 2 to 6 rounds of a 3x3 majority, enlarged, dilated.
 
     The vote outside the grid is 0, so borders erode. A canvas too small for the coarsest grids uses finer ones. For
@@ -30,7 +30,7 @@ def draw_automaton(height: int, width: int, chance: Chance, side_px: int = 256) 
     return resize_nearest(dilated, height, width)
 
 
-def _grown(rows: int, columns: int, rounds: int, chance: Chance) -> NDArray[np.uint8]:
+def _grown(rows: int, columns: int, rounds: int, chance: KeyedRng) -> NDArray[np.uint8]:
     """Fair bits, rows x columns, after that many rounds."""
     stride, inside = columns + 1, _inside(rows, columns)
     count = rows * stride

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch, in_reading_order
 
 # sines and cosines of 0.01 + k radians for k = 0..3, times 2**30, rounded
@@ -17,7 +17,7 @@ _DIRECTIONS: Final = np.array(
 )
 
 
-def sketch_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+def sketch_brush(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
     """A mask HxW of 15 to 23 strokes of 1 to 5 segments; at a side of 256 each 10 to 69 px long, 10 to 24 px wide."""
     dice = chance.integers(15 + chance.integer(0, 8), height, width, 5, *(4, 60, 15) * 5)
     start, drawn = dice[:, :2].T, np.arange(5) <= dice[:, 2:3]

@@ -1,11 +1,11 @@
 """Family E: the masks of MHTMA, a free-form brush and a square of three eighths of the side."""
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch
 from pipelines.masks.freeform import zigzag
 
 
-def sketch_brush_square(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+def sketch_brush_square(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
     """A mask HxW: the brush of DeepFill v2 and a square, 96x96 at a side of 256, anywhere inside.
 
     On a canvas smaller than that side the square is three eighths of the shorter side.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Lays a picture in another of the eight orientations."""
@@ -29,7 +29,7 @@ def read_mask(
     """The mask for a photo of this (height, width); `hole` is auto, white or black.
 
     `turn` lays its levels HxW as the photo lies. A `soft` mask may be gray at its edges, up to a half of it.
-    Raises Refused naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
+    Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
     """
     grey = turn(read_grey(data, where))
     refuse_other_size((grey.shape[0], grey.shape[1]), size, where)
@@ -39,15 +39,15 @@ def read_mask(
 
 
 def refuse_other_size(given: tuple[int, int], size: tuple[int, int], where: str) -> None:
-    """Raise Refused naming `where` unless its (height, width) is that of the photo."""
+    """Raise UsageError naming `where` unless its (height, width) is that of the photo."""
     if given != size:
-        raise Refused(f"{where} is {given[1]}x{given[0]}, the photo {size[1]}x{size[0]}: they must be the same")
+        raise UsageError(f"{where} is {given[1]}x{given[0]}, the photo {size[1]}x{size[0]}: they must be the same")
 
 
 def to_mask(grey: NDArray[np.uint8], hole: str, where: str, soft: bool = False) -> NDArray[np.uint8]:
     """Levels HxW -> mask in {0, 1}, hole where they are nearer to the hole's color.
 
-    `hole` may be `transparent` beside the colors, for levels of transparency with 255 = invisible. Raises Refused
+    `hole` may be `transparent` beside the colors, for levels of transparency with 255 = invisible. Raises UsageError
     naming `where` for levels that are gray, empty or full.
     """
     levels = 255 - grey if hole == "black" else grey
@@ -58,20 +58,20 @@ def to_mask(grey: NDArray[np.uint8], hole: str, where: str, soft: bool = False) 
 
 
 def refuse_odd_file(grey: NDArray[np.uint8], hole: str, where: str) -> None:
-    """Raises Refused naming `where` for a file of a mask family whose hole is white or black: grey, empty, full, or of
-    more hole than any file of such a family has, for the hole is then the other colour.
+    """Raises UsageError naming `where` for a file of a mask family whose hole is white or black: grey, empty, full, or
+    of more hole than any file of such a family has, for the hole is then the other colour.
     """
     mask = to_mask(grey, hole, where)
     ratio, border = float(mask.mean()), _border_ratio(mask)
     if ratio > _LARGEST_RATIO and border > _SUSPICIOUS_BORDER:
-        raise Refused(
+        raise UsageError(
             f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are {hole}, and {hole} is the "
             "hole in this family; take the one whose hole has the other colour"
         )
 
 
 def read_grey(data: bytes, where: str) -> NDArray[np.uint8]:
-    """The grey levels HxW of a picture of black and white; raises Refused naming `where` for any other.
+    """The grey levels HxW of a picture of black and white; raises UsageError naming `where` for any other.
 
     An array of 0 and 1 that was saved as a picture comes as 0 and 255.
     """
@@ -80,9 +80,9 @@ def read_grey(data: bytes, where: str) -> NDArray[np.uint8]:
     except cv2.error as fault:  # OpenCV's own limit of pixels
         if fault.code == cv2.Error.StsNoMem:
             raise MemoryError(f"{where}: {fault}") from None
-        raise Refused(f"{where} cannot be decoded: {fault}") from None
+        raise UsageError(f"{where} cannot be decoded: {fault}") from None
     if picture is None:
-        raise Refused(f"{where} is no picture: give a mask as PNG, white where the hole is")
+        raise UsageError(f"{where} is no picture: give a mask as PNG, white where the hole is")
     grey = _one_channel(picture, where)
     return grey * np.uint8(255) if grey.max(initial=0) == 1 else grey
 
@@ -90,22 +90,22 @@ def read_grey(data: bytes, where: str) -> NDArray[np.uint8]:
 def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
     """8-bit grey; colour is refused, an opaque alpha channel is dropped."""
     if picture.dtype != np.uint8:
-        raise Refused(f"{where} has {picture.dtype.itemsize * 8} bits a channel: give an 8-bit or 1-bit mask")
+        raise UsageError(f"{where} has {picture.dtype.itemsize * 8} bits a channel: give an 8-bit or 1-bit mask")
     if picture.ndim == 2:
         return picture.astype(np.uint8)
     if picture.shape[2] == 4 and picture[..., 3].min() < 255:
-        raise Refused(f"{where} has transparency: give a mask of black and white pixels, white where the hole is")
+        raise UsageError(f"{where} has transparency: give a mask of black and white pixels, white where the hole is")
     if np.ptp(picture[..., :3], axis=2).max() > 8:
-        raise Refused(f"{where} is a colour picture: give a mask of black and white pixels, white where the hole is")
+        raise UsageError(f"{where} is a colour picture: give a mask of black and white pixels, white where the hole is")
     return np.ascontiguousarray(picture[..., 0], np.uint8)
 
 
 def _refuse_grey(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
     share = float(((levels > 16) & (levels < 239)).mean())
     if share > most and hole == "transparent":
-        raise Refused(f"{where} is {share:.0%} half transparent: which of it is hole? --grow takes soft edges")
+        raise UsageError(f"{where} is {share:.0%} half transparent: which of it is hole? --grow takes soft edges")
     if share > most:
-        raise Refused(
+        raise UsageError(
             f"{where} is {share:.0%} grey: a mask has black and white pixels, white where the hole is; "
             "--grow takes soft edges"
         )
@@ -116,7 +116,7 @@ def _refuse_one_colour(mask: NDArray[np.uint8], hole: str, where: str) -> None:
     if ratio in (0.0, 1.0):
         colour = "white" if hole == "auto" else hole
         state = f"empty: no pixel is {colour}" if ratio == 0 else f"full: every pixel is {colour}"
-        raise Refused(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
+        raise UsageError(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
 
 
 def _border_ratio(mask: NDArray[np.uint8]) -> float:
@@ -126,7 +126,7 @@ def _border_ratio(mask: NDArray[np.uint8]) -> float:
 def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
     ratio, border = float(mask.mean()), _border_ratio(mask)
     if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border > _SUSPICIOUS_BORDER:
-        raise Refused(
+        raise UsageError(
             f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are white, and white is "
             "the hole; give --hole black if black is the hole, --hole white if it is right as it is"
         )

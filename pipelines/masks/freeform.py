@@ -6,32 +6,32 @@ height and width for starts and limits; here strokes keep to their canvas.
 
 from math import isqrt
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch
 from pipelines.masks.pen import TURN, Pen
 
 _INVERSE = 16342  # 65536 over the standard deviation of _normal, the root of 16 + 1/12
 
 
-def sketch_freeform(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+def sketch_freeform(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
     """A mask HxW: a brush and a box of 96 to 128 px each way at a side of 256, at most half of the canvas each way."""
     pen = zigzag(height, width, chance, side_px)
     rows, columns = (_interval(side, min(side_px, side) // 2, chance) for side in (height, width))
     return pen.sketch((rows, columns))
 
 
-def sketch_freeform_brush(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+def sketch_freeform_brush(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
     """A mask HxW: the brush alone."""
     return zigzag(height, width, chance, side_px).sketch()
 
 
-def _interval(side: int, nominal: int, chance: Chance) -> slice:
+def _interval(side: int, nominal: int, chance: KeyedRng) -> slice:
     """One axis of the box: a nominal interval anywhere, then shrunk by up to an eighth at both ends."""
     start, shrink = chance.integer(0, max(0, side - nominal - 1)), chance.integer(0, nominal // 8)
     return slice(start + shrink, start + nominal - shrink)
 
 
-def zigzag(height: int, width: int, chance: Chance, side_px: int) -> Pen:
+def zigzag(height: int, width: int, chance: KeyedRng, side_px: int) -> Pen:
     """The brush: 1 to 3 zigzag strokes of 4 to 11 segments, 12 to 39 px wide at a side of 256.
 
     Segments are an eighth of the diagonal long, give or take half of it, and go up and down by turns, at an angle of 72

@@ -8,24 +8,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.pen import CIRCLE, TURN
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 _VALID_FROM = 154  # lighter than 0.6 of 255, which is 153
 
 
-def draw_irregular(grey: NDArray[np.uint8], height: int, width: int, _chance: Chance) -> NDArray[np.uint8]:
+def draw_irregular(grey: NDArray[np.uint8], height: int, width: int, _chance: KeyedRng) -> NDArray[np.uint8]:
     """A mask HxW from a file of the test set, which must have that size: lighter than 127 is the hole."""
     if grey.shape != (height, width):
-        raise Refused(
+        raise UsageError(
             f"the mask file is {grey.shape[0]}x{grey.shape[1]}, its recipe says drawn={height}x{width}: draw on a "
             f"canvas of its size (--mask-canvas-px {grey.shape[0]}), which is then brought to that of the mask"
         )
     return (grey > 127).astype(np.uint8)
 
 
-def draw_irregular_train(grey: NDArray[np.uint8], height: int, width: int, chance: Chance) -> NDArray[np.uint8]:
+def draw_irregular_train(grey: NDArray[np.uint8], height: int, width: int, chance: KeyedRng) -> NDArray[np.uint8]:
     """A mask HxW from a file of the training set: not lighter than 0.6 is the hole, grown by a square of 9 to 49 px.
 
     Then a window HxW at any angle, its centre anywhere in the middle half of the file; outside the file is no hole.

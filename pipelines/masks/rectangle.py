@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 
 
-def draw_rectangle(height: int, width: int, chance: Chance, _side_px: int = 256) -> NDArray[np.uint8]:
+def draw_rectangle(height: int, width: int, chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW; both sides uniform integers in [int(0.3 side), int(0.7 side)], its place uniform inside."""
     hole_height = max(1, chance.integer(height * 3 // 10, height * 7 // 10))
     hole_width = max(1, chance.integer(width * 3 // 10, width * 7 // 10))

@@ -3,22 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 
 
-def draw_centre(height: int, width: int, _chance: Chance, _side_px: int = 256) -> NDArray[np.uint8]:
+def draw_centre(height: int, width: int, _chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW: the middle half of each side, a quarter of the picture."""
     return _middle(height, width, 2)
 
 
-def draw_half(height: int, width: int, _chance: Chance, _side_px: int = 256) -> NDArray[np.uint8]:
+def draw_half(height: int, width: int, _chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW: the right half."""
     mask = np.zeros((height, width), np.uint8)
     mask[:, width // 2 :] = 1
     return mask
 
 
-def draw_expand(height: int, width: int, _chance: Chance, _side_px: int = 256) -> NDArray[np.uint8]:
+def draw_expand(height: int, width: int, _chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW: all but the middle quarter of each side; what is left is a sixteenth of the picture."""
     return 1 - _middle(height, width, 4)
 

@@ -18,13 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS, FileMaskFamily, MaskFamily
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.masks.capsules import Sketch, draw_sketches
 from pipelines.masks.foreign import read_grey, refuse_odd_file
 from pipelines.masks.reduction import resize_nearest
-from pipelines.records import Damaged, Refused, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, sha256_hex
 
 ANY: Final = "any"
 _MAX_TRIES = 5000
@@ -38,7 +38,7 @@ _BIN = f"({'|'.join(map(re.escape, (ANY, *BINS)))})"
 _LINE = re.compile(f"([a-z-]+) {_NUMBER} (drawn|scaled)={_SIZE}{_FILE} {_SIZE} {_BIN} ([!-~]+)")
 
 
-class OutOfReach(Refused):
+class UnreachableRatioError(UsageError):
     """No mask of the wanted bin, with a hole and something around it, came out."""
 
 
@@ -51,7 +51,7 @@ class MaskFile:
 
 
 @dataclass(frozen=True)
-class MaskRecipe:
+class MaskSpec:
     """One mask, as text. Sizes are (height, width) in pixels."""
 
     family: str
@@ -80,34 +80,36 @@ class MaskRecipe:
         return draw_masks([self], files)[0]
 
 
-def draw_masks(recipes: Sequence[MaskRecipe], files: Callable[[str], bytes] | None = None) -> list[NDArray[np.uint8]]:
+def draw_masks(recipes: Sequence[MaskSpec], files: Callable[[str], bytes] | None = None) -> list[NDArray[np.uint8]]:
     """The masks of recipes, uint8 HxW in {0, 1}; each drawn anew until it is neither empty nor full and in its bin.
 
     Many at once cost less than one by one and are the same. `files` gives the bytes of a mask file of a name. Raises
-    OutOfReach where no mask comes out, Damaged where a file is not that of the recipe.
+    UnreachableRatioError where no mask comes out, CorruptDataError where a file is not that of the recipe.
     """
-    chances = [Chance(recipe.seed_path, recipe.family) for recipe in recipes]
+    chances = [KeyedRng(recipe.seed_path, recipe.family) for recipe in recipes]
     masks: dict[int, NDArray[np.uint8]] = {}
     for turn in range(_MAX_TRIES):
         waiting = [number for number in range(len(recipes)) if number not in masks]
         if not waiting:
             return [masks[number] for number in range(len(recipes))]
         if turn and (fixed := next((n for n in waiting if not _may_differ(recipes[n])), None)) is not None:
-            raise OutOfReach(_hopeless(recipes[fixed], 1))
+            raise UnreachableRatioError(_hopeless(recipes[fixed], 1))
         for number, drawn in _draw_once({n: (recipes[n], chances[n]) for n in waiting}, files):
             mask, wanted = resize_nearest(drawn, *recipes[number].size_px), recipes[number].bin
             if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, bin_of(mask)):
                 masks[number] = mask
-    raise OutOfReach(_hopeless(next(recipe for n, recipe in enumerate(recipes) if n not in masks), _MAX_TRIES))
+    raise UnreachableRatioError(
+        _hopeless(next(recipe for n, recipe in enumerate(recipes) if n not in masks), _MAX_TRIES)
+    )
 
 
-def _may_differ(recipe: MaskRecipe) -> bool:
+def _may_differ(recipe: MaskSpec) -> bool:
     """Whether another try may come out otherwise."""
     return recipe.file is None or FILE_MASKS[recipe.family].by_chance
 
 
 def _draw_once(
-    tries: Mapping[int, tuple[MaskRecipe, Chance]], files: Callable[[str], bytes] | None
+    tries: Mapping[int, tuple[MaskSpec, KeyedRng]], files: Callable[[str], bytes] | None
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(number, mask on its canvas) of each recipe; strokes on canvases of one size are drawn together."""
     sketches: dict[tuple[int, int], dict[int, Sketch]] = {}
@@ -122,19 +124,19 @@ def _draw_once(
         yield from zip(together, draw_sketches(*size, list(together.values())), strict=True)
 
 
-def _family(recipe: MaskRecipe) -> MaskFamily | FileMaskFamily:
+def _family(recipe: MaskSpec) -> MaskFamily | FileMaskFamily:
     """The family that the recipe means, if it is known in this version."""
     known: Mapping[str, MaskFamily | FileMaskFamily] = MASKS if recipe.file is None else FILE_MASKS
     family = known.get(recipe.family)
     if family is None or family.version != recipe.version:
-        raise Refused(
+        raise UsageError(
             f"no {'mask family' if recipe.file is None else 'family of mask files'} {recipe.family!r} of version "
             f"{recipe.version} here: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
         )
     return family
 
 
-def _hopeless(recipe: MaskRecipe, num_tries: int) -> str:
+def _hopeless(recipe: MaskSpec, num_tries: int) -> str:
     wanted, advice = ("", "") if recipe.bin == ANY else (f" or not in {recipe.bin}", " or another bin")
     return (
         f"no mask follows {recipe.line()!r}: {num_tries} came out empty or full{wanted}; "
@@ -142,7 +144,7 @@ def _hopeless(recipe: MaskRecipe, num_tries: int) -> str:
     )
 
 
-def _hand(recipe: MaskRecipe, files: Callable[[str], bytes] | None) -> Callable[[Chance], NDArray[np.uint8]]:
+def _hand(recipe: MaskSpec, files: Callable[[str], bytes] | None) -> Callable[[KeyedRng], NDArray[np.uint8]]:
     """What draws one mask on the canvas."""
     height, width = recipe.drawn_px
     if recipe.file is None:
@@ -154,37 +156,39 @@ def _hand(recipe: MaskRecipe, files: Callable[[str], bytes] | None) -> Callable[
 def _read(file: MaskFile, files: Callable[[str], bytes] | None) -> NDArray[np.uint8]:
     """Grey levels HxW of the file, proven to be the recipe's."""
     if files is None:
-        raise Refused(f"the mask is made of the file {file.name}: give the folder of the mask files")
+        raise UsageError(f"the mask is made of the file {file.name}: give the folder of the mask files")
     data = files(file.name)
     if (found := sha256_hex(data)) != file.sha256:
-        raise Damaged(f"{file.name} has SHA-256 {found}, its recipe says {file.sha256}: another file, or damaged")
+        raise CorruptDataError(
+            f"{file.name} has SHA-256 {found}, its recipe says {file.sha256}: another file, or damaged"
+        )
     return read_grey(data, file.name)
 
 
-def parse_recipe(line: str) -> MaskRecipe:
-    """The recipe of a line; raises Refused naming the line and the form it should have."""
+def parse_recipe(line: str) -> MaskSpec:
+    """The recipe of a line; raises UsageError naming the line and the form it should have."""
     match = _LINE.fullmatch(line)
     if match is None:
-        raise Refused(
+        raise UsageError(
             f"not a mask recipe: {line!r}; expected 'FAMILY VERSION drawn=HxW HxW BIN SEED/PATH', scaled= in place of "
             f"drawn= or file=NAME sha256=DIGEST after it, and as BIN {ANY} or one of {', '.join(BINS)}"
         )
     family, version, canvas, drawn_h, drawn_w, name, digest, height, width, wanted, path = match.groups()
     drawn, size = (int(drawn_h), int(drawn_w)), (int(height), int(width))
     file = MaskFile(name, digest) if name else None
-    return MaskRecipe(family, int(version), drawn, size, path, wanted, canvas == "scaled", file)
+    return MaskSpec(family, int(version), drawn, size, path, wanted, canvas == "scaled", file)
 
 
-def fit_recipe(recipe: MaskRecipe, height: int, width: int) -> MaskRecipe:
+def fit_recipe(recipe: MaskSpec, height: int, width: int) -> MaskSpec:
     """The recipe of the same seed path and bin for another height and width; the same recipe at its own.
 
     Lengths keep their share of the shorter side, so holes of drawn families do their share of the picture. Raises
-    Refused for a mask that is made of a file, which cannot be drawn at another size.
+    UsageError for a mask that is made of a file, which cannot be drawn at another size.
     """
     if recipe.size_px == (height, width):
         return recipe
     if recipe.file is not None:
-        raise Refused(f"the mask {recipe.line()!r} is made of a file: it cannot be drawn at {width}x{height} px")
+        raise UsageError(f"the mask {recipe.line()!r} is made of a file: it cannot be drawn at {width}x{height} px")
     short, longest, side = min(height, width), max(height, width), min(recipe.drawn_px)
     is_scaled = recipe.side_px == side
     # Draw large photos at their own size, so that borders are sharp, and small ones where lengths are whole pixels.
@@ -195,35 +199,35 @@ def fit_recipe(recipe: MaskRecipe, height: int, width: int) -> MaskRecipe:
 
 def recipe_for(
     family: str, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY, scaled: bool = False
-) -> MaskRecipe:
+) -> MaskSpec:
     """A recipe for square masks of the family's present version; `path` is the seed path, joined by slashes.
 
-    Raises Refused for an unknown family, and for a bin that its masks of that size do not or hardly ever reach.
+    Raises UsageError for an unknown family, and for a bin that its masks of that size do not or hardly ever reach.
     """
     if family not in MASKS:
-        raise Refused(f"unknown mask family {family!r}: known are {', '.join(MASKS)}")
+        raise UsageError(f"unknown mask family {family!r}: known are {', '.join(MASKS)}")
     if bin != ANY:
         _refuse_unreachable(family, drawn_px, size_px, scaled, bin)
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
-    return MaskRecipe(family, MASKS[family].version, canvas, size, "/".join(map(str, path)), bin, scaled)
+    return MaskSpec(family, MASKS[family].version, canvas, size, "/".join(map(str, path)), bin, scaled)
 
 
 def recipe_for_file(
     family: str, name: str, data: bytes, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY
-) -> MaskRecipe:
+) -> MaskSpec:
     """A recipe for a square mask made of the file of that name with these bytes; drawn once to see that it can be.
 
-    Raises Refused for an unknown family, an impossible name, and for a file that is no mask of that family; OutOfReach
-    for one that makes no mask of that bin.
+    Raises UsageError for an unknown family, an impossible name, and for a file that is no mask of that family;
+    UnreachableRatioError for one that makes no mask of that bin.
     """
     if family not in FILE_MASKS:
-        raise Refused(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
+        raise UsageError(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
     if re.fullmatch("[!-~]+", name) is None:
-        raise Refused(f"no recipe can name the mask file {name!r}: use printable ASCII without spaces")
+        raise UsageError(f"no recipe can name the mask file {name!r}: use printable ASCII without spaces")
     refuse_odd_file(read_grey(data, name), FILE_MASKS[family].hole, name)
     file, version = MaskFile(name, sha256_hex(data)), FILE_MASKS[family].version
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
-    recipe = MaskRecipe(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)
+    recipe = MaskSpec(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)
     recipe.draw(lambda _: data)
     return recipe
 
@@ -240,11 +244,11 @@ def bin_shares(family: str, drawn_px: int, size_px: int, scaled: bool = False) -
 
 def _refuse_unreachable(family: str, drawn_px: int, size_px: int, scaled: bool, wanted: str) -> None:
     if wanted not in BINS:
-        raise Refused(f"unknown hole-ratio bin {wanted!r}: known are {ANY}, {', '.join(BINS)}")
+        raise UsageError(f"unknown hole-ratio bin {wanted!r}: known are {ANY}, {', '.join(BINS)}")
     shares = bin_shares(family, drawn_px, size_px, scaled)
     if shares[wanted] < _LEAST_SHARE:
         reached = ", ".join(name for name, share in shares.items() if share >= _LEAST_SHARE)
-        raise Refused(
+        raise UsageError(
             f"{family} masks of {size_px}x{size_px} drawn at {drawn_px}x{drawn_px} have a hole ratio in {wanted} "
             f"{shares[wanted]:.1%} of the time, less than {_LEAST_SHARE:.0%}: take another family or one of {reached}"
         )

@@ -7,12 +7,12 @@ either are on synthetic irregular masks, never on NVIDIA's.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch, draw_sketches
 from pipelines.masks.pen import TURN, Pen
 
 
-def sketch_strokes(height: int, width: int, chance: Chance, side_px: int = 256) -> Sketch:
+def sketch_strokes(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
     """A mask HxW of 1 to 15 strokes of up to 25 segments, each up to 100 px long and 10 to 24 px wide at a side of 256.
 
     Directions are any; end points are kept on the canvas, widths are even and change from segment to segment.
@@ -26,7 +26,7 @@ def sketch_strokes(height: int, width: int, chance: Chance, side_px: int = 256) 
     return pen.sketch()
 
 
-def draw_strokes_clear_border(height: int, width: int, chance: Chance, side_px: int = 256) -> NDArray[np.uint8]:
+def draw_strokes_clear_border(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> NDArray[np.uint8]:
     """Such a mask HxW without the holes within 50/512 of its sides of the border."""
     strokes = draw_sketches(height, width, [sketch_strokes(height, width, chance, side_px)])[0]
     inside = np.s_[height * 50 // 512 : height - height * 50 // 512, width * 50 // 512 : width - width * 50 // 512]

@@ -21,14 +21,14 @@ from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import seeded_keys
-from pipelines.chance import Chance
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.model_process import ModelProcess
 from pipelines.evaluation.models import Model, network_model
 from pipelines.evaluation.protocol import sketches_of
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
-from pipelines.masks.spec import MaskRecipe
-from pipelines.records import Damaged, Failed, Refused, canonical_json, sha256_hex
+from pipelines.keyed_rng import KeyedRng
+from pipelines.masks.spec import MaskSpec
+from pipelines.records import CorruptDataError, JobError, UsageError, canonical_json, sha256_hex
 from pipelines.versions import fetch_version, list_files, version_tags
 
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
@@ -46,15 +46,15 @@ log = logging.getLogger(__name__)
 def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Tracking) -> Version:
     """Registers the checkpoint's generator with its scores; finds the version again if that was done before.
 
-    Raises Refused for an unusable name and where the scores are of other weights, Failed where the stored model fails
-    its trial or where no version of it can be made.
+    Raises UsageError for an unusable name and where the scores are of other weights, JobError where the stored model
+    fails its trial or where no version of it can be made.
     """
     if _NO_NAME.search(name):  # before anything is stored
-        raise Refused(f"--name is {name!r}: give a name of letters, digits, '-', '_' or '.', such as faces")
+        raise UsageError(f"--name is {name!r}: give a name of letters, digits, '-', '_' or '.', such as faces")
     refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
     if card.model.get("weights_sha256") != weights_sha256:
-        raise Refused(
+        raise UsageError(
             f"the scores are those of {card.model}, the checkpoint {checkpoint.uri} has weights {weights_sha256}: "
             "evaluate this checkpoint first"
         )
@@ -124,7 +124,7 @@ def _is_whole(version: Version, tracking: Tracking) -> bool:
     try:
         with TemporaryDirectory() as scratch:
             fetch_version(version, tracking, Path(scratch))
-    except (Damaged, Refused, OSError) as fault:
+    except (CorruptDataError, UsageError, OSError) as fault:
         log.warning("%s", fault)
         return False
     return True
@@ -187,13 +187,13 @@ def _try_apart(model_uri: str, files: Path, model: Model) -> None:
     Where the network takes them it is given a sketch, a segmentation map and noise for two fills.
     """
     height, width = 83, 117
-    levels = (Chance("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
+    levels = (KeyedRng("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
     image = levels.reshape(1, height, width, 3)
-    mask = MaskRecipe("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
+    mask = MaskSpec("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
     planes = {"sketch": sketches_of(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
     beside = {name: plane for name, plane in planes.items() if name in model.takes}
     stored = ModelProcess(model_uri, files)
     for noise in [seeded_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:
         if not np.array_equal(stored.fill(image, mask, beside, noise), model.fill(image, mask, beside, noise)):
-            raise Failed(f"{model_uri} does not fill as {model.identity['model']} does: nothing was registered")
+            raise JobError(f"{model_uri} does not fill as {model.identity['model']} does: nothing was registered")
     stored.close()

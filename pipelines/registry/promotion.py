@@ -17,7 +17,7 @@ from typing import Any, Final
 from infra.tracking import Tracking, Version
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, scores_digest
 from pipelines.versions import fetch_version
 
@@ -62,11 +62,11 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
     """Judge the version against the champion and move the alias if it is better, or for the reason in `force`.
 
     The champion itself gets the verdict by which it is champion. Raises FileNotFoundError for an unknown version,
-    Damaged where its files are not those registered, Refused where the scores cannot be judged, `force` is no reason or
-    another promotion came in between.
+    CorruptDataError where its files are not those registered, UsageError where the scores cannot be judged, `force` is
+    no reason or another promotion came in between.
     """
     if force is not None and not 0 < len(force.strip()) <= MAX_REASON_CHARACTERS:
-        raise Refused(f"--force is {force[:40]!r}: give the reason, in 1 to {MAX_REASON_CHARACTERS} characters")
+        raise UsageError(f"--force is {force[:40]!r}: give the reason, in 1 to {MAX_REASON_CHARACTERS} characters")
     challenger, champion = tracking.version(name, number), tracking.aliased(name, CHAMPION)
     scores = _scores_of(challenger, tracking)
     if champion is not None and champion.number == number:
@@ -78,7 +78,7 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
         tracking.tag_version(challenger, {PREVIOUS_TAG: champion.number if champion else ""})
         try:
             _move(tracking, challenger, champion)
-        except Refused as fault:
+        except UsageError as fault:
             _store(tracking, challenger, replace(verdict, promoted=False, reason=f"{verdict.reason}; {fault}"))
             raise
     return verdict
@@ -113,12 +113,12 @@ def _confirm(champion: Version, scores: Scorecard, tracking: Tracking, force: st
 def judge_first(card: Scorecard) -> Verdict:
     """Judge a version without a champion: its mean must reach that of every baseline.
 
-    Raises Refused for a card without baselines.
+    Raises UsageError for a card without baselines.
     """
     means = _baseline_means(card)
     missing = [name for name in BASELINES if name not in means]
     if missing:
-        raise Refused(
+        raise UsageError(
             f"the scores are of an older version and lack {' and '.join(missing)}, which a first version must reach: "
             "evaluate again with another --out, and register again"
         )
@@ -136,7 +136,7 @@ def _judge_challenger(challenger: Version, champion: Version, scores: Scorecard,
         return Verdict(True, "the champion's own weights, scored anew", champion.number, None)
     try:
         theirs = _scores_of(champion, tracking)
-    except (Damaged, Refused) as fault:
+    except (CorruptDataError, UsageError) as fault:
         if own:  # the way on where a champion is damaged, or its record of a kind that is refused by now
             return Verdict(True, f"the champion's own weights, registered anew: {fault}", champion.number, None)
         words = f"{fault}; register the champion's checkpoint again and promote that version first"
@@ -179,11 +179,11 @@ def judge(comparison: Comparison, champion: str) -> Verdict:
 
 
 def rollback(name: str, tracking: Tracking) -> Version:
-    """Points the alias back at the champion before; raises Refused where there is none."""
+    """Points the alias back at the champion before; raises UsageError where there is none."""
     champion = tracking.aliased(name, CHAMPION)
     previous = champion.tags.get(PREVIOUS_TAG) if champion else None
     if champion is None or not previous:
-        raise Refused(f"model {name!r} has no champion before the present one: nothing to roll back to")
+        raise UsageError(f"model {name!r} has no champion before the present one: nothing to roll back to")
     target = tracking.version(name, previous)
     _scores_of(target, tracking)
     _move(tracking, target, champion)
@@ -197,18 +197,18 @@ def _move(tracking: Tracking, version: Version, expected: Version | None) -> Non
     """
     present = tracking.aliased(version.name, CHAMPION)
     if (present and present.number) != (expected and expected.number):
-        raise Refused(f"the champion of {version.name!r} changed meanwhile: look at it and promote again")
+        raise UsageError(f"the champion of {version.name!r} changed meanwhile: look at it and promote again")
     tracking.move_alias(version.name, CHAMPION, version.number)
     after = tracking.aliased(version.name, CHAMPION)
     if after is None or after.number != version.number:
-        raise Refused(f"another promotion of {version.name!r} came in between: look at the champion, then try again")
+        raise UsageError(f"another promotion of {version.name!r} came in between: look at the champion, then try again")
 
 
 def _scores_of(version: Version, tracking: Tracking) -> Scorecard:
     """Scorecard of a version; what is wrong with it names the version, not the folder that it was copied to."""
     try:
         return _checked_scores(version, tracking)
-    except (Damaged, Refused) as fault:
+    except (CorruptDataError, UsageError) as fault:
         raise fault if version.uri in str(fault) else type(fault)(f"{version.uri}: {fault}") from None
 
 
@@ -217,5 +217,5 @@ def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
     with TemporaryDirectory() as scratch:
         card = load_scorecard(str(fetch_version(version, tracking, Path(scratch)) / "artifacts"))
     if scores_digest(card) != version.tags.get(SCORES_TAG):
-        raise Damaged(f"the scores of {version.uri} are not those registered: register them again")
+        raise CorruptDataError(f"the scores of {version.uri} are not those registered: register them again")
     return card

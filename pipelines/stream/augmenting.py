@@ -9,16 +9,16 @@ from typing import Any, Final
 import albumentations as A
 import numpy as np
 
-from pipelines.chance import PythonChance, philox_state, seed_of
 from pipelines.decoding import Picture
-from pipelines.records import Refused
+from pipelines.keyed_rng import PythonChance, philox_state, seed_of
+from pipelines.records import UsageError
 from pipelines.stream.config import LARGE, StreamConfig
 
 _TRIALS: Final = 8
 
 
 class Augmentation:
-    """The transforms of a config, tried once; raises Refused where they do not bring photos to `size_px`."""
+    """The transforms of a config, tried once; raises UsageError where they do not bring photos to `size_px`."""
 
     def __init__(self, config: StreamConfig, seed: int) -> None:
         self._size, self._from = config.size_px, config.resize_px or config.size_px
@@ -32,7 +32,7 @@ class Augmentation:
             self.apply({"image": grey}, position)
 
     def apply(self, pictures: dict[str, Picture], position: int) -> dict[str, Picture]:
-        """The pictures, transformed; raises Refused where the image is then no uint8 SxSx3.
+        """The pictures, transformed; raises UsageError where the image is then no uint8 SxSx3.
 
         One stream of chance serves all transforms; by albumentations' own seeding each has the same, and all flip or
         none. The generators stay and are set: to make them takes longer than a flip.
@@ -45,16 +45,16 @@ class Augmentation:
             raise
         except Exception as fault:
             told = f"augment fails at position {position}: {type(fault).__name__}: {fault}"
-            raise Refused(f"{told}; take other transforms or arguments") from fault
+            raise UsageError(f"{told}; take other transforms or arguments") from fault
         self._check(done["image"])
         return done
 
     def _check(self, image: Picture) -> None:
         if image.dtype != np.uint8:
-            raise Refused(f"augment makes {image.dtype} of photos, not uint8: leave out what normalises")
+            raise UsageError(f"augment makes {image.dtype} of photos, not uint8: leave out what normalises")
         if image.shape != (self._size, self._size, 3):
             height, width = image.shape[:2]
-            raise Refused(
+            raise UsageError(
                 f"augment brings photos of {self._from} px to {width}x{height}, size_px is {self._size}: "
                 "name the size to crop from as resize_px, and size_px as the size of the crop"
             )

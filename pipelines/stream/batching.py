@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from infra.world import World
-from pipelines.chance import Chance, seed_of
 from pipelines.decoding import Picture
+from pipelines.keyed_rng import KeyedRng, seed_of
 from pipelines.manifest import Dataset
-from pipelines.masks.spec import MaskRecipe, draw_masks, recipe_for
-from pipelines.records import Batch, Damaged, Refused
+from pipelines.masks.spec import MaskSpec, draw_masks, recipe_for
+from pipelines.records import Batch, CorruptDataError, UsageError
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.config import LARGE, PLANES, StreamConfig
 from pipelines.stream.geometry import RESIZES, View, decode, decode_plane, show
@@ -39,7 +39,7 @@ class Stream:
     ) -> None:
         """`weights`: so many photos of each dataset in turn; if empty all photos count alike, of whatever dataset.
 
-        Raises Refused where there is nothing to read, and for weights and transforms that cannot be.
+        Raises UsageError where there is nothing to read, and for weights and transforms that cannot be.
         """
         self._config, self._seed = config, seed
         self._from_px = config.resize_px or config.size_px
@@ -55,13 +55,13 @@ class Stream:
     def batches(self, images_seen: int, batch_size: int, world: World, num_processes: int = 0) -> Iterator[Batch]:
         """This rank's share of every global batch of `batch_size` photos from the counter on, without end.
 
-        `num_processes` make them ahead; with none, this process makes them when asked. Raises Damaged where a photo is,
-        unless the config says to replace it, and OSError where a store does not answer for long; Refused at once where
-        a number cannot be.
+        `num_processes` make them ahead; with none, this process makes them when asked. Raises CorruptDataError where a
+        photo is, unless the config says to replace it, and OSError where a store does not answer for long; UsageError
+        at once where a number cannot be.
         """
         for (name, (least, most)), value in zip(_RANGES.items(), (images_seen, batch_size, num_processes), strict=True):
             if not least <= value <= most:
-                raise Refused(f"{name} is {value}: it must be from {least} to {most}")
+                raise UsageError(f"{name} is {value}: it must be from {least} to {most}")
         starts = count(images_seen, batch_size)
         steps = ([p for p in range(start, start + batch_size) if p % world.size == world.rank] for start in starts)
         return load(self._batch, steps, self._num_bytes(-(-batch_size // world.size)), num_processes)
@@ -115,36 +115,38 @@ class Stream:
 
     def _view(self, whole: Picture, position: int) -> View:
         policy = RESIZES[self._config.resize]
-        return policy(whole.shape[0], whole.shape[1], self._from_px, Chance(self._seed, "crop", position))
+        return policy(whole.shape[0], whole.shape[1], self._from_px, KeyedRng(self._seed, "crop", position))
 
     def _read(self, position: int, into: Picture) -> tuple[str, Picture, dict[str, Picture], list[str]]:
         """Key, picture and planes of the sample at a position, or of the next whole one of its lane; and what was not.
 
         Which stands in depends on what is damaged alone, so it is the same for all worlds.
         """
-        faults: list[Damaged] = []
+        faults: list[CorruptDataError] = []
         for number in range(_MAX_REPLACEMENTS):
             place = self._order.locate(position + number * self._config.num_lanes)
             try:
                 key, picture, planes = self._decoded(*place, into)
-            except Damaged as fault:
+            except CorruptDataError as fault:
                 if self._config.damaged == "raise":
                     raise
                 faults.append(fault)
             else:
                 return key, picture, planes, [f"position {position}: {fault}; {key} stands in" for fault in faults]
-        raise Damaged(f"{_MAX_REPLACEMENTS} samples in a row are damaged, from position {position} on: {faults[0]}")
+        raise CorruptDataError(
+            f"{_MAX_REPLACEMENTS} samples in a row are damaged, from position {position} on: {faults[0]}"
+        )
 
     def _decoded(self, shard: int, sample: int, into: Picture) -> tuple[str, Picture, dict[str, Picture]]:
         key, picture, stored = self.reader.pictures(shard, sample, tuple(PLANES[p] for p in self._config.planes))
         planes = {}
         for name in self._config.planes:
             if PLANES[name] not in stored:
-                raise Refused(f"{key} has no plane {name!r}: build its dataset with --planes {PLANES[name]}")
+                raise UsageError(f"{key} has no plane {name!r}: build its dataset with --planes {PLANES[name]}")
             planes[name] = decode_plane(stored[PLANES[name]], name, key)
         return key, decode(picture, key, into if self._from_px == self._config.size_px else None), planes
 
-    def _mask(self, family: str, position: int) -> MaskRecipe:
+    def _mask(self, family: str, position: int) -> MaskSpec:
         """The mask SxS of a family at a global position."""
         return recipe_for(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)
 
@@ -152,15 +154,15 @@ class Stream:
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:
     counts = [tuple(dataset.split("train").numbers("num_samples").tolist()) for dataset in datasets]
     if not sum(map(sum, counts)):
-        raise Refused(
+        raise UsageError(
             "no photo to train on in the split train of the datasets that are given: name at least one with some"
         )
     if not weights:
         return Order(tuple(n for own in counts for n in own), seed, config.num_lanes, config.block_size)
     if len(weights) != len(datasets) or min(weights) < 1:
-        raise Refused(f"weights are {weights} for {len(datasets)} datasets: give each a whole number of at least 1")
+        raise UsageError(f"weights are {weights} for {len(datasets)} datasets: give each a whole number of at least 1")
     if sum(weights) > _MAX_WEIGHTS:
-        raise Refused(
+        raise UsageError(
             f"weights are {weights}, {sum(weights)} in all: take whole numbers of at most {_MAX_WEIGHTS} in all"
         )
     seeds = [seed_of(seed, "dataset", number) for number in range(len(datasets))]

@@ -13,7 +13,7 @@ import albumentations as A
 
 from pipelines.manifest import Dataset
 from pipelines.masks import MASKS
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.geometry import RESIZES
 from pipelines.stream.sketching import THRESHOLD
 
@@ -43,23 +43,23 @@ class Transform:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> A.BasicTransform:
-        """The transform; raises Refused where there is none of this name, or it does not take the arguments."""
+        """The transform; raises UsageError where there is none of this name, or it does not take the arguments."""
         kind = getattr(A, self.name, None)
         if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform)):
-            raise Refused(f"unknown transform {self.name!r}: take a name of albumentations")
+            raise UsageError(f"unknown transform {self.name!r}: take a name of albumentations")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # its word for an argument that it does not know
                 return kind(**self.arguments)
         except (TypeError, ValueError, NotImplementedError, UserWarning) as fault:
-            raise Refused(f"the transform {self.name} does not take {dict(self.arguments)}: {fault}") from None
+            raise UsageError(f"the transform {self.name} does not take {dict(self.arguments)}: {fault}") from None
 
 
 def refuse_missing_planes(dataset: Dataset, config: "StreamConfig") -> None:
-    """Raises Refused where the dataset was built without a plane that the config wants."""
+    """Raises UsageError where the dataset was built without a plane that the config wants."""
     for name in config.planes:
         if PLANES[name] not in dataset.commit["recipe"]["planes"]:
-            raise Refused(f"{dataset.uri} has no plane {name!r}: build it with --planes {PLANES[name]}")
+            raise UsageError(f"{dataset.uri} has no plane {name!r}: build it with --planes {PLANES[name]}")
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,18 @@ class StreamConfig:
         self._check_numbers()
         self._check_drawn()
         if self.large_px is not None and self.resize_px not in (None, self.size_px):
-            raise Refused(f"large_px and resize_px {self.resize_px} do not go together: {LARGE} is not cropped")
+            raise UsageError(f"large_px and resize_px {self.resize_px} do not go together: {LARGE} is not cropped")
         for transform in self.augment:
             if not isinstance(transform, Transform):
-                raise Refused(f"augment has {transform!r}: write Transform(NAME, ARGUMENTS)")
+                raise UsageError(f"augment has {transform!r}: write Transform(NAME, ARGUMENTS)")
             transform.build()
 
     def _check_drawn(self) -> None:
         for name in self.drawn:
             if name in self.planes:
-                raise Refused(f"{name!r} is in planes and in drawn: read it from the shards or have it made")
+                raise UsageError(f"{name!r} is in planes and in drawn: read it from the shards or have it made")
         if not 0 <= self.sketch_threshold < 1:
-            raise Refused(f"sketch_threshold is {self.sketch_threshold}: it must be from 0 to less than 1")
+            raise UsageError(f"sketch_threshold is {self.sketch_threshold}: it must be from 0 to less than 1")
 
     def _check_numbers(self) -> None:
         for name, (most, may_lack) in _NUMBERS.items():
@@ -116,7 +116,7 @@ class StreamConfig:
             if may_lack and value is None:
                 continue
             if not isinstance(value, int) or not 1 <= value <= most:
-                raise Refused(f"{name} is {value!r}: it must be a whole number from 1 to {most}")
+                raise UsageError(f"{name} is {value!r}: it must be a whole number from 1 to {most}")
 
     def _check_names(self) -> None:
         given: dict[str, tuple[Collection[str], tuple[str, ...]]] = {
@@ -129,4 +129,4 @@ class StreamConfig:
         for name, (known, values) in given.items():
             for value in values:
                 if value not in known:
-                    raise Refused(f"unknown {name} {value!r}: known are {', '.join(known)}")
+                    raise UsageError(f"unknown {name} {value!r}: known are {', '.join(known)}")

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from pipelines.chance import Chance
 from pipelines.decoding import Picture, decode_levels, decode_photo
-from pipelines.records import Damaged
+from pipelines.keyed_rng import KeyedRng
+from pipelines.records import CorruptDataError
 
 cv2.setNumThreads(0)  # a loader is a process of its own, with a core to itself
 
@@ -32,58 +32,60 @@ class View(NamedTuple):
 
 
 def decode(data: bytes, key: str, into: Picture | None = None) -> Picture:
-    """Bytes of an 8-bit picture -> RGB HxWx3, in `into` if it is a JPEG of just its size; raises Damaged with the key.
+    """Bytes of an 8-bit picture -> RGB HxWx3, in `into` if it is a JPEG of just its size.
+
+    Raises CorruptDataError with the key.
 
     The decision is that of the build (`pipelines.decoding`), so what was found sound there is sound here.
     """
     try:
         return decode_photo(data, into).pixels
     except (ValueError, cv2.error) as fault:
-        raise Damaged(f"the picture of {key} cannot be decoded: {str(fault)[:120]}") from None
+        raise CorruptDataError(f"the picture of {key} cannot be decoded: {str(fault)[:120]}") from None
 
 
 def decode_plane(data: bytes, name: str, key: str) -> Picture:
-    """Bytes of a plane's PNG -> HxWxC with C its channels (RGB order), HxWx1 if it is grey; raises Damaged."""
+    """Bytes of a plane's PNG -> HxWxC with C its channels (RGB order), HxWx1 if it is grey; raises CorruptDataError."""
     try:
         return decode_levels(data)
     except (ValueError, cv2.error) as fault:
-        raise Damaged(f"the {name} of {key} cannot be decoded: {str(fault)[:120]}") from None
+        raise CorruptDataError(f"the {name} of {key} cannot be decoded: {str(fault)[:120]}") from None
 
 
-def _squash(height: int, width: int, size_px: int, chance: Chance) -> View:
+def _squash(height: int, width: int, size_px: int, chance: KeyedRng) -> View:
     """The whole picture, its aspect ratio not kept (SPN, MHTMA)."""
     return View(0, 0, height, width, size_px)
 
 
-def _centre_square(height: int, width: int, size_px: int, chance: Chance) -> View:
+def _centre_square(height: int, width: int, size_px: int, chance: KeyedRng) -> View:
     """The square in the middle, of the short side's length; on CelebA its 178x178 centre crop."""
     side = min(height, width)
     return View((height - side) // 2, (width - side) // 2, side, side, size_px)
 
 
-def _random_square(height: int, width: int, size_px: int, chance: Chance) -> View:
+def _random_square(height: int, width: int, size_px: int, chance: KeyedRng) -> View:
     """A square of half to all of the short side (not under the final size if it can be), anywhere in the picture."""
     short = min(height, width)
     return _anywhere(height, width, chance.integer(min(short, max(size_px, short // 2)), short), size_px, chance)
 
 
-def _random_crop(height: int, width: int, size_px: int, chance: Chance) -> View:
+def _random_crop(height: int, width: int, size_px: int, chance: KeyedRng) -> View:
     """A square of the final size, anywhere in the picture, not resized; in a smaller one of its short side."""
     return _anywhere(height, width, min(height, width, size_px), size_px, chance)
 
 
-def _anywhere(height: int, width: int, side: int, size_px: int, chance: Chance) -> View:
+def _anywhere(height: int, width: int, side: int, size_px: int, chance: KeyedRng) -> View:
     top, left = (chance.integer(0, length - side) for length in (height, width))
     return View(top, left, side, side, size_px)
 
 
-def _polyphase(height: int, width: int, size_px: int, chance: Chance) -> View:
+def _polyphase(height: int, width: int, size_px: int, chance: KeyedRng) -> View:
     """DeepGIN's: cubic resize to twice the size, a quarter turn, every second pixel of one of four phases."""
     turns = chance.integer(0, 3)
     return View(0, 0, height, width, size_px, turns, (chance.integer(0, 1), chance.integer(0, 1)))
 
 
-RESIZES: dict[str, Callable[[int, int, int, Chance], View]] = {
+RESIZES: dict[str, Callable[[int, int, int, KeyedRng], View]] = {
     "squash": _squash,
     "centre-square": _centre_square,
     "random-square": _random_square,
@@ -96,7 +98,7 @@ HELD_OUT: Final = {"random-square": "centre-square", "polyphase": "squash"}
 much of each as the policy shows."""
 
 
-def squared(image: Picture, policy: str, size_px: int, chance: Chance) -> Picture:
+def squared(image: Picture, policy: str, size_px: int, chance: KeyedRng) -> Picture:
     """HxWx3 -> SxSx3 by a policy of RESIZES."""
     return show(image, RESIZES[policy](image.shape[0], image.shape[1], size_px, chance))
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.records import Batch, Damaged, Failed, Refused
-from pipelines.stream.slots import Slots
+from pipelines.records import Batch, CorruptDataError, JobError, UsageError
+from pipelines.stream.shared_buffers import SharedBuffers
 
 Make = Callable[[list[int], torch.Tensor], Batch]
 """Makes the batch of some positions; its image and mask lie in the memory that is given, uint8."""
@@ -56,18 +56,18 @@ class _Steps(Dataset[Batch | _Made | Exception]):
     """The batches of a stream by slot and positions; a fault is a value, so that it comes as what it was."""
 
     make: Make
-    slots: Slots
+    slots: SharedBuffers
     num_bytes: int
 
     def __getitem__(self, step: tuple[int | None, list[int]]) -> Batch | _Made | Exception:
         try:
             return self._made(*step)
-        except (Damaged, Refused, Failed) as fault:
+        except (CorruptDataError, UsageError, JobError) as fault:
             return type(fault)(str(fault))  # without what hangs on it and may not be picklable
         except OSError as fault:
             return OSError(str(fault))
         except Exception:  # noqa: BLE001 - what torch makes of it would not end the other processes
-            return Failed(f"a loader process failed:\n{traceback.format_exc()}")
+            return JobError(f"a loader process failed:\n{traceback.format_exc()}")
 
     def _made(self, slot: int | None, positions: list[int]) -> Batch | _Made:
         if slot is None:
@@ -80,9 +80,9 @@ class _Steps(Dataset[Batch | _Made | Exception]):
 def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
     """The batch of each step in order, made by so many processes, by this one if there are none.
 
-    `num_bytes` of memory are enough for any step. Batches lie in pinned memory where there is a GPU. Raises Damaged,
-    Refused and OSError as `make` does, at the step that they belong to, and Failed for any other fault in a process and
-    where one has ended; torch tells that by a signal, so it may come up anywhere else too.
+    `num_bytes` of memory are enough for any step. Batches lie in pinned memory where there is a GPU. Raises
+    CorruptDataError, UsageError and OSError as `make` does, at the step that they belong to, and JobError for any other
+    fault in a process and where one has ended; torch tells that by a signal, so it may come up anywhere else too.
     """
     if num_processes:
         batches = _made_ahead(make, steps, num_bytes, num_processes)
@@ -94,7 +94,7 @@ def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: 
 
 
 def _made_ahead(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
-    slots = Slots(num_processes * _AHEAD + _HELD, num_bytes)
+    slots = SharedBuffers(num_processes * _AHEAD + _HELD, num_bytes)
     loader = DataLoader(
         _Steps(make, slots, num_bytes),
         batch_size=None,
@@ -119,7 +119,7 @@ def _next(made: Iterator[Batch | _Made | Exception]) -> Batch | _Made | Exceptio
         return next(made, None)
     except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
         what = str(fault) or type(fault).__name__
-        return Failed(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
+        return JobError(f"a loader process failed: {what}; the same command goes on from the last checkpoint")
 
 
 def _as_it_is(batch: Batch | _Made | Exception) -> Batch | _Made | Exception:

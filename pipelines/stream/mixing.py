@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pipelines.chance import Chance
-from pipelines.stream.order import Order, Stretch
+from pipelines.keyed_rng import KeyedRng
+from pipelines.stream.order import Order, Segment
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Mixture:
         shard, sample = self.orders[dataset].locate(own)
         return self._first_shard(dataset) + shard, sample
 
-    def ahead(self, position: int) -> Iterator[Stretch]:
+    def ahead(self, position: int) -> Iterator[Segment]:
         """As `Order.ahead`, of the dataset that the position is of."""
         dataset, own = self._own(position)
         first = self._first_shard(dataset)
@@ -66,7 +66,7 @@ class Mixture:
 def _turn(weights: tuple[int, ...], seed: int, lane: int, turn: int) -> tuple[list[int], list[int]]:
     """The datasets of one round of a lane in their order, and how often each had come before in it."""
     every = [dataset for dataset, weight in enumerate(weights) for _ in range(weight)]
-    datasets = [every[i] for i in Chance(seed, "mix", lane, turn).permutation(len(every))]
+    datasets = [every[i] for i in KeyedRng(seed, "mix", lane, turn).permutation(len(every))]
     before: Counter[int] = Counter()
     counts = []
     for dataset in datasets:

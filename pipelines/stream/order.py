@@ -17,13 +17,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 
 _EPOCHS_KEPT: Final = 2
 """The present one, and the next one, whose first blocks are read ahead."""
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """Samples that stand side by side in a shard: those in [first, last)."""
 
     shard: int
@@ -71,7 +71,7 @@ class Order:
         place = bisect_right(ends, spot.start + permuted)
         return int(shards[place]), spot.start + permuted - (ends[place - 1] if place else 0)
 
-    def ahead(self, position: int) -> Iterator[Stretch]:
+    def ahead(self, position: int) -> Iterator[Segment]:
         """Where the position opens a block: what the block after it holds, which will be asked for next in its lane.
 
         Nothing at other positions, so that of all processes of all ranks exactly one is told.
@@ -89,14 +89,14 @@ class Order:
         size = min(self.block_size, length + (lane < longer) - block * self.block_size)
         return _Spot(epoch, lane, block, inside, start, size)
 
-    def _stretches(self, spot: _Spot) -> Iterator[Stretch]:
+    def _stretches(self, spot: _Spot) -> Iterator[Segment]:
         """The samples of a block, shard by shard."""
         shards, ends = self._laid_out(spot.epoch)
         start, stop = spot.start, spot.start + spot.size
         while start < stop:
             place = bisect_right(ends, start)
             before = ends[place - 1] if place else 0
-            yield Stretch(int(shards[place]), start - before, min(stop, ends[place]) - before)
+            yield Segment(int(shards[place]), start - before, min(stop, ends[place]) - before)
             start = ends[place]
 
     def _laid_out(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
@@ -120,4 +120,4 @@ def readers_of_a_lane(num_lanes: int, world_size: int) -> int:
 
 @lru_cache(maxsize=256)
 def _permutation(count: int, *path: int | str) -> NDArray[np.int64]:
-    return Chance(*path).permutation(count)
+    return KeyedRng(*path).permutation(count)

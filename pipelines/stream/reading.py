@@ -1,8 +1,8 @@
 """Samples out of shards, by place: positioned reads of exactly the members that are asked for, each checked by CRC32.
 
-In: shards of committed datasets and (shard, sample) places. Out: pictures or whole samples, or `Damaged` naming file
-and key. A shard that is not on a local disk is read through the cache of this machine, page by page: never a request
-per sample, and what the cache got wrong is fetched anew before it is called damage.
+In: shards of committed datasets and (shard, sample) places. Out: pictures or whole samples, or `CorruptDataError`
+naming file and key. A shard that is not on a local disk is read through the cache of this machine, page by page: never
+a request per sample, and what the cache got wrong is fetched anew before it is called damage.
 """
 
 import json
@@ -18,11 +18,11 @@ from isal import isal_zlib
 
 from infra import storage
 from infra.cache import Cache, CachedFile, Traffic, default_cache
-from infra.retry import patiently
+from infra.retry import retry_transient
 from pipelines.manifest import Dataset, read_table
-from pipelines.records import Damaged, Member, ShardRecord
+from pipelines.records import CorruptDataError, Member, ShardRecord
 from pipelines.stream.index import ShardIndex
-from pipelines.stream.order import Stretch
+from pipelines.stream.order import Segment
 
 Result = TypeVar("Result")
 
@@ -32,7 +32,7 @@ _PICTURES: Final = frozenset({"jpg", "png", "webp"})
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSample:
     """A sample as it lies in its shard."""
 
     key: str
@@ -80,16 +80,16 @@ class ShardReader:
         """Samples per shard."""
         return tuple(n for _, rows in self._parts for n in rows.numbers("num_samples").tolist())
 
-    def read(self, shard: int, sample: int) -> Stored:
-        """One sample with all its members; raises Damaged where a byte differs."""
+    def read(self, shard: int, sample: int) -> StoredSample:
+        """One sample with all its members; raises CorruptDataError where a byte differs."""
         parts = self.parts(shard, sample)
         note = json.loads(parts.pop("json"))
         (picture,) = (parts.pop(suffix) for suffix in list(parts) if "." not in suffix)
         planes = {suffix.removesuffix(".png"): data for suffix, data in parts.items()}
-        return Stored(self.key(shard, sample), self._shard(shard)[0].name, picture, note, planes)
+        return StoredSample(self.key(shard, sample), self._shard(shard)[0].name, picture, note, planes)
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
-        """Key, picture and the named planes of a sample; nothing else is read. Raises Damaged like `read`."""
+        """Key, picture and the named planes of a sample; nothing else is read. Raises CorruptDataError like `read`."""
         index = self._index(shard)
         places = index.places(sample)
         (suffix,) = places.keys() & _PICTURES
@@ -105,13 +105,13 @@ class ShardReader:
         """The key of a sample, without reading it."""
         return self._index(shard).key(sample)
 
-    def fetch_ahead(self, stretch: Stretch) -> None:
+    def fetch_ahead(self, stretch: Segment) -> None:
         """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
         dataset, _ = self._shard(stretch.shard)
         if storage.local_path(dataset.uri) is None:
             self._threads(os.getpid()).submit(self._fetch, stretch)
 
-    def _fetch(self, stretch: Stretch) -> None:
+    def _fetch(self, stretch: Segment) -> None:
         try:
             self._file(stretch.shard).fetch(*self._index(stretch.shard).span(stretch.first, stretch.last))
         except Exception as fault:  # noqa: BLE001 - who comes to read it fails in its own right
@@ -127,7 +127,7 @@ class ShardReader:
                 return data
             if isinstance(file, CachedFile):
                 file.forget(member.offset, end)
-        raise Damaged(
+        raise CorruptDataError(
             f"{self._uri(shard)} is damaged at member {member.name}: restore the shard or build the dataset again"
         )
 
@@ -136,13 +136,17 @@ class ShardReader:
         try:
             return call()
         except FileNotFoundError:
-            raise Damaged(f"{self._uri(shard)} is missing: restore the shard or build the dataset again") from None
+            raise CorruptDataError(
+                f"{self._uri(shard)} is missing: restore the shard or build the dataset again"
+            ) from None
         except EOFError as fault:
-            raise Damaged(f"{self._uri(shard)} is cut: {fault}; restore the shard or build the dataset again") from None
+            raise CorruptDataError(
+                f"{self._uri(shard)} is cut: {fault}; restore the shard or build the dataset again"
+            ) from None
 
     def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shard(shard)
-        return ShardIndex.of(patiently(lambda: read_table(dataset.uri, record), self.traffic.tell))
+        return ShardIndex.of(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.tell))
 
     def _open(self, shard: int) -> Any:
         """The file of a shard, as something that reads."""

@@ -13,15 +13,15 @@ from functools import partial
 from typing import Any, Final
 
 from infra import storage
-from infra.retry import patiently
+from infra.retry import retry_transient
 from infra.settings import code_revision
 from infra.world import World
 from pipelines.checkpoints import BEST, Checkpoint, latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Failed, canonical_json
-from pipelines.training.heartbeat import Pulse
+from pipelines.records import CorruptDataError, JobError, canonical_json
+from pipelines.training.heartbeat import Heartbeat
 from pipelines.training.loop import Point
-from pipelines.training.mlflow_sync import Teller
+from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.points import committed_points, points_to_bytes
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, is_superseded
@@ -33,7 +33,7 @@ PROGRESS_FILE: Final = "progress.json"
 log = logging.getLogger(__name__)
 
 
-class Committer:
+class Checkpointer:
     """Commits a training's state while it goes on.
 
     A commit takes a copy of the state; rank 0 writes it in a thread of its own during the next steps, the checkpoint
@@ -42,20 +42,20 @@ class Committer:
     """
 
     def __init__(
-        self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World, pulse: Pulse
+        self, run: TrainRun, state: TrainState, datasets: tuple[Dataset, ...], world: World, pulse: Heartbeat
     ) -> None:
         self._pulse = pulse
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
         self._watch = watch_of(datasets[0], run.recipe)
-        self.best = patiently(lambda: best_of(run.out, run.recipe, state.images_seen), log.warning)
-        self._teller, self._code = Teller(run), code_revision()  # before files change
+        self.best = retry_transient(lambda: best_of(run.out, run.recipe, state.images_seen), log.warning)
+        self._teller, self._code = MlflowSync(run), code_revision()  # before files change
         self._writes, self._uploads, self._shows = (ThreadPoolExecutor(max_workers=1) for _ in range(3))
         self._write: Future[None] | None = None
         self._upload: Future[None] | None = None
         self._shown: Future[None] | None = None
         self._newest, self._seen = b"", b""
 
-    def __enter__(self) -> "Committer":
+    def __enter__(self) -> "Checkpointer":
         return self
 
     def __exit__(self, _: object, fault: BaseException | None, __: object) -> None:
@@ -108,7 +108,7 @@ class Committer:
         if self._world.rank == 0:
             snapshot = self._state.snapshot(self._facts(digest))
             self._write = self._writes.submit(
-                patiently, partial(self._publish_all, snapshot, points, sheets, self.best.kept), log.warning
+                retry_transient, partial(self._publish_all, snapshot, points, sheets, self.best.kept), log.warning
             )
 
     def settle(self) -> None:
@@ -122,14 +122,14 @@ class Committer:
         self.settle()
         if self._world.rank:
             return ""
-        return patiently(lambda: open_checkpoint(self._run.out), log.warning).uri
+        return retry_transient(lambda: open_checkpoint(self._run.out), log.warning).uri
 
     def _publish_all(
         self, snapshot: Snapshot, points: list[Point], sheets: Mapping[str, bytes], kept: tuple[int, ...]
     ) -> None:
         clock = f"{snapshot.images_seen:012d}"
         if is_superseded(self._run):
-            raise Failed(f"another command has begun to train at {self._run.out}: nothing of this one was written")
+            raise JobError(f"another command has begun to train at {self._run.out}: nothing of this one was written")
         with self._pulse.writing():
             for of, sheet in sheets.items():
                 self._publish(f"{of}/{clock}.png", sheet)
@@ -196,7 +196,7 @@ def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
 def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
     """Whether the run has come to this clock, or ended before for want of anything better, and its end is whole.
 
-    Raises Damaged where points are missing by which a training that stops early decides.
+    Raises CorruptDataError where points are missing by which a training that stops early decides.
     """
     newest = latest_checkpoint(out)
     if newest is None:
@@ -207,10 +207,13 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
 
 
 def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None:
-    """Raises Damaged where the points are gone that made a checkpoint the best: another would take its place."""
+    """Raises CorruptDataError where the points are gone that made a checkpoint the best.
+
+    Another would take its place.
+    """
     best = newest.state.get(BEST)
     if recipe.patience_images is not None and best and not committed_points(out, best - 1, best):
-        raise Damaged(
+        raise CorruptDataError(
             f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them or "
             "train at another --out"
         )

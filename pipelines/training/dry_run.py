@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage, Weights
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.config import LARGE, StreamConfig
 from pipelines.training.flops import step_operations
 from pipelines.training.recipe import TrainRecipe
@@ -74,13 +74,13 @@ class StageCost:
 
 
 def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
-    """Plays each stage; raises Refused where one cannot run."""
+    """Plays each stage; raises UsageError where one cannot run."""
     teachers = {name: {key: x.to("meta") for key, x in state.items()} for name, state in weights.items()}
     with torch.device("meta"):
         objective = build_objective(recipe.objective, teachers)
     refuse_other_networks(recipe, objective)
     if recipe.parts > 1 and any(isinstance(p, BilevelPhase) for stage in objective.stages for p in stage.phases):
-        raise Refused(f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.parts} parts")
+        raise UsageError(f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.parts} parts")
     kept, costs, shapes = 0, list[StageCost](), _shapes_of(recipe.stream)
     for stage in objective.stages:
         try:
@@ -88,7 +88,7 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
             operations = step_operations(stage, shapes, objective.networks, recipe.parts) / _SAMPLES
             costs.append(StageCost(stage.name, stage.until_images, operations))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
-            raise Refused(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
+            raise UsageError(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
     averaged = recipe.average_images is not None
     return _measured(objective, kept // _SAMPLES, tuple(costs), averaged=averaged)
 

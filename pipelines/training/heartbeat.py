@@ -61,7 +61,7 @@ class Beat:
         )
 
 
-class Pulse:
+class Heartbeat:
     """Sends beats for the time of a block, in which `step` is called before each step of the thread that made it."""
 
     def __init__(self, rank: int, send: Callable[[Beat], None]) -> None:
@@ -97,7 +97,7 @@ class Pulse:
         finally:
             self._writer = None
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
@@ -131,7 +131,7 @@ def _stack(thread_id: int) -> str:
     return "".join(traceback.format_list(frames[-6:])).rstrip()
 
 
-class Roll:
+class HeartbeatMonitor:
     """The last beat of each rank, what befell them, and how often they began: kept apart from all ranks."""
 
     def __init__(self) -> None:

@@ -20,13 +20,13 @@ import torch
 
 from infra import storage
 from infra.cluster import connected, has_waiting_group, num_cores, num_gpus
-from infra.world import PeersLost, World, current_world
+from infra.world import RankLostError, World, current_world
 from pipelines.checkpoints import newest_clock
-from pipelines.records import Failed
+from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
-from pipelines.training.heartbeat import Roll
+from pipelines.training.heartbeat import HeartbeatMonitor
 from pipelines.training.run import TrainRun, is_superseded
-from pipelines.training.updates import NotFinite
+from pipelines.training.updates import NonFiniteError
 from pipelines.training.waiting import explain_wait
 from pipelines.training.worker import run_rank
 
@@ -135,8 +135,8 @@ def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scr
     try:
         end = _aside(trainer.fit).return_value
     except train.TrainingFailedError as fault:
-        raise Failed(_first_fault(fault)) from None
-    if isinstance(end, Failed):
+        raise JobError(_first_fault(fault)) from None
+    if isinstance(end, JobError):
         raise end
     return str(end)
 
@@ -160,7 +160,7 @@ def _num_cores(run: TrainRun) -> int:
     return 1 + run.num_loaders
 
 
-def _rank(config: dict[str, Any]) -> str | Failed:
+def _rank(config: dict[str, Any]) -> str | JobError:
     """A fault that all ranks see alike, and would see again, is a value: Ray Train tries again after exceptions."""
     from ray.train import report
     from ray.train.torch import get_device
@@ -172,10 +172,10 @@ def _rank(config: dict[str, Any]) -> str | Failed:
             if world.device.type == "cuda" and end is None:  # a start with a GPU that is broken counts too
                 torch.cuda.set_device(world.device)
             return end or run_rank(run, world, report, roll.note.remote)
-    except NotFinite as fault:
+    except NonFiniteError as fault:
         return fault
     except Exception as fault:
-        own = not isinstance(fault, PeersLost)
+        own = not isinstance(fault, RankLostError)
         _answer(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}", own=own), None)
         raise
 
@@ -183,7 +183,7 @@ def _rank(config: dict[str, Any]) -> str | Failed:
 @contextmanager
 def _overheard(roll: Any) -> Iterator[None]:
     """Brings warnings of this rank to the launching process for the time of a block."""
-    ear = _Ear(roll.tell.remote)
+    ear = _Receiver(roll.tell.remote)
     loggers = [logging.getLogger(name) for name in ("pipelines", "infra")]
     for logger in loggers:
         logger.addHandler(ear)
@@ -194,7 +194,7 @@ def _overheard(roll: Any) -> Iterator[None]:
             logger.removeHandler(ear)
 
 
-class _Ear(logging.Handler):
+class _Receiver(logging.Handler):
     """Passes on warnings, and what is worse."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -215,7 +215,7 @@ def _roll() -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Roll).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
+    return ray.remote(HeartbeatMonitor).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
 
 
 def _answer(asked: Any, otherwise: Any) -> Any:
@@ -240,7 +240,7 @@ def _explained(fault: Exception) -> str:
     return str(fault)
 
 
-def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: int) -> Failed | None:
+def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: int) -> JobError | None:
     """Why it is not to begin, if so, which all ranks find alike.
 
     It has begun at this clock in vain often enough, nodes do not see the run's place, or it is another command's turn.
@@ -251,12 +251,12 @@ def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: in
     if worn:
         ends = _answer(roll.ends_here.remote(), "unknown")
         where = "a clock that cannot be read" if clock < 0 else f"{clock} images"
-        return Failed(f"gave up after {starts} starts at {where}: {ends}")
+        return JobError(f"gave up after {starts} starts at {where}: {ends}")
     blind, anothers = _over_ranks(world, _place_of(run))
     if blind:
-        return Failed(f"{blind} of {world.size} ranks do not see {run.out}: --out must be a place that all nodes see")
+        return JobError(f"{blind} of {world.size} ranks do not see {run.out}: --out must be a place that all nodes see")
     if anothers:
-        return Failed(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
+        return JobError(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
     return None
 
 

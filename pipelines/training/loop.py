@@ -25,7 +25,7 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
 from pipelines.training.usage import GPU_BUSY, USAGE, Usage
 
-MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "limit_share", *USAGE)
+MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "flops_utilization", *USAGE)
 """What a point says of the machine; the rest is the same on any machine."""
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def train(
     On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
     called at every checkpoint's clock and at the end with the points since the last commit, and ends the training if it
     returns True; `alive` gets the clock before every step. With `limit` points say what share of the device's best
-    arithmetic was used. Raises NotFinite before a bad update is made.
+    arithmetic was used. Raises NonFiniteError before a bad update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
     updater = Updater(recipe, state, world)
@@ -97,7 +97,7 @@ def _share(limit: Limit | None, stage: Stage, point: Point, world: World) -> dic
     """Of the device's best, as the stage of the point's last step has it."""
     if limit is None:
         return {}
-    return {"limit_share": limit.share(stage.name, point.values["images_per_second"] / world.size)}
+    return {"flops_utilization": limit.share(stage.name, point.values["images_per_second"] / world.size)}
 
 
 class Meter:

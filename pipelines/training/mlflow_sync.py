@@ -24,7 +24,7 @@ _SHEETS: Final = (FILLS, MAPS, DRAWS)
 log = logging.getLogger(__name__)
 
 
-class Teller:
+class MlflowSync:
     """Brings the MLflow run of a training up to its last commit, whenever the server answers."""
 
     def __init__(self, run: TrainRun, warn: Callable[[str], None] = log.warning) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from infra import storage
 from pipelines.checkpoints import newest_clock
 from pipelines.manifest import seal, unseal
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 
 
 def committed_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
     """The points of a run behind this clock, up to another or to its newest checkpoint, in order.
 
-    Raises Damaged naming a file that does not hold points.
+    Raises CorruptDataError naming a file that does not hold points.
     """
     newest, last, points = newest_clock(out) if until is None else until, after, []
     if not newest:
@@ -40,5 +40,5 @@ def _points(uri: str) -> list[dict[str, Any]]:
         found = json.loads(data)
         older: bool = isinstance(found, list)  # files of older versions are bare lists without a seal
         return found if older else list(unseal(data, uri)["points"])
-    except (ValueError, KeyError, Damaged):
-        raise Damaged(f"{uri} is no list of points: restore it, or remove it and lose those points") from None
+    except (ValueError, KeyError, CorruptDataError):
+        raise CorruptDataError(f"{uri} is no list of points: restore it, or remove it and lose those points") from None

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nets import OBJECTIVES, describe_network
 from nets.filling import LOCAL, Procedure
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.config import StreamConfig
 from pipelines.training.precision import PRECISIONS, Precision
 
@@ -40,9 +40,9 @@ class AdamConfig:
         for name in ("learning_rate", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise Refused(f"an optimiser's {name} is {value}: take a finite number, 0 or more")
+                raise UsageError(f"an optimiser's {name} is {value}: take a finite number, 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise Refused(f"an optimiser's betas are {self.betas}: take numbers from 0 to less than 1")
+            raise UsageError(f"an optimiser's betas are {self.betas}: take numbers from 0 to less than 1")
 
 
 @dataclass(frozen=True)
@@ -89,25 +89,29 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         if type(self.objective) not in OBJECTIVES:
             known = ", ".join(kind.__name__ for kind in OBJECTIVES)
-            raise Refused(f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}")
+            raise UsageError(
+                f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}"
+            )
         if self.precision not in PRECISIONS:
-            raise Refused(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
         self._check_numbers()
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
-            raise Refused(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
+            raise UsageError(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
 
     def _check_numbers(self) -> None:
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise Refused(f"recipe {self.name}: {name} is {value!r}: take a whole number from 1 up")
+                raise UsageError(f"recipe {self.name}: {name} is {value!r}: take a whole number from 1 up")
         if not 0 <= self.constant_images <= self.images:
-            raise Refused(
+            raise UsageError(
                 f"recipe {self.name}: constant_images is {self.constant_images}: take 0 to images, {self.images}"
             )
         for clock, factor in self.drops:
             if clock < 0 or not 0 <= factor < math.inf:
-                raise Refused(f"recipe {self.name}: a drop is {(clock, factor)}: take a clock and a factor from 0 up")
+                raise UsageError(
+                    f"recipe {self.name}: a drop is {(clock, factor)}: take a clock and a factor from 0 up"
+                )
 
     def learning_rate_factor(self, images_seen: int) -> float:
         """1 during the constant part, then linear to 0 at the end; times the factors of the drops that are past."""

@@ -16,7 +16,7 @@ from infra import storage
 from infra.weights import weights_sha256
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import Damaged, Refused, first_difference, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, first_difference, sha256_hex
 from pipelines.run_record import RUN_FILE
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
@@ -58,8 +58,8 @@ class TrainRun:
 
 
 def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
-    """The id of the run at `out`, made at its first start; raises Refused where other settings were given before,
-    Damaged where the record of them cannot be read, is gone, or is not that of the checkpoints."""
+    """The id of the run at `out`, made at its first start; raises UsageError where other settings were given before,
+    CorruptDataError where the record of them cannot be read, is gone, or is not that of the checkpoints."""
     asked, there = _asked(recipe, datasets, weights), _recorded(out)
     if there is None:
         started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
@@ -76,7 +76,9 @@ def _recorded(out: str) -> dict[str, Any] | None:
     if storage.exists(uri):
         return _record(uri)
     if has_checkpoints(out):
-        raise Damaged(f"{out} has checkpoints and no {RUN_FILE}, which says whose: restore it, or give another --out")
+        raise CorruptDataError(
+            f"{out} has checkpoints and no {RUN_FILE}, which says whose: restore it, or give another --out"
+        )
     return None
 
 
@@ -90,8 +92,8 @@ def _record(uri: str) -> dict[str, Any]:
         return found
     try:
         return unseal(data, uri)
-    except Damaged:
-        raise Damaged(f"{uri} is no record of a run: restore it, or train at another --out") from None
+    except CorruptDataError:
+        raise CorruptDataError(f"{uri} is no record of a run: restore it, or train at another --out") from None
 
 
 def _seal_older(out: str, there: dict[str, Any]) -> None:
@@ -107,7 +109,7 @@ def _seal_older(out: str, there: dict[str, Any]) -> None:
 def refuse_other_run(
     recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
 ) -> None:
-    """Raises Refused where `out` holds a run of other settings, Damaged as `claim_run`; makes nothing."""
+    """Raises UsageError where `out` holds a run of other settings, CorruptDataError as `claim_run`; makes nothing."""
     there = _recorded(out)
     if there is not None:
         _refuse_others(out, there, _asked(recipe, datasets, weights), datasets)
@@ -130,7 +132,9 @@ def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datas
     difference = first_difference(there, asked)
     if difference is not None:
         name, old, new = difference
-        raise Refused(f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out")
+        raise UsageError(
+            f"{out} holds a run with {name} = {old!r}, not {new!r}: give the same settings or another --out"
+        )
     refuse_other_checkpoints(out, there["run_id"], storage.join(out, RUN_FILE))
 
 
@@ -144,7 +148,7 @@ def begin_attempt(out: str) -> str:
 def is_superseded(run: TrainRun) -> bool:
     """Whether another command has begun to train at the run's place since this one has.
 
-    Raises Damaged where that cannot be read any more.
+    Raises CorruptDataError where that cannot be read any more.
     """
     if not run.attempt:
         return False
@@ -152,15 +156,15 @@ def is_superseded(run: TrainRun) -> bool:
     data = storage.read_bytes(uri)
     try:
         return bool(unseal(data, uri)["attempt"] != run.attempt)
-    except (Damaged, KeyError):
-        raise Damaged(f"{uri} does not say which command trains there: run the same command again") from None
+    except (CorruptDataError, KeyError):
+        raise CorruptDataError(f"{uri} does not say which command trains there: run the same command again") from None
 
 
 def refuse_other_data(out: str, known: list[str], datasets: tuple[Dataset, ...]) -> None:
-    """Raises Refused naming the dataset that is not the one that the run has seen so far."""
+    """Raises UsageError naming the dataset that is not the one that the run has seen so far."""
     for number, dataset in enumerate(datasets[: len(known)]):
         if dataset.manifest_sha256 != known[number]:
-            raise Refused(
+            raise UsageError(
                 f"{dataset.uri} has the digest {dataset.manifest_sha256[:12]}…, the run at {out} was trained on "
                 f"{known[number][:12]}…: photos were added, removed or built otherwise; restore that dataset, or train "
                 "at another --out"

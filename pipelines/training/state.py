@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from nets import build_objective
 from nets.objective import Objective, Weights
-from pipelines.chance import seed_of
 from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
-from pipelines.records import Refused
+from pipelines.keyed_rng import seed_of
+from pipelines.records import UsageError
 from pipelines.training.ledger import Ledger
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
@@ -22,9 +22,9 @@ NO_WEIGHTS: Final[Weights] = MappingProxyType({})
 
 
 def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
-    """Raises Refused where the recipe's optimisers are not those of the objective's networks."""
+    """Raises UsageError where the recipe's optimisers are not those of the objective's networks."""
     if set(recipe.optimisers) != set(objective.networks):
-        raise Refused(
+        raise UsageError(
             f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
             f"{', '.join(objective.networks)}: give each its own"
         )
@@ -114,12 +114,12 @@ class TrainState:
         return Snapshot(files, {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes the state of a checkpoint; raises Refused where its tensors are not those of these networks."""
+        """Takes the state of a checkpoint; raises UsageError where its tensors are not those of these networks."""
         for name, network in self.objective.networks.items():
             try:
                 network.load_state_dict(checkpoint.tensors(name))
             except RuntimeError as fault:
-                raise Refused(f"{checkpoint.uri} does not fit the recipe's {name}: {fault}") from None
+                raise UsageError(f"{checkpoint.uri} does not fit the recipe's {name}: {fault}") from None
         for name, optimiser in self.optimisers.items():
             _restore_moments(optimiser, self.objective.networks[name], checkpoint.tensors(f"adam.{name}"))
         if self.average is not None:

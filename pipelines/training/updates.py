@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from infra.world import World
 from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Stage, Terms
-from pipelines.records import Failed
+from pipelines.records import JobError
 from pipelines.training.precision import as_float32, computing, exact_products
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
@@ -23,7 +23,7 @@ Gradients = list[Tensor | None]
 """None for parameters on which nothing depends."""
 
 
-class NotFinite(Failed):
+class NonFiniteError(JobError):
     """A loss term or a gradient that is no finite number: names rank, clock, phase and term or parameter, on every rank
     the same."""
 
@@ -106,7 +106,7 @@ class Updater:
             direct, towards = _split(gradients, len(outer))
         length = float(_norm(towards))
         if not math.isfinite(length):
-            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase.inner, towards, bad_ranks)))
+            raise NonFiniteError(self._diagnosis(phase, terms, self._not_finite(phase.inner, towards, bad_ranks)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
         with moved(inner, towards, arm):
             ahead = self._inner_gradients(phase, forward(inputs) | held, phase)
@@ -117,12 +117,12 @@ class Updater:
         return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts], aim, bad_ranks)
 
     def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: Phase | BilevelPhase) -> Gradients:
-        """Of what the inner phase minimises, for the networks of `of`; raises NotFinite."""
+        """Of what the inner phase minimises, for the networks of `of`; raises NonFiniteError."""
         terms = phase.inner.terms(outputs)
         total = weighted(terms, phase.inner.weights)
         gradients, aim, bad_ranks = self._gradients(total, self._parameters(of.trains))
         if not bool(torch.isfinite(_norm(gradients) + aim)):
-            raise NotFinite(self._diagnosis(phase.inner, terms, self._not_finite(of, gradients, bad_ranks)))
+            raise NonFiniteError(self._diagnosis(phase.inner, terms, self._not_finite(of, gradients, bad_ranks)))
         return gradients
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
@@ -148,13 +148,13 @@ class Updater:
     def _step(
         self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients, aim: Tensor, bad_ranks: Tensor
     ) -> Terms:
-        """Steps each network; raises NotFinite before anything is changed.
+        """Steps each network; raises NonFiniteError before anything is changed.
 
         `aim` is what the phase minimises, over all ranks: it may be no number where its gradient is one.
         """
         norm = _norm(gradients)
         if not bool(torch.isfinite(norm + aim)):
-            raise NotFinite(self._diagnosis(phase, terms, self._not_finite(phase, gradients, bad_ranks)))
+            raise NonFiniteError(self._diagnosis(phase, terms, self._not_finite(phase, gradients, bad_ranks)))
         remaining, rates = iter(gradients), {}
         for name in phase.trains:
             parameters = self._parameters((name,))

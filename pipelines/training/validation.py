@@ -24,7 +24,7 @@ from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.noise import SampleNoise
 from pipelines.pictures import grid_png, with_hole
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
 from pipelines.training.maps import draw_sampled_priors, maps_of, temperatures_of
 from pipelines.training.recipe import TrainRecipe
@@ -81,7 +81,7 @@ def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     resize = HELD_OUT.get(stream.resize, stream.resize)
     try:
         pairs = read_chunk(dataset.uri, "val", resize, 0)
-    except Refused:
+    except UsageError:
         return None
     fits = pairs.images.shape[1] == stream.size_px
     return Watch(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None

@@ -12,16 +12,16 @@ from typing import Any, Final
 import torch
 
 from infra import storage
-from infra.retry import patiently
+from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, committed_after, latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Refused, canonical_json
+from pipelines.records import UsageError, canonical_json
 from pipelines.stream.batching import Stream
-from pipelines.training.checkpointer import Committer
+from pipelines.training.checkpointer import Checkpointer
 from pipelines.training.flops import Limit, peak_of
-from pipelines.training.heartbeat import Beat, Pulse
+from pipelines.training.heartbeat import Beat, Heartbeat
 from pipelines.training.ledger import Ledger
 from pipelines.training.loop import Point, train
 from pipelines.training.precision import prepare_process
@@ -42,17 +42,17 @@ def run_rank(run: TrainRun, world: World, report: Any, send: Callable[[Beat], No
 
     `report` gets the newest point at each checkpoint, `send` a sign of life every few seconds.
     """
-    with Pulse(world.rank, send) as pulse:
+    with Heartbeat(world.rank, send) as pulse:
         return _run_rank(run, world, report, pulse)
 
 
-def _run_rank(run: TrainRun, world: World, report: Any, pulse: Pulse) -> str:
+def _run_rank(run: TrainRun, world: World, report: Any, pulse: Heartbeat) -> str:
     prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
     datasets = tuple(open_dataset(uri) for uri in run.data)
     state = _begun(run, datasets, world)
     stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
     incidents = _refused_checkpoints(run.out, state.images_seen) if world.rank == 0 else []
-    with Committer(run, state, datasets, world, pulse) as committer:
+    with Checkpointer(run, state, datasets, world, pulse) as committer:
 
         def observe(point: Point) -> None:
             committer.show(point)
@@ -82,7 +82,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
     """The state of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
     state = TrainState(run.recipe, teachers, world.device)
-    checkpoint = patiently(lambda: latest_checkpoint(run.out), log.warning)
+    checkpoint = retry_transient(lambda: latest_checkpoint(run.out), log.warning)
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
@@ -96,7 +96,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
 
 def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
     """A line for each committed checkpoint that this start had to pass over, for the report of the training."""
-    clocks = patiently(lambda: committed_after(out, images_seen), log.warning)
+    clocks = retry_transient(lambda: committed_after(out, images_seen), log.warning)
     return [
         f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
     ]
@@ -105,7 +105,7 @@ def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
 def _ledger_of(checkpoint: Checkpoint) -> Ledger:
     digest = checkpoint.state["ledger"].get("photos_digest")
     if digest is None:
-        raise Refused(
+        raise UsageError(
             f"{checkpoint.uri} has no digest of the photos seen: the run was begun by an older version; end it with "
             "that one, or train at another --out"
         )
@@ -117,7 +117,7 @@ def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: li
     if incidents:
         name = f"{images_seen:012d}-{rank:05d}.json"
         uri, lines = storage.join(run.out, INCIDENTS, name), canonical_json(incidents)
-        patiently(lambda: storage.publish(uri, lines), log.warning)
+        retry_transient(lambda: storage.publish(uri, lines), log.warning)
         incidents.clear()
 
 

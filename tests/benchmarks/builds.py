@@ -20,28 +20,28 @@ import webdataset as wds
 from PIL import Image
 
 from infra.cluster import connected, num_cores
-from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
-from pipelines.data.build.timing import Effort
+from pipelines.data.build.timing import BuildStats
 from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.workspace import Layout, Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 
 ROOT = Path(os.environ.get("LACUNA_DATA", "data")) / "celeba" / "img_align_celeba"
 SIZE_PX = 128
 TURNS = 7
-KEEP = ShardRecipe("folder", shard_bytes=2 << 20, decode_check=False)
+KEEP = DatasetConfig("folder", shard_bytes=2 << 20, decode_check=False)
 RECIPES = {
     "keep bytes": KEEP,
-    "keep bytes, decoded once": ShardRecipe("folder", shard_bytes=2 << 20),
-    "resize": ShardRecipe("folder", shard_bytes=2 << 20, resize="centre-square", size_px=SIZE_PX, encode="jpeg"),
+    "keep bytes, decoded once": DatasetConfig("folder", shard_bytes=2 << 20),
+    "resize": DatasetConfig("folder", shard_bytes=2 << 20, resize="centre-square", size_px=SIZE_PX, encode="jpeg"),
 }
 
 
 STEPS: dict[str, tuple[Callable[..., object], Callable[[Layout], int]]] = {
     "scanning": (scan_files, lambda layout: layout.num_scans),
-    "naming": (settle_keys, lambda layout: layout.num_key_buckets),
+    "naming": (resolve_keys, lambda layout: layout.num_key_buckets),
     "comparing": (find_duplicates, lambda layout: layout.num_digest_buckets),
     "marking": (mark_duplicates, lambda layout: layout.num_key_buckets),
     "sharding": (lambda p, y, n: write_shard(p, y, "train", n), lambda layout: layout.num_shards["train"]),
@@ -50,9 +50,9 @@ STEPS: dict[str, tuple[Callable[..., object], Callable[[Layout], int]]] = {
 
 def by_tasks(name: str, out: str, count: int) -> None:
     """A line for the best of three builds on the cluster, by the clock on the wall."""
-    best = (float("inf"), Effort())
+    best = (float("inf"), BuildStats())
     for number in range(3):
-        effort, started = Effort(), time.perf_counter()
+        effort, started = BuildStats(), time.perf_counter()
         build_dataset(Plan(str(ROOT), f"{out}/{name}-{number}", RECIPES[name], 0), lambda *_: None, effort)
         best = min(best, (time.perf_counter() - started, effort), key=lambda b: b[0])
     told = best[1].told(best[0])
@@ -66,7 +66,7 @@ def beside(name: str, out: str, files: list[Path], encode: Callable[[Path], byte
     They take turns, for the machine has others to serve; both fill one tar.
     """
     best: dict[str, float] = {}
-    alone, recipe = float("inf"), replace(RECIPES[name], shard_bytes=ShardRecipe("folder").shard_bytes)
+    alone, recipe = float("inf"), replace(RECIPES[name], shard_bytes=DatasetConfig("folder").shard_bytes)
     for turn in range(TURNS):
         spent = step_seconds(Plan(str(ROOT), f"{out}/{name}-alone-{turn}", recipe, 0))
         best = min(best or spent, spent, key=lambda s: sum(s.values()))

@@ -18,7 +18,7 @@ from infra.cluster import connected
 from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
 from pipelines.stream.rate import loader_rates, loaders_needed
@@ -107,7 +107,7 @@ def main() -> None:
     """All of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = ShardRecipe("folder", shard_bytes=8 << 20)
+        recipe = DatasetConfig("folder", shard_bytes=8 << 20)
         with connected():
             dataset = build_dataset(Plan(str(photos(folder / "photos")), f"{name}/data", recipe, 0), lambda *_: None)
         memory(dataset)

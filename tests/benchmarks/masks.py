@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from infra.settings import apply_defaults
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import MASKS
-from pipelines.masks.spec import MaskRecipe, draw_masks, recipe_for
+from pipelines.masks.spec import MaskSpec, draw_masks, recipe_for
 
 SIZE_PX = 256
 TOGETHER = 32
@@ -33,7 +33,7 @@ def rate(draw: Callable[[], object], seconds: float = 0.2, passes: int = 5) -> f
     return best
 
 
-def recipe(family: str) -> MaskRecipe:
+def recipe(family: str) -> MaskSpec:
     """A fresh one."""
     return recipe_for(family, SIZE_PX, SIZE_PX, 0, "mask", str(_random.integers(2**31)))
 
@@ -62,7 +62,7 @@ def strokes_by_opencv() -> object:
 
 def family_line(family: str) -> None:
     """Its three rates."""
-    chance = Chance("benchmark", family)
+    chance = KeyedRng("benchmark", family)
     bare = rate(lambda: MASKS[family].draw(SIZE_PX, SIZE_PX, chance))
     single = rate(lambda: recipe(family).draw())
     many = TOGETHER * rate(lambda: draw_masks([recipe(family) for _ in range(TOGETHER)]))

@@ -18,18 +18,18 @@ import simplejpeg
 
 from infra.cluster import connected
 from pipelines.data.build.benchmark import natural_photo
-from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 
 TARGET_MB = 100
 
 
 STEPS: dict[str, Callable[..., object]] = {
     "scan": scan_files,
-    "naming": settle_keys,
+    "naming": resolve_keys,
     "comparing": find_duplicates,
     "marking": mark_duplicates,
     "shard": write_shard,
@@ -105,7 +105,7 @@ def main() -> None:
         root, little = photos(Path(out) / "photos", max(sizes) << 20), photos(Path(out) / "little", 1 << 20)
         for megabytes in sizes:
             for kind, changes in KINDS.items():
-                recipe = ShardRecipe("folder", shard_bytes=megabytes << 20, **changes)
+                recipe = DatasetConfig("folder", shard_bytes=megabytes << 20, **changes)
                 measure(Plan(str(root), f"{out}/{kind}{megabytes}", recipe, 0), little, megabytes, kind)
                 shutil.rmtree(f"{out}/{kind}{megabytes}")
 

@@ -13,7 +13,7 @@ from typing import Any
 from infra.cluster import connected
 from pipelines.data.build.pipeline import add_layer, build_dataset
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset import edit, rebuild_manifest, verify
 from pipelines.manifest import Dataset, read_table
 from tests.benchmarks.memory import alone, height_mb, photos, tell
@@ -21,7 +21,7 @@ from tests.benchmarks.memory import alone, height_mb, photos, tell
 
 def layered(root: Path, late: Path, out: str, shard_bytes: int) -> Dataset:
     """The photos of the root in one shard, as far as they go into it, and a layer of some more."""
-    recipe = ShardRecipe("folder", shard_bytes=shard_bytes)
+    recipe = DatasetConfig("folder", shard_bytes=shard_bytes)
     build_dataset(Plan(str(root), out, recipe, 0), _silent)
     return add_layer(Plan(str(late), out, recipe, 0), _silent)
 

@@ -23,10 +23,10 @@ import webdataset as wds
 from isal import isal_zlib
 from PIL import Image
 
-from pipelines.data.build.timing import Laps
+from pipelines.data.build.timing import Stopwatch
 from pipelines.data.build.write_shard import _write_input
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.header import Header, read_header
 from pipelines.data.image.normalize import clean
 from pipelines.data.image.resize import RESIZES, Resize, plan_resize
@@ -35,7 +35,7 @@ from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import sha256_hex
 
 DATA = Path(os.environ.get("LACUNA_DATA", "data"))
-KEEP = ShardRecipe("folder", decode_check=False)
+KEEP = DatasetConfig("folder", decode_check=False)
 KERNEL = np.array([20, 216, 20], np.float32) / 256
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
 
 def shard(name: str, root: Path, pattern: str) -> None:
     """A shard of kept photos with everything that is checked and written down, beside a loop that checks nothing."""
-    rows, plan, laps = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Laps()
+    rows, plan, laps = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "shard.tar"
 
@@ -134,7 +134,7 @@ def overhead() -> None:
                 stream.write(b"".join((header, note, bytes(262))))
 
     def ours() -> None:
-        rows, laps = [], Laps()
+        rows, laps = [], Stopwatch()
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for row in settled:
@@ -169,7 +169,7 @@ def bare_resize(part: Any, size: tuple[int, int], target: tuple[int, int]) -> An
     return cv2.resize(twice, target, interpolation=cv2.INTER_AREA)
 
 
-def bare_calls(raw: bytes, header: Header, resize: Resize, recipe: ShardRecipe) -> None:
+def bare_calls(raw: bytes, header: Header, resize: Resize, recipe: DatasetConfig) -> None:
     """The library calls of a resize and nothing else."""
     pixels = simplejpeg.decode_jpeg(raw, "RGB")
     part = pixels[resize.top : resize.top + resize.height, resize.left : resize.left + resize.width]
@@ -193,7 +193,7 @@ def by_pillow(raw: bytes, resize: Resize) -> None:
 
 def resizing(name: str, files: Sequence[bytes], policy: str, size_px: int = 256) -> None:
     """Our resize path, the sum of its library calls, and Pillow."""
-    jpeg = ShardRecipe("folder", resize=policy, size_px=size_px, encode="jpeg")
+    jpeg = DatasetConfig("folder", resize=policy, size_px=size_px, encode="jpeg")
     jobs = []
     for raw in files:
         header = read_header(raw)

@@ -22,7 +22,7 @@ from infra.world import World
 from pipelines.data.build.benchmark import natural_photo
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
@@ -107,7 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder) / "photos")
         with connected():
-            recipe = ShardRecipe("folder", shard_bytes=8 << 20)
+            recipe = DatasetConfig("folder", shard_bytes=8 << 20)
             dataset = build_dataset(Plan(str(source), f"{folder}/data", recipe, 0), lambda *_: None)
         streams = {name: ours(dataset, config) for name, (config, _) in CONFIGS.items()}
         peers = {decoder: peer(dataset, decoder) for decoder in ("rgb8", "rgb")}

@@ -25,7 +25,7 @@ from jobs.recipes import RECIPES
 from nets.objective import BilevelPhase, Inputs
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.stream.batching import Stream
 from pipelines.training.launcher import launch
@@ -98,7 +98,7 @@ def begun(trainee: Trainee) -> int:
 def faces(folder: Path) -> str:
     """The faces as a dataset."""
     root = Path(os.environ["LACUNA_DATA"]) / "celeba"
-    recipe = ShardRecipe("celeba", holdout=0.1, mask_size_px=64, shard_bytes=4 << 20)
+    recipe = DatasetConfig("celeba", holdout=0.1, mask_size_px=64, shard_bytes=4 << 20)
     return build_dataset(Plan(str(root), str(folder), recipe, 0), lambda *_: None).uri
 
 

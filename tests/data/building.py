@@ -6,7 +6,7 @@ from typing import Any
 import webdataset as wds
 from PIL import Image
 
-from pipelines.data.build.dedup import find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
@@ -28,7 +28,7 @@ def scan_and_settle(plan: Plan, layout: Layout) -> None:
     """The steps of a build between its listing and its shards, in this process."""
     for task, count in (
         (scan_files, layout.num_scans),
-        (settle_keys, layout.num_key_buckets),
+        (resolve_keys, layout.num_key_buckets),
         (find_duplicates, layout.num_digest_buckets),
         (mark_duplicates, layout.num_key_buckets),
     ):

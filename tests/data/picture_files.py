@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import clean
 from pipelines.records import Rejected, Sample
 from tests.making import photo
 
-RECIPE = ShardRecipe("folder", min_side_px=8)
+RECIPE = DatasetConfig("folder", min_side_px=8)
 UNCHECKED = replace(RECIPE, decode_check=False)
 EXIF_ORIENTATION, EXIF_X_RESOLUTION = 0x0112, 0x011A
 Pixels = NDArray[np.uint8]
@@ -43,14 +43,14 @@ def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes) 
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-def cleaned(raw: bytes, recipe: ShardRecipe = RECIPE) -> Sample:
+def cleaned(raw: bytes, recipe: DatasetConfig = RECIPE) -> Sample:
     """The sample of a file that has to become one."""
     sample = clean(raw, recipe)
     assert isinstance(sample, Sample), sample
     return sample
 
 
-def rejected(raw: bytes, recipe: ShardRecipe = RECIPE) -> str:
+def rejected(raw: bytes, recipe: DatasetConfig = RECIPE) -> str:
     """The reason of a file that has to be rejected."""
     verdict = clean(raw, recipe)
     assert isinstance(verdict, Rejected), f"accepted, {getattr(verdict, 'normalised', None)}"

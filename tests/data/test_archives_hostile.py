@@ -19,7 +19,7 @@ from pipelines.data.archive.read import read_photo
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
-from pipelines.records import Damaged, Photo, Place, Refused
+from pipelines.records import ByteRange, CorruptDataError, Photo, UsageError
 from tests.data.trees import files, listed, put, tar_bytes, zip_bytes
 from tests.making import shard_recipe
 
@@ -183,13 +183,13 @@ def test_a_wrong_size_or_checksum_in_a_zip_is_damage_of_that_file(size: int, tmp
     for changed, words in (((24, "<L", size), r"bytes"), ((16, "<L", 7), "its CRC32 is .* not 00000007")):
         data = edit(zip_bytes({"bad.jpg": b"x" * 3000, "good.jpg": b"y"}), *changed)
         local, remote = put(str(tmp_path / "all.zip"), data), put(f"memory://{tmp_path.name}/all.zip", data)
-        with pytest.raises(Damaged, match=rf"bad.jpg is damaged in the archive: .*{words}"):
+        with pytest.raises(CorruptDataError, match=rf"bad.jpg is damaged in the archive: .*{words}"):
             read_photo(local, listed("folder", local)["bad.jpg"])
         assert read_photo(local, listed("folder", local)["good.jpg"]) == b"y"
         far = listed("folder", remote)
         assert (far["bad.jpg"].refusal or "").startswith("bad.jpg is damaged in the archive: it")
         assert read_photo(remote, far["good.jpg"]) == b"y"
-        assert far["good.jpg"].place == Place(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
+        assert far["good.jpg"].place == ByteRange(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
 
 
 def test_what_swells_beyond_its_size_is_stopped(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_what_swells_beyond_its_size_is_stopped(tmp_path: Path) -> None:
     uri = put(str(tmp_path / "all.zip"), data)
     photo = listed("folder", uri)["bad.jpg"]
     tracemalloc.start()
-    with pytest.raises(Damaged, match="it has more and not 100 bytes"):
+    with pytest.raises(CorruptDataError, match="it has more and not 100 bytes"):
         read_photo(uri, photo)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -232,19 +232,19 @@ def test_a_torn_archive_is_refused_saying_how_far_it_was_read(
     suffix: str, spoil: Callable[[bytes], bytes], words: str, tmp_path: Path
 ) -> None:
     uri = put(str(tmp_path / f"all{suffix}"), spoil(tar_bytes(TREE)))
-    with pytest.raises(Refused, match=f"(?s)all{suffix}.*({words}).*fetch the archive again"):
+    with pytest.raises(UsageError, match=f"(?s)all{suffix}.*({words}).*fetch the archive again"):
         listed("folder", uri)
 
 
 def test_headers_that_claim_much_are_not_believed(tmp_path: Path) -> None:
     huge = tarfile.TarInfo("x")
     huge.type, huge.size = tarfile.XHDTYPE, 1 << 40
-    with pytest.raises(Refused, match="claims 1099511627776 bytes"):
+    with pytest.raises(UsageError, match="claims 1099511627776 bytes"):
         refusals(put(str(tmp_path / "all.tar"), huge.tobuf(tarfile.GNU_FORMAT)))
     negative = bytearray(tarfile.TarInfo("x").tobuf())
     negative[124:136] = b"-0000000777\0"
     negative[148:156] = b"%06o\0 " % (sum(negative) - sum(negative[148:156]) + 256)
-    with pytest.raises(Refused, match="negative size"):
+    with pytest.raises(UsageError, match="negative size"):
         refusals(put(str(tmp_path / "all.tar"), bytes(negative) + bytes(1024)))
 
 
@@ -266,18 +266,18 @@ def test_damage_is_refused_or_named_and_never_crashes(
     uri = put(str(folder / f"all{suffix}"), spoilt)
     try:
         photos = list(DATASETS["folder"].listed(uri, None, str(folder / "spilled")))
-    except Refused:
+    except UsageError:
         return
     for photo in photos:
         if isinstance(photo, Photo) and photo.refusal is None:
-            with suppress(Damaged):
+            with suppress(CorruptDataError):
                 assert read_photo(uri, photo) in TREE.values() or suffix == ".tar"
 
 
 def test_damage_inside_a_gzip_is_found_although_the_tar_is_whole(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(tar_bytes(TREE), compresslevel=0))
     packed[packed.index(b"b.jpg||||") + 6] ^= 1
-    with pytest.raises(Refused, match="is torn: CRC check failed"):
+    with pytest.raises(UsageError, match="is torn: CRC check failed"):
         listed("folder", put(str(tmp_path / "all.tgz"), bytes(packed)))
 
 
@@ -291,5 +291,5 @@ def test_a_tar_with_a_hole_of_zeros_is_torn(suffix: str, lost_from: int, tmp_pat
         (whole[: lost_from * stride] + bytes(stride) + whole[(lost_from + 1) * stride :], "goes on after its end mark"),
     ):
         uri = put(str(tmp_path / f"all{suffix}"), holed if suffix == ".tar" else gzip.compress(holed, 1))
-        with pytest.raises(Refused, match=rf"is torn: .*{why}"):
+        with pytest.raises(UsageError, match=rf"is torn: .*{why}"):
             refusals(uri)

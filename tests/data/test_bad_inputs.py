@@ -15,7 +15,7 @@ from pipelines.data.build.scan import MAX_FILE_BYTES, list_source, scan_files
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, read_table
-from pipelines.records import Failed, Refused
+from pipelines.records import JobError, UsageError
 from tests.data.test_hostile import HOSTILE
 from tests.making import photo, photo_folder, shard_recipe
 
@@ -65,9 +65,9 @@ def test_what_has_no_end_is_rejected_and_not_waited_for(tmp_path: Path) -> None:
         stream.truncate(MAX_FILE_BYTES + 1)  # takes no place on the disk
     rows = rows_of(plan(root, tmp_path / "out"))
     assert {name: row["reason"] for name, row in rows.items() if row["outcome"] == "rejected"} == {
-        "pipe.jpg": "cannot be read: NoRegularFile",
-        "zeros.jpg": "cannot be read: NoRegularFile",
-        "folder.jpg": "cannot be read: NoRegularFile",
+        "pipe.jpg": "cannot be read: NotAFileError",
+        "zeros.jpg": "cannot be read: NotAFileError",
+        "folder.jpg": "cannot be read: NotAFileError",
         "huge.jpg": f"{MAX_FILE_BYTES + 1} bytes are more than {MAX_FILE_BYTES}",
     }
     assert len(rows) == 14
@@ -85,7 +85,7 @@ def test_rejects_up_to_the_share_are_borne_and_one_more_commits_nothing(
     for number in range(2):
         (root / f"more{number}.txt").write_text(f"more {number}")
     too_many = plan(root, tmp_path / "out", max_reject_share=share)
-    with pytest.raises(Refused, match=rf"{num_borne + 2} of {num_borne + 42} files .* nothing was committed"):
+    with pytest.raises(UsageError, match=rf"{num_borne + 2} of {num_borne + 42} files .* nothing was committed"):
         build_dataset(too_many, silent)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
 
@@ -99,7 +99,7 @@ def test_a_photo_that_changes_after_it_was_scanned_stops_the_build_by_name(tmp_p
         if (what, done) == ("sharding", 0):
             photo(77).save(victim)
 
-    with pytest.raises(Failed, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
+    with pytest.raises(JobError, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
         build_dataset(plan(root, tmp_path / "out"), change_it)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     victim.write_bytes(whole)

@@ -13,7 +13,7 @@ import pytest
 from infra.settings import PROJECT_ROOT
 from pipelines.manifest import COMMIT_FILE, Dataset
 from pipelines.masks.spec import parse_recipe
-from pipelines.records import Refused, make_key
+from pipelines.records import UsageError, make_key
 from tests.data.building import MANY, built, read_by_webdataset, rows_of, save
 from tests.making import SIZE_PX, files_of, photo
 
@@ -91,17 +91,17 @@ def test_a_finished_build_is_not_touched_again(many: Path, many_dataset: Dataset
 def test_other_settings_at_the_same_place_are_refused(
     many: Path, many_dataset: Dataset, field: str, value: object
 ) -> None:
-    with pytest.raises(Refused, match=rf"(?s){field} = .*, not .*another --out"):
+    with pytest.raises(UsageError, match=rf"(?s){field} = .*, not .*another --out"):
         built(many, Path(many_dataset.uri), **{**MANY, field: value})
 
 
 def test_another_seed_at_the_same_place_is_refused(many: Path, many_dataset: Dataset) -> None:
-    with pytest.raises(Refused, match="seed = 0, not 7"):
+    with pytest.raises(UsageError, match="seed = 0, not 7"):
         built(many, Path(many_dataset.uri), seed=7, **MANY)
 
 
 def test_another_source_at_the_same_place_is_refused(many: Path, many_dataset: Dataset) -> None:
-    with pytest.raises(Refused, match="source = 'folder', not 'packages'"):
+    with pytest.raises(UsageError, match="source = 'folder', not 'packages'"):
         built(many, Path(many_dataset.uri), **MANY, source="packages")
 
 

@@ -10,10 +10,10 @@ import pytest
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
-from pipelines.records import Failed, Refused
+from pipelines.records import JobError, UsageError
 from tests.data.building import MANY, built, rows_by_source, save, silent
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
@@ -31,17 +31,17 @@ def mostly_text(root: Path, photos: int, texts: int) -> Path:
 def test_ten_rejected_files_are_borne_and_eleven_stop_the_build(tmp_path: Path) -> None:
     dataset = built(mostly_text(tmp_path / "ten", 20, 10), tmp_path / "out10")
     assert dataset.commit["ledger"]["num_rejected"] == 10
-    with pytest.raises(Refused, match=r"11 of 31 files .* nothing was committed. Most often: not an image"):
+    with pytest.raises(UsageError, match=r"11 of 31 files .* nothing was committed. Most often: not an image"):
         built(mostly_text(tmp_path / "eleven", 20, 11), tmp_path / "out11")
     assert not (tmp_path / "out11" / COMMIT_FILE).exists()
-    with pytest.raises(Refused, match="no dataset at"):
+    with pytest.raises(UsageError, match="no dataset at"):
         open_dataset(str(tmp_path / "out11"))
 
 
 def test_a_stopped_build_still_says_which_files_it_rejected(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    with pytest.raises(Refused, match="were rejected"):
+    with pytest.raises(UsageError, match="were rejected"):
         built(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
     rows = [row for path in (tmp_path / "out/tables").iterdir() for row in pq.read_table(path).to_pylist()]
     assert {r["source"] for r in rows if r["outcome"] == "rejected"} == {f"{n}.txt" for n in range(11)}
@@ -52,26 +52,26 @@ def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Pat
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(**MANY), 0)
     scan_files(plan, list_source(plan), 0)
     (root / "class0/0002.jpg").unlink()
-    with pytest.raises(Refused, match=r"40 files, .* 39 files, .*; first class0/0002\.jpg"):
+    with pytest.raises(UsageError, match=r"40 files, .* 39 files, .*; first class0/0002\.jpg"):
         build_dataset(plan, silent)
     other = photo_folder(tmp_path / "other", 38)
-    with pytest.raises(Refused, match=r"40 files, .* 38 files, .*; first class0/alpha\.png\).*another --out"):
+    with pytest.raises(UsageError, match=r"40 files, .* 38 files, .*; first class0/alpha\.png\).*another --out"):
         built(other, tmp_path / "out", **MANY)
-    with pytest.raises(Refused, match=r"seed = 0, not 1"):
+    with pytest.raises(UsageError, match=r"seed = 0, not 1"):
         built(root, tmp_path / "out", seed=1, **MANY)
     shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")
     assert build_dataset(plan, silent).commit["ledger"]["num_written"] == 40
 
 
 def test_a_folder_without_one_photo_is_not_committed(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"3 of 3 files .* were rejected, 0 written"):
+    with pytest.raises(UsageError, match=r"3 of 3 files .* were rejected, 0 written"):
         built(mostly_text(tmp_path / "in", 0, 3), tmp_path / "out")
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in" / "nothing").mkdir(parents=True)
-    with pytest.raises(Refused, match=f"no files under {tmp_path}/in: --root must be"):
+    with pytest.raises(UsageError, match=f"no files under {tmp_path}/in: --root must be"):
         built(tmp_path / "in", tmp_path / "out")
 
 
@@ -96,8 +96,10 @@ def test_bad_settings_are_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     root = tmp_path / "none" if not changes else photo_folder(tmp_path / "in", 2)
-    with pytest.raises(Refused, match=message):
-        build_dataset(Plan(str(root), str(tmp_path / "out"), ShardRecipe(**{"source": "folder", **changes}), 0), silent)
+    with pytest.raises(UsageError, match=message):
+        build_dataset(
+            Plan(str(root), str(tmp_path / "out"), DatasetConfig(**{"source": "folder", **changes}), 0), silent
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -113,7 +115,7 @@ def test_a_dataset_inside_its_own_source_is_refused_or_no_input(tmp_path: Path) 
     root = photo_folder(tmp_path / "in", 6)
     try:
         first = built(root, root / "data")
-    except Refused:
+    except UsageError:
         return
     again = built(root, root / "data2")
     assert [d.commit["ledger"]["num_inputs"] for d in (first, again)] == [6, 6]
@@ -150,9 +152,9 @@ def test_a_workspace_that_outlived_its_commit_is_cleared_away(many: Path, tmp_pa
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda path: photo(999).save(path), Refused),  # seen by its size, before any work
-        (lambda path: path.unlink(), Refused),
-        (lambda path: path.write_bytes(path.read_bytes()[:-3] + b"abc"), Failed),  # seen when it is read again
+        (lambda path: photo(999).save(path), UsageError),  # seen by its size, before any work
+        (lambda path: path.unlink(), UsageError),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3] + b"abc"), JobError),  # seen when it is read again
     ],
 )
 def test_a_photo_that_changes_during_a_build_stops_it_until_it_is_back(

@@ -8,7 +8,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.build import dedup, scan
-from pipelines.data.build.dedup import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.dedup import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
@@ -35,7 +35,7 @@ def settled(root: Path, out: Path) -> tuple[Plan, Layout]:
     layout = list_source(plan)
     for step, count in (
         (scan_files, layout.num_scans),
-        (settle_keys, layout.num_key_buckets),
+        (resolve_keys, layout.num_key_buckets),
         (find_duplicates, layout.num_digest_buckets),
         (mark_duplicates, layout.num_key_buckets),
     ):
@@ -75,7 +75,7 @@ def test_a_shard_reads_its_own_rows_and_no_file_of_all_the_finds(
     read: Counter[str] = Counter()
     for name in ("read_bytes", "read_range"):
         monkeypatch.setattr(storage, name, _counting(read, name))
-    rows = [row for n in range(layout.num_shards["train"]) for row in dedup.settled_inputs(plan, layout, "train", n)]
+    rows = [row for n in range(layout.num_shards["train"]) for row in dedup.select_resolved(plan, layout, "train", n)]
     assert {row["split"] for row in rows} == {"train"}
     assert layout.num_key_buckets == 1  # each looks up where its rows lie in it, and reads them
     assert read == {"read_range": 2 * layout.num_shards["train"]}
@@ -95,7 +95,7 @@ def test_few_photos_added_to_many_meet_the_many_in_buckets_as_small(
     for number in range(layout.num_scans):
         scan_files(plan, layout, number)
     for number, shards in enumerate(earlier_shards(base, layout)):
-        settle_keys(plan, layout, number, shards)
+        resolve_keys(plan, layout, number, shards)
     files = [plan.at("contents", f"{bucket:06d}.buckets") for bucket in range(8)]
     of_keys = [sum(read_bucket([file], n, _CONTENT).num_rows for n in range(8)) for file in files]
     of_digests = [read_bucket(files, number, _CONTENT).num_rows for number in range(8)]

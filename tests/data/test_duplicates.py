@@ -12,7 +12,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import remove_photos
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.making import photo, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -89,5 +89,5 @@ def test_files_that_cannot_be_decoded_are_rejected_all_the_same(tmp_path: Path) 
 
 
 def test_an_unknown_meaning_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="unknown duplicates 'looks': known are bytes, pixels"):
+    with pytest.raises(UsageError, match="unknown duplicates 'looks': known are bytes, pixels"):
         build_dataset(plan(root, tmp_path / "out", duplicates="looks"), silent)

@@ -17,7 +17,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import find_photo, merge_layers, remove_photos
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.reading import ShardReader
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
@@ -157,10 +157,10 @@ def _rows(dataset: Dataset, shard: Any) -> list[dict[str, Any]]:
 
 
 def test_a_layer_needs_a_dataset_and_its_recipe(roots: dict[str, Path], layered: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no dataset at"):
+    with pytest.raises(UsageError, match="no dataset at"):
         add_layer(plan(roots["late"], tmp_path / "nowhere"), silent)
     other = plan(roots["late"], Path(layered.uri))
-    with pytest.raises(Refused, match="built with min_side_px = 32, not 33"):
+    with pytest.raises(UsageError, match="built with min_side_px = 32, not 33"):
         add_layer(replace(other, recipe=replace(other.recipe, min_side_px=33)), silent)
     assert not (Path(layered.uri) / ".build").exists()
 
@@ -235,7 +235,7 @@ def _keys(dataset: Dataset, shard: Any) -> set[str]:
 def test_unknown_keys_are_refused_before_anything_is_written(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
     uri = copy_of(whole)
     before = {p: p.stat().st_mtime_ns for p in Path(uri).rglob("*")}
-    with pytest.raises(Refused, match=r"1 of 2 keys are not in .*: class0/nobody; nothing was changed"):
+    with pytest.raises(UsageError, match=r"1 of 2 keys are not in .*: class0/nobody; nothing was changed"):
         remove_photos(uri, ["class0/nobody", written_keys(whole)[0]], silent)
     assert {p: p.stat().st_mtime_ns for p in Path(uri).rglob("*")} == before
 
@@ -259,7 +259,7 @@ def test_a_duplicate_lies_in_no_shard_and_is_not_removed(
     uri = add_layer(plan(tmp_path / "more", Path(copy_of(whole))), silent).uri
     (place,) = find_photo(uri, "again")
     assert (place["outcome"], place["shard"]) == ("duplicate", None)
-    with pytest.raises(Refused, match=r"again \(duplicate: same bytes as class0/0000\); nothing was changed"):
+    with pytest.raises(UsageError, match=r"again \(duplicate: same bytes as class0/0000\); nothing was changed"):
         remove_photos(uri, ["again"], silent)
 
 
@@ -276,7 +276,7 @@ def test_of_two_changes_of_one_commit_the_later_is_refused_and_can_be_made_again
     base = open_dataset(uri)
     fewer = remove_photos(uri, [one], silent)
     later = replace(base, commit={**base.commit, "ledger": {}})
-    with pytest.raises(Refused, match=r"changed meanwhile.*run the same command again"):
+    with pytest.raises(UsageError, match=r"changed meanwhile.*run the same command again"):
         commit_dataset(later, base)
     assert open_dataset(uri) == fewer
     assert commit_dataset(fewer, base) == fewer, "the same change by another process"
@@ -303,7 +303,7 @@ def test_a_change_waits_for_an_unfinished_one(whole: Dataset, copy_of: Callable[
     claim(workspace_of(open_dataset(uri)), {"change": "--add"})
     before = files_of(Path(uri))
     for change in (lambda: remove_photos(uri, written_keys(whole)[:1], silent), lambda: prune(uri)):
-        with pytest.raises(Refused, match=r"unfinished change \(--add\) in .*delete that folder to give it up"):
+        with pytest.raises(UsageError, match=r"unfinished change \(--add\) in .*delete that folder to give it up"):
             change()
     assert files_of(Path(uri)) == before
 

@@ -20,7 +20,7 @@ from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
 from pipelines.masks.bins import bin_of
 from pipelines.masks.spec import parse_recipe
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.data.building import built
 from tests.making import SIZE_PX, shard_recipe
 
@@ -80,7 +80,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(UsageError, match=reason):
         check_masks(shard_recipe(**changes), None)
 
 
@@ -125,7 +125,7 @@ def test_odd_mask_files_are_named_before_any_work(
     folder = shutil.copytree(files, tmp_path / "masks")
     data = content if isinstance(content, bytes) else cv2.imencode(".png", content)[1].tobytes()
     (folder / name).write_bytes(data)
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         check_masks(
             shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
         )
@@ -135,14 +135,14 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
     folder = shutil.copytree(files, tmp_path / "masks")
     for number in range(12):
         (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
-    with pytest.raises(Refused, match=r"000\d\d\.png is 100% grey"):
+    with pytest.raises(UsageError, match=r"000\d\d\.png is 100% grey"):
         fixed_masks(plan(0, str(folder), masks=("irregular",)), "a")
 
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no mask files at"):
+    with pytest.raises(UsageError, match="no mask files at"):
         files_digest(str(tmp_path))
-    with pytest.raises(Refused, match="is not the folder of mask files"):
+    with pytest.raises(UsageError, match="is not the folder of mask files"):
         check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
 
 
@@ -186,5 +186,5 @@ def test_a_dataset_that_is_older_than_a_field_of_its_recipe_has_the_default(phot
     commit = dataset.commit | {"recipe": {n: v for n, v in dataset.commit["recipe"].items() if n != "mask_splits"}}
     (tmp_path / "data" / COMMIT_FILE).write_bytes(seal(commit))
     assert built(photos, tmp_path / "data").commit == commit
-    with pytest.raises(Refused, match=r"mask_splits = \['val', 'test'\], not \['val'\]"):
+    with pytest.raises(UsageError, match=r"mask_splits = \['val', 'test'\], not \['val'\]"):
         built(photos, tmp_path / "data", mask_splits=("val",))

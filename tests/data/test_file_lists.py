@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.data.archive.file_lists import PublishedList, drawn, numbered
 from pipelines.data.archive.tree import Tree
-from pipelines.records import Absent, Found, Photo, Refused
+from pipelines.records import Absent, Found, Photo, UsageError
 from tests.data.trees import put, tar_bytes, zip_bytes
 
 PATHS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
@@ -42,7 +42,7 @@ def test_what_is_named_twice_alike_counts_once() -> None:
 
 
 def test_a_list_that_contradicts_itself_is_refused_naming_the_file() -> None:
-    with pytest.raises(Refused, match="the list names b twice and says different things"):
+    with pytest.raises(UsageError, match="the list names b twice and says different things"):
         PublishedList("the list", lambda: iter([("a", 1), ("b", 2), ("c", 2), ("b", 3)]))
 
 

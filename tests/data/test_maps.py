@@ -12,7 +12,7 @@ from pipelines.data.build.scan import MAX_FILE_BYTES, list_source
 from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.reading import ShardReader
 from tests.data.building import built, rows_by_source, scan_and_settle
 from tests.data.trees import put, zip_bytes
@@ -105,6 +105,6 @@ def test_a_folder_of_photos_with_maps_has_photos_with_planes(tmp_path: Path) -> 
 def test_planes_that_a_source_does_not_know_are_refused_before_work(
     source: str, planes: tuple[str, ...], words: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         built(tmp_path, tmp_path / "out", source=source, planes=planes)
     assert not (tmp_path / "out").exists()

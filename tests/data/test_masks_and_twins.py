@@ -17,7 +17,7 @@ from pipelines.data.build.pipeline import add_layer
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import is_mask_reason, names_mask
 from pipelines.manifest import open_dataset
-from pipelines.records import Refused, make_key
+from pipelines.records import UsageError, make_key
 from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
 from tests.data.trees import zip_bytes
 from tests.making import photo, photo_folder, shard_recipe
@@ -286,7 +286,7 @@ def test_masks_are_counted_and_said_and_do_not_stop_a_build(tmp_path: Path, caps
     counts = {"num_inputs": 24, "num_written": 12, "num_rejected": 12, "num_masks": 12, "num_system_files": 0}
     assert {name: report[name] for name in counts} == counts
     assert "masks, not taken for photos: 12 (a build with --masks-as-photos takes them)" in capsys.readouterr().err
-    with pytest.raises(Refused, match="1 of 1 keys are not in"):
+    with pytest.raises(UsageError, match="1 of 1 keys are not in"):
         shard.run(shard.parse(["--out", str(tmp_path / "out"), "--remove", "class0/0000_mask"]))
     assert open_dataset(str(tmp_path / "out")).commit["ledger"]["num_rejected"] == 12
 
@@ -295,7 +295,9 @@ def test_masks_are_counted_and_said_and_do_not_stop_a_build(tmp_path: Path, caps
 def test_a_folder_of_masks_alone_is_refused_with_the_way_out(tmp_path: Path) -> None:
     for number in range(3):
         save(mask(48, 41 + number), tmp_path / f"in/masks/{number}.png")
-    with pytest.raises(Refused, match=r"3 of 3 files .* 3 look like masks, which --masks-as-photos takes for photos"):
+    with pytest.raises(
+        UsageError, match=r"3 of 3 files .* 3 look like masks, which --masks-as-photos takes for photos"
+    ):
         built(tmp_path / "in", tmp_path / "out")
     taken = built(tmp_path / "in", tmp_path / "out", masks_as_photos=True)
     assert taken.commit["ledger"]["num_written"] == 3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import clean
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import (
@@ -209,12 +209,12 @@ def test_a_colour_profile_that_is_dropped_is_named(mode: str) -> None:
     ],
 )
 def test_what_is_no_photo_is_rejected_with_the_reason(raw: bytes, reason: str) -> None:
-    assert reason in rejected(raw, ShardRecipe("folder"))
+    assert reason in rejected(raw, DatasetConfig("folder"))
 
 
 def test_limits_of_size_are_inclusive() -> None:
-    assert isinstance(clean(encoded(photo(1).resize((32, 32)), "PNG"), ShardRecipe("folder")), Sample)
-    at_most = ShardRecipe("folder", max_pixels=1600)
+    assert isinstance(clean(encoded(photo(1).resize((32, 32)), "PNG"), DatasetConfig("folder")), Sample)
+    at_most = DatasetConfig("folder", max_pixels=1600)
     assert isinstance(clean(encoded(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
     assert "40x41 pixels are more than 1600" in rejected(encoded(photo(1).resize((40, 41)), "PNG"), at_most)
 

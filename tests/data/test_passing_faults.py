@@ -13,7 +13,7 @@ from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.workspace import Layout, Plan
 from pipelines.data.image import decode
 from pipelines.data.image.normalize import clean, clean_plane
-from pipelines.records import Failed
+from pipelines.records import JobError
 from tests.data.building import scan_and_settle
 from tests.data.picture_files import OTHER, RECIPE, encoded
 from tests.data.trees import put
@@ -72,7 +72,7 @@ def test_a_photo_that_is_gone_after_the_listing_stops_the_build(tmp_path: Path, 
         plan = Plan(str(folder), str(tmp_path / "out"), shard_recipe(), 0)
         layout = list_source(plan)
         (folder / "class0/0002.jpg").unlink()
-    with pytest.raises(Failed, match=r"class0/0002\.jpg under .* was listed and is not there any more: put it back"):
+    with pytest.raises(JobError, match=r"class0/0002\.jpg under .* was listed and is not there any more: put it back"):
         scan_files(plan, layout, 0)
 
 

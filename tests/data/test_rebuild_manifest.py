@@ -15,7 +15,7 @@ from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import Recovered, recover_dataset
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, shards_file, successor_file
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -53,7 +53,7 @@ def test_the_build_of_a_dataset_that_lost_its_record_is_refused_and_loses_nothin
     changed = add_layer(added, silent)
     lose(copy, COMMIT_FILE)
     before = files_of(copy)
-    with pytest.raises(Refused, match=r"its dataset.json is gone: make it again with `lacuna verify .* --rebuild`"):
+    with pytest.raises(UsageError, match=r"its dataset.json is gone: make it again with `lacuna verify .* --rebuild`"):
         build_dataset(replace(PLAN, root=added.root, out=str(copy)), silent)
     assert files_of(copy) == before
     assert recover_dataset(str(copy), silent).dataset.manifest_sha256 == changed.manifest_sha256
@@ -101,7 +101,7 @@ def test_what_is_whole_is_left_alone(copy: Path) -> None:
 def test_a_missing_shard_is_named(copy: Path) -> None:
     lose(copy, COMMIT_FILE)
     lose(copy, "train/*-000001-*.tar")
-    with pytest.raises(Refused, match=r"shard 1 of train is missing"):
+    with pytest.raises(UsageError, match=r"shard 1 of train is missing"):
         recover_dataset(str(copy), silent)
     assert not (copy / COMMIT_FILE).exists()
 
@@ -110,7 +110,7 @@ def test_a_damaged_shard_is_named(copy: Path) -> None:
     lose(copy, COMMIT_FILE)
     shard = next(copy.glob("train/*.tar"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    with pytest.raises(Refused, match=rf"{shard.name} is damaged"):
+    with pytest.raises(UsageError, match=rf"{shard.name} is damaged"):
         recover_dataset(str(copy), silent)
 
 
@@ -133,7 +133,7 @@ def test_two_generations_of_a_shard_are_not_guessed_at(built: Dataset, copy: Pat
     remove_photos(str(copy), [a_key(built)], silent)
     for pattern in (COMMIT_FILE, "shards-*.parquet", "successors/*"):
         lose(copy, pattern)
-    with pytest.raises(Refused, match="both say that they are shard 0"):
+    with pytest.raises(UsageError, match="both say that they are shard 0"):
         recover_dataset(str(copy), silent)
 
 
@@ -141,7 +141,7 @@ def test_two_lists_without_a_record_are_not_guessed_at(built: Dataset, copy: Pat
     fewer = remove_photos(str(copy), [a_key(built)], silent)
     for pattern in (COMMIT_FILE, "successors/*"):
         lose(copy, pattern)
-    with pytest.raises(Refused, match="are both whole"):
+    with pytest.raises(UsageError, match="are both whole"):
         recover_dataset(str(copy), silent)
     lose(copy, shards_file(built.commit["shards_sha256"]))
     assert recover_dataset(str(copy), silent).dataset == fewer
@@ -168,7 +168,7 @@ def test_a_layer_that_was_not_committed_does_not_come_back(built: Dataset, copy:
     texts = photo_folder(tmp_path / "texts", 1)
     for number in range(40):
         (texts / f"{number}.txt").write_text(f"no photo {number}")
-    with pytest.raises(Refused, match="40 of 41 files"):
+    with pytest.raises(UsageError, match="40 of 41 files"):
         added(texts, copy)
     assert {name for name in files_of(copy) if name.endswith(".tar")} == {n for n in before if n.endswith(".tar")}
     lose(copy, COMMIT_FILE)
@@ -201,7 +201,7 @@ def test_merged_layers_do_not_come_back_beside_what_they_were_merged_of(tmp_path
     assert strays
     for pattern in (COMMIT_FILE, "shards-*.parquet", "successors/*", *(s.file for s in first.shards)):
         lose(out, pattern)
-    with pytest.raises(Refused, match="both hold"):
+    with pytest.raises(UsageError, match="both hold"):
         recover_dataset(str(out), silent)
     assert not (out / COMMIT_FILE).exists()
 
@@ -260,10 +260,10 @@ def test_a_change_whose_record_was_never_published_is_not_undone(built: Dataset,
 
 def test_another_format_is_not_recovered(built: Dataset, copy: Path) -> None:
     (copy / COMMIT_FILE).write_bytes(seal({**built.commit, "format": 9}))
-    with pytest.raises(Refused, match="has the format 9"):
+    with pytest.raises(UsageError, match="has the format 9"):
         recover_dataset(str(copy), silent)
 
 
 def test_a_place_without_shards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no shards at"):
+    with pytest.raises(UsageError, match="no shards at"):
         recover_dataset(str(tmp_path), silent)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from pipelines.data.build.benchmark import natural_photo
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import check_cleaning
 from pipelines.data.image.resize import RESIZES, Resize, resized
-from pipelines.records import Refused, Sample
+from pipelines.records import Sample, UsageError
 from tests.data.picture_files import WHOLE, Pixels, cleaned, encoded, pixels, rejected, with_orientation
 from tests.making import photo
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, abou
 def test_the_short_side_is_reduced_and_never_enlarged(
     size: tuple[int, int], short_side_px: int, expected: tuple[int, int]
 ) -> None:
-    recipe = ShardRecipe("folder", min_side_px=8, resize="short-side", size_px=short_side_px)
+    recipe = DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=short_side_px)
     sample = cleaned(encoded(Image.new("RGB", size, (12, 200, 77)), "PNG"), recipe)
     assert (sample.width_px, sample.height_px) == expected
     assert pixels(sample.picture).shape[:2] == expected[::-1]
@@ -46,15 +46,15 @@ def test_the_short_side_is_reduced_and_never_enlarged(
 
 def test_a_turned_photo_is_reduced_by_its_upright_short_side() -> None:
     raw = encoded(photo(1, height=60, width=30), "JPEG", exif=with_orientation(6))
-    sample = cleaned(raw, ShardRecipe("folder", min_side_px=8, resize="short-side", size_px=15))
+    sample = cleaned(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=15))
     assert (sample.width_px, sample.height_px) == (30, 15)
 
 
 def test_reducing_keeps_the_colours() -> None:
     raw = encoded(photo(321, 96, 80), "PNG")
-    small = pixels(cleaned(raw, ShardRecipe("folder", min_side_px=8, resize="short-side", size_px=16)).picture).astype(
-        float
-    )
+    small = pixels(
+        cleaned(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=16)).picture
+    ).astype(float)
     whole = pixels(raw).astype(float)
     assert np.abs(small.mean(axis=(0, 1)) - whole.mean(axis=(0, 1))).max() < 1
     corner = whole[:10, :10].mean(axis=(0, 1))
@@ -91,14 +91,14 @@ def test_each_policy_shows_the_part_it_says(
     resize: str, size_px: int, photo_size: tuple[int, int], expected: tuple[int, int], seen: tuple[int, ...]
 ) -> None:
     raw = encoded(gradient(*photo_size), "PNG")
-    sample = cleaned(raw, ShardRecipe("folder", min_side_px=8, resize=resize, size_px=size_px))
+    sample = cleaned(raw, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=size_px))
     assert (sample.width_px, sample.height_px) == expected == pixels(sample.picture).shape[1::-1]
     assert np.abs(np.array(window(sample)) - seen).max() <= 12 + 255 // min(photo_size)
 
 
 def test_area_is_the_mean_of_what_lies_under_a_pixel() -> None:
     values = np.random.default_rng(3).integers(0, 256, (48, 96, 3)).astype(np.uint8)
-    recipe = ShardRecipe("folder", min_side_px=8, resize="short-side", size_px=16)
+    recipe = DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=16)
     small = pixels(cleaned(encoded(Image.fromarray(values), "PNG"), recipe).picture)
     means = values.reshape(16, 3, 32, 3, 3).mean(axis=(1, 3))
     assert np.abs(small - means).max() <= 1
@@ -106,7 +106,7 @@ def test_area_is_the_mean_of_what_lies_under_a_pixel() -> None:
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_the_note_says_sizes_method_and_library(resize: str) -> None:
-    recipe = ShardRecipe("folder", min_side_px=8, resize=resize, size_px=64, encode="jpeg")
+    recipe = DatasetConfig("folder", min_side_px=8, resize=resize, size_px=64, encode="jpeg")
     sample = cleaned(encoded(photo(1, 200, 300), "JPEG"), recipe)
     size = {"squash": "300x200", "centre-square": "200x200", "short-side": "300x200", "celeba-178": "178x178"}[resize]
     to = "96x64" if resize == "short-side" else "64x64"
@@ -118,7 +118,7 @@ def test_the_note_says_sizes_method_and_library(resize: str) -> None:
 
 
 def test_a_side_that_grows_beside_one_that_shrinks_is_interpolated() -> None:
-    recipe = ShardRecipe("folder", min_side_px=8, resize="squash", size_px=50)
+    recipe = DatasetConfig("folder", min_side_px=8, resize="squash", size_px=50)
     sample = cleaned(encoded(gradient(200, 10), "PNG"), recipe)
     assert sample.normalised[0] == "resized 200x10 to 50x50: area, then cubic, OpenCV"
 
@@ -165,11 +165,11 @@ def test_the_sizes_decide_on_the_method(
 @pytest.mark.parametrize("resize", ["squash", "centre-square", "short-side"])
 def test_a_photo_that_has_the_size_already_is_kept_byte_for_byte(name: str, resize: str) -> None:
     square = encoded(Image.open(io.BytesIO(WHOLE[name])).resize((40, 40)), name.partition("-")[0].upper())
-    assert cleaned(square, ShardRecipe("folder", min_side_px=8, resize=resize, size_px=40)).picture == square
+    assert cleaned(square, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=40)).picture == square
 
 
 def test_a_photo_that_holds_no_178_squared_is_rejected() -> None:
-    recipe = ShardRecipe("folder", min_side_px=8, resize="celeba-178", size_px=64)
+    recipe = DatasetConfig("folder", min_side_px=8, resize="celeba-178", size_px=64)
     assert "177x218 holds no 178x178 px" in rejected(encoded(photo(1, 218, 177), "PNG"), recipe)
 
 
@@ -181,7 +181,7 @@ def test_the_upright_photo_is_what_is_resized(orientation: int, scaled: bool) ->
     upright.paste("green", (0, 200, 640, 400))
     stored = Image.fromarray(np.ascontiguousarray(stored_for(np.asarray(upright), orientation)))
     raw = encoded(stored, "JPEG", quality=95, exif=with_orientation(orientation))
-    sample = cleaned(raw, ShardRecipe("folder", resize="short-side", size_px=100, scaled_decode=scaled))
+    sample = cleaned(raw, DatasetConfig("folder", resize="short-side", size_px=100, scaled_decode=scaled))
     shown = pixels(sample.picture).astype(int)
     assert shown.shape == (100, 160, 3)
     for (row, column), colour in {(20, 20): (255, 0, 0), (20, 140): (0, 0, 255), (80, 20): (0, 128, 0)}.items():
@@ -209,7 +209,7 @@ def stored_for(upright: Pixels, orientation: int) -> Pixels:
 @pytest.mark.parametrize("side_px", [64, 100, 178])
 def test_decoding_at_a_fraction_shows_nearly_the_same(resize: str, side_px: int) -> None:
     raw = encoded(photo(7, 500, 731), "JPEG", quality=95)
-    recipe = ShardRecipe("folder", resize=resize, size_px=side_px)
+    recipe = DatasetConfig("folder", resize=resize, size_px=side_px)
     whole, scaled = (pixels(cleaned(raw, replace(recipe, scaled_decode=s)).picture).astype(int) for s in (False, True))
     assert whole.shape == scaled.shape
     assert np.abs(whole - scaled).max() <= 4
@@ -226,5 +226,5 @@ def test_decoding_at_a_fraction_shows_nearly_the_same(resize: str, side_px: int)
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(Refused, match=message):
-        check_cleaning(ShardRecipe("folder", **changes))
+    with pytest.raises(UsageError, match=message):
+        check_cleaning(DatasetConfig("folder", **changes))

@@ -20,7 +20,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.data.building import built, silent
 from tests.data.trees import PACKERS, zip_bytes
 from tests.making import files_of, photo, photo_folder, shard_recipe
@@ -96,13 +96,13 @@ def test_another_root_is_refused_and_a_moved_one_is_not(tmp_path: Path) -> None:
     dataset = built(root, tmp_path / "out")
     before = files_of(tmp_path / "out")
     other = photo_folder(tmp_path / "other", 14)
-    with pytest.raises(Refused, match=OTHER.format(r"12 files, \d+ bytes then, 14 files, \d+ bytes now")):
+    with pytest.raises(UsageError, match=OTHER.format(r"12 files, \d+ bytes then, 14 files, \d+ bytes now")):
         built(other, tmp_path / "out")
     moved = root.rename(tmp_path / "moved")
     (moved / ".DS_Store").write_bytes(b"left")
     assert built(moved, tmp_path / "out") == dataset
     (moved / "class0/0000.jpg").rename(moved / "class0/9999.jpg")
-    with pytest.raises(Refused, match=OTHER.format("other names or single sizes")):
+    with pytest.raises(UsageError, match=OTHER.format("other names or single sizes")):
         built(moved, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
 
@@ -119,7 +119,7 @@ def test_a_build_is_compared_with_its_first_layer_whatever_came_after(tmp_path: 
     merge_layers(dataset.uri, silent)
     assert built(root, tmp_path / "out").layers[0]["root"] == dataset.root
     shutil.copy(late / "late.png", root / "late.png")
-    with pytest.raises(Refused, match=OTHER.format(".*")):
+    with pytest.raises(UsageError, match=OTHER.format(".*")):
         built(root, tmp_path / "out")
 
 
@@ -132,7 +132,7 @@ def test_an_unfinished_build_goes_on_from_a_moved_root_and_refuses_a_changed_one
         build_dataset(plan, _stop_at("naming"))
     added = photo_folder(tmp_path / "added", 12)
     photo(901).save(added / "class0/0001.png")
-    with pytest.raises(Refused, match=OTHER.format(r"12 files.*13 files.*; first class0/0001\.png")):
+    with pytest.raises(UsageError, match=OTHER.format(r"12 files.*13 files.*; first class0/0001\.png")):
         build_dataset(Plan(str(added), plan.out, plan.recipe, 0), silent)
     moved = root.rename(tmp_path / "moved")
     assert build_dataset(Plan(str(moved), plan.out, plan.recipe, 0), silent).commit == whole.commit
@@ -155,7 +155,7 @@ def test_an_archive_may_move_once_it_is_built(tmp_path: Path) -> None:
     moved = packed.rename(tmp_path / "renamed.zip")
     assert built(moved, tmp_path / "out") == dataset
     moved.write_bytes(zip_bytes(files_of(photo_folder(tmp_path / "in", 7))))
-    with pytest.raises(Refused, match=OTHER.format("1 files, .*")):
+    with pytest.raises(UsageError, match=OTHER.format("1 files, .*")):
         built(moved, tmp_path / "out")
 
 
@@ -180,7 +180,7 @@ def test_an_older_dataset_is_compared_as_it_was_and_that_is_said(
     capsys.readouterr()
     assert shard.run(shard.parse(words))["num_inputs"] == 6
     assert "does not say what its root held: --root was not compared" in capsys.readouterr().err
-    with pytest.raises(Refused, match="seed = 0, not 1"):
+    with pytest.raises(UsageError, match="seed = 0, not 1"):
         shard.run(shard.parse([*words, "--seed", "1"]))
 
 
@@ -206,7 +206,7 @@ def test_a_stopped_addition_of_another_root_is_not_mixed(tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match="stop"):
         add_layer(plan, _stop_at("naming"))
     photo(900).save(late / "more.png")
-    with pytest.raises(Refused, match=OTHER.format(r"9 files.*10 files.*; first more\.png")):
+    with pytest.raises(UsageError, match=OTHER.format(r"9 files.*10 files.*; first more\.png")):
         add_layer(plan, silent)
     (late / "more.png").unlink()
     assert add_layer(plan, silent).commit["ledger"]["num_written"] == 9
@@ -218,7 +218,7 @@ def test_a_finished_demo_refuses_another_root(tmp_path: Path) -> None:
     root, out = photo_folder(tmp_path / "in", 12), tmp_path / "out"
     shard.run(shard.Arguments(course.shards, str(out / "data"), str(root)))
     (out / demo.REPORT_FILE).write_text("{}")
-    with pytest.raises(Refused, match=OTHER.format("12 files.*13 files.*")):
+    with pytest.raises(UsageError, match=OTHER.format("12 files.*13 files.*")):
         demo.walk(course, str(photo_folder(tmp_path / "other", 13)), out)
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import clean, clean_plane
 from pipelines.data.image.resize import RESIZES
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import encoded, raw_png, with_orientation
 from tests.making import photo
 
-KEEP = ShardRecipe("folder", min_side_px=8)
+KEEP = DatasetConfig("folder", min_side_px=8)
 PHOTO = encoded(photo(1, 240, 360), "JPEG")
 CLASSES = Image.fromarray(np.random.default_rng(1).choice([0, 7, 90, 255], (240, 360)).astype(np.uint8))
 
@@ -37,7 +37,7 @@ def test_a_plane_of_an_unresized_photo_is_kept_byte_for_byte(name: str) -> None:
 @pytest.mark.parametrize("name", PLANES)
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_plane_comes_to_the_size_of_its_photo_with_no_new_value(name: str, resize: str) -> None:
-    recipe = ShardRecipe("folder", resize=resize, size_px=100)
+    recipe = DatasetConfig("folder", resize=resize, size_px=100)
     plane, sample = clean_plane(encoded(PLANES[name], "PNG"), PHOTO, recipe), clean(PHOTO, recipe)
     assert isinstance(plane, bytes) and isinstance(sample, Sample)
     with Image.open(io.BytesIO(plane)) as image:
@@ -50,7 +50,7 @@ def test_a_plane_comes_to_the_size_of_its_photo_with_no_new_value(name: str, res
 def test_a_plane_shows_the_part_that_its_photo_shows(resize: str) -> None:
     both = Image.new("L", (360, 240), 10)
     both.paste(200, (150, 100, 190, 130))
-    recipe = ShardRecipe("folder", resize=resize, size_px=90)
+    recipe = DatasetConfig("folder", resize=resize, size_px=90)
     sample = clean(encoded(both, "PNG"), recipe)
     plane = clean_plane(encoded(both, "PNG"), encoded(both, "PNG"), recipe)
     assert isinstance(plane, bytes) and isinstance(sample, Sample)

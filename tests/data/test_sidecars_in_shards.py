@@ -16,7 +16,7 @@ from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import Dataset
 from pipelines.masks.spec import parse_recipe
 from pipelines.records import make_key, sha256_hex
-from pipelines.stream.reading import ShardReader, Stored
+from pipelines.stream.reading import ShardReader, StoredSample
 from tests.data.trees import PACKERS
 from tests.making import files_of, photo, photo_folder, scene_folder, shard_recipe
 
@@ -53,9 +53,9 @@ def dataset(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return built(scenes, tmp_path_factory.mktemp("planes") / "data", masks_per_family=2)
 
 
-def stored(dataset: Dataset) -> dict[str, Stored]:
+def stored(dataset: Dataset) -> dict[str, StoredSample]:
     """Every sample by its source, as our own reader gives it."""
-    samples: dict[str, Stored] = {}
+    samples: dict[str, StoredSample] = {}
     for split in sorted({shard.split for shard in dataset.shards if shard.num_samples}):
         reader = ShardReader((dataset,), split)
         places = [(shard, n) for shard, count in enumerate(reader.counts) for n in range(count)]

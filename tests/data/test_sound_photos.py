@@ -17,7 +17,7 @@ from pipelines.data.commit.lock import claim
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import open_dataset
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.geometry import decode
@@ -72,7 +72,7 @@ def test_a_dataset_whose_pixels_were_not_checked_streams_its_sound_photos(odd_ph
             assert stored.picture == source.read_bytes(), "bytes were kept"
             try:
                 assert np.array_equal(decode(stored.picture, stored.key), shown_by_pillow(stored.picture))
-            except Damaged:
+            except CorruptDataError:
                 damaged.append(stored.note["source"])
     assert damaged == ["third.jpg"]
 
@@ -105,7 +105,7 @@ def test_a_dataset_from_before_the_check_is_found_and_goes_on_as_it_was_begun(tm
 def test_a_checked_dataset_is_not_the_same_as_an_unchecked_one(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "photos", 4)
     build_dataset(plan(root, tmp_path / "data", check=True), silent)
-    with pytest.raises(Refused, match="decode_check = True, not False"):
+    with pytest.raises(UsageError, match="decode_check = True, not False"):
         build_dataset(plan(root, tmp_path / "data", check=False), silent)
 
 

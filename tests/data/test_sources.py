@@ -9,7 +9,7 @@ from PIL import Image
 from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.data.sources.packages import TRAIN, VAL, packages_root
-from pipelines.records import Refused, make_key, sha256_hex
+from pipelines.records import UsageError, make_key, sha256_hex
 from tests.data.trees import absent, listed, write_files
 from tests.making import photo
 
@@ -75,21 +75,21 @@ def test_a_partition_list_from_windows_is_read(tmp_path: Path) -> None:
 def test_celeba_without_its_parts_is_refused_naming_them(tmp_path: Path, missing: str) -> None:
     root = celeba_folder(tmp_path)
     storage.remove(str(root / missing))
-    with pytest.raises(Refused, match=f"(?s)no {missing} under {root}.*--root must hold"):
+    with pytest.raises(UsageError, match=f"(?s)no {missing} under {root}.*--root must hold"):
         listed("celeba", root)
 
 
 @pytest.mark.parametrize("line", ["000005.jpg 3", "000005.jpg", "000005.jpg train", "000005.jpg 0 1"])
 def test_a_list_that_is_none_is_refused_with_an_example(tmp_path: Path, line: str) -> None:
     root = celeba_folder(tmp_path, PARTITIONS + line + "\n")
-    with pytest.raises(Refused, match=r"list_eval_partition.txt is no partition list.*000001\.jpg 0"):
+    with pytest.raises(UsageError, match=r"list_eval_partition.txt is no partition list.*000001\.jpg 0"):
         listed("celeba", root)
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path)
     (root / "list_eval_partition.txt").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(Refused, match="no partition list"):
+    with pytest.raises(UsageError, match="no partition list"):
         listed("celeba", root)
 
 
@@ -139,7 +139,7 @@ def test_packages_hold_out_whole_photos() -> None:
 
 
 def test_packages_elsewhere_are_refused_naming_the_first_photo(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=f"no {TRAIN[0]} under {tmp_path}: install"):
+    with pytest.raises(UsageError, match=f"no {TRAIN[0]} under {tmp_path}: install"):
         listed("packages", tmp_path)
 
 

@@ -9,7 +9,7 @@ import pytest
 from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.data.sources.celebahq import ATTRIBUTES, FLISTS, MAPPING, NUM_FACES
-from pipelines.records import Absent, Refused
+from pipelines.records import Absent, UsageError
 from tests.data.trees import absent, files, listed, put, tar_bytes, write_files
 
 PARTITIONS = "list_eval_partition.txt"
@@ -136,7 +136,7 @@ def test_lists_that_are_missing_or_none_are_refused(
     root = write_files(tmp_path, lists() | files("0.jpg") | ({name: data} if data is not None else {}))
     if data is None:
         storage.remove(str(root / name))
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         list(DATASETS["celebahq"].listed(str(root), splits, "memory://never"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.data.trees import ADE, TREES, absent, content, files, listed, put, tar_bytes, write_files, zip_bytes
 
 
@@ -89,7 +89,7 @@ def test_ade20k_is_read_from_a_train_folder_or_from_the_letters(tmp_path: Path) 
 
 
 def test_the_challenge_needs_its_list(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no new_image_names\.txt under .* without it, take the splits ade20k"):
+    with pytest.raises(UsageError, match=r"no new_image_names\.txt under .* without it, take the splits ade20k"):
         listed("ade20k-aim", write_files(tmp_path, files("a/abbey/1.jpg")))
 
 
@@ -149,5 +149,5 @@ def test_paris_may_be_evaluation_photos_only(tmp_path: Path) -> None:
 
 
 def test_a_root_without_the_photos_is_refused_naming_them(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=f"no images1024x1024 under {tmp_path}: --root must hold"):
+    with pytest.raises(UsageError, match=f"no images1024x1024 under {tmp_path}: --root must hold"):
         list(DATASETS["ffhq"].listed(str(tmp_path), None, "memory://never"))

@@ -7,7 +7,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.sources import DATASETS
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.data.trees import PLACES_CLASSES, TREES, absent, files, listed, put, tar_bytes, write_files
 
 NUM_VAL = 36_500
@@ -138,18 +138,18 @@ def test_lists_that_are_missing_or_none_are_refused(name: str, data: bytes | Non
     root = write_files(tmp_path, TREES["places365-small"] | ({name: data} if data is not None else {}))
     if data is None:
         storage.remove(str(root / name))
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         listed("places365-small", root)
 
 
 def test_roots_without_any_part_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=f"none of data_256, val_256, test_256 under {tmp_path}: --root must hold one"):
+    with pytest.raises(UsageError, match=f"none of data_256, val_256, test_256 under {tmp_path}: --root must hold one"):
         listed("places365-small", tmp_path)
-    with pytest.raises(Refused, match=r"no places365_standard under .*places365standard_easyformat\.tar"):
+    with pytest.raises(UsageError, match=r"no places365_standard under .*places365standard_easyformat\.tar"):
         listed("places365-easy", tmp_path)
 
 
 @pytest.mark.parametrize("source", sorted(DATASETS))
 def test_unknown_splits_are_refused_naming_the_known(source: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=f"unknown splits 'random'.* {DATASETS[source].splits[0]}"):
+    with pytest.raises(UsageError, match=f"unknown splits 'random'.* {DATASETS[source].splits[0]}"):
         listed(source, tmp_path, "random")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobs import shard
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.roofline import limit_of_photos
-from pipelines.data.build.timing import Cost, Effort, Laps
+from pipelines.data.build.timing import BuildStats, Cost, Stopwatch
 from pipelines.data.commit.workspace import Plan
 from pipelines.records import Photo
 from tests.conftest import silent
@@ -27,7 +27,7 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
 def test_every_moment_goes_to_the_work_that_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 11.0, 13.0, 17.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(moments))
-    laps = Laps()
+    laps = Stopwatch()
     for what in ("reading", "hashing", "reading"):
         laps.end(what)
     assert laps.seconds == {"reading": 5.0, "hashing": 2.0}
@@ -38,7 +38,7 @@ costs = st.builds(Cost, seconds.filter(bool), st.integers(0, 1000), st.floats(0,
 
 @given(st.lists(costs, min_size=1, max_size=5), st.integers(1, 64), st.floats(0.1, 1000))
 def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: int, elapsed: float) -> None:
-    effort = Effort(num_cores=cores)
+    effort = BuildStats(num_cores=cores)
     for task in tasks:
         effort.add_cost(task)
     told = effort.told(elapsed)
@@ -59,13 +59,13 @@ def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: in
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_of_twenty_core_seconds_the_largest_part_is_named(booked: dict[str, float], bottleneck: str) -> None:
-    effort = Effort(num_cores=2)
+    effort = BuildStats(num_cores=2)
     effort.add(booked)
     assert effort.told(10.0)["bottleneck"] == bottleneck
 
 
 def test_the_share_is_what_the_bare_calls_would_take_of_the_cores_time() -> None:
-    effort = Effort(num_cores=2)
+    effort = BuildStats(num_cores=2)
     effort.add_cost(Cost({"reading": 12.0, "cleaning": 4.0}, 30, 5.0))
     effort.add_cost(Cost({"reading": 2.0}, 20, 4.0))
     assert effort.told(10.0) == {"images_per_second": 5.0, "share_of_limit": 0.45, "bottleneck": "reading"}
@@ -88,7 +88,7 @@ def test_the_limit_of_photos_that_are_gone_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_who_watches_a_build_changes_no_byte(photos: Path, tmp_path: Path) -> None:
-    effort = Effort()
+    effort = BuildStats()
     watched = build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, effort)
     build_dataset(Plan(str(photos), str(tmp_path / "b"), shard_recipe(), 0), silent)
     assert bytes_below(tmp_path / "a") == bytes_below(tmp_path / "b")
@@ -96,7 +96,7 @@ def test_who_watches_a_build_changes_no_byte(photos: Path, tmp_path: Path) -> No
     assert effort.num_photos == watched.commit["ledger"]["num_inputs"]
     assert min(effort.core_seconds.values()) > 0
     assert effort.num_cores >= 2
-    again = Effort()
+    again = BuildStats()
     assert build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, again) == watched
     assert again.core_seconds == {}
 

@@ -8,7 +8,7 @@ import pytest
 from pipelines.data.dataset.edit import remove_photos
 from pipelines.data.dataset.verify import Damage, verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file, successor_file
-from pipelines.records import Refused, ShardRecord
+from pipelines.records import ShardRecord, UsageError
 
 
 @pytest.fixture
@@ -156,5 +156,5 @@ def test_a_missing_list_of_shards_is_named(copy: Dataset) -> None:
 
 def test_without_a_commit_record_there_is_no_dataset(copy: Dataset) -> None:
     (Path(copy.uri) / COMMIT_FILE).unlink()
-    with pytest.raises(Refused, match=f"no dataset at {copy.uri}"):
+    with pytest.raises(UsageError, match=f"no dataset at {copy.uri}"):
         verify_dataset(copy.uri)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipelines.evaluation.comparison import Comparison, Interval, compare
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.masks.bins import BINS
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import MARGIN_DB, judge
 
 SMALL, LARGE = BINS[2], BINS[5]
@@ -128,12 +128,15 @@ def test_a_score_that_is_not_finite_is_refused_with_its_pair(value: float, side:
     values[5] = value
     cards = [card(scores(0)), card(scores(0))]
     cards[side] = card(values)
-    with pytest.raises(Refused, match=r"psnr_hole is -?(nan|inf) for photo2 with mask 'mask 1'"):
+    with pytest.raises(UsageError, match=r"psnr_hole is -?(nan|inf) for photo2 with mask 'mask 1'"):
         compare(cards[0], cards[1], "psnr_hole")
 
 
 def test_finite_scores_whose_gains_are_not_are_refused() -> None:
-    with np.errstate(all="ignore"), pytest.raises(Refused, match="the gains in psnr_hole add up to no finite number"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(UsageError, match="the gains in psnr_hole add up to no finite number"),
+    ):
         compare(card(np.full(60, 1e308)), card(np.full(60, -1e308)), "psnr_hole")
 
 
@@ -151,28 +154,28 @@ def test_the_order_of_rows_changes_no_digit(one: list[int], other: list[int], se
     [
         (
             lambda rows: rows[::2],
-            Refused,
+            UsageError,
             r"the challenger has (60|30) pairs, the champion (60|30): 30 only of the (challenger|champion) "
             r"\(such as photo0 with mask 'mask 1'\); evaluate and register both again",
         ),
         (
             lambda rows: [row | {"key": row["key"] + "x"} for row in rows],
-            Refused,
+            UsageError,
             r"the champion 60: 60 only of the challenger \(such as photo0x? .*, 60 only of the champion \(such",
         ),
         (
             lambda rows: [row | {"recipe": "mask 9"} if n == 7 else row for n, row in enumerate(rows)],
-            Refused,
+            UsageError,
             r"1 only of the .*photo3 with mask 'mask 9'",
         ),
         (
             lambda rows: rows + rows[:10],
-            Damaged,
+            CorruptDataError,
             r"scores of the (challenger|champion): 10 of 60 pairs have several rows, photo0 with mask 'mask 0' has 2",
         ),
         (
             lambda rows: [row | {"bin": BINS[0]} if n == 7 else row for n, row in enumerate(rows)],
-            Refused,
+            UsageError,
             rf"photo3 with mask 'mask 1' is in bin ({BINS[0]}|{LARGE}) on one side",
         ),
     ],
@@ -197,7 +200,7 @@ def test_bins_with_few_photos_are_not_judged() -> None:
 
 def test_too_few_photos_prove_nothing() -> None:
     few = card(scores(0, photos=4))
-    with pytest.raises(Refused, match="4 held-out photos are too few to compare by: hold out at least 5"):
+    with pytest.raises(UsageError, match="4 held-out photos are too few to compare by: hold out at least 5"):
         compare(few, few, "psnr_hole")
 
 
@@ -234,14 +237,14 @@ def test_more_masks_of_the_same_photos_prove_no_more() -> None:
 def test_unlike_passports_are_refused_with_the_field(field: str) -> None:
     one = card(scores(0))
     for other in ({**PASSPORT, field: "other"}, {k: v for k, v in PASSPORT.items() if k != field}):
-        with pytest.raises(Refused, match=rf"unlike passports are not compared: {field} is "):
+        with pytest.raises(UsageError, match=rf"unlike passports are not compared: {field} is "):
             compare(one, replace(one, passport=other), "psnr_hole")
-        with pytest.raises(Refused, match=rf"unlike passports are not compared: {field} is "):
+        with pytest.raises(UsageError, match=rf"unlike passports are not compared: {field} is "):
             compare(replace(one, passport=other), one, "psnr_hole")
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Refused, match=r"unknown metric 'psnr': known are psnr_hole, "):
+    with pytest.raises(UsageError, match=r"unknown metric 'psnr': known are psnr_hole, "):
         compare(card(scores(0)), card(scores(0)), "psnr")
 
 

@@ -28,7 +28,7 @@ from pipelines.evaluation.report import fills_png
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
-from pipelines.records import Failed, Refused, Score
+from pipelines.records import JobError, Score, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import SIZE_PX, shard_recipe
 
@@ -124,7 +124,7 @@ def test_a_model_that_fills_with_no_numbers_is_refused_and_the_pair_named(
     generator = {name: tensor * math.nan for name, tensor in checkpoint.tensors("generator").items()}
     facts = {"images_seen": 4, "network": checkpoint.state["network"], "size_px": size_px}
     save_checkpoint(str(tmp_path / "run"), {"generator": generator}, facts)
-    with pytest.raises(Failed, match=r" fills \S+ with mask '\S+ .*' with values that are not finite"):
+    with pytest.raises(JobError, match=r" fills \S+ with mask '\S+ .*' with values that are not finite"):
         evaluate(str(tmp_path / "run"), heldout.uri, "val", "centre-square", str(tmp_path / "scores"), silent)
     assert not (tmp_path / "scores").exists()
 
@@ -135,7 +135,7 @@ def test_scores_of_an_older_version_are_read_and_not_taken_for_these(
     older = [{name: value for name, value in row.items() if name != "baselines"} for row in card.rows]
     save_scorecard(replace(card, rows=older), str(tmp_path))
     assert load_scorecard(str(tmp_path)).mean("psnr_hole") == card.mean("psnr_hole")
-    with pytest.raises(Refused, match=r"holds scores without telea and navier-stokes, .*: name another --out"):
+    with pytest.raises(UsageError, match=r"holds scores without telea and navier-stokes, .*: name another --out"):
         evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
 
 
@@ -216,13 +216,13 @@ def test_done_before_it_is_only_read_again(
 def test_other_arguments_at_the_same_place_are_refused(
     trained: TrainRun, heldout: Dataset, out: str, model: str | None, resize: str, field: str
 ) -> None:
-    with pytest.raises(Refused, match=rf"holds scores with {field} = .*, not .*: name another --out"):
+    with pytest.raises(UsageError, match=rf"holds scores with {field} = .*, not .*: name another --out"):
         evaluate(model or trained.out, heldout.uri, "val", resize, out, silent)
 
 
 @pytest.mark.usefixtures("card")
 def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset: Dataset, out: str) -> None:
-    with pytest.raises(Refused, match=r"holds scores with manifest_sha256 = "):
+    with pytest.raises(UsageError, match=r"holds scores with manifest_sha256 = "):
         evaluate(trained.out, dataset.uri, "val", "centre-square", out, silent)
 
 
@@ -237,15 +237,15 @@ def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset
 def test_bad_arguments_are_refused_and_leave_nothing(
     heldout: Dataset, tmp_path: Path, split: str, resize: str, words: str
 ) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         evaluate("telea", heldout.uri, split, resize, str(tmp_path / "out"), silent)
     assert not (tmp_path / "out").exists()
 
 
 def test_scores_of_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no scores\.json at .*: make it with `lacuna evaluate"):
+    with pytest.raises(UsageError, match=r"no scores\.json at .*: make it with `lacuna evaluate"):
         load_scorecard(str(tmp_path))
-    with pytest.raises(Refused, match="no dataset at"):
+    with pytest.raises(UsageError, match="no dataset at"):
         evaluate("telea", str(tmp_path), "val", "centre-square", str(tmp_path / "out"), silent)
 
 
@@ -257,13 +257,13 @@ def test_models_on_the_same_pairs_are_comparable_and_on_others_are_not(
     assert result.overall.gain == pytest.approx(card.mean("psnr_hole") - telea.mean("psnr_hole"))
     assert result.overall.num_pairs == len(card.rows)
     other = evaluate("telea", dataset.uri, "val", "centre-square", str(tmp_path / "other"), silent)
-    with pytest.raises(Refused, match="unlike passports are not compared: manifest_sha256"):
+    with pytest.raises(UsageError, match="unlike passports are not compared: manifest_sha256"):
         compare(card, other, "psnr_hole")
 
 
 def test_the_list_of_pairs_is_in_the_passport(card: Scorecard, heldout: Dataset, tmp_path: Path) -> None:
     twice = replace(card, passport={**card.passport, "pairs_sha256": "0" * 64})
-    with pytest.raises(Refused, match="pairs_sha256"):
+    with pytest.raises(UsageError, match="pairs_sha256"):
         compare(card, twice, "psnr_hole")
 
 

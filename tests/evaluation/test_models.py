@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nets.filling import Procedure
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.models import Filler, Pictures, network_filler, network_model, open_model
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.training.run import TrainRun
 
 
@@ -111,12 +111,12 @@ def test_models_say_what_they_are(trained: TrainRun) -> None:
 
 
 def test_an_unknown_model_is_refused_with_what_would_do(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no checkpoint at .*nothing: give a folder with state\.json, or the --out"):
+    with pytest.raises(UsageError, match=r"no checkpoint at .*nothing: give a folder with state\.json, or the --out"):
         open_model(str(tmp_path / "nothing"))
 
 
 def test_a_misspelt_method_is_told_the_names_there_are() -> None:
-    with pytest.raises(Refused, match="telea"):
+    with pytest.raises(UsageError, match="telea"):
         open_model("tela")
 
 
@@ -126,5 +126,5 @@ def test_a_damaged_checkpoint_fills_nothing(trained: TrainRun, tmp_path: Path) -
     data = bytearray(victim.read_bytes())
     data[-3] ^= 4
     victim.write_bytes(data)
-    with pytest.raises(Damaged, match=r"generator\.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"generator\.safetensors is damaged"):
         open_model(str(tmp_path / "checkpoint"))

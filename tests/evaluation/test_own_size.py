@@ -17,11 +17,11 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import DRAWN, RESIZED, Pairs, num_chunks, read_chunk, read_pairs
-from pipelines.evaluation.protocol import Asking
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import bin_of
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.geometry import decode
 from tests.making import PROBABILISTIC, SIZE_PX, SKETCHED, photo, save_network, shard_recipe
 
@@ -55,7 +55,7 @@ def parts(dataset: Dataset, size: Any, resize: str = "centre-square") -> list[Pa
     return [pair for chunk in chunks for pair in read_pairs(dataset.uri, "val", resize, size, chunk)]
 
 
-def scored(model: str, dataset: Dataset, out: Path, asking: Asking) -> Scorecard:
+def scored(model: str, dataset: Dataset, out: Path, asking: EvalProtocol) -> Scorecard:
     return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, asking)
 
 
@@ -95,17 +95,17 @@ def test_at_the_size_of_the_masks_pairs_are_those_of_a_chunk(shapes: Dataset) ->
 
 def test_a_photo_too_small_to_be_scored_is_named(shapes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs_of, "MIN_SIDE_PX", 33)
-    with pytest.raises(Refused, match=r"\d+ is 32x32 px: scores need 33 px each way; name another --size"):
+    with pytest.raises(UsageError, match=r"\d+ is 32x32 px: scores need 33 px each way; name another --size"):
         parts(shapes, "own")
 
 
 def test_scores_at_own_size_say_so_and_are_not_compared_with_others(shapes: Dataset, tmp_path: Path) -> None:
     model = save_network(SKETCHED, tmp_path / "run").uri
     asked = {
-        "squares": Asking(),
-        "own": Asking(size="own"),
-        "polyphase": Asking(size="own", procedure="polyphase"),
-        "larger": Asking(size=48),
+        "squares": EvalProtocol(),
+        "own": EvalProtocol(size="own"),
+        "polyphase": EvalProtocol(size="own", procedure="polyphase"),
+        "larger": EvalProtocol(size=48),
     }
     cards = {name: scored(model, shapes, tmp_path / name, asking) for name, asking in asked.items()}
     assert cards["squares"].passport["asking"] == {"strokes": False, "num_fills": 1}
@@ -120,16 +120,16 @@ def test_scores_at_own_size_say_so_and_are_not_compared_with_others(shapes: Data
         ("own", "polyphase", r"asking\.procedure is None on one side and 'polyphase'"),
         ("larger", "own", r"asking\.size is 48"),
     ):
-        with pytest.raises(Refused, match=rf"unlike passports are not compared: {field}"):
+        with pytest.raises(UsageError, match=rf"unlike passports are not compared: {field}"):
             compare(cards[one], cards[other], "psnr_hole")
-    telea = scored("telea", shapes, tmp_path / "telea", Asking(size="own"))
+    telea = scored("telea", shapes, tmp_path / "telea", EvalProtocol(size="own"))
     assert telea.passport == own
     assert compare(cards["own"], telea, "psnr_hole").overall.num_pairs == len(telea.rows)
     assert cards["own"].mean("psnr_hole") != cards["polyphase"].mean("psnr_hole")
 
 
 def test_a_row_at_own_size_is_what_the_models_do_with_that_photo(shapes: Dataset, tmp_path: Path) -> None:
-    card = scored(save_network(SKETCHED, tmp_path / "run").uri, shapes, tmp_path / "own", Asking(size="own"))
+    card = scored(save_network(SKETCHED, tmp_path / "run").uri, shapes, tmp_path / "own", EvalProtocol(size="own"))
     rows = {(row["key"], row["recipe"]): row for row in card.rows}
     model, telea = open_model(str(tmp_path / "run")), open_model("telea")
     for pair in parts(shapes, "own"):
@@ -141,13 +141,13 @@ def test_a_row_at_own_size_is_what_the_models_do_with_that_photo(shapes: Dataset
 
 
 def test_scores_at_another_size_at_the_same_place_are_refused(shapes: Dataset, tmp_path: Path) -> None:
-    scored("telea", shapes, tmp_path / "own", Asking(size="own"))
-    with pytest.raises(Refused, match=r"holds scores with (asking\.size = 'own', not None|resize = 'none')"):
-        scored("telea", shapes, tmp_path / "own", Asking())
-    scored("telea", shapes, tmp_path / "px", Asking(size=40))
-    with pytest.raises(Refused, match=r"holds scores with asking\.size = 40, not None"):
-        scored("telea", shapes, tmp_path / "px", Asking())
-    assert scored("telea", shapes, tmp_path / "px", Asking(size=40)) == load_scorecard(str(tmp_path / "px"))
+    scored("telea", shapes, tmp_path / "own", EvalProtocol(size="own"))
+    with pytest.raises(UsageError, match=r"holds scores with (asking\.size = 'own', not None|resize = 'none')"):
+        scored("telea", shapes, tmp_path / "own", EvalProtocol())
+    scored("telea", shapes, tmp_path / "px", EvalProtocol(size=40))
+    with pytest.raises(UsageError, match=r"holds scores with asking\.size = 40, not None"):
+        scored("telea", shapes, tmp_path / "px", EvalProtocol())
+    assert scored("telea", shapes, tmp_path / "px", EvalProtocol(size=40)) == load_scorecard(str(tmp_path / "px"))
 
 
 @pytest.mark.parametrize(("config", "asking"), [(SKETCHED, {"strokes": True}), (PROBABILISTIC, {"num_fills": 2})])
@@ -156,25 +156,26 @@ def test_strokes_and_several_fills_work_at_any_size(
 ) -> None:
     model = save_network(config, tmp_path / "run").uri
     plain, asked = (
-        scored(model, shapes, tmp_path / str(n), Asking(size="own", **more)) for n, more in enumerate(({}, asking))
+        scored(model, shapes, tmp_path / str(n), EvalProtocol(size="own", **more))
+        for n, more in enumerate(({}, asking))
     )
     assert plain.mean("psnr_hole") != asked.mean("psnr_hole")
 
 
 def test_passports_from_before_sizes_are_those_of_the_masks() -> None:
     old = {"asking": {"strokes": False, "num_fills": 1}, "resize": "squash"}
-    refuse_unlike(old, {"asking": Asking().as_json(), "resize": "squash"})
-    with pytest.raises(Refused, match=r"asking\.procedure is None on one side and 'local'"):
-        refuse_unlike(old, {"asking": Asking(procedure="local").as_json(), "resize": "squash"})
+    refuse_unlike(old, {"asking": EvalProtocol().as_json(), "resize": "squash"})
+    with pytest.raises(UsageError, match=r"asking\.procedure is None on one side and 'local'"):
+        refuse_unlike(old, {"asking": EvalProtocol(procedure="local").as_json(), "resize": "squash"})
 
 
 @pytest.mark.parametrize("size", [0, 10, -1, 8193])
 def test_an_absurd_size_is_refused(size: int) -> None:
-    with pytest.raises(Refused, match=f"size is {size}: give own, or 11 to 8192 px"):
-        Asking(size=size)
+    with pytest.raises(UsageError, match=f"size is {size}: give own, or 11 to 8192 px"):
+        EvalProtocol(size=size)
 
 
 def test_a_classical_method_has_no_procedure(shapes: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="telea has no procedure, 'polyphase' was given: leave --procedure out"):
-        scored("telea", shapes, tmp_path / "out", Asking(procedure="polyphase"))
+    with pytest.raises(UsageError, match="telea has no procedure, 'polyphase' was given: leave --procedure out"):
+        scored("telea", shapes, tmp_path / "out", EvalProtocol(procedure="polyphase"))
     assert not (tmp_path / "out").exists()

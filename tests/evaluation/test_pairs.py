@@ -7,7 +7,7 @@ from pipelines.evaluation import pairs
 from pipelines.evaluation.pairs import list_digest, num_chunks, read_chunk
 from pipelines.manifest import Dataset, read_table
 from pipelines.masks.spec import parse_recipe
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 FAMILIES = ("rectangle", "brush", "automaton")
 
@@ -74,12 +74,12 @@ def test_a_chunk_read_twice_is_the_same_even_where_crops_are_drawn(dataset: Data
 
 
 def test_photos_without_masks_are_refused(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match=r"the train photos of .* carry no masks: build it with mask families"):
+    with pytest.raises(UsageError, match=r"the train photos of .* carry no masks: build it with mask families"):
         read_chunk(dataset.uri, "train", "centre-square", 0)
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_there_are(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match=r"no photos in split 'test' of .*: it has train, val"):
+    with pytest.raises(UsageError, match=r"no photos in split 'test' of .*: it has train, val"):
         num_chunks(dataset, "test")
 
 
@@ -96,5 +96,5 @@ def test_the_digest_of_a_list_sees_order_key_and_recipe() -> None:
 
 
 def test_photos_are_never_turned_to_be_scored(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match="resize polyphase turns photos at random, for training: score with squash"):
+    with pytest.raises(UsageError, match="resize polyphase turns photos at random, for training: score with squash"):
         read_chunk(dataset.uri, "val", "polyphase", 0)

@@ -10,15 +10,15 @@ import torch
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import read_chunk
-from pipelines.evaluation.protocol import Asking
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.manifest import Dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.run import TrainRun
 from tests.making import PROBABILISTIC, SKETCHED, save_network
 
 
-def scored(model: str, dataset: Dataset, out: Path, asking: Asking) -> Scorecard:
+def scored(model: str, dataset: Dataset, out: Path, asking: EvalProtocol) -> Scorecard:
     return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, asking)
 
 
@@ -26,7 +26,7 @@ def test_strokes_change_the_fills_of_a_sketch_guided_network(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
     model = save_network(SKETCHED, tmp_path / "run").uri
-    plain, guided = (scored(model, dataset, tmp_path / str(s), Asking(strokes=s)) for s in (False, True))
+    plain, guided = (scored(model, dataset, tmp_path / str(s), EvalProtocol(strokes=s)) for s in (False, True))
     assert plain.passport["asking"] == {"strokes": False, "num_fills": 1}
     assert guided.passport["asking"] == {"strokes": True, "num_fills": 1}
     assert plain.mean("psnr_hole") != guided.mean("psnr_hole")
@@ -36,7 +36,7 @@ def test_strokes_change_the_fills_of_a_sketch_guided_network(
 def test_the_best_of_several_fills_is_the_best_of_each_pair(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
-    model, asking = save_network(PROBABILISTIC, tmp_path / "run").uri, Asking(num_fills=3)
+    model, asking = save_network(PROBABILISTIC, tmp_path / "run").uri, EvalProtocol(num_fills=3)
     card = scored(model, dataset, tmp_path / "best", asking)
     opened, pairs = open_model(model), read_chunk(dataset.uri, "val", "centre-square", 0)
     fills = [opened.fill(pairs.images, pairs.masks, noise=asking.noise(pairs, number)) for number in range(3)]
@@ -51,7 +51,7 @@ def test_the_best_of_several_fills_is_the_best_of_each_pair(
 def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> None:
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     turned = replace(pairs, keys=pairs.keys[::-1], recipes=pairs.recipes[::-1])
-    one, other, first = (Asking(num_fills=2).noise(p, n) for p, n in ((pairs, 1), (turned, 1), (pairs, 0)))
+    one, other, first = (EvalProtocol(num_fills=2).noise(p, n) for p, n in ((pairs, 1), (turned, 1), (pairs, 0)))
     assert one is not None
     assert other is not None
     assert first is not None
@@ -61,27 +61,27 @@ def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> Non
 
 @pytest.mark.parametrize(
     ("asking", "words"),
-    [(Asking(strokes=True), "takes no sketch"), (Asking(num_fills=5), "always gives the same fill")],
+    [(EvalProtocol(strokes=True), "takes no sketch"), (EvalProtocol(num_fills=5), "always gives the same fill")],
 )
 def test_what_a_model_cannot_take_is_refused(
-    trained: TrainRun, dataset: Dataset, tmp_path: Path, asking: Asking, words: str
+    trained: TrainRun, dataset: Dataset, tmp_path: Path, asking: EvalProtocol, words: str
 ) -> None:
     for model in (trained.out, "telea"):
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(UsageError, match=words):
             scored(model, dataset, tmp_path / "scores", asking)
     assert not (tmp_path / "scores").exists()
 
 
 @pytest.mark.parametrize("number", [0, -1, 101])
 def test_an_absurd_number_of_fills_is_refused(number: int) -> None:
-    with pytest.raises(Refused, match=f"num_fills is {number}: it must be from 1 to 100"):
-        Asking(num_fills=number)
+    with pytest.raises(UsageError, match=f"num_fills is {number}: it must be from 1 to 100"):
+        EvalProtocol(num_fills=number)
 
 
 def test_scores_that_were_asked_otherwise_are_not_taken_for_these(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
     model = save_network(SKETCHED, tmp_path / "run").uri
-    scored(model, dataset, tmp_path / "scores", Asking(strokes=True))
-    with pytest.raises(Refused, match=r"asking\.strokes = True, not False"):
-        scored(model, dataset, tmp_path / "scores", Asking())
+    scored(model, dataset, tmp_path / "scores", EvalProtocol(strokes=True))
+    with pytest.raises(UsageError, match=r"asking\.strokes = True, not False"):
+        scored(model, dataset, tmp_path / "scores", EvalProtocol())

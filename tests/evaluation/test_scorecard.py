@@ -26,7 +26,7 @@ from pipelines.evaluation.scorecard import (
 )
 from pipelines.manifest import seal, table_bytes
 from pipelines.masks.bins import BINS
-from pipelines.records import Damaged, Refused, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, sha256_hex
 
 Rows = list[dict[str, Any]]
 Facts = dict[str, Any]
@@ -109,9 +109,9 @@ def test_a_score_that_is_not_finite_is_neither_written_nor_read(
     rows = rows_of()
     (rows[5]["baselines"][who] if who else rows[5])[metric] = value
     words = rf"{metric}{' of telea' if who else ''} is {value} for photo2 with mask 'mask 1'"
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         load_scorecard(write(tmp_path / "read", rows))
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         save_scorecard(card_of(rows), str(tmp_path / "written"))
     assert not (tmp_path / "written").exists()
 
@@ -148,7 +148,7 @@ def test_rows_that_are_not_those_of_sums_and_passport_are_refused(
     tmp_path: Path, change: Callable[[Rows], Rows], words: str
 ) -> None:
     rows = change(rows_of()) or rows_of()[:0]
-    with pytest.raises(Damaged, match=words):
+    with pytest.raises(CorruptDataError, match=words):
         load_scorecard(write(tmp_path, rows))
 
 
@@ -157,12 +157,12 @@ def test_sums_that_are_not_those_of_the_rows_are_refused(tmp_path: Path, value: 
     def change(facts: Facts) -> None:
         facts["sums"]["psnr_hole"][ALL][0] = value
 
-    with pytest.raises(Damaged, match=r"psnr_hole in bin all adds up to 249.* over 12 rows, scores.json says"):
+    with pytest.raises(CorruptDataError, match=r"psnr_hole in bin all adds up to 249.* over 12 rows, scores.json says"):
         load_scorecard(write(tmp_path, rows_of(), change))
 
 
 def test_an_unknown_bin_is_refused(tmp_path: Path) -> None:
     rows = rows_of()
     rows[3]["bin"] = "0.1-0.9"
-    with pytest.raises(Refused, match=r"photo1 with mask 'mask 1' has the unknown bin '0.1-0.9'"):
+    with pytest.raises(UsageError, match=r"photo1 with mask 'mask 1' has the unknown bin '0.1-0.9'"):
         load_scorecard(write(tmp_path, rows))

@@ -13,7 +13,7 @@ from pipelines.data.image.decode import upright
 from pipelines.filling.hole import HoleSettings, feather, grow, read_hole
 from pipelines.filling.photo_files import Photo, read_photo
 from pipelines.filling.planes import read_plane
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.making import photo
 
 HEIGHT, WIDTH = 24, 36
@@ -67,7 +67,9 @@ def test_sizes_say_how_a_mask_lies_on_a_photo_turned_by_a_quarter(orientation: i
 def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[int, int]) -> None:
     seen, turned = mask_of(*size), turned_photo(orientation, *size)
     data = {"upright": encoded(Image.fromarray(seen)), "stored": encoded(Image.fromarray(as_stored(seen, orientation)))}
-    with pytest.raises(Refused, match=rf"orientation {orientation}\) and both have one size\. Say --mask-orientation"):
+    with pytest.raises(
+        UsageError, match=rf"orientation {orientation}\) and both have one size\. Say --mask-orientation"
+    ):
         read_hole(turned, data["upright"], "m.png", HoleSettings())
     for how in ("upright", "stored"):
         hole = read_hole(turned, data[how], "m.png", HoleSettings(orientation=how))
@@ -77,7 +79,7 @@ def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[i
 def test_a_mask_of_another_size_is_refused_before_it_is_decoded() -> None:
     small = encoded(Image.new("1", (8, 8)))
     bomb = small[:16] + (40_000).to_bytes(4, "big") * 2 + small[24:]  # as its header has it
-    with pytest.raises(Refused, match=r"m\.png is 40000x40000, the photo 36x24: they must be the same"):
+    with pytest.raises(UsageError, match=r"m\.png is 40000x40000, the photo 36x24: they must be the same"):
         read_hole(turned_photo(1, HEIGHT, WIDTH), bomb, "m.png", HoleSettings())
 
 
@@ -110,25 +112,25 @@ def test_soft_masks_are_taken_with_a_grown_edge_and_gray_pictures_never() -> Non
     soft[20:40, 20:40] = 255
     soft[20:40, 40:60] = np.linspace(255, 0, 20).astype(np.uint8)
     plain = read_photo(encoded(photo(1, height, width)), "p.png")
-    with pytest.raises(Refused, match=r"m\.png is 7% grey: .*; --grow takes soft edges"):
+    with pytest.raises(UsageError, match=r"m\.png is 7% grey: .*; --grow takes soft edges"):
         read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings())
     hole = read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
     assert (hole[soft > 0].mean(), hole[0, 0]) == (1.0, 0)
-    with pytest.raises(Refused, match="grey: a mask has black and white"):
+    with pytest.raises(UsageError, match="grey: a mask has black and white"):
         read_hole(plain, encoded(photo(1, height, width).convert("L")), "m.png", HoleSettings(grow_px=10))
 
 
 def test_a_hole_that_grows_over_the_whole_photo_is_refused() -> None:
     data = encoded(Image.fromarray(mask_of(HEIGHT, WIDTH)))
     for asked in (HoleSettings(grow_px=40), HoleSettings(grow_px=20, feather_px=20)):
-        with pytest.raises(Refused, match=r"m\.png: with 40 px around it the hole covers all of the photo"):
+        with pytest.raises(UsageError, match=r"m\.png: with 40 px around it the hole covers all of the photo"):
             read_hole(turned_photo(1, HEIGHT, WIDTH), data, "m.png", asked)
 
 
 def test_negative_lengths_are_refused() -> None:
-    with pytest.raises(Refused, match="--grow is -1: it must be 0 px or more"):
+    with pytest.raises(UsageError, match="--grow is -1: it must be 0 px or more"):
         HoleSettings(grow_px=-1)
-    with pytest.raises(Refused, match="--feather is -2: it must be 0 px or more"):
+    with pytest.raises(UsageError, match="--feather is -2: it must be 0 px or more"):
         HoleSettings(feather_px=-2)
 
 
@@ -149,7 +151,7 @@ def test_what_is_transparent_is_the_hole() -> None:
     ("level", "words"), [(255, "empty: no pixel is transparent"), (0, "full: every"), (128, "100% half transparent")]
 )
 def test_transparency_that_is_no_hole_is_refused(level: int, words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         read_hole(transparent(np.full((HEIGHT, WIDTH), level, np.uint8)), None, "a.png", HoleSettings("alpha"))
 
 
@@ -174,7 +176,7 @@ def test_pictures_that_are_no_sketch_are_refused() -> None:
         (encoded(Image.new("L", (WIDTH, HEIGHT + 1))), r"s\.png is 36x25, the photo 36x24"),
         (b"text", r"s\.png is no sketch: not an image of a known format"),
     ]:
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(UsageError, match=words):
             read_plane("sketch", data, plain, "s.png", "auto")
 
 

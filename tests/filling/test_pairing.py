@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.filling.files import find_files
 from pipelines.filling.pairing import Job, count_unused, pair
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 
 def tree(folder: Path, *names: str) -> Path:
@@ -75,20 +75,20 @@ def test_sketches_and_maps_are_paired_by_their_own_words(tmp_path: Path) -> None
 def test_photos_without_a_mask_are_named(tmp_path: Path) -> None:
     tree(tmp_path, *(f"p/{n}.jpg" for n in range(9)), "m/0.png")
     with pytest.raises(
-        Refused, match=r"8 of 9 photos have no file for --mask: \S+/p/1\.jpg, .* and 3 more; name it as"
+        UsageError, match=r"8 of 9 photos have no file for --mask: \S+/p/1\.jpg, .* and 3 more; name it as"
     ):
         pairs(tmp_path / "p", mask=tmp_path / "m")
 
 
 def test_a_photo_with_two_masks_is_refused(tmp_path: Path) -> None:
     tree(tmp_path, "p/a.jpg", "m/a_mask0.png", "m/a_mask1.png")
-    with pytest.raises(Refused, match=r"p/a\.jpg has 2 files for --mask: .*a_mask0\.png, .*a_mask1\.png; leave one"):
+    with pytest.raises(UsageError, match=r"p/a\.jpg has 2 files for --mask: .*a_mask0\.png, .*a_mask1\.png; leave one"):
         pairs(tmp_path / "p", mask=tmp_path / "m")
 
 
 def test_two_photos_of_one_result_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, "p/a.jpg", "p/a.png", "p/b.jpg", "m.png")
-    with pytest.raises(Refused, match=r"results of \S+/p/a\.jpg, \S+/p/a\.png would have one name"):
+    with pytest.raises(UsageError, match=r"results of \S+/p/a\.jpg, \S+/p/a\.png would have one name"):
         pairs(tmp_path / "p", mask=tmp_path / "m.png")
 
 
@@ -108,7 +108,7 @@ def test_masks_without_a_photo_are_counted(tmp_path: Path) -> None:
 )
 def test_arguments_that_name_no_picture_are_refused(tmp_path: Path, given: str, words: str) -> None:
     tree(tmp_path, "empty/notes.txt", "a.jpg")
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         find_files(str(tmp_path / given), "--image")
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from jobs.fill import Arguments, run
 from pipelines.filling.encode import Encoding, choose_encoding, encode
 from pipelines.filling.photo_files import read_photo
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.filling.test_hole import HEIGHT, WIDTH, encoded
 from tests.making import photo
 
@@ -164,16 +164,16 @@ def test_jpeg_says_that_known_pixels_change(folder: Path, capfd: pytest.CaptureF
 def test_what_does_not_go_together_is_refused_and_nothing_written(
     folder: Path, out: str, changes: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         fill(folder, encoded(photo(1, HEIGHT, WIDTH)), out, **changes)
     assert not (folder / out).exists()
 
 
 def test_what_a_format_cannot_hold_is_refused() -> None:
     wide = np.zeros((1, 16_384, 3), np.uint8)
-    with pytest.raises(Refused, match=r"p is 16384 px long, a webp at most 16383 px: write png"):
+    with pytest.raises(UsageError, match=r"p is 16384 px long, a webp at most 16383 px: write png"):
         encode(wide, choose_encoding("o.webp", None, None, frozenset()), None, None, None, "p")
-    with pytest.raises(Refused, match=r"p has 70000 bytes of EXIF, a JPEG holds 65527: leave exif out of --keep"):
+    with pytest.raises(UsageError, match=r"p has 70000 bytes of EXIF, a JPEG holds 65527: leave exif out of --keep"):
         encode(wide, Encoding("jpeg", 95), None, None, bytes(70_000), "p")
 
 

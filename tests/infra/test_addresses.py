@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.addresses import refuse_unsafe
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_this_machine_and_tls_are_taken(address: str) -> None:
     ],
 )
 def test_clear_http_to_others_needs_a_word(address: str) -> None:
-    with pytest.raises(NoPlace, match=r"is clear http to another machine.*--insecure before the verb"):
+    with pytest.raises(InvalidURIError, match=r"is clear http to another machine.*--insecure before the verb"):
         refuse_unsafe(address, insecure=False)
     refuse_unsafe(address, insecure=True)
 
@@ -68,7 +68,7 @@ def test_clear_http_to_others_needs_a_word(address: str) -> None:
     ],
 )
 def test_what_is_no_address_is_refused_with_any_word(address: str, insecure: bool) -> None:
-    with pytest.raises(NoPlace, match=r"give http://127.0.0.1:8265"):
+    with pytest.raises(InvalidURIError, match=r"give http://127.0.0.1:8265"):
         refuse_unsafe(address, insecure)
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_address_is_refused_with_any_word(address: str, insecure: boo
     ],
 )
 def test_a_login_in_an_address_is_refused_and_not_shown(address: str) -> None:
-    with pytest.raises(NoPlace, match=r"holds a login.*RAY_AUTH_TOKEN_PATH") as refusal:
+    with pytest.raises(InvalidURIError, match=r"holds a login.*RAY_AUTH_TOKEN_PATH") as refusal:
         refuse_unsafe(address, insecure=True)
     assert "4711" not in str(refusal.value)
 
@@ -93,7 +93,7 @@ def test_clear_http_is_taken_only_to_loopback(number: str, behind: str) -> None:
     address = f"http://{number}{behind}"
     try:
         refuse_unsafe(address, insecure=False)
-    except NoPlace:
+    except InvalidURIError:
         return
     assert IPv4Address(str(urlsplit(address).hostname)).is_loopback
 
@@ -102,7 +102,7 @@ def test_clear_http_is_taken_only_to_loopback(number: str, behind: str) -> None:
 def test_nothing_else_gets_through(text: str) -> None:
     try:
         refuse_unsafe(text, insecure=False)
-    except NoPlace:
+    except InvalidURIError:
         return
     assert text.startswith(("http://", "https://"))
     assert "@" not in text

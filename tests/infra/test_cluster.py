@@ -15,7 +15,7 @@ import pytest
 
 from infra.cluster import TaskLostError, connected, run_tasks, task_name
 from infra.settings import PROJECT_ROOT
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from tests.making import lacuna, photo_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -48,7 +48,13 @@ def test_quick_results_do_not_wait_for_slow_ones() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [ValueError("a value"), Refused("a bad argument"), Damaged("a file"), OSError(28, "no space", "/x"), KeyError(3)],
+    [
+        ValueError("a value"),
+        UsageError("a bad argument"),
+        CorruptDataError("a file"),
+        OSError(28, "no space", "/x"),
+        KeyError(3),
+    ],
 )
 def test_an_exception_is_raised_as_itself(fault: Exception) -> None:
     def fail(_: int) -> int:

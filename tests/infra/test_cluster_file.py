@@ -17,9 +17,9 @@ from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 from infra.cluster_file import find_mistakes
 from infra.settings import PROJECT_ROOT
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.submit import parse, run
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 FILE = PROJECT_ROOT / "ray_cluster.yaml"
 TEXT = FILE.read_text()
@@ -336,10 +336,10 @@ def test_the_command_reports_and_ends_with_2_where_there_are_mistakes(
     assert run(parse(["--check-cluster", str(FILE)]))["mistakes"] == []
     wrong = folder / "wrong.yaml"
     wrong.write_text(TEXT.replace("us-east-1\n", "us-eats-1\n"))
-    with pytest.raises(NotDone, match="has 1 mistake: ") as caught:
+    with pytest.raises(VerbError, match="has 1 mistake: ") as caught:
         run(parse(["--check-cluster", str(wrong)]))
     assert caught.value.exit_code == 2
     assert "did you mean us-east-1?" in capsys.readouterr().err
     for words in ([], ["a", "b"], [str(folder / "none.yaml")]):
-        with pytest.raises(Refused, match="--check-cluster"):
+        with pytest.raises(UsageError, match="--check-cluster"):
             run(parse(["--check-cluster", *words]))

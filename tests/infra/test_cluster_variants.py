@@ -9,7 +9,7 @@ from ray.scripts.scripts import start
 from infra.cluster_commands import _START_OPTIONS
 from infra.cluster_secrets import secret_mistakes
 from jobs.submit import parse, run
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.infra.test_cluster_file import TEXT, mistakes_in
 
 CHMOD = "  - chmod 600 ~/.ray/auth_token ~/lacuna/secrets.env"
@@ -248,5 +248,5 @@ def test_a_file_that_is_far_too_large_is_not_read(folder: Path) -> None:
 
 
 def test_a_folder_is_no_cluster_file(folder: Path) -> None:
-    with pytest.raises(Refused, match="is no file"):
+    with pytest.raises(UsageError, match="is no file"):
         run(parse(["--check-cluster", str(folder)]))

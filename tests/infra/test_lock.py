@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.lock import Occupied, exclusive
+from infra.lock import LockedError, exclusive
 from infra.settings import PROJECT_ROOT
 
 HOLD = """
@@ -48,7 +48,7 @@ def free_within(folder: Path, seconds: float) -> bool:
         try:
             with exclusive(str(folder)):
                 return True
-        except Occupied:
+        except LockedError:
             time.sleep(0.02)
     return False
 
@@ -56,7 +56,7 @@ def free_within(folder: Path, seconds: float) -> bool:
 def test_a_second_process_is_told_who_works_where_and_what_to_do(folder: Path, holder: subprocess.Popen[str]) -> None:
     expected = f"process {holder.pid} works in {folder}: wait for its end, or name another --out"
     for _ in range(2):
-        with pytest.raises(Occupied, match=expected), exclusive(str(folder)):
+        with pytest.raises(LockedError, match=expected), exclusive(str(folder)):
             pytest.fail("two processes hold one folder")
 
 
@@ -79,9 +79,9 @@ def test_other_folders_are_free(folder: Path, holder: subprocess.Popen[str]) -> 
 
 def test_one_process_does_not_hold_a_folder_twice(folder: Path) -> None:
     with exclusive(str(folder)):
-        with pytest.raises(Occupied, match=f"process {os.getpid()} works in"), exclusive(str(folder)):
+        with pytest.raises(LockedError, match=f"process {os.getpid()} works in"), exclusive(str(folder)):
             pytest.fail("held twice")
-        with pytest.raises(Occupied), exclusive(f"file://{folder}"):
+        with pytest.raises(LockedError), exclusive(f"file://{folder}"):
             pytest.fail("held twice, under another spelling")
 
 
@@ -96,7 +96,7 @@ def test_the_newest_holder_is_named(folder: Path) -> None:
     (folder / ".lock").write_text("99999999999 an older and longer text")
     with (
         exclusive(str(folder)),
-        pytest.raises(Occupied, match=rf"process {os.getpid()} works"),
+        pytest.raises(LockedError, match=rf"process {os.getpid()} works"),
         exclusive(str(folder)),
     ):
         pytest.fail("held twice")

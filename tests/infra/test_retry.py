@@ -3,7 +3,7 @@
 import pytest
 
 from infra import retry
-from infra.retry import patiently
+from infra.retry import retry_transient
 
 
 @pytest.fixture(autouse=True)
@@ -36,26 +36,26 @@ def fault_of(name: str) -> Exception:
 )
 def test_what_may_pass_is_tried_again_and_told(fault: Exception) -> None:
     service, told = Service(fault, fault), list[str]()
-    assert patiently(service, told.append) == "answer"
+    assert retry_transient(service, told.append) == "answer"
     assert [line.partition(":")[0] for line in told] == ["try 1 of 4 failed", "try 2 of 4 failed"]
     assert all(type(fault).__name__ in line for line in told)
 
 
 @pytest.mark.parametrize("name", ["HTTPClientError", "ClientPayloadError"])
 def test_faults_of_the_clients_below_are_tried_again(name: str) -> None:
-    assert patiently(Service(fault_of(name)), lambda _: None) == "answer"
+    assert retry_transient(Service(fault_of(name)), lambda _: None) == "answer"
 
 
 @pytest.mark.parametrize("fault", [PermissionError("no"), ValueError("a bug"), fault_of("Elsewhere")], ids=repr)
 def test_what_will_not_pass_is_raised_at_once(fault: Exception) -> None:
     service = Service(fault)
     with pytest.raises(type(fault)):
-        patiently(service, pytest.fail)
+        retry_transient(service, pytest.fail)
     assert service.calls == 1
 
 
 def test_the_last_fault_is_raised_when_all_tries_are_used() -> None:
     service, told = Service(*(OSError(5, f"fault {n}") for n in range(9))), list[str]()
     with pytest.raises(OSError, match="fault 3"):
-        patiently(service, told.append)
+        retry_transient(service, told.append)
     assert (service.calls, len(told)) == (4, 3)

@@ -18,7 +18,7 @@ from infra.settings import (
     tracking_uri,
     without_password,
 )
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_the_tracking_server_is_the_environments_or_a_database_here(
 def test_a_login_in_a_servers_address_is_refused_and_not_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow prints the address of every run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(NoPlace, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
+    with pytest.raises(InvalidURIError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
         tracking_uri()
     assert "4711" not in str(refusal.value)
 

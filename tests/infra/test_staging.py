@@ -8,7 +8,7 @@ import pytest
 from infra import jobs, settings
 from infra.jobs import staged_code
 from infra.settings import PACKAGES, PROJECT_ROOT, code_revision
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 
 
 @pytest.fixture
@@ -62,32 +62,32 @@ def test_the_revision_is_that_of_what_is_sent(tree: Path, tmp_path_factory: pyte
 def test_a_link_under_a_name_of_ours_is_refused(tree: Path) -> None:
     (tree / "token").write_text("KEY = 1")
     (tree / "infra" / "token.py").symlink_to(tree / "token")
-    with pytest.raises(NoPlace, match=f"{tree}/infra/token.py is a symbolic link, and only files are sent"):
+    with pytest.raises(InvalidURIError, match=f"{tree}/infra/token.py is a symbolic link, and only files are sent"):
         staged()
 
 
 def test_a_package_that_is_a_link_is_refused(tree: Path) -> None:
     (tree / "nets").rename(tree / "elsewhere")
     (tree / "nets").symlink_to(tree / "elsewhere")
-    with pytest.raises(NoPlace, match=f"{tree}/nets is a symbolic link"):
+    with pytest.raises(InvalidURIError, match=f"{tree}/nets is a symbolic link"):
         staged()
 
 
 def test_large_files_are_refused(tree: Path) -> None:
     (tree / "nets" / "table.py").write_bytes(b"#" * ((1 << 20) + 1))
-    with pytest.raises(NoPlace, match=f"{tree}/nets/table.py has 1048577 bytes, 1048576 at most are sent"):
+    with pytest.raises(InvalidURIError, match=f"{tree}/nets/table.py has 1048577 bytes, 1048576 at most are sent"):
         staged()
 
 
 def test_much_code_is_refused(tree: Path) -> None:
     for number in range(8):
         (tree / "nets" / f"table{number}.py").write_bytes(b"#" * (1 << 20))
-    with pytest.raises(NoPlace, match="8388608 at most are sent: take out what is no code"):
+    with pytest.raises(InvalidURIError, match="8388608 at most are sent: take out what is no code"):
         staged()
 
 
 def test_code_that_changes_meanwhile_is_not_sent_under_the_old_revision(tree: Path) -> None:
     code_revision()
     (tree / "nets" / "losses.py").write_text("")
-    with pytest.raises(NoPlace, match="changed in this moment: give the same command again"):
+    with pytest.raises(InvalidURIError, match="changed in this moment: give the same command again"):
         staged()

@@ -15,7 +15,7 @@ from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking
 from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
-from pipelines.training.mlflow_sync import Teller
+from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, begin_attempt
 from tests.making import train_recipe
@@ -254,7 +254,7 @@ def test_telling_twice_leaves_each_point_and_sheet_once(
     trained: TrainRun, tracking: Tracking, client: MlflowClient
 ) -> None:
     for _ in range(2):
-        Teller(replace(trained, tracking_uri=tracking.uri)).tell()
+        MlflowSync(replace(trained, tracking_uri=tracking.uri)).tell()
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
     expected = [(p["images_seen"], p["values"]["l1_out"]) for p in committed_points(trained.out)]
     assert history(client, run_id, "l1_out") == expected
@@ -270,7 +270,7 @@ def test_a_rank_says_that_a_run_goes_on_where_nobody_could(
     run_id = tracking.open_run(trained.run_id, "tiny", {}, run.tags)
     tracking.set_status(run_id, "KILLED")
     time.sleep(0.01)
-    of_a_rank = Teller(replace(run, tags={"lacuna.code": "new"}))
+    of_a_rank = MlflowSync(replace(run, tags={"lacuna.code": "new"}))
     of_a_rank.tell()
     found = client.get_run(run_id)
     assert (found.info.status, found.data.tags["lacuna.code"]) == ("RUNNING", "new")
@@ -284,7 +284,7 @@ def test_the_end_of_a_command_that_another_has_followed_is_not_told(
 ) -> None:
     shutil.copytree(trained.out, out := tmp_path / "run")
     run = replace(trained, out=str(out), tracking_uri=tracking.uri)
-    older, newer = (Teller(replace(run, attempt=begin_attempt(str(out)))) for _ in range(2))
+    older, newer = (MlflowSync(replace(run, attempt=begin_attempt(str(out)))) for _ in range(2))
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
     newer.tell("RUNNING")
     older.tell("FAILED")
@@ -294,7 +294,7 @@ def test_the_end_of_a_command_that_another_has_followed_is_not_told(
 
 
 def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
-    Teller(trained).tell("FINISHED")
+    MlflowSync(trained).tell("FINISHED")
     assert not caplog.records
 
 
@@ -303,7 +303,7 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     started = time.monotonic()
-    Teller(replace(trained, tracking_uri=NOBODY)).tell("RUNNING")
+    MlflowSync(replace(trained, tracking_uri=NOBODY)).tell("RUNNING")
     assert time.monotonic() - started < 20
     assert f"the tracking server at {NOBODY} was not told all of the training" in caplog.text
 

@@ -20,7 +20,7 @@ from jobs.cli import run_verb
 from jobs.recipes import RECIPES
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.manifest import Dataset
-from pipelines.training.mlflow_sync import Teller
+from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 
@@ -172,10 +172,10 @@ def test_a_training_that_may_not_write_ends_before_its_first_step(trained: Train
     with answering(403, DENIED) as uri:
         run = replace(trained, tracking_uri=uri)
         with pytest.raises(LoginError, match="does not permit this"):
-            Teller(run).tell("RUNNING")
+            MlflowSync(run).tell("RUNNING")
         warnings: list[str] = []
-        Teller(run, warnings.append).tell()
-        Teller(run, warnings.append).tell("FINISHED")
+        MlflowSync(run, warnings.append).tell()
+        MlflowSync(run, warnings.append).tell("FINISHED")
     assert len(warnings) == 2
     assert all("does not permit this" in warning for warning in warnings)
 

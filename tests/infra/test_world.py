@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from infra.settings import PROJECT_ROOT
-from infra.world import PeersLost, World, current_world
+from infra.world import RankLostError, World, current_world
 from nets.layers.convolution import lay_channels_last
 
 NUM_RANKS = 2
@@ -139,7 +139,7 @@ def test_a_barrier_waits_for_every_rank(tmp_path: Path) -> None:
 
 
 def test_a_group_that_was_ended_meanwhile_is_a_loss_of_others() -> None:
-    with pytest.raises(PeersLost, match=r"another rank was lost: .*process group"):
+    with pytest.raises(RankLostError, match=r"another rank was lost: .*process group"):
         World(0, 2).barrier()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from jobs.fill import Arguments, run
 from tests.making import photo
 
@@ -41,7 +41,7 @@ def fill(folder: Path, out: str = "out", model: str = "telea", **changes: Any) -
 
 def refusal(folder: Path, **changes: Any) -> tuple[dict[str, Any], str]:
     """Report and words of a run of which a part was refused."""
-    with pytest.raises(NotDone) as caught:
+    with pytest.raises(VerbError) as caught:
         fill(folder, **changes)
     return caught.value.report, str(caught.value)
 

@@ -16,9 +16,9 @@ import pytest
 from infra.settings import PROJECT_ROOT
 from jobs import cli
 from jobs.cli import VERBS
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Failed, Refused
+from pipelines.records import CorruptDataError, JobError, UsageError
 from tests.making import lacuna
 
 SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
@@ -230,11 +230,11 @@ def test_bad_usage_says_what_and_what_to_do(
 @pytest.mark.parametrize(
     ("fault", "code", "error"),
     [
-        (Refused("no such field: give another"), 2, "no such field: give another"),
-        (Failed("not finite"), 1, "not finite"),
-        (Damaged("a.tar is damaged"), 1, "a.tar is damaged"),
-        (NotDone("kept", {"promoted": False}), 1, "kept"),
-        (NotDone("the job's own code", {}, 7), 7, "the job's own code"),
+        (UsageError("no such field: give another"), 2, "no such field: give another"),
+        (JobError("not finite"), 1, "not finite"),
+        (CorruptDataError("a.tar is damaged"), 1, "a.tar is damaged"),
+        (VerbError("kept", {"promoted": False}), 1, "kept"),
+        (VerbError("the job's own code", {}, 7), 7, "the job's own code"),
         (FileNotFoundError("no file at x"), 1, "no file at x"),
         (OSError(28, "no space to write x: free some"), 1, "no space to write x: free some"),
         (ConnectionError("no cluster"), 1, "no cluster"),
@@ -259,7 +259,7 @@ def test_every_fault_is_a_report_with_a_true_exit_code(
 
 def test_the_report_of_a_fault_carries_what_was_found(capfd: pytest.CaptureFixture[str], verb: ModuleType) -> None:
     def keep(_: object) -> dict[str, Any]:
-        raise NotDone("kept", {"champion_version": "3"})
+        raise VerbError("kept", {"champion_version": "3"})
 
     verb.run = keep  # type: ignore[attr-defined]
     assert run(capfd, "trial")[1]["champion_version"] == "3"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from jobs import shard, verify, where
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from pipelines.data.commit.lock import claim, workspace_of
 from pipelines.manifest import COMMIT_FILE, open_dataset
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.making import photo, photo_folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -60,9 +60,9 @@ def test_the_report_says_whether_pixels_were_checked(
 
 
 def test_a_change_needs_to_be_named(data: str) -> None:
-    with pytest.raises(Refused, match="nothing to change: give --add ROOT"):
+    with pytest.raises(UsageError, match="nothing to change: give --add ROOT"):
         run_shard("--out", data, "--remove")
-    with pytest.raises(Refused, match="no file nowhere with the keys"):
+    with pytest.raises(UsageError, match="no file nowhere with the keys"):
         run_shard("--out", data, "--remove", "@nowhere")
 
 
@@ -70,29 +70,29 @@ def test_a_photo_is_found_or_said_to_be_unknown(data: str) -> None:
     (place,) = where.run(where.Arguments("class0/0002", data))["places"]
     assert place["outcome"] == "written"
     assert (Path(data) / place["shard"]).exists()
-    with pytest.raises(NotDone, match=r"no photo 'class0/0002\.jpg'"):
+    with pytest.raises(VerbError, match=r"no photo 'class0/0002\.jpg'"):
         where.run(where.Arguments("class0/0002.jpg", data))
 
 
 def test_a_share_of_the_shards_is_checked(data: str) -> None:
     for path in Path(data).glob("*/*.tar"):
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(NotDone) as whole:
+    with pytest.raises(VerbError) as whole:
         verify.run(verify.Arguments(data))
     damaged = {damage["file"] for damage in whole.value.report["damaged"]}
     assert damaged == {f"{path.parent.name}/{path.name}" for path in Path(data).glob("*/*.tar")}
-    with pytest.raises(NotDone) as half:
+    with pytest.raises(VerbError) as half:
         verify.run(verify.Arguments(data, share=0.5))
     assert 0 < len(half.value.report["damaged"]) < len(damaged)
     for share in (0.0, 1.5):
-        with pytest.raises(Refused, match="--share"):
+        with pytest.raises(UsageError, match="--share"):
             verify.run(verify.Arguments(data, share=share))
 
 
 def test_a_lost_record_is_made_again(data: str) -> None:
     record = Path(data, COMMIT_FILE).read_bytes()
     Path(data, COMMIT_FILE).unlink()
-    with pytest.raises(Refused, match=rf"no dataset at .*`lacuna verify {data} --rebuild`"):
+    with pytest.raises(UsageError, match=rf"no dataset at .*`lacuna verify {data} --rebuild`"):
         verify.run(verify.Arguments(data))
     report = verify.run(verify.Arguments(data, rebuild=True))
     assert (report["num_samples"], report["num_tables_without_rejections"]) == (12, 0)
@@ -114,7 +114,7 @@ def test_relative_paths_are_those_of_the_caller(
 def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
     record = Path(data, COMMIT_FILE).read_bytes()
     Path(data, COMMIT_FILE).write_bytes(record[:-1])
-    with pytest.raises(NotDone, match=rf"1 damages .*{COMMIT_FILE}.*`lacuna verify {data} --rebuild`"):
+    with pytest.raises(VerbError, match=rf"1 damages .*{COMMIT_FILE}.*`lacuna verify {data} --rebuild`"):
         verify.run(verify.Arguments(data))
     assert verify.run(verify.Arguments(data, rebuild=True))["damaged"] == []
     assert Path(data, COMMIT_FILE).read_bytes() == record
@@ -123,12 +123,12 @@ def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
 def test_pruning_beside_an_unfinished_change_is_refused(data: str) -> None:
     claim(workspace_of(open_dataset(data)), {"change": "--add"})
     for change in (["--prune"], ["--remove", "class0/0002"]):
-        with pytest.raises(Refused, match=r"unfinished change \(--add\)"):
+        with pytest.raises(UsageError, match=r"unfinished change \(--add\)"):
             run_shard("--out", data, *change)
 
 
 def test_one_change_at_a_time(data: str) -> None:
-    with pytest.raises(Refused, match="give one of --add, --remove and --compact"):
+    with pytest.raises(UsageError, match="give one of --add, --remove and --compact"):
         run_shard("--out", data, "--compact", "--remove", "class0/0002")
 
 

@@ -15,7 +15,7 @@ import torch
 
 from infra.settings import PROJECT_ROOT
 from infra.tracking import Tracking
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 from jobs.export import Arguments, run
 from jobs.recipes import recipe_of
 from nets import build_network, describe_network
@@ -23,7 +23,7 @@ from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.export import formats, run_file
 from pipelines.export.formats import Format, read_facts, write_file
 from pipelines.export.trial import compare_fills, run_apart, trial_pairs
-from pipelines.records import Damaged, Failed, Refused, canonical_json
+from pipelines.records import CorruptDataError, JobError, UsageError, canonical_json
 from pipelines.versions import list_files, version_tags
 from tests.making import lacuna
 
@@ -91,7 +91,7 @@ def test_what_can_be_no_file_is_refused_before_work(
 def test_a_file_that_is_not_ours_is_not_written_over(checkpoint: Checkpoint, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file").write_bytes(data)
     for out in (tmp_path / "file", tmp_path):
-        with pytest.raises(Refused, match="it is there and is no exported model"):
+        with pytest.raises(UsageError, match="it is there and is no exported model"):
             run(Arguments(checkpoint.uri, "torchscript", str(out)))
     assert (tmp_path / "file").read_bytes() == data
 
@@ -99,9 +99,9 @@ def test_a_file_that_is_not_ours_is_not_written_over(checkpoint: Checkpoint, tmp
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "file"
     for model in ("telea", str(tmp_path / "nothing")):
-        with pytest.raises(Refused, match=f"no checkpoint at .*{Path(model).name}"):
+        with pytest.raises(UsageError, match=f"no checkpoint at .*{Path(model).name}"):
             run(Arguments(model, "torchscript", str(out)))
-    with pytest.raises(NoPlace, match="nothing can be written to https://"):
+    with pytest.raises(InvalidURIError, match="nothing can be written to https://"):
         run(Arguments("telea", "torchscript", "https://host/file"))
     assert not out.exists()
 
@@ -110,21 +110,21 @@ def test_without_its_packages_onnx_is_refused_in_words(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name))
-    with pytest.raises(Refused, match=r"needs the package onnxruntime: run pip install 'lacuna\[export\]'"):
+    with pytest.raises(UsageError, match=r"needs the package onnxruntime: run pip install 'lacuna\[export\]'"):
         run(Arguments(checkpoint.uri, "onnx", str(tmp_path / "file")))
 
 
 def test_damaged_weights_are_not_exported(checkpoint: Checkpoint, tmp_path: Path) -> None:
     file = Path(checkpoint.uri) / "generator.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(Damaged, match=r"generator\.safetensors"):
+    with pytest.raises(CorruptDataError, match=r"generator\.safetensors"):
         run(Arguments(checkpoint.uri, "torchscript", str(tmp_path / "file")))
 
 
 def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     broken = make_checkpoint(tmp_path / "broken", float("nan"))
     with pytest.raises(
-        Failed, match=r"differs from the network by nan at 1 photos of 32x32 px: .* nothing was written"
+        JobError, match=r"differs from the network by nan at 1 photos of 32x32 px: .* nothing was written"
     ):
         run(Arguments(broken.uri, "torchscript", str(tmp_path / "file")))
     assert not (tmp_path / "file").exists()
@@ -134,9 +134,9 @@ def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
 def test_a_file_of_other_weights_fails_its_trial(form: Format) -> None:
     torch.manual_seed(0)
     network, other = build_network(NETWORK), build_network(NETWORK)
-    with pytest.raises(Failed, match=rf"the {form} file differs from the network by .* more than 0\.0001"):
+    with pytest.raises(JobError, match=rf"the {form} file differs from the network by .* more than 0\.0001"):
         compare_fills(write_file(other, {}, form), network, SIZE_PX, form)
-    with pytest.raises(Failed, match=f"the {form} file does not run without Lacuna"):
+    with pytest.raises(JobError, match=f"the {form} file does not run without Lacuna"):
         run_apart(b"no model", trial_pairs(SIZE_PX), form)
 
 
@@ -198,7 +198,7 @@ def test_a_registered_version_is_exported_by_name_and_number(
         assert report["weights_sha256"] == checkpoint.file_sha256("generator")
     weights = version / "artifacts" / "generator.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(Damaged, match=r"models:/faces/1: artifacts/generator\.safetensors has SHA-256"):
+    with pytest.raises(CorruptDataError, match=r"models:/faces/1: artifacts/generator\.safetensors has SHA-256"):
         run(arguments)
 
 
@@ -206,6 +206,6 @@ def test_a_registered_version_is_exported_by_name_and_number(
 def test_a_version_of_other_code_is_refused(version: Path, tmp_path: Path) -> None:
     (version / "code" / "nets" / "losses.py").write_text("other = 1\n")
     add_version(version)
-    with pytest.raises(Refused, match=r"another nets/losses\.py than .* code of its commit, c0ffee"):
+    with pytest.raises(UsageError, match=r"another nets/losses\.py than .* code of its commit, c0ffee"):
         run(Arguments("models:/faces@champion", "torchscript", str(tmp_path / "file")))
     assert not (tmp_path / "file").exists()

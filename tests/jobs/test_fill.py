@@ -11,7 +11,7 @@ from PIL import Image
 from infra.settings import PROJECT_ROOT
 from jobs.fill import Arguments, run
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
-from pipelines.records import Failed, Refused
+from pipelines.records import JobError, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import lacuna, photo
 
@@ -76,7 +76,7 @@ def test_a_fill_that_is_not_finite_is_refused_and_nothing_written(folder: Path, 
     generator = {name: tensor * float("nan") for name, tensor in checkpoint.tensors("generator").items()}
     facts = {"images_seen": 4, "network": checkpoint.state["network"], "size_px": checkpoint.state["size_px"]}
     broken = save_checkpoint(str(folder / "run"), {"generator": generator}, facts)
-    with pytest.raises(Failed, match=r"cannot fill .*photo\.png: the fill of picture 1 of 1 is not finite"):
+    with pytest.raises(JobError, match=r"cannot fill .*photo\.png: the fill of picture 1 of 1 is not finite"):
         fill(folder, broken.uri)
     assert not (folder / "out.png").exists()
 
@@ -124,7 +124,7 @@ def test_a_grey_photo_is_filled_as_grey(folder: Path) -> None:
 
 
 def test_an_inverted_mask_is_refused_and_taken_when_its_colour_is_said(folder: Path) -> None:
-    with pytest.raises(Refused, match=r"inverted\.png looks inverted: 90% .*give --hole black"):
+    with pytest.raises(UsageError, match=r"inverted\.png looks inverted: 90% .*give --hole black"):
         fill(folder, mask="inverted.png")
     assert not (folder / "out.png").exists()
     assert np.array_equal(fill(folder, mask="inverted.png", hole="black"), fill(folder, mask="mask.png"))
@@ -138,54 +138,54 @@ def test_an_inverted_mask_that_is_meant_so_fills_all_but_its_middle(folder: Path
 
 
 def test_missing_files_are_named(folder: Path) -> None:
-    with pytest.raises(Refused, match=r"no file at .*/nothing\.png"):
+    with pytest.raises(UsageError, match=r"no file at .*/nothing\.png"):
         fill(folder, image="nothing.png")
-    with pytest.raises(Refused, match=r"no file at .*/nothing\.png"):
+    with pytest.raises(UsageError, match=r"no file at .*/nothing\.png"):
         fill(folder, mask="nothing.png")
 
 
 def test_text_instead_of_a_photo_or_a_mask_is_refused(folder: Path) -> None:
     (folder / "text.png").write_text("not a picture")
-    with pytest.raises(Refused, match=r"text\.png cannot be filled: not an image of a known format"):
+    with pytest.raises(UsageError, match=r"text\.png cannot be filled: not an image of a known format"):
         fill(folder, image="text.png")
-    with pytest.raises(Refused, match=r"text\.png is no picture: give a mask as PNG"):
+    with pytest.raises(UsageError, match=r"text\.png is no picture: give a mask as PNG"):
         fill(folder, mask="text.png")
 
 
 def test_a_cut_photo_is_refused(folder: Path) -> None:
     data = (folder / "photo.png").read_bytes()
     (folder / "cut.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(Refused, match=r"cut\.png cannot be filled: cut or damaged"):
+    with pytest.raises(UsageError, match=r"cut\.png cannot be filled: cut or damaged"):
         fill(folder, image="cut.png")
 
 
 def test_a_mask_of_another_size_is_refused(folder: Path) -> None:
     Image.fromarray(pixels(folder, "mask.png")[:, 1:]).save(folder / "narrow.png")
-    with pytest.raises(Refused, match=r"narrow\.png is 69x50, the photo 70x50: they must be the same"):
+    with pytest.raises(UsageError, match=r"narrow\.png is 69x50, the photo 70x50: they must be the same"):
         fill(folder, mask="narrow.png")
 
 
 @pytest.mark.parametrize(("level", "words"), [(0, "empty: no pixel is white"), (255, "full: every pixel is white")])
 def test_a_mask_without_hole_or_without_photo_is_refused(folder: Path, level: int, words: str) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH), level, np.uint8)).save(folder / "flat.png")
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         fill(folder, mask="flat.png")
 
 
 def test_a_photo_as_mask_is_refused(folder: Path) -> None:
-    with pytest.raises(Refused, match="is a colour picture"):
+    with pytest.raises(UsageError, match="is a colour picture"):
         fill(folder, mask="photo.png")
 
 
 @pytest.mark.parametrize("out", ["out.gif", "out", "out.tif"])
 def test_a_result_of_another_format_is_refused(folder: Path, out: str) -> None:
-    with pytest.raises(Refused, match=r"name a file that ends in \.png, \.jpg, \.jpeg, \.webp, or a folder by a /"):
+    with pytest.raises(UsageError, match=r"name a file that ends in \.png, \.jpg, \.jpeg, \.webp, or a folder by a /"):
         fill(folder, out=out)
     assert not (folder / out).exists()
 
 
 def test_an_unknown_model_is_refused(folder: Path) -> None:
-    with pytest.raises(Refused, match="no checkpoint at "):
+    with pytest.raises(UsageError, match="no checkpoint at "):
         fill(folder, str(folder / "model"))
     assert not (folder / "out.png").exists()
 
@@ -202,7 +202,7 @@ def test_a_step_of_the_challenge_changes_the_fill_of_a_run_and_is_refused_for_ot
     assert_hole_alone_changed(folder, pixels(folder, "out.png"))
     assert not np.array_equal(pixels(folder, "out.png"), before)
     for other in ("telea", "models:/faces@champion"):
-        with pytest.raises(Refused, match=f"{other} fills as it does: ensemble and blur are for the network"):
+        with pytest.raises(UsageError, match=f"{other} fills as it does: ensemble and blur are for the network"):
             run(replace(plain, model=other, **{step: True}))  # type: ignore[arg-type]
 
 
@@ -233,11 +233,11 @@ def test_photos_of_one_pixel_and_of_too_many_are_refused(folder: Path) -> None:
     photo(3, 1, 1).save(folder / "photo.png")
     for level, words in ((0, "is empty: no pixel is white"), (255, "is full: every pixel is white")):
         Image.new("L", (1, 1), level).save(folder / "mask.png")
-        with pytest.raises(Refused, match=words):
+        with pytest.raises(UsageError, match=words):
             fill(folder)
     data = (folder / "photo.png").read_bytes()
     (folder / "photo.png").write_bytes(data[:16] + (10_001).to_bytes(4, "big") * 2 + data[24:])  # as its header has it
-    with pytest.raises(Refused, match=r"photo\.png cannot be filled: 10001x10001 pixels are more than 100000000"):
+    with pytest.raises(UsageError, match=r"photo\.png cannot be filled: 10001x10001 pixels are more than 100000000"):
         fill(folder)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jobs.fill import Arguments, run
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.run import TrainRun
 from tests.jobs.test_fill import HEIGHT, WIDTH, photo_and_mask
 from tests.making import MAPPED, PROBABILISTIC, SKETCHED, photo, save_network
@@ -71,7 +71,7 @@ def test_no_numbered_fill_replaces_the_photo_or_its_mask(folder: Path, given: st
     numbered = folder / f"{out.removesuffix('.png')}_1.png"
     (folder / {"mask": "mask.png", "image": "photo.png"}[given]).rename(numbered)
     before = numbered.read_bytes()
-    with pytest.raises(Refused, match=rf"{numbered.name} is the mask or another input; name another file"):
+    with pytest.raises(UsageError, match=rf"{numbered.name} is the mask or another input; name another file"):
         fill(folder, model, out=out, num_fills=2, **{given: str(numbered)})
     assert numbered.read_bytes() == before
     if given == "mask":
@@ -119,7 +119,7 @@ def test_several_fills_of_many_photos_are_done_together_or_not_at_all(folder: Pa
 )
 def test_models_are_not_given_what_they_do_not_take(folder: Path, changes: dict[str, Any], words: str) -> None:
     given = {name: str(folder / value) if str(value).endswith(".png") else value for name, value in changes.items()}
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         fill(folder, "telea", **given)
     assert not (folder / "out.png").exists()
 
@@ -145,7 +145,7 @@ def test_a_hole_filled_at_a_smaller_size_leaves_known_pixels_as_they_are(
 
 
 def test_a_size_at_which_nothing_known_is_left_is_refused(folder: Path) -> None:
-    with pytest.raises(Refused, match=r"photo\.png: at --size 1 no known pixel is left beside its holes"):
+    with pytest.raises(UsageError, match=r"photo\.png: at --size 1 no known pixel is left beside its holes"):
         fill(folder, "telea", size=1)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from infra import storage
 from infra.settings import PROJECT_ROOT
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.run import TrainRun
 from tests.jobs.fills import HEIGHT, WIDTH, fill, hole_mask, photos_and_masks, pixels, refusal
 from tests.making import files_of, photo
@@ -134,7 +134,7 @@ def test_other_settings_at_the_same_place_are_refused_with_the_field(
 ) -> None:
     fill(folder)
     before = files_of(folder / "out")
-    with pytest.raises(Refused, match=words + ": name another --out"):
+    with pytest.raises(UsageError, match=words + ": name another --out"):
         fill(folder, **changes)
     assert files_of(folder / "out") == before
 
@@ -142,9 +142,9 @@ def test_other_settings_at_the_same_place_are_refused_with_the_field(
 def test_another_procedure_or_checkpoint_at_the_same_place_is_refused(folder: Path, trained: TrainRun) -> None:
     fill(folder, model=trained.out)
     assert fill(folder, model=f"{trained.out}/checkpoints/{32:012d}")["num_skipped"] == 6  # the same weights
-    with pytest.raises(Refused, match=r"procedure = 'local', this run has 'polyphase'"):
+    with pytest.raises(UsageError, match=r"procedure = 'local', this run has 'polyphase'"):
         fill(folder, model=trained.out, procedure="polyphase")
-    with pytest.raises(Refused, match=r"model\.weights_sha256 = "):
+    with pytest.raises(UsageError, match=r"model\.weights_sha256 = "):
         fill(folder, model=f"{trained.out}/checkpoints/{24:012d}")
 
 
@@ -294,7 +294,7 @@ def test_photos_masks_and_results_may_lie_on_s3(folder: Path, tmp_path_factory: 
         assert (again["num_filled"], again["num_skipped"]) == (1, 5)
         there = {name: storage.read_bytes(f"{uri}/out/{name}") for name, _ in storage.list_files(f"{uri}/out")}
         assert there == files_of(folder / "out")
-        with pytest.raises(Refused, match="so results would be inputs of the next run"):
+        with pytest.raises(UsageError, match="so results would be inputs of the next run"):
             fill(folder, **{**words, "out": f"{uri}/photos/out"})
         one = fill(folder, image=f"{uri}/photos/class1/*.png", mask=f"{uri}/masks/class1", out=f"{uri}/flat")
         assert one["num_filled"] == 2

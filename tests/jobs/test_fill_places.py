@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.fill import Arguments, run
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.jobs.fills import fill, hole_mask, photos_and_masks, refusal
 from tests.making import files_of, photo
 
@@ -24,7 +24,7 @@ def nothing_is_written(folder: Path) -> bool:
 
 def test_pairs_that_lack_a_mask_are_named_before_any_work(folder: Path) -> None:
     (folder / "masks" / "class0" / "002_mask.png").unlink()
-    with pytest.raises(Refused, match=r"1 of 6 photos have no file for --mask: \S+class0/002\.png; name it as its"):
+    with pytest.raises(UsageError, match=r"1 of 6 photos have no file for --mask: \S+class0/002\.png; name it as its"):
         fill(folder)
     assert nothing_is_written(folder)
 
@@ -32,9 +32,9 @@ def test_pairs_that_lack_a_mask_are_named_before_any_work(folder: Path) -> None:
 def test_results_inside_the_inputs_are_refused(folder: Path) -> None:
     before = files_of(folder)
     for out in ("photos", "photos/filled", "masks/filled"):
-        with pytest.raises(Refused, match="so results would be inputs of the next run"):
+        with pytest.raises(UsageError, match="so results would be inputs of the next run"):
             fill(folder, out=out)
-    with pytest.raises(Refused, match="so results would be inputs of the next run"):
+    with pytest.raises(UsageError, match="so results would be inputs of the next run"):
         fill(folder, image=str(folder / "photos" / "*" / "*.png"), out="photos")
     assert files_of(folder) == before
 
@@ -42,7 +42,7 @@ def test_results_inside_the_inputs_are_refused(folder: Path) -> None:
 def test_a_result_in_the_place_of_a_mask_is_refused(folder: Path) -> None:
     (folder / "out").mkdir()
     hole_mask().save(folder / "out" / "003.png")
-    with pytest.raises(Refused, match=r"--out \S+out: 003\.png is one of the inputs there"):
+    with pytest.raises(UsageError, match=r"--out \S+out: 003\.png is one of the inputs there"):
         fill(folder, image=str(folder / "photos" / "class1" / "003.*"), mask=str(folder / "out" / "003.png"))
 
 
@@ -50,7 +50,7 @@ def test_files_of_others_are_not_overwritten(folder: Path) -> None:
     (folder / "out" / "class0").mkdir(parents=True)
     photo(5).save(folder / "out" / "class0" / "004.png")
     before = files_of(folder / "out")
-    with pytest.raises(Refused, match=r"004\.png is there and was not written by fill: name another --out"):
+    with pytest.raises(UsageError, match=r"004\.png is there and was not written by fill: name another --out"):
         fill(folder)
     assert files_of(folder / "out") == before
 

@@ -10,7 +10,7 @@ import simplejpeg
 
 from jobs import cli
 from pipelines.data.build.benchmark import natural_photo, place_rates
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset
 
 BRIEFLY = ("--budget-seconds", "0.01")
@@ -42,7 +42,7 @@ def test_a_probe_tells_what_a_build_stands_on(capfd: pytest.CaptureFixture[str])
 
 def test_every_family_that_a_recipe_stores_by_itself_is_drawn(capfd: pytest.CaptureFixture[str]) -> None:
     rates = rates_of(probe(capfd)[1])
-    families = ShardRecipe("folder").masks
+    families = DatasetConfig("folder").masks
     drawn = [name for name in rates if name.startswith("mask_")]
     assert drawn == [f"mask_{family}_256_masks_per_second" for family in families]
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from infra import storage
-from infra.uris import NoPlace
+from infra.uris import InvalidURIError
 from jobs import resume_check
 from jobs.recipes import RECIPES
 from jobs.resume_check import Arguments
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.manifest import Dataset, unseal
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.points import points_to_bytes
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
@@ -69,7 +69,7 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset: Dataset) -> None:
-    with pytest.raises(NoPlace, match="nothing can be written to http://"):
+    with pytest.raises(InvalidURIError, match="nothing can be written to http://"):
         resume_check.run(Arguments("tiny", (dataset.uri,), steps=8, out="http://127.0.0.1:9/here"))
 
 
@@ -84,5 +84,5 @@ def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset
     ],
 )
 def test_what_cannot_be_checked_is_refused(dataset: Dataset, changes: dict[str, object], problem: str) -> None:
-    with pytest.raises(Refused, match=problem):
+    with pytest.raises(UsageError, match=problem):
         resume_check.run(replace(Arguments("tiny", (dataset.uri,), steps=8), **changes))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from infra.tracking import require_login
 from infra.tracking_faults import LoginError
 from jobs.cli import main
 from jobs.submit import Arguments, _leave_local_weights, parse
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.listening import listening
 from tests.making import lacuna
 
@@ -55,7 +55,7 @@ def test_options_before_the_verb_are_ours_and_those_behind_it_are_its_own(
     ],
 )
 def test_other_words_are_refused(words: tuple[str, ...], error: str) -> None:
-    with pytest.raises(Refused, match=error):
+    with pytest.raises(UsageError, match=error):
         parse(list(words))
 
 

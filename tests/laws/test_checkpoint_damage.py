@@ -13,7 +13,7 @@ import pytest
 
 from infra.world import World
 from pipelines.checkpoints import Checkpoint, latest_checkpoint
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
 from tests.laws.test_damage_is_named import HARMS
@@ -76,7 +76,7 @@ def test_where_both_are_damaged_nothing_starts_over(run: TrainRun) -> None:
         before = [path.read_bytes() for path in paths]
         for path, data in zip(paths, before, strict=True):
             path.write_bytes(HARMS[2](data, rng))
-        with pytest.raises(Damaged, match="none of the 2 checkpoints"):
+        with pytest.raises(CorruptDataError, match="none of the 2 checkpoints"):
             run_rank(run, World(), silent)
         for path, data in zip(paths, before, strict=True):
             path.write_bytes(data)

@@ -28,7 +28,7 @@ from pipelines.checkpoints import (
 )
 from pipelines.commit_list import LIST_FILE
 from pipelines.manifest import unseal
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 
 NUM_HISTORIES: Final = int(os.environ.get("LACUNA_SOAK_COMMIT_HISTORIES", "60"))
 FILES: Final = ("critic", "generator")
@@ -108,7 +108,7 @@ class Run:
         """Goes on as a training does, to one more checkpoint; nothing where none is whole."""
         try:
             found = latest_checkpoint(self.out)
-        except Damaged:
+        except CorruptDataError:
             return
         before, clock = self.newest, (found.images_seen if found else 0) + ahead
         was_taken = before is not None and self.is_whole(before, *FOR_FILLING)
@@ -144,7 +144,7 @@ class Run:
         newest = max((self.newest or 0, *(c for c in self.clocks() if self.is_whole(c, *FOR_FILLING)))) or None
         self.check_training()
         if newest is None:
-            with pytest.raises(Refused, match="no checkpoint at"):
+            with pytest.raises(UsageError, match="no checkpoint at"):
                 open_checkpoint(self.out)
         elif self.is_whole(newest, *FOR_FILLING):
             opened = open_checkpoint(self.out)
@@ -156,7 +156,7 @@ class Run:
         """It goes on from the newest that is whole, and does not start over."""
         whole = [clock for clock in self.clocks() if self.is_whole(clock)]
         if self.newest is not None and not whole:
-            with pytest.raises(Damaged, match=r"checkpoints of .* is whole"):
+            with pytest.raises(CorruptDataError, match=r"checkpoints of .* is whole"):
                 latest_checkpoint(self.out)
             return
         found = latest_checkpoint(self.out)
@@ -166,7 +166,7 @@ class Run:
         """The newest is named, and the newest other one that fills."""
         fill = [clock for clock in self.clocks() if self.is_whole(clock, *FOR_FILLING)]
         for uri in (self.out, str(self.path(newest))):
-            with pytest.raises(Damaged, match=f"{newest:012d}") as refusal:
+            with pytest.raises(CorruptDataError, match=f"{newest:012d}") as refusal:
                 open_checkpoint(uri)
             assert (f"give {self.path(max(fill))} to use" if fill else "No other checkpoint") in str(refusal.value)
 

@@ -26,10 +26,10 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import Damage, verify_dataset
 from pipelines.data.shard_tar import member_block, read_index
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
-from pipelines.stream.reading import ShardReader, Stored
+from pipelines.stream.reading import ShardReader, StoredSample
 from tests.making import scene_folder, shard_recipe
 
 NUM_DAMAGES = int(os.environ.get("LACUNA_SOAK_DAMAGES", "60"))
@@ -103,17 +103,17 @@ def files(victim: Dataset) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def samples(victim: Dataset, files: dict[str, bytes]) -> dict[str, Stored]:
+def samples(victim: Dataset, files: dict[str, bytes]) -> dict[str, StoredSample]:
     """Every sample of the undamaged victim."""
     return {s.key: s for s in readable(victim.uri)[0]}
 
 
-def readable(uri: str) -> tuple[list[Stored], list[str]]:
+def readable(uri: str) -> tuple[list[StoredSample], list[str]]:
     """What the project's reader hands out of a dataset, and the faults that it raises instead."""
     got, faults = [], []
     try:
         dataset = open_dataset(uri)
-    except (Damaged, FileNotFoundError) as fault:
+    except (CorruptDataError, FileNotFoundError) as fault:
         return [], [str(fault)]
     for split in sorted({shard.split for shard in dataset.shards}):
         reader = ShardReader((dataset,), split)
@@ -121,7 +121,7 @@ def readable(uri: str) -> tuple[list[Stored], list[str]]:
             for sample in range(count):
                 try:
                     got.append(reader.read(shard, sample))
-                except (Damaged, FileNotFoundError) as fault:
+                except (CorruptDataError, FileNotFoundError) as fault:
                     faults.append(str(fault))
     return got, faults
 
@@ -161,7 +161,7 @@ def check_strict_batches(uri: str, name: str, whole: list[Delivered]) -> None:
     """An epoch of the damaged dataset names the file or is the undamaged epoch."""
     try:
         got, incidents = epoch(uri, STRICT)
-    except (Damaged, FileNotFoundError) as fault:
+    except (CorruptDataError, FileNotFoundError) as fault:
         assert name in str(fault)
     else:
         assert (got, incidents) == (whole, [])
@@ -171,7 +171,7 @@ def check_lenient_batches(uri: str, name: str, keys: set[str], whole: list[Deliv
     """Every sample is an undamaged one, under the mask of its position; each that is not the one due is told of."""
     try:
         got, incidents = epoch(uri, LENIENT)
-    except (Damaged, FileNotFoundError) as fault:
+    except (CorruptDataError, FileNotFoundError) as fault:
         assert name in str(fault)
         return
     assert {sample[:3] for sample in got} <= {sample[:3] for sample in whole}
@@ -204,7 +204,7 @@ def touched_keys(whole: bytes, worse: bytes, around: bool) -> set[str]:
 
 
 def test_an_undamaged_dataset_names_nothing(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored]
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, StoredSample]
 ) -> None:
     assert verify_dataset(victim.uri)[1] == []
     assert len(samples) == NUM_PHOTOS
@@ -214,7 +214,7 @@ def test_an_undamaged_dataset_names_nothing(
 
 @pytest.mark.parametrize("seed", [0])
 def test_random_damage_is_named_and_never_read(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs, seed: int
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, StoredSample], epochs: Epochs, seed: int
 ) -> None:
     rng = random.Random(seed)
     for _ in range(NUM_DAMAGES):
@@ -224,14 +224,14 @@ def test_random_damage_is_named_and_never_read(
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
 def test_every_kind_of_damage_of_the_commit_record_is_named(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs, harm: Harm
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, StoredSample], epochs: Epochs, harm: Harm
 ) -> None:
     worse = harm(files[COMMIT_FILE], random.Random(1))
     check_one_damage(victim.uri, COMMIT_FILE, worse, files, samples, epochs)
 
 
 def check_one_damage(
-    uri: str, name: str, worse: bytes, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs
+    uri: str, name: str, worse: bytes, files: dict[str, bytes], samples: dict[str, StoredSample], epochs: Epochs
 ) -> None:
     """Does the damage, looks at verify, reader and batches, and mends it again."""
     path = Path(uri) / name
@@ -257,7 +257,7 @@ def check_one_damage(
 
 
 def test_a_lost_file_is_named(
-    victim: Dataset, files: dict[str, bytes], samples: dict[str, Stored], epochs: Epochs
+    victim: Dataset, files: dict[str, bytes], samples: dict[str, StoredSample], epochs: Epochs
 ) -> None:
     for name in sorted(set(files) - {COMMIT_FILE}):
         (Path(victim.uri) / name).unlink()
@@ -301,7 +301,7 @@ def test_a_remote_shard_is_not_believed_because_of_its_size(
 def test_a_local_copy_of_a_remote_shard_that_rots_is_not_read(
     victim: Dataset,
     files: dict[str, bytes],
-    samples: dict[str, Stored],
+    samples: dict[str, StoredSample],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

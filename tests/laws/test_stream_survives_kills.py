@@ -15,7 +15,7 @@ import fsspec
 import pytest
 
 from infra import storage
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.laws.killing import children, kill, wait_until
@@ -122,7 +122,7 @@ def finish(uri: str, said: Path, num_processes: int) -> None:
 def test_a_sequence_with_deaths_in_it_is_the_undisturbed_one(
     noise: Dataset, undisturbed: list[str], tmp_path: Path, death: Death, seed: int
 ) -> None:
-    chance, said, moment = Chance(seed, "deaths", death.__name__), tmp_path / "said", 0
+    chance, said, moment = KeyedRng(seed, "deaths", death.__name__), tmp_path / "said", 0
     for _ in range(2):
         moment = max(len(said_by(said)), moment) + chance.integer(0, 10)
         killed(noise.uri, said, death, partial(has_said, said, moment))

@@ -16,9 +16,9 @@ import pytest
 
 from infra import retry, storage
 from infra.world import World
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 from tests.laws.failing_store import FAULTS, Account, Plan, Request, failing_store
 from tests.laws.streaming import BATCH, batches, digest, lines, said_by, start_rank
 from tests.s3 import bucket
@@ -78,7 +78,7 @@ def planned(seed: int) -> Plan:
     def plan(request: Request, number: int) -> str:
         if not is_shard(request):
             return ""
-        chance = Chance(seed, "faults", request.method, request.path, request.stretch)
+        chance = KeyedRng(seed, "faults", request.method, request.path, request.stretch)
         drawn = [FAULTS[chance.integer(0, len(FAULTS) - 1)] for _ in range(chance.integer(0, 3))]
         faults = [fault for one in drawn for fault in [one] * (2 if one == "reset" else 1)]
         return faults[number] if number < len(faults) else ""
@@ -87,7 +87,7 @@ def planned(seed: int) -> Plan:
 
 
 def num_to_tell(account: Account) -> int:
-    """Failed requests; of two resets one, for HTTP clients open a connection anew when theirs is reset."""
+    """JobError requests; of two resets one, for HTTP clients open a connection anew when theirs is reset."""
     faults = Counter(fault for _, fault in account.requests)
     return sum(faults[fault] for fault in ("500", "503", "404", "cut")) + faults["reset"] // 2
 
@@ -110,7 +110,7 @@ def test_a_shard_that_vanishes_for_good_is_damage_that_names_it(
     store: str, undisturbed: list[str], num_processes: int
 ) -> None:
     lost = max(open_dataset(store).split("train"), key=lambda shard: shard.size_bytes).file
-    assert_stops(store, undisturbed, num_processes, gone(lost), Damaged, f"{re.escape(lost)} is missing")
+    assert_stops(store, undisturbed, num_processes, gone(lost), CorruptDataError, f"{re.escape(lost)} is missing")
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])

@@ -21,21 +21,21 @@ import pytest
 
 from infra import storage
 from infra.world import World
-from pipelines.chance import Chance
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset, open_dataset, read_table
 from pipelines.records import Batch, ShardRecord
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
-from pipelines.stream.order import Stretch
+from pipelines.stream.order import Segment
 from pipelines.stream.reading import ShardReader
 from tests.conftest import silent
 from tests.making import photo_folder, shard_recipe
 
 NUM_WORLDS: Final = int(os.environ.get("LACUNA_SOAK_WORLDS", "60"))
 PIXEL: Final = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
-Place = tuple[int, int]
+ByteRange = tuple[int, int]
 
 
 class Numbers(ShardReader):
@@ -43,14 +43,14 @@ class Numbers(ShardReader):
 
     def __init__(self, datasets: tuple[Dataset, ...]) -> None:
         super().__init__(datasets, "train")
-        self.told: list[list[Stretch]] = [[]]
+        self.told: list[list[Segment]] = [[]]
         """What was to be fetched ahead before each read."""
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
         self.told.append([])
         return f"{shard}/{sample}", PIXEL, {}
 
-    def fetch_ahead(self, stretch: Stretch) -> None:
+    def fetch_ahead(self, stretch: Segment) -> None:
         self.told[-1].append(stretch)
 
 
@@ -58,10 +58,10 @@ class Numbers(ShardReader):
 class Seen:
     """What was made of a range of positions."""
 
-    places: dict[int, Place] = field(default_factory=dict)
-    told: dict[int, list[Stretch]] = field(default_factory=dict)
+    places: dict[int, ByteRange] = field(default_factory=dict)
+    told: dict[int, list[Segment]] = field(default_factory=dict)
 
-    def add(self, batch: Batch, told: list[list[Stretch]]) -> None:
+    def add(self, batch: Batch, told: list[list[Segment]]) -> None:
         """Takes a batch; no position may come twice."""
         for position, key, stretches in zip(batch.positions, batch.keys, told, strict=True):
             assert position not in self.places
@@ -102,7 +102,7 @@ class Numbered:
                 into.add(batch, maker.reader.told[:-1])
 
     @cached_property
-    def parts(self) -> list[list[Place]]:
+    def parts(self) -> list[list[ByteRange]]:
         """All samples of each dataset that has a weight; without weights all together."""
         counts = list(chain.from_iterable(self.counts))
         places = [[(shard, n) for n in range(count)] for shard, count in enumerate(counts)]
@@ -122,7 +122,7 @@ class Numbered:
         rounds = 1 + max(-(-len(part) // (share * self.num_lanes)) for part, share in pairs)
         return -(-rounds * sum(self.shares) * self.num_lanes // self.batch_size)
 
-    def alone(self) -> tuple[list[Place], list[list[Stretch]]]:
+    def alone(self) -> tuple[list[ByteRange], list[list[Segment]]]:
         """What one process without ranks sees: places, and what is to be fetched ahead."""
         seen = Seen()
         self.play(1, 0, 0, self.num_batches, seen)
@@ -134,13 +134,13 @@ def _numbered_dataset(counts: tuple[int, ...]) -> Dataset:
     return Dataset("memory://numbers", {}, tuple(shards))
 
 
-def ordered(seen: Seen, count: int) -> tuple[list[Place], list[list[Stretch]]]:
+def ordered(seen: Seen, count: int) -> tuple[list[ByteRange], list[list[Segment]]]:
     """What was seen of the first positions in their order; every one must have come."""
     assert sorted(seen.places) == list(range(count))
     return [seen.places[p] for p in range(count)], [seen.told[p] for p in range(count)]
 
 
-def drawn(number: int, chance: Chance) -> Numbered:
+def drawn(number: int, chance: KeyedRng) -> Numbered:
     """The world of this number; every third has one dataset, every third mixes without weights."""
     num_datasets = 1 if number % 3 == 0 else chance.integer(2, 3)
     counts = [[chance.integer(0, 9) for _ in range(chance.integer(1, 5))] for _ in range(num_datasets)]
@@ -150,10 +150,10 @@ def drawn(number: int, chance: Chance) -> Numbered:
     return Numbered(tuple(map(tuple, counts)), weights, chance.integer(0, 999), lanes, block, batch)
 
 
-def worlds(purpose: str) -> Iterator[tuple[Numbered, Chance]]:
+def worlds(purpose: str) -> Iterator[tuple[Numbered, KeyedRng]]:
     """As many worlds as are asked for, each with chance for what is done in it."""
     for number in range(NUM_WORLDS):
-        chance = Chance(number, purpose)
+        chance = KeyedRng(number, purpose)
         yield drawn(number, chance), chance
 
 
@@ -210,7 +210,7 @@ def test_every_block_is_named_once_when_the_one_before_it_in_its_lane_is_opened(
                 assert not any(told[position] for position in block[1:]), world
 
 
-def blocks_of_lanes(world: Numbered, places: list[Place]) -> Iterator[list[list[int]]]:
+def blocks_of_lanes(world: Numbered, places: list[ByteRange]) -> Iterator[list[list[int]]]:
     """The positions of each block of each dataset in a residue of the lanes, block by block; the last may be cut."""
     for part in world.parts:
         own = set(part)
@@ -222,7 +222,7 @@ def blocks_of_lanes(world: Numbered, places: list[Place]) -> Iterator[list[list[
             yield [[position for _, position in group] for _, group in groupby(pairs, key=lambda pair: pair[0])]
 
 
-def members(stretches: list[Stretch]) -> list[Place]:
+def members(stretches: list[Segment]) -> list[ByteRange]:
     """The samples of some stretches."""
     return [(stretch.shard, sample) for stretch in stretches for sample in range(stretch.first, stretch.last)]
 

@@ -13,7 +13,7 @@ from infra.tracking import CLOCK_METRIC, RUN_TAG
 from infra.world import World
 from pipelines.manifest import Dataset
 from pipelines.training.loop import Point
-from pipelines.training.mlflow_sync import Teller
+from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
@@ -111,7 +111,7 @@ def test_a_server_that_stands_still_for_half_a_minute_stops_no_step(
     outage = Outage(server, run, _OUTAGE_SECONDS)
     run_rank(run, World(), outage)
     server.go_on()
-    Teller(run).tell()  # as the command does at its end
+    MlflowSync(run).tell()  # as the command does at its end
     gaps = [after - before for before, after in zip(run.moments[0], run.moments[0][1:], strict=False)]
     assert run.moments[0][-1] - outage.began > _OUTAGE_SECONDS
     assert max(gaps) < _FAR_LESS_THAN_THE_OUTAGE, max(gaps)
@@ -161,9 +161,9 @@ def test_answers_that_are_lost_late_or_faults_leave_each_point_once(
     with failing_store(server.uri, plan) as (proxy, account):
         run = replace(tracked(dataset, tmp_path / "run", server.uri, 32), tracking_uri=proxy)
         run_rank(run, World(), silent)
-        Teller(run).tell()
+        MlflowSync(run).tell()
     assert faults_of(account) == set(kinds)
-    Teller(replace(run, tracking_uri=server.uri)).tell()
+    MlflowSync(replace(run, tracking_uri=server.uri)).tell()
     assert points_told(server.uri, run) == points_written(run)
 
 
@@ -188,7 +188,7 @@ def test_a_server_on_postgres_with_its_files_on_s3(
             run_rank(replace(run, until_images=176, tracking_uri=proxy), World(), silent)
         assert faults_of(account) == {"cut", "503"}
         run_rank(run, World(), silent)
-        Teller(run).tell()
+        MlflowSync(run).tell()
         assert points_told(server.uri, run) == points_written(run)
         fills = MlflowClient(server.uri).list_artifacts(mlflow_run(server.uri, run), "fills")
         assert [Path(f.path).name for f in fills][-1] == "000000000192.png"

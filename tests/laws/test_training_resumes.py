@@ -14,8 +14,8 @@ import torch
 
 from infra.settings import PROJECT_ROOT
 from infra.world import World
-from pipelines.chance import Chance
 from pipelines.checkpoints import open_checkpoint
+from pipelines.keyed_rng import KeyedRng
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
@@ -149,7 +149,7 @@ def assert_survives(trained: TrainRun, folder: Path, fatal_publish: int, committ
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_number_of_kills_at_any_time_is_survived(trained: TrainRun, tmp_path: Path, seed: int) -> None:
-    run, chance, kills = elsewhere(trained, tmp_path), Chance(seed, "kills"), 0
+    run, chance, kills = elsewhere(trained, tmp_path), KeyedRng(seed, "kills"), 0
     while kills < 6:
         child = start(run, pause_seconds=0.1)
         try:

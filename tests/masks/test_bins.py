@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipelines.masks import MASKS
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
 from pipelines.masks.spec import bin_shares, parse_recipe, recipe_for
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 FAMILIES = pytest.mark.parametrize("family", list(MASKS))
 EDGES = {0: "0-0.01", 1: "0-0.01", 2: "0.01-0.1", 10: "0.01-0.1", 11: "0.1-0.2", 20: "0.1-0.2", 21: "0.2-0.3"}
@@ -44,7 +44,9 @@ def test_a_wanted_bin_is_drawn_or_refused_when_the_recipe_is_made(family: str) -
     assert sum(shares.values()) == pytest.approx(1)
     for name in BINS:
         if shares[name] < 0.01:
-            with pytest.raises(Refused, match=f"{family} masks of 64x64 drawn at 256x256 .* in {name} .* take another"):
+            with pytest.raises(
+                UsageError, match=f"{family} masks of 64x64 drawn at 256x256 .* in {name} .* take another"
+            ):
                 recipe_for(family, 256, 64, "bins", bin=name)
             continue
         for number in range(3):
@@ -73,19 +75,19 @@ def test_a_family_reaches_the_bins_that_its_statistics_promise(family: str) -> N
 
 @pytest.mark.parametrize("name", ["0-0.01", "0.01-0.1"])
 def test_a_square_of_fourteen_percent_cannot_be_smaller(name: str) -> None:
-    with pytest.raises(Refused, match=r"0\.0% of the time, .* or one of 0\.1-0\.2, 0\.2-0\.3"):
+    with pytest.raises(UsageError, match=r"0\.0% of the time, .* or one of 0\.1-0\.2, 0\.2-0\.3"):
         recipe_for("brush-square", 256, 256, "small", bin=name)
 
 
 def test_a_bin_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(Refused, match=r"unknown hole-ratio bin '10-20': known are any, 0-0\.01, 0\.01-0\.1"):
+    with pytest.raises(UsageError, match=r"unknown hole-ratio bin '10-20': known are any, 0-0\.01, 0\.01-0\.1"):
         recipe_for("rectangle", 256, 256, "unknown", bin="10-20")
 
 
 def test_a_line_of_an_unreachable_bin_ends_with_a_reason() -> None:
     line = "centre 1 drawn=64x64 64x64 0.5-0.6 0/mask/1"
     with pytest.raises(
-        Refused, match=r"came out empty or full or not in 0\.5-0\.6; take a larger canvas or another bin"
+        UsageError, match=r"came out empty or full or not in 0\.5-0\.6; take a larger canvas or another bin"
     ):
         parse_recipe(line).draw()
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch, draw_sketches, in_reading_order
 from pipelines.masks.freeform import _normal
 from pipelines.masks.pen import CIRCLE, TURN, Pen
@@ -108,7 +108,7 @@ def test_circle_is_that_of_the_mathematical_library() -> None:
 
 
 def test_lengths_are_normal() -> None:
-    chance, normal = Chance("normal"), statistics.NormalDist()
+    chance, normal = KeyedRng("normal"), statistics.NormalDist()
     drawn = np.sort([_normal(*chance.take(2)) / 65536 for _ in range(40000)])
     expected = [normal.cdf(x) for x in drawn]
     assert np.abs(np.arange(40000) / 40000 - expected).max() < 0.01

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import MASKS
 from pipelines.masks.bins import hole_ratio
-from pipelines.masks.spec import MaskRecipe, parse_recipe, recipe_for
+from pipelines.masks.spec import MaskSpec, parse_recipe, recipe_for
 
 # mean, standard deviation, smallest and largest hole ratio at 256x256; masks.md
 STATISTICS = {
@@ -56,7 +56,7 @@ def test_mask_is_binary_with_a_hole_and_something_around_it(
     family: str, height: int, width: int, final: tuple[int, int], number: int
 ) -> None:
     for scaled in (False, True):
-        recipe = MaskRecipe(family, MASKS[family].version, (height, width), final, f"law/{number}", scaled=scaled)
+        recipe = MaskSpec(family, MASKS[family].version, (height, width), final, f"law/{number}", scaled=scaled)
         mask = recipe.draw()
         assert mask.dtype == np.uint8
         assert mask.shape == final
@@ -67,13 +67,13 @@ def test_mask_is_binary_with_a_hole_and_something_around_it(
 @pytest.mark.parametrize("canvas", [(16, 300), (300, 16), (37, 211)], ids=str)
 def test_mask_of_an_extreme_canvas_keeps_both_values(family: str, canvas: tuple[int, int]) -> None:
     for number in range(20):
-        mask = MaskRecipe(family, MASKS[family].version, canvas, canvas, f"extreme/{number}").draw()
+        mask = MaskSpec(family, MASKS[family].version, canvas, canvas, f"extreme/{number}").draw()
         assert set(np.unique(mask)) == {0, 1}
 
 
 @FAMILIES
 def test_drawing_fills_the_canvas_it_is_asked_for(family: str) -> None:
-    mask = MASKS[family].draw(120, 200, Chance("canvas"))
+    mask = MASKS[family].draw(120, 200, KeyedRng("canvas"))
     assert mask.shape == (120, 200)
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) <= {0, 1}
@@ -125,8 +125,8 @@ def test_the_hole_may_lie_anywhere_off_the_border(family: str) -> None:
 
 @pytest.mark.parametrize("canvas", [(512, 512), (256, 256), (100, 300)], ids=str)
 def test_a_clear_border_is_50_of_512_pixels_wide_and_no_wider(canvas: tuple[int, int]) -> None:
-    whole = [MASKS["strokes"].draw(*canvas, Chance("clear", n)) for n in range(30)]
-    clear = [MASKS["strokes-clear-border"].draw(*canvas, Chance("clear", n)) for n in range(30)]
+    whole = [MASKS["strokes"].draw(*canvas, KeyedRng("clear", n)) for n in range(30)]
+    clear = [MASKS["strokes-clear-border"].draw(*canvas, KeyedRng("clear", n)) for n in range(30)]
     y, x = (side * 50 // 512 for side in canvas)
     for mask, strokes in zip(clear, whole, strict=True):
         assert np.array_equal(mask, np.pad(strokes[y:-y, x:-x], ((y, y), (x, x))))
@@ -135,7 +135,7 @@ def test_a_clear_border_is_50_of_512_pixels_wide_and_no_wider(canvas: tuple[int,
 
 def coverage(family: str, height: int, width: int) -> NDArray[np.float64]:
     """How often each of 4x4 parts of a canvas is hole, over 400 masks."""
-    total = np.sum([MASKS[family].draw(height, width, Chance("cover", n), 160) for n in range(400)], axis=0)
+    total = np.sum([MASKS[family].draw(height, width, KeyedRng("cover", n), 160) for n in range(400)], axis=0)
     return np.asarray(total.reshape(4, height // 4, 4, width // 4).mean(axis=(1, 3)) / 400)
 
 
@@ -157,7 +157,7 @@ def test_a_turned_canvas_has_turned_statistics(family: str) -> None:
 @settings(deadline=None, max_examples=100)
 @given(height=SIDES, width=SIDES, number=st.integers(0))
 def test_rectangle_is_one_box_of_three_to_seven_tenths(height: int, width: int, number: int) -> None:
-    mask = MASKS["rectangle"].draw(height, width, Chance("box", number))
+    mask = MASKS["rectangle"].draw(height, width, KeyedRng("box", number))
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
     assert mask.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
@@ -166,7 +166,7 @@ def test_rectangle_is_one_box_of_three_to_seven_tenths(height: int, width: int, 
 
 
 def test_rectangle_reaches_both_ends_of_its_range_and_all_four_borders() -> None:
-    masks = [MASKS["rectangle"].draw(20, 20, Chance("ends", number)) for number in range(400)]
+    masks = [MASKS["rectangle"].draw(20, 20, KeyedRng("ends", number)) for number in range(400)]
     heights = {int(mask.any(axis=1).sum()) for mask in masks}
     assert (min(heights), max(heights)) == (6, 14)
     for border in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
@@ -175,7 +175,7 @@ def test_rectangle_reaches_both_ends_of_its_range_and_all_four_borders() -> None
 
 @RANDOM_FAMILIES
 def test_same_chance_draws_the_same_bits_and_another_draws_others(family: str) -> None:
-    first, again, other = (MASKS[family].draw(96, 128, Chance("same", n), 96) for n in (1, 1, 2))
+    first, again, other = (MASKS[family].draw(96, 128, KeyedRng("same", n), 96) for n in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.masks.foreign import read_mask
 from pipelines.masks.spec import recipe_for
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 SIZE = (40, 60)
 
@@ -102,25 +102,27 @@ REFUSALS = {
 @pytest.mark.parametrize("what", list(REFUSALS))
 def test_what_is_no_mask_is_refused_with_its_name_and_the_reason(what: str) -> None:
     data, message = REFUSALS[what]
-    with pytest.raises(Refused, match=rf"^holes/a\.png {message}"):
+    with pytest.raises(UsageError, match=rf"^holes/a\.png {message}"):
         read(data)
 
 
 def test_an_inverted_mask_is_told_how_to_be_taken() -> None:
-    with pytest.raises(Refused, match="give --hole black if black is the hole, --hole white if it is right as it is"):
+    with pytest.raises(
+        UsageError, match="give --hole black if black is the hole, --hole white if it is right as it is"
+    ):
         read(REFUSALS["inverted"][0])
 
 
 @pytest.mark.parametrize("level", [0, 255])
 @pytest.mark.parametrize("colour", ["auto", "white", "black"])
 def test_a_mask_of_one_colour_is_refused_whatever_the_hole(level: int, colour: str) -> None:
-    with pytest.raises(Refused, match=rf"hole colour: {colour}\)"):
+    with pytest.raises(UsageError, match=rf"hole colour: {colour}\)"):
         read(png(np.full(SIZE, level, np.uint8)), colour)
 
 
 @pytest.mark.parametrize(("level", "lie"), [(0, "every pixel is white"), (255, "no pixel is white")])
 def test_the_reason_is_true_of_the_picture_also_where_black_is_the_hole(level: int, lie: str) -> None:
-    with pytest.raises(Refused) as fault:
+    with pytest.raises(UsageError) as fault:
         read(png(np.full(SIZE, level, np.uint8)), "black")
     assert lie not in str(fault.value)
 
@@ -147,7 +149,7 @@ def looks_inverted(mask: NDArray[np.uint8]) -> bool:
     """Whether the mask is refused with the reason that it is inverted; another reason is an error."""
     try:
         read_mask(png(mask * np.uint8(255)), (mask.shape[0], mask.shape[1]), "auto", "a")
-    except Refused as reason:
+    except UsageError as reason:
         assert "looks inverted" in str(reason)
         return True
     return False

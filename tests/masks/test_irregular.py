@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS
 from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.spec import MaskRecipe, OutOfReach, parse_recipe, recipe_for_file
-from pipelines.records import Damaged, Refused
+from pipelines.masks.spec import MaskSpec, UnreachableRatioError, parse_recipe, recipe_for_file
+from pipelines.records import CorruptDataError, UsageError
 
 
 def blob(height: int = 128, width: int = 128) -> NDArray[np.uint8]:
@@ -68,9 +68,9 @@ def test_a_raw_file_of_any_shape_gives_a_mask_of_the_asked_shape() -> None:
 
 def test_grey_between_the_thresholds_is_a_hole_for_training_and_for_testing() -> None:
     levels = np.where(blob() > 0, 140, 0).astype(np.uint8)
-    assert np.array_equal(FILE_MASKS["irregular"].draw(levels, 128, 128, Chance("g")), blob())
+    assert np.array_equal(FILE_MASKS["irregular"].draw(levels, 128, 128, KeyedRng("g")), blob())
     raw = np.where(blob() > 0, 140, 255).astype(np.uint8)
-    assert FILE_MASKS["irregular-train"].draw(raw, 128, 128, Chance("g")).any()
+    assert FILE_MASKS["irregular-train"].draw(raw, 128, 128, KeyedRng("g")).any()
 
 
 def test_an_array_of_0_and_1_saved_as_a_picture_is_a_mask() -> None:
@@ -91,7 +91,7 @@ GREY = np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8)
     ],
 )
 def test_a_file_that_is_no_mask_is_named(family: str, levels: NDArray[np.uint8], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         recipe_for_file(family, "m.png", png(levels), 128, 64, 0)
 
 
@@ -100,31 +100,33 @@ def test_a_file_that_is_no_mask_is_named(family: str, levels: NDArray[np.uint8],
 )
 def test_a_file_of_the_other_set_is_refused_as_inverted(family: str, data: bytes, colour: str) -> None:
     with pytest.raises(
-        Refused, match=rf"m\.png looks inverted: 94% of it and 100% of its border are {colour}.*the other"
+        UsageError, match=rf"m\.png looks inverted: 94% of it and 100% of its border are {colour}.*the other"
     ):
         recipe_for_file(family, "m.png", data, 128, 64, 0)
 
 
 def test_a_file_of_another_bin_is_not_drawn_again_and_again() -> None:
     data = png(np.pad(blob(), 192) * np.uint8(255))
-    with pytest.raises(OutOfReach, match=r": 1 came out empty or full or not in 0\.5-0\.6"):
+    with pytest.raises(UnreachableRatioError, match=r": 1 came out empty or full or not in 0\.5-0\.6"):
         recipe_for_file("irregular", "m", data, 512, 256, 0, bin="0.5-0.6")
 
 
 def test_another_file_of_that_name_is_not_taken() -> None:
     recipe = recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0)
-    with pytest.raises(Damaged, match=r"00000\.png has SHA-256 .*, its recipe says .*: another file, or damaged"):
+    with pytest.raises(
+        CorruptDataError, match=r"00000\.png has SHA-256 .*, its recipe says .*: another file, or damaged"
+    ):
         recipe.draw(lambda _: BLACK)
 
 
 def test_files_are_asked_for() -> None:
-    with pytest.raises(Refused, match=r"made of the file 00000\.png: give the folder of the mask files"):
+    with pytest.raises(UsageError, match=r"made of the file 00000\.png: give the folder of the mask files"):
         recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0).draw()
 
 
 def test_a_ratio_is_that_of_the_pixels() -> None:
     assert recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin=bin_of(blob())).bin == "0.01-0.1"
-    with pytest.raises(Refused, match=r"not in 0\.5-0\.6; take another file or another bin"):
+    with pytest.raises(UsageError, match=r"not in 0\.5-0\.6; take another file or another bin"):
         recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin="0.5-0.6")
 
 
@@ -146,13 +148,13 @@ def test_a_training_mask_is_drawn_until_it_is_in_its_bin() -> None:
     ],
 )
 def test_what_makes_no_mask_is_refused_at_once(arguments: tuple[str, str, bytes, int], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         recipe_for_file(*arguments, 64, 0)
 
 
 def test_a_drawn_family_takes_no_file_and_a_family_of_files_needs_one() -> None:
-    drawn = MaskRecipe("irregular", 1, (64, 64), (64, 64), "0")
-    with pytest.raises(Refused, match="no mask family 'irregular' of version 1 here"):
+    drawn = MaskSpec("irregular", 1, (64, 64), (64, 64), "0")
+    with pytest.raises(UsageError, match="no mask family 'irregular' of version 1 here"):
         drawn.draw()
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.masks.reduction import resize_nearest
-from pipelines.masks.spec import ANY, MaskFile, MaskRecipe, draw_masks, fit_recipe, parse_recipe, recipe_for
-from pipelines.records import Refused
+from pipelines.masks.spec import ANY, MaskFile, MaskSpec, draw_masks, fit_recipe, parse_recipe, recipe_for
+from pipelines.records import UsageError
 
 LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"
 SIZE = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
@@ -27,8 +27,8 @@ FIELDS = {
     "bin": st.sampled_from((ANY, *BINS)),
 }
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
-RECIPES = st.builds(MaskRecipe, family=st.sampled_from(list(MASKS)), scaled=st.booleans(), **FIELDS) | st.builds(
-    MaskRecipe, family=st.sampled_from(list(FILE_MASKS)), file=st.builds(MaskFile, name=NAMES, sha256=DIGESTS), **FIELDS
+RECIPES = st.builds(MaskSpec, family=st.sampled_from(list(MASKS)), scaled=st.booleans(), **FIELDS) | st.builds(
+    MaskSpec, family=st.sampled_from(list(FILE_MASKS)), file=st.builds(MaskFile, name=NAMES, sha256=DIGESTS), **FIELDS
 )
 
 
@@ -49,7 +49,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 @given(recipe=RECIPES)
-def test_recipe_survives_its_line(recipe: MaskRecipe) -> None:
+def test_recipe_survives_its_line(recipe: MaskSpec) -> None:
     line = recipe.line()
     assert line.isascii()
     assert "\n" not in line
@@ -58,7 +58,7 @@ def test_recipe_survives_its_line(recipe: MaskRecipe) -> None:
 
 def test_line_reads_as_the_specification_shows_it() -> None:
     assert recipe_for("rectangle", 256, 64, 0, "mask", "celeba", "000123").line() == LINE
-    assert parse_recipe(LINE) == MaskRecipe("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
+    assert parse_recipe(LINE) == MaskSpec("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
 
 
 def test_bin_and_scale_stand_in_the_line() -> None:
@@ -84,8 +84,8 @@ def test_families_of_one_place_have_their_own_chance() -> None:
 
 
 def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
-    drawn = MaskRecipe("rectangle", 1, (256, 256), (256, 256), "reduced").draw()
-    final = MaskRecipe("rectangle", 1, (256, 256), (64, 64), "reduced").draw()
+    drawn = MaskSpec("rectangle", 1, (256, 256), (256, 256), "reduced").draw()
+    final = MaskSpec("rectangle", 1, (256, 256), (64, 64), "reduced").draw()
     assert np.array_equal(final, drawn[::4, ::4])
 
 
@@ -109,19 +109,19 @@ def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
     ],
 )
 def test_what_is_no_recipe_is_named(line: str) -> None:
-    with pytest.raises(Refused, match="not a mask recipe") as fault:
+    with pytest.raises(UsageError, match="not a mask recipe") as fault:
         parse_recipe(line)
     assert repr(line) in str(fault.value)
 
 
 @pytest.mark.parametrize("line", [LINE.replace("rectangle 1", "rectangle 2"), LINE.replace("rectangle", "triangle")])
 def test_a_family_or_version_that_is_not_here_is_not_drawn(line: str) -> None:
-    with pytest.raises(Refused, match="known are rectangle 1, brush 2, automaton 2, freeform 1"):
+    with pytest.raises(UsageError, match="known are rectangle 1, brush 2, automaton 2, freeform 1"):
         parse_recipe(line).draw()
 
 
 def test_an_unknown_family_has_no_recipe() -> None:
-    with pytest.raises(Refused, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
+    with pytest.raises(UsageError, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
         recipe_for("triangle", 256, 256, 0)
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_family_has_no_recipe() -> None:
     ],
 )
 def test_a_recipe_that_no_mask_can_follow_is_refused_not_tried_for_ever(line: str) -> None:
-    with time_limit(60), pytest.raises(Refused, match=r"16x16|1x1|0x0"):
+    with time_limit(60), pytest.raises(UsageError, match=r"16x16|1x1|0x0"):
         parse_recipe(line).draw()
 
 
@@ -204,6 +204,6 @@ def test_masks_of_large_photos_are_drawn_on_a_canvas_of_bounded_size(height: int
 
 
 def test_a_mask_of_a_file_is_not_drawn_at_another_size() -> None:
-    recipe = MaskRecipe("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
-    with pytest.raises(Refused, match="is made of a file: it cannot be drawn at 40x30 px"):
+    recipe = MaskSpec("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
+    with pytest.raises(UsageError, match="is made of a file: it cannot be drawn at 40x30 px"):
         fit_recipe(recipe, 30, 40)

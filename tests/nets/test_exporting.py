@@ -18,7 +18,7 @@ from nets import NETWORKS, build_network, describe_network
 from nets.exporting import Exported
 from nets.filling import fill_levels
 from pipelines.export.formats import Format, refuse_format, write_file
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from tests.nets.configs import CONFIGS
 
 QUICK = ("deepgin", "distill-residual", "ec", "gc*", "mhtma", "pc", "spl", "spn-one-scale")
@@ -143,7 +143,7 @@ def test_known_pixels_come_back_as_given_and_the_rest_is_in_range(
      ("ec", "InstanceNorm2d"), ("gc", "ContextualAttention")],
 )  # fmt: skip
 def test_a_network_without_an_onnx_file_is_refused_with_its_layer(name: str, layer: str) -> None:
-    with pytest.raises(Refused, match=rf"no ONNX file .* {layer}\. Use --format torchscript"):
+    with pytest.raises(UsageError, match=rf"no ONNX file .* {layer}\. Use --format torchscript"):
         refuse_format(network_of(name), "onnx")
     refuse_format(network_of(name), "torchscript")
 

@@ -189,7 +189,7 @@ def test_strokes_are_taken_from_a_share_of_the_samples() -> None:
     step = inputs()
     seen = []
     for share in (0.0, 1.0):
-        of = small(network=replace(SMALL_MHTMA.network, sketch=True), without_strokes=share)
+        of = small(network=replace(SMALL_MHTMA.network, sketch=True), sketch_dropout=share)
         seen.append(of.stages[0].forward(step)["coarse"])
         bare = of.networks["generator"](step.image, step.mask)["coarse"]
         assert torch.equal(seen[-1], bare) == (share == 1.0)

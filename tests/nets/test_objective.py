@@ -12,7 +12,7 @@ from nets.objective import BilevelPhase, Inputs, Objective, Outputs
 from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NotFinite, Updater
+from pipelines.training.updates import NonFiniteError, Updater
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs, objective, phase_of, phases, run, total
@@ -191,7 +191,7 @@ def test_a_term_that_is_no_number_stops_before_anything_is_updated() -> None:
     state = updater.state
     before, outputs = weights_of(state, "generator"), run(state.objective)
     broken = outputs | {"coarse": outputs["coarse"] * float("nan")}
-    with pytest.raises(NotFinite, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
+    with pytest.raises(NonFiniteError, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
         updater.update(phase_of(state.objective, "reconstruct"), broken)
     assert not changed(before, weights_of(state, "generator"))
 

@@ -19,7 +19,7 @@ from pipelines.evaluation.model_process import ModelProcess
 from pipelines.evaluation.models import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Failed, Refused
+from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
 from pipelines.registry.promotion import CHAMPION, promote
 from pipelines.training.run import TrainRun
@@ -103,7 +103,9 @@ def test_of_two_commands_that_register_in_lockstep_the_first_keeps_its_version(
 
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
     other = replace(card, model={"model": "elsewhere", "weights_sha256": "0" * 64})
-    with pytest.raises(Refused, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"):
+    with pytest.raises(
+        UsageError, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"
+    ):
         register(checkpoint, other, "other", tracking)
     assert tracking.versions("other") == []
 
@@ -111,7 +113,7 @@ def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Score
 def test_scores_of_a_method_without_weights_are_refused(
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking
 ) -> None:
-    with pytest.raises(Refused, match="evaluate this checkpoint first"):
+    with pytest.raises(UsageError, match="evaluate this checkpoint first"):
         register(checkpoint, replace(card, model={"model": "telea"}), "other", tracking)
 
 
@@ -120,7 +122,7 @@ def test_a_name_by_which_no_version_would_be_found_is_refused_before_anything_is
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_, **__: pytest.fail("a model was stored"))
-    with pytest.raises(Refused, match=r"--name is .*: give a name of letters"):
+    with pytest.raises(UsageError, match=r"--name is .*: give a name of letters"):
         register(checkpoint, card, name, tracking)
 
 
@@ -131,13 +133,15 @@ def test_scores_that_are_not_finite_are_refused(
     row = card.rows[3]
     beside = row["baselines"] | {"telea": row["baselines"]["telea"] | {"l1_hole": float("nan")}}
     worse = row | ({"psnr_hole": float("nan")} if who == "model" else {"baselines": beside})
-    with pytest.raises(Refused, match=rf"(psnr_hole|l1_hole of telea) is nan for {row['key']} with mask '"):
+    with pytest.raises(UsageError, match=rf"(psnr_hole|l1_hole of telea) is nan for {row['key']} with mask '"):
         register(checkpoint, replace(card, rows=[*card.rows[:3], worse, *card.rows[4:]]), "other", tracking)
     assert tracking.versions("other") == []
 
 
 def test_half_of_the_scores_is_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
-    with pytest.raises(Damaged, match=rf"{len(card.rows[::2])} rows, the passport counts {len(card.rows)} pairs"):
+    with pytest.raises(
+        CorruptDataError, match=rf"{len(card.rows[::2])} rows, the passport counts {len(card.rows)} pairs"
+    ):
         register(checkpoint, replace(card, rows=card.rows[::2]), "other", tracking)
     assert tracking.versions("other") == []
 
@@ -224,7 +228,7 @@ def test_the_signature_refuses_floats_and_missing_inputs(version: Version, name:
 def test_the_words_of_the_model_come_out_of_its_process(tracking: Tracking, version: Version) -> None:
     process = ModelProcess.of_version(version, tracking)
     image, mask = odd_photo()
-    with pytest.raises(Failed, match=r"models:/inpainter/1: .*the mask has a value of 255"):
+    with pytest.raises(JobError, match=r"models:/inpainter/1: .*the mask has a value of 255"):
         process.fill(image, mask * np.uint8(255))
     process.close()
 
@@ -255,10 +259,10 @@ def test_a_version_is_opened_by_its_alias(tracking: Tracking, version: Version, 
 def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracking: Tracking, version: Version) -> None:
     with flipped_byte(stored_weights(tracking, version)):
         words = r"models:/inpainter/1: artifacts/generator\.safetensors has SHA-256 .*register the checkpoint again"
-        with pytest.raises(Damaged, match=words):
+        with pytest.raises(CorruptDataError, match=words):
             promote(NAME, version.number, tracking)
         assert tracking.aliased(NAME, CHAMPION) is None
-        with pytest.raises(Damaged, match=words):
+        with pytest.raises(CorruptDataError, match=words):
             ModelProcess.of_version(version, tracking)
     assert promote(NAME, version.number, tracking, "weights of a test").promoted
 

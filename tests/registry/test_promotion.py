@@ -9,10 +9,10 @@ import pytest
 
 from infra.tracking import Version
 from jobs import promote as promote_verb
-from jobs.faults import NotDone
+from jobs.faults import VerbError
 from pipelines.evaluation import scorecard
 from pipelines.evaluation.scorecard import pairs_digest, pairs_of
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from tests.registry.registries import NAME, Registry, flip_byte, scored
 
@@ -61,7 +61,7 @@ def test_after_a_first_version_that_did_not_pass_the_next_is_judged_as_the_first
     assert not promote(NAME, "1", registry.tracking).promoted
     verdict = promote(NAME, "2", registry.tracking)
     assert (verdict.promoted, verdict.champion, registry.champion) == (True, None, "2")
-    with pytest.raises(Refused, match="no champion before the present one"):
+    with pytest.raises(UsageError, match="no champion before the present one"):
         rollback(NAME, registry.tracking)
 
 
@@ -100,7 +100,7 @@ def test_force_that_was_not_needed_leaves_no_trace(registry: Registry) -> None:
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
 def test_force_without_a_reason_is_refused(registry: Registry, reason: str) -> None:
     registry.add()
-    with pytest.raises(Refused, match=r"--force is .*: give the reason, in 1 to 500 characters"):
+    with pytest.raises(UsageError, match=r"--force is .*: give the reason, in 1 to 500 characters"):
         promote(NAME, "1", registry.tracking, reason)
     assert registry.champion is None
 
@@ -110,10 +110,10 @@ def test_force_overrides_neither_damage_nor_unlike_passports(registry: Registry)
     registry.add(1.0, resize="other")
     registry.add(1.0)
     promote(NAME, "1", registry.tracking)
-    with pytest.raises(Refused, match="unlike passports are not compared: resize is 'other'"):
+    with pytest.raises(UsageError, match="unlike passports are not compared: resize is 'other'"):
         promote(NAME, "2", registry.tracking, "a reason")
     flip_byte(registry.files("3") / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"models:/inpainter/3: artifacts/generator\.safetensors has SHA-256"):
+    with pytest.raises(CorruptDataError, match=r"models:/inpainter/3: artifacts/generator\.safetensors has SHA-256"):
         promote(NAME, "3", registry.tracking, "a reason")
     assert registry.champion == "1"
 
@@ -132,7 +132,7 @@ def test_scores_that_are_not_finite_are_never_promoted(
     with monkeypatch.context() as patch:  # what wrote them did not look
         patch.setattr(scorecard, "refuse_non_finite", lambda *_: None)
         version = registry.add_card(replace(registry.card, rows=rows))
-    with pytest.raises(Refused, match=rf"{version.uri}: .*: psnr_hole is {value} for .* with mask '"):
+    with pytest.raises(UsageError, match=rf"{version.uri}: .*: psnr_hole is {value} for .* with mask '"):
         promote(NAME, version.number, registry.tracking, force)
     assert registry.champion == ("1" if champion else None)
 
@@ -141,7 +141,7 @@ def test_scores_without_baselines_are_refused_for_a_first_version_only(registry:
     older = [{name: value for name, value in row.items() if name != "baselines"} for row in registry.card.rows]
     registry.add_card(replace(registry.card, rows=older))
     for force in (None, "a reason"):
-        with pytest.raises(Refused, match=r"lack telea and navier-stokes, .*: evaluate again with another --out"):
+        with pytest.raises(UsageError, match=r"lack telea and navier-stokes, .*: evaluate again with another --out"):
             promote(NAME, "1", registry.tracking, force)
     registry.add()
     promote(NAME, "2", registry.tracking)
@@ -176,7 +176,7 @@ def test_half_of_the_rows_is_refused_with_counts(registry: Registry, keep: slice
     rows = registry.card.rows[keep]
     registry.add_card(replace(registry.card, rows=rows))
     words = f"models:/inpainter/1: .*: {len(rows)} rows, the passport counts {len(registry.card.rows)} pairs"
-    with pytest.raises(Damaged, match=words):
+    with pytest.raises(CorruptDataError, match=words):
         promote(NAME, "1", registry.tracking)
     assert registry.champion is None
 
@@ -193,7 +193,7 @@ def test_a_champion_whose_record_is_refused_by_now_gives_way_to_its_own_weights_
         registry.tracking.move_alias(NAME, CHAMPION, old.number)
     registry.add_card(registry.card, b"other weights")
     registry.add()
-    with pytest.raises(Refused, match=r"inpainter/2: .* is nan for .*; register the champion's checkpoint again"):
+    with pytest.raises(UsageError, match=r"inpainter/2: .* is nan for .*; register the champion's checkpoint again"):
         promote(NAME, "3", registry.tracking, "a reason")
     assert registry.champion == "2"
     assert promote(NAME, "4", registry.tracking).reason.startswith("the champion's own weights, registered anew: ")
@@ -250,7 +250,7 @@ def test_an_alias_that_was_moved_by_hand_is_no_promotion(registry: Registry) -> 
     promote(NAME, "1", registry.tracking)
     promote(NAME, "2", registry.tracking)
     registry.tracking.move_alias(NAME, CHAMPION, "2")
-    with pytest.raises(NotDone, match=r"is champion by an alias .*: not better with confidence") as kept:
+    with pytest.raises(VerbError, match=r"is champion by an alias .*: not better with confidence") as kept:
         promote_verb.run(promote_verb.Arguments(NAME, "2"))
     assert (kept.value.exit_code, kept.value.report["champion_version"]) == (1, "2")
     assert promote(NAME, "2", registry.tracking, "a reason").forced == "a reason"
@@ -274,13 +274,13 @@ def test_rollback_goes_back_to_the_champion_before(registry: Registry) -> None:
         promote(NAME, number, registry.tracking)
     assert rollback(NAME, registry.tracking).number == registry.champion == "2"
     assert rollback(NAME, registry.tracking).number == registry.champion == "1"
-    with pytest.raises(Refused, match=r"model 'inpainter' has no champion before the present one"):
+    with pytest.raises(UsageError, match=r"model 'inpainter' has no champion before the present one"):
         rollback(NAME, registry.tracking)
     assert registry.champion == "1"
 
 
 def test_rollback_without_a_champion_is_refused(registry: Registry) -> None:
-    with pytest.raises(Refused, match="nothing to roll back to"):
+    with pytest.raises(UsageError, match="nothing to roll back to"):
         rollback("nobody", registry.tracking)
 
 
@@ -296,7 +296,7 @@ def test_scores_on_other_pairs_are_refused(registry: Registry) -> None:
     passport = registry.card.passport | {"pairs_sha256": pairs_digest(pairs_of(rows))}
     registry.add_card(replace(registry.card, rows=rows, passport=passport))
     promote(NAME, "1", registry.tracking)
-    with pytest.raises(Refused, match="unlike passports are not compared: pairs_sha256 is"):
+    with pytest.raises(UsageError, match="unlike passports are not compared: pairs_sha256 is"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "1"
 
@@ -307,7 +307,7 @@ def test_scores_measured_otherwise_are_refused(registry: Registry, field: str) -
     changed: Any = {field: "other"}
     registry.add(9.0, **changed)
     promote(NAME, "1", registry.tracking)
-    with pytest.raises(Refused, match=rf"unlike passports are not compared: {field} is 'other' on one side"):
+    with pytest.raises(UsageError, match=rf"unlike passports are not compared: {field} is 'other' on one side"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "1"
 
@@ -324,7 +324,7 @@ def test_a_promotion_that_came_in_between_is_noticed(registry: Registry, monkeyp
         return download(version, folder)
 
     monkeypatch.setattr(registry.tracking, "download", slow_download)
-    with pytest.raises(Refused, match=r"the champion of 'inpainter' changed meanwhile"):
+    with pytest.raises(UsageError, match=r"the champion of 'inpainter' changed meanwhile"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "3"
     kept = json.loads(registry.tracking.version(NAME, "2").tags[VERDICT_TAG])

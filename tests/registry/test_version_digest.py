@@ -20,7 +20,7 @@ from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.models import network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.package import register
 from pipelines.registry.promotion import CHAMPION, PREVIOUS_TAG, promote, rollback
 from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, version_tags
@@ -57,10 +57,10 @@ def changed(store: Path, change: Callable[[Path], object]) -> Iterator[None]:
 
 def assert_refused(version: Version, tracking: Tracking, words: str) -> None:
     """By promotion, and by the way that `fill` and `evaluate` load a model."""
-    with pytest.raises(Damaged, match=words):
+    with pytest.raises(CorruptDataError, match=words):
         promote(NAME, version.number, tracking)
     assert tracking.aliased(NAME, CHAMPION) is None
-    with pytest.raises(Damaged, match=words):
+    with pytest.raises(CorruptDataError, match=words):
         open_model(version.uri)
 
 
@@ -147,7 +147,7 @@ def test_another_list_of_files_than_the_digest_says_is_refused(version: Version,
     text = version.tags[FILES_TAG]
     tracking.tag_version(version, {FILES_TAG: text.replace("artifacts/network.json", "artifacts/x.json")})
     try:
-        with pytest.raises(Damaged, match=rf"the tag {FILES_TAG} has SHA-256 .*register the checkpoint again"):
+        with pytest.raises(CorruptDataError, match=rf"the tag {FILES_TAG} has SHA-256 .*register the checkpoint again"):
             open_model(version.uri)
     finally:
         tracking.tag_version(version, {FILES_TAG: text})
@@ -159,7 +159,7 @@ def test_a_version_without_a_digest_is_refused_and_can_be_registered_again(
     tags = {key: value for key, value in version.tags.items() if key not in (DIGEST_TAG, FILES_TAG)}
     old = tracking.create_version("old", store.as_uri(), version.run_id, tags)
     for use in (lambda: promote("old", old.number, tracking), lambda: open_model(old.uri)):
-        with pytest.raises(Refused, match=r"old/1 was registered without a digest .* register the checkpoint again"):
+        with pytest.raises(UsageError, match=r"old/1 was registered without a digest .* register the checkpoint again"):
             use()
     assert register(checkpoint, card, "old", tracking).number == "2"
     assert promote("old", "2", tracking, "weights of a test").promoted
@@ -185,7 +185,7 @@ def test_a_rollback_to_a_version_with_other_code_is_refused(
     tracking.move_alias("back", CHAMPION, "2")
     with (files / "code/nets/filling.py").open("a") as code:
         code.write("\n\n")
-    with pytest.raises(Damaged, match=r"back/1: code/nets/filling\.py has SHA-256"):
+    with pytest.raises(CorruptDataError, match=r"back/1: code/nets/filling\.py has SHA-256"):
         rollback("back", tracking)
     champion = tracking.aliased("back", CHAMPION)
     assert champion is not None

@@ -18,7 +18,7 @@ from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.models import Model, open_model
 from pipelines.evaluation.protocol import sketches_of
 from pipelines.evaluation.scorecard import Scorecard
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.registry.model import read_inputs, refuse_other_number
 from pipelines.registry.package import register
 from pipelines.training.run import TrainRun
@@ -112,7 +112,7 @@ def test_a_version_of_track_2_fills_as_its_checkpoint(
     images, _ = photos(50, 70)
     classes: Tensor = torch.from_numpy(images[::-1].copy()).permute(0, 3, 1, 2).float() / 255
     assert_same_fills(verb, stored, {"segmentation": classes}, (50, 70))
-    with pytest.raises(Refused, match="telea has no procedure, 'local' was given"):
+    with pytest.raises(UsageError, match="telea has no procedure, 'local' was given"):
         open_model("telea", procedure="local")
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from infra.world import World
-from pipelines.chance import Chance
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
 from pipelines.masks.spec import recipe_for
-from pipelines.records import Batch, Refused
+from pipelines.records import Batch, UsageError
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
@@ -109,7 +109,7 @@ def photos_by_key(dataset: Dataset) -> dict[str, bytes]:
     reader = ShardReader((dataset,), "train")
     places = [(s, n) for s, count in enumerate(reader.counts) for n in range(count)]
     stored = [reader.read(*place) for place in places]
-    return {s.key: squared(decode(s.picture, s.key), "squash", 32, Chance()).tobytes() for s in stored}
+    return {s.key: squared(decode(s.picture, s.key), "squash", 32, KeyedRng()).tobytes() for s in stored}
 
 
 def test_photos_come_plain_or_flipped_each_about_half_the_time(dataset: Dataset) -> None:
@@ -175,7 +175,7 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
     ],
 )
 def test_a_wrong_name_is_refused_before_any_work(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         replace(CONFIG, **wrong)
 
 
@@ -207,13 +207,13 @@ def test_transforms_draw_what_they_drew() -> None:
     ],
 )
 def test_transforms_that_do_not_make_photos_are_refused(dataset: Dataset, transform: Transform, message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         Stream((dataset,), replace(CONFIG, augment=(transform,)), 0)
 
 
 def test_transforms_that_seldom_make_something_else_are_refused_when_they_do(dataset: Dataset) -> None:
     seldom = (Transform("RandomCrop", {"height": 8, "width": 8, "p": 0.02}),)
-    with pytest.raises(Refused, match="augment brings photos of 32 px to 8x8"):
+    with pytest.raises(UsageError, match="augment brings photos of 32 px to 8x8"):
         for _ in islice(Stream((dataset,), replace(CONFIG, augment=seldom), 0).batches(0, 1, World()), 500):
             pass
 
@@ -232,7 +232,7 @@ def test_numbers_that_cannot_be_are_refused_at_once(
     dataset: Dataset, numbers: tuple[int, int, int], message: str
 ) -> None:
     images_seen, batch_size, num_processes = numbers
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         Stream((dataset,), CONFIG, 0).batches(images_seen, batch_size, World(), num_processes)
 
 
@@ -243,5 +243,5 @@ def test_a_world_has_its_rank(rank: int, size: int) -> None:
 
 
 def test_nothing_to_train_on_is_refused() -> None:
-    with pytest.raises(Refused, match="no photo to train on"):
+    with pytest.raises(UsageError, match="no photo to train on"):
         Stream((), CONFIG, 0)

@@ -15,7 +15,7 @@ import torch
 
 from infra.world import World
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import Batch, Damaged, Failed, Refused
+from pipelines.records import Batch, CorruptDataError, JobError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.loading import load
@@ -109,12 +109,12 @@ def test_without_processes_nothing_is_made_ahead() -> None:
 def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
     def make(positions: list[int], memory: torch.Tensor) -> Batch:
         if positions == [3]:
-            raise Damaged("shard 7 at member a.jpg")
+            raise CorruptDataError("shard 7 at member a.jpg")
         return batch_of(positions, memory)
 
     batches = load(make, ([n] for n in range(100)), NUM_BYTES, num_processes)
     assert [next(batches).positions for _ in range(3)] == [(0,), (1,), (2,)]
-    with pytest.raises(Damaged, match=r"^shard 7 at member a\.jpg$"):
+    with pytest.raises(CorruptDataError, match=r"^shard 7 at member a\.jpg$"):
         next(batches)
 
 
@@ -130,9 +130,9 @@ class Odd(OSError):
     ("fault", "kind", "message"),
     [
         (Odd("the store", threading.Lock()), OSError, r"^the store is away$"),
-        (Refused("no plane"), Refused, r"^no plane$"),
-        (StopIteration(), Failed, r"(?s)^a loader process failed:.*StopIteration"),
-        (ZeroDivisionError("oh"), Failed, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
+        (UsageError("no plane"), UsageError, r"^no plane$"),
+        (StopIteration(), JobError, r"(?s)^a loader process failed:.*StopIteration"),
+        (ZeroDivisionError("oh"), JobError, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
     ],
 )
 def test_faults_of_loader_processes_are_told_and_end_them(fault: Exception, kind: type, message: str) -> None:
@@ -201,7 +201,7 @@ def test_a_damaged_photo_stops_the_stream_at_its_position(damaged: tuple[Dataset
     position = next(p for p in range(stream.num_samples) if stream._order.locate(p) == (0, 0))
     batches = stream.batches(0, 1, World(), num_processes)
     assert len(list(islice(batches, position))) == position
-    with pytest.raises(Damaged, match=f"is damaged at member {key}"):
+    with pytest.raises(CorruptDataError, match=f"is damaged at member {key}"):
         next(batches)
 
 
@@ -226,7 +226,7 @@ def test_a_dataset_of_damage_is_not_replaced_by_itself(damaged: tuple[Dataset, s
         path = Path(dataset.uri) / shard.file
         path.write_bytes(bytes(path.stat().st_size))
     stream = Stream((dataset,), replace(CONFIG, damaged="replace"), 0)
-    with pytest.raises(Damaged, match="100 samples in a row are damaged"):
+    with pytest.raises(CorruptDataError, match="100 samples in a row are damaged"):
         next(stream.batches(0, 1, World()))
 
 

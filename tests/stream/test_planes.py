@@ -13,7 +13,7 @@ from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset
-from pipelines.records import Batch, Damaged, Refused
+from pipelines.records import Batch, CorruptDataError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform, refuse_missing_planes
 from pipelines.stream.geometry import RESIZES, decode_plane
@@ -110,18 +110,18 @@ def test_transforms_do_not_flip_in_step(scenes: Dataset) -> None:
 
 
 def test_a_dataset_without_the_plane_is_refused_before_work(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match=r"has no plane 'segmentation': build it with --planes seg"):
+    with pytest.raises(UsageError, match=r"has no plane 'segmentation': build it with --planes seg"):
         refuse_missing_planes(dataset, CONFIG)
 
 
 def test_a_photo_without_the_plane_is_named(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match=r"class\d/\d+ has no plane 'segmentation'"):
+    with pytest.raises(UsageError, match=r"class\d/\d+ has no plane 'segmentation'"):
         next(Stream((dataset,), CONFIG, 0).batches(0, 1, World()))
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_a_plane_that_cannot_be_decoded_is_named(data: bytes) -> None:
-    with pytest.raises(Damaged, match="the segmentation of cats/17 cannot be decoded"):
+    with pytest.raises(CorruptDataError, match="the segmentation of cats/17 cannot be decoded"):
         decode_plane(data, "segmentation", "cats/17")
 
 
@@ -146,11 +146,11 @@ def test_planes_keep_their_channels_in_order() -> None:
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         replace(CONFIG, **changes)  # type: ignore[arg-type]
 
 
 def test_a_transform_that_changes_the_size_is_refused(scenes: Dataset) -> None:
     config = replace(CONFIG, augment=(Transform("RandomCrop", {"height": 20, "width": 24}),))
-    with pytest.raises(Refused, match="augment brings photos of 32 px to 24x20, size_px is 32"):
+    with pytest.raises(UsageError, match="augment brings photos of 32 px to 24x20, size_px is 32"):
         Stream((scenes,), config, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from infra import storage
 from pipelines.manifest import Dataset, open_dataset, read_table
-from pipelines.records import Damaged, Refused, ShardRecord
+from pipelines.records import CorruptDataError, ShardRecord, UsageError
 from pipelines.stream.reading import ShardReader
 
 SPLITS = ("train", "val")
@@ -80,7 +80,7 @@ def test_a_flipped_bit_in_a_sample_is_damage_of_this_file_and_key(copy: Dataset,
     shard, record, row = first_sample(copy)
     place = row["members"][member]
     flip(Path(copy.uri) / record.file, place["offset"] + int(where * (place["size"] - 1)))
-    with pytest.raises(Damaged, match="is damaged at member") as fault:
+    with pytest.raises(CorruptDataError, match="is damaged at member") as fault:
         ShardReader((copy,), "train").read(shard, 0)
     assert record.file in str(fault.value)
     assert row["key"] in str(fault.value)
@@ -97,33 +97,35 @@ def test_damage_of_one_sample_leaves_the_others_readable(copy: Dataset, dataset:
 def test_a_cut_shard_is_damage(copy: Dataset) -> None:
     shard, record, row = first_sample(copy)
     os.truncate(Path(copy.uri) / record.file, row["members"][1]["offset"] + 1)
-    with pytest.raises(Damaged, match=record.file):
+    with pytest.raises(CorruptDataError, match=record.file):
         ShardReader((copy,), "train").read(shard, 0)
 
 
 def test_a_missing_shard_is_damage(copy: Dataset) -> None:
     shard, record, _ = first_sample(copy)
     (Path(copy.uri) / record.file).unlink()
-    with pytest.raises(Damaged, match=f"{record.file} is missing: restore the shard or build the dataset again"):
+    with pytest.raises(
+        CorruptDataError, match=f"{record.file} is missing: restore the shard or build the dataset again"
+    ):
         ShardReader((copy,), "train").read(shard, 0)
 
 
 def test_a_flipped_bit_in_a_table_is_damage(copy: Dataset) -> None:
     shard, record, _ = first_sample(copy)
     flip(Path(copy.uri) / record.table, 100)
-    with pytest.raises(Damaged, match=record.table):
+    with pytest.raises(CorruptDataError, match=record.table):
         ShardReader((copy,), "train").read(shard, 0)
 
 
 def test_a_missing_table_is_damage(copy: Dataset) -> None:
     shard, record, _ = first_sample(copy)
     (Path(copy.uri) / record.table).unlink()
-    with pytest.raises(Damaged, match=record.table):
+    with pytest.raises(CorruptDataError, match=record.table):
         ShardReader((copy,), "train").read(shard, 0)
 
 
 def test_a_split_that_is_not_there_is_refused(dataset: Dataset) -> None:
-    with pytest.raises(Refused, match=f"no photos in split 'test' of {dataset.uri}: it has train, val"):
+    with pytest.raises(UsageError, match=f"no photos in split 'test' of {dataset.uri}: it has train, val"):
         ShardReader((dataset,), "test")
 
 
@@ -155,7 +157,7 @@ def test_a_damaged_remote_shard_is_damage(dataset: Dataset, cache: Path) -> None
     data = bytearray(storage.read_bytes(storage.join(remote.uri, record.file)))
     data[row["members"][0]["offset"]] ^= 1
     storage.publish(storage.join(remote.uri, record.file), bytes(data))
-    with pytest.raises(Damaged, match=record.file):
+    with pytest.raises(CorruptDataError, match=record.file):
         ShardReader((remote,), "train").read(shard, 0)
 
 
@@ -166,7 +168,7 @@ def test_a_remote_shard_that_was_damaged_is_read_anew_once_restored(dataset: Dat
     data = bytearray(whole)
     data[row["members"][0]["offset"]] ^= 1
     storage.publish(uri, bytes(data))
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptDataError):
         ShardReader((remote,), "train").read(shard, 0)
     storage.publish(uri, whole)
     assert ShardReader((remote,), "train").read(shard, 0) == ShardReader((dataset,), "train").read(shard, 0)
@@ -176,5 +178,5 @@ def test_a_missing_remote_shard_is_damage(dataset: Dataset, cache: Path) -> None
     shard, record, _ = first_sample(dataset)
     remote = remote_copy(dataset, "memory://reading/missing")
     storage.remove(storage.join(remote.uri, record.file))
-    with pytest.raises(Damaged, match=f"{record.file} is missing"):
+    with pytest.raises(CorruptDataError, match=f"{record.file} is missing"):
         ShardReader((remote,), "train").read(shard, 0)

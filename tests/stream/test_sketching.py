@@ -17,7 +17,7 @@ from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import Dataset
-from pipelines.records import Batch, Refused
+from pipelines.records import Batch, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
 from pipelines.stream.sketching import detect_edges, draw_sketch, sketch_of_edges
@@ -227,7 +227,7 @@ def test_a_stored_edge_map_is_what_the_sketch_is_made_of(mapped: Dataset) -> Non
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(UsageError, match=message):
         replace(CONFIG, **changes)  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stag
 from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NotFinite, Updater, moved, weighted
+from pipelines.training.updates import NonFiniteError, Updater, moved, weighted
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL
 from tests.nets.references import adaptive_reference, transfer_reference
@@ -258,7 +258,9 @@ def test_an_aim_that_is_no_number_stops_before_anything_is_changed() -> None:
     bad = inputs()
     bad.image[0, 0, 0, 0] = float("nan")
     before = [p.detach().clone() for p in small.parameters(("generator", "meta"))]
-    with pytest.raises(NotFinite, match="picture on rank 0, guided on rank 0, in phase 'learn'"):  # the inner step's
+    with pytest.raises(
+        NonFiniteError, match="picture on rank 0, guided on rank 0, in phase 'learn'"
+    ):  # the inner step's
         small.update(bad)
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
 
@@ -267,7 +269,7 @@ def test_an_inner_aim_that_is_no_number_is_told_as_that_of_its_phase() -> None:
     small = Small.of(toy())
     inner = small.phase.inner
     small.phase = replace(small.phase, inner=replace(inner, weights=dict.fromkeys(inner.weights, float("inf"))))
-    with pytest.raises(NotFinite, match=rf"the gradient of generator\.\S+ .*on rank 0, in phase '{inner.name}'"):
+    with pytest.raises(NonFiniteError, match=rf"the gradient of generator\.\S+ .*on rank 0, in phase '{inner.name}'"):
         small.update()
 
 
@@ -276,7 +278,7 @@ def test_an_aim_that_is_no_number_while_its_gradient_is_one_stops_too() -> None:
     small.phase = replace(
         small.phase, terms=lambda o: {"picture": (o["predicted"] - o["image"]).abs().mean() + float("inf")}
     )
-    with pytest.raises(NotFinite, match="picture on rank 0, in phase 'guide'"):
+    with pytest.raises(NonFiniteError, match="picture on rank 0, in phase 'guide'"):
         small.update()
 
 
@@ -307,7 +309,7 @@ def test_an_aim_that_overflows_stops_before_anything_is_changed() -> None:
     huge = replace(small.phase, weights={"picture": 1e308})
     before = [p.detach().clone() for p in small.parameters(("generator", "meta"))]
     small.phase = replace(huge, terms=lambda o: {"picture": (1e200 * (o["predicted"] - o["image"])).square().mean()})
-    with pytest.raises(NotFinite, match="in phase 'guide'"):
+    with pytest.raises(NonFiniteError, match="in phase 'guide'"):
         small.update()
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
 

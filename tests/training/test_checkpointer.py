@@ -12,8 +12,8 @@ import pytest
 from infra import retry, storage
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
-from pipelines.records import Failed
-from pipelines.training.checkpointer import PROGRESS_FILE, Committer
+from pipelines.records import JobError
+from pipelines.training.checkpointer import PROGRESS_FILE, Checkpointer
 from pipelines.training.loop import Point
 from pipelines.training.run import TrainRun, begin_attempt, is_superseded
 from pipelines.training.worker import run_rank
@@ -82,7 +82,7 @@ def test_a_write_that_fails_is_heard_though_something_else_fails_first(
             raise RuntimeError("something else")
 
     fill_the_disk(monkeypatch, after_seconds=1)
-    monkeypatch.setattr(Committer, "show", fails)
+    monkeypatch.setattr(Checkpointer, "show", fails)
     with pytest.raises(OSError, match="no space to write") as told:
         run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent)
     assert str(told.value.__cause__) == "something else"
@@ -147,7 +147,7 @@ def test_a_command_that_another_has_followed_writes_nothing_more(trained: TrainR
     newer = replace(older, attempt=begin_attempt(out))
     assert is_superseded(older)
     assert not is_superseded(newer)
-    with pytest.raises(Failed, match=rf"another command has begun to train at {out}"):
+    with pytest.raises(JobError, match=rf"another command has begun to train at {out}"):
         run_rank(older, World(), silent)
     assert committed_clocks(out) == CLOCKS[:2]
     run_rank(newer, World(), silent)

@@ -14,7 +14,7 @@ from nets.deepgin.network import DeepGINConfig
 from nets.objective import Inputs
 from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.stream.config import StreamConfig
 from pipelines.training.dry_run import _Kept, _play, rehearse
 from pipelines.training.run import TrainRun
@@ -72,28 +72,30 @@ def distillation(**changes: Any) -> Any:
 
 def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
     rehearse(distillation(), {})
-    with pytest.raises(Refused, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"):
+    with pytest.raises(
+        UsageError, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"
+    ):
         rehearse(distillation(confidence_px=999), {})
 
 
 def test_a_size_that_the_network_cannot_halve_is_told() -> None:
     odd = StreamConfig(size_px=33, mask_canvas_px=64)
-    with pytest.raises(Refused, match="recipe tiny: its stage 'warm-up' cannot run"):
+    with pytest.raises(UsageError, match="recipe tiny: its stage 'warm-up' cannot run"):
         rehearse(train_recipe(stream=odd), {})
 
 
 def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
     objective = replace(train_recipe().objective, network=replace(DeepGINConfig(8, 1, 1), segmentation=True))
-    with pytest.raises(Refused, match=r"stage 'warm-up' cannot run: .*segmentation"):
+    with pytest.raises(UsageError, match=r"stage 'warm-up' cannot run: .*segmentation"):
         rehearse(train_recipe(objective=objective), {})
 
 
 def test_a_network_without_an_optimiser_is_told() -> None:
     optimisers = {"generator": train_recipe().optimisers["generator"]}
-    with pytest.raises(Refused, match="recipe tiny: optimisers of generator for the networks generator, critic"):
+    with pytest.raises(UsageError, match="recipe tiny: optimisers of generator for the networks generator, critic"):
         rehearse(train_recipe(optimisers=optimisers), {})
 
 
 def test_a_bilevel_phase_in_parts_is_refused() -> None:
-    with pytest.raises(Refused, match="a bilevel phase takes a step whole, not in 2 parts"):
+    with pytest.raises(UsageError, match="a bilevel phase takes a step whole, not in 2 parts"):
         rehearse(replace(distillation(), parts=2), {})

@@ -9,7 +9,7 @@ import pytest
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged
+from pipelines.records import CorruptDataError
 from pipelines.training.checkpointer import best_of, is_over
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
@@ -73,7 +73,9 @@ def test_points_that_are_missing_and_would_choose_another_best_are_missed(datase
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
-    with pytest.raises(Damaged, match=r"metrics has no points of 8 images, the best of .*000000000024: restore them"):
+    with pytest.raises(
+        CorruptDataError, match=r"metrics has no points of 8 images, the best of .*000000000024: restore them"
+    ):
         is_over(out, recipe, recipe.images)
 
 
@@ -81,7 +83,7 @@ def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(patience_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
-    with pytest.raises(Damaged, match=r"000000000008/generator.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"000000000008/generator.safetensors is damaged"):
         open_checkpoint(out)
 
 

@@ -96,6 +96,6 @@ def test_a_training_that_knows_its_operations_tells_its_share(
 ) -> None:
     run = replace(trained, out=str(tmp_path / "run"), photo_operations={"warm-up": 1e6, "adversarial": 2e6})
     run_rank(run, World(), lambda _: None)
-    shares = [p["values"]["limit_share"] for p in committed_points(run.out)]
+    shares = [p["values"]["flops_utilization"] for p in committed_points(run.out)]
     assert all(0 < share < 1 for share in shares)
-    assert all("limit_share" not in p["values"] for p in committed_points(trained.out))
+    assert all("flops_utilization" not in p["values"] for p in committed_points(trained.out))

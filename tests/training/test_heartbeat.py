@@ -9,7 +9,7 @@ import torch
 
 from infra.world import World
 from pipelines.training import heartbeat as pulse_module
-from pipelines.training.heartbeat import Beat, Pulse, Roll
+from pipelines.training.heartbeat import Beat, Heartbeat, HeartbeatMonitor
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ class Trainer(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with Pulse(3, self.beats.append) as pulse:
+        with Heartbeat(3, self.beats.append) as pulse:
             for number, seconds in enumerate((0.0, *self.steps)):
                 pulse.step(16 * number)
                 time.sleep(seconds)
@@ -79,11 +79,11 @@ def test_a_checkpoint_that_is_never_written_is_named_by_its_place_while_steps_go
     monkeypatch.setattr(pulse_module, "_WRITING_SECONDS", 0.3)
     release, beats = threading.Event(), list[Beat]()
 
-    def write_to_a_dead_store(pulse: Pulse) -> None:
+    def write_to_a_dead_store(pulse: Heartbeat) -> None:
         with pulse.writing():
             release.wait(5)
 
-    with Pulse(0, beats.append) as pulse:
+    with Heartbeat(0, beats.append) as pulse:
         threading.Thread(target=write_to_a_dead_store, args=(pulse,), daemon=True).start()
         for number in range(60):
             pulse.step(16 * number)
@@ -120,7 +120,7 @@ def test_what_is_no_step_says_nothing_of_steps_and_may_hang_too() -> None:
     def look_at_a_dead_store() -> None:
         release.wait(5)
 
-    with Pulse(0, beats.append) as pulse:
+    with Heartbeat(0, beats.append) as pulse:
         for number in range(4):
             pulse.step(number)
             with pulse.pausing():
@@ -144,7 +144,7 @@ def beat(rank: int, images_seen: int = 8, stack: str = "", *, last: bool = False
 
 
 def test_a_hung_rank_is_named_once_for_a_place() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     for _ in range(3):
         roll.note(beat(0))
         roll.note(beat(1, stack="in read"))
@@ -155,7 +155,7 @@ def test_a_hung_rank_is_named_once_for_a_place() -> None:
 
 
 def test_a_silent_rank_is_named_and_one_that_ended_is_not() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     for of in (beat(0), beat(1), beat(1, last=True)):
         roll.note(of)
     assert roll.hung() == []
@@ -166,7 +166,7 @@ def test_a_silent_rank_is_named_and_one_that_ended_is_not() -> None:
 
 
 def test_who_has_died_of_its_own_is_blamed_and_not_who_lost_it() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     assert roll.begin(0, 2) == (1, 0)
     roll.blame("rank 1: another rank was lost: Connection closed", own=False)
     roll.blame("rank 0: no space", own=True)
@@ -177,7 +177,7 @@ def test_who_has_died_of_its_own_is_blamed_and_not_who_lost_it() -> None:
 
 
 def test_a_rank_that_cannot_say_why_was_killed_and_who_lost_it_says_that() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     roll.begin(8, 2)
     roll.begin(8, 2)
     assert roll.ends_here() == "its processes were killed"
@@ -189,7 +189,7 @@ def test_a_rank_that_cannot_say_why_was_killed_and_who_lost_it_says_that() -> No
 
 
 def test_each_end_is_told_as_what_it_was_and_all_of_them_at_the_last() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     roll.begin(8, 1)
     roll.blame("rank 0: S3 is away", own=True)
     for number in (2, 3, 4):
@@ -200,7 +200,7 @@ def test_each_end_is_told_as_what_it_was_and_all_of_them_at_the_last() -> None:
 
 
 def test_nodes_that_are_lost_one_after_the_other_are_no_faults() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     roll.begin(8, 4)
     for ranks in (3, 2, 1):
         roll.blame("rank 0: another rank was lost", own=False)
@@ -208,21 +208,21 @@ def test_nodes_that_are_lost_one_after_the_other_are_no_faults() -> None:
 
 
 def test_a_place_that_cannot_be_read_is_a_start_at_the_same_clock() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     roll.begin(8, 2)
     roll.blame("rank 0: access denied", own=True)
     assert roll.begin(None, 2) == (2, 1)
 
 
 def test_another_number_of_ranks_is_a_start_and_no_fault() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     for number, ranks in enumerate((2, 1, 2), 1):
         assert roll.begin(8, ranks) == (number, 0)
     assert roll.news() == [f"{who} on at 8 images: their number has changed" for who in ("1 rank goes", "2 ranks go")]
 
 
 def test_what_all_ranks_say_is_said_once() -> None:
-    roll = Roll()
+    roll = HeartbeatMonitor()
     for _ in range(3):
         roll.tell("checkpoint refused")
     assert roll.news() == ["checkpoint refused"]
@@ -231,7 +231,7 @@ def test_what_all_ranks_say_is_said_once() -> None:
 
 def test_waiting_is_said_once_a_while_and_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse_module, "_WAITING_SECONDS", 0.1)
-    roll = Roll()
+    roll = HeartbeatMonitor()
     assert roll.seconds_waiting() == 0.0
     time.sleep(0.15)
     first = roll.seconds_waiting()

@@ -17,7 +17,7 @@ from infra.cluster import has_waiting_group
 from infra.world import current_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Failed
+from pipelines.records import JobError
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Point
 from pipelines.training.points import committed_points
@@ -166,20 +166,20 @@ def test_a_training_that_explodes_says_where_and_leaves_its_last_checkpoint(data
     recipe = replace(recipe, objective=replace(recipe.objective, adversarial_weight=float("inf")))
     run = claimed(recipe, dataset, tmp_path)
     named = r"the gradient of generator\.\S+ and of \d+ more on rank 0 and 1"
-    with pytest.raises(Failed, match=rf"not finite: {named}, in phase 'generate' at 16 images"):
+    with pytest.raises(JobError, match=rf"not finite: {named}, in phase 'generate' at 16 images"):
         launch(run, 2, lambda _: None)
     assert open_checkpoint(run.out).images_seen == 16
 
 
 def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path) -> None:
     run = replace(pair[0], data=(str(tmp_path / "gone"),), out=str(tmp_path / "run"))
-    with pytest.raises(Failed, match=r"rank \d: no dataset at .*/gone"):
+    with pytest.raises(JobError, match=r"rank \d: no dataset at .*/gone"):
         launch(run, 2, lambda _: None)
 
 
 def test_a_place_that_nodes_do_not_see_is_told_at_once(dataset: Dataset, tmp_path: Path) -> None:
     run, heard = replace(claimed(train_recipe(), dataset, tmp_path), attempt="of a command elsewhere"), list[str]()
-    with pytest.raises(Failed, match=rf"2 of 2 ranks do not see {run.out}: --out must be a place that all nodes see"):
+    with pytest.raises(JobError, match=rf"2 of 2 ranks do not see {run.out}: --out must be a place that all nodes see"):
         launch(run, 2, lambda _: None, warn=heard.append)
     assert any("does not see the place of the run: no file at" in line for line in heard)
 
@@ -199,7 +199,7 @@ class Unreadable(TrainRun):
 def test_a_place_whose_clock_cannot_be_read_is_begun_at_three_times(dataset: Dataset, tmp_path: Path) -> None:
     run, heard = claimed(train_recipe(), dataset, tmp_path, Unreadable), list[str]()
     with pytest.raises(
-        Failed, match=r"gave up after 3 starts at a clock that cannot be read: rank \d: .*access denied"
+        JobError, match=r"gave up after 3 starts at a clock that cannot be read: rank \d: .*access denied"
     ):
         launch(run, 2, lambda _: None, warn=heard.append)
     assert sum(line.startswith("2 ranks go on at 0 images: rank ") for line in heard) >= 2
@@ -209,7 +209,7 @@ def test_a_command_that_another_has_followed_ends_alike_on_all_ranks(dataset: Da
     run = claimed(train_recipe(), dataset, tmp_path)
     older = replace(run, attempt=begin_attempt(run.out))
     begin_attempt(run.out)
-    with pytest.raises(Failed, match=r"another command has begun to train at .*: this one has ended"):
+    with pytest.raises(JobError, match=r"another command has begun to train at .*: this one has ended"):
         launch(older, 2, lambda _: None)
 
 
@@ -272,7 +272,7 @@ def test_the_process_that_ranks_report_to_may_be_lost(pair: Pair, dataset: Datas
 
     def kill_both(point: dict[str, Any]) -> None:
         if point["images_seen"] >= 12 and not killed:
-            killed.extend([named("ray::Roll")[0], pids(run, 0)[-1]])
+            killed.extend([named("ray::HeartbeatMonitor")[0], pids(run, 0)[-1]])
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 

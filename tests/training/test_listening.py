@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pipelines.training.launcher import _Ear, _Every
+from pipelines.training.launcher import _Every, _Receiver
 from pipelines.training.waiting import explain_wait
 
 
@@ -37,7 +37,7 @@ def test_a_fault_of_the_last_time_is_no_fault_of_the_block() -> None:
 
 def test_a_fork_says_its_warnings_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
-    ear, record = _Ear(told.append), logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING})
+    ear, record = _Receiver(told.append), logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING})
     child = os.fork()
     if child == 0:
         ear.emit(record)

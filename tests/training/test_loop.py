@@ -18,7 +18,7 @@ from pipelines.training.inputs import to_inputs
 from pipelines.training.loop import Meter, Point, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NotFinite
+from pipelines.training.updates import NonFiniteError
 from tests.making import train_recipe
 
 
@@ -207,7 +207,7 @@ def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_any_u
     trained = fresh(objective=objective(adversarial_weight=float("inf"))).run(stream_of(dataset), 16)
     before = trained.weights("generator")
     with pytest.raises(
-        NotFinite,
+        NonFiniteError,
         match=r"of generator\.\S+ and of \d+ more on rank 0, in phase 'generate' at 16 images.*smaller learning",
     ):
         trained.run(stream_of(dataset), 32)
@@ -217,7 +217,7 @@ def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_any_u
 
 def test_a_training_that_explodes_names_the_terms(dataset: Dataset) -> None:
     rates = {"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)}
-    with pytest.raises(NotFinite, match=r"not finite: .*l1_out on rank 0, in phase 'reconstruct' at 4 images"):
+    with pytest.raises(NonFiniteError, match=r"not finite: .*l1_out on rank 0, in phase 'reconstruct' at 4 images"):
         fresh(optimisers=rates).run(stream_of(dataset), 32)
 
 

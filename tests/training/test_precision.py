@@ -12,11 +12,11 @@ from infra.world import World
 from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Terms
 from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
-from pipelines.records import Refused
+from pipelines.records import UsageError
 from pipelines.training.precision import PRECISIONS, LossScale, Precision, as_float32, prepare_process
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NotFinite, Updater
+from pipelines.training.updates import NonFiniteError, Updater
 from tests.making import train_recipe
 from tests.nets import objectives
 from tests.nets.configs import CONFIGS, WEIGHTS
@@ -157,14 +157,14 @@ def test_an_overflow_leaves_the_update_out_and_halves_the_factor() -> None:
 def test_a_term_that_is_no_number_ends_the_training_though_its_gradient_is_one(offset: float) -> None:
     updater = steep(1e-3, offset)
     before = value(updater)
-    with pytest.raises(NotFinite, match="not finite: offset on rank 0, in phase 'learn'"):
+    with pytest.raises(NonFiniteError, match="not finite: offset on rank 0, in phase 'learn'"):
         train(updater, 30)
     assert value(updater) == before
 
 
 def test_a_fault_that_no_factor_mends_is_told() -> None:
     updater = steep(float("inf"))
-    with pytest.raises(NotFinite, match="not finite: loss on rank 0"):
+    with pytest.raises(NonFiniteError, match="not finite: loss on rank 0"):
         train(updater, 30)
     assert updater.state.scale.factor == 1.0
 
@@ -188,5 +188,5 @@ def test_losses_are_made_of_float32() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(Refused, match=r"precision 'float8': take one of float32, tf32, bfloat16, float16"):
+    with pytest.raises(UsageError, match=r"precision 'float8': take one of float32, tf32, bfloat16, float16"):
         train_recipe(precision="float8")

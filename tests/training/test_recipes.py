@@ -13,7 +13,7 @@ from jobs.recipes import RECIPES
 from jobs.recipes.distill import ABLATIONS, BACKBONES
 from nets import build_network, build_objective
 from nets.objective import Objective
-from pipelines.records import Refused, canonical_json
+from pipelines.records import UsageError, canonical_json
 from pipelines.stream.config import StreamConfig
 from pipelines.training.dry_run import rehearse
 from pipelines.training.recipe import AdamConfig
@@ -184,7 +184,7 @@ def test_faces_and_demo_differ_in_how_photos_are_cut_and_where_a_fill_begins() -
 
 @pytest.mark.parametrize("field", ["checkpoint_images", "metric_images"])
 def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> None:
-    with pytest.raises(Refused, match="recipe tiny: intervals must be multiples of the batch of 4"):
+    with pytest.raises(UsageError, match="recipe tiny: intervals must be multiples of the batch of 4"):
         train_recipe(**{field: 10})
 
 
@@ -204,7 +204,7 @@ def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> 
     ],
 )
 def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Refused, match=f"recipe tiny: {words}"):
+    with pytest.raises(UsageError, match=f"recipe tiny: {words}"):
         train_recipe(**changes)
 
 
@@ -219,18 +219,18 @@ def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any],
     ],
 )
 def test_an_optimisers_number_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         AdamConfig(**({"learning_rate": 1e-4} | changes))
 
 
 def test_a_size_that_the_network_cannot_halve_is_refused_before_any_work() -> None:
     recipe = train_recipe(stream=StreamConfig(size_px=40, num_lanes=4, block_size=8))
-    with pytest.raises(Refused, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
+    with pytest.raises(UsageError, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
         rehearse(recipe, {})
 
 
 def test_an_unknown_objective_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Refused, match=r"no objective for a dict: known are .*DeepGINObjectiveConfig"):
+    with pytest.raises(UsageError, match=r"no objective for a dict: known are .*DeepGINObjectiveConfig"):
         train_recipe(objective={})
 
 
@@ -242,5 +242,5 @@ def test_an_unknown_objective_is_refused_with_those_there_are() -> None:
     ],
 )
 def test_an_unknown_name_in_the_stream_is_refused_with_those_there_are(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(Refused, match=words):
+    with pytest.raises(UsageError, match=words):
         StreamConfig(**changes)

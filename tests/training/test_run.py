@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from infra import storage
-from infra.weights import UnusableWeights, keep_weights
+from infra.weights import WeightsError, keep_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
@@ -25,7 +25,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import Damaged, Refused, canonical_json
+from pipelines.records import CorruptDataError, UsageError, canonical_json
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
@@ -82,14 +82,14 @@ def test_another_recipe_is_refused_with_the_differing_field(
     dataset: Dataset, tmp_path: Path, changed: TrainRecipe, field: str
 ) -> None:
     claim_run(train_recipe(), (dataset,), str(tmp_path))
-    with pytest.raises(Refused, match=rf"holds a run with {field} = .*, not .*another --out"):
+    with pytest.raises(UsageError, match=rf"holds a run with {field} = .*, not .*another --out"):
         claim_run(changed, (dataset,), str(tmp_path))
 
 
 def test_another_dataset_is_refused(photos: Path, dataset: Dataset, tmp_path: Path) -> None:
     other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
     claim_run(train_recipe(), (dataset,), str(tmp_path / "run"))
-    with pytest.raises(Refused, match=rf"{other.uri} has the digest .* another --out"):
+    with pytest.raises(UsageError, match=rf"{other.uri} has the digest .* another --out"):
         claim_run(train_recipe(), (other,), str(tmp_path / "run"))
 
 
@@ -98,7 +98,7 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
 ) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path))
     recipe, out = train_recipe(objective=replace(train_recipe().objective, style_weight=1.0)), str(tmp_path / "run")
-    with pytest.raises(UnusableWeights, match=r"no file at .*/vgg19_features.safetensors"):
+    with pytest.raises(WeightsError, match=r"no file at .*/vgg19_features.safetensors"):
         claim_run(recipe, (dataset,), out)
     digests = []
     for number in (1.0, 2.0):
@@ -106,21 +106,21 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
         digests.append(keep_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
         if number == 1.0:
             assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
-    with pytest.raises(Refused, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
+    with pytest.raises(UsageError, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
         claim_run(recipe, (dataset,), out)
 
 
 def test_checkpoints_whose_record_is_gone_are_nobodys(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
     out = copied(trained, tmp_path).out
     (Path(out) / "run.json").unlink()
-    with pytest.raises(Damaged, match=r"has checkpoints and no run.json"):
+    with pytest.raises(CorruptDataError, match=r"has checkpoints and no run.json"):
         claim_run(trained.recipe, (dataset,), out)
 
 
 def test_a_refused_claim_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:
     claim_run(train_recipe(), (dataset,), str(tmp_path))
     before = files(tmp_path)
-    with pytest.raises(Refused):
+    with pytest.raises(UsageError):
         claim_run(train_recipe(seed=1), (dataset,), str(tmp_path))
     assert files(tmp_path) == before
 
@@ -172,7 +172,7 @@ def test_a_run_of_before_ledgers_is_refused_by_name(trained: TrainRun, tmp_path:
         state = unseal((folder / "state.json").read_bytes(), str(folder))
         del state["ledger"]["photos_digest"]
         (folder / "state.json").write_bytes(seal(state))
-    with pytest.raises(Refused, match=r"000000000032 has no digest of the photos seen: .* train at another --out"):
+    with pytest.raises(UsageError, match=r"000000000032 has no digest of the photos seen: .* train at another --out"):
         run_rank(run, World(), silent)
 
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_of_another_dataset_is_refused_by_name(trained: TrainRun, p
     other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
     shutil.copytree(trained.out, tmp_path / "run")
     with pytest.raises(
-        Refused, match=rf"{other.uri} has the digest .* restore that dataset, or train at another --out"
+        UsageError, match=rf"{other.uri} has the digest .* restore that dataset, or train at another --out"
     ):
         run_rank(replace(trained, data=(other.uri,), out=str(tmp_path / "run")), World(), silent)
 

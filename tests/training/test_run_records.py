@@ -13,7 +13,7 @@ from nets.filling import LOCAL, Procedure
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.models import network_model
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import Damaged, Failed, canonical_json
+from pipelines.records import CorruptDataError, JobError, canonical_json
 from pipelines.run_record import RUN_FILE
 from pipelines.training.checkpointer import best_of
 from pipelines.training.points import committed_points
@@ -42,9 +42,9 @@ def test_a_changed_byte_of_the_record_of_a_run_is_named(dataset: Dataset, tmp_pa
     at_run_id = data.index(run_id.encode())
     for at in (*places(data), *range(at_run_id, at_run_id + len(run_id))):
         path.write_bytes(changed(data, at))
-        with pytest.raises(Damaged, match=rf"{path} is no record of a run: restore it"):
+        with pytest.raises(CorruptDataError, match=rf"{path} is no record of a run: restore it"):
             claim_run(train_recipe(), (dataset,), out)
-    with pytest.raises(Damaged, match=rf"{path} is no record of a run: restore it"):
+    with pytest.raises(CorruptDataError, match=rf"{path} is no record of a run: restore it"):
         refuse_other_run(train_recipe(), (dataset,), out)
     path.write_bytes(data)
     assert claim_run(train_recipe(), (dataset,), out) == run_id
@@ -74,9 +74,11 @@ def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
     other = train_recipe(seed=1)
     claim_run(other, (dataset,), str(tmp_path / "other"))
     Path(out, RUN_FILE).write_bytes((tmp_path / "other" / RUN_FILE).read_bytes())
-    with pytest.raises(Damaged, match=rf"run.json has run_id .*000000000032 has {trained.run_id}: restore what is not"):
+    with pytest.raises(
+        CorruptDataError, match=rf"run.json has run_id .*000000000032 has {trained.run_id}: restore what is not"
+    ):
         claim_run(other, (dataset,), out)
-    with pytest.raises(Damaged, match=r"restore what is not of this run"):  # a dry run says so too
+    with pytest.raises(CorruptDataError, match=r"restore what is not of this run"):  # a dry run says so too
         refuse_other_run(other, (dataset,), out)
 
 
@@ -85,7 +87,9 @@ def test_the_record_of_an_older_version_with_another_run_id_than_its_checkpoints
 ) -> None:
     out = copied(trained, tmp_path).out
     older = unsealed(Path(out) / RUN_FILE, run_id="0" * 16)
-    with pytest.raises(Damaged, match=rf"run.json has run_id 0000000000000000, .*000000000032 has {trained.run_id}"):
+    with pytest.raises(
+        CorruptDataError, match=rf"run.json has run_id 0000000000000000, .*000000000032 has {trained.run_id}"
+    ):
         claim_run(trained.recipe, (dataset,), out)
     assert (Path(out) / RUN_FILE).read_bytes() == older
 
@@ -98,7 +102,9 @@ def test_every_changed_byte_of_who_trains_is_named_and_ends_no_training_as_super
     data = (tmp_path / "attempt.json").read_bytes()
     for at in range(len(data)):
         (tmp_path / "attempt.json").write_bytes(changed(data, at))
-        with pytest.raises(Damaged, match=r"attempt.json does not say which command trains there: run the same"):
+        with pytest.raises(
+            CorruptDataError, match=r"attempt.json does not say which command trains there: run the same"
+        ):
             is_superseded(run)
     (tmp_path / "attempt.json").write_bytes(data)
     assert not is_superseded(run)
@@ -110,11 +116,11 @@ def test_a_training_whose_attempt_is_damaged_says_so_and_the_same_command_goes_o
     run = replace(trained, out=str(tmp_path / "run"), until_images=8)
     run = replace(run, attempt=begin_attempt(run.out))
     storage.publish(f"{run.out}/attempt.json", b"{}")
-    with pytest.raises(Damaged, match="run the same command again"):
+    with pytest.raises(CorruptDataError, match="run the same command again"):
         run_rank(run, World(), silent)
     run_rank(replace(run, attempt=begin_attempt(run.out)), World(), silent)
     assert committed_clocks(run.out) == CLOCKS[:2]
-    with pytest.raises(Failed, match="another command has begun"):
+    with pytest.raises(JobError, match="another command has begun"):
         run_rank(replace(run, until_images=16), World(), silent)
 
 
@@ -124,7 +130,7 @@ def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path
     data, recipe = path.read_bytes(), replace(run.recipe, patience_images=64)
     for at in places(data):
         path.write_bytes(changed(data, at))
-        with pytest.raises(Damaged, match=rf"{path} is no list of points"):
+        with pytest.raises(CorruptDataError, match=rf"{path} is no list of points"):
             best_of(run.out, recipe, 32)
     path.write_bytes(data)
     assert committed_clocks(run.out) == CLOCKS
@@ -162,9 +168,9 @@ def test_a_checkpoint_of_another_run_fills_nothing(trained: TrainRun, dataset: D
         words = (
             rf"run.json has run_id {trained.run_id}, .*000000000032 has 0000000000000000: restore what is not of this"
         )
-        with pytest.raises(Damaged, match=words):
+        with pytest.raises(CorruptDataError, match=words):
             open_checkpoint(uri)
-    with pytest.raises(Damaged, match=r"give \S*000000000024 to use that one"):
+    with pytest.raises(CorruptDataError, match=r"give \S*000000000024 to use that one"):
         open_checkpoint(out)
     assert open_checkpoint(f"{out}/checkpoints/000000000024").images_seen == 24
 

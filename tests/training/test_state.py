@@ -15,7 +15,7 @@ from infra.world import World
 from nets.deepgin.network import DeepGINConfig
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
-from pipelines.records import Damaged, Refused
+from pipelines.records import CorruptDataError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.training.loop import train
 from pipelines.training.run import TrainRun
@@ -128,7 +128,7 @@ def test_a_fresh_state_saves_without_moments_and_comes_back(tmp_path: Path) -> N
 
 def test_the_tensors_of_another_network_are_refused(checkpoint: Checkpoint) -> None:
     wide = replace(train_recipe().objective, network=DeepGINConfig(12, 1, 1))
-    with pytest.raises(Refused, match=r"checkpoints/000000000032 does not fit the recipe's generator"):
+    with pytest.raises(UsageError, match=r"checkpoints/000000000032 does not fit the recipe's generator"):
         TrainState(train_recipe(objective=wide)).restore(checkpoint)
 
 
@@ -140,7 +140,7 @@ def test_a_changed_byte_in_the_moments_is_damage_that_names_the_file(checkpoint:
     data = bytearray(victim.read_bytes())
     data[-1] ^= 1
     victim.write_bytes(data)
-    with pytest.raises(Damaged, match=r"adam\.critic\.safetensors is damaged"):
+    with pytest.raises(CorruptDataError, match=r"adam\.critic\.safetensors is damaged"):
         TrainState(train_recipe()).restore(saved)
 
 

@@ -8,9 +8,9 @@ import pytest
 from infra.world import World
 from jobs.recipes import RECIPES
 from nets import build_network
-from pipelines.chance import Chance
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
 from pipelines.stream.geometry import HELD_OUT, RESIZES
 from pipelines.training.run import TrainRun
@@ -46,7 +46,7 @@ def test_held_out_photos_of_deepgin_are_upright(name: str, dataset: Dataset) -> 
     stream = replace(RECIPES[name]().stream, size_px=32)
     watch = watch_of(dataset, train_recipe(stream=stream))
     assert watch is not None
-    views = {RESIZES[watch.resize](48, 40, 32, Chance("view", number)) for number in range(20)}
+    views = {RESIZES[watch.resize](48, 40, 32, KeyedRng("view", number)) for number in range(20)}
     (view,) = views
     assert (view.quarter_turns, view.phase) == (0, None)
 

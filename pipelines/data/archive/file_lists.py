@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.chance import digest_of
-from pipelines.records import Absent, Found, Photo, Refused
+from pipelines.keyed_rng import digest_of
+from pipelines.records import Absent, Found, Photo, UsageError
 
 _Name = TypeVar("_Name", int, str)
 
@@ -27,7 +27,7 @@ class PublishedList:
     def __init__(self, name: str, entries: Callable[[], Iterator[tuple[str, int]]]) -> None:
         """`entries` starts the list anew; it is read once here, and once more for what is absent.
 
-        Raises Refused where a path is named twice with different integers.
+        Raises UsageError where a path is named twice with different integers.
         """
         self.name = name
         self._entries = entries
@@ -87,7 +87,9 @@ class PublishedList:
         for path, value in self._entries():
             at = self._find(path)
             if at is not None and self._values[at] != value:
-                raise Refused(f"{self.name} names {path} twice and says different things of it: fetch the list again")
+                raise UsageError(
+                    f"{self.name} names {path} twice and says different things of it: fetch the list again"
+                )
 
 
 def drawn(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[_Name]:

@@ -22,7 +22,7 @@ from infra import storage
 from pipelines.data.archive.read import unpacked
 from pipelines.data.archive.tar_reader import Forward, TarMember, tar_members
 from pipelines.data.archive.zip_reader import ZipMember, data_start, zip_members
-from pipelines.records import Found, Place, Refused
+from pipelines.records import ByteRange, Found, UsageError
 
 _UNPACK: Final[dict[str, Callable[..., Any]]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 _FIRST_BYTES: Final = {
@@ -74,7 +74,7 @@ def _kind(uri: str) -> str:
 def open_archive(uri: str) -> Iterator[Packed]:
     """The files of the archive, about in its order; each that can be read has a place if the archive is seekable.
 
-    Raises Refused, saying how far it came, where the archive is torn.
+    Raises UsageError, saying how far it came, where the archive is torn.
     """
     fs, path = storage.locate(uri)
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
@@ -100,7 +100,7 @@ def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: 
 
 
 def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> Packed:
-    place = Place(reading.uri, member.offset, member.size) if stream.size is not None else None
+    place = ByteRange(reading.uri, member.offset, member.size) if stream.size is not None else None
     found = _found(member.name, member.size, place, member.refusal)
     return Packed(found, lambda: reading.guarded(stream.pieces(member.size)))
 
@@ -118,7 +118,7 @@ def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool
     start, refusal = data_start(stream, member), member.refusal
     if start is None:
         refusal = refusal or "its data is not where the directory of the archive says"
-    place = Place(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
+    place = ByteRange(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
 
     def pieces() -> Iterator[bytes]:
         stream.seek(place.offset)
@@ -128,7 +128,7 @@ def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool
     return Packed(_found(member.name, member.size, place if is_local else None, refusal), pieces)
 
 
-def _found(name: str, size: int, place: Place | None, refusal: str | None) -> Found:
+def _found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:
     """A member under the path that its name means; one that means none, or is not to be read, has no place."""
     parts = name.split("/")
     path = "/".join(part for part in parts if part not in ("", "."))
@@ -153,11 +153,11 @@ class _Reading:
         self._num_files, self._last = self._num_files + 1, name
 
     def guarded(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        """The items; what shows that the archive is torn, not the disk or the network failing, becomes Refused."""
+        """The items; what shows that the archive is torn, not the disk or the network failing, becomes UsageError."""
         try:
             yield from items
         except _TORN as fault:
             if isinstance(fault, OSError) and fault.errno is not None:
                 raise
             came = f"{self._num_files} files were read, the last of them {self._last[:200]!r}"
-            raise Refused(f"{self.uri} is torn: {fault}; {came}: fetch the archive again") from None
+            raise UsageError(f"{self.uri} is torn: {fault}; {came}: fetch the archive again") from None

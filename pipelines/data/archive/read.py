@@ -1,7 +1,7 @@
 """The bytes of a file wherever they lie: in a file of its own, or in a stretch of an archive or container.
 
-In: a root and what was found under it. Out: its bytes, or `Damaged` where the file itself is at fault, which makes a
-rejection; any other fault stops a build, for what is written must not depend on the weather.
+In: a root and what was found under it. Out: its bytes, or `CorruptDataError` where the file itself is at fault, which
+makes a rejection; any other fault stops a build, for what is written must not depend on the weather.
 """
 
 import errno
@@ -12,27 +12,28 @@ from typing import Final
 from isal import isal_zlib
 
 from infra import storage
-from pipelines.records import Damaged, Failed, Found, Photo, Place, Plane
+from pipelines.records import ByteRange, CorruptDataError, Found, JobError, Photo, Plane
 
-_KINDS: Final = (storage.NoRegularFile, PermissionError)
+_KINDS: Final = (storage.NotAFileError, PermissionError)
 _NUMBERS: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
 
 def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     """The bytes of a photo or of a plane beside it.
 
-    Raises Damaged where they cannot be read or are not what their archive says; it does not say where the archive lies,
-    for what is written down must not depend on that. Raises Failed where a file is gone that had been listed, and
-    ConnectionError for a fault of a disk, a network or the user's keys: such a file is not the one to blame.
+    Raises CorruptDataError where they cannot be read or are not what their archive says; it does not say where the
+    archive lies, for what is written down must not depend on that. Raises JobError where a file is gone that had been
+    listed, and ConnectionError for a fault of a disk, a network or the user's keys: such a file is not the one to
+    blame.
     """
     try:
         return _read(root, photo)
     except OSError as fault:
         if _is_its_own(fault, root, photo):
-            raise Damaged(f"cannot be read: {type(fault).__name__}") from None
+            raise CorruptDataError(f"cannot be read: {type(fault).__name__}") from None
         if isinstance(fault, FileNotFoundError):
             place = photo.place.container if photo.place else f"{photo.path} under {root}"
-            raise Failed(
+            raise JobError(
                 f"{place} was listed and is not there any more: put it back and run the same command again, or delete "
                 ".build under --out and build anew"
             ) from None
@@ -57,17 +58,17 @@ def _read(root: str, photo: Photo | Plane | Found) -> bytes:
     raw = storage.read_range(place.container, place.offset, end) if place.stored_bytes else b""
     try:
         return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
-    except Damaged as fault:
-        raise Damaged(damage(photo.path, fault)) from None
+    except CorruptDataError as fault:
+        raise CorruptDataError(damage(photo.path, fault)) from None
 
 
-def damage(path: str, fault: Damaged) -> str:
+def damage(path: str, fault: CorruptDataError) -> str:
     """What is written down of a file that is damaged in its archive, wherever that lies."""
     return f"{path} is damaged in the archive: {fault}"
 
 
-def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator[bytes]:
-    """The file that the pieces hold at this place; raises Damaged, after the last piece, where it is another.
+def unpacked(pieces: Iterator[bytes], place: ByteRange, size_bytes: int) -> Iterator[bytes]:
+    """The file that the pieces hold at this place; raises CorruptDataError, after the last piece, where it is another.
 
     No more than `size_bytes` come out, and a byte, whatever a hostile stream would swell to.
     """
@@ -76,9 +77,9 @@ def unpacked(pieces: Iterator[bytes], place: Place, size_bytes: int) -> Iterator
         crc32, size = isal_zlib.crc32(piece, crc32), size + len(piece)
         yield piece
     if size != size_bytes:
-        raise Damaged(f"it has {'more' if size > size_bytes else size} and not {size_bytes} bytes")
+        raise CorruptDataError(f"it has {'more' if size > size_bytes else size} and not {size_bytes} bytes")
     if place.crc32 is not None and crc32 != place.crc32:
-        raise Damaged(f"its CRC32 is {crc32:08x} and not {place.crc32:08x}")
+        raise CorruptDataError(f"its CRC32 is {crc32:08x} and not {place.crc32:08x}")
 
 
 def _inflated(pieces: Iterator[bytes], at_most: int) -> Iterator[bytes]:
@@ -89,4 +90,4 @@ def _inflated(pieces: Iterator[bytes], at_most: int) -> Iterator[bytes]:
             at_most -= len(data)
             yield data
     except zlib.error as fault:
-        raise Damaged(f"it cannot be inflated ({fault})") from None
+        raise CorruptDataError(f"it cannot be inflated ({fault})") from None

@@ -16,13 +16,13 @@ from isal import isal_zlib
 from infra import storage
 from pipelines.data.archive.open import Packed
 from pipelines.data.archive.read import damage
-from pipelines.records import Damaged, Found, Place, canonical_json
+from pipelines.records import ByteRange, CorruptDataError, Found, canonical_json
 
 CONTAINER_BYTES: Final = 64 << 20
 _FILES_PER_CONTAINER: Final = 10_000
 
 
-class Spilled:
+class SpooledArchive:
     """Files behind each other in containers `<prefix>/<number>` of some 64 MiB, and beside each its index."""
 
     def __init__(self, files: Iterator[Packed], prefix: str, numbers: Iterator[int]) -> None:
@@ -44,7 +44,7 @@ def _row(file: Found) -> dict[str, Any]:
 
 
 def _found(row: dict[str, Any]) -> Found:
-    return Found(**row | {"place": row["place"] and Place(**row["place"])})
+    return Found(**row | {"place": row["place"] and ByteRange(**row["place"])})
 
 
 def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
@@ -65,8 +65,8 @@ def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
         for piece in file.pieces():
             crc32 = isal_zlib.crc32(piece, crc32)
             stream.write(piece)
-    except Damaged as fault:
+    except CorruptDataError as fault:
         stream.seek(start)
         stream.truncate()
         return replace(file.found, refusal=damage(file.found.path, fault))
-    return replace(file.found, place=Place(uri, start, file.found.size_bytes, crc32=crc32))
+    return replace(file.found, place=ByteRange(uri, start, file.found.size_bytes, crc32=crc32))

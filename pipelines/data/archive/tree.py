@@ -15,10 +15,10 @@ from infra import storage
 from pipelines.data.archive.open import SUFFIXES, Packed, is_archive, is_seekable, open_archive
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.sidecars import is_apart, may_have_masks, paired
-from pipelines.data.archive.spool import Spilled
+from pipelines.data.archive.spool import SpooledArchive
 from pipelines.data.archive.system_files import system_file_reason
 from pipelines.data.image.mask_files import photo_folders
-from pipelines.records import Found, Plane, Refused
+from pipelines.records import Found, Plane, UsageError
 
 _ENCODING: Final = "utf-8-sig"
 """UTF-8, with or without a byte order mark."""
@@ -43,7 +43,7 @@ class Tree:
         self.root = storage.absolute(root)
         self._archives = archives
         self._spill_to = spill_to
-        self._spilled: dict[str, Spilled] = {}
+        self._spilled: dict[str, SpooledArchive] = {}
         self._numbers = count()
         self._is_there: dict[str, bool] = {}
         fs, path = storage.locate(self.root)
@@ -101,13 +101,16 @@ class Tree:
         return next((path for path in paths if self.exists(path)), None)
 
     def require(self, *paths: str, needs: str) -> None:
-        """Raises Refused, saying what the source needs, unless all of the paths are there."""
+        """Raises UsageError, saying what the source needs, unless all of the paths are there."""
         for path in paths:
             if not self.exists(path):
-                raise Refused(f"no {path} under {self.root}: --root must hold {needs}")
+                raise UsageError(f"no {path} under {self.root}: --root must hold {needs}")
 
     def read(self, path: str) -> bytes:
-        """A small file; raises FileNotFoundError where it is not there, OSError and Damaged where it cannot be read."""
+        """A small file.
+
+        Raises FileNotFoundError where it is not there, OSError and CorruptDataError where it cannot be read.
+        """
         if (place := self._archive_of(path)) is None:
             return storage.read_bytes(self._uri(path))
         for found in self._found_in(*place):
@@ -147,7 +150,7 @@ class Tree:
         if is_seekable(uri):
             return (file.found for file in _opened(uri, archive))
         if uri not in self._spilled:
-            self._spilled[uri] = Spilled(_opened(uri, archive), self._spill_to, self._numbers)
+            self._spilled[uri] = SpooledArchive(_opened(uri, archive), self._spill_to, self._numbers)
         return iter(self._spilled[uri])
 
 

@@ -21,12 +21,12 @@ import simplejpeg
 from isal import isal_zlib
 
 from infra import storage
-from pipelines.chance import Chance
 from pipelines.data.image.decode import ENCODERS
 from pipelines.data.image.resize import Pixels
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import open_dataset
 from pipelines.masks import MASKS
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 LARGE_BYTES: Final = 64 << 20
 SMALL_BYTES: Final = 32 << 10
@@ -41,7 +41,7 @@ def processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, floa
     """Calls or gigabytes a second on one core: JPEG decode, resize, encode, digests, and a 256x256 mask of a family."""
     calls = {**_picture_calls(), **_digest_calls()}
     for family in families:
-        draw = partial(MASKS[family].draw, 256, 256, Chance("probe", family))
+        draw = partial(MASKS[family].draw, 256, 256, KeyedRng("probe", family))
         calls[f"mask_{family.replace('-', '_')}_256_masks_per_second"] = 1.0, draw
     each = seconds / len(calls)
     return {name: amount * _calls_per_second(work, each) for name, (amount, work) in calls.items()}
@@ -84,13 +84,13 @@ def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
     """Writes and reads of large and small files at a place, a temporary folder if none is given; nothing stays there.
 
     As a build does it: a file on a disk is synced and renamed, and read when it has left the page cache; on an object
-    store both are one request. Raises Refused where a local folder is not there.
+    store both are one request. Raises UsageError where a local folder is not there.
     """
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
             return place_rates(folder, seconds)
     if storage.folder_to_write(uri) is not None and not storage.exists(uri):
-        raise Refused(f"no folder at {uri}: --out must be there, or name an object store")
+        raise UsageError(f"no folder at {uri}: --out must be there, or name an object store")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:
         return _place_rates(folder, seconds / 4)
@@ -127,7 +127,10 @@ def _read_cold(uri: str) -> None:
 
 
 def dataset_rates(uri: str, seconds: float) -> dict[str, float]:
-    """Reads of the largest shard of a dataset, whole and in stretches of 32 KiB; raises Refused where there is none."""
+    """Reads of the largest shard of a dataset, whole and in stretches of 32 KiB.
+
+    Raises UsageError where there is none.
+    """
     shard = max(open_dataset(uri).shards, key=lambda s: s.size_bytes)
     file, starts = storage.join(uri, shard.file), count(0, SMALL_BYTES)
 

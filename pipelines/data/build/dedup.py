@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from pipelines.data.build.scan import SCANNED, scanned_file
-from pipelines.data.build.timing import Laps, Seconds
+from pipelines.data.build.timing import Seconds, Stopwatch
 from pipelines.data.build.twins import judge_twins, may_be_photo
 from pipelines.data.commit.workspace import (
     Layout,
@@ -51,13 +51,13 @@ def earlier_shards(base: Dataset | None, layout: Layout) -> list[tuple[ShardReco
     return [tuple(shards) for shards in met]
 
 
-def settle_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRecord, ...] = ()) -> Seconds:
+def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRecord, ...] = ()) -> Seconds:
     """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain.
 
     `earlier`: the committed shards that may hold such inputs.
     """
 
-    def settle(laps: Laps) -> dict[str, Any]:
+    def settle(laps: Stopwatch) -> dict[str, Any]:
         known = dict(_known(plan, layout, bucket, earlier))
         scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
         table = _in_order(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
@@ -102,7 +102,7 @@ def _bucket_of(key: str, layout: Layout) -> int:
     return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
-def _with_twins_judged(plan: Plan, table: pa.Table, known: Mapping[str, Any], laps: Laps) -> pa.Table:
+def _with_twins_judged(plan: Plan, table: pa.Table, known: Mapping[str, Any], laps: Stopwatch) -> pa.Table:
     """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
     refusals = table["refusal"].to_pylist()
     rows = enumerate(fields_of(table, "key", "path"))
@@ -147,7 +147,7 @@ def _contents_new(owners: pa.Table, bucket: int) -> pa.Table:
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
-    def find(laps: Laps) -> dict[str, Any]:
+    def find(laps: Stopwatch) -> dict[str, Any]:
         files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
         table = _in_order(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
         keys, first_keys, buckets, first = [], [], array("q"), ("", "")
@@ -165,8 +165,8 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     return _timed(plan, f"repeats/{digest_bucket:06d}", find)
 
 
-def _timed(plan: Plan, marker: str, step: Callable[[Laps], dict[str, Any]]) -> Seconds:
-    laps = Laps()
+def _timed(plan: Plan, marker: str, step: Callable[[Stopwatch], dict[str, Any]]) -> Seconds:
+    laps = Stopwatch()
     plan.once(marker, partial(step, laps))
     laps.end("sorting")
     return laps.seconds
@@ -178,7 +178,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
     """
 
-    def mark(laps: Laps) -> dict[str, Any]:
+    def mark(laps: Stopwatch) -> dict[str, Any]:
         files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
         table = read_stored(plan.at("keyed", f"{bucket:06d}.arrow"))
@@ -193,7 +193,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     return _timed(plan, f"settled/{bucket:06d}", mark)
 
 
-def settled_inputs(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
+def select_resolved(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
     """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     parts = []
     for bucket in layout.key_buckets(split, number):

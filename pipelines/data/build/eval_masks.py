@@ -13,13 +13,13 @@ from typing import Final
 import cv2
 
 from infra import storage
-from pipelines.chance import Chance
 from pipelines.data.archive.system_files import system_file_reason
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.config import SPLITS, ShardRecipe
+from pipelines.data.config import SPLITS, DatasetConfig
+from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.spec import ANY, MaskRecipe, OutOfReach, recipe_for, recipe_for_file
-from pipelines.records import Refused, sha256_hex
+from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, recipe_for, recipe_for_file
+from pipelines.records import UsageError, sha256_hex
 from pipelines.stream.reading import mask_plane
 
 _MAX_FILES: Final = 1000
@@ -27,47 +27,47 @@ _PROBES: Final = 32
 _PICTURES: Final = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
-def check_masks(recipe: ShardRecipe, mask_files: str | None) -> None:
-    """Raises Refused where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
+def check_masks(recipe: DatasetConfig, mask_files: str | None) -> None:
+    """Raises UsageError where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
     odd ones.
     """
     for split in recipe.mask_splits:
         if split not in SPLITS:
-            raise Refused(f"unknown split {split!r} in mask_splits: known are {', '.join(SPLITS)}")
+            raise UsageError(f"unknown split {split!r} in mask_splits: known are {', '.join(SPLITS)}")
     for family in recipe.masks:
         if family not in MASKS and family not in FILE_MASKS:
-            raise Refused(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
+            raise UsageError(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
         for wanted in recipe.mask_bins if family in MASKS else ():
             recipe_for(family, recipe.mask_canvas_px, recipe.mask_size_px, bin=wanted, scaled=recipe.mask_scaled)
     if needs_files(recipe) and mask_files is None:
-        raise Refused(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
+        raise UsageError(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
     if needs_files(recipe) and files_digest(str(mask_files)) != recipe.mask_files_sha256:
-        raise Refused(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
+        raise UsageError(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
     if needs_files(recipe):
         _probe(recipe, str(mask_files))
 
 
-def _probe(recipe: ShardRecipe, uri: str) -> None:
-    """Raises Refused for a file that is no mask of its family: some are looked at, and all of no picture's name."""
+def _probe(recipe: DatasetConfig, uri: str) -> None:
+    """Raises UsageError for a file that is no mask of its family: some are looked at, and all of no picture's name."""
     names = [name for name, _ in _files(uri)]
     some = {*names[:: -(-len(names) // _PROBES)], *(n for n in names if not n.lower().endswith(_PICTURES))}
     for family in (family for family in recipe.masks if family in FILE_MASKS):
         for name in sorted(some):
-            with suppress(OutOfReach):
+            with suppress(UnreachableRatioError):
                 data = storage.read_below(uri, name)
                 recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, "probe")
 
 
-def needs_files(recipe: ShardRecipe) -> bool:
+def needs_files(recipe: DatasetConfig) -> bool:
     """Whether some of its masks are made of files."""
     return any(family in FILE_MASKS for family in recipe.masks)
 
 
 def files_digest(uri: str) -> str:
-    """SHA-256 over the names and sizes of the mask files in a folder; raises Refused where there is none."""
+    """SHA-256 over the names and sizes of the mask files in a folder; raises UsageError where there is none."""
     files = _files(uri)
     if not files:
-        raise Refused(f"no mask files at {uri}")
+        raise UsageError(f"no mask files at {uri}")
     return sha256_hex("".join(f"{size} {name}\n" for name, size in files).encode())
 
 
@@ -93,7 +93,7 @@ def fixed_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
     return [mask.line() for mask in recipes], stored
 
 
-def _recipes(plan: Plan, key: str) -> Iterator[MaskRecipe]:
+def _recipes(plan: Plan, key: str) -> Iterator[MaskSpec]:
     recipe = plan.recipe
     for number in range(recipe.masks_per_family):
         for family in recipe.masks:
@@ -106,20 +106,20 @@ def _recipes(plan: Plan, key: str) -> Iterator[MaskRecipe]:
                     yield _of_a_file(plan, family, wanted, path)
 
 
-def _of_a_file(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]) -> MaskRecipe:
+def _of_a_file(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]) -> MaskSpec:
     """A mask made of the first file, by chance, that reaches the bin."""
-    uri, recipe, chance = str(plan.mask_files), plan.recipe, Chance("mask file", family, *path)
+    uri, recipe, chance = str(plan.mask_files), plan.recipe, KeyedRng("mask file", family, *path)
     files = _files(uri)
     for _ in range(_MAX_FILES):
         name = files[chance.integer(0, len(files) - 1)][0]
         data = storage.read_below(uri, name)
         try:
             return recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, *path, bin=wanted)
-        except OutOfReach as fault:
+        except UnreachableRatioError as fault:
             refusal = fault
-    raise Refused(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")
+    raise UsageError(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")
 
 
-def _png(mask: MaskRecipe, files: str) -> bytes:
+def _png(mask: MaskSpec, files: str) -> bytes:
     drawn = mask.draw(lambda name: storage.read_below(files, name))
     return bytes(cv2.imencode(".png", drawn * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1])

@@ -1,7 +1,7 @@
 """What is left of a dataset's records, and which of it is the newest.
 
 In: the files at a place. Out: the last commit record that is whole, lists of shards, and for shards without a record
-what layers they make up. Nothing is written here, and nothing guessed: where two answers are left it is Refused.
+what layers they make up. Nothing is written here, and nothing guessed: where two answers are left it is UsageError.
 """
 
 import re
@@ -24,7 +24,7 @@ from pipelines.manifest import (
     successor_file,
     unseal,
 )
-from pipelines.records import Damaged, Refused, ShardRecord, sha256_hex
+from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex
 
 _SHARD: Final = re.compile(r"([^/]+)/[^/]+-(\d{6,})-([0-9a-f]{12})\.tar")
 _ABSENT: Final = re.compile(r"tables/absent-(\d{6,})-[0-9a-f]{12}\.parquet")
@@ -53,7 +53,7 @@ class WholeShard:
 
 
 @dataclass
-class Survivors:
+class Inventory:
     """The files at a place by what their names say they are."""
 
     uri: str
@@ -78,9 +78,9 @@ class Survivors:
         return self.tables[f"{split}-{number:06d}"]
 
 
-def survivors_at(uri: str) -> Survivors:
+def survivors_at(uri: str) -> Inventory:
     """Looks at all names, and into the records and lists."""
-    there = Survivors(uri, [name for name, _ in storage.list_files(uri)] if storage.exists(uri) else [])
+    there = Inventory(uri, [name for name, _ in storage.list_files(uri)] if storage.exists(uri) else [])
     for name in there.names:
         if match := _SHARD.fullmatch(name):
             there.shards[name] = match[3]
@@ -97,17 +97,17 @@ def survivors_at(uri: str) -> Survivors:
     return there
 
 
-def _take_record(there: Survivors, name: str) -> None:
+def _take_record(there: Inventory, name: str) -> None:
     try:
         there.records[name] = unseal(storage.read_bytes(storage.join(there.uri, name)), name)
-    except Damaged:
+    except CorruptDataError:
         there.torn.append(name)
 
 
-def newest_commit(there: Survivors) -> dict[str, Any] | None:
+def newest_commit(there: Inventory) -> dict[str, Any] | None:
     """The last commit record, None if none is left.
 
-    Raises Refused where one that is damaged came after those that are whole, and where its format is another. What
+    Raises UsageError where one that is damaged came after those that are whole, and where its format is another. What
     comes after a whole `dataset.json` and is damaged had not been reported to anybody.
     """
     commit = there.records.get(COMMIT_FILE)
@@ -116,30 +116,35 @@ def newest_commit(there: Survivors) -> dict[str, Any] | None:
     if commit is None and there.records:
         last = [record for record in there.records.values() if successor_file(record) not in there.names]
         if len(last) != 1:
-            raise Refused(f"{', '.join(there.torn)} in {there.uri}: damaged, and newer than what is whole; restore it")
+            raise UsageError(
+                f"{', '.join(there.torn)} in {there.uri}: damaged, and newer than what is whole; restore it"
+            )
         (commit,) = last
     if commit:
         check_format(there.uri, commit)
     return commit
 
 
-def shards_of(there: Survivors, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
+def shards_of(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
     """The shards that a commit record names, None where their list is lost."""
     return there.lists.get(shards_file(commit["shards_sha256"]))
 
 
-def the_one_list(there: Survivors, files: set[str]) -> Sequence[ShardRecord] | None:
-    """The list of which all shards are among the files, None if there is none; raises Refused where there are more."""
+def the_one_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:
+    """The list of which all shards are among the files, None if there is none.
+
+    Raises UsageError where there are more.
+    """
     whole = {name: shards for name, shards in there.lists.items() if {shard.file for shard in shards} <= files}
     if len(whole) > 1:
-        raise Refused(
+        raise UsageError(
             f"{' and '.join(whole)} in {there.uri} are both whole, and the record that says which is the newer one is "
             "lost: restore it, or move the older of the two away"
         )
     return next(iter(whole.values()), None)
 
 
-def layers_of(there: Survivors, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def layers_of(there: Inventory, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What listed shards say of the dataset (recipe, seed), and of its layers: one shard of each is asked."""
     one_of_each = {(shard.layer, shard.split): shard for shard in shards}.values()
     abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in one_of_each]
@@ -148,7 +153,7 @@ def layers_of(there: Survivors, shards: Sequence[ShardRecord]) -> tuple[dict[str
     return abouts[0], [layers[0] | ({"root": root} if root else {}), *layers[1:]]
 
 
-def layers_by_index(there: Survivors, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def layers_by_index(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The layers that shards say they are of."""
     counts: dict[int, dict[str, int]] = defaultdict(dict)
     for about in sorted(abouts, key=lambda about: (about["layer"], about["split"])):
@@ -164,10 +169,10 @@ def _layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str,
     return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}
 
 
-def one_of_each(there: Survivors, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:
+def one_of_each(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:
     """The shards of these layers, each once: of two the one that no list of a replaced dataset names.
 
-    Raises Refused where one is missing, and where two are left.
+    Raises UsageError where one is missing, and where two are left.
     """
     listed = {shard.file for shards in there.lists.values() for shard in shards}
     by_place: dict[tuple[int, str, int], list[WholeShard]] = defaultdict(list)
@@ -189,9 +194,9 @@ def one_of_each(there: Survivors, found: list[WholeShard], layers: list[dict[str
 def _the_one(uri: str, place: tuple[int, str, int], shards: list[WholeShard]) -> WholeShard:
     _, split, number = place
     if not shards:
-        raise Refused(f"shard {number} of {split} is missing in {uri}: restore it first")
+        raise UsageError(f"shard {number} of {split} is missing in {uri}: restore it first")
     if len(shards) > 1:
-        raise Refused(
+        raise UsageError(
             f"{' and '.join(shard.file for shard in shards)} in {uri} both say that they are shard {number} of "
             f"{split}, and the records that say which is the newer one are lost: move the older of the two away"
         )

@@ -12,23 +12,23 @@ from typing import Any
 
 from infra import storage
 from infra.cluster import connected, num_cores, run_tasks
-from pipelines.data.build.dedup import earlier_shards, find_duplicates, mark_duplicates, settle_keys
+from pipelines.data.build.dedup import earlier_shards, find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.eval_masks import check_masks
 from pipelines.data.build.inventory import is_shards_file
 from pipelines.data.build.resumption import is_movable, refuse_changed_root
 from pipelines.data.build.roofline import limit_of_copy
 from pipelines.data.build.roots import record_of_root, refuse_other_root
 from pipelines.data.build.scan import list_source, publish_absent, scan_files
-from pipelines.data.build.timing import Cost, Effort, Laps, Seconds
+from pipelines.data.build.timing import BuildStats, Cost, Seconds, Stopwatch
 from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.commit import commit_dataset, describe, ledger_of, named_files, open_to_change, prune
 from pipelines.data.commit.lock import CLAIM, base_of, claim, release
 from pipelines.data.commit.workspace import Layout, Plan
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import check_cleaning
 from pipelines.data.sources import DATASETS
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
-from pipelines.records import Failed, Refused, ShardRecord
+from pipelines.records import JobError, ShardRecord, UsageError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -36,18 +36,18 @@ CopyShard = Callable[..., ShardRecord]
 """Writes a shard of the dataset whose URI it is given first."""
 
 
-def build_dataset(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
+def build_dataset(plan: Plan, progress: Progress, effort: BuildStats | None = None) -> Dataset:
     """Builds and commits the dataset of the plan, or finishes a build that was stopped, or finds it committed.
 
-    `effort` takes in what the work costs. Raises Refused for bad arguments, a foreign dataset at the place, or too many
-    rejected photos.
+    `effort` takes in what the work costs. Raises UsageError for bad arguments, a foreign dataset at the place, or too
+    many rejected photos.
     """
     plan = checked(plan)
     if _is_committed(plan):
         return _committed(plan)
     try:
-        return _build_layer(plan, None, progress, effort or Effort())
-    except (FileNotFoundError, Failed):  # without a lock two builders are at work, and the first clears the workspace
+        return _build_layer(plan, None, progress, effort or BuildStats())
+    except (FileNotFoundError, JobError):  # without a lock two builders are at work, and the first clears the workspace
         if not _is_committed(plan):
             raise
         return _committed(plan)
@@ -58,7 +58,7 @@ def _is_committed(plan: Plan) -> bool:
 
 
 def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
-    """The dataset that is committed at the place; raises Refused unless it is that of the plan.
+    """The dataset that is committed at the place; raises UsageError unless it is that of the plan.
 
     `root`: the record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
     """
@@ -67,17 +67,17 @@ def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
     if there := dataset.root:
         refuse_other_root(plan, there, root or record_of_root(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
-        with suppress(Refused):  # a change has begun since, and what it has made is not to be taken for leftovers
+        with suppress(UsageError):  # a change has begun since, and what it has made is not to be taken for leftovers
             prune(plan.out)
     release(plan.out, plan.base)
     return dataset
 
 
-def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> Dataset:
+def add_layer(plan: Plan, progress: Progress, effort: BuildStats | None = None) -> Dataset:
     """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
 
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
-    Raises Refused as `build_dataset` does, where nothing is committed, and where another change is at work.
+    Raises UsageError as `build_dataset` does, where nothing is committed, and where another change is at work.
     """
     plan = checked(plan)
     dataset = open_to_change(plan.out)
@@ -85,11 +85,11 @@ def add_layer(plan: Plan, progress: Progress, effort: Effort | None = None) -> D
     _refuse_other(plan, dataset)
     plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
     try:
-        return _build_layer(plan, dataset, progress, effort or Effort())
+        return _build_layer(plan, dataset, progress, effort or BuildStats())
     except FileNotFoundError:  # as above, where the other was the same change
         if base_of(open_dataset(plan.out)) == plan.base:
             raise
-        raise Refused(f"{plan.out} was changed meanwhile: run the same command again") from None
+        raise UsageError(f"{plan.out} was changed meanwhile: run the same command again") from None
 
 
 def _absolute(plan: Plan) -> Plan:
@@ -98,7 +98,7 @@ def _absolute(plan: Plan) -> Plan:
     return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
 
 
-def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: Effort) -> Dataset:
+def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: BuildStats) -> Dataset:
     plan = _claim(plan)
     shards: tuple[ShardRecord, ...] = ()
     try:
@@ -107,7 +107,7 @@ def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: E
             effort.add(seconds)
             shards = _build_shards(plan, layout, base, progress, effort)
         return _commit(plan, layout, shards, base)
-    except Refused:
+    except UsageError:
         _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they say what was rejected and why
         release(plan.out, plan.base)  # what was asked for cannot be: the place is free for other settings
         raise
@@ -123,20 +123,20 @@ def _withdraw(plan: Plan, files: Iterable[str]) -> None:
 
 
 def _list(plan: Plan) -> tuple[Layout, Seconds]:
-    laps = Laps()
+    laps = Stopwatch()
     layout = list_source(plan)
     laps.end("listing")
     return layout, laps.seconds
 
 
 def _build_shards(
-    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, effort: Effort
+    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, effort: BuildStats
 ) -> tuple[ShardRecord, ...]:
     """All steps between listing and commit."""
     buckets = range(layout.num_key_buckets)
     steps: dict[str, tuple[Callable[..., Seconds], Iterable[tuple[Any, ...]]]] = {
         "scanning": (scan_files, zip(range(layout.num_scans))),
-        "naming": (settle_keys, zip(buckets, earlier_shards(base, layout), strict=True)),
+        "naming": (resolve_keys, zip(buckets, earlier_shards(base, layout), strict=True)),
         "comparing": (find_duplicates, zip(range(layout.num_digest_buckets))),
         "marking": (mark_duplicates, zip(buckets)),
     }
@@ -153,28 +153,28 @@ def _build_shards(
 
 
 def checked(plan: Plan) -> Plan:
-    """The plan as tasks understand it; raises Refused where it cannot be followed."""
+    """The plan as tasks understand it; raises UsageError where it cannot be followed."""
     plan = _absolute(plan)
     recipe = plan.recipe
     if recipe.source not in DATASETS:
-        raise Refused(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
+        raise UsageError(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
     check_cleaning(recipe)
     if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
         known = ", ".join(DATASETS[recipe.source].splits)
-        raise Refused(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
+        raise UsageError(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
     _check_planes(recipe.planes, recipe.source)
     if not 0 <= recipe.holdout < 1:
-        raise Refused(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
+        raise UsageError(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
     for name, minimum in least.items():
         value = getattr(recipe, name)
         if value < minimum:
-            raise Refused(f"{name} is {value}: it must be at least {minimum}")
+            raise UsageError(f"{name} is {value}: it must be at least {minimum}")
     check_masks(recipe, plan.mask_files)
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
-        raise Refused(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
+        raise UsageError(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
-        raise Refused(f"no folder or archive at {plan.root}: give the dataset's root with --root")
+        raise UsageError(f"no folder or archive at {plan.root}: give the dataset's root with --root")
     return plan
 
 
@@ -183,7 +183,7 @@ def _check_planes(planes: tuple[str, ...], source: str) -> None:
     for plane in planes:
         if plane not in known:
             has = f"has {', '.join(known)}" if known else "has none"
-            raise Refused(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
+            raise UsageError(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
 
 
 def _claim(plan: Plan) -> Plan:
@@ -200,7 +200,7 @@ def _claim(plan: Plan) -> Plan:
 
 
 def _refuse_lost_record(plan: Plan) -> None:
-    """Raises Refused where a dataset is that has lost its record: what was added to it would be pruned as leftovers.
+    """Raises UsageError where a dataset is that has lost its record: what was added to it would be pruned as leftovers.
 
     A build that is unfinished has a claim; its list of shards is the last file before the record.
     """
@@ -209,7 +209,7 @@ def _refuse_lost_record(plan: Plan) -> None:
     _, files = next(storage.list_folders(plan.out))
     lists = [name for name, _ in files if is_shards_file(name)]
     if lists and not _is_committed(plan):
-        raise Refused(
+        raise UsageError(
             f"{plan.out} holds {lists[0]}, the list of shards of a dataset, but its dataset.json is gone: make it "
             f"again with `lacuna verify {plan.out} --rebuild`, or give another --out"
         )
@@ -219,21 +219,21 @@ def _as_begun(plan: Plan, record: dict[str, Any]) -> Plan:
     """The plan without the check of pixels where the record's dataset was begun without: the check is the default,
     and was not always, so it asks nothing of a dataset that is older.
     """
-    check = plan.recipe.decode_check and ShardRecipe.from_json(record["recipe"]).decode_check
+    check = plan.recipe.decode_check and DatasetConfig.from_json(record["recipe"]).decode_check
     return replace(plan, recipe=replace(plan.recipe, decode_check=check))
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
-    """Raises Refused where a dataset of another recipe or seed is committed at the place."""
+    """Raises UsageError where a dataset of another recipe or seed is committed at the place."""
     _refuse_difference(plan, dataset.commit, {})
 
 
 def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
     """`record` has seed and recipe; one that was written before a field of it was thought of has the default."""
-    there = {**record, **ShardRecipe.from_json(record["recipe"]).as_json()}
+    there = {**record, **DatasetConfig.from_json(record["recipe"]).as_json()}
     for name, value in {"seed": plan.seed, **more, **plan.recipe.as_json()}.items():
         if there.get(name) != value:
-            raise Refused(
+            raise UsageError(
                 f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: "
                 "give the same settings again or another --out; who deletes "
                 f"{plan.at()} gives an unfinished build up"
@@ -246,7 +246,7 @@ def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ..
 
 
 def copied_shards(
-    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, effort: Effort
+    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, effort: BuildStats
 ) -> tuple[ShardRecord, ...]:
     """The results of tasks that write shards of a dataset, their first argument, out of its shards."""
     shards = []
@@ -258,7 +258,7 @@ def copied_shards(
 
 
 def _copied(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
-    laps = Laps()
+    laps = Stopwatch()
     shard = task(dataset, *more)
     laps.end("copying")
     return shard, Cost(laps.seconds, shard.num_samples, limit_of_copy(dataset.uri, shard))
@@ -302,14 +302,14 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
 def _refuse_rejections(
     plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], ledger: dict[str, int], is_first: bool
 ) -> None:
-    """Raises Refused where too many photos were rejected, or none was written of a first layer."""
+    """Raises UsageError where too many photos were rejected, or none was written of a first layer."""
     written, rejected = ledger["num_written"], ledger["num_rejected"]
     num_masks = sum(shard.num_masks for shard in shards)
     num_apart = num_masks + sum(shard.num_system_files for shard in shards)
     too_many = rejected - num_apart > max(10, plan.recipe.max_reject_share * (layout.num_files - num_apart))
     if too_many or (is_first and not written):
         masks = f"; {num_masks} look like masks, which --masks-as-photos takes for photos" if num_masks else ""
-        raise Refused(
+        raise UsageError(
             f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
             f"committed. Most often: {_commonest_reason(plan.out, shards)}{masks}; all reasons are in {plan.out}/tables"
         )

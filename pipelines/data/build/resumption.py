@@ -1,6 +1,6 @@
 """Whether a build that was stopped may go on: its root must hold what it held when it was listed.
 
-In: a plan whose workspace may hold a listing. Out: nothing, or `Refused` naming a file. A file of its own because it
+In: a plan whose workspace may hold a listing. Out: nothing, or `UsageError` naming a file. A file of its own because it
 compares two listings, and neither the listing nor the records of roots know of the other.
 """
 
@@ -19,7 +19,7 @@ def is_movable(plan: Plan) -> bool:
 
 
 def refuse_changed_root(plan: Plan) -> None:
-    """Raises Refused where the plan's root is not as it was listed; nothing was listed, nothing is compared."""
+    """Raises UsageError where the plan's root is not as it was listed; nothing was listed, nothing is compared."""
     layout = layout_so_far(plan)
     if layout is None or layout.root is None:
         return

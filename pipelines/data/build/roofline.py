@@ -16,7 +16,7 @@ from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.normalize import clean
-from pipelines.records import Damaged, Failed, Photo, Sample, ShardRecord
+from pipelines.records import CorruptDataError, JobError, Photo, Sample, ShardRecord
 
 NUM_TIMED: Final = 4
 """So many photos of a shard are timed: enough for a share, and a hundredth of the shard's own time."""
@@ -37,7 +37,7 @@ def _seconds_of_photo(plan: Plan, photo: Photo, sink: IO[bytes]) -> float | None
     """One read, one digest of what is read and of what is written, the pixels' way where they change, one write."""
     try:
         raw, reading = _timed(partial(read_photo, plan.root, photo))
-    except (OSError, Damaged, Failed):  # the build has read it before; who needs it again will say so
+    except (OSError, CorruptDataError, JobError):  # the build has read it before; who needs it again will say so
         return None
     sample, cleaning = _timed(partial(clean, raw, plan.recipe))
     if not isinstance(sample, Sample):

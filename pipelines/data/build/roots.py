@@ -13,7 +13,7 @@ from infra import storage
 from pipelines.data.archive.system_files import is_system_file_reason, system_file_reason
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
-from pipelines.records import Photo, Refused
+from pipelines.records import Photo, UsageError
 
 _MODULUS: Final = 1 << 256
 _END_BYTES: Final = 1 << 16
@@ -73,12 +73,12 @@ def record_of_archives(root: str, archives: list[str]) -> dict[str, Any]:
 
 
 def refuse_other_root(plan: Plan, there: dict[str, Any], now: dict[str, Any], example: str = "") -> None:
-    """Raises Refused where the plan's root, of which `now` is the record, holds other files than `there` says."""
+    """Raises UsageError where the plan's root, of which `now` is the record, holds other files than `there` says."""
     if there["sha256"] == now["sha256"]:
         return
     counts = [f"{record['num_files']} files, {record['num_bytes']} bytes" for record in (there, now)]
     difference = f"{counts[0]} then, {counts[1]} now" if counts[0] != counts[1] else "other names or single sizes"
-    raise Refused(
+    raise UsageError(
         f"--root {plan.root} does not hold what {plan.out} is being or was built from ({difference}{example}): give "
         f"the same files again or another --out. `lacuna shard --out {plan.out} --add ROOT` adds photos to a "
         "finished dataset"

@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from infra import storage
-from pipelines.chance import digest_of
 from pipelines.data.archive.read import read_photo
 from pipelines.data.build.roots import RootRecorder, record_of_archives
-from pipelines.data.build.timing import Laps, Seconds
+from pipelines.data.build.timing import Seconds, Stopwatch
 from pipelines.data.commit.workspace import (
     Layout,
     Plan,
@@ -39,8 +38,20 @@ from pipelines.data.image.header import read_header
 from pipelines.data.image.mask_files import is_mask_reason, reason_by_pixels
 from pipelines.data.image.normalize import memory_for, pixels_digest
 from pipelines.data.sources import DATASETS
+from pipelines.keyed_rng import digest_of
 from pipelines.manifest import read_commit
-from pipelines.records import Absent, Damaged, Failed, Photo, Place, Plane, Refused, Rejected, make_key, sha256_hex
+from pipelines.records import (
+    Absent,
+    ByteRange,
+    CorruptDataError,
+    JobError,
+    Photo,
+    Plane,
+    Rejected,
+    UsageError,
+    make_key,
+    sha256_hex,
+)
 
 _LISTED: Final = "listed"
 PHOTOS_PER_CHUNK: Final = 1000
@@ -103,8 +114,8 @@ def photo_of(row: dict[str, Any]) -> Photo:
     return Photo(*own, place=_place(row["place"]), planes=planes)
 
 
-def _place(fields: dict[str, Any] | None) -> Place | None:
-    return Place(**fields) if fields else None
+def _place(fields: dict[str, Any] | None) -> ByteRange | None:
+    return ByteRange(**fields) if fields else None
 
 
 def _row(photo: Photo) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def _row(photo: Photo) -> dict[str, Any]:
 
 
 def list_source(plan: Plan) -> Layout:
-    """Lists the source into chunk files, once; raises Refused where there is no photo."""
+    """Lists the source into chunk files, once; raises UsageError where there is no photo."""
     return Layout(**plan.once(_LISTED, lambda: _list_chunks(plan)))
 
 
@@ -158,7 +169,7 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
                     num_chunks[what] += 1
             num_files, num_absent = num_files + len(photos), num_absent + len(absent)
     if not num_files:
-        raise Refused(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
+        raise UsageError(f"no files under {plan.root}: --root must be a folder in the layout of {plan.recipe.source!r}")
     num_earlier = read_commit(plan.out)["ledger"]["num_inputs"] if plan.layer else 0
     return {
         "num_files": num_files,
@@ -259,7 +270,7 @@ def _name(photo: Photo) -> str:
 
 def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
     """Reads and digests the photos of some chunks of the listing; writes them into buckets by their keys."""
-    laps = Laps()
+    laps = Stopwatch()
 
     def run() -> dict[str, Any]:
         tables, buckets = [SCANNED.empty_table()], array("q")
@@ -287,38 +298,38 @@ def _with_findings(listed: pa.Table, found: list[dict[str, Any]]) -> pa.Table:
     return pa.table([(new if name in _FINDINGS else listed)[name] for name in SCANNED.names], SCANNED)
 
 
-def _scanned(photo: Photo, plan: Plan, layout: Layout, laps: Laps) -> dict[str, Any]:
+def _scanned(photo: Photo, plan: Plan, layout: Layout, laps: Stopwatch) -> dict[str, Any]:
     """What a scan finds out of a photo: key, place among shards and buckets, digests, or why it is refused."""
     key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
         if refusal is None or is_mask_reason(refusal):
             digests, refusal = _digested(photo, plan, laps)
-    except (ValueError, Damaged) as fault:
+    except (ValueError, CorruptDataError) as fault:
         refusal = refusal or str(fault)
     name = hashlib.sha256((key or photo.path).encode()).digest()
     number, bucket = share_of(name, layout.num_shards[photo.split]), share_of(name, layout.num_key_buckets)
     return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
 
 
-def read_scanned(plan: Plan, photo: Photo, crc32: int, laps: Laps) -> bytes:
-    """Bytes of a file that was scanned; raises Failed where they are others now."""
+def read_scanned(plan: Plan, photo: Photo, crc32: int, laps: Stopwatch) -> bytes:
+    """Bytes of a file that was scanned; raises JobError where they are others now."""
     try:
         raw = read_photo(plan.root, photo)
         laps.end("reading")
         same = isal_zlib.crc32(raw) == crc32
-    except Damaged:
+    except CorruptDataError:
         same = False
     laps.end("hashing")
     if not same:
-        raise Failed(
+        raise JobError(
             f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
             f"delete {plan.at()} and build anew"
         )
     return raw
 
 
-def _digested(photo: Photo, plan: Plan, laps: Laps) -> tuple[dict[str, Any], str | None]:
+def _digested(photo: Photo, plan: Plan, laps: Stopwatch) -> tuple[dict[str, Any], str | None]:
     """The digests of a file, and why it is refused if it is no picture or a mask: it must not take another's key.
 
     SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it

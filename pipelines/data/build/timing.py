@@ -24,7 +24,7 @@ class Cost:
     """What the bare library calls for them would have taken on the same machine."""
 
 
-class Laps:
+class Stopwatch:
     """A stopwatch: each lap goes to the kind of work that has just ended."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Laps:
 
 
 @dataclass
-class Effort:
+class BuildStats:
     """What this process has seen of a build; where it goes on with another's work, only its own part."""
 
     core_seconds: Seconds = field(default_factory=dict)

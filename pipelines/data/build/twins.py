@@ -7,7 +7,7 @@ before keys are settled, for a file that is rejected later must not hold the key
 from typing import Any
 
 from pipelines.data.build.scan import photo_of, read_scanned
-from pipelines.data.build.timing import Laps
+from pipelines.data.build.timing import Stopwatch
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import has_picture_name, is_mask_reason, looks_like_mask, reason_beside
 from pipelines.data.image.normalize import clean, memory_for
@@ -19,7 +19,7 @@ def may_be_photo(path: str, refusal: str | None) -> bool:
     return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 
 
-def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Laps) -> list[str | None]:
+def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Stopwatch) -> list[str | None]:
     """Reason to reject each of the files of one key, None for those that could be its sample.
 
     A picture that looks like a mask is none beside one that does not, be that one rejected.
@@ -38,7 +38,7 @@ def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Laps) -> list[str 
     return [beside if row["path"] in masks else reason for row, reason in zip(rows, reasons, strict=True)]
 
 
-def _judge(plan: Plan, row: dict[str, Any], laps: Laps) -> tuple[str | None, bool]:
+def _judge(plan: Plan, row: dict[str, Any], laps: Stopwatch) -> tuple[str | None, bool]:
     """Why a file becomes no sample, if so, and whether it looks like a mask."""
     photo = photo_of(row)
     raw = read_scanned(plan, photo, row["crc32"], laps)

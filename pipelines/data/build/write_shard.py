@@ -18,17 +18,17 @@ from pyarrow import compute
 from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
-from pipelines.data.build.dedup import settled_inputs
+from pipelines.data.build.dedup import select_resolved
 from pipelines.data.build.eval_masks import fixed_masks
 from pipelines.data.build.roofline import NUM_TIMED, limit_of_photos
 from pipelines.data.build.scan import photo_of, read_scanned
-from pipelines.data.build.timing import Cost, Laps
+from pipelines.data.build.timing import Cost, Stopwatch
 from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
 from pipelines.data.image.normalize import clean, clean_plane, memory_for
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import Damaged, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import CorruptDataError, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -52,10 +52,10 @@ class ShardId:
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
     """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
-    laps, timed = Laps(), list[Photo]()
+    laps, timed = Stopwatch(), list[Photo]()
 
     def write() -> dict[str, Any]:
-        rows = settled_inputs(plan, layout, split, number)
+        rows = select_resolved(plan, layout, split, number)
         facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
         shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
         fill = partial(_write_inputs, plan, rows, laps, timed)
@@ -130,7 +130,7 @@ def facts_of_table(layer: int, shard_sha256: str) -> dict[str, str]:
 
 
 def _write_inputs(
-    plan: Plan, rows: Iterable[dict[str, Any]], laps: Laps, timed: list[Photo], writer: ShardWriter
+    plan: Plan, rows: Iterable[dict[str, Any]], laps: Stopwatch, timed: list[Photo], writer: ShardWriter
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table; the first photos that are written go into `timed`."""
     for row in rows:
@@ -142,7 +142,7 @@ def _write_inputs(
     laps.end("sorting")
 
 
-def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Laps) -> dict[str, Any]:
+def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Stopwatch) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
     common = {
         "key": row["key"],
@@ -208,7 +208,7 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
         try:
             data = _taken(plan, plane)
             png = clean_plane(data, raw, plan.recipe)
-        except Damaged as fault:
+        except CorruptDataError as fault:
             png = Rejected(str(fault))
         if isinstance(png, Rejected):
             about[plane.name] = {"source": plane.path, "rejected": png.reason}
@@ -220,5 +220,5 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
 
 def _taken(plan: Plan, plane: Plane) -> bytes:
     if plane.refusal is not None:
-        raise Damaged(plane.refusal)
+        raise CorruptDataError(plane.refusal)
     return read_photo(plan.root, plane)

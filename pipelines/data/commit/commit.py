@@ -27,7 +27,7 @@ from pipelines.manifest import (
     shards_to_parquet,
     successor_file,
 )
-from pipelines.records import Refused, ShardRecord, sha256_hex
+from pipelines.records import ShardRecord, UsageError, sha256_hex
 
 _OWN = (f"{FOLDER}/", f"{SUCCESSORS}/", COMMIT_FILE, ".lock")
 
@@ -53,13 +53,13 @@ def describe(
 def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
     """Publishes the rows of the shards, then the record, as the first of the place or as what comes after `base`.
 
-    Raises Refused where another came first; the same one again, by a second process, is no other.
+    Raises UsageError where another came first; the same one again, by a second process, is no other.
     """
     publish_shards(dataset)
     record = seal(dataset.commit)
     claim = storage.join(dataset.uri, successor_file(base.commit) if base else COMMIT_FILE)
     if not storage.create(claim, record) and storage.read_bytes(claim) != record:
-        raise Refused(f"{dataset.uri} was changed meanwhile, and nothing of this was: run the same command again")
+        raise UsageError(f"{dataset.uri} was changed meanwhile, and nothing of this was: run the same command again")
     if base:
         storage.publish(storage.join(dataset.uri, COMMIT_FILE), record)
     return dataset
@@ -77,7 +77,7 @@ def publish_commit(dataset: Dataset) -> None:
 
 
 def open_to_change(uri: str) -> Dataset:
-    """The dataset, after what a change that was killed in its last steps still had to do. Raises Refused if none.
+    """The dataset, after what a change that was killed in its last steps still had to do. Raises UsageError if none.
 
     Its URI is one that tasks understand, who stand elsewhere.
     """
@@ -118,7 +118,7 @@ def prune(uri: str) -> list[str]:
     """Removes what the commit record does not name: files of older commits, of builds that were given up, of killed
     processes. Returns the names. Readers that opened an older commit then find files missing.
 
-    Raises Refused where a change is unfinished: its files are named by nothing yet.
+    Raises UsageError where a change is unfinished: its files are named by nothing yet.
     """
     dataset = open_to_change(uri)
     with change_of(dataset, "--prune"):

@@ -1,7 +1,7 @@
 """One change of a dataset at a time: who begins one writes down what it is to be, in the workspace of its commit.
 
-In: the dataset that is to be changed and a line that says how. Out: a claim, or `Refused` naming what is unfinished. A
-folder's lock keeps two processes of one disk apart; on object stores only this does, and it tells `--prune` of shards
+In: the dataset that is to be changed and a line that says how. Out: a claim, or `UsageError` naming what is unfinished.
+A folder's lock keeps two processes of one disk apart; on object stores only this does, and it tells `--prune` of shards
 that no record names yet. A workspace belongs to one commit, so that who tidies up after a change cannot meet the next.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from infra import storage
 from pipelines.data.commit.workspace import FIRST, FOLDER, once
 from pipelines.manifest import Dataset, commit_id
-from pipelines.records import Refused
+from pipelines.records import UsageError
 
 CLAIM: Final = "plan.json"
 
@@ -31,7 +31,7 @@ def workspace_of(dataset: Dataset) -> str:
 def change_of(dataset: Dataset, change: str) -> Iterator[None]:
     """Claims the dataset for a change that is cheap to begin anew: one that fails gives its claim up.
 
-    Raises Refused where another change is unfinished.
+    Raises UsageError where another change is unfinished.
     """
     claim(workspace_of(dataset), {"change": change})
     try:
@@ -41,10 +41,10 @@ def change_of(dataset: Dataset, change: str) -> Iterator[None]:
 
 
 def claim(workspace: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Writes down what is done here; returns what was, before a kill. Raises Refused where it is another change."""
+    """Writes down what is done here; returns what was, before a kill. Raises UsageError where it is another change."""
     there = once(storage.join(workspace, CLAIM), lambda: asked)
     if there["change"] != asked["change"]:
-        raise Refused(
+        raise UsageError(
             f"unfinished change ({there['change']}) in {workspace}: wait for its end or run that command again, or "
             "delete that folder to give it up"
         )

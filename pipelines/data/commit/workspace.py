@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from infra import storage
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
@@ -35,7 +35,7 @@ class Plan:
 
     root: str
     out: str
-    recipe: ShardRecipe
+    recipe: DatasetConfig
     seed: int
     mask_files: str | None = None
     """URI of the folder of mask files, for families that are made of them."""

@@ -12,14 +12,14 @@ from typing import Any, Final
 from infra import storage
 from infra.cluster import connected
 from pipelines.data.build.pipeline import Progress, copied_shards, each_task
-from pipelines.data.build.timing import Effort
+from pipelines.data.build.timing import BuildStats
 from pipelines.data.build.write_shard import ShardId, publish_shard
 from pipelines.data.commit.commit import commit_dataset, describe, open_to_change
 from pipelines.data.commit.lock import change_of, workspace_of
 from pipelines.data.commit.workspace import parts_of, share_of
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import Dataset, open_dataset, read_table
-from pipelines.records import Refused, ShardRecord, sha256_hex
+from pipelines.records import ShardRecord, UsageError, sha256_hex
 from pipelines.stream.reading import ShardReader
 
 _SHOWN: Final = 10
@@ -46,10 +46,10 @@ def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
     return [s for s in dataset.shards if s.number == share_of(digest, dataset.num_shards(s))]
 
 
-def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: Effort | None = None) -> Dataset:
+def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: BuildStats | None = None) -> Dataset:
     """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
 
-    Raises Refused, before anything is written, where the dataset never held one of them, and where another change is
+    Raises UsageError, before anything is written, where the dataset never held one of them, and where another change is
     at work or came first.
     """
     dataset, wanted = open_to_change(uri), frozenset(keys)
@@ -63,18 +63,18 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: Eff
             return dataset
         with change_of(dataset, f"--remove of {len(wanted)} photos, {sha256_hex(repr(sorted(wanted)).encode())[:12]}"):
             rewrite = [(dataset.only(touched[file]), wanted) for file in sorted(holders)]
-            rewritten = copied_shards("rewriting", _write_without, rewrite, progress, effort or Effort())
+            rewritten = copied_shards("rewriting", _write_without, rewrite, progress, effort or BuildStats())
             kept = (shard for shard in dataset.shards if shard.file not in holders)
             return _recommitted(dataset, dataset.layers, (*kept, *rewritten))
 
 
 def _refuse_strangers(uri: str, wanted: frozenset[str], outcomes: list[dict[str, tuple[str, str]]]) -> None:
-    """Raises Refused where a key is of no photo that is or was written, saying what is known of it."""
+    """Raises UsageError where a key is of no photo that is or was written, saying what is known of it."""
     known = {key for found in outcomes for key, (outcome, _) in found.items() if outcome in ("written", "removed")}
     others = {key: f" ({told})" for found in outcomes for key, (_, told) in found.items()}
     if unknown := wanted - known:
         shown = ", ".join(key + others.get(key, "") for key in sorted(unknown)[:_SHOWN])
-        raise Refused(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
+        raise UsageError(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
 
 
 def _recommitted(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]) -> Dataset:
@@ -137,19 +137,19 @@ def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     return row | {"members": [vars(member) for member in members], "sample_sha256": digest}
 
 
-def merge_layers(uri: str, progress: Progress, effort: Effort | None = None) -> Dataset:
+def merge_layers(uri: str, progress: Progress, effort: BuildStats | None = None) -> Dataset:
     """The dataset in one layer: the shards that its first build would have made of all photos together.
 
-    Raises Refused where another change is at work or came first.
+    Raises UsageError where another change is at work or came first.
     """
     dataset = open_to_change(uri)
     if len(dataset.layers) == 1:
         return dataset
     with change_of(dataset, "--compact"):
-        return _merged(dataset, progress, effort or Effort())
+        return _merged(dataset, progress, effort or BuildStats())
 
 
-def _merged(dataset: Dataset, progress: Progress, effort: Effort) -> Dataset:
+def _merged(dataset: Dataset, progress: Progress, effort: BuildStats) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides

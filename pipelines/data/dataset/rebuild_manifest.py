@@ -17,7 +17,7 @@ from pyarrow import compute
 from infra import storage
 from infra.cluster import connected
 from pipelines.data.build.inventory import (
-    Survivors,
+    Inventory,
     WholeShard,
     layers_by_index,
     layers_of,
@@ -35,7 +35,7 @@ from pipelines.data.commit.workspace import parts_of, share_of
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import read_about, read_index, sample_sha256
 from pipelines.manifest import COMMIT_FILE, Dataset, read_facts, read_parquet, read_table
-from pipelines.records import Damaged, Member, Refused, ShardRecord, sha256_hex
+from pipelines.records import CorruptDataError, Member, ShardRecord, UsageError, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ class Recovered:
 def recover_dataset(uri: str, progress: Progress) -> Recovered:
     """The dataset at the place, its manifest made again unless it is whole.
 
-    Raises Refused where there is no shard, one is damaged or missing, or it cannot be told which shards are the newest.
+    Raises UsageError where there is no shard, one is damaged or missing, or it cannot be told which shards are the
+    newest.
     """
     uri = storage.absolute(uri)  # tasks stand elsewhere
     there = survivors_at(uri)
     if not there.shards:
-        raise Refused(f"no shards at {uri}: nothing to make a manifest from")
+        raise UsageError(f"no shards at {uri}: nothing to make a manifest from")
     with connected():
         dataset, num_lost = _found(there, progress)
         for name in set(there.torn) - {COMMIT_FILE}:
@@ -67,7 +68,7 @@ def recover_dataset(uri: str, progress: Progress) -> Recovered:
         return _with_whole_tables(there, dataset, num_lost, progress)
 
 
-def _found(there: Survivors, progress: Progress) -> tuple[Dataset, int]:
+def _found(there: Inventory, progress: Progress) -> tuple[Dataset, int]:
     """The newest dataset of which there is word, and how many tables had to be made to know it."""
     commit = newest_commit(there)
     listed = shards_of(there, commit) if commit else None
@@ -83,16 +84,19 @@ def _found(there: Survivors, progress: Progress) -> tuple[Dataset, int]:
 
 
 def _whole_shard(uri: str, file: str, sha256: str) -> WholeShard:
-    """What a shard says of itself; raises Refused where it is not that of the digest, or of this beginning of one."""
+    """What a shard says of itself.
+
+    Raises UsageError where it is not that of the digest, or of this beginning of one.
+    """
     digest, whole = hashlib.sha256(), storage.join(uri, file)
     size = storage.digest_file(whole, digest)
     if not digest.hexdigest().startswith(sha256):
-        raise Refused(f"{whole} is damaged: its SHA-256 is not the one in its name; restore it first")
+        raise UsageError(f"{whole} is damaged: its SHA-256 is not the one in its name; restore it first")
     return WholeShard(file, digest.hexdigest(), size, read_about(read_end(whole, size)))
 
 
 def _of_shards(
-    there: Survivors, commit: dict[str, Any] | None, found: list[WholeShard], progress: Progress
+    there: Inventory, commit: dict[str, Any] | None, found: list[WholeShard], progress: Progress
 ) -> tuple[Dataset, int]:
     """The dataset that shards make up, by the commit record if that is left; and how many tables were made."""
     about = commit or found[0].about
@@ -102,13 +106,15 @@ def _of_shards(
     made = each_task("making tables", _with_table, tasks, progress)
     dataset = describe(there.uri, about["recipe"], about["seed"], layers, tuple(record for record, _ in made))
     if commit and dataset.manifest_sha256 != commit["manifest_sha256"]:
-        raise Refused(f"the shards at {there.uri} are not those of its commit record: restore the list that it names")
+        raise UsageError(
+            f"the shards at {there.uri} are not those of its commit record: restore the list that it names"
+        )
     _refuse_doubles(dataset, progress)
     return dataset, sum(lost for _, lost in made)
 
 
 def _refuse_doubles(dataset: Dataset, progress: Progress) -> None:
-    """Raises Refused where two shards hold the same key: one of them is of another dataset, or of an older one."""
+    """Raises UsageError where two shards hold the same key: one of them is of another dataset, or of an older one."""
     count = max(dataset.num_shards(shard) for shard in dataset.shards)
     meeting: dict[int, list[ShardRecord]] = defaultdict(list)
     for shard in dataset.shards:
@@ -116,7 +122,7 @@ def _refuse_doubles(dataset: Dataset, progress: Progress) -> None:
             meeting[part].append(shard)
     tasks = [(dataset.uri, shards, part, count) for part, shards in meeting.items()]
     for key, first, second in filter(None, each_task("comparing", _double, tasks, progress)):
-        raise Refused(f"{first} and {second} in {dataset.uri} both hold {key}: move the one that was replaced away")
+        raise UsageError(f"{first} and {second} in {dataset.uri} both hold {key}: move the one that was replaced away")
 
 
 def _double(uri: str, shards: list[ShardRecord], part: int, count: int) -> tuple[str, str, str] | None:
@@ -132,7 +138,7 @@ def _double(uri: str, shards: list[ShardRecord], part: int, count: int) -> tuple
     return None
 
 
-def _with_whole_tables(there: Survivors, dataset: Dataset, num_lost: int, progress: Progress) -> Recovered:
+def _with_whole_tables(there: Inventory, dataset: Dataset, num_lost: int, progress: Progress) -> Recovered:
     """The dataset with a table for each shard whose own is lost or damaged: a change of it, as others are."""
     tasks = [(dataset.uri, shard) for shard in dataset.shards]
     torn = list(filter(None, each_task("checking", _torn, tasks, progress)))
@@ -154,7 +160,7 @@ def _torn(uri: str, shard: ShardRecord) -> ShardRecord | None:
     """The shard if its table is not as it was written."""
     try:
         read_table(uri, shard)
-    except (Damaged, IsADirectoryError):
+    except (CorruptDataError, IsADirectoryError):
         return shard
     return None
 

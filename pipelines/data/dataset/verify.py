@@ -15,9 +15,9 @@ from isal import isal_zlib
 
 from infra import storage
 from infra.cluster import connected, run_tasks
-from pipelines.chance import Chance
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import member_header, num_padding, read_index
+from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import (
     COMMIT_FILE,
     SUCCESSORS,
@@ -28,7 +28,7 @@ from pipelines.manifest import (
     shards_file,
     unseal,
 )
-from pipelines.records import Damaged, Member, ShardRecord
+from pipelines.records import CorruptDataError, Member, ShardRecord
 
 Found = TypeVar("Found")
 
@@ -48,7 +48,7 @@ class Damage:
 def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset | None, list[Damage]]:
     """Checks the records and, a Ray task each, this share of the shards with their tables, chosen by the seed.
 
-    Raises Refused where there is no dataset; None stands for one whose records are too damaged to open it.
+    Raises UsageError where there is no dataset; None stands for one whose records are too damaged to open it.
     """
     uri = storage.absolute(uri)  # tasks stand elsewhere
     found = list(_damaged_records(uri))
@@ -60,7 +60,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
     else:
         names = [match for name, _ in storage.list_files(uri) if (match := _BY_NAME.fullmatch(name))]
         tasks = [(match[0], _verify_by_name, (uri, match[0], match[1] or match[2])) for match in names]
-    drawn = sorted(tasks, key=lambda task: Chance(seed, "verify", task[0]).fraction())
+    drawn = sorted(tasks, key=lambda task: KeyedRng(seed, "verify", task[0]).fraction())
     with connected():
         for damages in run_tasks(_called, [task[1:] for task in drawn[: num_checked(len(tasks), share)]]):
             found += damages
@@ -109,7 +109,7 @@ def _tried(check: Callable[[], Found]) -> tuple[Found | None, str | None]:
         raise
     except FileNotFoundError:
         return None, _MISSING
-    except Damaged as fault:
+    except CorruptDataError as fault:
         return None, str(fault)
     except OSError as fault:
         return None, f"cannot be read: {fault.strerror or fault}"

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import memory_for, upright_pixels
 
 _NAME: Final = re.compile(r"(?:^|/)masks?/|(?:^|[-_. /])masks?(?=$|[-_. /\d])[^/]*/?[^/]*$", re.IGNORECASE)
@@ -135,7 +135,7 @@ def is_mask_reason(reason: str | None) -> bool:
     return reason is not None and reason.startswith(f"{_REASON} ")
 
 
-def reason_by_pixels(raw: bytes, path: str, by_name: str | None, recipe: ShardRecipe) -> str | None:
+def reason_by_pixels(raw: bytes, path: str, by_name: str | None, recipe: DatasetConfig) -> str | None:
     """Reason for which a file is no photo after a look at its pixels, where its name asks for one.
 
     `by_name` is that of the listing: it is a mask of a photo if its name is right.
@@ -154,13 +154,13 @@ def _in_doubt(by_name: str) -> str:
     return f"in doubt: {by_name}, a photo by its colors (--masks-as-photos takes it)"
 
 
-def looks_like_mask(raw: bytes, path: str, recipe: ShardRecipe) -> bool:
+def looks_like_mask(raw: bytes, path: str, recipe: DatasetConfig) -> bool:
     """Whether the file of this path has the colors of a mask, and masks are no photos to the recipe."""
     pixels = None if recipe.masks_as_photos else _pixels_of(raw, path, recipe)
     return pixels is not None and has_flat_colors(pixels)
 
 
-def _pixels_of(raw: bytes, path: str, recipe: ShardRecipe) -> NDArray[np.uint8] | None:
+def _pixels_of(raw: bytes, path: str, recipe: DatasetConfig) -> NDArray[np.uint8] | None:
     with memory_for(path):
         return upright_pixels(raw, recipe)
 

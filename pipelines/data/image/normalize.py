@@ -15,29 +15,29 @@ from typing import Final
 import cv2
 from PIL import Image
 
-from pipelines.data.config import ShardRecipe
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.decode import ENCODERS, decoded, passed_over
 from pipelines.data.image.header import Header, read_header
 from pipelines.data.image.resize import Pixels, Resize, check_resize, plan_resize, resized
 from pipelines.data.image.truncation import missing_part
 from pipelines.decoding import decode_levels, decode_photo, find_fault
-from pipelines.records import Refused, Rejected, Sample, sha256_hex
+from pipelines.records import Rejected, Sample, UsageError, sha256_hex
 
 DUPLICATES: Final = ("bytes", "pixels")
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _KEPT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
-def check_cleaning(recipe: ShardRecipe) -> None:
-    """Raises Refused where the recipe names an encoder or a resize policy that there is not."""
+def check_cleaning(recipe: DatasetConfig) -> None:
+    """Raises UsageError where the recipe names an encoder or a resize policy that there is not."""
     check_resize(recipe)
     if recipe.duplicates not in DUPLICATES:
-        raise Refused(f"unknown duplicates {recipe.duplicates!r}: known are {', '.join(DUPLICATES)}")
+        raise UsageError(f"unknown duplicates {recipe.duplicates!r}: known are {', '.join(DUPLICATES)}")
     if recipe.encode not in ENCODERS:
-        raise Refused(f"unknown encode {recipe.encode!r}: known are {', '.join(ENCODERS)}")
+        raise UsageError(f"unknown encode {recipe.encode!r}: known are {', '.join(ENCODERS)}")
 
 
-def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
+def clean(raw: bytes, recipe: DatasetConfig) -> Sample | Rejected:
     """The sample that the file becomes under this recipe, or why it becomes none."""
     header = read_header(raw)
     if isinstance(header, Rejected):
@@ -55,7 +55,9 @@ def clean(raw: bytes, recipe: ShardRecipe) -> Sample | Rejected:
         return Rejected(_reason(fault))
 
 
-def read_pixels(raw: bytes, recipe: ShardRecipe, with_alpha: bool = False) -> tuple[Pixels, tuple[str, ...]] | Rejected:
+def read_pixels(
+    raw: bytes, recipe: DatasetConfig, with_alpha: bool = False
+) -> tuple[Pixels, tuple[str, ...]] | Rejected:
     """Pixels, uint8 HxW or HxWx3, of the sample that the file becomes and what was done to it, or why it becomes none.
 
     As decoding what `clean` stores without resizing, but nothing is encoded in between. `with_alpha`: HxWx4 where the
@@ -89,7 +91,7 @@ def memory_for(path: str) -> Iterator[None]:
         ) from None
 
 
-def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
+def pixels_digest(raw: bytes, recipe: DatasetConfig) -> str | None:
     """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
     pixels = upright_pixels(raw, recipe)
     if pixels is None:
@@ -98,7 +100,7 @@ def pixels_digest(raw: bytes, recipe: ShardRecipe) -> str | None:
     return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
 
 
-def upright_pixels(raw: bytes, recipe: ShardRecipe) -> Pixels | None:
+def upright_pixels(raw: bytes, recipe: DatasetConfig) -> Pixels | None:
     """Pixels, uint8 HxW or HxWx3, of a file that becomes a sample; None for one that does not."""
     header = read_header(raw)
     if isinstance(header, Rejected) or _refusal(raw, header, recipe):
@@ -110,7 +112,7 @@ def upright_pixels(raw: bytes, recipe: ShardRecipe) -> Pixels | None:
         return None
 
 
-def _refusal(raw: bytes, header: Header, recipe: ShardRecipe) -> str | None:
+def _refusal(raw: bytes, header: Header, recipe: DatasetConfig) -> str | None:
     width, height = header.upright_size
     if width * height > recipe.max_pixels:
         return f"{width}x{height} pixels are more than {recipe.max_pixels}"
@@ -122,14 +124,14 @@ def _refusal(raw: bytes, header: Header, recipe: ShardRecipe) -> str | None:
     return f"cut or damaged: {missing}" if missing else None
 
 
-def _kept(raw: bytes, header: Header, recipe: ShardRecipe) -> Sample:
+def _kept(raw: bytes, header: Header, recipe: DatasetConfig) -> Sample:
     """The photo's own bytes, unless some reader refuses them."""
     if recipe.decode_check and (fault := find_fault(raw, header.format)) is not None:
         return _redone(raw, header, None, recipe, passed_over(fault))
     return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
 
 
-def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: ShardRecipe, *said_before: str) -> Sample:
+def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: DatasetConfig, *said_before: str) -> Sample:
     """The photo decoded, put right, brought to its size and encoded anew."""
     size = header.upright_size
     pixels, done = decoded(raw, header, resize.at_least(size) if resize and recipe.scaled_decode else None)
@@ -159,7 +161,7 @@ def _raise_want_of_memory(fault: Exception) -> None:
         raise MemoryError(str(fault)) from None
 
 
-def clean_plane(raw: bytes, photo: bytes, recipe: ShardRecipe) -> bytes | Rejected:
+def clean_plane(raw: bytes, photo: bytes, recipe: DatasetConfig) -> bytes | Rejected:
     """The PNG of a plane (segmentation, edges) as it goes with the file of its `photo`, or why it does not.
 
     Kept byte for byte, or cropped and resized like the photo by Pillow's nearest neighbours, so that no value is new.

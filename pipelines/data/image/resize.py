@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.config import ShardRecipe
-from pipelines.records import Refused, Rejected
+from pipelines.data.config import DatasetConfig
+from pipelines.records import Rejected, UsageError
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -87,17 +87,17 @@ RESIZES: Final[dict[str, Callable[[int, int, int], Resize | Rejected]]] = {
 }
 
 
-def check_resize(recipe: ShardRecipe) -> None:
-    """Raises Refused where the recipe names no policy, or a policy without a size, or a size without a policy."""
+def check_resize(recipe: DatasetConfig) -> None:
+    """Raises UsageError where the recipe names no policy, or a policy without a size, or a size without a policy."""
     if recipe.resize != "none" and recipe.resize not in RESIZES:
-        raise Refused(f"unknown resize {recipe.resize!r}: known are none, {', '.join(RESIZES)}")
+        raise UsageError(f"unknown resize {recipe.resize!r}: known are none, {', '.join(RESIZES)}")
     if recipe.resize == "none" and recipe.size_px is not None:
-        raise Refused(f"size_px is {recipe.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
+        raise UsageError(f"size_px is {recipe.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
     if recipe.resize != "none" and (recipe.size_px is None or recipe.size_px < 1):
-        raise Refused(f"size_px is {recipe.size_px}: resize {recipe.resize!r} needs a size of at least 1")
+        raise UsageError(f"size_px is {recipe.size_px}: resize {recipe.resize!r} needs a size of at least 1")
 
 
-def plan_resize(recipe: ShardRecipe, width: int, height: int) -> Resize | Rejected | None:
+def plan_resize(recipe: DatasetConfig, width: int, height: int) -> Resize | Rejected | None:
     """What the recipe does to an upright photo of this size, None where it stays as it is."""
     if recipe.size_px is None:
         return None

@@ -23,7 +23,7 @@ from pipelines.data.sources import (
 )
 from pipelines.data.sources.folder import list_folder
 from pipelines.data.sources.packages import list_packages, packages_root
-from pipelines.records import Absent, Photo, Refused
+from pipelines.records import Absent, Photo, UsageError
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Source:
     def listed(self, root: str, splits: str | None, spill_to: str) -> Iterator[Photo | Absent]:
         """What lies under the root; what has to come out of archives that cannot be sought is written under `spill_to`.
 
-        Raises Refused for unknown splits, a root in another layout, and torn archives or lists.
+        Raises UsageError for unknown splits, a root in another layout, and torn archives or lists.
         """
         splits = splits or self.splits[0]
         if splits not in self.splits:
-            raise Refused(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
+            raise UsageError(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
         return self.list_photos(Tree(root, self.archives, spill_to), splits)
 
     def archives_read(self, root: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipelines.data.archive.file_lists import PublishedList
 from pipelines.data.archive.tree import Archive, Tree
-from pipelines.records import Absent, Photo, Refused
+from pipelines.records import Absent, Photo, UsageError
 
 SPLITS: Final = ("train", "val", "test", "rest")
 PARTITION_LIST: Final = "list_eval_partition.txt"
@@ -37,7 +37,7 @@ def partitions(tree: Tree) -> Iterator[tuple[str, int]]:
             yield name, ("0", "1", "2").index(partition)
     except ValueError:
         list_uri = f"{tree.root}/{PARTITION_LIST}"
-        raise Refused(f"{list_uri} is no partition list: expected lines `000001.jpg 0`") from None
+        raise UsageError(f"{list_uri} is no partition list: expected lines `000001.jpg 0`") from None
 
 
 def _entries(tree: Tree, splits: str) -> Iterator[tuple[str, int]]:

@@ -15,7 +15,7 @@ from typing import Final
 from pipelines.data.archive.file_lists import drawn, numbered
 from pipelines.data.archive.tree import Archive, Tree
 from pipelines.data.sources.celeba import PARTITION_LIST, SPLITS, partitions
-from pipelines.records import Absent, Found, Photo, Refused
+from pipelines.records import Absent, Found, Photo, UsageError
 
 NUM_FACES: Final = 30_000
 MAPPING: Final = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -104,7 +104,7 @@ def _read_mapping(tree: Tree) -> list[int]:
     """The number of the CelebA photo of each face, counted from 1 as in CelebA's file names."""
     path = _list_path(tree, MAPPING)
     if path is None:
-        raise Refused(f"no {MAPPING} under {tree.root}: it comes with CelebAMask-HQ and these splits need it")
+        raise UsageError(f"no {MAPPING} under {tree.root}: it comes with CelebAMask-HQ and these splits need it")
     originals = [0] * NUM_FACES
     try:
         for index, from_zero, file in (line.split() for line in tree.lines(path)):
@@ -113,9 +113,9 @@ def _read_mapping(tree: Tree) -> list[int]:
                 if int(from_zero) + 1 != originals[int(index)]:
                     raise ValueError
     except (ValueError, IndexError):
-        raise Refused(f"{tree.root}/{path} is no mapping: expected lines `0 119613 119614.jpg`") from None
+        raise UsageError(f"{tree.root}/{path} is no mapping: expected lines `0 119613 119614.jpg`") from None
     if not all(originals) or len(set(originals)) < NUM_FACES:
-        raise Refused(f"{tree.root}/{path} does not map all of the {NUM_FACES} faces, each to another photo")
+        raise UsageError(f"{tree.root}/{path} does not map all of the {NUM_FACES} faces, each to another photo")
     return originals
 
 
@@ -126,13 +126,13 @@ def _celeba_splits(tree: Tree, splits: str) -> dict[int, str]:
     try:
         return {int(name.removesuffix(".jpg")): of_partition[partition] for name, partition in partitions(tree)}
     except ValueError as fault:
-        raise Refused(f"{tree.root}/{PARTITION_LIST} names a photo that is not CelebA's: {fault}") from None
+        raise UsageError(f"{tree.root}/{PARTITION_LIST} names a photo that is not CelebA's: {fault}") from None
 
 
 def _refuse_gaps(name: str, originals: list[int], known: Collection[int]) -> None:
     gap = next((original for original in originals if original not in known), None)
     if gap is not None:
-        raise Refused(f"{name} does not name {gap:06d}.jpg, from which a face was made: give the whole list")
+        raise UsageError(f"{name} does not name {gap:06d}.jpg, from which a face was made: give the whole list")
 
 
 def _read_sexes(tree: Tree) -> dict[int, bool]:
@@ -144,7 +144,7 @@ def _read_sexes(tree: Tree) -> dict[int, bool]:
         column = next(lines).split().index("Male") + 1
         return {int(row[0].removesuffix(".jpg")): row[column] == "1" for row in map(str.split, lines)}
     except (ValueError, IndexError, StopIteration):
-        raise Refused(f"{tree.root}/{ATTRIBUTES} is no list of attributes with a column `Male`") from None
+        raise UsageError(f"{tree.root}/{ATTRIBUTES} is no list of attributes with a column `Male`") from None
 
 
 def _lama_splits(tree: Tree) -> list[str]:
@@ -156,5 +156,5 @@ def _lama_splits(tree: Tree) -> list[str]:
             for line in tree.lines(name):
                 splits[int(line.strip().rpartition("/")[2].partition(".")[0])] = split
         except (ValueError, IndexError):
-            raise Refused(f"{tree.root}/{name} is no list of faces: expected lines `27049.jpg`") from None
+            raise UsageError(f"{tree.root}/{name} is no list of faces: expected lines `27049.jpg`") from None
     return splits

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines.data.archive.tree import Tree
-from pipelines.records import Photo, Refused
+from pipelines.records import Photo, UsageError
 
 _SKIMAGE: Final = "skimage/data"
 _SKLEARN: Final = "sklearn/datasets/images"
@@ -39,11 +39,11 @@ VAL: Final = (
 
 
 def packages_root() -> str:
-    """The folder that holds the three packages; raises Refused where one of them is missing."""
+    """The folder that holds the three packages; raises UsageError where one of them is missing."""
     specs = {name: find_spec(name) for name in ("skimage", "sklearn", "matplotlib")}
     for name, spec in specs.items():
         if spec is None or spec.origin is None:
-            raise Refused(f"the package {name} is not installed: its photos are part of this source")
+            raise UsageError(f"the package {name} is not installed: its photos are part of this source")
     origin = specs["skimage"]
     assert origin is not None and origin.origin is not None
     return str(Path(origin.origin).parent.parent)
@@ -56,7 +56,7 @@ def list_packages(tree: Tree, splits: str) -> Iterator[Photo]:
     for split, paths in (("train", TRAIN), ("val", VAL)):
         for path in paths:
             if path not in found:
-                raise Refused(
+                raise UsageError(
                     f"no {path} under {tree.root}: install scikit-image, scikit-learn and matplotlib as pinned"
                 )
             yield found[path].as_photo(split)

@@ -18,7 +18,7 @@ from typing import Final
 
 from pipelines.data.archive.file_lists import PublishedList, drawn
 from pipelines.data.archive.tree import Archive, Tree
-from pipelines.records import Absent, Photo, Refused
+from pipelines.records import Absent, Photo, UsageError
 
 SPLITS: Final = ("published", "first-12000-flat", "first-12000-easy", "mhtma")
 CATEGORIES: Final = "categories_places365.txt"
@@ -74,7 +74,7 @@ def list_places365(parts: tuple[Part, ...], tree: Tree, splits: str) -> Iterator
     """The photos of all parts that are there, each followed by what its list names and its folder does not hold."""
     there = [part for part in parts if tree.exists(part.folder)]
     if not there:
-        raise Refused(f"none of {', '.join(part.folder for part in parts)} under {tree.root}: --root must hold one")
+        raise UsageError(f"none of {', '.join(part.folder for part in parts)} under {tree.root}: --root must hold one")
     lists = [part.list for part in there if part.list]
     if lists:
         tree.require(CATEGORIES, *lists, needs="the lists of filelist_places365-standard.tar, or that archive")
@@ -91,7 +91,7 @@ def read_categories(tree: Tree) -> dict[int, str]:
         pairs = (line.split() for line in tree.lines(CATEGORIES))
         return {int(number): path.removeprefix("/") for path, number in pairs}
     except ValueError:
-        raise Refused(f"{tree.root}/{CATEGORIES} is no list of classes: expected lines `/a/airfield 0`") from None
+        raise UsageError(f"{tree.root}/{CATEGORIES} is no list of classes: expected lines `/a/airfield 0`") from None
 
 
 def easy_name(class_path: str) -> str:
@@ -140,7 +140,9 @@ def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[
             yield f"{part.folder}/{name.removeprefix(part.begin)}", number
     except ValueError:
         example = "`<path>`" if is_test else f"`{part.begin}<path> <class id>`"
-        raise Refused(f"{tree.root}/{part.list} is no list of {part.split} photos: expected lines {example}") from None
+        raise UsageError(
+            f"{tree.root}/{part.list} is no list of {part.split} photos: expected lines {example}"
+        ) from None
 
 
 def _labelled(line: str, classes: dict[int, str]) -> tuple[str, int]:

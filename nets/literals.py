@@ -7,7 +7,7 @@ own because every paper's configs have such fields, and a type alone stops nobod
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
-class Choices:
+class LiteralChecked:
     """A base of configs: what has a `Literal` type must be one of its names."""
 
     def __post_init__(self) -> None:

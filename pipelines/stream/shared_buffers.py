@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 
-class Slots:
+class SharedBuffers:
     """Some slots; who hands out work decides which of them it fills."""
 
     def __init__(self, count: int, num_bytes: int) -> None:

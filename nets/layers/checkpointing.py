@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def remembering(layers: Callable[..., Tensor], *inputs: Tensor, checkpointing: bool) -> Tensor:
+def maybe_checkpoint(layers: Callable[..., Tensor], *inputs: Tensor, checkpointing: bool) -> Tensor:
     """What the layers make of their inputs; with checkpointing their inner features are made anew for the gradient."""
     made: Tensor = checkpoint(layers, *inputs, use_reentrant=False) if checkpointing else layers(*inputs)
     return made

@@ -1,4 +1,4 @@
-"""Chance as an argument: ranges, fairness, paths that cannot be confused, and the recorded words."""
+"""KeyedRng as an argument: ranges, fairness, paths that cannot be confused, and the recorded words."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -9,25 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.chance import Chance, PythonChance, digest_of, philox_state, seed_of
+from pipelines.keyed_rng import KeyedRng, PythonChance, digest_of, philox_state, seed_of
 
 PATHS = st.lists(st.integers() | st.text(max_size=5), max_size=4).map(tuple)
 
 
 @given(low=st.integers(-100, 100), span=st.integers(0, 30), number=st.integers(0, 10**6))
 def test_integer_lies_between_its_ends(low: int, span: int, number: int) -> None:
-    chance = Chance("ends", number)
+    chance = KeyedRng("ends", number)
     assert all(low <= chance.integer(low, low + span) <= low + span for _ in range(20))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 1), (-3, 3), (10, 16), (0, 99)])
 def test_integer_takes_every_value_of_its_range(low: int, high: int) -> None:
-    chance = Chance("cover", low, high)
+    chance = KeyedRng("cover", low, high)
     assert {chance.integer(low, high) for _ in range(30 * (high - low + 1))} == set(range(low, high + 1))
 
 
 def test_throws_of_dice_keep_to_their_sides_and_take_every_one() -> None:
-    dice = Chance("dice").integers(2000, 1, 2, 6, 100)
+    dice = KeyedRng("dice").integers(2000, 1, 2, 6, 100)
     assert dice.shape == (2000, 4)
     assert [sorted(set(column)) for column in dice.T.tolist()] == [list(range(sides)) for sides in (1, 2, 6, 100)]
     assert np.corrcoef(dice[:, 2], dice[:, 3])[0, 1] == pytest.approx(0, abs=0.1)
@@ -35,7 +35,7 @@ def test_throws_of_dice_keep_to_their_sides_and_take_every_one() -> None:
 
 @pytest.mark.parametrize("high", [2**63, 2**64 - 1])
 def test_integer_keeps_to_ranges_as_wide_as_a_word(high: int) -> None:
-    drawn = [Chance("wide", n).integer(0, high) for n in range(200)]
+    drawn = [KeyedRng("wide", n).integer(0, high) for n in range(200)]
     assert max(drawn) <= high
     assert max(drawn) > high * 0.9
     assert min(drawn) < high * 0.1
@@ -43,7 +43,7 @@ def test_integer_keeps_to_ranges_as_wide_as_a_word(high: int) -> None:
 
 def test_no_integer_of_an_empty_range() -> None:
     with pytest.raises(ValueError, match=r"no integer lies in \[1, 0\]"):
-        Chance("empty").integer(1, 0)
+        KeyedRng("empty").integer(1, 0)
 
 
 def chi_square(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:
@@ -54,13 +54,13 @@ def chi_square(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float
 
 @pytest.mark.parametrize("sides", [2, 3, 6, 10, 100])
 def test_integers_are_uniform(sides: int) -> None:
-    chance = Chance("dice", sides)
+    chance = KeyedRng("dice", sides)
     counts = np.bincount([chance.integer(0, sides - 1) for _ in range(200 * sides)], minlength=sides)
     assert chi_square(counts) < sides - 1 + 5 * (2 * sides) ** 0.5
 
 
 def test_fractions_are_uniform_in_the_unit_interval() -> None:
-    chance = Chance("fractions")
+    chance = KeyedRng("fractions")
     drawn = np.array([chance.fraction() for _ in range(5000)])
     assert drawn.min() >= 0
     assert drawn.max() < 1
@@ -69,23 +69,23 @@ def test_fractions_are_uniform_in_the_unit_interval() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
 def test_bits_are_as_many_as_asked(count: int) -> None:
-    bits = Chance("bits").bits(count)
+    bits = KeyedRng("bits").bits(count)
     assert bits.shape == (count,)
     assert bits.dtype == np.uint8
     assert set(bits.tolist()) <= {0, 1}
 
 
 def test_bits_are_fair() -> None:
-    assert Chance("fair").bits(100_000).mean() == pytest.approx(0.5, abs=0.01)
+    assert KeyedRng("fair").bits(100_000).mean() == pytest.approx(0.5, abs=0.01)
 
 
 @given(count=st.integers(0, 300), number=st.integers(0, 10**6))
 def test_permutation_holds_every_number_once(count: int, number: int) -> None:
-    assert sorted(Chance("permutation", number).permutation(count).tolist()) == list(range(count))
+    assert sorted(KeyedRng("permutation", number).permutation(count).tolist()) == list(range(count))
 
 
 def test_all_permutations_are_equally_likely() -> None:
-    drawn = [tuple(Chance("fair", n).permutation(3).tolist()) for n in range(1200)]
+    drawn = [tuple(KeyedRng("fair", n).permutation(3).tolist()) for n in range(1200)]
     counts = np.unique(drawn, axis=0, return_counts=True)[1]
     assert len(counts) == 6
     assert chi_square(counts) < 5 + 5 * 12**0.5
@@ -93,7 +93,7 @@ def test_all_permutations_are_equally_likely() -> None:
 
 @given(path=PATHS)
 def test_same_path_gives_the_same_numbers(path: tuple[int | str, ...]) -> None:
-    first, again = Chance(*path), Chance(*path)
+    first, again = KeyedRng(*path), KeyedRng(*path)
     assert [first.word() for _ in range(3)] == [again.word() for _ in range(3)]
 
 
@@ -118,12 +118,12 @@ def test_different_paths_give_different_digests(one: tuple[int | str, ...], othe
 def test_paths_that_look_alike_have_chances_of_their_own(
     one: tuple[int | str, ...], other: tuple[int | str, ...]
 ) -> None:
-    assert Chance(*one).word() != Chance(*other).word()
+    assert KeyedRng(*one).word() != KeyedRng(*other).word()
     assert seed_of(*one) != seed_of(*other)
 
 
 def test_words_ahead_do_not_repeat_what_was_drawn() -> None:
-    chance = Chance("order")
+    chance = KeyedRng("order")
     single = [chance.word() for _ in range(64)]
     assert not set(single) & set(chance.words(64).tolist())
 
@@ -136,7 +136,7 @@ def test_seed_fits_into_31_bits(path: tuple[int | str, ...]) -> None:
 def test_drawing_leaves_the_global_generator_alone() -> None:
     np.random.seed(5)
     before = np.random.get_state(legacy=False)["state"]["key"].tolist()
-    Chance("apart").permutation(100)
+    KeyedRng("apart").permutation(100)
     assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before
 
 
@@ -145,13 +145,13 @@ def test_digest_is_the_sha256_of_the_path_as_json() -> None:
 
 
 def test_recorded_numbers_are_drawn_again() -> None:
-    chance = Chance(0, "golden")
+    chance = KeyedRng(0, "golden")
     assert [chance.word() for _ in range(3)] == [9632301915493035847, 10048741947145681103, 1118969066812729881]
-    dice = Chance(0, "golden")
+    dice = KeyedRng(0, "golden")
     assert [dice.integer(1, 6) for _ in range(12)] == [4, 4, 1, 3, 1, 4, 1, 2, 4, 4, 3, 6]
-    assert Chance(0, "golden").permutation(8).tolist() == [2, 6, 4, 7, 3, 0, 1, 5]
-    assert Chance(0, "golden").bits(16).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
-    assert Chance(0, "golden").fraction() == 0.5221681331406917
+    assert KeyedRng(0, "golden").permutation(8).tolist() == [2, 6, 4, 7, 3, 0, 1, 5]
+    assert KeyedRng(0, "golden").bits(16).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert KeyedRng(0, "golden").fraction() == 0.5221681331406917
     assert seed_of(0, "golden") == 2033180409
 
 
@@ -168,7 +168,7 @@ def test_a_set_state_is_that_of_a_fresh_generator(key: int, block: int, stream: 
 def test_words_are_those_of_one_generator_however_they_are_asked_for(parts: list[int]) -> None:
     key = int.from_bytes(digest_of("parts")[:16], "little")
     whole = np.random.Philox(key=key).random_raw(1000).tolist()
-    chance, other, asked = Chance("parts"), Chance("parts"), Chance("parts")
+    chance, other, asked = KeyedRng("parts"), KeyedRng("parts"), KeyedRng("parts")
     assert [word for part in parts for word in chance.words(part)] == whole[: sum(parts)]
     assert [word for part in parts for word in other.take(part)] == whole[: sum(parts)]
     assert [asked.word() for _ in range(sum(parts))] == whole[: sum(parts)]
@@ -176,7 +176,7 @@ def test_words_are_those_of_one_generator_however_they_are_asked_for(parts: list
 
 def test_streams_of_several_threads_do_not_mix() -> None:
     def draw(number: int) -> list[int]:
-        chance = Chance("thread", number)
+        chance = KeyedRng("thread", number)
         return [chance.word() for _ in range(2000)]
 
     with ThreadPoolExecutor(4) as threads:

@@ -1,4 +1,4 @@
-"""Chance as an argument: a stream of numbers that is a pure function of a path such as (seed, "mask", key).
+"""KeyedRng as an argument: a stream of numbers that is a pure function of a path such as (seed, "mask", key).
 
 Nothing in the house draws from a global generator. The numbers come from raw Philox words, whose stream numpy keeps
 stable, by arithmetic of our own, so the same path gives the same masks, crops and orders on every machine and version.
@@ -76,7 +76,7 @@ class _Philox(threading.local):
 _philox: Final = _Philox()
 
 
-class Chance:
+class KeyedRng:
     """The stream of the given path."""
 
     def __init__(self, *path: int | str) -> None:
