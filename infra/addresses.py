@@ -16,7 +16,7 @@ _EXAMPLES: Final = "http://127.0.0.1:8265 through a tunnel, or https://HOST"
 
 
 def refuse_unsafe(address: str, insecure: bool) -> None:
-    """Raise InvalidURIError for anything but http and https, and for plain http to another machine unless `insecure`."""
+    """Raise InvalidURIError for anything but http(s), and for plain http to another machine unless `insecure`."""
     match = _ADDRESS.fullmatch(address)
     shown = hide_credentials(address)
     if match is None:

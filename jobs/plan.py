@@ -29,7 +29,7 @@ def planned(
     """The recipe as it is resolved, and what it will take; raises UsageError where it cannot run."""
     num_photos = sum(ShardReader(datasets, "train").counts) if datasets else 0
     num_masks = len(recipe.stream.masks)
-    num_samples = recipe.batch_size // num_workers // recipe.parts * num_masks
+    num_samples = recipe.batch_size // num_workers // recipe.grad_accumulation * num_masks
     on, rehearsal = _worker_device(device, num_workers), rehearse(recipe, _teachers(recipe))
     operations = rehearsal.operations(until_images, num_masks)
     return {

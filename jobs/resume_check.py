@@ -50,7 +50,7 @@ class Arguments:
     """Processes that train together."""
     device: Device = "auto"
     """Where they train, as for `lacuna train`."""
-    loaders: int = 0
+    loader_workers: int = 0
     """Processes that make the batches of each worker ahead."""
     steps: int = 12
     """Steps of each of the two trainings; a multiple of four, for their checkpoints."""
@@ -118,7 +118,12 @@ def _shortened(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
 def _as_training(arguments: Arguments) -> train.Arguments:
     """The command whose training this is the beginning of."""
     return train.Arguments(
-        arguments.recipe, arguments.data, "", arguments.workers, device=arguments.device, loaders=arguments.loaders
+        arguments.recipe,
+        arguments.data,
+        "",
+        arguments.workers,
+        device=arguments.device,
+        loader_workers=arguments.loader_workers,
     )
 
 
@@ -140,7 +145,7 @@ def _folder(uri: str | None) -> Iterator[str]:
 def _claimed(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> TrainRun:
     data, until = tuple(map(storage.absolute, arguments.data)), arguments.steps * recipe.batch_size
     return TrainRun(
-        recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loaders=arguments.loaders,
+        recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loader_workers=arguments.loader_workers,
         teachers_at=weights_folder(),
     )  # fmt: skip
 

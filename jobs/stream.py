@@ -36,7 +36,7 @@ class Arguments:
     """Name of the recipe whose stream and seed it is; the stream's defaults and seed 0 if not given."""
     images_seen: int = 0
     """The clock of the training at which to look."""
-    weights: tuple[int, ...] = ()
+    mix: tuple[int, ...] = ()
     """So many photos of each dataset in turn; all photos alike if not given."""
     out: str = "stream.png"
     """URI of the picture."""
@@ -56,7 +56,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:
         refuse_missing_planes(dataset, config)
-    stream = Stream(datasets, config, seed, arguments.weights)
+    stream = Stream(datasets, config, seed, arguments.mix)
     (batch,) = islice(stream.batches(arguments.images_seen, arguments.show, World()), 1)
     storage.publish(arguments.out, sheet(batch, config))
     for incident in batch.incidents:

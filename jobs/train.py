@@ -20,7 +20,7 @@ from jobs.progress import progress, say
 from jobs.recipes import recipe_of
 from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import CorruptDataError, UsageError
+from pipelines.records import CorruptDataError, UsageError, join_choices
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
 from pipelines.stream.order import readers_of_a_lane
@@ -36,7 +36,7 @@ from pipelines.training.worker import told_incidents
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
-_MAX_LOADERS: Final = 1024
+_MAX_LOADER_WORKERS: Final = 1024
 _NO_TERMS: Final = ("gradient_norm_", "learning_rate_", "total_", "val_", *MEASURES)
 
 
@@ -58,20 +58,24 @@ class Arguments:
     """Only say what would be trained."""
     device: Device = "auto"
     """Where the workers train: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
-    loaders: int = 0
+    loader_workers: int = 0
     """Processes that make the batches of each worker ahead, one more core each; 0: the worker makes them itself."""
     min_workers: int | None = None
     """With so few the training goes on where nodes are lost, until there are more again; --workers if not given."""
-    parts: int | None = None
+    grad_accumulation: int | None = None
     """Parts in which a worker's photos of a step go through the networks, to save memory; the recipe's if not given."""
-    weights: tuple[int, ...] = ()
+    mix: tuple[int, ...] = ()
     """So many photos of each dataset in turn; if not given all photos count alike, of whatever dataset they are."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
     recipe = recipe_of(arguments.recipe)
-    recipe = recipe if arguments.parts is None else replace(recipe, parts=arguments.parts)
+    recipe = (
+        recipe
+        if arguments.grad_accumulation is None
+        else replace(recipe, grad_accumulation=arguments.grad_accumulation)
+    )
     until_images = recipe.images if arguments.images is None else arguments.images
     refuse_settings(arguments, recipe, until_images)
     require_login(tracking_uri())  # before any work: a server that is away is told later, one that refuses never
@@ -112,14 +116,19 @@ def checked(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, 
     rehearse(recipe, load_weights(recipe.objective.needs_weights))
 
 
+def _divisors(number: int) -> str:
+    """Divisors of a number, in words; at most 12."""
+    return join_choices([n for n in range(1, number + 1) if number % n == 0][:12])
+
+
 def refuse_settings(arguments: Arguments, recipe: TrainRecipe, until_images: int) -> None:
     """Raises UsageError for numbers that cannot be, whatever there is of data and weights."""
     workers = arguments.workers
     if not arguments.data:
         raise UsageError("--data is empty: give at least one dataset")
-    if not 0 <= arguments.loaders <= _MAX_LOADERS:
+    if not 0 <= arguments.loader_workers <= _MAX_LOADER_WORKERS:
         raise UsageError(
-            f"--loaders is {arguments.loaders}: it is a number of processes, 0 for none, at most {_MAX_LOADERS}"
+            f"--loader-workers is {arguments.loader_workers}: use 0 for none, at most {_MAX_LOADER_WORKERS}"
         )
     fewest = workers if arguments.min_workers is None else arguments.min_workers
     if workers < 1:
@@ -128,10 +137,14 @@ def refuse_settings(arguments: Arguments, recipe: TrainRecipe, until_images: int
         raise UsageError(f"--min-workers is {fewest}: take 1 or more, and no more than --workers, {workers}")
     for number in range(fewest, workers + 1):
         if recipe.batch_size % number:
-            raise UsageError(f"{number} workers: the batch of {recipe.batch_size} photos must divide by their number")
-        if recipe.batch_size // number % recipe.parts:
             raise UsageError(
-                f"--parts is {recipe.parts}: the {recipe.batch_size // number} photos of a worker must divide by it"
+                f"--workers {number} does not divide the batch size {recipe.batch_size}: "
+                f"use {_divisors(recipe.batch_size)}"
+            )
+        if (photos := recipe.batch_size // number) % recipe.grad_accumulation:
+            raise UsageError(
+                f"--grad-accumulation {recipe.grad_accumulation} does not divide the {photos} photos of a worker: "
+                f"use {_divisors(photos)}"
             )
     if not 0 < until_images <= recipe.images or until_images % recipe.batch_size:
         raise UsageError(
@@ -154,7 +167,7 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
     """All that the training needs and that is not there; raises UsageError where there is no photo at all."""
     yield from _missing_teachers(recipe)
     if len(datasets) == len(arguments.data):
-        stream = Stream(datasets, recipe.stream, recipe.seed, arguments.weights)
+        stream = Stream(datasets, recipe.stream, recipe.seed, arguments.mix)
         if stream.num_samples < recipe.batch_size:
             yield f"{stream.num_samples} photos to train on, a batch takes {recipe.batch_size}: give more --data"
         yield from _missing_planes(recipe, datasets)
@@ -166,7 +179,7 @@ def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, .
     """That the run cannot be at its place, or that another one is."""
     storage.folder_to_write(arguments.out)
     try:
-        refuse_other_run(recipe, datasets, arguments.out, arguments.weights)
+        refuse_other_run(recipe, datasets, arguments.out, arguments.mix)
     except (UsageError, CorruptDataError) as fault:
         yield str(fault)
 
@@ -194,7 +207,7 @@ def _missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Itera
 def _missing_photos(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """Held-out ones, where the training stops by them."""
     size_px = recipe.stream.size_px
-    if recipe.patience_images is not None and watch_of(datasets[0], recipe) is None:
+    if recipe.early_stop_images is not None and watch_of(datasets[0], recipe) is None:
         yield (
             f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
             f"{size_px} px; build it with --holdout and --mask-size-px {size_px}"
@@ -220,12 +233,12 @@ def _run_of(
         tuple(map(storage.absolute, arguments.data)),
         storage.absolute(arguments.out),
         until_images,
-        claim_run(recipe, datasets, arguments.out, arguments.weights),
+        claim_run(recipe, datasets, arguments.out, arguments.mix),
         tracking_uri(),
         _tags(datasets),
         tuple(_inputs(recipe, datasets)),
-        arguments.weights,
-        arguments.loaders,
+        arguments.mix,
+        arguments.loader_workers,
         rehearsal.photo_operations(len(recipe.stream.masks)),
         weights_folder(),
     )

@@ -54,7 +54,7 @@ Forward = Callable[[Inputs], Outputs]
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimiser update inside a step: sum of weights[name] * terms(outputs)[name] trains the named networks.
+    """One optimizer update inside a step: sum of weights[name] * terms(outputs)[name] trains the named networks.
 
     A parameter of these networks on which no term depends is left alone.
     """

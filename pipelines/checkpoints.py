@@ -18,10 +18,10 @@ from torch import Tensor
 
 from infra import storage
 from nets.filling import Procedure
-from pipelines.commit_list import LIST_FIELD, LIST_FILE, publish_commit_list, read_commit_list
+from pipelines.commit_list import LIST_FILE, publish_commit_list, read_commit_list
 from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import CorruptDataError, UsageError, sha256_hex
-from pipelines.run_record import RUN_FILE, read_run_id
+from pipelines.run_record import RUN_FILE, RUN_FORMAT, read_run_id, refuse_other_format
 
 FOLDER: Final = "checkpoints"
 STATE_FILE: Final = "state.json"
@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def procedure(self) -> Procedure:
-        """How its network fills photos of other sizes; the default for one from before that was written down."""
+        """How its network fills photos of other sizes; the default for imported weights."""
         return Procedure(**self.state.get("procedure", {}))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def save_checkpoint(
         data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
         storage.publish(storage.join(uri, f"{name}.safetensors"), data)
         digests[f"{name}.safetensors"] = sha256_hex(data)
-    whole = {**state, LIST_FIELD: LIST_FILE, "files": digests}
+    whole = {**state, "format": RUN_FORMAT, "files": digests}
     storage.publish(storage.join(uri, STATE_FILE), seal(whole))
     _list_and_drop(out, state["images_seen"], keep)
     return Checkpoint(uri, whole)
@@ -248,7 +248,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
 def _open_run(out: str) -> Checkpoint:
     listed = read_commit_list(out)
     if listed is None:
-        return _open_unlisted(out)
+        raise _no_list(out)
     committed = _committed(out, listed)
     if not committed:
         raise _no_checkpoint(out)
@@ -260,17 +260,12 @@ def _open_run(out: str) -> Checkpoint:
     return _open_run(out)  # a training has committed and dropped meanwhile
 
 
-def _open_unlisted(out: str) -> Checkpoint:
-    """As `_open_run` for a run without a list, as older versions made it.
-
-    Raises CorruptDataError where a list was kept.
-    """
+def _no_list(out: str) -> UsageError | CorruptDataError:
+    """Error for a run without a list of commits."""
     newest = latest_checkpoint(out)
     if newest is None:
-        raise _no_checkpoint(out)
-    if LIST_FIELD in newest.state:
-        raise CorruptDataError(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")
-    return _choose(out, newest)
+        return _no_checkpoint(out)
+    return CorruptDataError(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")
 
 
 def _choose(out: str, newest: Checkpoint) -> Checkpoint:
@@ -298,6 +293,7 @@ def _stated(uri: str) -> Checkpoint:
     except (FileNotFoundError, NotADirectoryError):
         raise CorruptDataError(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
     checkpoint = Checkpoint(uri, unseal(data, state_uri))
+    refuse_other_format(state_uri, checkpoint.state)
     if _run_of(uri) is not None and checkpoint.images_seen != _clock(uri):
         raise CorruptDataError(
             f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder"

@@ -1,7 +1,7 @@
 """The list of a run's committed checkpoints: `checkpoints.json`, beside the folder that holds them.
 
 It separates a checkpoint that was committed and is damaged from one whose writer was killed. It is sealed like a commit
-record and written after the `state.json` of a checkpoint; that state names it, so that its loss is noticed.
+record and written after the `state.json` of a checkpoint, so a run with checkpoints and without a list has lost it.
 """
 
 from collections.abc import Iterable
@@ -12,8 +12,6 @@ from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 
 LIST_FILE: Final = "checkpoints.json"
-LIST_FIELD: Final = "commit_list"
-"""In `state.json`: the name of the list that its run keeps. States of older versions have no such field."""
 
 
 def read_commit_list(out: str) -> tuple[int, ...] | None:

@@ -44,6 +44,12 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def join_choices(choices: list[int]) -> str:
+    """Choices in words: "1, 2 or 4"."""
+    *most, last = map(str, choices)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def first_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
     if not isinstance(asked, dict) or not isinstance(there, dict):

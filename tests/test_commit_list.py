@@ -15,9 +15,9 @@ from pipelines.checkpoints import (
     repair_commit_list,
     save_checkpoint,
 )
-from pipelines.commit_list import LIST_FIELD, LIST_FILE, read_commit_list
+from pipelines.commit_list import LIST_FILE, read_commit_list
 from pipelines.manifest import seal, unseal
-from pipelines.records import CorruptDataError
+from pipelines.records import CorruptDataError, UsageError
 from tests.test_checkpoints import HARMS, flip, harm, saved, tensors_at
 
 
@@ -83,29 +83,21 @@ def test_a_run_whose_checkpoints_are_all_gone_does_not_start_over(tmp_path: Path
             start(str(tmp_path))
 
 
-def as_older_versions(out: Path) -> None:
-    """Makes of a run one without a list."""
-    (out / LIST_FILE).unlink(missing_ok=True)
-    for path in (out / "checkpoints").glob(f"*/{STATE_FILE}"):
-        state = unseal(path.read_bytes(), str(path))
-        del state[LIST_FIELD]
-        path.write_bytes(seal(state))
+@pytest.mark.parametrize(("found", "reader"), [(None, "commit ad14a54"), (1, "commit ad14a54"), (3, "that wrote it")])
+def test_other_formats_are_refused_with_what_reads_them(tmp_path: Path, found: int | None, reader: str) -> None:
+    (newest,) = saved(tmp_path, 8)
+    path = Path(newest.uri) / STATE_FILE
+    state = unseal(path.read_bytes(), str(path)) | {"format": found}
+    path.write_bytes(seal({name: value for name, value in state.items() if value is not None}))
+    with pytest.raises(UsageError, match=f"{STATE_FILE} has format {found or 1}, .*use .*{reader}, or train again"):
+        open_checkpoint(str(tmp_path))
 
 
-@pytest.mark.parametrize("how", HARMS)
-def test_runs_of_older_versions_are_read_as_they_were(tmp_path: Path, how: str) -> None:
-    older, newest = saved(tmp_path, 8, 16)
-    as_older_versions(tmp_path)
-    assert open_checkpoint(str(tmp_path)).uri == newest.uri
-    harm(Path(newest.uri) / "critic.safetensors", how)
-    assert open_checkpoint(str(tmp_path)).uri == older.uri
-
-
-def test_a_run_of_an_older_version_gets_a_list_with_its_next_commit(tmp_path: Path) -> None:
+def test_a_lost_list_is_damage(tmp_path: Path) -> None:
     saved(tmp_path, 8, 16)
-    as_older_versions(tmp_path)
-    saved(tmp_path, 24)
-    assert read_commit_list(str(tmp_path)) == (16, 24)
+    (tmp_path / LIST_FILE).unlink()
+    with pytest.raises(CorruptDataError, match=f"{LIST_FILE} is missing"):
+        open_checkpoint(str(tmp_path))
 
 
 def test_a_run_that_an_older_version_trained_on_is_read_and_its_damage_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def deepgin_celebahq() -> TrainRecipe:
         name="deepgin-celebahq",
         objective=DeepGINObjectiveConfig(warm_up_images=10 * epoch),
         stream=StreamConfig(size_px=256, resize="polyphase"),
-        optimisers={"generator": AdamConfig(1e-4, clip_norm=3.0), "critic": AdamConfig(4e-4)},
+        optimizers={"generator": AdamConfig(1e-4, clip_norm=3.0), "critic": AdamConfig(4e-4)},
         batch_size=4,
         images=110 * epoch,
         constant_images=20 * epoch,

@@ -69,7 +69,7 @@ def distill_printed_places2() -> TrainRecipe:
 
     Algorithm 1 prints no interval. Their step costs as much as some of the generator's. Hours: none printed.
     """
-    network, guidance = replace(_PAPER.network, adding=False), replace(_PAPER.guidance, every=1)
+    network, guidance = replace(_PAPER.network, additive_fusion=False), replace(_PAPER.guidance, every=1)
     return _paper("distill-printed-places2", _PLACES2_STEPS, replace(_PAPER, network=network, guidance=guidance))
 
 
@@ -86,7 +86,7 @@ def distill_backbone(name: str) -> TrainRecipe:
     """Another paper's generator on Places2, alone or with DGI's distillation (Table 3; marks are spelled out).
 
     At 30-40 %: GC 22.04 dB, GC* 22.74, GC-dagger 22.41, EC 22.18, EC* 22.62, EC# 22.06, PC 22.12 (Table 1). Hours: none
-    printed. Optimiser and steps are those of DGI, which is ours, and errors are absolute ones alone.
+    printed. Optimizer and steps are those of DGI, which is ours, and errors are absolute ones alone.
     """
     return _paper(f"{name}-places2", _PLACES2_STEPS, BACKBONES[name])
 
@@ -98,7 +98,7 @@ def _paper(name: str, steps: int, objective: DistillObjectiveConfig | BaselineOb
         name=name,
         objective=objective,
         stream=StreamConfig(size_px=256, resize="squash", masks=("strokes",)),
-        optimisers=_optimisers(objective.guidance, theta, psi),
+        optimizers=_optimizers(objective.guidance, theta, psi),
         batch_size=_BATCH,
         images=images,
         constant_images=images,
@@ -112,9 +112,9 @@ def _before(guidance: GuidanceConfig) -> int:
     return guidance.auxiliary_images if guidance.has_teacher else 0
 
 
-def _optimisers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
+def _optimizers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
     """For the networks that these lessons need: `psi` for the meta-networks, `theta` for all others."""
-    needed = {"alignment": guidance.within, "auxiliary": guidance.has_teacher}
+    needed = {"alignment": guidance.self_distillation, "auxiliary": guidance.has_teacher}
     others = {name: theta for name, is_needed in needed.items() if is_needed}
     return {"generator": theta} | others | ({"meta": psi} if guidance.terms else {})
 
@@ -176,5 +176,5 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     chosen = variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
     psi = replace(GENERATOR, learning_rate=1e-3, clip_norm=None, unit_norm=True)
-    before, optimisers = _before(chosen.guidance), _optimisers(chosen.guidance, theta, psi)
-    return faces(recipe, chosen, optimisers, images=before + _FACES, constant_images=before + _FACES // 3)
+    before, optimizers = _before(chosen.guidance), _optimizers(chosen.guidance, theta, psi)
+    return faces(recipe, chosen, optimizers, images=before + _FACES, constant_images=before + _FACES // 3)

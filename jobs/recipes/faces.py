@@ -20,19 +20,19 @@ ADVERSARIES: Final = {"generator": GENERATOR, "critic": CRITIC}
 def faces(
     name: str,
     objective: Any,
-    optimisers: Mapping[str, AdamConfig] = ADVERSARIES,
+    optimizers: Mapping[str, AdamConfig] = ADVERSARIES,
     *,
     images: int = 8_000,
     constant_images: int = 2_800,
-    drawn: tuple[str, ...] = (),
+    sketch_planes: tuple[str, ...] = (),
     large_px: int | None = None,
 ) -> TrainRecipe:
     """The training of the objective's networks on faces."""
     return TrainRecipe(
         name=name,
         objective=objective,
-        stream=StreamConfig(size_px=64, resize="centre-square", drawn=drawn, large_px=large_px),
-        optimisers=dict(optimisers),
+        stream=StreamConfig(size_px=64, resize="centre-square", sketch_planes=sketch_planes, large_px=large_px),
+        optimizers=dict(optimizers),
         batch_size=4,
         images=images,
         constant_images=constant_images,

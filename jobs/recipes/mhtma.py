@@ -62,7 +62,9 @@ def mhtma_sketch_paris() -> TrainRecipe:
     """
     paris = _paper("mhtma-sketch-paris", days=6, epoch=14_900)
     objective = replace(paris.objective, network=MHTMAConfig(sketch=True))
-    return replace(paris, objective=objective, stream=replace(paris.stream, planes=("edge",), drawn=("sketch",)))
+    return replace(
+        paris, objective=objective, stream=replace(paris.stream, planes=("edge",), sketch_planes=("sketch",))
+    )
 
 
 def _paper(name: str, days: int, epoch: int) -> TrainRecipe:
@@ -71,14 +73,14 @@ def _paper(name: str, days: int, epoch: int) -> TrainRecipe:
         name=name,
         objective=MHTMAObjectiveConfig(),
         stream=StreamConfig(size_px=256, resize="squash", masks=("brush-square",)),
-        optimisers={"generator": AdamConfig(1e-4), "critic": AdamConfig(1e-4)},
+        optimizers={"generator": AdamConfig(1e-4), "critic": AdamConfig(1e-4)},
         batch_size=16,
         images=images,
         constant_images=images,
         checkpoint_images=28_000,
         metric_images=1_600,
         watched_photos=256,
-        patience_images=30 * epoch if 30 * epoch < images else None,
+        early_stop_images=30 * epoch if 30 * epoch < images else None,
     )
 
 
@@ -91,8 +93,8 @@ def mhtma_faces() -> TrainRecipe:
     network = MHTMAConfig(width=8, dilations=(2, 4), residual=True)
     critic = GlobalLocalCriticConfig(64, 32, width=8, num_global=4, num_local=3, num_features=64)
     objective = MHTMAObjectiveConfig(network, critic, perceptual_weight=0.0, warm_up_images=6_000)
-    optimisers = ADVERSARIES | {"generator": replace(GENERATOR, learning_rate=2e-3)}
-    return faces("mhtma-faces", objective, optimisers)
+    optimizers = ADVERSARIES | {"generator": replace(GENERATOR, learning_rate=2e-3)}
+    return faces("mhtma-faces", objective, optimizers)
 
 
 def mhtma_sketch_faces() -> TrainRecipe:
@@ -100,4 +102,4 @@ def mhtma_sketch_faces() -> TrainRecipe:
     plain = mhtma_faces()
     network = replace(plain.objective.network, sketch=True)
     objective = replace(plain.objective, network=network, sketch_dropout=0.5)
-    return faces("mhtma-sketch-faces", objective, plain.optimisers, drawn=("sketch",))
+    return faces("mhtma-sketch-faces", objective, plain.optimizers, sketch_planes=("sketch",))

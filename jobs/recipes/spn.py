@@ -133,7 +133,7 @@ def spn_faces_128() -> TrainRecipe:
             critic_width=32,
             prior_until_images=48_000,
         ),
-        optimisers={name: replace(o, learning_rate=o.learning_rate * 2 / 3) for name, o in small.optimisers.items()},
+        optimizers={name: replace(o, learning_rate=o.learning_rate * 2 / 3) for name, o in small.optimizers.items()},
         batch_size=16,
         images=64_000,
         constant_images=24_000,
@@ -181,11 +181,11 @@ def _as_printed(
         name=name,
         objective=objective,
         stream=StreamConfig(size_px=256, resize=resize, large_px=512, masks=("freeform",)),
-        optimisers=dict.fromkeys(("generator", "heads", "critic"), AdamConfig(1e-4, betas=(0.0, 0.9))),
+        optimizers=dict.fromkeys(("generator", "heads", "critic"), AdamConfig(1e-4, betas=(0.0, 0.9))),
         batch_size=8,
         images=epochs * epoch,
         constant_images=epochs * epoch,
-        drops=((drop * epoch, 0.1),),
+        lr_milestones=((drop * epoch, 0.1),),
         checkpoint_images=8_000,
         metric_images=800,
     )
@@ -203,5 +203,5 @@ def _faces(name: str, network: SPNConfig | SPLConfig, images: int = 8_000) -> Tr
         diversity_weight=0.0,
         divergence_weight=0.005,
     )
-    optimisers = ADVERSARIES | {"heads": GENERATOR}
-    return faces(name, objective, optimisers, images=images, constant_images=images * 35 // 100, large_px=128)
+    optimizers = ADVERSARIES | {"heads": GENERATOR}
+    return faces(name, objective, optimizers, images=images, constant_images=images * 35 // 100, large_px=128)

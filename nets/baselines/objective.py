@@ -19,10 +19,10 @@ from nets.objective import Inputs, Objective, Outputs, Terms, Weights
 
 Backbone = GC | EC | PC
 BackboneConfig = GCConfig | ECConfig | PCConfig
-ALONE: Final = GuidanceConfig(cross=False, within=False, transfer=False)
-ENCODER: Final = GuidanceConfig(transfer=False)
+ALONE: Final = GuidanceConfig(cross_distillation=False, self_distillation=False, attention_transfer=False)
+ENCODER: Final = GuidanceConfig(attention_transfer=False)
 """With completion blocks in the backbone: * of Table 3, and # of EC without edges."""
-ATTENTION: Final = GuidanceConfig(cross=False, within=False)
+ATTENTION: Final = GuidanceConfig(cross_distillation=False, self_distillation=False)
 """The dagger of Table 3."""
 
 
@@ -36,7 +36,7 @@ class BaselineObjectiveConfig:
     """Of the entropy of EC's edges."""
 
     def __post_init__(self) -> None:
-        if self.guidance.transfer and not isinstance(self.network, GCConfig):
+        if self.guidance.attention_transfer and not isinstance(self.network, GCConfig):
             raise ValueError(f"transfer is on and a {type(self.network).__name__} has no attention: take a GCConfig")
 
     @property

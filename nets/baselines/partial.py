@@ -40,8 +40,8 @@ class PCConfig:
     def __post_init__(self) -> None:
         if not len(self.widths) == len(self.kernels) >= self.num_distilled_levels:
             raise ValueError(
-                f"widths are {self.widths}, kernels {self.kernels}, num_distilled_levels is {self.num_distilled_levels}: "
-                "give one kernel for each width, and distill at most as many levels"
+                f"widths are {self.widths}, kernels {self.kernels}, num_distilled_levels is "
+                f"{self.num_distilled_levels}: give one kernel for each width, and distill at most as many levels"
             )
 
 

@@ -73,18 +73,18 @@ class DecoderLevel(nn.Module):
     With PGL a weight of each position chooses between both (Eq. 10): O = f_att(D) W + f_ada(D) (1 - W).
     """
 
-    def __init__(self, channels: int, num_blocks: int, pooling: int, *, fused: bool, adding: bool) -> None:
+    def __init__(self, channels: int, num_blocks: int, pooling: int, *, fused: bool, additive_fusion: bool) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(num_blocks)))
         self.affinity = Affinity(channels, pooling) if pooling else None
         self.weight = nn.Conv2d(channels, 1, 3, padding=1) if pooling and fused else None
-        self.adding = adding
+        self.additive_fusion = additive_fusion
 
     def begin_fusion(self) -> None:
         """Sets the initial weights of PGL, in place: the same weight of attention at every position."""
         if self.weight is not None and self.weight.bias is not None:
             nn.init.zeros_(self.weight.weight)
-            nn.init.constant_(self.weight.bias, _FIRST_ATTENTION if self.adding else 0.0)
+            nn.init.constant_(self.weight.bias, _FIRST_ATTENTION if self.additive_fusion else 0.0)
 
     def forward(self, x: Tensor, local: AdaptiveConvolution | None) -> dict[str, Tensor]:
         """N C H W -> `output` N C H W, and with attention `decoded` N C H W, `query` and `key`.
@@ -100,4 +100,4 @@ class DecoderLevel(nn.Module):
             near = local(decoded)
             found["fusion"] = torch.sigmoid(self.weight(decoded))
             mixed = near + (mixed - near) * found["fusion"]
-        return found | {"output": decoded + mixed if self.adding else mixed}
+        return found | {"output": decoded + mixed if self.additive_fusion else mixed}

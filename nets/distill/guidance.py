@@ -27,11 +27,11 @@ _HELD: Final = "held_"
 class GuidanceConfig:
     """What is taught, by which weight, and how the meta-networks learn; the defaults are DGI's, or ours."""
 
-    cross: bool = True
+    cross_distillation: bool = True
     """CD: cross-distillation, the teacher's encoder to the student's (Eq. 2)."""
-    within: bool = True
+    self_distillation: bool = True
     """SD: self-distillation, a deeper level of the student's encoder to the level before it (Eq. 3)."""
-    transfer: bool = True
+    attention_transfer: bool = True
     """AttD: attention transfer (Eq. 9)."""
     auxiliary_images: int = 600_000
     """Clock at which the teacher is frozen, on which the teaching begins; not used where nothing is learned from it."""
@@ -45,13 +45,17 @@ class GuidanceConfig:
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the lessons' terms."""
-        lessons = (("cross", self.cross), ("self", self.within), ("attention", self.transfer))
+        lessons = (
+            ("cross", self.cross_distillation),
+            ("self", self.self_distillation),
+            ("attention", self.attention_transfer),
+        )
         return tuple(name for name, on in lessons if on)
 
     @property
     def has_teacher(self) -> bool:
         """Whether anything is learned from another network."""
-        return self.cross or self.transfer
+        return self.cross_distillation or self.attention_transfer
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,14 @@ def guided_objective(
 
 
 def _distillation(student: Student, config: GuidanceConfig) -> Distillation:
-    decoded = list(student.attended.values()) if config.transfer else []
-    meta = MetaNetworks(student.channels, decoded, cross=config.cross, within=config.within)
-    return Distillation(meta, Alignment(student.channels) if config.within else None)
+    decoded = list(student.attended.values()) if config.attention_transfer else []
+    meta = MetaNetworks(
+        student.channels,
+        decoded,
+        cross_distillation=config.cross_distillation,
+        self_distillation=config.self_distillation,
+    )
+    return Distillation(meta, Alignment(student.channels) if config.self_distillation else None)
 
 
 def _reproduction(teacher: Teacher, config: GuidanceConfig) -> Stage:
@@ -133,7 +142,7 @@ def _taught(student: Student, teacher: Teacher | None, config: GuidanceConfig, i
 
 def _held(student: Student, config: GuidanceConfig) -> tuple[str, ...]:
     """The features that teach the level before them (Eq. 3)."""
-    return tuple(f"{_HELD}encoded_{level}" for level in range(2, len(student.channels) + 1) if config.within)
+    return tuple(f"{_HELD}encoded_{level}" for level in range(2, len(student.channels) + 1) if config.self_distillation)
 
 
 def _lessons(student: Student, config: GuidanceConfig, distillation: Distillation, o: Outputs) -> Terms:
@@ -144,6 +153,6 @@ def _lessons(student: Student, config: GuidanceConfig, distillation: Distillatio
 
 def _features(student: Student, config: GuidanceConfig, o: Outputs, prefix: str) -> Features:
     encoded = [o[f"{prefix}encoded_{level}"] for level in range(1, len(student.channels) + 1)]
-    levels = student.attended if config.transfer else ()
+    levels = student.attended if config.attention_transfer else ()
     parts = [[o[f"{prefix}{name}_{level}"] for name in ("query", "key", "decoded")] for level in levels]
     return Features(encoded, [Attended(*part) for part in parts])

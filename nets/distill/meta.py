@@ -39,10 +39,15 @@ class MetaNetworks(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], decoded: Sequence[int] = (), *, cross: bool = True, within: bool = True
+        self,
+        channels: Sequence[int],
+        decoded: Sequence[int] = (),
+        *,
+        cross_distillation: bool = True,
+        self_distillation: bool = True,
     ) -> None:
         super().__init__()
-        taught, deeper = (channels if cross else ()), (channels[1:] if within else ())
+        taught, deeper = (channels if cross_distillation else ()), (channels[1:] if self_distillation else ())
         self.gamma = nn.ModuleList(_identity(c) for c in taught)
         self.rho = nn.ModuleList(ChannelImportance(c) for c in taught)
         self.phi = nn.ModuleList(ChannelImportance(c) for c in deeper)

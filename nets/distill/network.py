@@ -48,7 +48,7 @@ class DistillConfig:
     """PGL: attention fused with adaptive convolution (Eq. 10)."""
     matched: bool = False
     """Two residual blocks more, so wide that the count of parameters is that of Net8 (section 4.1, Baseline)."""
-    adding: bool = True
+    additive_fusion: bool = True
     """Attention and fusion add to the decoder's features, which is ours; false: they replace them, as printed."""
     residual: bool = False
     """Ours, for short trainings: IN adds to a smooth fill, in the hole alone, as errors of known pixels would teach it
@@ -94,7 +94,7 @@ class Backbone(nn.Module):
         )
         poolings = config.key_pooling if config.attention else (0,) * config.num_levels
         self.decoder = nn.ModuleList(
-            DecoderLevel(c, config.decoder_blocks, pooling, fused=config.fusion, adding=config.adding)
+            DecoderLevel(c, config.decoder_blocks, pooling, fused=config.fusion, additive_fusion=config.additive_fusion)
             for pooling in poolings
         )
         self.ups = nn.ModuleList(UpBlock(c, stem if level == 0 else c) for level in range(config.num_levels))
@@ -137,7 +137,7 @@ class Backbone(nn.Module):
                 module.begin_fusion()
             elif isinstance(module, AdaptiveConvolution):
                 module.begin_near_zero()
-        if self.local is not None and not self.config.adding:
+        if self.local is not None and not self.config.additive_fusion:
             self.local.begin_as_box()
         scale_init(self.picture)
 

@@ -43,9 +43,9 @@ class DistillObjectiveConfig(LiteralChecked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.guidance.transfer and not (self.network.attention and self.network.attended_levels):
+        if self.guidance.attention_transfer and not (self.network.attention and self.network.attended_levels):
             raise ValueError("transfer is on and the network has no attention: set its attention, or transfer off")
-        if self.guidance.within and self.network.num_levels < 2:
+        if self.guidance.self_distillation and self.network.num_levels < 2:
             raise ValueError("within is on and the encoder has one level: take two at least, or set within off")
 
     @property
@@ -75,7 +75,11 @@ def variant(name: str, config: DistillObjectiveConfig) -> DistillObjectiveConfig
     cross, within, completion, attention, transfer, fusion = VARIANTS[name]
     network = replace(config.network, completion=completion, attention=attention, fusion=fusion, matched=True)
     return replace(
-        config, network=network, guidance=replace(config.guidance, cross=cross, within=within, transfer=transfer)
+        config,
+        network=network,
+        guidance=replace(
+            config.guidance, cross_distillation=cross, self_distillation=within, attention_transfer=transfer
+        ),
     )
 
 

@@ -102,13 +102,13 @@ class TemperatureAttention(nn.Module):
         self.heads = nn.ModuleList(AttentionHead(channels, channels // num_heads, matching) for _ in range(num_heads))
         self.residual = residual
 
-    def forward(self, x: Tensor, mask: Tensor, speaking: Heads = "all") -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor, active_heads: Heads = "all") -> tuple[Tensor, Tensor]:
         """Features N C h w and hole N1HW -> attended N C h w and temperatures N x heads."""
         reduced = F.interpolate(mask, size=x.shape[2:], mode="nearest")
         attended, temperatures = zip(*(head(x, reduced) for head in self.heads), strict=True)
         together, by_head = torch.stack(attended, dim=1), torch.stack(temperatures, dim=1)
-        if speaking != "all":
-            together = together * _only(by_head, speaking)[:, :, None, None, None]
+        if active_heads != "all":
+            together = together * _only(by_head, active_heads)[:, :, None, None, None]
         mixed = together.flatten(1, 2)
         return (x + mixed if self.residual else mixed), by_head
 

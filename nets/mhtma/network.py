@@ -52,7 +52,7 @@ class MHTMAConfig(LiteralChecked):
     """The attention adds to its input instead of replacing it; the paper's and DeepFillv2's do not."""
     sketch: bool = False
     """The sketch-guided variant: a fifth channel with strokes in the hole (section IV-F)."""
-    speaking: Speaking = "all"
+    active_heads: Speaking = "all"
     """Fig. 8: the part of the refinement network that is heard at inference; the others give zeros to the decoder."""
     initial_scale: float = 1.6
     """Factor on Kaiming's initial weights; ours, the paper does not tell its own. A gate lets half pass: at 1 features
@@ -75,8 +75,8 @@ class MHTMAConfig(LiteralChecked):
             )
         if self.patch_px % 2 == 0:
             raise ValueError(f"patch_px is {self.patch_px}: take an odd number, a patch lies around a pixel")
-        if self.attention == "contextual" and self.speaking in _HEADS:
-            raise ValueError(f"speaking is {self.speaking!r}: contextual attention has one temperature only")
+        if self.attention == "contextual" and self.active_heads in _HEADS:
+            raise ValueError(f"speaking is {self.active_heads!r}: contextual attention has one temperature only")
 
     @property
     def channels_in(self) -> int:
@@ -130,12 +130,12 @@ class RefinementNetwork(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """N C HW and hole N1HW -> picture N3HW and temperatures N x heads."""
-        speaking, keep = self.config.speaking, self.config.checkpointing
+        active_heads, keep = self.config.active_heads, self.config.checkpointing
         near = maybe_checkpoint(self.convolution_encoder, x, checkpointing=keep)
         far, temperatures = self._attend(maybe_checkpoint(self.attention_encoder, x, checkpointing=keep), mask)
-        if speaking == "convolution":
+        if active_heads == "convolution":
             far = torch.zeros_like(far)
-        elif speaking != "all":
+        elif active_heads != "all":
             near = torch.zeros_like(near)
         return maybe_checkpoint(self.decoder, torch.cat([near, far], dim=1), checkpointing=keep), temperatures
 
@@ -143,7 +143,7 @@ class RefinementNetwork(nn.Module):
         if isinstance(self.attention, ContextualAttention):
             attended, temperatures = self.attention(features, mask)
         else:
-            attended, temperatures = self.attention(features, mask, _HEADS.get(self.config.speaking, "all"))
+            attended, temperatures = self.attention(features, mask, _HEADS.get(self.config.active_heads, "all"))
         return self.after_attention(attended), temperatures
 
 

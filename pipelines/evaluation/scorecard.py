@@ -98,7 +98,7 @@ def load_scorecard(uri: str) -> Scorecard:
 
 
 def refuse_unsound(card: Scorecard, where: str) -> None:
-    """Raise UsageError for a score that is not finite, CorruptDataError for rows of other pairs than the passport names."""
+    """Raise UsageError for a score that is not finite, CorruptDataError for rows that are not the passport's pairs."""
     refuse_non_finite(card, where)
     pairs, expected = pairs_of(card.rows), card.passport["num_pairs"]
     refuse_repeated(pairs, where)

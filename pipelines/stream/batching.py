@@ -1,4 +1,4 @@
-"""The stream: what the optimiser sees, as a function of (datasets, config, seed, images seen).
+"""The stream: what the optimizer sees, as a function of (datasets, config, seed, images seen).
 
 In: committed datasets. Out: `Batch`es of this rank, for ever; the caller stops. Positions decide everything: the
 sample, its crop, its flips and its masks, so any number of ranks and loader processes draws the same global sequence.
@@ -107,7 +107,7 @@ class Stream:
         if self._config.augment:
             pictures = self._augmentation.apply(pictures, position)
         image = pictures.pop("image")
-        if "sketch" in self._config.drawn:
+        if "sketch" in self._config.sketch_planes:
             pictures["sketch"] = draw_sketch(image, pictures.get("edge"), self._config.sketch_threshold)
         if not np.shares_memory(image, into):
             into[:] = image

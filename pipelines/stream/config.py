@@ -80,7 +80,7 @@ class StreamConfig:
     """The size at which masks are drawn before they are reduced to `size_px`."""
     planes: tuple[str, ...] = ()
     """Further pictures that every batch brings out of its shards, names of PLANES."""
-    drawn: tuple[str, ...] = ()
+    sketch_planes: tuple[str, ...] = ()
     """Those that are made of the photo when it is read, names of DRAWN: the sketch, of the plane `edge` if it is among
     the planes and else by the built-in detector."""
     sketch_threshold: float = THRESHOLD
@@ -104,9 +104,9 @@ class StreamConfig:
             transform.build()
 
     def _check_drawn(self) -> None:
-        for name in self.drawn:
+        for name in self.sketch_planes:
             if name in self.planes:
-                raise UsageError(f"{name!r} is in planes and in drawn: read it from the shards or have it made")
+                raise UsageError(f"{name!r} is in planes and in sketch_planes: read it from the shards or have it made")
         if not 0 <= self.sketch_threshold < 1:
             raise UsageError(f"sketch_threshold is {self.sketch_threshold}: it must be from 0 to less than 1")
 
@@ -123,7 +123,7 @@ class StreamConfig:
             "resize": (RESIZES, (self.resize,)),
             "mask family": (MASKS, self.masks),
             "plane": (PLANES, self.planes),
-            "drawn plane": (DRAWN, self.drawn),
+            "sketch plane": (DRAWN, self.sketch_planes),
             "damaged": (DAMAGED, (self.damaged,)),
         }
         for name, (known, values) in given.items():

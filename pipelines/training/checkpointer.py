@@ -99,7 +99,7 @@ class Checkpointer:
     def _commit(self, points: list[Point]) -> None:
         sheets: Mapping[str, bytes] = {}
         if self._watch is not None:
-            observation = self._watch.observe(self._state.shown, self._world)
+            observation = self._watch.observe(self._state.eval_generator, self._world)
             sheets = observation.sheets
             points[-1].values.update(observation.values)
             self.best.take(self._state.images_seen, observation.values)
@@ -166,7 +166,7 @@ class Checkpointer:
 class Best:
     """The clock of the checkpoint that was the best on held-out photos, and for how long it may stay so."""
 
-    patience_images: int | None
+    early_stop_images: int | None
     images_seen: int = 0
     score: float = -math.inf
 
@@ -177,18 +177,18 @@ class Best:
 
     def is_old(self, images_seen: int) -> bool:
         """Whether nothing better has come for longer than the recipe waits."""
-        return self.patience_images is not None and images_seen - self.images_seen >= self.patience_images
+        return self.early_stop_images is not None and images_seen - self.images_seen >= self.early_stop_images
 
     @property
     def kept(self) -> tuple[int, ...]:
         """Clocks whose checkpoints are not to be dropped."""
-        return () if self.patience_images is None else (self.images_seen,)
+        return () if self.early_stop_images is None else (self.images_seen,)
 
 
 def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
     """The best of a run up to this clock, by its points alone; of one that does not stop early nobody asks."""
-    best = Best(recipe.patience_images)
-    for point in committed_points(out, until=until) if recipe.patience_images is not None else ():
+    best = Best(recipe.early_stop_images)
+    for point in committed_points(out, until=until) if recipe.early_stop_images is not None else ():
         best.take(point["images_seen"], point["values"])
     return best
 
@@ -212,7 +212,7 @@ def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None
     Another would take its place.
     """
     best = newest.state.get(BEST)
-    if recipe.patience_images is not None and best and not committed_points(out, best - 1, best):
+    if recipe.early_stop_images is not None and best and not committed_points(out, best - 1, best):
         raise CorruptDataError(
             f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them or "
             "train at another --out"

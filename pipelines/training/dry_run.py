@@ -79,13 +79,17 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     with torch.device("meta"):
         objective = build_objective(recipe.objective, teachers)
     refuse_other_networks(recipe, objective)
-    if recipe.parts > 1 and any(isinstance(p, BilevelPhase) for stage in objective.stages for p in stage.phases):
-        raise UsageError(f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.parts} parts")
+    if recipe.grad_accumulation > 1 and any(
+        isinstance(p, BilevelPhase) for stage in objective.stages for p in stage.phases
+    ):
+        raise UsageError(
+            f"recipe {recipe.name}: a bilevel phase takes a step whole, not in {recipe.grad_accumulation} parts"
+        )
     kept, costs, shapes = 0, list[StageCost](), _shapes_of(recipe.stream)
     for stage in objective.stages:
         try:
             kept = max(kept, _play(stage, shapes, _Kept(_networks(objective))))
-            operations = step_operations(stage, shapes, objective.networks, recipe.parts) / _SAMPLES
+            operations = step_operations(stage, shapes, objective.networks, recipe.grad_accumulation) / _SAMPLES
             costs.append(StageCost(stage.name, stage.until_images, operations))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise UsageError(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None
@@ -153,7 +157,7 @@ def _shapes_of(stream: StreamConfig) -> Inputs:
     def shape(channels: int, size_px: int) -> Tensor:
         return torch.empty(_SAMPLES, channels, size_px, size_px, device="meta")
 
-    planes = {name: shape(_CHANNELS[name], stream.size_px) for name in (*stream.planes, *stream.drawn)}
+    planes = {name: shape(_CHANNELS[name], stream.size_px) for name in (*stream.planes, *stream.sketch_planes)}
     planes |= {LARGE: shape(3, stream.large_px)} if stream.large_px else {}
     return Inputs(shape(3, stream.size_px), shape(1, stream.size_px), _NoNoise(), planes)
 

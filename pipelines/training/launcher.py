@@ -157,7 +157,7 @@ def _aside(work: Callable[[], Any]) -> Any:
 
 def _num_cores(run: TrainRun) -> int:
     """Of a rank: its own and one for each of its loader processes."""
-    return 1 + run.num_loaders
+    return 1 + run.num_loader_workers
 
 
 def _rank(config: dict[str, Any]) -> str | JobError:
@@ -234,8 +234,8 @@ def _explained(fault: Exception) -> str:
     if isinstance(fault, torch.OutOfMemoryError):
         first = str(fault).partition(". ")[0]
         return (
-            f"{first}: take more --workers; or, at another --out, more --parts or a recipe in bfloat16 (--dry-run "
-            "foretells the memory)"
+            f"{first}: use more --workers; or, at another --out, more --grad-accumulation or a recipe in bfloat16 "
+            "(--dry-run predicts the memory)"
         )
     return str(fault)
 

@@ -1,7 +1,7 @@
 """The training loop: batches in, weights out, for every objective.
 
 The networks run once per step; each phase of the stage turns their outputs into named scalars, from which
-`updates.py` makes an optimiser step. The clock is photos seen.
+`updates.py` makes an optimizer step. The clock is photos seen.
 """
 
 import logging
@@ -56,17 +56,17 @@ def train(
     commit: Callable[[list[Point]], bool | None],
     tell: Callable[[str], None] = log.warning,
     alive: Callable[[int], None] = _nobody,
-    num_loaders: int = 0,
+    num_loader_workers: int = 0,
     limit: Limit | None = None,
 ) -> None:
-    """Trains from the state's clock to `until_images`, batches made by `num_loaders` processes or, if 0, by this one.
+    """Train from the state's clock to `until_images`; `num_loader_workers` processes make batches, or this one if 0.
 
     On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
     called at every checkpoint's clock and at the end with the points since the last commit, and ends the training if it
     returns True; `alive` gets the clock before every step. With `limit` points say what share of the device's best
     arithmetic was used. Raises NonFiniteError before a bad update is made.
     """
-    batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loaders)
+    batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loader_workers)
     updater = Updater(recipe, state, world)
     points: list[Point] = []
     meter = Meter(world, state.images_seen)
@@ -74,7 +74,7 @@ def train(
         alive(state.images_seen)
         with meter.waiting():
             batch = next(batches)
-            parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.parts)]
+            parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.grad_accumulation)]
         stage = state.objective.stage_at(state.images_seen)
         for terms in updater.step(stage, parts):
             meter.add(terms)

@@ -3,7 +3,6 @@
 Points choose the best checkpoint and the end of a training that stops early, so each file of them is sealed.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +36,6 @@ def points_to_bytes(points: Sequence[dict[str, Any]]) -> bytes:
 def _points(uri: str) -> list[dict[str, Any]]:
     data = storage.read_bytes(uri)
     try:
-        found = json.loads(data)
-        older: bool = isinstance(found, list)  # files of older versions are bare lists without a seal
-        return found if older else list(unseal(data, uri)["points"])
-    except (ValueError, KeyError, CorruptDataError):
+        return list(unseal(data, uri)["points"])
+    except (KeyError, CorruptDataError):
         raise CorruptDataError(f"{uri} is no list of points: restore it, or remove it and lose those points") from None

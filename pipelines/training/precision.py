@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
-"""Of products and convolutions; weights, optimisers, losses, softmaxes and temperatures are float32 in all of them, but
+"""Of products and convolutions; weights, optimizers, losses, softmaxes and temperatures are float32 in all of them, but
 that in `tf32` these too are made of its products. It has the range of float32 and 10 bits of fraction, on NVIDIA's GPUs
 since Ampere; elsewhere it is float32. Bilevel phases are float32 always."""
 

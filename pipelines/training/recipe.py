@@ -16,15 +16,15 @@ _COUNTS: Final = (
     "checkpoint_images",
     "metric_images",
     "watched_photos",
-    "patience_images",
+    "early_stop_images",
     "average_images",
-    "parts",
+    "grad_accumulation",
 )
 
 
 @dataclass(frozen=True)
 class AdamConfig:
-    """An Adam optimiser of one network."""
+    """An Adam optimizer of one network."""
 
     learning_rate: float
     betas: tuple[float, float] = (0.5, 0.999)
@@ -40,9 +40,9 @@ class AdamConfig:
         for name in ("learning_rate", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise UsageError(f"an optimiser's {name} is {value}: take a finite number, 0 or more")
+                raise UsageError(f"an optimizer's {name} is {value}: take a finite number, 0 or more")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError(f"an optimiser's betas are {self.betas}: take numbers from 0 to less than 1")
+            raise UsageError(f"an optimizer's betas are {self.betas}: take numbers from 0 to less than 1")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrainRecipe:
     objective: Any
     """The configuration of an objective in OBJECTIVES."""
     stream: StreamConfig
-    optimisers: dict[str, AdamConfig]
+    optimizers: dict[str, AdamConfig]
     """By network."""
     batch_size: int
     """Photos in a step, over all ranks."""
@@ -66,15 +66,15 @@ class TrainRecipe:
     seed: int = 0
     metric_images: int = field(default=1024)
     """Clock between two points of a curve."""
-    drops: tuple[tuple[int, float], ...] = ()
+    lr_milestones: tuple[tuple[int, float], ...] = ()
     """From each of these clocks on, all learning rates are multiplied by its factor."""
     watched_photos: int = 16
     """Held-out photos that are filled at every checkpoint, rounded up to whole chunks of 16."""
-    patience_images: int | None = None
+    early_stop_images: int | None = None
     """The training ends where no checkpoint was better than the best for so long; the best is kept."""
     average_images: int | None = None
     """The weights that are watched and registered are averages over about so many photos, not the newest."""
-    parts: int = 1
+    grad_accumulation: int = 1
     """In so many parts a rank's share of a step goes through the networks: less memory, more time. A phase then sees
     networks as the phase before has left them, and terms that compare samples see those of a part."""
     precision: Precision = "float32"
@@ -107,7 +107,7 @@ class TrainRecipe:
             raise UsageError(
                 f"recipe {self.name}: constant_images is {self.constant_images}: take 0 to images, {self.images}"
             )
-        for clock, factor in self.drops:
+        for clock, factor in self.lr_milestones:
             if clock < 0 or not 0 <= factor < math.inf:
                 raise UsageError(
                     f"recipe {self.name}: a drop is {(clock, factor)}: take a clock and a factor from 0 up"
@@ -115,7 +115,7 @@ class TrainRecipe:
 
     def learning_rate_factor(self, images_seen: int) -> float:
         """1 during the constant part, then linear to 0 at the end; times the factors of the drops that are past."""
-        dropped = math.prod(factor for clock, factor in self.drops if images_seen >= clock)
+        dropped = math.prod(factor for clock, factor in self.lr_milestones if images_seen >= clock)
         if images_seen <= self.constant_images:
             return dropped
         return dropped * max(0.0, (self.images - images_seen) / (self.images - self.constant_images))

@@ -2,10 +2,9 @@
 
 `run.json` says who the run is and is written once; other settings at the same place are refused with the differing
 field. `attempt.json` says which command trains there: where two do, which no lock forbids on an object store, the newer
-one does, and the older one ends at its next commit. Both are sealed; those of older versions are not.
+one does, and the older one ends at its next commit. Both are sealed.
 """
 
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,13 +16,11 @@ from infra.weights import weights_sha256
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import CorruptDataError, UsageError, first_difference, sha256_hex
-from pipelines.run_record import RUN_FILE
+from pipelines.run_record import RUN_FILE, RUN_FORMAT, refuse_other_format
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
 
 ATTEMPT_FILE: Final = "attempt.json"
-_OLDER_FIELDS: Final = frozenset({"recipe", "datasets", "weights", "teachers", "run_id"})
-"""Of a `run.json` without a seal, as older versions wrote it."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class TrainRun:
     """Of the MLflow run."""
     inputs: tuple[tuple[str, str, str], ...] = ()
     """What the training is made from: name, SHA-256 and URI of each dataset and file of weights."""
-    weights: tuple[int, ...] = ()
+    mix: tuple[int, ...] = ()
     """Of the datasets, as the stream has them."""
-    num_loaders: int = 0
+    num_loader_workers: int = 0
     """Loader processes of each rank; they change nothing but the speed."""
     photo_operations: Mapping[str, float] = field(default_factory=dict)
     """By stage, as `Limit` has them; without any nobody is told what share of its best a device does."""
@@ -57,16 +54,15 @@ class TrainRun:
         """Called on each rank at every point of the curves; here it does nothing."""
 
 
-def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()) -> str:
+def claim_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, mix: tuple[int, ...] = ()) -> str:
     """The id of the run at `out`, made at its first start; raises UsageError where other settings were given before,
     CorruptDataError where the record of them cannot be read, is gone, or is not that of the checkpoints."""
-    asked, there = _asked(recipe, datasets, weights), _recorded(out)
+    asked, there = _asked(recipe, datasets, mix), _recorded(out)
     if there is None:
         started, uri = f"{out} {time.time_ns()} {secrets.token_hex(8)}", storage.join(out, RUN_FILE)
-        storage.create(uri, seal({**asked, "run_id": sha256_hex(started.encode())[:16]}))
+        storage.create(uri, seal({**asked, "format": RUN_FORMAT, "run_id": sha256_hex(started.encode())[:16]}))
         there = _record(uri)
     _refuse_others(out, there, asked, datasets)
-    _seal_older(out, there)
     return str(there["run_id"])
 
 
@@ -85,42 +81,26 @@ def _recorded(out: str) -> dict[str, Any] | None:
 def _record(uri: str) -> dict[str, Any]:
     data = storage.read_bytes(uri)
     try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    if isinstance(found, dict) and {"run_id", "datasets"} <= found.keys() <= _OLDER_FIELDS:
-        return found
-    try:
-        return unseal(data, uri)
+        found = unseal(data, uri)
     except CorruptDataError:
         raise CorruptDataError(f"{uri} is no record of a run: restore it, or train at another --out") from None
+    refuse_other_format(uri, found)
+    return found
 
 
-def _seal_older(out: str, there: dict[str, Any]) -> None:
-    """Put a seal on the `run.json` of an older version.
-
-    Two commands at one moment write the same bytes, so that no store needs a condition for it.
-    """
-    uri = storage.join(out, RUN_FILE)
-    if storage.read_bytes(uri) != seal(there):
-        storage.publish(uri, seal(there))
-
-
-def refuse_other_run(
-    recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, weights: tuple[int, ...] = ()
-) -> None:
+def refuse_other_run(recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str, mix: tuple[int, ...] = ()) -> None:
     """Raises UsageError where `out` holds a run of other settings, CorruptDataError as `claim_run`; makes nothing."""
     there = _recorded(out)
     if there is not None:
-        _refuse_others(out, there, _asked(recipe, datasets, weights), datasets)
+        _refuse_others(out, there, _asked(recipe, datasets, mix), datasets)
 
 
-def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], weights: tuple[int, ...]) -> dict[str, Any]:
+def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], mix: tuple[int, ...]) -> dict[str, Any]:
     """What makes a run the same."""
     asked: dict[str, Any] = {
         "recipe": recipe.as_json(),
         "datasets": [d.manifest_sha256 for d in datasets],
-        "weights": list(weights),
+        "mix": list(mix),
     }
     if recipe.objective.needs_weights:
         asked["teachers"] = weights_sha256(recipe.objective.needs_weights)

@@ -1,4 +1,4 @@
-"""The state of a training: networks, optimisers and clock, and its way into a checkpoint and out of it again."""
+"""The state of a training: networks, optimizers and clock, and its way into a checkpoint and out of it again."""
 
 from collections.abc import Collection, Mapping
 from copy import deepcopy
@@ -22,10 +22,10 @@ NO_WEIGHTS: Final[Weights] = MappingProxyType({})
 
 
 def refuse_other_networks(recipe: TrainRecipe, objective: Objective) -> None:
-    """Raises UsageError where the recipe's optimisers are not those of the objective's networks."""
-    if set(recipe.optimisers) != set(objective.networks):
+    """Raises UsageError where the recipe's optimizers are not those of the objective's networks."""
+    if set(recipe.optimizers) != set(objective.networks):
         raise UsageError(
-            f"recipe {recipe.name}: optimisers of {', '.join(recipe.optimisers)} for the networks "
+            f"recipe {recipe.name}: optimizers of {', '.join(recipe.optimizers)} for the networks "
             f"{', '.join(objective.networks)}: give each its own"
         )
 
@@ -63,7 +63,7 @@ class TrainState:
         self.average = None if recipe.average_images is None else deepcopy(self.generator).requires_grad_(False)
         if recipe.compiled:
             self.generator.compile()
-        self.optimisers = {
+        self.optimizers = {
             name: torch.optim.Adam(
                 self.objective.networks[name].parameters(),
                 lr=o.learning_rate,
@@ -71,7 +71,7 @@ class TrainState:
                 weight_decay=o.weight_decay,
                 fused=True,
             )
-            for name, o in recipe.optimisers.items()
+            for name, o in recipe.optimizers.items()
         }
         self.images_seen = 0
         self.ledger = Ledger()
@@ -83,7 +83,7 @@ class TrainState:
         return self.objective.networks["generator"]
 
     @property
-    def shown(self) -> nn.Module:
+    def eval_generator(self) -> nn.Module:
         """The generator that is watched and registered."""
         return self.generator if self.average is None else self.average
 
@@ -106,7 +106,7 @@ class TrainState:
     def snapshot(self, facts: Mapping[str, Any]) -> Snapshot:
         """A copy of all that a checkpoint holds; `facts` go into its state.json beside the state's own."""
         networks = {name: network.state_dict() for name, network in self.objective.networks.items()}
-        moments = {f"adam.{name}": _moments(o, self.objective.networks[name]) for name, o in self.optimisers.items()}
+        moments = {f"adam.{name}": _moments(o, self.objective.networks[name]) for name, o in self.optimizers.items()}
         average = {} if self.average is None else {AVERAGE: self.average.state_dict()}
         files = {
             name: {key: _copied(x) for key, x in of.items()} for name, of in (networks | moments | average).items()
@@ -120,8 +120,8 @@ class TrainState:
                 network.load_state_dict(checkpoint.tensors(name))
             except RuntimeError as fault:
                 raise UsageError(f"{checkpoint.uri} does not fit the recipe's {name}: {fault}") from None
-        for name, optimiser in self.optimisers.items():
-            _restore_moments(optimiser, self.objective.networks[name], checkpoint.tensors(f"adam.{name}"))
+        for name, optimizer in self.optimizers.items():
+            _restore_moments(optimizer, self.objective.networks[name], checkpoint.tensors(f"adam.{name}"))
         if self.average is not None:
             self.average.load_state_dict(checkpoint.tensors(AVERAGE))
         self.scale = LossScale(**checkpoint.state["loss_scale"])
@@ -132,18 +132,18 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _moments(optimiser: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
+def _moments(optimizer: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.{field}": tensor
         for name, parameter in network.named_parameters()
-        for field, tensor in optimiser.state.get(parameter, {}).items()
+        for field, tensor in optimizer.state.get(parameter, {}).items()
     }
 
 
-def _restore_moments(optimiser: torch.optim.Adam, network: nn.Module, saved: dict[str, Tensor]) -> None:
+def _restore_moments(optimizer: torch.optim.Adam, network: nn.Module, saved: dict[str, Tensor]) -> None:
     for name, parameter in network.named_parameters():
         if f"{name}.step" in saved:
-            optimiser.state[parameter] = {
+            optimizer.state[parameter] = {
                 "step": saved[f"{name}.step"].to(parameter.device),
                 "exp_avg": torch.empty_like(parameter).copy_(saved[f"{name}.exp_avg"]),
                 "exp_avg_sq": torch.empty_like(parameter).copy_(saved[f"{name}.exp_avg_sq"]),

@@ -1,4 +1,4 @@
-"""Optimiser updates: from the outputs of a step to changed weights, for ordinary and for bilevel phases.
+"""Optimizer updates: from the outputs of a step to changed weights, for ordinary and for bilevel phases.
 
 The only file that asks for gradients. They are averaged over ranks before they are used in a norm or a step, so any
 number of ranks makes the same updates.
@@ -164,13 +164,13 @@ class Updater:
 
     def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> float:
         """Clips, and steps at the learning rate of the clock, which it returns."""
-        optimiser, config = self.state.optimisers[name], self.recipe.optimisers[name]
+        optimizer, config = self.state.optimizers[name], self.recipe.optimizers[name]
         scale = _scale(config, float(_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient).mul_(scale)
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.step()
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
         return rate
 
     def _not_finite(self, phase: Phase | BilevelPhase, gradients: Gradients, bad_ranks: Tensor) -> str:
@@ -231,7 +231,7 @@ def _add(gradients: Gradients, more: Sequence[Tensor | None]) -> None:
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient with the strides of its parameter, as fused optimisers on GPUs want it."""
+    """The gradient with the strides of its parameter, as fused optimizers on GPUs want it."""
     alike = gradient.stride() == parameter.stride()
     return gradient if alike else torch.empty_like(parameter).copy_(gradient)
 

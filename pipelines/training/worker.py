@@ -15,9 +15,9 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, committed_after, latest_checkpoint
+from pipelines.checkpoints import committed_after, latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
-from pipelines.records import UsageError, canonical_json
+from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream
 from pipelines.training.checkpointer import Checkpointer
 from pipelines.training.flops import Limit, peak_of
@@ -50,7 +50,7 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Heartbeat) -> str
     prepare_process(run.recipe.precision, deterministic=run.recipe.deterministic)
     datasets = tuple(open_dataset(uri) for uri in run.data)
     state = _begun(run, datasets, world)
-    stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.weights)
+    stream = Stream(datasets, run.recipe.stream, run.recipe.seed, run.mix)
     incidents = _refused_checkpoints(run.out, state.images_seen) if world.rank == 0 else []
     with Checkpointer(run, state, datasets, world, pulse) as committer:
 
@@ -67,7 +67,7 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Heartbeat) -> str
         over = committer.best.is_old(state.images_seen)  # and lost between its last commit and its end
         train(
             run.recipe, state, stream, world, until_images=0 if over else run.until_images, observe=observe,
-            commit=commit, tell=incidents.append, alive=pulse.step, num_loaders=run.num_loaders,
+            commit=commit, tell=incidents.append, alive=pulse.step, num_loader_workers=run.num_loader_workers,
             limit=_limit(run, world),
         )  # fmt: skip
         return committer.finish()
@@ -86,7 +86,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
-        ledger = _ledger_of(checkpoint)
+        ledger = Ledger(checkpoint.state["ledger"]["photos_digest"])
         state.ledger = ledger if world.rank == 0 else Ledger()
     _agree(state.images_seen, world)
     if world.rank == 0:
@@ -100,16 +100,6 @@ def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
     return [
         f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
     ]
-
-
-def _ledger_of(checkpoint: Checkpoint) -> Ledger:
-    digest = checkpoint.state["ledger"].get("photos_digest")
-    if digest is None:
-        raise UsageError(
-            f"{checkpoint.uri} has no digest of the photos seen: the run was begun by an older version; end it with "
-            "that one, or train at another --out"
-        )
-    return Ledger(digest)
 
 
 def _publish_incidents(run: TrainRun, images_seen: int, rank: int, incidents: list[str]) -> None:

@@ -39,9 +39,9 @@ def epoch_rate(stream: Stream, epoch: int) -> float:
     return NUM_PHOTOS / (time.perf_counter() - started)
 
 
-def loaded_rate(stream: Stream, num_loaders: int, step_seconds: float = 0.0) -> float:
+def loaded_rate(stream: Stream, num_loader_workers: int, step_seconds: float = 0.0) -> float:
     """Photos a second of some epochs whose steps take so long, their processes running."""
-    batches = stream.batches(0, BATCH, World(), num_loaders)
+    batches = stream.batches(0, BATCH, World(), num_loader_workers)
     for _ in islice(batches, STEPS):
         pass
     started = time.perf_counter()
@@ -93,9 +93,10 @@ def foretold(dataset: Dataset) -> None:
     """Lines for the probe's word: the rates of loaders, and that a step needs as many as it says and no more."""
     stream = Stream((dataset,), PLAIN, 0)
     rates = loader_rates(stream, BATCH, len(os.sched_getaffinity(0)), 6.0)
-    for num_loaders, said in rates.items():
-        real = loaded_rate(stream, num_loaders)
-        print(f"foretold   {num_loaders} loaders: {said:.0f} photos/s, real {real:.0f}, off by {real / said - 1:+.0%}")
+    for num_loader_workers, said in rates.items():
+        real = loaded_rate(stream, num_loader_workers)
+        difference = f"{real / said - 1:+.0%}"
+        print(f"predicted   {num_loader_workers} loader workers: {said:.0f} photos/s, real {real:.0f}, {difference}")
     for share in (0.6, 1.2):
         step = BATCH / (rates[1] * share)
         needed = loaders_needed(rates, BATCH, step) or max(rates)

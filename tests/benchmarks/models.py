@@ -2,7 +2,7 @@
 
 On a CPU: a forward run and a step of one 256x256 picture on one core. On a GPU: steps of the recipe's own batch in each
 precision, compiled or not, and how much of the time the GPU had work. A step is all phases of the training's longest
-stage with their optimisers; the GPU's include the bilevel phase in one of its `every` steps, the CPU's leave it out.
+stage with their optimizers; the GPU's include the bilevel phase in one of its `every` steps, the CPU's leave it out.
 Each model has a process of its own, so that the peak of memory is its own.
 """
 

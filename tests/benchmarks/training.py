@@ -43,8 +43,8 @@ STEPS: Final = 3
 TRAININGS: Final = 5
 
 
-def plain_step(trainee: Trainee, optimisers: dict[str, torch.optim.Optimizer], inputs: Inputs) -> None:
-    """What one would write for these networks alone: forward, losses, backward, optimiser."""
+def plain_step(trainee: Trainee, optimizers: dict[str, torch.optim.Optimizer], inputs: Inputs) -> None:
+    """What one would write for these networks alone: forward, losses, backward, optimizer."""
     outputs = trainee.stage.forward(inputs)
     for phase in trainee.stage.phases:
         assert not isinstance(phase, BilevelPhase)
@@ -53,7 +53,7 @@ def plain_step(trainee: Trainee, optimisers: dict[str, torch.optim.Optimizer], i
             parameter.grad = None
         weighted(phase.terms(outputs), phase.weights).backward(inputs=parameters)  # type: ignore[no-untyped-call]
         for name in phase.trains:
-            optimisers[name].step()
+            optimizers[name].step()
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -71,12 +71,12 @@ def overhead(name: str, data: str) -> None:
     recipe = replace(full, stream=stream, batch_size=1, metric_images=1, checkpoint_images=STEPS + 1)
     trainee, by_hand = (Trainee(recipe, 1, 1, torch.device("cpu")) for _ in range(2))
     trainee.state.images_seen = start = begun(trainee)
-    optimisers: dict[str, torch.optim.Optimizer] = dict(by_hand.state.optimisers)
+    optimizers: dict[str, torch.optim.Optimizer] = dict(by_hand.state.optimizers)
     ours, plain, mark = [], [], [time.perf_counter()]
 
     def step_by_hand(_: Point) -> None:
         ours.append(time.perf_counter() - mark[0])
-        plain.append(seconds(lambda: plain_step(by_hand, optimisers, by_hand.inputs)))
+        plain.append(seconds(lambda: plain_step(by_hand, optimizers, by_hand.inputs)))
         mark[0] = time.perf_counter()
 
     train(

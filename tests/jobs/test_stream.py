@@ -62,12 +62,12 @@ def test_without_a_recipe_the_defaults_are_shown(
             "images_seen is 99999999999999999999: it must be from 0 to",
         ),
         (
-            ("DATA", "DATA", "--weights", "1000000000", "1"),
+            ("DATA", "DATA", "--mix", "1000000000", "1"),
             "1000000001 in all: take whole numbers of at most 1000",
         ),
         (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
         (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': `lacuna recipe` lists all"),
-        (("DATA", "--weights", "1", "2"), "weights are (1, 2) for 1 datasets"),
+        (("DATA", "--mix", "1", "2"), "weights are (1, 2) for 1 datasets"),
         (("nowhere",), "no dataset at nowhere"),
     ],
 )

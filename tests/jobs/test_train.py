@@ -145,7 +145,7 @@ def test_a_dry_run_is_silent_about_hours_on_a_machine_that_it_cannot_measure(
         (("--workers", "0"), "--workers is 0"),
         (("--workers", "2", "--min-workers", "3"), "--min-workers is 3: take 1 or more, and no more than --workers, 2"),
         (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
-        (("--parts", "3"), "--parts is 3: the 4 photos of a worker must divide"),
+        (("--grad-accumulation", "3"), "--grad-accumulation is 3: the 4 photos of a worker must divide"),
         (
             ("--device", "cuda"),
             "--device is cuda: GPUs wanted, one for each worker: 1; there are 0 on this machine; RAY_ADDRESS ",

@@ -44,7 +44,7 @@ def recipe_of(name: str) -> TrainRecipe:
         return replace(
             short,
             name=LONG,
-            optimisers={network: AdamConfig(1e-7) for network in short.optimisers},  # or it would not end as numbers
+            optimizers={network: AdamConfig(1e-7) for network in short.optimizers},  # or it would not end as numbers
             images=1000 * IMAGES,
             checkpoint_images=IMAGES,
             metric_images=16,
@@ -55,7 +55,7 @@ def recipe_of(name: str) -> TrainRecipe:
     return train_recipe(
         name=name,
         objective=OBJECTIVES[name],
-        optimisers={network: AdamConfig(1e-3) for network in objective(name).networks},
+        optimizers={network: AdamConfig(1e-3) for network in objective(name).networks},
         images=IMAGES,
         constant_images=IMAGES // 2,
         checkpoint_images=16,

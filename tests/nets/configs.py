@@ -64,7 +64,8 @@ MHTMAS = {
 DISTILLATIONS = {
     "distill": replace(SMALL_DISTILL, style_weight=150.0, blur="paper"),
     "distill-residual": replace(
-        SMALL_DISTILL, network=replace(SMALL_DISTILL.network, residual=True, adding=False, key_pooling=(0, 2, 1))
+        SMALL_DISTILL,
+        network=replace(SMALL_DISTILL.network, residual=True, additive_fusion=False, key_pooling=(0, 2, 1)),
     ),
     "gc": BaselineObjectiveConfig(GCConfig(4, (2,), residual=True)),
     "gc*": BaselineObjectiveConfig(GCConfig(4, (2,), completion=True), _briefly(ENCODER)),

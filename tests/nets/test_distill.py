@@ -93,7 +93,7 @@ def test_forward_gives_finite_pictures_and_features_of_their_shapes(name: str, s
 
 
 FULL = {name: variant(name, PAPER).network for name in VARIANTS} | {
-    "replacing": DistillConfig(adding=False),
+    "replacing": DistillConfig(additive_fusion=False),
     "residual": DistillConfig(residual=True),
 }
 
@@ -169,14 +169,14 @@ def test_a_completion_block_changes_the_hole_alone() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("adding", [True, False])
-def test_fusion_begins_quietly_where_it_adds_and_as_a_box_filter_where_it_replaces(adding: bool) -> None:
-    network, x = Backbone(4, replace(SMALL, adding=adding)), torch.rand(2, 8, 16, 16)
+@pytest.mark.parametrize("additive_fusion", [True, False])
+def test_fusion_begins_quietly_where_it_adds_and_as_a_box_filter_where_it_replaces(additive_fusion: bool) -> None:
+    network, x = Backbone(4, replace(SMALL, additive_fusion=additive_fusion)), torch.rand(2, 8, 16, 16)
     network.initialise()
     level, local = network.decoder[0], network.local
     assert isinstance(level, DecoderLevel) and local is not None
     found = level(x, local)
-    if adding:
+    if additive_fusion:
         assert float((found["output"] - found["decoded"]).std() / found["decoded"].std()) < 0.2
     else:
         box = F.avg_pool2d(found["decoded"], 3, stride=1, padding=1)
@@ -215,10 +215,10 @@ def test_attention_gives_the_shares_that_transfer_compares() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("adding", [False, True])
+@pytest.mark.parametrize("additive_fusion", [False, True])
 @pytest.mark.parametrize("weight", [-100.0, 0.0, 100.0])
-def test_fusion_chooses_between_attention_and_neighbourhood(weight: float, adding: bool) -> None:
-    network = Backbone(4, replace(SMALL, adding=adding))
+def test_fusion_chooses_between_attention_and_neighbourhood(weight: float, additive_fusion: bool) -> None:
+    network = Backbone(4, replace(SMALL, additive_fusion=additive_fusion))
     level, x, local = network.decoder[0], torch.randn(1, 8, 8, 8), network.local
     assert isinstance(level, DecoderLevel)
     assert level.weight is not None and level.affinity is not None and local is not None
@@ -227,7 +227,7 @@ def test_fusion_chooses_between_attention_and_neighbourhood(weight: float, addin
     o = level(x, local)
     share = torch.sigmoid(torch.tensor(weight))
     fused = level.affinity(o["decoded"])[0] * share + local(o["decoded"]) * (1 - share)
-    assert torch.allclose(o["output"], fused + o["decoded"] if adding else fused, atol=1e-5)
+    assert torch.allclose(o["output"], fused + o["decoded"] if additive_fusion else fused, atol=1e-5)
 
 
 def test_predictors_are_one_pair_for_the_encoder_and_one_for_the_decoder() -> None:

@@ -75,7 +75,7 @@ def test_every_part_has_the_parameters_of_the_reconstruction(
         ({"attention": "atma"}, 4_052_816),
         ({"attention": "contextual"}, 4_052_816 - 9_312 - 155_906),
         ({"sketch": True}, 4_052_816 + 3 * 25 * 2 * 24),
-        ({"residual": True, "checkpointing": True, "speaking": "convolution"}, 4_052_816),
+        ({"residual": True, "checkpointing": True, "active_heads": "convolution"}, 4_052_816),
     ],
     ids=str,
 )
@@ -195,10 +195,10 @@ def test_a_sketch_for_a_network_without_its_channel_is_refused() -> None:
 def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
     image, mask = masked_pictures()
     full, parts = network(), {}
-    for speaking in ("all", "convolution", "attention", "highest-temperature", "lowest-temperature"):
-        part = network(speaking=speaking)
+    for active_heads in ("all", "convolution", "attention", "highest-temperature", "lowest-temperature"):
+        part = network(active_heads=active_heads)
         part.load_state_dict(full.state_dict())
-        parts[speaking] = part(image, mask)
+        parts[active_heads] = part(image, mask)
     assert all(torch.equal(part["coarse"], parts["all"]["coarse"]) for part in parts.values())
     pictures = [part["predicted"] for part in parts.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(pictures) for b in pictures[:i])
@@ -206,10 +206,10 @@ def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("speaking", "deaf_to"), [("convolution", "attention_encoder"), ("attention", "convolution_encoder")]
+    ("active_heads", "deaf_to"), [("convolution", "attention_encoder"), ("attention", "convolution_encoder")]
 )
-def test_a_branch_that_is_not_heard_has_no_influence(speaking: Any, deaf_to: str) -> None:
-    built, (image, mask) = network(speaking=speaking), masked_pictures()
+def test_a_branch_that_is_not_heard_has_no_influence(active_heads: Any, deaf_to: str) -> None:
+    built, (image, mask) = network(active_heads=active_heads), masked_pictures()
     before = built(image, mask)["predicted"]
     for parameter in built.refinement.get_submodule(deaf_to).parameters():
         parameter.mul_(2)
@@ -270,7 +270,7 @@ def test_half_precision_draws_nearly_the_same_picture(variant: str) -> None:
         ({"num_heads": 3}, "width is 8, num_heads 3"),
         ({"patch_px": 4}, "patch_px is 4: take an odd number"),
         (
-            {"attention": "contextual", "speaking": "lowest-temperature"},
+            {"attention": "contextual", "active_heads": "lowest-temperature"},
             "contextual attention has one temperature only",
         ),
     ],

@@ -124,15 +124,15 @@ def test_features_under_the_hole_are_asked_but_never_answer() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("speaking", "silent"), [("highest", slice(8, 16)), ("lowest", slice(0, 8))])
-def test_one_head_can_speak_alone(speaking: str, silent: slice) -> None:
+@pytest.mark.parametrize(("active_heads", "silent"), [("highest", slice(8, 16)), ("lowest", slice(0, 8))])
+def test_one_head_can_speak_alone(active_heads: str, silent: slice) -> None:
     layer, x, mask = (
         tempered(TemperatureAttention(16, 2, Matching()), 2.0, 0.5),
         torch.randn(2, 16, 8, 8),
         hole(8, 2, 2, 3),
     )
     both, temperatures = layer(x, mask.expand(2, 1, 8, 8))
-    alone, _ = layer(x, mask.expand(2, 1, 8, 8), speaking)
+    alone, _ = layer(x, mask.expand(2, 1, 8, 8), active_heads)
     heard = [i for i in range(16) if i not in range(16)[silent]]
     assert temperatures[0].tolist() == pytest.approx([2.0001, 0.5001], abs=1e-4)
     assert not alone[:, silent].any()

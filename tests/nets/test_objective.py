@@ -170,7 +170,7 @@ def test_critic_terms_do_not_reach_the_generator() -> None:
 
 
 def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
-    updater = updates(optimisers={"generator": AdamConfig(5e-4), "critic": AdamConfig(5e-4)})
+    updater = updates(optimizers={"generator": AdamConfig(5e-4), "critic": AdamConfig(5e-4)})
     phase = phase_of(updater.state.objective, "reconstruct")
     losses = [float(updater.update(phase, run(updater.state.objective))["l1_out"]) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
@@ -178,7 +178,7 @@ def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
-    updater = updates(optimisers=dict.fromkeys(("generator", "critic"), AdamConfig(1e-3, clip_norm=1e-3)))
+    updater = updates(optimizers=dict.fromkeys(("generator", "critic"), AdamConfig(1e-3, clip_norm=1e-3)))
     objective = updater.state.objective
     terms = updater.update(phase_of(objective, "reconstruct"), run(objective))
     gradients = [p.grad for p in objective.networks["generator"].parameters() if p.grad is not None]

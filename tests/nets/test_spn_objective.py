@@ -223,7 +223,7 @@ def test_updates_bring_the_prediction_and_the_priors_nearer(name: str) -> None:
     networks = ("generator", "heads", "critic")
     without = {"perceptual_weight": 0.0, "diversity_weight": 0.0, "feature_matching_weight": 0.0}
     config = replace(CONFIGS[name], prior_until_images=None, **without)
-    recipe = train_recipe(objective=config, optimisers=dict.fromkeys(networks, AdamConfig(2e-3)))
+    recipe = train_recipe(objective=config, optimizers=dict.fromkeys(networks, AdamConfig(2e-3)))
     updater = Updater(recipe, TrainState(recipe), World())
     of = updater.state.objective
     rows = []

@@ -47,8 +47,8 @@ def test_a_checkpoint_is_split_by_its_prefixes_and_unwrapped() -> None:
 
 
 def test_a_key_of_no_network_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'optimiser.a' is of no known network: keys begin with generator\., "):
-        split_published({"optimiser.a": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"'optimizer.a' is of no known network: keys begin with generator\., "):
+        split_published({"optimizer.a": torch.zeros(1)})
 
 
 def test_the_target_of_a_checkpoint_is_the_trunk() -> None:

@@ -1,4 +1,4 @@
-"""What the optimiser sees: the same photos, crops, flips and masks at a position for any world, start and batch."""
+"""What the optimizer sees: the same photos, crops, flips and masks at a position for any world, start and batch."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -29,7 +29,7 @@ CONFIG = StreamConfig(
     resize="random-square",
     masks=("rectangle",),
     mask_canvas_px=64,
-    drawn=("sketch",),
+    sketch_planes=("sketch",),
     num_lanes=4,
     block_size=8,
 )
@@ -198,7 +198,7 @@ def test_loader_processes_draw_the_same_sketches(cards: Dataset) -> None:
 
 
 def test_drawing_changes_neither_image_nor_mask(cards: Dataset) -> None:
-    for one, other in zip(first(cards), first(cards, replace(CONFIG, drawn=())), strict=True):
+    for one, other in zip(first(cards), first(cards, replace(CONFIG, sketch_planes=())), strict=True):
         assert torch.equal(one.image, other.image)
         assert torch.equal(one.mask, other.mask)
         assert "sketch" not in other.planes
@@ -221,8 +221,8 @@ def test_a_stored_edge_map_is_what_the_sketch_is_made_of(mapped: Dataset) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"drawn": ("edge",)}, "unknown drawn plane 'edge': known are sketch"),
-        ({"planes": ("sketch",)}, "'sketch' is in planes and in drawn"),
+        ({"sketch_planes": ("edge",)}, "unknown sketch plane 'edge': known are sketch"),
+        ({"planes": ("sketch",)}, "'sketch' is in planes and in sketch_planes"),
         ({"sketch_threshold": 1.0}, r"sketch_threshold is 1\.0: it must be from 0 to less than 1"),
     ],
 )

@@ -73,8 +73,8 @@ class Small:
         recipe = train_recipe()
         state = TrainState(recipe)
         state.objective = objective
-        state.optimisers = {name: torch.optim.Adam(objective.networks[name].parameters()) for name in rates}
-        updater = Updater(replace(recipe, optimisers=rates, **changes), state, world)
+        state.optimizers = {name: torch.optim.Adam(objective.networks[name].parameters()) for name in rates}
+        updater = Updater(replace(recipe, optimizers=rates, **changes), state, world)
         stage = objective.stages[-1]
         return cls(updater, next(p for p in stage.phases if isinstance(p, BilevelPhase)), stage)
 
@@ -176,9 +176,9 @@ def test_the_gradient_of_a_small_dgi_is_that_of_exact_unrolling(alpha: float, mo
         assert_near(found, unrolled(Small.of(distill(imagined_rate=alpha))), 0.01)
 
 
-@pytest.mark.parametrize("name", ["cross", "within", "transfer"])
+@pytest.mark.parametrize("name", ["cross_distillation", "self_distillation", "attention_transfer"])
 def test_each_kind_of_guidance_has_the_gradient_of_exact_unrolling(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    only = {kind: kind == name for kind in ("cross", "within", "transfer")}
+    only = {kind: kind == name for kind in ("cross_distillation", "self_distillation", "attention_transfer")}
     small = Small.of(distill(**only))
     small.phase = replace(small.phase, epsilon=1e-4)
     found = small.hypergradient()
@@ -189,7 +189,10 @@ def test_each_kind_of_guidance_has_the_gradient_of_exact_unrolling(name: str, mo
 
 
 def test_a_detached_target_that_moves_along_gives_another_gradient() -> None:
-    held, moving = Small.of(distill(cross=False, transfer=False)), Small.of(distill(cross=False, transfer=False))
+    held, moving = (
+        Small.of(distill(cross_distillation=False, attention_transfer=False)),
+        Small.of(distill(cross_distillation=False, attention_transfer=False)),
+    )
     moving.phase = replace(moving.phase, held=())
     exact = held.hypergradient()
     assert float((moving.hypergradient() - exact).norm() / exact.norm()) > 0.5
@@ -319,8 +322,8 @@ def test_gradients_of_unit_norm_make_steps_that_no_scale_of_the_aim_changes() ->
     for scale in (1.0, 1e-9):
         small = Small.of(toy())
         state, recipe = small.updater.state, small.updater.recipe
-        meta = replace(recipe.optimisers["meta"], unit_norm=True)
-        updater = Updater(replace(recipe, optimisers=recipe.optimisers | {"meta": meta}), state, World())
+        meta = replace(recipe.optimizers["meta"], unit_norm=True)
+        updater = Updater(replace(recipe, optimizers=recipe.optimizers | {"meta": meta}), state, World())
         phase = replace(small.phase, weights={"picture": scale})
         updater.update_bilevel(phase, small.stage.forward, inputs())
         parameters = small.parameters(("meta",))

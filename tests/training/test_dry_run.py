@@ -66,8 +66,8 @@ def test_a_checkpoint_is_as_large_as_foretold(trained: TrainRun) -> None:
 
 def distillation(**changes: Any) -> Any:
     """A small DGI whose second stage is of another kind than its first."""
-    optimisers = dict.fromkeys(("generator", "alignment", "auxiliary", "meta"), train_recipe().optimisers["generator"])
-    return train_recipe(objective=replace(SMALL_DISTILL, **changes), optimisers=optimisers)
+    optimizers = dict.fromkeys(("generator", "alignment", "auxiliary", "meta"), train_recipe().optimizers["generator"])
+    return train_recipe(objective=replace(SMALL_DISTILL, **changes), optimizers=optimizers)
 
 
 def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
@@ -91,11 +91,11 @@ def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
 
 
 def test_a_network_without_an_optimiser_is_told() -> None:
-    optimisers = {"generator": train_recipe().optimisers["generator"]}
-    with pytest.raises(UsageError, match="recipe tiny: optimisers of generator for the networks generator, critic"):
-        rehearse(train_recipe(optimisers=optimisers), {})
+    optimizers = {"generator": train_recipe().optimizers["generator"]}
+    with pytest.raises(UsageError, match="recipe tiny: optimizers of generator for the networks generator, critic"):
+        rehearse(train_recipe(optimizers=optimizers), {})
 
 
 def test_a_bilevel_phase_in_parts_is_refused() -> None:
     with pytest.raises(UsageError, match="a bilevel phase takes a step whole, not in 2 parts"):
-        rehearse(replace(distillation(), parts=2), {})
+        rehearse(replace(distillation(), grad_accumulation=2), {})

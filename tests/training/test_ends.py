@@ -21,12 +21,12 @@ from tests.training.test_run import committed_clocks, copied, flip_byte, silent
 
 def still(**changes: Any) -> TrainRecipe:
     """The small recipe at a rate that changes no pixel."""
-    rates = {name: replace(o, learning_rate=1e-12) for name, o in train_recipe().optimisers.items()}
-    return train_recipe(optimisers=rates, **changes)
+    rates = {name: replace(o, learning_rate=1e-12) for name, o in train_recipe().optimizers.items()}
+    return train_recipe(optimizers=rates, **changes)
 
 
 def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    recipe, out = still(early_stop_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     best = run_rank(run, World(), silent)
     assert committed_clocks(out)[-1] == 24
@@ -48,7 +48,7 @@ def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_pa
 def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
     scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in committed_points(trained.out) if
               "val_psnr_hole" in p["values"]}  # fmt: skip
-    best = best_of(trained.out, replace(trained.recipe, patience_images=64), 32)
+    best = best_of(trained.out, replace(trained.recipe, early_stop_images=64), 32)
     assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
 
 
@@ -69,7 +69,7 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
 
 
 def test_points_that_are_missing_and_would_choose_another_best_are_missed(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    recipe, out = still(early_stop_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
@@ -80,7 +80,7 @@ def test_points_that_are_missing_and_would_choose_another_best_are_missed(datase
 
 
 def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
-    recipe, out = still(patience_images=16), str(tmp_path / "run")
+    recipe, out = still(early_stop_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
     with pytest.raises(CorruptDataError, match=r"000000000008/generator.safetensors is damaged"):
@@ -89,7 +89,7 @@ def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
 
 def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
     """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
-    recipe, out = still(patience_images=100), str(tmp_path / "run")
+    recipe, out = still(early_stop_images=100), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     run_rank(run, World(), silent)
     checkpoints = tmp_path / "run" / "checkpoints"

@@ -63,7 +63,7 @@ def test_a_phase_that_has_every_fourth_turn_counts_by_a_quarter(convolution: nn.
 def test_operations_are_those_of_the_loops_own_steps(name: str, parts: int) -> None:
     """Of every stage: counted in as many steps as give every phase its turn."""
     rates = {network: AdamConfig(1e-4) for network in objective(name).networks}
-    recipe = train_recipe(objective=OBJECTIVES[name], optimisers=rates, parts=parts)
+    recipe = train_recipe(objective=OBJECTIVES[name], optimizers=rates, grad_accumulation=parts)
     state = TrainState(recipe)
     updater, counter = Updater(recipe, state, World()), Counter()
     for stage, cost in zip(state.objective.stages, rehearse(recipe, {}).stages, strict=True):

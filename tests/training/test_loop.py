@@ -148,15 +148,15 @@ def test_the_learning_rate_falls_linearly_to_zero_after_the_constant_part() -> N
 
 def test_an_update_is_made_with_the_learning_rate_of_its_clock(dataset: Dataset) -> None:
     rates = {"generator": AdamConfig(1e-3), "critic": AdamConfig(4e-3)}
-    trained = fresh(optimisers=rates).run(stream_of(dataset), 28)
-    groups = {name: o.param_groups[0]["lr"] for name, o in trained.state.optimisers.items()}
+    trained = fresh(optimizers=rates).run(stream_of(dataset), 28)
+    groups = {name: o.param_groups[0]["lr"] for name, o in trained.state.optimizers.items()}
     assert groups == {"generator": 0.5e-3, "critic": 2e-3}  # the last step began at 24
 
 
 def clipped(norm: float | None) -> Trained:
     """A fresh training whose generator's gradients are clipped."""
-    optimisers = train_recipe().optimisers
-    return fresh(optimisers=optimisers | {"generator": replace(optimisers["generator"], clip_norm=norm)})
+    optimizers = train_recipe().optimizers
+    return fresh(optimizers=optimizers | {"generator": replace(optimizers["generator"], clip_norm=norm)})
 
 
 @pytest.mark.parametrize("clip_norm", [1e-3, 0.5])
@@ -218,7 +218,7 @@ def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_any_u
 def test_a_training_that_explodes_names_the_terms(dataset: Dataset) -> None:
     rates = {"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)}
     with pytest.raises(NonFiniteError, match=r"not finite: .*l1_out on rank 0, in phase 'reconstruct' at 4 images"):
-        fresh(optimisers=rates).run(stream_of(dataset), 32)
+        fresh(optimizers=rates).run(stream_of(dataset), 32)
 
 
 @dataclass(frozen=True)
@@ -272,21 +272,21 @@ def test_two_ranks_hold_equal_weights_and_learn_what_one_learns(dataset: Dataset
 
 
 def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: Dataset) -> None:
-    explosive = fresh(optimisers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
+    explosive = fresh(optimizers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
     faults = train_ranks(dataset, (fresh(), explosive), 32)
     blamed = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
     assert [str(faults[rank]).startswith(blamed) for rank in (0, 1)] == [True, True]
 
 
 def test_a_step_in_parts_is_the_step_to_rounding(dataset: Dataset) -> None:
-    whole, parts = (fresh(parts=n).run(stream_of(dataset), 16) for n in (1, 2))
+    whole, parts = (fresh(grad_accumulation=n).run(stream_of(dataset), 16) for n in (1, 2))
     for one, other in zip(whole.points, parts.points, strict=True):
         for name in ("l1_coarse", "l1_low", "l1_out", "gradient_norm_reconstruct"):
             assert one.values[name] == pytest.approx(other.values[name], rel=1e-3), name
 
 
 def test_in_parts_the_networks_run_for_each_phase_and_part(dataset: Dataset) -> None:
-    trained, runs = fresh(parts=2), []
+    trained, runs = fresh(grad_accumulation=2), []
     trained.state.generator.register_forward_hook(lambda *_: runs.append(1))
     trained.run(stream_of(dataset), 20)
     assert len(runs) == 4 * 2 + 1 * 2 * 2  # four steps of the warm-up with one phase, one of the other stage with two

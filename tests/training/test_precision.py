@@ -41,7 +41,7 @@ def recipe_of(name: str, precision: Precision = "float32") -> TrainRecipe:
     networks = objectives.objective(name).networks
     return train_recipe(
         objective=CONFIGS[name],
-        optimisers={network: AdamConfig(1e-3) for network in networks},
+        optimizers={network: AdamConfig(1e-3) for network in networks},
         precision=precision,
         deterministic=True,
     )
@@ -129,10 +129,10 @@ def steep(slope: float, offset: float = 0.0) -> Updater:
 
     weights = {"loss": 1.0, "offset": 1.0}
     stage = Stage("only", None, lambda i: i.as_outputs(), (Phase("learn", ("generator",), terms, weights),))
-    recipe = replace(recipe_of("deepgin"), precision="float16", optimisers={"generator": AdamConfig(1e-3)})
+    recipe = replace(recipe_of("deepgin"), precision="float16", optimizers={"generator": AdamConfig(1e-3)})
     state = TrainState(recipe_of("deepgin", "float16"))
     state.objective = Objective({"generator": network}, (stage,))
-    state.optimisers = {"generator": torch.optim.Adam(network.parameters())}
+    state.optimizers = {"generator": torch.optim.Adam(network.parameters())}
     return Updater(recipe, state, World())
 
 

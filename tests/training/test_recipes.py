@@ -57,7 +57,7 @@ def test_recipes_are_unlike() -> None:
 def test_a_recipe_trains_every_network_that_its_stages_name(name: str) -> None:
     recipe = RECIPES[name]()
     trained = {network for stage in objective(name).stages for phase in stage.phases for network in phase.trains}
-    assert trained == set(recipe.optimisers) == set(objective(name).networks)
+    assert trained == set(recipe.optimizers) == set(objective(name).networks)
     assert objective(name).stages[-1].until_images is None
 
 
@@ -139,27 +139,30 @@ def test_epochs_are_those_of_the_authors_read_me_files(name: str, epochs: int, p
     recipe = RECIPES[name]()
     photos = {"paris": 14_896, "celebahq": 27_000}[name.rpartition("-")[2]]
     assert recipe.images == epochs * photos
-    assert recipe.drops == ((50 * photos, 0.1),)
+    assert recipe.lr_milestones == ((50 * photos, 0.1),)
     assert recipe.objective.prior_until_images == prior * photos
     assert recipe.learning_rate_factor(recipe.images) == 0.1
 
 
 def test_the_printed_distillation_replaces_features_and_guides_in_every_step() -> None:
     printed, ours = (RECIPES[name]() for name in ("distill-printed-places2", "distill-places2"))
-    assert (printed.objective.network.adding, printed.objective.guidance.every) == (False, 1)
-    network, guidance = replace(ours.objective.network, adding=False), replace(ours.objective.guidance, every=1)
+    assert (printed.objective.network.additive_fusion, printed.objective.guidance.every) == (False, 1)
+    network, guidance = (
+        replace(ours.objective.network, additive_fusion=False),
+        replace(ours.objective.guidance, every=1),
+    )
     assert printed.objective == replace(ours.objective, network=network, guidance=guidance)
     assert replace(printed, name=ours.name, objective=ours.objective) == ours
 
 
 def test_learning_rates_drop_at_their_clocks() -> None:
-    recipe = train_recipe(images=32, constant_images=32, drops=((8, 0.1), (16, 0.5)))
+    recipe = train_recipe(images=32, constant_images=32, lr_milestones=((8, 0.1), (16, 0.5)))
     assert [recipe.learning_rate_factor(n) for n in (0, 4, 8, 12)] == [1, 1, 0.1, 0.1]
     assert [recipe.learning_rate_factor(n) for n in (16, 28, 32)] == pytest.approx([0.05] * 3)
 
 
 def test_drops_and_the_fall_to_zero_are_multiplied() -> None:
-    recipe = train_recipe(images=32, constant_images=16, drops=((24, 0.1),))
+    recipe = train_recipe(images=32, constant_images=16, lr_milestones=((24, 0.1),))
     assert [recipe.learning_rate_factor(n) for n in (16, 20, 24, 28, 32)] == pytest.approx([1, 0.75, 0.05, 0.025, 0])
 
 
@@ -196,11 +199,11 @@ def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> 
         ({"checkpoint_images": -8}, "checkpoint_images is -8: take"),
         ({"metric_images": 0}, "metric_images is 0: take"),
         ({"watched_photos": 0}, "watched_photos is 0: take"),
-        ({"patience_images": 0}, "patience_images is 0: take"),
+        ({"early_stop_images": 0}, "early_stop_images is 0: take"),
         ({"average_images": -1}, "average_images is -1: take"),
-        ({"parts": 0}, "parts is 0: take"),
+        ({"grad_accumulation": 0}, "grad_accumulation is 0: take"),
         ({"constant_images": 64}, "constant_images is 64: take 0 to images, 32"),
-        ({"drops": ((8, float("nan")),)}, "a drop is .*nan.*: take"),
+        ({"lr_milestones": ((8, float("nan")),)}, "a drop is .*nan.*: take"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any], words: str) -> None:
@@ -218,7 +221,7 @@ def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any],
         ({"betas": (0.5, 1.0)}, "betas are .*1.0"),
     ],
 )
-def test_an_optimisers_number_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_an_optimizers_number_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         AdamConfig(**({"learning_rate": 1e-4} | changes))
 

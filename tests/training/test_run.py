@@ -271,7 +271,7 @@ def test_a_sheet_has_twelve_rows_of_photo_hole_and_fill(trained: TrainRun) -> No
 
 
 def test_loader_processes_change_nothing_that_is_learned(trained: TrainRun, tmp_path: Path) -> None:
-    loaded = replace(trained, out=str(tmp_path / "run"), num_loaders=2)
+    loaded = replace(trained, out=str(tmp_path / "run"), num_loader_workers=2)
     run_rank(loaded, World(), silent)
     ends = [open_checkpoint(run.out) for run in (trained, loaded)]
     assert ends[0].state["files"] == ends[1].state["files"]

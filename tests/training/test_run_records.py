@@ -127,7 +127,7 @@ def test_a_training_whose_attempt_is_damaged_says_so_and_the_same_command_goes_o
 def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path) -> None:
     run = copied(trained, tmp_path)
     path = Path(run.out) / "metrics" / f"{16:012d}.json"
-    data, recipe = path.read_bytes(), replace(run.recipe, patience_images=64)
+    data, recipe = path.read_bytes(), replace(run.recipe, early_stop_images=64)
     for at in places(data):
         path.write_bytes(changed(data, at))
         with pytest.raises(CorruptDataError, match=rf"{path} is no list of points"):

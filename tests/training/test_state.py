@@ -74,11 +74,11 @@ def test_training_leaves_the_global_generator_alone(dataset: Dataset) -> None:
     assert global_states() == before
 
 
-def test_optimisers_are_those_of_the_recipe() -> None:
+def test_optimizers_are_those_of_the_recipe() -> None:
     recipe = train_recipe()
-    groups = {name: o.param_groups[0] for name, o in TrainState(recipe).optimisers.items()}
+    groups = {name: o.param_groups[0] for name, o in TrainState(recipe).optimizers.items()}
     assert {name: (g["lr"], tuple(g["betas"])) for name, g in groups.items()} == {
-        name: (o.learning_rate, o.betas) for name, o in recipe.optimisers.items()
+        name: (o.learning_rate, o.betas) for name, o in recipe.optimizers.items()
     }
 
 
@@ -110,10 +110,10 @@ def test_steps_after_a_snapshot_do_not_change_it(checkpoint: Checkpoint, tmp_pat
     state = TrainState(train_recipe())
     state.restore(checkpoint)
     snapshot = state.snapshot({})
-    for optimiser in state.optimisers.values():
-        for parameter in optimiser.param_groups[0]["params"]:
+    for optimizer in state.optimizers.values():
+        for parameter in optimizer.param_groups[0]["params"]:
             parameter.grad = torch.ones_like(parameter)
-        optimiser.step()
+        optimizer.step()
     saved = snapshot.save(str(tmp_path))
     assert [saved.read(name) for name in FILES] == [checkpoint.read(name) for name in FILES]
 
@@ -123,7 +123,7 @@ def test_a_fresh_state_saves_without_moments_and_comes_back(tmp_path: Path) -> N
     other.restore(fresh.snapshot({}).save(str(tmp_path)))
     assert same(weights(fresh), weights(other))
     assert other.images_seen == 0
-    assert all(not o.state for o in other.optimisers.values())
+    assert all(not o.state for o in other.optimizers.values())
 
 
 def test_the_tensors_of_another_network_are_refused(checkpoint: Checkpoint) -> None:
@@ -156,7 +156,7 @@ def test_an_average_is_the_mean_of_the_first_steps_and_then_moves_slowly() -> No
         seen.append(float(mean.flatten()[0]))
     assert seen[:3] == pytest.approx([0.0, 0.5, 1.0])
     assert seen[3:] == pytest.approx([1 + 2 / 3, 2.4444444, 3.2962963])
-    assert state.shown is state.average
+    assert state.eval_generator is state.average
 
 
 def test_an_average_is_kept_and_taken_up_again_and_is_what_is_registered(tmp_path: Path) -> None:
