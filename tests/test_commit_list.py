@@ -100,23 +100,6 @@ def test_a_lost_list_is_damage(tmp_path: Path) -> None:
         open_checkpoint(str(tmp_path))
 
 
-def test_a_run_that_an_older_version_trained_on_is_read_and_its_damage_refused(tmp_path: Path) -> None:
-    saved(tmp_path, 8, 16)
-    saved(tmp_path / "older", 24, 32)
-    as_older_versions(tmp_path / "older")
-    for clock in (8, 16):
-        shutil.rmtree(tmp_path / "checkpoints" / f"{clock:012d}")
-    for folder in (tmp_path / "older" / "checkpoints").iterdir():
-        folder.rename(tmp_path / "checkpoints" / folder.name)
-    newest = open_checkpoint(str(tmp_path))
-    assert newest.images_seen == 32
-    flip(Path(newest.uri) / "generator.safetensors")
-    with pytest.raises(CorruptDataError, match=r"000000000032/generator\.safetensors is damaged"):
-        open_checkpoint(str(tmp_path))
-    saved(tmp_path, 32, 40)
-    assert read_commit_list(str(tmp_path)) == (32, 40)
-
-
 def test_the_best_is_refused_where_it_is_damaged_or_gone(tmp_path: Path) -> None:
     best = saved(tmp_path, 8)[0]
     for clock in (16, 24, 32):

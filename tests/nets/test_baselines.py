@@ -180,7 +180,8 @@ def test_given_edges_are_read_outside_the_hole_alone() -> None:
 
 def test_widths_without_kernels_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"widths are \(4, 8\), kernels \(3,\), num_distilled_levels 2: give each width a kernel"
+        ValueError,
+        match=r"widths are \(4, 8\), kernels \(3,\), num_distilled_levels is 2: give one kernel for each width",
     ):
         PCConfig((4, 8), (3,), 2)
 

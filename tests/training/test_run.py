@@ -24,7 +24,7 @@ from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
-from pipelines.manifest import Dataset, seal, unseal
+from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, UsageError, canonical_json
 from pipelines.training.points import committed_points
 from pipelines.training.recipe import TrainRecipe
@@ -164,16 +164,6 @@ def test_a_sheet_of_fills_lies_beside_every_checkpoint(trained: TrainRun) -> Non
         with Image.open(path) as sheet:
             assert (sheet.format, sheet.mode) == ("PNG", "RGB")
             assert np.ptp(np.asarray(sheet)) > 100
-
-
-def test_a_run_of_before_ledgers_is_refused_by_name(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
-    for folder in (tmp_path / "run" / "checkpoints").iterdir():
-        state = unseal((folder / "state.json").read_bytes(), str(folder))
-        del state["ledger"]["photos_digest"]
-        (folder / "state.json").write_bytes(seal(state))
-    with pytest.raises(UsageError, match=r"000000000032 has no digest of the photos seen: .* train at another --out"):
-        run_rank(run, World(), silent)
 
 
 def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Dataset) -> None:

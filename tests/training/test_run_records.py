@@ -13,10 +13,9 @@ from nets.filling import LOCAL, Procedure
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.models import network_model
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import CorruptDataError, JobError, canonical_json
+from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.run_record import RUN_FILE
 from pipelines.training.checkpointer import best_of
-from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
 from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
 from tests.making import train_recipe
@@ -50,20 +49,17 @@ def test_a_changed_byte_of_the_record_of_a_run_is_named(dataset: Dataset, tmp_pa
     assert claim_run(train_recipe(), (dataset,), out) == run_id
 
 
-def unsealed(path: Path, **changes: str) -> bytes:
-    """Makes the record of a run one of older versions; returns its bytes."""
-    data = canonical_json({**unseal(path.read_bytes(), ""), **changes})
-    path.write_bytes(data)
-    return data
-
-
-def test_the_record_of_an_older_version_is_read_and_sealed_at_the_next_start(dataset: Dataset, tmp_path: Path) -> None:
-    run_id = claim_run(train_recipe(), (dataset,), str(tmp_path))
-    sealed, older = (tmp_path / RUN_FILE).read_bytes(), unsealed(tmp_path / RUN_FILE)
-    refuse_other_run(train_recipe(), (dataset,), str(tmp_path))
-    assert (tmp_path / RUN_FILE).read_bytes() == older, "a dry run changes nothing"
-    assert claim_run(train_recipe(), (dataset,), str(tmp_path)) == run_id
-    assert (tmp_path / RUN_FILE).read_bytes() == sealed
+@pytest.mark.parametrize(("found", "reader"), [(None, "commit ad14a54"), (3, "the version that wrote it")])
+def test_a_run_of_another_format_is_refused_with_what_reads_it(
+    dataset: Dataset, tmp_path: Path, found: int | None, reader: str
+) -> None:
+    claim_run(train_recipe(), (dataset,), str(tmp_path))
+    path = tmp_path / RUN_FILE
+    record = unseal(path.read_bytes(), "") | {"format": found}
+    path.write_bytes(seal({name: value for name, value in record.items() if value is not None}))
+    for ask in (claim_run, refuse_other_run):
+        with pytest.raises(UsageError, match=f"{RUN_FILE} has format {found or 1}, .*: use {reader}, or train again"):
+            ask(train_recipe(), (dataset,), str(tmp_path))
 
 
 def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
@@ -80,18 +76,6 @@ def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
         claim_run(other, (dataset,), out)
     with pytest.raises(CorruptDataError, match=r"restore what is not of this run"):  # a dry run says so too
         refuse_other_run(other, (dataset,), out)
-
-
-def test_the_record_of_an_older_version_with_another_run_id_than_its_checkpoints_is_refused(
-    trained: TrainRun, dataset: Dataset, tmp_path: Path
-) -> None:
-    out = copied(trained, tmp_path).out
-    older = unsealed(Path(out) / RUN_FILE, run_id="0" * 16)
-    with pytest.raises(
-        CorruptDataError, match=rf"run.json has run_id 0000000000000000, .*000000000032 has {trained.run_id}"
-    ):
-        claim_run(trained.recipe, (dataset,), out)
-    assert (Path(out) / RUN_FILE).read_bytes() == older
 
 
 def test_every_changed_byte_of_who_trains_is_named_and_ends_no_training_as_superseded(
@@ -134,13 +118,6 @@ def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path
             best_of(run.out, recipe, 32)
     path.write_bytes(data)
     assert committed_clocks(run.out) == CLOCKS
-
-
-def test_points_of_an_older_version_are_read(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
-    for path in (Path(run.out) / "metrics").iterdir():
-        path.write_bytes(canonical_json(unseal(path.read_bytes(), "")["points"]))
-    assert committed_points(run.out) == committed_points(trained.out)
 
 
 def test_a_damaged_account_of_incidents_is_one_more_line(trained: TrainRun, tmp_path: Path) -> None:
