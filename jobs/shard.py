@@ -12,8 +12,8 @@ import tyro
 from infra.lock import exclusive
 from jobs.cli import as_module
 from jobs.progress import progress, say
-from pipelines.data.build.eval_masks import files_digest, needs_files
-from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, checked
+from pipelines.data.build.eval_masks import has_file_masks, hash_mask_files
+from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, check_plan
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.commit.commit import prune
 from pipelines.data.commit.workspace import Plan
@@ -96,7 +96,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "manifest_sha256": dataset.manifest_sha256,
         "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
-        **effort.told(time.monotonic() - started),
+        **effort.summarize(time.monotonic() - started),
     }
 
 
@@ -112,14 +112,14 @@ def _apart(dataset: Dataset) -> dict[str, int]:
 
 
 def _build(arguments: Arguments) -> Work:
-    plan = checked(_plan(arguments))
+    plan = check_plan(_plan(arguments))
     return lambda show, effort: (build_dataset(plan, show, effort), [])
 
 
 def _plan(arguments: Arguments) -> Plan:
     recipe, files = arguments.recipe, arguments.mask_files
-    if files is not None and needs_files(recipe):
-        recipe = replace(recipe, mask_files_sha256=files_digest(files))
+    if files is not None and has_file_masks(recipe):
+        recipe = replace(recipe, mask_files_sha256=hash_mask_files(files))
     return Plan(root_of(arguments), arguments.out, recipe, arguments.seed, files)
 
 

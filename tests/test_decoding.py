@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.decoding import decode_jpeg, decode_photo, find_fault
 from pipelines.jpeg_markers import segments
 from pipelines.records import CorruptDataError, Rejected, Sample
@@ -90,7 +90,7 @@ def test_cut_anywhere_and_closed_with_an_end_marker_it_is_rejected(name: str) ->
     taken = [
         place
         for place in range(raw.index(SCAN) + 14, len(raw) - 2)
-        if isinstance(clean(raw[:place] + END, RECIPE), Sample)
+        if isinstance(normalize_photo(raw[:place] + END, RECIPE), Sample)
     ]
     assert taken == []
 
@@ -125,7 +125,7 @@ def test_a_small_file_that_claims_many_pixels_is_rejected_at_once(options: dict[
     for recipe in (RECIPE, UNCHECKED):
         assert f"{len(raw)} bytes cannot hold 9000x9000 pixels" in rejected(huge, recipe)
     flat = encoded(Image.new("L", (3000, 3000)), "JPEG", optimize=True, **options)
-    assert isinstance(clean(flat, RECIPE), Sample), f"{len(flat)} bytes do hold it"
+    assert isinstance(normalize_photo(flat, RECIPE), Sample), f"{len(flat)} bytes do hold it"
 
 
 @pytest.mark.parametrize("name", sorted(JPEGS))
@@ -199,5 +199,5 @@ def test_the_whole_of_a_damaged_photo_is_never_taken_for_a_reduced_one() -> None
 
 
 def test_rejections_name_what_is_damaged() -> None:
-    verdict = clean(PLAIN[: len(PLAIN) * 2 // 3] + END, DatasetConfig("folder"))
+    verdict = normalize_photo(PLAIN[: len(PLAIN) * 2 // 3] + END, DatasetConfig("folder"))
     assert verdict == Rejected("cannot be decoded: Corrupt JPEG data: premature end of data segment")

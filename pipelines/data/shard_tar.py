@@ -51,7 +51,7 @@ class ShardWriter:
             sha256, crc32 = known.get(suffix, (None, None))
             members.append(self.add(key, suffix, data, crc32))
             digests.append((members[-1].name, sha256 or sha256_hex(data)))
-        return members, sample_sha256(digests)
+        return members, hash_sample(digests)
 
     def close(self, about: dict[str, Any]) -> None:
         """Appends the index, what is said about the shard and all members, and ends the tar with a whole record."""
@@ -61,9 +61,9 @@ class ShardWriter:
 
     def _append(self, name: str, data: bytes) -> int:
         """Writes header, data and padding; returns where the data begins."""
-        header = member_header(name, len(data))
+        header = make_member_header(name, len(data))
         offset = self.size_bytes + len(header)
-        self._write(b"".join((header, data, bytes(num_padding(len(data))))))
+        self._write(b"".join((header, data, bytes(count_padding(len(data))))))
         return offset
 
     def _write(self, data: bytes) -> None:
@@ -72,7 +72,7 @@ class ShardWriter:
         self._stream.write(data)
 
 
-def sample_sha256(digests: Iterable[tuple[str, str]]) -> str:
+def hash_sample(digests: Iterable[tuple[str, str]]) -> str:
     """The digest of a sample from (name, SHA-256) of its members: SHA-256 over the lines "digest  name" by name.
 
     The lines are those of `sha256sum`, so that `sha256sum KEY.* | sha256sum` over the unpacked members tells the same.
@@ -82,12 +82,12 @@ def sample_sha256(digests: Iterable[tuple[str, str]]) -> str:
 
 def read_index(end_of_shard: bytes) -> list[Member]:
     """The members that a shard says it has; raises ValueError where these last bytes of it hold no index."""
-    return [Member(*row) for row in _index(end_of_shard)["members"]]
+    return [Member(*row) for row in _parse_index(end_of_shard)["members"]]
 
 
 def read_about(end_of_shard: bytes) -> dict[str, Any]:
     """What a shard says of itself: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
-    return {name: value for name, value in _index(end_of_shard).items() if name != "members"}
+    return {name: value for name, value in _parse_index(end_of_shard).items() if name != "members"}
 
 
 def find_index(end_of_shard: bytes) -> int | None:
@@ -96,45 +96,45 @@ def find_index(end_of_shard: bytes) -> int | None:
     return at if at >= 0 else None
 
 
-def _index(end_of_shard: bytes) -> dict[str, Any]:
+def _parse_index(end_of_shard: bytes) -> dict[str, Any]:
     at = find_index(end_of_shard)
     if at is None:
         raise ValueError(f"no {INDEX_MEMBER} at its end: the shard is cut or foreign")
     size = int(end_of_shard[at + _SIZE.start : at + _SIZE.stop], 8)
     data = end_of_shard[at + _BLOCK : at + _BLOCK + size]
-    if end_of_shard[at : at + _BLOCK] != member_header(INDEX_MEMBER, size) or len(data) != size:
+    if end_of_shard[at : at + _BLOCK] != make_member_header(INDEX_MEMBER, size) or len(data) != size:
         raise ValueError(f"its {INDEX_MEMBER} is damaged: the shard is cut or foreign")
     return dict(json.loads(data))
 
 
-def member_block(member: Member) -> tuple[int, int]:
+def locate_member(member: Member) -> tuple[int, int]:
     """Where header, data and padding of a member lie together, as [start, end)."""
-    start = member.offset - len(member_header(member.name, member.size))
-    return start, member.offset + member.size + num_padding(member.size)
+    start = member.offset - len(make_member_header(member.name, member.size))
+    return start, member.offset + member.size + count_padding(member.size)
 
 
-def num_padding(size: int) -> int:
+def count_padding(size: int) -> int:
     """The zeros that follow so many bytes, up to a whole block."""
     return -size % _BLOCK
 
 
-def member_header(name: str, size: int) -> bytes:
+def make_member_header(name: str, size: int) -> bytes:
     """The header of a member: name, size and checksum put into a template; tarfile's own if they are long."""
     raw = name.encode()
     if len(raw) > tarfile.LENGTH_NAME or not name.isascii() or size > _MAX_PLAIN_BYTES:
-        return _describe(name, size).tobuf(tarfile.PAX_FORMAT)
+        return _make_tar_info(name, size).tobuf(tarfile.PAX_FORMAT)
     digits = b"%011o" % size
     checksum = _TEMPLATE_SUM + sum(raw) + sum(digits)
     return b"%b%b%b%b%06o%b" % (raw.ljust(100, b"\0"), _BEFORE_SIZE, digits, _BEFORE_SUM, checksum, _AFTER_SUM)
 
 
-def _describe(name: str, size: int) -> tarfile.TarInfo:
+def _make_tar_info(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.uname, info.gname = size, 0o644, "lacuna", "lacuna"
     return info
 
 
-_TEMPLATE: Final = _describe("", 0).tobuf(tarfile.USTAR_FORMAT)
+_TEMPLATE: Final = _make_tar_info("", 0).tobuf(tarfile.USTAR_FORMAT)
 _BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _TEMPLATE[100 : _SIZE.start], _TEMPLATE[_SIZE.stop : 148], _TEMPLATE[154:]
 _TEMPLATE_SUM: Final = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_TEMPLATE[156:])
 """The sum of all bytes but name and size, the checksum itself counted as eight spaces."""

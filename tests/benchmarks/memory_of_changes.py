@@ -45,8 +45,8 @@ def compact(dataset: Dataset) -> object:
 def rebuild(dataset: Dataset) -> object:
     """The table of the first shard, from the shard alone."""
     shard = dataset.shards[0]
-    return rebuild_manifest._with_table(
-        dataset.uri, rebuild_manifest._whole_shard(dataset.uri, shard.file, shard.sha256), []
+    return rebuild_manifest._choose_table(
+        dataset.uri, rebuild_manifest._check_shard(dataset.uri, shard.file, shard.sha256), []
     )
 
 

@@ -28,7 +28,7 @@ from pipelines.data.build.write_shard import _write_input
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
 from pipelines.data.image.header import Header, read_header
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.data.image.resize import RESIZES, Resize, plan_resize
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
@@ -63,7 +63,10 @@ def whole(work: Callable[[], object], count: int, passes: int = 5) -> float:
 def cleaning(name: str, files: Sequence[bytes]) -> None:
     """Keeping bytes, with and without a check that decodes."""
     checked = replace(KEEP, decode_check=True)
-    kept, decoded = each(lambda raw: clean(raw, KEEP), files), each(lambda raw: clean(raw, checked), files, 2)
+    kept, decoded = (
+        each(lambda raw: normalize_photo(raw, KEEP), files),
+        each(lambda raw: normalize_photo(raw, checked), files, 2),
+    )
     kilobytes = sum(map(len, files)) / len(files) / 1000
     print(f"clean      {name:9} {kilobytes:5.0f} kB: kept {kept:.1f} us, decoded once (the default) {decoded:.0f} us")
 
@@ -86,14 +89,14 @@ def rows_of(root: Path, pattern: str) -> list[dict[str, Any]]:
 
 def shard(name: str, root: Path, pattern: str) -> None:
     """A shard of kept photos with everything that is checked and written down, beside a loop that checks nothing."""
-    rows, plan, laps = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Stopwatch()
+    rows, plan, stopwatch = rows_of(root, pattern), Plan(str(root), "unused", KEEP, 0), Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "shard.tar"
 
         def ours() -> None:
             with target.open("wb", buffering=1 << 20) as stream:
                 writer = ShardWriter(stream)
-                table = pa.Table.from_pylist([_write_input(plan, writer, row, laps) for row in rows], TABLE_SCHEMA)
+                table = pa.Table.from_pylist([_write_input(plan, writer, row, stopwatch) for row in rows], TABLE_SCHEMA)
                 writer.close({})
             table_bytes(table)
 
@@ -134,11 +137,11 @@ def overhead() -> None:
                 stream.write(b"".join((header, note, bytes(262))))
 
     def ours() -> None:
-        rows, laps = [], Stopwatch()
+        rows, stopwatch = [], Stopwatch()
         with nowhere.open("wb", buffering=1 << 20) as stream:
             writer = ShardWriter(stream)
             for row in settled:
-                rows.append(_write_input(plan, writer, row, laps))
+                rows.append(_write_input(plan, writer, row, stopwatch))
             writer.close({})
         table_bytes(pa.Table.from_pylist(rows, TABLE_SCHEMA))
 
@@ -202,7 +205,7 @@ def resizing(name: str, files: Sequence[bytes], policy: str, size_px: int = 256)
             jobs += [(raw, header, resize)] if isinstance(resize, Resize) else []
     pillow = each(lambda job: by_pillow(job[0], job[2]), jobs, 3)
     for recipe in (jpeg, replace(jpeg, scaled_decode=True), replace(jpeg, encode="png")):
-        own = each(lambda job: sha256_hex(clean(job[0], recipe).picture), jobs, 3)  # type: ignore[union-attr]  # noqa: B023
+        own = each(lambda job: sha256_hex(normalize_photo(job[0], recipe).picture), jobs, 3)  # type: ignore[union-attr]  # noqa: B023
         calls = each(lambda job: bare_calls(*job, recipe), jobs, 3)  # noqa: B023
         kind = f"{recipe.encode}{', scaled decode' if recipe.scaled_decode else ''}"
         print(

@@ -17,7 +17,7 @@ from pipelines.data.build.scan import (
     PHOTOS_PER_CHUNK,
     PHOTOS_PER_SCAN,
 )
-from pipelines.data.commit.workspace import Layout, power_of_two
+from pipelines.data.commit.workspace import Layout, round_to_power_of_two
 
 TABLE_ROW_BYTES: Final = 101
 """Of a shard's table, measured on CelebA: 404,545 bytes for 4,000 photos."""
@@ -60,8 +60,8 @@ class Site:
     def layout(self) -> Layout:
         """The counts that a listing of such photos decides."""
         chunks = -(-self.num_photos // PHOTOS_PER_CHUNK)
-        shards = power_of_two(-(-self.num_photos * self.photo_bytes // self.shard_bytes))
-        digests = power_of_two(-(-self.num_photos // _PHOTOS_PER_DIGEST_BUCKET))
+        shards = round_to_power_of_two(-(-self.num_photos * self.photo_bytes // self.shard_bytes))
+        digests = round_to_power_of_two(-(-self.num_photos // _PHOTOS_PER_DIGEST_BUCKET))
         scans = max(min(chunks, _USUAL_SCANS), -(-self.num_photos // PHOTOS_PER_SCAN))
         return Layout(self.num_photos, 0, 0, chunks, scans, {"train": shards}, digests)
 

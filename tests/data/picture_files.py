@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import Rejected, Sample
 from tests.making import photo
 
@@ -45,14 +45,14 @@ def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes) 
 
 def cleaned(raw: bytes, recipe: DatasetConfig = RECIPE) -> Sample:
     """The sample of a file that has to become one."""
-    sample = clean(raw, recipe)
+    sample = normalize_photo(raw, recipe)
     assert isinstance(sample, Sample), sample
     return sample
 
 
 def rejected(raw: bytes, recipe: DatasetConfig = RECIPE) -> str:
     """The reason of a file that has to be rejected."""
-    verdict = clean(raw, recipe)
+    verdict = normalize_photo(raw, recipe)
     assert isinstance(verdict, Rejected), f"accepted, {getattr(verdict, 'normalised', None)}"
     return verdict.reason
 

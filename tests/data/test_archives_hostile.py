@@ -120,7 +120,7 @@ def test_a_second_file_of_a_name_is_refused_where_names_are_listed(tmp_path: Pat
     put(str(tmp_path / "img_align_celeba.tar"), tar_of(*twice))
     put(str(tmp_path / "list_eval_partition.txt"), b"000001.jpg 0")
     found = [
-        item for item in DATASETS["celeba"].listed(str(tmp_path), None, "memory://never") if isinstance(item, Photo)
+        item for item in DATASETS["celeba"].list_items(str(tmp_path), None, "memory://never") if isinstance(item, Photo)
     ]
     assert [photo.refusal for photo in found] == [None, "the archive holds another file of this name"]
 
@@ -265,7 +265,7 @@ def test_damage_is_refused_or_named_and_never_crashes(
     folder.mkdir(exist_ok=True)
     uri = put(str(folder / f"all{suffix}"), spoilt)
     try:
-        photos = list(DATASETS["folder"].listed(uri, None, str(folder / "spilled")))
+        photos = list(DATASETS["folder"].list_items(uri, None, str(folder / "spilled")))
     except UsageError:
         return
     for photo in photos:

@@ -8,7 +8,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.build import dedup, scan
-from pipelines.data.build.dedup import _CONTENT, earlier_shards, find_duplicates, mark_duplicates, resolve_keys
+from pipelines.data.build.dedup import _CONTENT, find_duplicates, group_earlier_shards, mark_duplicates, resolve_keys
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
@@ -60,7 +60,7 @@ def test_the_number_of_buckets_changes_no_byte(
     monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(scan, "PHOTOS_PER_CHUNK", per_chunk)
     plan, layout = settled(root, tmp_path / "other")
-    assert layout.num_key_buckets == workspace.power_of_two(-(-88 // per_bucket))
+    assert layout.num_key_buckets == workspace.round_to_power_of_two(-(-88 // per_bucket))
     assert layout.num_scans >= 88 / per_bucket
     assert shards(plan, layout) == usual
     assert sum(shard.num_duplicates for shard in usual) == 8
@@ -94,7 +94,7 @@ def test_few_photos_added_to_many_meet_the_many_in_buckets_as_small(
     assert layout.num_key_buckets == layout.num_digest_buckets == 8  # for 88 + 2 inputs
     for number in range(layout.num_scans):
         scan_files(plan, layout, number)
-    for number, shards in enumerate(earlier_shards(base, layout)):
+    for number, shards in enumerate(group_earlier_shards(base, layout)):
         resolve_keys(plan, layout, number, shards)
     files = [plan.at("contents", f"{bucket:06d}.buckets") for bucket in range(8)]
     of_keys = [sum(read_bucket([file], n, _CONTENT).num_rows for n in range(8)) for file in files]

@@ -12,7 +12,7 @@ import webdataset as wds
 
 from pipelines.data.build.pipeline import add_layer, build_dataset
 from pipelines.data.commit.commit import commit_dataset, prune
-from pipelines.data.commit.lock import claim, workspace_of
+from pipelines.data.commit.lock import claim_workspace, locate_workspace
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import find_photo, merge_layers, remove_photos
 from pipelines.data.dataset.verify import verify_dataset
@@ -161,7 +161,7 @@ def test_a_layer_needs_a_dataset_and_its_recipe(roots: dict[str, Path], layered:
         add_layer(plan(roots["late"], tmp_path / "nowhere"), silent)
     other = plan(roots["late"], Path(layered.uri))
     with pytest.raises(UsageError, match="built with min_side_px = 32, not 33"):
-        add_layer(replace(other, recipe=replace(other.recipe, min_side_px=33)), silent)
+        add_layer(replace(other, config=replace(other.config, min_side_px=33)), silent)
     assert not (Path(layered.uri) / ".build").exists()
 
 
@@ -290,7 +290,7 @@ def test_a_change_that_was_killed_between_its_claim_and_the_record_is_done(
     record = (Path(uri) / COMMIT_FILE).read_bytes()
     fewer = remove_photos(uri, [key], silent)
     (Path(uri) / COMMIT_FILE).write_bytes(record)
-    claim(workspace_of(replace(whole, uri=uri)), {"change": "--remove"})
+    claim_workspace(locate_workspace(replace(whole, uri=uri)), {"change": "--remove"})
     assert open_dataset(uri) == fewer
     assert verify_dataset(uri)[1] == []
     assert remove_photos(uri, [key], silent) == fewer
@@ -300,7 +300,7 @@ def test_a_change_that_was_killed_between_its_claim_and_the_record_is_done(
 
 def test_a_change_waits_for_an_unfinished_one(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
     uri = copy_of(whole)
-    claim(workspace_of(open_dataset(uri)), {"change": "--add"})
+    claim_workspace(locate_workspace(open_dataset(uri)), {"change": "--add"})
     before = files_of(Path(uri))
     for change in (lambda: remove_photos(uri, written_keys(whole)[:1], silent), lambda: prune(uri)):
         with pytest.raises(UsageError, match=r"unfinished change \(--add\) in .*delete that folder to give it up"):
@@ -312,10 +312,10 @@ def test_a_second_builder_does_not_clear_away_what_a_change_has_begun(
     roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str]
 ) -> None:
     uri = copy_of(whole)
-    claim(workspace_of(open_dataset(uri)), {"change": "--add"})
+    claim_workspace(locate_workspace(open_dataset(uri)), {"change": "--add"})
     begun = Path(uri) / "train" / f"{whole.name}-000000-0123456789ab.tar"
     begun.write_text("a shard of a layer to come")
-    claim(f"{uri}/.build/new", {"change": "first build"})
+    claim_workspace(f"{uri}/.build/new", {"change": "first build"})
     before = files_of(Path(uri))
     build_dataset(plan(roots["all"], Path(uri)), silent)
     assert {name for name in before if name not in files_of(Path(uri))} == {".build/new/plan.json"}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.data.build.eval_masks import check_masks, files_digest, fixed_masks
+from pipelines.data.build.eval_masks import check_masks, hash_mask_files, make_eval_masks
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
@@ -50,10 +50,10 @@ def levels(data: bytes) -> NDArray[np.uint8]:
 @settings(max_examples=20, deadline=None)
 def test_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str) -> None:
     own = plan(seed, masks_per_family=2)
-    lines, stored = fixed_masks(own, key)
-    assert (lines, stored) == (fixed_masks(own, key)[0], {})
+    lines, stored = make_eval_masks(own, key)
+    assert (lines, stored) == (make_eval_masks(own, key)[0], {})
     assert len(set(lines)) == len(lines) == 2 * len(own.recipe.masks)
-    others = {*fixed_masks(replace(own, seed=seed + 1), key)[0], *fixed_masks(own, key + "x")[0]}
+    others = {*make_eval_masks(replace(own, seed=seed + 1), key)[0], *make_eval_masks(own, key + "x")[0]}
     assert not set(lines) & others
     for line in lines[:2]:
         mask = parse_recipe(line).draw()
@@ -65,7 +65,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
     wanted = ("0.2-0.3", "0.3-0.4")
     own = plan(masks=("rectangle", "freeform"), mask_bins=wanted, masks_per_family=2)
     for key in ("a", "b/c"):
-        bins = [bin_of(parse_recipe(line).draw()) for line in fixed_masks(own, key)[0]]
+        bins = [bin_of(parse_recipe(line).draw()) for line in make_eval_masks(own, key)[0]]
         assert bins == [*wanted, *wanted] * 2
 
 
@@ -85,7 +85,7 @@ def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any
 
 
 def test_stored_masks_are_those_of_the_recipes() -> None:
-    lines, stored = fixed_masks(plan(mask_pixels=True), "a")
+    lines, stored = make_eval_masks(plan(mask_pixels=True), "a")
     assert list(stored) == ["mask.png", "mask2.png", "mask3.png"]
     for line, data in zip(lines, stored.values(), strict=True):
         assert np.array_equal(levels(data), parse_recipe(line).draw() * 255)
@@ -94,9 +94,9 @@ def test_stored_masks_are_those_of_the_recipes() -> None:
 
 def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
     changes: dict[str, Any] = {"masks": ("irregular",), "mask_bins": ("0.1-0.2", "0.3-0.4")}
-    own = plan(0, files, mask_files_sha256=files_digest(files), **changes)
+    own = plan(0, files, mask_files_sha256=hash_mask_files(files), **changes)
     check_masks(own.recipe, files)
-    lines, stored = fixed_masks(own, "a")
+    lines, stored = make_eval_masks(own, "a")
     assert len(lines) == len(stored) == 2
     for line, data, wanted in zip(lines, stored.values(), ("0.1-0.2", "0.3-0.4"), strict=True):
         recipe = parse_recipe(line)
@@ -127,7 +127,7 @@ def test_odd_mask_files_are_named_before_any_work(
     (folder / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
         check_masks(
-            shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
+            shard_recipe(masks=("irregular",), mask_files_sha256=hash_mask_files(str(folder)), **changes), str(folder)
         )
 
 
@@ -136,19 +136,19 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
     for number in range(12):
         (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
     with pytest.raises(UsageError, match=r"000\d\d\.png is 100% grey"):
-        fixed_masks(plan(0, str(folder), masks=("irregular",)), "a")
+        make_eval_masks(plan(0, str(folder), masks=("irregular",)), "a")
 
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no mask files at"):
-        files_digest(str(tmp_path))
+        hash_mask_files(str(tmp_path))
     with pytest.raises(UsageError, match="is not the folder of mask files"):
         check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photos: Path, tmp_path: Path) -> None:
-    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=files_digest(files))
+    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=hash_mask_files(files))
     dataset = build_dataset(Plan(str(photos), str(tmp_path / "data"), recipe, 0, files), lambda *_: None)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.archive.file_lists import PublishedList, drawn, numbered
+from pipelines.data.archive.file_lists import PublishedList, draw_subset, photos_by_number
 from pipelines.data.archive.tree import Tree
 from pipelines.records import Absent, Found, Photo, UsageError
 from tests.data.trees import put, tar_bytes, zip_bytes
@@ -31,14 +31,14 @@ def test_every_file_and_every_name_is_accounted_for_once(names: dict[str, int], 
             assert (photo.split, photo.refusal) == (f"split{names[photo.path]}", None)
         else:
             assert (photo.split, photo.refusal) == ("odd", "the list does not name it")
-    assert [item.path for item in published.absent()] == [path for path in names if path not in there]
-    assert list(published.absent()) == []
+    assert [item.path for item in published.absent_files()] == [path for path in names if path not in there]
+    assert list(published.absent_files()) == []
 
 
 def test_what_is_named_twice_alike_counts_once() -> None:
     published = PublishedList("the list", lambda: iter([("a", 1), ("b", 2), ("a", 1), ("b", 2)]))
     assert [photo.split for photo in published.photos([Found("b", 1)], described)] == ["split2"]
-    assert list(published.absent()) == [Absent("a")]
+    assert list(published.absent_files()) == [Absent("a")]
 
 
 def test_a_list_that_contradicts_itself_is_refused_naming_the_file() -> None:
@@ -51,39 +51,39 @@ def test_names_whose_digests_begin_alike_are_told_apart(monkeypatch: pytest.Monk
     published = PublishedList("the list", lambda: iter([("c", 3), ("a", 1), ("b", 2)]))
     photos = list(published.photos((Found(path, 1) for path in "bcd"), described))
     assert [photo.split for photo in photos] == ["split2", "split3", "train"]
-    assert list(published.absent()) == [Absent("a")]
+    assert list(published.absent_files()) == [Absent("a")]
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_not_absent() -> None:
     published = PublishedList("the list", lambda: iter([("a", 1)]))
     (photo,) = published.photos([Found("a", 1, refusal="it is a link")], described)
-    assert (photo.refusal, list(published.absent())) == ("it is a link", [])
+    assert (photo.refusal, list(published.absent_files())) == ("it is a link", [])
 
 
 @given(st.sets(st.integers(0, 10_000), min_size=1), st.integers(0, 50), st.integers(0, 10_000))
 def test_a_drawn_selection_depends_on_each_candidate_alone(candidates: set[int], number: int, other: int) -> None:
-    chosen = drawn(number, candidates, "test")
+    chosen = draw_subset(number, candidates, "test")
     assert len(chosen) == min(number, len(candidates))
-    assert chosen == drawn(number, sorted(candidates, reverse=True), "test")
-    assert drawn(number, candidates | {other}, "test") - {other} <= chosen
-    assert chosen <= drawn(number + 1, candidates, "test")
+    assert chosen == draw_subset(number, sorted(candidates, reverse=True), "test")
+    assert draw_subset(number, candidates | {other}, "test") - {other} <= chosen
+    assert chosen <= draw_subset(number + 1, candidates, "test")
 
 
 def test_selections_for_different_purposes_differ() -> None:
-    half = [drawn(500, range(1000), purpose) for purpose in ("one", "two")]
+    half = [draw_subset(500, range(1000), purpose) for purpose in ("one", "two")]
     assert 200 < len(half[0] & half[1]) < 300
 
 
 def test_the_selections_of_the_papers_stay_what_they_are() -> None:
     """Recorded once: datasets are built with them, and another draw would be another split under the same name."""
-    assert sum(drawn(3000, range(30_000), "celebahq", "deepgin")) == 45_153_409
-    assert sum(drawn(1000, range(60_000, 70_000), "ffhq", "deepgin")) == 65_010_601
-    assert sum(drawn(2000, range(1, 36_501), "places365", "mhtma")) == 36_562_990
+    assert sum(draw_subset(3000, range(30_000), "celebahq", "deepgin")) == 45_153_409
+    assert sum(draw_subset(1000, range(60_000, 70_000), "ffhq", "deepgin")) == 65_010_601
+    assert sum(draw_subset(2000, range(1, 36_501), "places365", "mhtma")) == 36_562_990
 
 
 @given(st.lists(st.integers(-3, 12), max_size=20))
 def test_numbers_are_taken_once_and_missing_ones_are_named(numbers: list[int]) -> None:
-    items = list(numbered((Found(str(n), 1) for n in numbers), 10, int, str, lambda n: f"split{n}"))
+    items = list(photos_by_number((Found(str(n), 1) for n in numbers), 10, int, str, lambda n: f"split{n}"))
     photos = [item for item in items if isinstance(item, Photo)]
     assert [photo.path for photo in photos] == [str(number) for number in numbers]
     kept = [photo for photo in photos if photo.refusal is None]

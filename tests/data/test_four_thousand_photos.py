@@ -89,5 +89,5 @@ def test_one_photo_less_changes_one_shard_and_readers_agree(root: Path, tmp_path
     assert keys_by_webdataset(fewer) == keys_by_ray(fewer) == [key for key in keys if key != gone]
     assert verify_dataset(whole.uri)[1] == []
     (root / f"{gone}.jpg").unlink()
-    again = build_dataset(Plan(str(root), str(tmp_path / "again"), asked.recipe, 0), silent)
+    again = build_dataset(Plan(str(root), str(tmp_path / "again"), asked.config, 0), silent)
     assert {s.sha256 for s in again.shards} == {s.sha256 for s in fewer.shards}

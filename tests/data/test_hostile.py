@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import Rejected
 from tests.data.hostile_files import foreign, noise, others, sizes
 from tests.data.hostile_parts import exifs, jpegs, pngs
@@ -28,7 +28,7 @@ def seen(raw: bytes) -> Pixels:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_rejected_with_the_reason_or_have_the_right_pixels(name: str) -> None:
     raw, expected = HOSTILE[name]
-    verdict = clean(raw, RECIPE)
+    verdict = normalize_photo(raw, RECIPE)
     if isinstance(expected, str):
         assert isinstance(verdict, Rejected), f"taken: {verdict.normalised}"
         assert expected in verdict.reason
@@ -68,11 +68,11 @@ def test_all_hostile_files_get_their_verdicts_within_256_mib() -> None:
 
 
 def test_a_lying_size_is_named() -> None:
-    verdict = clean(raw_png(60000, 50000, 8, 2, bytes(99)), RECIPE)
+    verdict = normalize_photo(raw_png(60000, 50000, 8, 2, bytes(99)), RECIPE)
     assert verdict == Rejected("60000x50000 pixels are more than 100000000")
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE | OTHER))
 def test_no_beginning_of_a_file_is_taken_for_all_of_it(name: str) -> None:
     raw = (WHOLE | OTHER)[name]
-    assert all(isinstance(clean(raw[:length], RECIPE), Rejected) for length in range(min(len(raw) - 30, 400)))
+    assert all(isinstance(normalize_photo(raw[:length], RECIPE), Rejected) for length in range(min(len(raw) - 30, 400)))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import (
     EXIF_X_RESOLUTION,
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, abou
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_upright_8_bit_rgb_or_grey_is_kept_byte_for_byte(name: str) -> None:
-    assert clean(WHOLE[name], RECIPE) == Sample(WHOLE[name], SUFFIX[name.partition("-")[0]], 40, 48, ())
+    assert normalize_photo(WHOLE[name], RECIPE) == Sample(WHOLE[name], SUFFIX[name.partition("-")[0]], 40, 48, ())
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -44,7 +44,7 @@ def test_everything_else_becomes_a_png_that_is_kept_from_then_on(name: str) -> N
     sample = cleaned(OTHER[name])
     assert (sample.suffix, sample.normalised[-1]) == ("png", "encoded PNG")
     assert (sample.height_px, sample.width_px) == pixels(sample.picture).shape[:2]
-    assert clean(sample.picture, RECIPE) == Sample(
+    assert normalize_photo(sample.picture, RECIPE) == Sample(
         sample.picture, "png", sample.width_px, sample.height_px, normalised=()
     )
 
@@ -213,9 +213,9 @@ def test_what_is_no_photo_is_rejected_with_the_reason(raw: bytes, reason: str) -
 
 
 def test_limits_of_size_are_inclusive() -> None:
-    assert isinstance(clean(encoded(photo(1).resize((32, 32)), "PNG"), DatasetConfig("folder")), Sample)
+    assert isinstance(normalize_photo(encoded(photo(1).resize((32, 32)), "PNG"), DatasetConfig("folder")), Sample)
     at_most = DatasetConfig("folder", max_pixels=1600)
-    assert isinstance(clean(encoded(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
+    assert isinstance(normalize_photo(encoded(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
     assert "40x41 pixels are more than 1600" in rejected(encoded(photo(1).resize((40, 41)), "PNG"), at_most)
 
 
@@ -232,7 +232,7 @@ def test_damaged_files_of_any_kind_never_stop_the_build() -> None:
         raw = bytearray(rng.choice(files))
         for _ in range(rng.choice([1, 2, 8])):
             raw[int(rng.random() ** 2 * len(raw))] = rng.randrange(256)
-        assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+        assert isinstance(normalize_photo(bytes(raw), RECIPE), Sample | Rejected)
 
 
 def test_a_tiff_whose_second_page_has_no_size_does_not_stop_the_build() -> None:
@@ -241,7 +241,7 @@ def test_a_tiff_whose_second_page_has_no_size_does_not_stop_the_build() -> None:
     (num_tags,) = struct.unpack_from("<H", raw, first)
     struct.pack_into("<I", raw, first + 2 + 12 * num_tags, len(raw))
     raw += struct.pack("<HHHIII", 1, 65000, 4, 1, 0, 0)
-    assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+    assert isinstance(normalize_photo(bytes(raw), RECIPE), Sample | Rejected)
 
 
 def test_a_turned_photo_whose_exif_is_spoilt_does_not_stop_the_build() -> None:
@@ -249,7 +249,7 @@ def test_a_turned_photo_whose_exif_is_spoilt_does_not_stop_the_build() -> None:
     exif[EXIF_X_RESOLUTION] = 72.5
     raw = bytearray(encoded(photo(1), "JPEG", exif=exif))
     struct.pack_into(">H", raw, raw.index(struct.pack(">H", EXIF_X_RESOLUTION)) + 2, 2)
-    assert isinstance(clean(bytes(raw), RECIPE), Sample | Rejected)
+    assert isinstance(normalize_photo(bytes(raw), RECIPE), Sample | Rejected)
 
 
 def test_the_reason_of_an_absurd_size_names_it() -> None:

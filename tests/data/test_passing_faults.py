@@ -12,7 +12,7 @@ from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.workspace import Layout, Plan
 from pipelines.data.image import decode
-from pipelines.data.image.normalize import clean, clean_plane
+from pipelines.data.image.normalize import normalize_photo, normalize_plane
 from pipelines.records import JobError
 from tests.data.building import scan_and_settle
 from tests.data.picture_files import OTHER, RECIPE, encoded
@@ -91,7 +91,7 @@ def test_want_of_memory_is_no_reason_to_reject(fault: Exception, monkeypatch: py
 
     monkeypatch.setattr(decode, "_to_rgb", too_little)
     with pytest.raises(MemoryError):
-        clean(OTHER["rgba"], RECIPE)
+        normalize_photo(OTHER["rgba"], RECIPE)
 
 
 def test_want_of_memory_names_the_photo_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +111,14 @@ def test_want_of_memory_names_the_photo_and_what_to_do(tmp_path: Path, monkeypat
 def test_want_of_memory_in_a_plane_is_no_reason_either(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = encoded(photo(1), "PNG")
     recipe = shard_recipe(resize="squash", size_px=36)
-    assert isinstance(clean_plane(raw, raw, recipe), bytes)
+    assert isinstance(normalize_plane(raw, raw, recipe), bytes)
 
     def too_little(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("PIL.Image.Image.resize", too_little)
     with pytest.raises(MemoryError):
-        clean_plane(raw, raw, recipe)
+        normalize_plane(raw, raw, recipe)
 
 
 def _scarce_once(flag: str) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pipelines.data.build.pipeline import add_layer, build_dataset
-from pipelines.data.build.write_shard import record_of, table_of
+from pipelines.data.build.write_shard import make_table, publish_table
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
-from pipelines.data.dataset.rebuild_manifest import Recovered, recover_dataset
+from pipelines.data.dataset.rebuild_manifest import Recovery, recover_dataset
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, shards_file, successor_file
 from pipelines.records import UsageError
@@ -220,13 +220,13 @@ def test_a_table_comes_back_and_what_is_lost_with_it_is_counted(built: Dataset, 
     assert [s for s in recovered.dataset.shards if s in plain] == plain
     damaged = {damage.file for damage in verify_dataset(str(copy))[1]}
     assert damaged == set()
-    assert recover_dataset(str(copy), silent) == Recovered(recovered.dataset, 0)
+    assert recover_dataset(str(copy), silent) == Recovery(recovered.dataset, 0)
 
 
 def test_the_table_of_another_shard_is_not_taken(built: Dataset, copy: Path) -> None:
     shard = next(s for s in built.shards if s.num_rejected)
     about = {"split": shard.split, "number": shard.number, "layer": 0}
-    other = record_of(str(copy), about, "x.tar", "0" * 64, 9, table_of([]))
+    other = publish_table(str(copy), about, "x.tar", "0" * 64, 9, make_table([]))
     lose(copy, shard.table)
     for pattern in (COMMIT_FILE, "shards-*.parquet"):
         lose(copy, pattern)
@@ -254,7 +254,7 @@ def test_a_record_that_was_never_published_and_is_damaged_is_given_up(built: Dat
 def test_a_change_whose_record_was_never_published_is_not_undone(built: Dataset, copy: Path) -> None:
     fewer = remove_photos(str(copy), [a_key(built)], silent)
     (copy / COMMIT_FILE).write_bytes(seal(built.commit))
-    assert recover_dataset(str(copy), silent) == Recovered(fewer, 0)
+    assert recover_dataset(str(copy), silent) == Recovery(fewer, 0)
     assert (copy / COMMIT_FILE).read_bytes() == seal(fewer.commit)
 
 

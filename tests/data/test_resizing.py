@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import check_cleaning
-from pipelines.data.image.resize import RESIZES, Resize, resized
+from pipelines.data.image.normalize import check_normalization
+from pipelines.data.image.resize import RESIZES, Resize, resize_photo
 from pipelines.records import Sample, UsageError
 from tests.data.picture_files import WHOLE, Pixels, cleaned, encoded, pixels, rejected, with_orientation
 from tests.making import photo
@@ -130,9 +130,9 @@ def decibels(one: Pixels, other: Pixels) -> float:
 
 @pytest.mark.parametrize("size_px", [315, 300, 256, 230, 200, 170, 150, 128, 100, 85, 60])
 def test_reducing_is_as_near_to_an_antialiased_bicubic_as_area_is(size_px: int) -> None:
-    whole, target = natural_photo(320, 320), (size_px, size_px)
+    whole, target = make_natural_photo(320, 320), (size_px, size_px)
     wanted = np.asarray(Image.fromarray(whole).resize(target, Image.Resampling.BICUBIC))
-    ours, _ = resized(whole, Resize(0, 0, 320, 320, *target))
+    ours, _ = resize_photo(whole, Resize(0, 0, 320, 320, *target))
     area = cv2.resize(whole, target, interpolation=cv2.INTER_AREA).astype(np.uint8)
     assert decibels(ours, wanted) > decibels(area, wanted) - 0.5
 
@@ -155,7 +155,7 @@ def test_the_sizes_decide_on_the_method(
     size: tuple[int, int], target: tuple[int, int], method: str, channels: tuple[int, ...]
 ) -> None:
     flat = np.full((size[1], size[0], *channels), 77, np.uint8)
-    small, done = resized(flat, Resize(0, 0, *size, *target))
+    small, done = resize_photo(flat, Resize(0, 0, *size, *target))
     assert done == [f"resized {size[0]}x{size[1]} to {target[0]}x{target[1]}: {method}, OpenCV"]
     assert small.shape == (target[1], target[0], *channels)
     assert np.all(small == 77)
@@ -227,4 +227,4 @@ def test_decoding_at_a_fraction_shows_nearly_the_same(resize: str, side_px: int)
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_cleaning(DatasetConfig("folder", **changes))
+        check_normalization(DatasetConfig("folder", **changes))

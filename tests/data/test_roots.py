@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from infra import storage
 from jobs import demo, shard
 from pipelines.data.build.pipeline import add_layer, build_dataset
-from pipelines.data.build.roots import record_of_root
+from pipelines.data.build.roots import make_root_record
 from pipelines.data.build.scan import list_source, scan_files
-from pipelines.data.commit.commit import describe, publish_commit, publish_shards
+from pipelines.data.commit.commit import describe_dataset, publish_commit, publish_shards
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
@@ -34,7 +34,7 @@ TREES = st.dictionaries(PATHS.map("/".join), st.integers(0, 3), max_size=6).filt
 
 def record(uri: str, source: str = "folder") -> dict[str, Any]:
     """The record of a root."""
-    return record_of_root(Plan(uri, "memory://nowhere", shard_recipe(source=source), 0))
+    return make_root_record(Plan(uri, "memory://nowhere", shard_recipe(source=source), 0))
 
 
 def make(uri: str, tree: dict[str, int], backwards: bool = False) -> str:
@@ -133,9 +133,9 @@ def test_an_unfinished_build_goes_on_from_a_moved_root_and_refuses_a_changed_one
     added = photo_folder(tmp_path / "added", 12)
     photo(901).save(added / "class0/0001.png")
     with pytest.raises(UsageError, match=OTHER.format(r"12 files.*13 files.*; first class0/0001\.png")):
-        build_dataset(Plan(str(added), plan.out, plan.recipe, 0), silent)
+        build_dataset(Plan(str(added), plan.out, plan.config, 0), silent)
     moved = root.rename(tmp_path / "moved")
-    assert build_dataset(Plan(str(moved), plan.out, plan.recipe, 0), silent).commit == whole.commit
+    assert build_dataset(Plan(str(moved), plan.out, plan.config, 0), silent).commit == whole.commit
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
@@ -163,7 +163,7 @@ def make_older(dataset: Dataset) -> None:
     """Makes the dataset one of an older version, whose record does not say what its root held."""
     commit = dataset.commit
     layers = [{name: value for name, value in layer.items() if name != "root"} for layer in dataset.layers]
-    older = describe(dataset.uri, commit["recipe"], commit["seed"], layers, dataset.shards)
+    older = describe_dataset(dataset.uri, commit["recipe"], commit["seed"], layers, dataset.shards)
     publish_shards(older)
     publish_commit(older)
 
@@ -226,4 +226,4 @@ def test_a_listing_keeps_the_record_that_is_compared(tmp_path: Path) -> None:
     plan = Plan(str(photo_folder(tmp_path / "in", 5)), str(tmp_path / "out"), shard_recipe(), 0)
     layout = list_source(plan)
     scan_files(plan, layout, 0)
-    assert layout.root == record_of_root(plan)
+    assert layout.root == make_root_record(plan)

@@ -11,7 +11,7 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.shard_tar import INDEX_MEMBER, ShardWriter, member_header, read_index
+from pipelines.data.shard_tar import INDEX_MEMBER, ShardWriter, make_member_header, read_index
 from pipelines.records import MAX_KEY_BYTES, Member, canonical_json
 
 KEYS = st.text("abcXYZ019_-", min_size=1, max_size=12).flatmap(
@@ -101,7 +101,7 @@ def test_a_member_of_eight_gibibytes_gets_the_header_that_tarfile_gives_it() -> 
     info = tarfile.TarInfo("a.jpg")
     info.mode, info.uname, info.gname = 0o644, "lacuna", "lacuna"
     for info.size in (2**33 - 1, 2**33, 2**34):
-        assert member_header("a.jpg", info.size) == info.tobuf(tarfile.PAX_FORMAT)
+        assert make_member_header("a.jpg", info.size) == info.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_the_digest_of_a_sample_is_that_of_the_list_of_its_members_digests() -> None:

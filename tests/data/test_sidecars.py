@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import clean, clean_plane
+from pipelines.data.image.normalize import normalize_photo, normalize_plane
 from pipelines.data.image.resize import RESIZES
 from pipelines.records import Rejected, Sample
 from tests.data.picture_files import encoded, raw_png, with_orientation
@@ -31,14 +31,14 @@ PLANES = {"grey": CLASSES, "colour": CLASSES.convert("RGB"), "palette": in_palet
 @pytest.mark.parametrize("name", PLANES)
 def test_a_plane_of_an_unresized_photo_is_kept_byte_for_byte(name: str) -> None:
     raw = encoded(PLANES[name], "PNG")
-    assert clean_plane(raw, PHOTO, KEEP) == raw
+    assert normalize_plane(raw, PHOTO, KEEP) == raw
 
 
 @pytest.mark.parametrize("name", PLANES)
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_plane_comes_to_the_size_of_its_photo_with_no_new_value(name: str, resize: str) -> None:
     recipe = DatasetConfig("folder", resize=resize, size_px=100)
-    plane, sample = clean_plane(encoded(PLANES[name], "PNG"), PHOTO, recipe), clean(PHOTO, recipe)
+    plane, sample = normalize_plane(encoded(PLANES[name], "PNG"), PHOTO, recipe), normalize_photo(PHOTO, recipe)
     assert isinstance(plane, bytes) and isinstance(sample, Sample)
     with Image.open(io.BytesIO(plane)) as image:
         assert (image.mode, image.size) == (PLANES[name].mode, (sample.width_px, sample.height_px))
@@ -51,8 +51,8 @@ def test_a_plane_shows_the_part_that_its_photo_shows(resize: str) -> None:
     both = Image.new("L", (360, 240), 10)
     both.paste(200, (150, 100, 190, 130))
     recipe = DatasetConfig("folder", resize=resize, size_px=90)
-    sample = clean(encoded(both, "PNG"), recipe)
-    plane = clean_plane(encoded(both, "PNG"), encoded(both, "PNG"), recipe)
+    sample = normalize_photo(encoded(both, "PNG"), recipe)
+    plane = normalize_plane(encoded(both, "PNG"), encoded(both, "PNG"), recipe)
     assert isinstance(plane, bytes) and isinstance(sample, Sample)
     marked = [np.asarray(Image.open(io.BytesIO(data)).convert("L")) > 105 for data in (plane, sample.picture)]
     assert (marked[0] != marked[1]).mean() < 0.02
@@ -78,6 +78,6 @@ TURNED = encoded(photo(1, 240, 360), "JPEG", exif=with_orientation(3))
     ],
 )
 def test_a_plane_that_does_not_fit_is_rejected_with_the_reason(raw: bytes, photo_raw: bytes, reason: str) -> None:
-    verdict = clean_plane(raw, photo_raw, KEEP)
+    verdict = normalize_plane(raw, photo_raw, KEEP)
     assert isinstance(verdict, Rejected)
     assert reason in verdict.reason

@@ -13,7 +13,7 @@ import torch
 
 from infra.world import World
 from pipelines.data.build.pipeline import add_layer, build_dataset
-from pipelines.data.commit.lock import claim
+from pipelines.data.commit.lock import claim_workspace
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import open_dataset
@@ -111,8 +111,10 @@ def test_a_checked_dataset_is_not_the_same_as_an_unchecked_one(tmp_path: Path) -
 
 def test_an_unfinished_build_from_before_the_check_is_finished_as_it_was_begun(tmp_path: Path) -> None:
     begun = plan(photo_folder(tmp_path / "photos", 4), tmp_path / "data", check=False)
-    claim(begun.at(), {"change": "first build", "recipe": begun.recipe.as_json(), "seed": 0, "root": begun.root})
-    dataset = build_dataset(replace(begun, recipe=shard_recipe()), silent)
+    claim_workspace(
+        begun.at(), {"change": "first build", "recipe": begun.config.as_json(), "seed": 0, "root": begun.root}
+    )
+    dataset = build_dataset(replace(begun, config=shard_recipe()), silent)
     assert dataset.commit["recipe"]["decode_check"] is False
 
 

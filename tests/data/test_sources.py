@@ -8,7 +8,7 @@ from PIL import Image
 
 from infra import storage
 from pipelines.data.sources import DATASETS
-from pipelines.data.sources.packages import TRAIN, VAL, packages_root
+from pipelines.data.sources.packages import TRAIN, VAL, find_packages_root
 from pipelines.records import UsageError, make_key, sha256_hex
 from tests.data.trees import absent, listed, write_files
 from tests.making import photo
@@ -121,7 +121,7 @@ def test_links_to_folders_are_not_walked_into(tmp_path: Path) -> None:
 
 
 def test_packages_hold_real_photos_in_both_splits() -> None:
-    root = Path(packages_root())
+    root = Path(find_packages_root())
     found = listed("packages", str(root))
     assert {path for path, p in found.items() if p.split == "train"} == set(TRAIN)
     assert {path for path, p in found.items() if p.split == "val"} == set(VAL)
@@ -132,7 +132,7 @@ def test_packages_hold_real_photos_in_both_splits() -> None:
 
 
 def test_packages_hold_out_whole_photos() -> None:
-    root = Path(packages_root())
+    root = Path(find_packages_root())
     train, val = ({sha256_hex((root / path).read_bytes()) for path in paths} for paths in (TRAIN, VAL))
     assert not train & val
     assert len({make_key(path) for path in TRAIN + VAL}) == len(TRAIN) + len(VAL)

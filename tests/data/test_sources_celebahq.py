@@ -137,10 +137,10 @@ def test_lists_that_are_missing_or_none_are_refused(
     if data is None:
         storage.remove(str(root / name))
     with pytest.raises(UsageError, match=words):
-        list(DATASETS["celebahq"].listed(str(root), splits, "memory://never"))
+        list(DATASETS["celebahq"].list_items(str(root), splits, "memory://never"))
 
 
 def test_an_empty_root_has_only_absent_faces(tmp_path: Path) -> None:
-    items = list(DATASETS["celebahq"].listed(str(tmp_path), "deepgin", "memory://never"))
+    items = list(DATASETS["celebahq"].list_items(str(tmp_path), "deepgin", "memory://never"))
     assert items[0] == Absent("0.jpg")
     assert len(items) == NUM_FACES

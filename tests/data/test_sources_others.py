@@ -150,4 +150,4 @@ def test_paris_may_be_evaluation_photos_only(tmp_path: Path) -> None:
 
 def test_a_root_without_the_photos_is_refused_naming_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"no images1024x1024 under {tmp_path}: --root must hold"):
-        list(DATASETS["ffhq"].listed(str(tmp_path), None, "memory://never"))
+        list(DATASETS["ffhq"].list_items(str(tmp_path), None, "memory://never"))

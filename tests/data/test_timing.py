@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs import shard
 from pipelines.data.build.pipeline import build_dataset
-from pipelines.data.build.roofline import limit_of_photos
+from pipelines.data.build.roofline import estimate_photo_seconds
 from pipelines.data.build.timing import BuildStats, Cost, Stopwatch
 from pipelines.data.commit.workspace import Plan
 from pipelines.records import Photo
@@ -27,10 +27,10 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
 def test_every_moment_goes_to_the_work_that_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 11.0, 13.0, 17.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(moments))
-    laps = Stopwatch()
+    stopwatch = Stopwatch()
     for what in ("reading", "hashing", "reading"):
-        laps.end(what)
-    assert laps.seconds == {"reading": 5.0, "hashing": 2.0}
+        stopwatch.end_lap(what)
+    assert stopwatch.seconds == {"reading": 5.0, "hashing": 2.0}
 
 
 costs = st.builds(Cost, seconds.filter(bool), st.integers(0, 1000), st.floats(0, 100))
@@ -38,10 +38,10 @@ costs = st.builds(Cost, seconds.filter(bool), st.integers(0, 1000), st.floats(0,
 
 @given(st.lists(costs, min_size=1, max_size=5), st.integers(1, 64), st.floats(0.1, 1000))
 def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: int, elapsed: float) -> None:
-    effort = BuildStats(num_cores=cores)
+    stats = BuildStats(num_cores=cores)
     for task in tasks:
-        effort.add_cost(task)
-    told = effort.told(elapsed)
+        stats.add_cost(task)
+    told = stats.summarize(elapsed)
     assert told["images_per_second"] == round(sum(task.num_photos for task in tasks) / elapsed, 1)
     assert 0 <= float(told["share_of_limit"]) <= 1
     assert told["bottleneck"] in (*KINDS, "scheduling")
@@ -59,22 +59,22 @@ def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: in
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_of_twenty_core_seconds_the_largest_part_is_named(booked: dict[str, float], bottleneck: str) -> None:
-    effort = BuildStats(num_cores=2)
-    effort.add(booked)
-    assert effort.told(10.0)["bottleneck"] == bottleneck
+    stats = BuildStats(num_cores=2)
+    stats.add(booked)
+    assert stats.summarize(10.0)["bottleneck"] == bottleneck
 
 
 def test_the_share_is_what_the_bare_calls_would_take_of_the_cores_time() -> None:
-    effort = BuildStats(num_cores=2)
-    effort.add_cost(Cost({"reading": 12.0, "cleaning": 4.0}, 30, 5.0))
-    effort.add_cost(Cost({"reading": 2.0}, 20, 4.0))
-    assert effort.told(10.0) == {"images_per_second": 5.0, "share_of_limit": 0.45, "bottleneck": "reading"}
+    stats = BuildStats(num_cores=2)
+    stats.add_cost(Cost({"reading": 12.0, "cleaning": 4.0}, 30, 5.0))
+    stats.add_cost(Cost({"reading": 2.0}, 20, 4.0))
+    assert stats.summarize(10.0) == {"images_per_second": 5.0, "share_of_limit": 0.45, "bottleneck": "reading"}
 
 
 def test_the_limit_of_a_photo_grows_with_what_the_recipe_asks_for(photos: Path, tmp_path: Path) -> None:
     some = [Photo(str(path.relative_to(photos)), "train", None, path.stat().st_size) for path in photos.rglob("*.jpg")]
     kept, large = (
-        limit_of_photos(Plan(str(photos), str(tmp_path), shard_recipe(**changes), 0), some[:4], 1000)
+        estimate_photo_seconds(Plan(str(photos), str(tmp_path), shard_recipe(**changes), 0), some[:4], 1000)
         for changes in ({}, {"resize": "squash", "size_px": 512})
     )
     assert 0 < 10 * kept < large
@@ -83,19 +83,19 @@ def test_the_limit_of_a_photo_grows_with_what_the_recipe_asks_for(photos: Path, 
 
 def test_the_limit_of_photos_that_are_gone_is_not_known(tmp_path: Path) -> None:
     plan = Plan(str(tmp_path / "root"), str(tmp_path), shard_recipe(), 0)
-    assert limit_of_photos(plan, [Photo("gone.jpg", "train", None, 3)], 10) == 0
+    assert estimate_photo_seconds(plan, [Photo("gone.jpg", "train", None, 3)], 10) == 0
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_who_watches_a_build_changes_no_byte(photos: Path, tmp_path: Path) -> None:
-    effort = BuildStats()
-    watched = build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, effort)
+    stats = BuildStats()
+    watched = build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, stats)
     build_dataset(Plan(str(photos), str(tmp_path / "b"), shard_recipe(), 0), silent)
     assert bytes_below(tmp_path / "a") == bytes_below(tmp_path / "b")
-    assert set(effort.core_seconds) == set(KINDS) - {"copying"}
-    assert effort.num_photos == watched.commit["ledger"]["num_inputs"]
-    assert min(effort.core_seconds.values()) > 0
-    assert effort.num_cores >= 2
+    assert set(stats.core_seconds) == set(KINDS) - {"copying"}
+    assert stats.num_photos == watched.commit["ledger"]["num_inputs"]
+    assert min(stats.core_seconds.values()) > 0
+    assert stats.num_cores >= 2
     again = BuildStats()
     assert build_dataset(Plan(str(photos), str(tmp_path / "a"), shard_recipe(), 0), silent, again) == watched
     assert again.core_seconds == {}

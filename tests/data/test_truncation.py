@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import Sample
 from tests.data.hostile_files import segment
 from tests.data.jpeg_files import adobe, at_once, shown_by_pillow
@@ -19,7 +19,7 @@ def test_a_cut_file_is_rejected_or_has_all_its_pixels(name: str) -> None:
     raw = (WHOLE | OTHER)[name]
     expected = pixels(cleaned(raw).picture)
     for length in [*range(0, len(raw), 61), *range(len(raw) - 30, len(raw))]:
-        verdict = clean(raw[:length], RECIPE)
+        verdict = normalize_photo(raw[:length], RECIPE)
         if isinstance(verdict, Sample):
             assert len(raw) - length < 30, f"{len(raw) - length} bytes are missing"
             assert np.array_equal(pixels(verdict.picture), expected), length
@@ -33,14 +33,14 @@ def test_a_file_whose_tail_is_zeros_is_rejected(file_format: str, options: dict[
     whole = [
         f"{zeros} of {len(raw)}"
         for zeros in range(64, len(raw) - 64, 61)
-        if isinstance(clean(raw[:-zeros] + bytes(zeros), RECIPE), Sample)
+        if isinstance(normalize_photo(raw[:-zeros] + bytes(zeros), RECIPE), Sample)
     ]
     assert whole == [], "accepted with so many zeros"
 
 
 def test_a_jpeg_that_lost_its_last_bytes_to_zeros_is_rejected() -> None:
     raw = encoded(textured(2), "JPEG", quality=95)
-    accepted = [n for n in range(3, 64) if isinstance(clean(raw[:-n] + bytes(n), RECIPE), Sample)]
+    accepted = [n for n in range(3, 64) if isinstance(normalize_photo(raw[:-n] + bytes(n), RECIPE), Sample)]
     assert accepted == []
 
 
@@ -49,7 +49,9 @@ def test_a_jpeg_of_ink_that_was_cut_and_closed_is_rejected(options: dict[str, An
     raw = encoded(textured(3).convert("CMYK"), "JPEG", **options)
     assert cleaned(raw).suffix == "png"
     coded = raw.index(b"\xff\xda") + 20
-    accepted = [n for n in range(coded, len(raw) - 30, 97) if isinstance(clean(raw[:n] + raw[-2:], RECIPE), Sample)]
+    accepted = [
+        n for n in range(coded, len(raw) - 30, 97) if isinstance(normalize_photo(raw[:n] + raw[-2:], RECIPE), Sample)
+    ]
     assert accepted == []
 
 

@@ -131,24 +131,24 @@ def put(uri: str, data: bytes) -> str:
     return uri
 
 
-def listed(source: str, root: Path | str, splits: str | None = None, spill_to: str | None = None) -> dict[str, Photo]:
+def listed(source: str, root: Path | str, splits: str | None = None, spool_to: str | None = None) -> dict[str, Photo]:
     """Path -> photo of everything that the source lists."""
-    spill_to = spill_to or f"{storage.absolute(str(root)).rstrip('/')}-spilled"
-    photos = [p for p in DATASETS[source].listed(str(root), splits, spill_to) if isinstance(p, Photo)]
+    spool_to = spool_to or f"{storage.absolute(str(root)).rstrip('/')}-spilled"
+    photos = [p for p in DATASETS[source].list_items(str(root), splits, spool_to) if isinstance(p, Photo)]
     assert len({p.path for p in photos}) == len(photos)
     return {p.path: p for p in photos}
 
 
 def absent(source: str, root: Path | str, splits: str | None = None) -> list[str]:
     """What the source says is not there."""
-    found = DATASETS[source].listed(str(root), splits, f"{root}-spilled")
+    found = DATASETS[source].list_items(str(root), splits, f"{root}-spilled")
     return [item.path for item in found if isinstance(item, Absent)]
 
 
-def account(source: str, root: Path | str, splits: str | None, spill_to: str) -> dict[str, Any]:
+def account(source: str, root: Path | str, splits: str | None, spool_to: str) -> dict[str, Any]:
     """All that the source says of a tree, with all bytes, but not where they lie."""
     said: dict[str, Any] = {}
-    for item in DATASETS[source].listed(str(root), splits, spill_to):
+    for item in DATASETS[source].list_items(str(root), splits, spool_to):
         if isinstance(item, Absent):
             said[item.path] = "absent"
             continue

@@ -33,7 +33,7 @@ class PublishedList:
         self._entries = entries
         digests, values = bytearray(), array("i")
         for path, value in entries():
-            digests += _digest(path)
+            digests += _hash_path(path)
             values.append(value)
         words = np.frombuffer(digests, ">u8").reshape(-1, 2)
         order = np.lexsort((words[:, 1], words[:, 0]))
@@ -63,7 +63,7 @@ class PublishedList:
                 self._seen[at] = True
                 yield describe(found, int(self._values[at]))
 
-    def absent(self) -> Iterator[Absent]:
+    def absent_files(self) -> Iterator[Absent]:
         """What the list names and `photos` did not come across, in the order of the list."""
         for path, _ in self._entries():
             at = self._find(path)
@@ -72,7 +72,7 @@ class PublishedList:
                 yield Absent(path)
 
     def _find(self, path: str) -> int | None:
-        high, low = struct.unpack(">QQ", _digest(path))
+        high, low = struct.unpack(">QQ", _hash_path(path))
         at = bisect_left(self._high, high)
         while at < len(self._high) and self._high[at] == high:
             if self._low[at] == low:
@@ -92,7 +92,7 @@ class PublishedList:
                 )
 
 
-def drawn(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[_Name]:
+def draw_subset(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[_Name]:
     """So many of the candidates, those with the smallest digests of (purpose, candidate).
 
     Whether one is drawn depends on what is published, never on which files are there or in which order.
@@ -100,7 +100,7 @@ def drawn(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[
     return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: digest_of(*purpose, candidate)))
 
 
-def numbered(
+def photos_by_number(
     files: Iterable[Found],
     count: int,
     index_of: Callable[[str], int | None],
@@ -126,5 +126,5 @@ def numbered(
             yield Absent(path_of(index))
 
 
-def _digest(path: str) -> bytes:
+def _hash_path(path: str) -> bytes:
     return blake2b(path.encode("utf-8", "surrogateescape"), digest_size=16).digest()

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO, Final, TypeVar
 from fsspec.implementations.local import LocalFileSystem
 
 from infra import storage
-from pipelines.data.archive.read import unpacked
-from pipelines.data.archive.tar_reader import Forward, TarMember, tar_members
-from pipelines.data.archive.zip_reader import ZipMember, data_start, zip_members
+from pipelines.data.archive.read import unpack_pieces
+from pipelines.data.archive.tar_reader import ForwardReader, TarMember, tar_members
+from pipelines.data.archive.zip_reader import ZipMember, find_data_start, zip_members
 from pipelines.records import ByteRange, Found, UsageError
 
 _UNPACK: Final[dict[str, Callable[..., Any]]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
@@ -47,7 +47,7 @@ _TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZ
 
 
 @dataclass(frozen=True)
-class Packed:
+class ArchiveFile:
     """A file in an archive, and its bytes in pieces, which must be taken before the next file is asked for."""
 
     found: Found
@@ -61,24 +61,24 @@ def is_archive(uri: str) -> bool:
 
 def is_seekable(uri: str) -> bool:
     """Whether the files of the archive can be read where they lie: a plain tar or a zip on a local disk."""
-    return storage.local_path(uri) is not None and _kind(uri) not in _UNPACK
+    return storage.local_path(uri) is not None and _find_kind(uri) not in _UNPACK
 
 
-def _kind(uri: str) -> str:
+def _find_kind(uri: str) -> str:
     """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
     first = storage.read_range(uri, 0, 10)
     kinds = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
     return next(kinds, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
 
 
-def open_archive(uri: str) -> Iterator[Packed]:
+def open_archive(uri: str) -> Iterator[ArchiveFile]:
     """The files of the archive, about in its order; each that can be read has a place if the archive is seekable.
 
     Raises UsageError, saying how far it came, where the archive is torn.
     """
     fs, path = storage.locate(uri)
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
-    kind = _kind(uri)
+    kind = _find_kind(uri)
     with fs.open(path, "rb", **ahead) as stream:
         if kind != "zip":
             yield from _open_tar(uri, stream, _UNPACK.get(kind), int(fs.size(path)))
@@ -87,35 +87,35 @@ def open_archive(uri: str) -> Iterator[Packed]:
             yield from _open_zip(uri, stream, directory, int(fs.size(path)))
 
 
-def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[Packed]:
+def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[ArchiveFile]:
     is_local = storage.local_path(uri) is not None
-    stream = Forward(unpack(raw) if unpack else raw, size if is_local and not unpack else None)
-    reading = _Reading(uri)
-    for member in reading.guarded(tar_members(stream)):
-        reading.reached(member.name)
-        yield _packed_in_tar(reading, stream, member)
+    stream = ForwardReader(unpack(raw) if unpack else raw, size if is_local and not unpack else None)
+    reading = _ReadingLog(uri)
+    for member in reading.guard(tar_members(stream)):
+        reading.note_file(member.name)
+        yield _make_tar_file(reading, stream, member)
     if unpack:
-        for _ in reading.guarded(stream.drain()):
+        for _ in reading.guard(stream.drain()):
             pass
 
 
-def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> Packed:
+def _make_tar_file(reading: "_ReadingLog", stream: ForwardReader, member: TarMember) -> ArchiveFile:
     place = ByteRange(reading.uri, member.offset, member.size) if stream.size is not None else None
-    found = _found(member.name, member.size, place, member.refusal)
-    return Packed(found, lambda: reading.guarded(stream.pieces(member.size)))
+    found = _make_found(member.name, member.size, place, member.refusal)
+    return ArchiveFile(found, lambda: reading.guard(stream.read_pieces(member.size)))
 
 
-def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[Packed]:
-    reading, is_local = _Reading(uri), storage.local_path(uri) is not None
-    members = reading.guarded(zip_members(directory, size))
+def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[ArchiveFile]:
+    reading, is_local = _ReadingLog(uri), storage.local_path(uri) is not None
+    members = reading.guard(zip_members(directory, size))
     while some := list(islice(members, _MEMBERS_IN_ORDER)):
         for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards
-            reading.reached(member.name)
-            yield _packed_in_zip(uri, stream, member, is_local)
+            reading.note_file(member.name)
+            yield _make_zip_file(uri, stream, member, is_local)
 
 
-def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool) -> Packed:
-    start, refusal = data_start(stream, member), member.refusal
+def _make_zip_file(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool) -> ArchiveFile:
+    start, refusal = find_data_start(stream, member), member.refusal
     if start is None:
         refusal = refusal or "its data is not where the directory of the archive says"
     place = ByteRange(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
@@ -123,12 +123,12 @@ def _packed_in_zip(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool
     def pieces() -> Iterator[bytes]:
         stream.seek(place.offset)
         left = range(place.stored_bytes, 0, -_PIECE_BYTES)
-        return unpacked((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
+        return unpack_pieces((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
 
-    return Packed(_found(member.name, member.size, place if is_local else None, refusal), pieces)
+    return ArchiveFile(_make_found(member.name, member.size, place if is_local else None, refusal), pieces)
 
 
-def _found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:
+def _make_found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:
     """A member under the path that its name means; one that means none, or is not to be read, has no place."""
     parts = name.split("/")
     path = "/".join(part for part in parts if part not in ("", "."))
@@ -141,18 +141,18 @@ def _found(name: str, size: int, place: ByteRange | None, refusal: str | None) -
     return Found(path, min(size, _LARGEST_SIZE), None if refusal else place, refusal)
 
 
-class _Reading:
+class _ReadingLog:
     """How far the reading of an archive came: what its user is told where it is torn."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._num_files, self._last = 0, ""
 
-    def reached(self, name: str) -> None:
+    def note_file(self, name: str) -> None:
         """Takes note of the next file."""
         self._num_files, self._last = self._num_files + 1, name
 
-    def guarded(self, items: Iterator[_Item]) -> Iterator[_Item]:
+    def guard(self, items: Iterator[_Item]) -> Iterator[_Item]:
         """The items; what shows that the archive is torn, not the disk or the network failing, becomes UsageError."""
         try:
             yield from items

@@ -29,7 +29,7 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
     try:
         return _read(root, photo)
     except OSError as fault:
-        if _is_its_own(fault, root, photo):
+        if _is_file_fault(fault, root, photo):
             raise CorruptDataError(f"cannot be read: {type(fault).__name__}") from None
         if isinstance(fault, FileNotFoundError):
             place = photo.place.container if photo.place else f"{photo.path} under {root}"
@@ -41,7 +41,7 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
         raise ConnectionError(f"{photo.path} in {root}: {fault}{keys}; run the same command again") from None
 
 
-def _is_its_own(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
+def _is_file_fault(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
     """Whether nobody but the file is to blame: only a disk tells that, a store refuses any file to bad keys."""
     local = storage.local_path(root)
     if local is None or photo.place is not None:
@@ -57,23 +57,23 @@ def _read(root: str, photo: Photo | Plane | Found) -> bytes:
     end = place.offset + place.stored_bytes
     raw = storage.read_range(place.container, place.offset, end) if place.stored_bytes else b""
     try:
-        return b"".join(unpacked(iter([raw]), place, photo.size_bytes))
+        return b"".join(unpack_pieces(iter([raw]), place, photo.size_bytes))
     except CorruptDataError as fault:
-        raise CorruptDataError(damage(photo.path, fault)) from None
+        raise CorruptDataError(describe_damage(photo.path, fault)) from None
 
 
-def damage(path: str, fault: CorruptDataError) -> str:
+def describe_damage(path: str, fault: CorruptDataError) -> str:
     """What is written down of a file that is damaged in its archive, wherever that lies."""
     return f"{path} is damaged in the archive: {fault}"
 
 
-def unpacked(pieces: Iterator[bytes], place: ByteRange, size_bytes: int) -> Iterator[bytes]:
+def unpack_pieces(pieces: Iterator[bytes], place: ByteRange, size_bytes: int) -> Iterator[bytes]:
     """The file that the pieces hold at this place; raises CorruptDataError, after the last piece, where it is another.
 
     No more than `size_bytes` come out, and a byte, whatever a hostile stream would swell to.
     """
     crc32 = size = 0
-    for piece in _inflated(pieces, size_bytes + 1) if place.deflated else pieces:
+    for piece in _inflate(pieces, size_bytes + 1) if place.deflated else pieces:
         crc32, size = isal_zlib.crc32(piece, crc32), size + len(piece)
         yield piece
     if size != size_bytes:
@@ -82,7 +82,7 @@ def unpacked(pieces: Iterator[bytes], place: ByteRange, size_bytes: int) -> Iter
         raise CorruptDataError(f"its CRC32 is {crc32:08x} and not {place.crc32:08x}")
 
 
-def _inflated(pieces: Iterator[bytes], at_most: int) -> Iterator[bytes]:
+def _inflate(pieces: Iterator[bytes], at_most: int) -> Iterator[bytes]:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         for piece in pieces:

@@ -10,7 +10,13 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from pipelines.data.image.mask_files import hints_mask, masks_of_photos, names_mask, reason_by_name, stem_of
+from pipelines.data.image.mask_files import (
+    format_name_reason,
+    is_mask_name,
+    is_possible_mask_name,
+    match_masks,
+    strip_suffix,
+)
 from pipelines.records import Found, Plane
 
 PLANES: Final = ("seg", "edge")
@@ -23,22 +29,22 @@ def is_map(path: str) -> bool:
     return path.endswith(_ENDS)
 
 
-def is_apart(path: str) -> bool:
+def is_sidecar(path: str) -> bool:
     """Whether the name is, or may be, that of a map or of a mask."""
-    return is_map(path) or names_mask(path) or hints_mask(path)
+    return is_map(path) or is_mask_name(path) or is_possible_mask_name(path)
 
 
-def may_have_masks(path: str) -> bool:
+def is_possible_photo(path: str) -> bool:
     """Whether the name is that of a photo, or may be."""
-    return not is_map(path) and not names_mask(path)
+    return not is_map(path) and not is_mask_name(path)
 
 
-def paired(
+def pair_planes(
     files: Callable[[], Iterable[Found]], apart: Iterable[Found], elsewhere: Iterable[str] = ()
 ) -> Iterator[tuple[Found, tuple[Plane, ...]]]:
     """The photos with the maps of their name and, refused, the masks of photos; then, refused, the maps of no photo.
 
-    `apart` are those of the files that `is_apart` names, which alone are held: a map or mask may come long after its
+    `apart` are those of the files that `is_sidecar` names, which alone are held: a map or mask may come long after its
     photo. `elsewhere` are paths of further photos. A mask that has no photo is left to those who see its pixels.
     """
     beside: dict[str, dict[str, Found]] = defaultdict(dict)
@@ -49,20 +55,20 @@ def paired(
             beside[stem][name] = found
         else:
             masks.append(found.path)
-    photos = (found.path for found in files() if may_have_masks(found.path))
-    photo_of = masks_of_photos(masks, chain(photos, elsewhere))
+    photos = (found.path for found in files() if is_possible_photo(found.path))
+    photo_of = match_masks(masks, chain(photos, elsewhere))
     orphans = dict(beside)
     for found in (found for found in files() if not is_map(found.path)):
         if (photo := photo_of.get(found.path)) is not None:
-            yield replace(found, refusal=found.refusal or reason_by_name(photo)), ()
+            yield replace(found, refusal=found.refusal or format_name_reason(photo)), ()
             continue
-        maps = beside.get(stem_of(found.path), {}) if beside else {}
+        maps = beside.get(strip_suffix(found.path), {}) if beside else {}
         if maps:
-            orphans.pop(stem_of(found.path), None)
-        yield found, tuple(_plane(name, own) for name, own in sorted(maps.items()))
+            orphans.pop(strip_suffix(found.path), None)
+        yield found, tuple(_make_plane(name, own) for name, own in sorted(maps.items()))
     for own in (own for maps_of_one in orphans.values() for own in maps_of_one.values()):
         yield replace(own, place=None, refusal=own.refusal or "a map without its photo"), ()
 
 
-def _plane(name: str, found: Found) -> Plane:
+def _make_plane(name: str, found: Found) -> Plane:
     return Plane(name, found.path, found.size_bytes, found.place, found.refusal)

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Final
 from isal import isal_zlib
 
 from infra import storage
-from pipelines.data.archive.open import Packed
-from pipelines.data.archive.read import damage
+from pipelines.data.archive.open import ArchiveFile
+from pipelines.data.archive.read import describe_damage
 from pipelines.records import ByteRange, CorruptDataError, Found, canonical_json
 
 CONTAINER_BYTES: Final = 64 << 20
@@ -25,29 +25,29 @@ _FILES_PER_CONTAINER: Final = 10_000
 class SpooledArchive:
     """Files behind each other in containers `<prefix>/<number>` of some 64 MiB, and beside each its index."""
 
-    def __init__(self, files: Iterator[Packed], prefix: str, numbers: Iterator[int]) -> None:
+    def __init__(self, files: Iterator[ArchiveFile], prefix: str, numbers: Iterator[int]) -> None:
         """Reads all of the archive; a damaged file is refused and takes no room."""
         self._indices: list[str] = []
         with storage.scratch_folder(prefix) as folder:
             while found := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):
                 storage.publish_file(uri, folder / "container")
                 self._indices.append(f"{uri}.json")
-                storage.publish(self._indices[-1], canonical_json([_row(file) for file in found]))
+                storage.publish(self._indices[-1], canonical_json([_format_row(file) for file in found]))
 
     def __iter__(self) -> Iterator[Found]:
         for index in self._indices:
-            yield from map(_found, json.loads(storage.read_bytes(index)))
+            yield from map(_parse_row, json.loads(storage.read_bytes(index)))
 
 
-def _row(file: Found) -> dict[str, Any]:
+def _format_row(file: Found) -> dict[str, Any]:
     return vars(file) | {"place": file.place and vars(file.place)}
 
 
-def _found(row: dict[str, Any]) -> Found:
+def _parse_row(row: dict[str, Any]) -> Found:
     return Found(**row | {"place": row["place"] and ByteRange(**row["place"])})
 
 
-def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
+def _fill(files: Iterator[ArchiveFile], path: Path, uri: str) -> list[Found]:
     done: list[Found] = []
     with path.open("wb") as stream:
         for file in files:
@@ -57,7 +57,7 @@ def _fill(files: Iterator[Packed], path: Path, uri: str) -> list[Found]:
     return done
 
 
-def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
+def _append(file: ArchiveFile, stream: BinaryIO, uri: str) -> Found:
     if file.found.refusal is not None:
         return file.found
     start, crc32 = stream.tell(), 0
@@ -68,5 +68,5 @@ def _append(file: Packed, stream: BinaryIO, uri: str) -> Found:
     except CorruptDataError as fault:
         stream.seek(start)
         stream.truncate()
-        return replace(file.found, refusal=damage(file.found.path, fault))
+        return replace(file.found, refusal=describe_damage(file.found.path, fault))
     return replace(file.found, place=ByteRange(uri, start, file.found.size_bytes, crc32=crc32))

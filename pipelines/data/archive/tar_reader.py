@@ -26,7 +26,7 @@ _LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL = b"L", b"K", b"x", b"g"
 _EXTENSIONS: Final = (_LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL)
 
 
-class Forward:
+class ForwardReader:
     """A stream that is read in order and knows its position; `size` is given where the stream can be sought."""
 
     def __init__(self, stream: BinaryIO, size: int | None = None) -> None:
@@ -34,7 +34,7 @@ class Forward:
         self.size = size
         self._stream = stream
 
-    def exactly(self, count: int) -> bytes:
+    def read_exactly(self, count: int) -> bytes:
         """The next `count` bytes; raises EOFError where there are fewer."""
         data = self._stream.read(count)
         self.position += len(data)
@@ -42,20 +42,20 @@ class Forward:
             raise EOFError(f"it ends at byte {self.position}, {count - len(data)} bytes too early")
         return data
 
-    def pieces(self, count: int) -> Iterator[bytes]:
+    def read_pieces(self, count: int) -> Iterator[bytes]:
         """The next `count` bytes in pieces of a megabyte."""
         for start in range(0, count, _PIECE_BYTES):
-            yield self.exactly(min(_PIECE_BYTES, count - start))
+            yield self.read_exactly(min(_PIECE_BYTES, count - start))
 
     def drain(self) -> Iterator[bytes]:
         """All bytes that are left: a compressed stream proves its checksum at its end only."""
         while piece := self._stream.read(_PIECE_BYTES):
             yield piece
 
-    def go_to(self, position: int) -> None:
+    def skip_to(self, position: int) -> None:
         """Passes over all bytes before the position."""
         if self.size is None:
-            for _ in self.pieces(position - self.position):
+            for _ in self.read_pieces(position - self.position):
                 pass
         elif position > self.size:
             raise EOFError(f"it has {self.size} bytes and a member reaches to byte {position}")
@@ -78,29 +78,29 @@ class TarMember:
     refusal: str | None
 
 
-def tar_members(stream: Forward) -> Iterator[TarMember]:
+def tar_members(stream: ForwardReader) -> Iterator[TarMember]:
     """The members of the tar; raises EOFError or ValueError, saying where, if it is torn or none.
 
     A tar must end with its end mark, a block of zeros: one that just stops may lack members.
     """
     for_all: dict[str, str] = {}
     own: dict[str, str] = {}
-    while any(block := stream.exactly(BLOCK_BYTES)):
-        kind, size = _checked(block, stream.position - BLOCK_BYTES), _number(block[124:136])
+    while any(block := stream.read_exactly(BLOCK_BYTES)):
+        kind, size = _check_header(block, stream.position - BLOCK_BYTES), _parse_number(block[124:136])
         if kind in _EXTENSIONS:
-            (for_all if kind == _PAX_FOR_ALL else own).update(_extension(kind, _read_padded(stream, size)))
+            (for_all if kind == _PAX_FOR_ALL else own).update(_parse_extension(kind, _read_padded(stream, size)))
             continue
-        member, end = _member(stream, block, kind, size, for_all | own)
+        member, end = _parse_member(stream, block, kind, size, for_all | own)
         own = {}
         if stream.size is not None and end > stream.size:
             raise EOFError(f"it ends inside {member.name!r}")
         if kind != _FOLDER and not member.name.endswith("/"):
             yield member
-        stream.go_to(end)
+        stream.skip_to(end)
     _check_end(stream)
 
 
-def _check_end(stream: Forward) -> None:
+def _check_end(stream: ForwardReader) -> None:
     """After the end mark there are zeros alone, up to a record: a tar whose tail was lost to zeros has more."""
     num_zeros = 0
     for piece in stream.drain():
@@ -111,21 +111,23 @@ def _check_end(stream: Forward) -> None:
             raise ValueError(f"more than {_MAX_END_BYTES} bytes of zeros follow its end mark: its tail is lost")
 
 
-def _member(stream: Forward, block: bytes, kind: bytes, size: int, fields: dict[str, str]) -> tuple[TarMember, int]:
+def _parse_member(
+    stream: ForwardReader, block: bytes, kind: bytes, size: int, fields: dict[str, str]
+) -> tuple[TarMember, int]:
     """The member of a header block, and the position of the next one."""
-    name = fields.get("path") or _name(block)
+    name = fields.get("path") or _parse_name(block)
     size = int(fields.get("size", size))
-    refusal = _refusal(kind, fields)
+    refusal = _find_refusal(kind, fields)
     if kind == _SPARSE:
-        _pass_sparse_map(stream, block)
+        _skip_sparse_map(stream, block)
     if size < 0:
         raise ValueError(f"{name!r} has a negative size")
     if kind in _WITHOUT_DATA or kind == _FOLDER:
         size = 0
-    return TarMember(name, stream.position, size, refusal), stream.position + _padded(size)
+    return TarMember(name, stream.position, size, refusal), stream.position + _pad_size(size)
 
 
-def _refusal(kind: bytes, fields: dict[str, str]) -> str | None:
+def _find_refusal(kind: bytes, fields: dict[str, str]) -> str | None:
     if kind == _SPARSE or any(name.startswith("GNU.sparse.") for name in fields):
         return "it is a sparse file"
     if kind in _WITHOUT_DATA:
@@ -133,14 +135,14 @@ def _refusal(kind: bytes, fields: dict[str, str]) -> str | None:
     return None if kind in _REGULAR or kind == _FOLDER else f"it is no file but of tar type {kind!r}"
 
 
-def _checked(block: bytes, position: int) -> bytes:
+def _check_header(block: bytes, position: int) -> bytes:
     """The type of a header block whose checksum holds."""
-    if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+    if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
         raise ValueError(f"there is no tar header at byte {position}")
     return block[156:157]
 
 
-def _number(field: bytes) -> int:
+def _parse_number(field: bytes) -> int:
     """Octal digits, or a binary number behind a first byte of 0x80."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
@@ -150,32 +152,32 @@ def _number(field: bytes) -> int:
         raise ValueError(f"{field!r} is no number of a tar header") from None
 
 
-def _name(block: bytes) -> str:
-    name = _text(block[:100])
-    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+def _parse_name(block: bytes) -> str:
+    name = _decode_text(block[:100])
+    prefix = _decode_text(block[345:500]) if block[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
 
-def _text(field: bytes) -> str:
+def _decode_text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _padded(size: int) -> int:
+def _pad_size(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _read_padded(stream: Forward, size: int) -> bytes:
+def _read_padded(stream: ForwardReader, size: int) -> bytes:
     if not 0 <= size <= _MAX_EXTENSION_BYTES:
         raise ValueError(f"an extended header before byte {stream.position} claims {size} bytes")
-    return stream.exactly(_padded(size))[:size]
+    return stream.read_exactly(_pad_size(size))[:size]
 
 
-def _extension(kind: bytes, data: bytes) -> dict[str, str]:
+def _parse_extension(kind: bytes, data: bytes) -> dict[str, str]:
     """What an extended header says of the member after it; pax records are `<length> <name>=<value>` and a line end."""
     if kind == _LONG_LINK:
         return {}
     if kind == _LONG_NAME:
-        return {"path": _text(data)}
+        return {"path": _decode_text(data)}
     fields, start = {}, 0
     while start < len(data):
         digits = data[start : start + 20].partition(b" ")[0]
@@ -183,13 +185,13 @@ def _extension(kind: bytes, data: bytes) -> dict[str, str]:
         name, equals, value = data[start + len(digits) + 1 : start + length - 1].partition(b"=")
         if not equals or length <= len(digits):
             raise ValueError(f"a pax header holds {digits!r} where a record should be")
-        fields[_text(name)] = value.decode("utf-8", "surrogateescape")
+        fields[_decode_text(name)] = value.decode("utf-8", "surrogateescape")
         start += length
     return fields
 
 
-def _pass_sparse_map(stream: Forward, block: bytes) -> None:
+def _skip_sparse_map(stream: ForwardReader, block: bytes) -> None:
     """Old GNU sparse members have further blocks of their map before the data."""
     more = block[482]
     while more:
-        more = stream.exactly(BLOCK_BYTES)[504]
+        more = stream.read_exactly(BLOCK_BYTES)[504]

@@ -55,12 +55,12 @@ def zip_members(stream: BinaryIO, size: int) -> Iterator[ZipMember]:
         name, extra = rest[: fields[11]], rest[fields[11] : fields[11] + fields[12]]
         position, number = position + _ENTRY.size + sum(fields[11:14]), number + 1
         if not name.endswith(b"/"):
-            yield _member(fields, name, extra, shift, start)
+            yield _parse_member(fields, name, extra, shift, start)
     if number & 0xFFFF != expected & 0xFFFF or position != start + length:
         raise ValueError(f"its directory holds {number} entries and should hold {expected}")
 
 
-def data_start(stream: BinaryIO, member: ZipMember) -> int | None:
+def find_data_start(stream: BinaryIO, member: ZipMember) -> int | None:
     """The position of a member's data, behind its local header; None where header and data are not in the archive."""
     if member.header > member.limit:  # may be more than a stream can seek
         return None
@@ -98,17 +98,17 @@ def _find_directory(stream: BinaryIO, size: int) -> tuple[int, int, int, int]:
     return start, length, number, start - offset
 
 
-def _member(fields: tuple[Any, ...], raw_name: bytes, extra: bytes, shift: int, limit: int) -> ZipMember:
+def _parse_member(fields: tuple[Any, ...], raw_name: bytes, extra: bytes, shift: int, limit: int) -> ZipMember:
     system, flags, method, crc32 = fields[2], fields[4], fields[5], fields[8]
     name = raw_name.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw_name.decode("cp437")
-    size, stored, header = _sizes(fields[10], fields[9], fields[17], extra)
-    refusal = _refusal(flags, method, fields[16] >> 16 if system in _UNIX else 0)
+    size, stored, header = _parse_sizes(fields[10], fields[9], fields[17], extra)
+    refusal = _find_refusal(flags, method, fields[16] >> 16 if system in _UNIX else 0)
     if method == STORED and stored != size and refusal is None:
         refusal = "its sizes contradict each other"
     return ZipMember(name, header + shift, stored, size, method == DEFLATED, crc32, limit, refusal)
 
 
-def _refusal(flags: int, method: int, mode: int) -> str | None:
+def _find_refusal(flags: int, method: int, mode: int) -> str | None:
     if flags & _ENCRYPTED:
         return "it is encrypted"
     if method not in (STORED, DEFLATED):
@@ -118,14 +118,14 @@ def _refusal(flags: int, method: int, mode: int) -> str | None:
     return None
 
 
-def _sizes(size: int, stored: int, header: int, extra: bytes) -> tuple[int, int, int]:
+def _parse_sizes(size: int, stored: int, header: int, extra: bytes) -> tuple[int, int, int]:
     """The three numbers, those of them that need more than 32 bits from the ZIP64 field of `extra`."""
-    wide = iter(_wide_numbers(extra) if _IN_ZIP64 in (size, stored, header) else ())
+    wide = iter(_parse_wide_numbers(extra) if _IN_ZIP64 in (size, stored, header) else ())
     size, stored, header = (next(wide, n) if n == _IN_ZIP64 else n for n in (size, stored, header))
     return size, stored, header
 
 
-def _wide_numbers(extra: bytes) -> tuple[int, ...]:
+def _parse_wide_numbers(extra: bytes) -> tuple[int, ...]:
     start = 0
     while start + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, start)

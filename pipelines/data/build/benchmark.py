@@ -31,25 +31,25 @@ from pipelines.records import UsageError
 LARGE_BYTES: Final = 64 << 20
 SMALL_BYTES: Final = 32 << 10
 _PASSES: Final = 4
-_CONTRAST, _COLOUR, _STEEPNESS, _QUALITY = 44, 14, 1.3, 75
+_CONTRAST, _COLOR, _STEEPNESS, _QUALITY = 44, 14, 1.3, 75
 """Chosen so that 256x256 make 14 kB and 1024x768 140 kB, as photos do."""
 
 Work = Callable[[], object]
 
 
-def processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, float]:
+def measure_processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, float]:
     """Calls or gigabytes a second on one core: JPEG decode, resize, encode, digests, and a 256x256 mask of a family."""
-    calls = {**_picture_calls(), **_digest_calls()}
+    calls = {**_make_picture_calls(), **_make_digest_calls()}
     for family in families:
         draw = partial(MASKS[family].draw, 256, 256, KeyedRng("probe", family))
         calls[f"mask_{family.replace('-', '_')}_256_masks_per_second"] = 1.0, draw
     each = seconds / len(calls)
-    return {name: amount * _calls_per_second(work, each) for name, (amount, work) in calls.items()}
+    return {name: amount * _measure_rate(work, each) for name, (amount, work) in calls.items()}
 
 
-def _picture_calls() -> dict[str, tuple[float, Work]]:
+def _make_picture_calls() -> dict[str, tuple[float, Work]]:
     """What is counted a call, and the call."""
-    small, large = natural_photo(256, 256), natural_photo(768, 1024)
+    small, large = make_natural_photo(256, 256), make_natural_photo(768, 1024)
     files = {size: simplejpeg.encode_jpeg(p, _QUALITY, "RGB", "420") for size, p in (("256", small), ("1024", large))}
     resize = partial(cv2.resize, large[:, 128:896], (256, 256), interpolation=cv2.INTER_AREA)
     return {
@@ -61,7 +61,7 @@ def _picture_calls() -> dict[str, tuple[float, Work]]:
     }
 
 
-def _digest_calls() -> dict[str, tuple[float, Work]]:
+def _make_digest_calls() -> dict[str, tuple[float, Work]]:
     block = secrets.token_bytes(SMALL_BYTES)
     return {
         "sha256_gb_per_second": (len(block) / 1e9, lambda: hashlib.sha256(block).digest()),
@@ -69,18 +69,18 @@ def _digest_calls() -> dict[str, tuple[float, Work]]:
     }
 
 
-def natural_photo(height: int, width: int) -> Pixels:
+def make_natural_photo(height: int, width: int) -> Pixels:
     """A picture that costs a codec what a photo does: amplitudes fall as 1/f^1.3, colours go together; uint8 HxWx3."""
     noise = np.random.Generator(np.random.Philox(0)).standard_normal((3, height, width))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     falloff = np.maximum(frequency, 1 / max(height, width)) ** -_STEEPNESS
     smooth = np.fft.ifft2(np.fft.fft2(noise) * falloff).real
     light, red, blue = smooth / smooth.std(axis=(1, 2), keepdims=True)
-    colours = [light * _CONTRAST + tint * _COLOUR for tint in (red, -(red + blue) / 2, blue)]
-    return np.ascontiguousarray(np.clip(np.stack(colours, axis=2) + 128, 0, 255).astype(np.uint8))
+    colors = [light * _CONTRAST + tint * _COLOR for tint in (red, -(red + blue) / 2, blue)]
+    return np.ascontiguousarray(np.clip(np.stack(colors, axis=2) + 128, 0, 255).astype(np.uint8))
 
 
-def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
+def measure_storage_rates(uri: str | None, seconds: float) -> dict[str, float]:
     """Writes and reads of large and small files at a place, a temporary folder if none is given; nothing stays there.
 
     As a build does it: a file on a disk is synced and renamed, and read when it has left the page cache; on an object
@@ -88,24 +88,24 @@ def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
     """
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
-            return place_rates(folder, seconds)
+            return measure_storage_rates(folder, seconds)
     if storage.folder_to_write(uri) is not None and not storage.exists(uri):
         raise UsageError(f"no folder at {uri}: --out must be there, or name an object store")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:
-        return _place_rates(folder, seconds / 4)
+        return _measure_folder_rates(folder, seconds / 4)
     finally:
         storage.remove(folder)
 
 
-def _place_rates(folder: str, each: float) -> dict[str, float]:
+def _measure_folder_rates(folder: str, each: float) -> dict[str, float]:
     large, small, numbers = storage.join(folder, "large"), secrets.token_bytes(SMALL_BYTES), count()
     data = secrets.token_bytes(LARGE_BYTES)
-    write = _calls_per_second(lambda: storage.publish(large, data), each, time.perf_counter)
-    read = _calls_per_second(lambda: _read_cold(large), each, time.perf_counter)
+    write = _measure_rate(lambda: storage.publish(large, data), each, time.perf_counter)
+    read = _measure_rate(lambda: _read_cold(large), each, time.perf_counter)
     publish = partial(_publish_next, folder, numbers, small)
-    writes = _calls_per_second(publish, each, time.perf_counter)
-    reads = _calls_per_second(lambda: _read_cold(storage.join(folder, "0")), each, time.perf_counter)
+    writes = _measure_rate(publish, each, time.perf_counter)
+    reads = _measure_rate(lambda: _read_cold(storage.join(folder, "0")), each, time.perf_counter)
     return {
         "out_write_gb_per_second": write * LARGE_BYTES / 1e9,
         "out_read_gb_per_second": read * LARGE_BYTES / 1e9,
@@ -126,7 +126,7 @@ def _read_cold(uri: str) -> None:
     storage.read_bytes(uri)
 
 
-def dataset_rates(uri: str, seconds: float) -> dict[str, float]:
+def measure_dataset_rates(uri: str, seconds: float) -> dict[str, float]:
     """Reads of the largest shard of a dataset, whole and in stretches of 32 KiB.
 
     Raises UsageError where there is none.
@@ -138,14 +138,14 @@ def dataset_rates(uri: str, seconds: float) -> dict[str, float]:
         start = next(starts) % max(1, shard.size_bytes - SMALL_BYTES)
         storage.read_range(file, start, min(start + SMALL_BYTES, shard.size_bytes))
 
-    whole = _calls_per_second(lambda: _read_cold(file), seconds / 2, time.perf_counter)
+    whole = _measure_rate(lambda: _read_cold(file), seconds / 2, time.perf_counter)
     return {
         "data_read_gb_per_second": whole * shard.size_bytes / 1e9,
-        "data_32kib_reads_per_second": _calls_per_second(stretch, seconds / 2, time.perf_counter),
+        "data_32kib_reads_per_second": _measure_rate(stretch, seconds / 2, time.perf_counter),
     }
 
 
-def _calls_per_second(work: Work, seconds: float, clock: Callable[[], float] = time.thread_time) -> float:
+def _measure_rate(work: Work, seconds: float, clock: Callable[[], float] = time.thread_time) -> float:
     """The best pass of some that share the seconds; at least a call in each."""
     best = 0.0
     for _ in range(_PASSES):

@@ -18,18 +18,18 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
-from pipelines.data.build.scan import SCANNED, scanned_file
+from pipelines.data.build.scan import SCANNED, locate_scan
 from pipelines.data.build.timing import Seconds, Stopwatch
-from pipelines.data.build.twins import judge_twins, may_be_photo
+from pipelines.data.build.twins import find_twin_refusals, is_possible_photo
 from pipelines.data.commit.workspace import (
     Layout,
     Plan,
     fields_of,
-    parts_of,
+    find_part,
+    find_parts,
     read_bucket,
-    read_stored,
+    read_stored_table,
     rows_of,
-    share_of,
     write_buckets,
     write_table,
 )
@@ -40,13 +40,13 @@ _CONTENT = pa.schema([("sha256", pa.string()), ("key", pa.string()), ("key_bucke
 _REPEAT = pa.schema([("key", pa.string()), ("first_key", pa.string())])
 
 
-def earlier_shards(base: Dataset | None, layout: Layout) -> list[tuple[ShardRecord, ...]]:
+def group_earlier_shards(base: Dataset | None, layout: Layout) -> list[tuple[ShardRecord, ...]]:
     """For each bucket of keys, the committed shards whose inputs may lie in it."""
     if base is None:
         return [()] * layout.num_key_buckets
     met: list[list[ShardRecord]] = [[] for _ in range(layout.num_key_buckets)]
     for shard in base.shards:
-        for bucket in parts_of(shard.number, base.num_shards(shard), layout.num_key_buckets):
+        for bucket in find_parts(shard.number, base.num_shards(shard), layout.num_key_buckets):
             met[bucket].append(shard)
     return [tuple(shards) for shards in met]
 
@@ -57,23 +57,23 @@ def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRe
     `earlier`: the committed shards that may hold such inputs.
     """
 
-    def settle(laps: Stopwatch) -> dict[str, Any]:
-        known = dict(_known(plan, layout, bucket, earlier))
-        scans = (scanned_file(plan, scan) for scan in range(layout.num_scans))
-        table = _in_order(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
-        table, is_owner = _settled(_with_twins_judged(plan, table, known, laps), known)
+    def settle(stopwatch: Stopwatch) -> dict[str, Any]:
+        known = dict(_earlier_photos(plan, layout, bucket, earlier))
+        scans = (locate_scan(plan, scan) for scan in range(layout.num_scans))
+        table = _sort_rows(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
+        table, is_owner = _assign_keys(_reject_twins(plan, table, known, stopwatch), known)
         owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
-        contents = pa.concat_tables([_contents_known(known, bucket), _contents_new(owners, bucket)])
+        contents = pa.concat_tables([_list_known_contents(known, bucket), _list_new_contents(owners, bucket)])
         count = layout.num_digest_buckets
-        buckets = array("q", (share_of(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
+        buckets = array("q", (find_part(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, buckets, count)
         write_table(plan.at("keyed", f"{bucket:06d}.arrow"), table)
         return {"num_inputs": table.num_rows}
 
-    return _timed(plan, f"keyed/{bucket:06d}", settle)
+    return _time_step(plan, f"keyed/{bucket:06d}", settle)
 
 
-def _in_order(table: pa.Table, *names: str) -> pa.Table:
+def _sort_rows(table: pa.Table, *names: str) -> pa.Table:
     """The rows sorted by these fields, nothing first; `offset` is that in the archive, which may hold a path twice."""
     columns = {name: table[name] for name in names if name != "offset"}
     if "offset" in names:
@@ -82,42 +82,42 @@ def _in_order(table: pa.Table, *names: str) -> pa.Table:
     return table.take(compute.sort_indices(pa.table(columns), sort_keys=keys))
 
 
-def _with_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+def _replace_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
     field = table.schema.field(name)
     return table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
 
 
-def _known(
+def _earlier_photos(
     plan: Plan, layout: Layout, bucket: int, shards: tuple[ShardRecord, ...]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     """(key, digests of source and content) of the bucket's photos that the committed shards hold or held."""
     for shard in shards:
         told = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
         for outcome, key, source, content in told:
-            if outcome in ("written", "removed") and _bucket_of(key, layout) == bucket:
+            if outcome in ("written", "removed") and _find_bucket(key, layout) == bucket:
                 yield key, (source, content or source)
 
 
-def _bucket_of(key: str, layout: Layout) -> int:
-    return share_of(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
+def _find_bucket(key: str, layout: Layout) -> int:
+    return find_part(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
-def _with_twins_judged(plan: Plan, table: pa.Table, known: Mapping[str, Any], laps: Stopwatch) -> pa.Table:
+def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any], stopwatch: Stopwatch) -> pa.Table:
     """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
     refusals = table["refusal"].to_pylist()
     rows = enumerate(fields_of(table, "key", "path"))
-    photos = ((key, at) for at, (key, path) in rows if key not in known and may_be_photo(path, refusals[at]))
+    photos = ((key, at) for at, (key, path) in rows if key not in known and is_possible_photo(path, refusals[at]))
     for _, several in groupby(photos, key=itemgetter(0)):
         places = [at for _, at in several]
         if len(places) > 1 and any(refusals[at] is None for at in places):
-            laps.end("sorting")
-            reasons = judge_twins(plan, table.take(places).to_pylist(), laps)
+            stopwatch.end_lap("sorting")
+            reasons = find_twin_refusals(plan, table.take(places).to_pylist(), stopwatch)
             for at, reason in zip(places, reasons, strict=True):
                 refusals[at] = reason
-    return _with_column(table, "refusal", refusals)
+    return _replace_column(table, "refusal", refusals)
 
 
-def _settled(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.Table, pa.Array]:
+def _assign_keys(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.Table, pa.Array]:
     """The rows, in order of their keys, with what is refused or known to be there; and whether each owns its key."""
     refusals, repeats, owners, last = [], [], array("b"), None
     for key, sha256, refusal in fields_of(table, "key", "sha256", "refusal"):
@@ -127,17 +127,17 @@ def _settled(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.
         last = key if owners[-1] else last
         refusals.append(f"key collision: {key}" if is_taken else refusal)
         repeats.append(key if is_known else None)
-    table = _with_column(_with_column(table, "refusal", refusals), "duplicate_of", repeats)
+    table = _replace_column(_replace_column(table, "refusal", refusals), "duplicate_of", repeats)
     return table, pa.array(np.asarray(owners, bool))
 
 
-def _contents_known(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
+def _list_known_contents(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
     """What the photos of committed layers contain."""
     digests = [content for _, content in known.values()]
     return pa.table([digests, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
 
 
-def _contents_new(owners: pa.Table, bucket: int) -> pa.Table:
+def _list_new_contents(owners: pa.Table, bucket: int) -> pa.Table:
     """What the rows contain that own their keys."""
     digests = compute.coalesce(owners["content_sha256"], owners["sha256"])
     count = owners.num_rows
@@ -147,9 +147,9 @@ def _contents_new(owners: pa.Table, bucket: int) -> pa.Table:
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
 
-    def find(laps: Stopwatch) -> dict[str, Any]:
+    def find(stopwatch: Stopwatch) -> dict[str, Any]:
         files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
-        table = _in_order(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
+        table = _sort_rows(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
         keys, first_keys, buckets, first = [], [], array("q"), ("", "")
         for sha256, key, key_bucket, new in fields_of(table, *_CONTENT.names):
             if sha256 != first[0]:
@@ -162,14 +162,14 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
         write_buckets(plan.at("repeats", f"{digest_bucket:06d}.buckets"), repeats, buckets, layout.num_key_buckets)
         return {"num_duplicates": len(keys)}
 
-    return _timed(plan, f"repeats/{digest_bucket:06d}", find)
+    return _time_step(plan, f"repeats/{digest_bucket:06d}", find)
 
 
-def _timed(plan: Plan, marker: str, step: Callable[[Stopwatch], dict[str, Any]]) -> Seconds:
-    laps = Stopwatch()
-    plan.once(marker, partial(step, laps))
-    laps.end("sorting")
-    return laps.seconds
+def _time_step(plan: Plan, marker: str, step: Callable[[Stopwatch], dict[str, Any]]) -> Seconds:
+    stopwatch = Stopwatch()
+    plan.run_once(marker, partial(step, stopwatch))
+    stopwatch.end_lap("sorting")
+    return stopwatch.seconds
 
 
 def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
@@ -178,25 +178,25 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
     """
 
-    def mark(laps: Stopwatch) -> dict[str, Any]:
+    def mark(stopwatch: Stopwatch) -> dict[str, Any]:
         files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
-        table = read_stored(plan.at("keyed", f"{bucket:06d}.arrow"))
+        table = read_stored_table(plan.at("keyed", f"{bucket:06d}.arrow"))
         told = fields_of(table, "key", "refusal", "duplicate_of")
         repeats = [repeat or (first_keys.get(key) if refusal is None else None) for key, refusal, repeat in told]
-        numbers = {shard: number for number, shard in enumerate(layout.shards_of(bucket))}
+        numbers = {shard: number for number, shard in enumerate(layout.list_shards(bucket))}
         shards = array("q", (numbers[shard] for shard in fields_of(table, "split", "number")))
-        settled = _with_column(table, "duplicate_of", repeats)
+        settled = _replace_column(table, "duplicate_of", repeats)
         write_buckets(plan.at("settled", f"{bucket:06d}.buckets"), settled, shards, len(numbers))
         return {"num_duplicates": len(first_keys)}
 
-    return _timed(plan, f"settled/{bucket:06d}", mark)
+    return _time_step(plan, f"settled/{bucket:06d}", mark)
 
 
 def select_resolved(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
     """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     parts = []
     for bucket in layout.key_buckets(split, number):
-        file, place = plan.at("settled", f"{bucket:06d}.buckets"), layout.shards_of(bucket).index((split, number))
+        file, place = plan.at("settled", f"{bucket:06d}.buckets"), layout.list_shards(bucket).index((split, number))
         parts.append(read_bucket([file], place, SCANNED))
-    yield from rows_of(_in_order(pa.concat_tables(parts), "key", "path", "offset"))
+    yield from rows_of(_sort_rows(pa.concat_tables(parts), "key", "path", "offset"))

@@ -73,12 +73,12 @@ class Inventory:
     roots: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     """What they say that the root held."""
 
-    def tables_of(self, split: str, number: int) -> list[str]:
+    def list_tables(self, split: str, number: int) -> list[str]:
         """Files of tables that may be that of a shard."""
         return self.tables[f"{split}-{number:06d}"]
 
 
-def survivors_at(uri: str) -> Inventory:
+def take_inventory(uri: str) -> Inventory:
     """Looks at all names, and into the records and lists."""
     there = Inventory(uri, [name for name, _ in storage.list_files(uri)] if storage.exists(uri) else [])
     for name in there.names:
@@ -93,18 +93,18 @@ def survivors_at(uri: str) -> Inventory:
             if sha256_hex(data).startswith(match[1]):
                 there.lists[name], there.roots[name] = shards_from_parquet(data), root_in_parquet(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
-            _take_record(there, name)
+            _add_record(there, name)
     return there
 
 
-def _take_record(there: Inventory, name: str) -> None:
+def _add_record(there: Inventory, name: str) -> None:
     try:
         there.records[name] = unseal(storage.read_bytes(storage.join(there.uri, name)), name)
     except CorruptDataError:
         there.torn.append(name)
 
 
-def newest_commit(there: Inventory) -> dict[str, Any] | None:
+def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
     """The last commit record, None if none is left.
 
     Raises UsageError where one that is damaged came after those that are whole, and where its format is another. What
@@ -125,12 +125,12 @@ def newest_commit(there: Inventory) -> dict[str, Any] | None:
     return commit
 
 
-def shards_of(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
+def find_listed_shards(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
     """The shards that a commit record names, None where their list is lost."""
     return there.lists.get(shards_file(commit["shards_sha256"]))
 
 
-def the_one_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:
+def find_only_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:
     """The list of which all shards are among the files, None if there is none.
 
     Raises UsageError where there are more.
@@ -144,16 +144,16 @@ def the_one_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | N
     return next(iter(whole.values()), None)
 
 
-def layers_of(there: Inventory, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read_layers(there: Inventory, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What listed shards say of the dataset (recipe, seed), and of its layers: one shard of each is asked."""
-    one_of_each = {(shard.layer, shard.split): shard for shard in shards}.values()
-    abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in one_of_each]
-    layers = layers_by_index(there, abouts)
+    select_shards = {(shard.layer, shard.split): shard for shard in shards}.values()
+    abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in select_shards]
+    layers = group_layers(there, abouts)
     root = next((there.roots[name] for name, own in there.lists.items() if own is shards), None)
     return abouts[0], [layers[0] | ({"root": root} if root else {}), *layers[1:]]
 
 
-def layers_by_index(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def group_layers(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The layers that shards say they are of."""
     counts: dict[int, dict[str, int]] = defaultdict(dict)
     for about in sorted(abouts, key=lambda about: (about["layer"], about["split"])):
@@ -161,15 +161,15 @@ def layers_by_index(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict
     absent: dict[int, list[str]] = defaultdict(list)
     for layer, name in there.absent:
         absent[min(layer, max(counts))].append(name)  # of merged layers the last one has them all
-    return [_layer(there.uri, counts[layer], absent[layer]) for layer in sorted(counts)]
+    return [_make_layer(there.uri, counts[layer], absent[layer]) for layer in sorted(counts)]
 
 
-def _layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
+def _make_layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
     tables = [read_parquet(storage.read_bytes(storage.join(uri, name))) for name in absent]
     return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}
 
 
-def one_of_each(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:
+def select_shards(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:
     """The shards of these layers, each once: of two the one that no list of a replaced dataset names.
 
     Raises UsageError where one is missing, and where two are left.
@@ -187,11 +187,11 @@ def one_of_each(there: Inventory, found: list[WholeShard], layers: list[dict[str
     ):
         several = by_place[place]
         newer = [shard for shard in several if shard.file not in listed] if len(several) > 1 else several
-        chosen.append(_the_one(there.uri, place, newer or several))
+        chosen.append(_require_one(there.uri, place, newer or several))
     return chosen
 
 
-def _the_one(uri: str, place: tuple[int, str, int], shards: list[WholeShard]) -> WholeShard:
+def _require_one(uri: str, place: tuple[int, str, int], shards: list[WholeShard]) -> WholeShard:
     _, split, number = place
     if not shards:
         raise UsageError(f"shard {number} of {split} is missing in {uri}: restore it first")

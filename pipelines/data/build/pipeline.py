@@ -12,20 +12,27 @@ from typing import Any
 
 from infra import storage
 from infra.cluster import connected, num_cores, run_tasks
-from pipelines.data.build.dedup import earlier_shards, find_duplicates, mark_duplicates, resolve_keys
+from pipelines.data.build.dedup import find_duplicates, group_earlier_shards, mark_duplicates, resolve_keys
 from pipelines.data.build.eval_masks import check_masks
 from pipelines.data.build.inventory import is_shards_file
 from pipelines.data.build.resumption import is_movable, refuse_changed_root
-from pipelines.data.build.roofline import limit_of_copy
-from pipelines.data.build.roots import record_of_root, refuse_other_root
+from pipelines.data.build.roofline import estimate_copy_seconds
+from pipelines.data.build.roots import make_root_record, refuse_other_root
 from pipelines.data.build.scan import list_source, publish_absent, scan_files
 from pipelines.data.build.timing import BuildStats, Cost, Seconds, Stopwatch
 from pipelines.data.build.write_shard import write_shard
-from pipelines.data.commit.commit import commit_dataset, describe, ledger_of, named_files, open_to_change, prune
-from pipelines.data.commit.lock import CLAIM, base_of, claim, release
+from pipelines.data.commit.commit import (
+    commit_dataset,
+    describe_dataset,
+    list_named_files,
+    open_to_change,
+    prune,
+    sum_ledger,
+)
+from pipelines.data.commit.lock import CLAIM, claim_workspace, get_base_name, remove_workspace
 from pipelines.data.commit.workspace import Layout, Plan
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import check_cleaning
+from pipelines.data.image.normalize import check_normalization
 from pipelines.data.sources import DATASETS
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.records import JobError, ShardRecord, UsageError
@@ -36,80 +43,80 @@ CopyShard = Callable[..., ShardRecord]
 """Writes a shard of the dataset whose URI it is given first."""
 
 
-def build_dataset(plan: Plan, progress: Progress, effort: BuildStats | None = None) -> Dataset:
+def build_dataset(plan: Plan, progress: Progress, stats: BuildStats | None = None) -> Dataset:
     """Builds and commits the dataset of the plan, or finishes a build that was stopped, or finds it committed.
 
-    `effort` takes in what the work costs. Raises UsageError for bad arguments, a foreign dataset at the place, or too
+    `stats` takes in what the work costs. Raises UsageError for bad arguments, a foreign dataset at the place, or too
     many rejected photos.
     """
-    plan = checked(plan)
+    plan = check_plan(plan)
     if _is_committed(plan):
-        return _committed(plan)
+        return _open_committed(plan)
     try:
-        return _build_layer(plan, None, progress, effort or BuildStats())
+        return _build_layer(plan, None, progress, stats or BuildStats())
     except (FileNotFoundError, JobError):  # without a lock two builders are at work, and the first clears the workspace
         if not _is_committed(plan):
             raise
-        return _committed(plan)
+        return _open_committed(plan)
 
 
 def _is_committed(plan: Plan) -> bool:
     return storage.exists(storage.join(plan.out, COMMIT_FILE))
 
 
-def _committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
+def _open_committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
     """The dataset that is committed at the place; raises UsageError unless it is that of the plan.
 
     `root`: the record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
     """
     dataset = open_dataset(plan.out)
-    _refuse_other(_as_begun(plan, dataset.commit), dataset)
+    _refuse_other(_adopt_decode_check(plan, dataset.commit), dataset)
     if there := dataset.root:
-        refuse_other_root(plan, there, root or record_of_root(plan))
+        refuse_other_root(plan, there, root or make_root_record(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
         with suppress(UsageError):  # a change has begun since, and what it has made is not to be taken for leftovers
             prune(plan.out)
-    release(plan.out, plan.base)
+    remove_workspace(plan.out, plan.base)
     return dataset
 
 
-def add_layer(plan: Plan, progress: Progress, effort: BuildStats | None = None) -> Dataset:
+def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -> Dataset:
     """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
 
     What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
     Raises UsageError as `build_dataset` does, where nothing is committed, and where another change is at work.
     """
-    plan = checked(plan)
+    plan = check_plan(plan)
     dataset = open_to_change(plan.out)
-    plan = _as_begun(plan, dataset.commit)
+    plan = _adopt_decode_check(plan, dataset.commit)
     _refuse_other(plan, dataset)
-    plan = replace(plan, layer=len(dataset.layers), base=base_of(dataset))
+    plan = replace(plan, layer=len(dataset.layers), base=get_base_name(dataset))
     try:
-        return _build_layer(plan, dataset, progress, effort or BuildStats())
+        return _build_layer(plan, dataset, progress, stats or BuildStats())
     except FileNotFoundError:  # as above, where the other was the same change
-        if base_of(open_dataset(plan.out)) == plan.base:
+        if get_base_name(open_dataset(plan.out)) == plan.base:
             raise
         raise UsageError(f"{plan.out} was changed meanwhile: run the same command again") from None
 
 
-def _absolute(plan: Plan) -> Plan:
+def _resolve_uris(plan: Plan) -> Plan:
     """The plan with URIs that tasks understand, who stand elsewhere."""
     files = storage.absolute(plan.mask_files) if plan.mask_files else None
     return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
 
 
-def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: BuildStats) -> Dataset:
+def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, stats: BuildStats) -> Dataset:
     plan = _claim(plan)
     shards: tuple[ShardRecord, ...] = ()
     try:
         with connected():
-            layout, seconds = next(run_tasks(_list, [(plan,)]))
-            effort.add(seconds)
-            shards = _build_shards(plan, layout, base, progress, effort)
+            layout, seconds = next(run_tasks(_time_listing, [(plan,)]))
+            stats.add(seconds)
+            shards = _build_shards(plan, layout, base, progress, stats)
         return _commit(plan, layout, shards, base)
     except UsageError:
         _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they say what was rejected and why
-        release(plan.out, plan.base)  # what was asked for cannot be: the place is free for other settings
+        remove_workspace(plan.out, plan.base)  # what was asked for cannot be: the place is free for other settings
         raise
 
 
@@ -117,60 +124,60 @@ def _withdraw(plan: Plan, files: Iterable[str]) -> None:
     """Removes files of a layer that is not committed, but for those that a dataset there names: a shard without a
     record is what a record is made of if all are lost.
     """
-    kept = named_files(open_dataset(plan.out)) if _is_committed(plan) else set()
+    kept = list_named_files(open_dataset(plan.out)) if _is_committed(plan) else set()
     for file in set(files) - kept:
         storage.remove(storage.join(plan.out, file))
 
 
-def _list(plan: Plan) -> tuple[Layout, Seconds]:
-    laps = Stopwatch()
+def _time_listing(plan: Plan) -> tuple[Layout, Seconds]:
+    stopwatch = Stopwatch()
     layout = list_source(plan)
-    laps.end("listing")
-    return layout, laps.seconds
+    stopwatch.end_lap("listing")
+    return layout, stopwatch.seconds
 
 
 def _build_shards(
-    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, effort: BuildStats
+    plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, stats: BuildStats
 ) -> tuple[ShardRecord, ...]:
     """All steps between listing and commit."""
     buckets = range(layout.num_key_buckets)
     steps: dict[str, tuple[Callable[..., Seconds], Iterable[tuple[Any, ...]]]] = {
         "scanning": (scan_files, zip(range(layout.num_scans))),
-        "naming": (resolve_keys, zip(buckets, earlier_shards(base, layout), strict=True)),
+        "naming": (resolve_keys, zip(buckets, group_earlier_shards(base, layout), strict=True)),
         "comparing": (find_duplicates, zip(range(layout.num_digest_buckets))),
         "marking": (mark_duplicates, zip(buckets)),
     }
     for what, (task, arguments) in steps.items():
-        for seconds in _results(what, task, [(plan, layout, *more) for more in arguments], progress):
-            effort.add(seconds)
+        for seconds in _task_results(what, task, [(plan, layout, *more) for more in arguments], progress):
+            stats.add(seconds)
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
     shards = []
-    for record, cost in _results("sharding", write_shard, places, progress):
+    for record, cost in _task_results("sharding", write_shard, places, progress):
         shards.append(record)
-        effort.add_cost(cost)
-    effort.num_cores = num_cores()
+        stats.add_cost(cost)
+    stats.num_cores = num_cores()
     return tuple(shards)
 
 
-def checked(plan: Plan) -> Plan:
+def check_plan(plan: Plan) -> Plan:
     """The plan as tasks understand it; raises UsageError where it cannot be followed."""
-    plan = _absolute(plan)
-    recipe = plan.recipe
-    if recipe.source not in DATASETS:
-        raise UsageError(f"unknown source {recipe.source!r}: known are {', '.join(DATASETS)}")
-    check_cleaning(recipe)
-    if recipe.splits and recipe.splits not in DATASETS[recipe.source].splits:
-        known = ", ".join(DATASETS[recipe.source].splits)
-        raise UsageError(f"unknown splits {recipe.splits!r}: the source {recipe.source!r} knows {known}")
-    _check_planes(recipe.planes, recipe.source)
-    if not 0 <= recipe.holdout < 1:
-        raise UsageError(f"holdout is {recipe.holdout}: it is a share, at least 0 and less than 1")
+    plan = _resolve_uris(plan)
+    config = plan.config
+    if config.source not in DATASETS:
+        raise UsageError(f"unknown source {config.source!r}: known are {', '.join(DATASETS)}")
+    check_normalization(config)
+    if config.splits and config.splits not in DATASETS[config.source].splits:
+        known = ", ".join(DATASETS[config.source].splits)
+        raise UsageError(f"unknown splits {config.splits!r}: the source {config.source!r} knows {known}")
+    _check_planes(config.planes, config.source)
+    if not 0 <= config.holdout < 1:
+        raise UsageError(f"holdout is {config.holdout}: it is a share, at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
     for name, minimum in least.items():
-        value = getattr(recipe, name)
+        value = getattr(config, name)
         if value < minimum:
             raise UsageError(f"{name} is {value}: it must be at least {minimum}")
-    check_masks(recipe, plan.mask_files)
+    check_masks(config, plan.mask_files)
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
         raise UsageError(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
@@ -189,11 +196,11 @@ def _check_planes(planes: tuple[str, ...], source: str) -> None:
 def _claim(plan: Plan) -> Plan:
     """Writes down what is being built here, or checks that it is the same as before; returns the plan as begun."""
     change = "--add" if plan.layer else "first build"
-    asked = {"change": change, "recipe": plan.recipe.as_json(), "seed": plan.seed, "root": plan.root}
+    asked = {"change": change, "recipe": plan.config.as_json(), "seed": plan.seed, "root": plan.root}
     if not plan.layer:
         _refuse_lost_record(plan)
-    there = claim(plan.at(), asked)
-    plan = _as_begun(plan, there)
+    there = claim_workspace(plan.at(), asked)
+    plan = _adopt_decode_check(plan, there)
     _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
     refuse_changed_root(plan)
     return plan
@@ -215,12 +222,12 @@ def _refuse_lost_record(plan: Plan) -> None:
         )
 
 
-def _as_begun(plan: Plan, record: dict[str, Any]) -> Plan:
+def _adopt_decode_check(plan: Plan, record: dict[str, Any]) -> Plan:
     """The plan without the check of pixels where the record's dataset was begun without: the check is the default,
     and was not always, so it asks nothing of a dataset that is older.
     """
-    check = plan.recipe.decode_check and DatasetConfig.from_json(record["recipe"]).decode_check
-    return replace(plan, recipe=replace(plan.recipe, decode_check=check))
+    check = plan.config.decode_check and DatasetConfig.from_json(record["recipe"]).decode_check
+    return replace(plan, config=replace(plan.config, decode_check=check))
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
@@ -231,7 +238,7 @@ def _refuse_other(plan: Plan, dataset: Dataset) -> None:
 def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
     """`record` has seed and recipe; one that was written before a field of it was thought of has the default."""
     there = {**record, **DatasetConfig.from_json(record["recipe"]).as_json()}
-    for name, value in {"seed": plan.seed, **more, **plan.recipe.as_json()}.items():
+    for name, value in {"seed": plan.seed, **more, **plan.config.as_json()}.items():
         if there.get(name) != value:
             raise UsageError(
                 f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: "
@@ -240,31 +247,31 @@ def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any])
             )
 
 
-def each_task(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
+def run_step(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
     """The results of a step's tasks, in the order in which they end."""
-    return list(_results(what, task, arguments, progress))
+    return list(_task_results(what, task, arguments, progress))
 
 
-def copied_shards(
-    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, effort: BuildStats
+def copy_shards(
+    what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, stats: BuildStats
 ) -> tuple[ShardRecord, ...]:
     """The results of tasks that write shards of a dataset, their first argument, out of its shards."""
     shards = []
-    for shard, cost in _results(what, _copied, [(task, *more) for more in arguments], progress):
+    for shard, cost in _task_results(what, _copy_shard, [(task, *more) for more in arguments], progress):
         shards.append(shard)
-        effort.add_cost(cost)
-    effort.num_cores = num_cores()
+        stats.add_cost(cost)
+    stats.num_cores = num_cores()
     return tuple(shards)
 
 
-def _copied(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
-    laps = Stopwatch()
+def _copy_shard(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
+    stopwatch = Stopwatch()
     shard = task(dataset, *more)
-    laps.end("copying")
-    return shard, Cost(laps.seconds, shard.num_samples, limit_of_copy(dataset.uri, shard))
+    stopwatch.end_lap("copying")
+    return shard, Cost(stopwatch.seconds, shard.num_samples, estimate_copy_seconds(dataset.uri, shard))
 
 
-def _results(
+def _task_results(
     what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress
 ) -> Iterator[Any]:
     progress(what, 0, len(arguments))
@@ -276,8 +283,8 @@ def _results(
 def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:
     """Checks that the ledger balances and writes the records that make the layer exist, the last one last."""
     if base is None and _is_committed(plan):
-        return _committed(plan, layout.root)  # by another builder; it is never replaced
-    ledger = ledger_of(shards)
+        return _open_committed(plan, layout.root)  # by another builder; it is never replaced
+    ledger = sum_ledger(shards)
     if ledger["num_inputs"] != layout.num_files:
         raise RuntimeError(
             f"the ledger of {plan.out} does not balance: {layout.num_files} files, {ledger}; nothing was committed"
@@ -285,17 +292,17 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
     _refuse_rejections(plan, layout, shards, ledger, is_first=base is None)
     if base and not ledger["num_written"]:
         _withdraw(plan, (name for shard in shards for name in (shard.file, shard.table)))
-        release(plan.out, plan.base)
+        remove_workspace(plan.out, plan.base)
         return base
     described: dict[str, Any] = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
     if base is None and layout.root is not None:
         described["root"] = layout.root
     layers = [*(base.layers if base else ()), described | {"absent": publish_absent(plan, layout)}]
     both = (*(base.shards if base else ()), *shards)
-    dataset = commit_dataset(describe(plan.out, plan.recipe.as_json(), plan.seed, layers, both), base)
+    dataset = commit_dataset(describe_dataset(plan.out, plan.config.as_json(), plan.seed, layers, both), base)
     if base is None:
-        return _committed(plan, layout.root)
-    release(plan.out, plan.base)
+        return _open_committed(plan, layout.root)
+    remove_workspace(plan.out, plan.base)
     return dataset
 
 
@@ -306,16 +313,16 @@ def _refuse_rejections(
     written, rejected = ledger["num_written"], ledger["num_rejected"]
     num_masks = sum(shard.num_masks for shard in shards)
     num_apart = num_masks + sum(shard.num_system_files for shard in shards)
-    too_many = rejected - num_apart > max(10, plan.recipe.max_reject_share * (layout.num_files - num_apart))
+    too_many = rejected - num_apart > max(10, plan.config.max_reject_share * (layout.num_files - num_apart))
     if too_many or (is_first and not written):
         masks = f"; {num_masks} look like masks, which --masks-as-photos takes for photos" if num_masks else ""
         raise UsageError(
             f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
-            f"committed. Most often: {_commonest_reason(plan.out, shards)}{masks}; all reasons are in {plan.out}/tables"
+            f"committed. Most often: {_find_commonest_reason(plan.out, shards)}{masks}; all reasons are in {plan.out}/tables"
         )
 
 
-def _commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
+def _find_commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
     """The reason that most rejected files share, in the shard that has the most of them."""
     shard = max(shards, key=lambda s: s.num_rejected)
     reasons = Counter(row["reason"] for row in read_table(uri, shard).to_pylist() if row["outcome"] == "rejected")

@@ -6,43 +6,43 @@ compares two listings, and neither the listing nor the records of roots know of 
 
 from itertools import filterfalse, zip_longest
 
-from pipelines.data.archive.system_files import system_file_reason
-from pipelines.data.build.roots import record_of_root, refuse_other_root
-from pipelines.data.build.scan import files_now, files_then, layout_so_far
+from pipelines.data.archive.system_files import find_system_file_reason
+from pipelines.data.build.roots import make_root_record, refuse_other_root
+from pipelines.data.build.scan import files_at_listing, files_in_root, read_layout
 from pipelines.data.commit.workspace import Layout, Plan
 
 
 def is_movable(plan: Plan) -> bool:
     """Whether an unfinished build may go on from a root at another place: it was listed, and not from archives."""
-    layout = layout_so_far(plan)
+    layout = read_layout(plan)
     return layout is not None and layout.root is not None and "archives" not in layout.root
 
 
 def refuse_changed_root(plan: Plan) -> None:
     """Raises UsageError where the plan's root is not as it was listed; nothing was listed, nothing is compared."""
-    layout = layout_so_far(plan)
+    layout = read_layout(plan)
     if layout is None or layout.root is None:
         return
-    now = record_of_root(plan)
+    now = make_root_record(plan)
     if now != layout.root:
-        file = None if "archives" in now else _first_other_file(plan, layout)
+        file = None if "archives" in now else _find_changed_file(plan, layout)
         refuse_other_root(plan, layout.root, now, f"; first {file}" if file else "")
 
 
-def _first_other_file(plan: Plan, layout: Layout) -> str | None:
+def _find_changed_file(plan: Plan, layout: Layout) -> str | None:
     """Path of the first file that the root holds otherwise than when it was listed; None where none is found."""
-    listings = (filterfalse(_is_system_file, files) for files in (files_then(plan, layout), files_now(plan)))
+    listings = (filterfalse(_is_system_file, files) for files in (files_at_listing(plan, layout), files_in_root(plan)))
     for before, after in zip_longest(*listings):
         if before != after:
-            return str(min((file[0] for file in (before, after) if file), key=_order))
+            return str(min((file[0] for file in (before, after) if file), key=_make_sort_key))
     return None
 
 
 def _is_system_file(file: tuple[str, int]) -> bool:
-    return system_file_reason(file[0]) is not None
+    return find_system_file_reason(file[0]) is not None
 
 
-def _order(path: str) -> list[tuple[bool, str]]:
+def _make_sort_key(path: str) -> list[tuple[bool, str]]:
     """Files of a folder are listed before the folders in it."""
     *folders, name = path.split("/")
     return [*((True, folder) for folder in folders), (False, name)]

@@ -15,7 +15,7 @@ from typing import IO, Final, TypeVar
 from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import CorruptDataError, JobError, Photo, Sample, ShardRecord
 
 NUM_TIMED: Final = 4
@@ -26,47 +26,47 @@ _COPIED_BYTES: Final = 1 << 22
 T = TypeVar("T")
 
 
-def limit_of_photos(plan: Plan, photos: Sequence[Photo], num_photos: int) -> float:
+def estimate_photo_seconds(plan: Plan, photos: Sequence[Photo], num_photos: int) -> float:
     """Seconds for `num_photos` photos such as these; 0 where none of them can be read any more."""
-    with _sink(plan.out) as sink:
-        seconds = [bare for photo in photos if (bare := _seconds_of_photo(plan, photo, sink)) is not None]
+    with _open_sink(plan.out) as sink:
+        seconds = [bare for photo in photos if (bare := _time_photo(plan, photo, sink)) is not None]
     return sum(seconds) * num_photos / max(1, len(seconds))
 
 
-def _seconds_of_photo(plan: Plan, photo: Photo, sink: IO[bytes]) -> float | None:
+def _time_photo(plan: Plan, photo: Photo, sink: IO[bytes]) -> float | None:
     """One read, one digest of what is read and of what is written, the pixels' way where they change, one write."""
     try:
-        raw, reading = _timed(partial(read_photo, plan.root, photo))
+        raw, reading = _time_work(partial(read_photo, plan.root, photo))
     except (OSError, CorruptDataError, JobError):  # the build has read it before; who needs it again will say so
         return None
-    sample, cleaning = _timed(partial(clean, raw, plan.recipe))
+    sample, cleaning = _time_work(partial(normalize_photo, raw, plan.config))
     if not isinstance(sample, Sample):
         return None
-    pixels = cleaning if sample.normalised or plan.recipe.decode_check else 0.0
-    return reading + pixels + _seconds_of_bytes(raw, sink, sample.picture)
+    pixels = cleaning if sample.normalised or plan.config.decode_check else 0.0
+    return reading + pixels + _time_bytes(raw, sink, sample.picture)
 
 
-def limit_of_copy(uri: str, shard: ShardRecord) -> float:
+def estimate_copy_seconds(uri: str, shard: ShardRecord) -> float:
     """Seconds to read as many bytes as a shard has, to digest them twice as its parts and itself, and to write them."""
     size = min(shard.size_bytes, _COPIED_BYTES)
-    data, reading = _timed(partial(storage.read_range, storage.join(uri, shard.file), 0, size))
-    with _sink(uri) as sink:
-        return (reading + _seconds_of_bytes(data, sink, data)) * shard.size_bytes / size
+    data, reading = _time_work(partial(storage.read_range, storage.join(uri, shard.file), 0, size))
+    with _open_sink(uri) as sink:
+        return (reading + _time_bytes(data, sink, data)) * shard.size_bytes / size
 
 
-def _sink(uri: str) -> IO[bytes]:
+def _open_sink(uri: str) -> IO[bytes]:
     """A file without a name on the disk of the dataset, else in the temporary folder; gone when it is closed."""
     return tempfile.TemporaryFile(buffering=0, dir=storage.local_path(uri))
 
 
-def _seconds_of_bytes(read: bytes, sink: IO[bytes], written: bytes) -> float:
-    _, of_read = _timed(lambda: hashlib.sha256(read).digest())
-    _, of_written = _timed(lambda: hashlib.sha256(written).digest())
-    _, writing = _timed(partial(sink.write, written))
+def _time_bytes(read: bytes, sink: IO[bytes], written: bytes) -> float:
+    _, of_read = _time_work(lambda: hashlib.sha256(read).digest())
+    _, of_written = _time_work(lambda: hashlib.sha256(written).digest())
+    _, writing = _time_work(partial(sink.write, written))
     return of_read + of_written + writing
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
+def _time_work(work: Callable[[], T]) -> tuple[T, float]:
     """What the work returns, and the seconds of its best repeat."""
     best = float("inf")
     for _ in range(_REPEATS):

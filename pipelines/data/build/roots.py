@@ -10,7 +10,7 @@ import hashlib
 from typing import Any, Final
 
 from infra import storage
-from pipelines.data.archive.system_files import is_system_file_reason, system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason, is_system_file_reason
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
 from pipelines.records import Photo, UsageError
@@ -40,28 +40,28 @@ class RootRecorder:
         self._num_files += 1
         self._num_bytes += size_bytes
 
-    def record(self) -> dict[str, Any]:
+    def make_record(self) -> dict[str, Any]:
         """The record: `num_files`, `num_bytes` and `sha256`, 64 hexadecimal digits."""
         return {"num_files": self._num_files, "num_bytes": self._num_bytes, "sha256": f"{self._sum:064x}"}
 
 
-def record_of_root(plan: Plan) -> dict[str, Any]:
+def make_root_record(plan: Plan) -> dict[str, Any]:
     """The record of the plan's root as it is now; one listing, and two small reads of each archive."""
-    source = DATASETS[plan.recipe.source]
-    if archives := source.archives_read(plan.root):
-        return record_of_archives(plan.root, archives)
+    source = DATASETS[plan.config.source]
+    if archives := source.list_archives(plan.root):
+        return make_archives_record(plan.root, archives)
     recorder = RootRecorder()
-    for item in source.listed(plan.root, plan.recipe.splits, plan.at("spilled")):
+    for item in source.list_items(plan.root, plan.config.splits, plan.at("spooled")):
         if isinstance(item, Photo):
             recorder.add_photo(item)
-    return recorder.record()
+    return recorder.make_record()
 
 
-def record_of_archives(root: str, archives: list[str]) -> dict[str, Any]:
+def make_archives_record(root: str, archives: list[str]) -> dict[str, Any]:
     """The record of a root that is an archive or holds some: all files under it, and the ends of those archives."""
     root, recorder = storage.absolute(root).rstrip("/"), RootRecorder()
     for name, size in storage.list_files(root) if archives != [root] else ():
-        if system_file_reason(name) is None:
+        if find_system_file_reason(name) is None:
             recorder.add_file(name, size)
     for uri in archives:
         fs, path = storage.locate(uri)
@@ -69,7 +69,7 @@ def record_of_archives(root: str, archives: list[str]) -> dict[str, Any]:
         first, last = ((0, min(size, _END_BYTES)), (max(0, size - _END_BYTES), size))
         ends = b"".join(storage.read_range(uri, *part) for part in (first, last))
         recorder.add_file(uri.removeprefix(root), size, hashlib.sha256(ends).hexdigest())
-    return recorder.record() | {"archives": len(archives)}
+    return recorder.make_record() | {"archives": len(archives)}
 
 
 def refuse_other_root(plan: Plan, there: dict[str, Any], now: dict[str, Any], example: str = "") -> None:

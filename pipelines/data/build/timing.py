@@ -1,4 +1,4 @@
-"""What the time of a build goes into: the laps that its tasks take, and what they make of the whole.
+"""What the time of a build goes into: the stopwatch that its tasks take, and what they make of the whole.
 
 In: moments. Out: seconds by the kind of work, the share of what the machines could do at most, and what took the most.
 Kept apart from everything that decides a byte.
@@ -31,7 +31,7 @@ class Stopwatch:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
 
-    def end(self, what: str) -> None:
+    def end_lap(self, what: str) -> None:
         """Books the time since the last lap."""
         now = time.perf_counter()
         self._seconds[what] += now - self._last
@@ -63,7 +63,7 @@ class BuildStats:
         self.num_photos += cost.num_photos
         self.limit_seconds += cost.limit_seconds
 
-    def told(self, elapsed_seconds: float) -> dict[str, float | str]:
+    def summarize(self, elapsed_seconds: float) -> dict[str, float | str]:
         """`images_per_second` of the photos that this process has brought to their end; the rest only if it did work.
 
         `share_of_limit`: what reading, digests, pixels and writing alone would have taken, of the cores' time, 0 to 1.

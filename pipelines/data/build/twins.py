@@ -6,27 +6,27 @@ before keys are settled, for a file that is rejected later must not hold the key
 
 from typing import Any
 
-from pipelines.data.build.scan import photo_of, read_scanned
+from pipelines.data.build.scan import read_unchanged, to_photo
 from pipelines.data.build.timing import Stopwatch
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.image.mask_files import has_picture_name, is_mask_reason, looks_like_mask, reason_beside
-from pipelines.data.image.normalize import clean, memory_for
+from pipelines.data.image.mask_files import format_beside_reason, has_mask_colors, has_picture_name, is_mask_reason
+from pipelines.data.image.normalize import name_memory_faults, normalize_photo
 from pipelines.records import Rejected
 
 
-def may_be_photo(path: str, refusal: str | None) -> bool:
+def is_possible_photo(path: str, refusal: str | None) -> bool:
     """Whether a file is a photo or, refused, was meant as one: a text beside a picture says nothing of the picture."""
     return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 
 
-def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Stopwatch) -> list[str | None]:
+def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]], stopwatch: Stopwatch) -> list[str | None]:
     """Reason to reject each of the files of one key, None for those that could be its sample.
 
     A picture that looks like a mask is none beside one that does not, be that one rejected.
     """
     reasons, photos, masks = list[str | None](), list[str](), set[str]()
     for row in rows:
-        reason, is_mask = (row["refusal"], False) if row["refusal"] else _judge(plan, row, laps)
+        reason, is_mask = (row["refusal"], False) if row["refusal"] else _check_twin(plan, row, stopwatch)
         reasons.append(reason)
         if is_mask:
             masks.add(row["path"])
@@ -34,16 +34,16 @@ def judge_twins(plan: Plan, rows: list[dict[str, Any]], laps: Stopwatch) -> list
             photos.append(row["path"])
     if not photos:
         return reasons
-    beside = reason_beside(min(photos))
+    beside = format_beside_reason(min(photos))
     return [beside if row["path"] in masks else reason for row, reason in zip(rows, reasons, strict=True)]
 
 
-def _judge(plan: Plan, row: dict[str, Any], laps: Stopwatch) -> tuple[str | None, bool]:
+def _check_twin(plan: Plan, row: dict[str, Any], stopwatch: Stopwatch) -> tuple[str | None, bool]:
     """Why a file becomes no sample, if so, and whether it looks like a mask."""
-    photo = photo_of(row)
-    raw = read_scanned(plan, photo, row["crc32"], laps)
-    with memory_for(photo.path):
-        sample = clean(raw, plan.recipe)
-    is_mask = looks_like_mask(raw, photo.path, plan.recipe)
-    laps.end("cleaning")
+    photo = to_photo(row)
+    raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
+    with name_memory_faults(photo.path):
+        sample = normalize_photo(raw, plan.config)
+    is_mask = has_mask_colors(raw, photo.path, plan.config)
+    stopwatch.end_lap("cleaning")
     return sample.reason if isinstance(sample, Rejected) else None, is_mask

@@ -19,13 +19,13 @@ from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
 from pipelines.data.build.dedup import select_resolved
-from pipelines.data.build.eval_masks import fixed_masks
-from pipelines.data.build.roofline import NUM_TIMED, limit_of_photos
-from pipelines.data.build.scan import photo_of, read_scanned
+from pipelines.data.build.eval_masks import make_eval_masks
+from pipelines.data.build.roofline import NUM_TIMED, estimate_photo_seconds
+from pipelines.data.build.scan import read_unchanged, to_photo
 from pipelines.data.build.timing import Cost, Stopwatch
 from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
-from pipelines.data.image.normalize import clean, clean_plane, memory_for
+from pipelines.data.image.normalize import name_memory_faults, normalize_photo, normalize_plane
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import TABLE_SCHEMA, table_bytes
 from pipelines.records import CorruptDataError, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
@@ -52,22 +52,22 @@ class ShardId:
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
     """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
-    laps, timed = Stopwatch(), list[Photo]()
+    stopwatch, timed = Stopwatch(), list[Photo]()
 
     def write() -> dict[str, Any]:
         rows = select_resolved(plan, layout, split, number)
-        facts = {"recipe": plan.recipe.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
-        shard = ShardId(plan.recipe.source, plan.layer, split, number, facts)
-        fill = partial(_write_inputs, plan, rows, laps, timed)
+        facts = {"recipe": plan.config.as_json(), "seed": plan.seed, "num_shards": layout.num_shards[split]}
+        shard = ShardId(plan.config.source, plan.layer, split, number, facts)
+        fill = partial(_write_inputs, plan, rows, stopwatch, timed)
         return asdict(publish_shard(plan.out, plan.at("scratch"), shard, fill))
 
-    record = ShardRecord(**plan.once(f"records/{split}-{number:06d}", write))
-    was_there = not laps.seconds
-    laps.end("writing")
+    record = ShardRecord(**plan.run_once(f"records/{split}-{number:06d}", write))
+    was_there = not stopwatch.seconds
+    stopwatch.end_lap("writing")
     if was_there:
-        return record, Cost(laps.seconds)
+        return record, Cost(stopwatch.seconds)
     num_photos = record.num_samples + record.num_duplicates + record.num_rejected
-    return record, Cost(laps.seconds, num_photos, limit_of_photos(plan, timed, record.num_samples))
+    return record, Cost(stopwatch.seconds, num_photos, estimate_photo_seconds(plan, timed, record.num_samples))
 
 
 def publish_shard(
@@ -81,7 +81,7 @@ def publish_shard(
         path = folder / "shard.tar"
         with path.open("wb", buffering=_BUFFER_BYTES) as stream:
             writer = ShardWriter(stream)
-            table = table_of(write(writer))
+            table = make_table(write(writer))
             writer.close(shard.about)
         return _publish(out, shard, writer, table, path)
 
@@ -90,10 +90,10 @@ def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, pat
     sha256 = writer.sha256.hexdigest()
     file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
     storage.publish_file(storage.join(out, file), path)
-    return record_of(out, shard.about, file, sha256, writer.size_bytes, table)
+    return publish_table(out, shard.about, file, sha256, writer.size_bytes, table)
 
 
-def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
+def make_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """The table of a shard; few of its rows are Python's at once, for these take ten times the memory."""
     waiting, batches = iter(rows), []
     while some := list(islice(waiting, ROWS_AT_A_TIME)):
@@ -101,12 +101,14 @@ def table_of(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_batches(batches, TABLE_SCHEMA).combine_chunks()  # one chunk, as its bytes depend on them
 
 
-def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table) -> ShardRecord:
+def publish_table(
+    out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table
+) -> ShardRecord:
     """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says.
 
     The table says in itself which shard it is of: by its rows alone it could be that of another, or of an older one.
     """
-    data = table_bytes(table, facts_of_table(about["layer"], sha256))
+    data = table_bytes(table, make_table_facts(about["layer"], sha256))
     table_sha256 = sha256_hex(data)
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), data)
@@ -124,25 +126,25 @@ def record_of(out: str, about: dict[str, Any], file: str, sha256: str, size_byte
     )  # fmt: skip
 
 
-def facts_of_table(layer: int, shard_sha256: str) -> dict[str, str]:
+def make_table_facts(layer: int, shard_sha256: str) -> dict[str, str]:
     """What the table of a shard says of itself."""
     return {"lacuna.layer": str(layer), "lacuna.shard_sha256": shard_sha256}
 
 
 def _write_inputs(
-    plan: Plan, rows: Iterable[dict[str, Any]], laps: Stopwatch, timed: list[Photo], writer: ShardWriter
+    plan: Plan, rows: Iterable[dict[str, Any]], stopwatch: Stopwatch, timed: list[Photo], writer: ShardWriter
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table; the first photos that are written go into `timed`."""
     for row in rows:
-        laps.end("sorting")
-        told = _write_input(plan, writer, row, laps)
+        stopwatch.end_lap("sorting")
+        told = _write_input(plan, writer, row, stopwatch)
         if told["outcome"] == "written" and len(timed) < NUM_TIMED:
-            timed.append(photo_of(row))
+            timed.append(to_photo(row))
         yield told
-    laps.end("sorting")
+    stopwatch.end_lap("sorting")
 
 
-def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Stopwatch) -> dict[str, Any]:
+def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch: Stopwatch) -> dict[str, Any]:
     """Writes the sample of one input if it becomes one; returns its row of the table."""
     common = {
         "key": row["key"],
@@ -156,15 +158,15 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], laps: Sto
     if row["duplicate_of"] is not None:
         what = "pixels" if row["content_sha256"] else "bytes"
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
-    photo = photo_of(row)
-    raw = read_scanned(plan, photo, row["crc32"], laps)
-    with memory_for(photo.path):
-        sample = clean(raw, plan.recipe)
-        laps.end("cleaning")
+    photo = to_photo(row)
+    raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
+    with name_memory_faults(photo.path):
+        sample = normalize_photo(raw, plan.config)
+        stopwatch.end_lap("cleaning")
         if isinstance(sample, Rejected):
             return common | {"outcome": "rejected", "reason": sample.reason}
         written = _write_sample(plan, writer, row, photo, raw, sample)
-    laps.end("writing")
+    stopwatch.end_lap("writing")
     return common | {"outcome": "written"} | written
 
 
@@ -172,8 +174,8 @@ def _write_sample(
     plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
 ) -> dict[str, Any]:
     key = row["key"]
-    masks, mask_pictures = fixed_masks(plan, key) if photo.split in plan.recipe.mask_splits else ([], {})
-    planes, about_planes = _planes(plan, photo, raw)
+    masks, mask_pictures = make_eval_masks(plan, key) if photo.split in plan.config.mask_splits else ([], {})
+    planes, about_planes = _make_planes(plan, photo, raw)
     described = {"width_px": sample.width_px, "height_px": sample.height_px}
     note = described | {
         "key": key,
@@ -192,22 +194,22 @@ def _write_sample(
         "members": [vars(m) for m in members],
         "sample_sha256": digest,
         "masks": masks,
-        "planes": plane_rows(about_planes),
+        "planes": make_plane_rows(about_planes),
     }
 
 
-def plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
+def make_plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
     """The table's rows of the planes that a sample's note is about."""
     return [{"name": name, "reason": told.get("rejected")} for name, told in about.items()]
 
 
-def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
     """The members of those planes that the recipe asks for, and what the note says of each: source or refusal."""
     members, about = {}, {}
-    for plane in (plane for plane in photo.planes if plane.name in plan.recipe.planes):
+    for plane in (plane for plane in photo.planes if plane.name in plan.config.planes):
         try:
-            data = _taken(plan, plane)
-            png = clean_plane(data, raw, plan.recipe)
+            data = _read_plane(plan, plane)
+            png = normalize_plane(data, raw, plan.config)
         except CorruptDataError as fault:
             png = Rejected(str(fault))
         if isinstance(png, Rejected):
@@ -218,7 +220,7 @@ def _planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dic
     return members, about
 
 
-def _taken(plan: Plan, plane: Plane) -> bytes:
+def _read_plane(plan: Plan, plane: Plane) -> bytes:
     if plane.refusal is not None:
         raise CorruptDataError(plane.refusal)
     return read_photo(plan.root, plane)

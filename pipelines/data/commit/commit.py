@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infra import storage
-from pipelines.data.commit.lock import base_of, change_of, clear_stale
+from pipelines.data.commit.lock import claim_change, get_base_name, remove_stale_workspaces
 from pipelines.data.commit.workspace import FOLDER
 from pipelines.manifest import (
     COMMIT_FILE,
@@ -32,20 +32,20 @@ from pipelines.records import ShardRecord, UsageError, sha256_hex
 _OWN = (f"{FOLDER}/", f"{SUCCESSORS}/", COMMIT_FILE, ".lock")
 
 
-def describe(
-    uri: str, recipe: dict[str, Any], seed: int, layers: list[dict[str, Any]], shards: Iterable[ShardRecord]
+def describe_dataset(
+    uri: str, config: dict[str, Any], seed: int, layers: list[dict[str, Any]], shards: Iterable[ShardRecord]
 ) -> Dataset:
     """The dataset of these shards; `layers` says of each its num_shards and what was absent. Nothing is written."""
     rows = tuple(sorted(shards, key=lambda s: (s.split, s.layer, s.number)))
     commit = {
         "format": FORMAT,
-        "recipe": recipe,
+        "recipe": config,
         "seed": seed,
         "num_shards": layers[0]["num_shards"],
         "layers": layers,
-        "ledger": ledger_of(rows),
+        "ledger": sum_ledger(rows),
         "shards_sha256": sha256_hex(shards_to_parquet(rows, layers[0].get("root"))),
-        "manifest_sha256": manifest_digest(recipe, seed, rows),
+        "manifest_sha256": manifest_digest(config, seed, rows),
     }
     return Dataset(uri, commit, rows)
 
@@ -85,11 +85,11 @@ def open_to_change(uri: str) -> Dataset:
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)
-    clear_stale(uri, base_of(dataset))
+    remove_stale_workspaces(uri, get_base_name(dataset))
     return dataset
 
 
-def ledger_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
+def sum_ledger(shards: Sequence[ShardRecord]) -> dict[str, int]:
     """What became of all inputs; the numbers sum up to the first of them."""
     outcomes = {
         "num_written": sum(s.num_samples for s in shards),
@@ -100,16 +100,16 @@ def ledger_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
     return {"num_inputs": sum(outcomes.values()), **outcomes}
 
 
-def named_files(dataset: Dataset) -> set[str]:
+def list_named_files(dataset: Dataset) -> set[str]:
     """What the commit record names, by itself or through the list of shards."""
     named = {name for shard in dataset.shards for name in (shard.file, shard.table)}
     named |= {shards_file(dataset.commit["shards_sha256"])}
     return named | {name for layer in dataset.layers for name in layer["absent"]}
 
 
-def unnamed_files(dataset: Dataset) -> list[str]:
+def list_unnamed_files(dataset: Dataset) -> list[str]:
     """What else lies in the dataset's folder: files of older commits, of builds that were given up, and of others."""
-    named = named_files(dataset)
+    named = list_named_files(dataset)
     names = (name for name, _ in storage.list_files(dataset.uri))
     return [name for name in names if name not in named and not name.startswith(_OWN)]
 
@@ -121,18 +121,18 @@ def prune(uri: str) -> list[str]:
     Raises UsageError where a change is unfinished: its files are named by nothing yet.
     """
     dataset = open_to_change(uri)
-    with change_of(dataset, "--prune"):
+    with claim_change(dataset, "--prune"):
         splits = sorted({shard.split for shard in dataset.shards})
         for folder in ("", "tables", *splits):
             storage.sweep(storage.join(uri, folder))
-        made_here = _made_here(dataset.name, splits)
-        strangers = [name for name in unnamed_files(dataset) if made_here.fullmatch(name)]
+        made_here = _compile_own_names(dataset.name, splits)
+        strangers = [name for name in list_unnamed_files(dataset) if made_here.fullmatch(name)]
         for name in strangers:
             storage.remove(storage.join(uri, name))
     return strangers
 
 
-def _made_here(source: str, splits: list[str]) -> re.Pattern[str]:
+def _compile_own_names(source: str, splits: list[str]) -> re.Pattern[str]:
     """The names that a build gives; files of others that lie in the folder are not ours to delete."""
     split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
     shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"

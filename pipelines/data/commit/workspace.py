@@ -35,7 +35,7 @@ class Plan:
 
     root: str
     out: str
-    recipe: DatasetConfig
+    config: DatasetConfig
     seed: int
     mask_files: str | None = None
     """URI of the folder of mask files, for families that are made of them."""
@@ -48,9 +48,9 @@ class Plan:
         """The URI of something in the workspace."""
         return storage.join(self.out, FOLDER, self.base, *parts)
 
-    def once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Runs the step unless its marker is there; returns what the marker says: the first to write it is heard."""
-        return once(self.at(f"{marker}.json"), step)
+        return run_once(self.at(f"{marker}.json"), step)
 
 
 @dataclass(frozen=True)
@@ -75,36 +75,38 @@ class Layout:
     @property
     def num_key_buckets(self) -> int:
         """Buckets of keys, over all splits."""
-        return power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
+        return round_to_power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
 
     def key_buckets(self, split: str, number: int) -> range:
         """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
-        return parts_of(number, self.num_shards[split], self.num_key_buckets)
+        return find_parts(number, self.num_shards[split], self.num_key_buckets)
 
-    def shards_of(self, bucket: int) -> list[tuple[str, int]]:
+    def list_shards(self, bucket: int) -> list[tuple[str, int]]:
         """The shards (split, number) whose inputs may lie in a bucket of keys."""
         counts = self.num_shards.items()
-        return [(split, number) for split, count in counts for number in parts_of(bucket, self.num_key_buckets, count)]
+        return [
+            (split, number) for split, count in counts for number in find_parts(bucket, self.num_key_buckets, count)
+        ]
 
 
-def once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """As `Plan.once`, by the marker's URI."""
+def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """As `Plan.run_once`, by the marker's URI."""
     if not storage.exists(marker):
         storage.create(marker, canonical_json(step()))
     return dict(json.loads(storage.read_bytes(marker)))
 
 
-def power_of_two(at_least: int) -> int:
+def round_to_power_of_two(at_least: int) -> int:
     """The smallest one that is not less."""
     return 1 << max(0, at_least - 1).bit_length()
 
 
-def share_of(digest: bytes, count: int) -> int:
+def find_part(digest: bytes, count: int) -> int:
     """Which of `count` equal parts of all digests this one lies in."""
     return int.from_bytes(digest[:8], "big") * count >> 64
 
 
-def parts_of(number: int, count: int, num_parts: int) -> range:
+def find_parts(number: int, count: int, num_parts: int) -> range:
     """Which of `num_parts` parts the `number`-th of `count` parts meets; both counts are powers of two."""
     first = number * num_parts // count
     return range(first, max(first + 1, (number + 1) * num_parts // count))
@@ -117,12 +119,12 @@ def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
 
 def write_table(uri: str, table: pa.Table) -> None:
     """Publishes a table as one file."""
-    storage.publish(uri, _packed(table))
+    storage.publish(uri, _to_arrow(table))
 
 
-def read_stored(uri: str) -> pa.Table:
+def read_stored_table(uri: str) -> pa.Table:
     """The rows of such a file, which must be there."""
-    return _unpacked(storage.read_bytes(uri))
+    return _from_arrow(storage.read_bytes(uri))
 
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
@@ -137,7 +139,7 @@ def fields_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _packed(table: pa.Table) -> bytes:
+def _to_arrow(table: pa.Table) -> bytes:
     """Rows as an Arrow stream: as small as Parquet with zstd, and a short one is written in a third of the time."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
@@ -146,7 +148,7 @@ def _packed(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _unpacked(data: bytes) -> pa.Table:
+def _from_arrow(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
@@ -163,7 +165,7 @@ def write_buckets(uri: str, table: pa.Table, bucket_of: Sequence[int], count: in
         with (folder / "buckets").open("wb") as file:  # all streams together may be larger than all rows
             file.seek(ends[0])
             for part in map(table.slice, accumulate(sizes, initial=0), sizes):
-                ends.append(ends[-1] + (file.write(_packed(part)) if part.num_rows else 0))
+                ends.append(ends[-1] + (file.write(_to_arrow(part)) if part.num_rows else 0))
             file.seek(0)
             file.write(struct.pack(f"<{count + 1}Q", *ends))
         storage.publish_file(uri, folder / "buckets")
@@ -175,5 +177,5 @@ def read_bucket(uris: Iterable[str], bucket: int, schema: pa.Schema) -> pa.Table
     for uri in uris:
         start, end = struct.unpack("<2Q", storage.read_range(uri, bucket * _WORD, (bucket + 2) * _WORD))
         if end > start:
-            tables.append(_unpacked(storage.read_range(uri, start, end)))
+            tables.append(_from_arrow(storage.read_range(uri, start, end)))
     return pa.concat_tables(tables)

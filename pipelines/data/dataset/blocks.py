@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra import storage
-from pipelines.data.shard_tar import find_index, member_block
+from pipelines.data.shard_tar import find_index, locate_member
 from pipelines.records import Member
 
 PIECE_BYTES: Final = 4 << 20
@@ -39,14 +39,14 @@ def read_end(uri: str, size_bytes: int) -> bytes:
 def read_blocks(uri: str, size_bytes: int, members: list[Member]) -> Iterator[Block]:
     """The members of a shard that has so many bytes, in the order in which they lie there."""
     for group in _pieces(sorted(members, key=lambda member: member.offset)):
-        start, end = member_block(group[0])[0], min(member_block(group[-1])[1], size_bytes)
+        start, end = locate_member(group[0])[0], min(locate_member(group[-1])[1], size_bytes)
         piece = memoryview(storage.read_range(uri, start, end) if start < end else b"")
         for member in group:
-            yield _block(piece, start, member)
+            yield _slice_block(piece, start, member)
 
 
-def _block(piece: memoryview, start: int, member: Member) -> Block:
-    (first, end), at = member_block(member), member.offset - start
+def _slice_block(piece: memoryview, start: int, member: Member) -> Block:
+    (first, end), at = locate_member(member), member.offset - start
     header, data = piece[first - start : at], piece[at : at + member.size]
     return Block(member, bytes(header), bytes(data), bytes(piece[at + member.size : end - start]))
 
@@ -55,7 +55,7 @@ def _pieces(members: list[Member]) -> Iterator[list[Member]]:
     """The members in groups that lie side by side, each group read at once."""
     group: list[Member] = []
     for member in members:
-        if group and member_block(member)[1] - member_block(group[0])[0] > PIECE_BYTES:
+        if group and locate_member(member)[1] - locate_member(group[0])[0] > PIECE_BYTES:
             yield group
             group = []
         group.append(member)

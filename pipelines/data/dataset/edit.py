@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from infra import storage
 from infra.cluster import connected
-from pipelines.data.build.pipeline import Progress, copied_shards, each_task
+from pipelines.data.build.pipeline import Progress, copy_shards, run_step
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.build.write_shard import ShardId, publish_shard
-from pipelines.data.commit.commit import commit_dataset, describe, open_to_change
-from pipelines.data.commit.lock import change_of, workspace_of
-from pipelines.data.commit.workspace import parts_of, share_of
+from pipelines.data.commit.commit import commit_dataset, describe_dataset, open_to_change
+from pipelines.data.commit.lock import claim_change, locate_workspace
+from pipelines.data.commit.workspace import find_part, find_parts
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import Dataset, open_dataset, read_table
 from pipelines.records import ShardRecord, UsageError, sha256_hex
@@ -30,7 +30,7 @@ def find_photo(uri: str, key: str) -> list[dict[str, Any]]:
     dataset = open_dataset(uri)
     return [
         {"split": shard.split, "layer": shard.layer, **row, "shard": shard.file if _is_written(row) else None}
-        for shard in _candidates(dataset, key)
+        for shard in _find_candidates(dataset, key)
         for row in read_table(uri, shard).to_pylist()
         if row["key"] == key
     ]
@@ -40,32 +40,34 @@ def _is_written(row: dict[str, Any]) -> bool:
     return bool(row["outcome"] == "written")
 
 
-def _candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
+def _find_candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
     """The shards that hold a key if they are to hold it at all: one of each layer and split."""
     digest = hashlib.sha256(key.encode()).digest()
-    return [s for s in dataset.shards if s.number == share_of(digest, dataset.num_shards(s))]
+    return [s for s in dataset.shards if s.number == find_part(digest, dataset.num_shards(s))]
 
 
-def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: BuildStats | None = None) -> Dataset:
+def remove_photos(uri: str, keys: Iterable[str], progress: Progress, stats: BuildStats | None = None) -> Dataset:
     """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
 
     Raises UsageError, before anything is written, where the dataset never held one of them, and where another change is
     at work or came first.
     """
     dataset, wanted = open_to_change(uri), frozenset(keys)
-    touched = {shard.file: shard for key in wanted for shard in _candidates(dataset, key)}
+    touched = {shard.file: shard for key in wanted for shard in _find_candidates(dataset, key)}
     with connected():
         tasks = [(dataset.uri, shard, wanted) for shard in touched.values()]
-        outcomes = each_task("finding", _outcomes, tasks, progress)
+        outcomes = run_step("finding", _find_outcomes, tasks, progress)
         _refuse_strangers(uri, wanted, outcomes)
         holders = {file for found in outcomes for outcome, file in found.values() if outcome == "written"}
         if not holders:
             return dataset
-        with change_of(dataset, f"--remove of {len(wanted)} photos, {sha256_hex(repr(sorted(wanted)).encode())[:12]}"):
+        with claim_change(
+            dataset, f"--remove of {len(wanted)} photos, {sha256_hex(repr(sorted(wanted)).encode())[:12]}"
+        ):
             rewrite = [(dataset.only(touched[file]), wanted) for file in sorted(holders)]
-            rewritten = copied_shards("rewriting", _write_without, rewrite, progress, effort or BuildStats())
+            rewritten = copy_shards("rewriting", _write_without, rewrite, progress, stats or BuildStats())
             kept = (shard for shard in dataset.shards if shard.file not in holders)
-            return _recommitted(dataset, dataset.layers, (*kept, *rewritten))
+            return _commit_shards(dataset, dataset.layers, (*kept, *rewritten))
 
 
 def _refuse_strangers(uri: str, wanted: frozenset[str], outcomes: list[dict[str, tuple[str, str]]]) -> None:
@@ -77,12 +79,12 @@ def _refuse_strangers(uri: str, wanted: frozenset[str], outcomes: list[dict[str,
         raise UsageError(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
 
 
-def _recommitted(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]) -> Dataset:
-    recipe, seed = dataset.commit["recipe"], dataset.commit["seed"]
-    return commit_dataset(describe(dataset.uri, recipe, seed, layers, shards), dataset)
+def _commit_shards(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple[ShardRecord, ...]) -> Dataset:
+    config, seed = dataset.commit["recipe"], dataset.commit["seed"]
+    return commit_dataset(describe_dataset(dataset.uri, config, seed, layers, shards), dataset)
 
 
-def _outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, tuple[str, str]]:
+def _find_outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, tuple[str, str]]:
     """What became of those keys of which the shard's table tells: (outcome, the shard's file if written, else why)."""
     found: dict[str, tuple[str, str]] = {}
     for row in read_table(uri, shard).to_pylist():
@@ -95,11 +97,11 @@ def _outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, t
 def _write_without(dataset: Dataset, keys: frozenset[str]) -> ShardRecord:
     """The one shard of the dataset without these photos."""
     (shard,) = dataset.shards
-    rows = [_removed(row) if row["key"] in keys else row for row in _rows_with_parts(dataset, shard)]
+    rows = [_to_removed(row) if row["key"] in keys else row for row in _read_rows(dataset, shard)]
     return _publish(dataset, shard.split, shard.number, dataset.num_shards(shard), rows, layer=shard.layer)
 
 
-def _rows_with_parts(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any]]:
+def _read_rows(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any]]:
     """The rows of a shard; those that are written know where their members are read: (reader, sample)."""
     reader = ShardReader((dataset.only(shard),), shard.split) if shard.num_samples else None
     rows, sample = read_table(dataset.uri, shard).to_pylist(), 0
@@ -110,7 +112,7 @@ def _rows_with_parts(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any
     return list(rows)
 
 
-def _removed(row: dict[str, Any]) -> dict[str, Any]:
+def _to_removed(row: dict[str, Any]) -> dict[str, Any]:
     """What is left of a row when its photo goes: enough to know the photo again."""
     if not _is_written(row):
         return row
@@ -124,20 +126,20 @@ def _publish(
     """Writes a shard of these rows, in their order, copying the members of those that are written."""
 
     def write(writer: ShardWriter) -> list[dict[str, Any]]:
-        return [_copied(writer, row) if "stored" in row else row for row in rows]
+        return [_copy_sample(writer, row) if "stored" in row else row for row in rows]
 
     facts = {"recipe": dataset.commit["recipe"], "seed": dataset.commit["seed"], "num_shards": num_shards}
     shard = ShardId(dataset.name, layer, split, number, facts)
-    return publish_shard(dataset.uri, storage.join(workspace_of(dataset), "scratch"), shard, write)
+    return publish_shard(dataset.uri, storage.join(locate_workspace(dataset), "scratch"), shard, write)
 
 
-def _copied(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
+def _copy_sample(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
     reader, sample = row.pop("stored")
     members, digest = writer.add_sample(row["key"], reader.parts(0, sample), {})
     return row | {"members": [vars(member) for member in members], "sample_sha256": digest}
 
 
-def merge_layers(uri: str, progress: Progress, effort: BuildStats | None = None) -> Dataset:
+def merge_layers(uri: str, progress: Progress, stats: BuildStats | None = None) -> Dataset:
     """The dataset in one layer: the shards that its first build would have made of all photos together.
 
     Raises UsageError where another change is at work or came first.
@@ -145,47 +147,47 @@ def merge_layers(uri: str, progress: Progress, effort: BuildStats | None = None)
     dataset = open_to_change(uri)
     if len(dataset.layers) == 1:
         return dataset
-    with change_of(dataset, "--compact"):
-        return _merged(dataset, progress, effort or BuildStats())
+    with claim_change(dataset, "--compact"):
+        return _merge(dataset, progress, stats or BuildStats())
 
 
-def _merged(dataset: Dataset, progress: Progress, effort: BuildStats) -> Dataset:
+def _merge(dataset: Dataset, progress: Progress, stats: BuildStats) -> Dataset:
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
     places = [(split, number, count) for split, count in num_shards.items() for number in range(count)]
     by_place = {(shard.layer, shard.split, shard.number): shard for shard in dataset.shards}
     with connected():
-        tasks = [(replace(dataset, shards=_met(dataset, by_place, *place)), *place) for place in places]
-        shards = copied_shards("merging", _write_merged, tasks, progress, effort)
+        tasks = [(replace(dataset, shards=_find_met_shards(dataset, by_place, *place)), *place) for place in places]
+        shards = copy_shards("merging", _write_merged, tasks, progress, stats)
     merged = {
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "absent": [name for layer in dataset.layers for name in layer["absent"]],
         **{name: record for name, record in dataset.layers[0].items() if name == "root"},
     }
-    return _recommitted(dataset, [merged], shards)
+    return _commit_shards(dataset, [merged], shards)
 
 
-def _met(
+def _find_met_shards(
     dataset: Dataset, by_place: dict[tuple[int, str, int], ShardRecord], split: str, number: int, count: int
 ) -> tuple[ShardRecord, ...]:
     """The shards of all layers whose keys may belong in this one of `count` shards, in the order of the dataset."""
     there = [(i, layer["num_shards"][split]) for i, layer in enumerate(dataset.layers) if split in layer["num_shards"]]
-    return tuple(by_place[i, split, part] for i, own in there for part in parts_of(number, count, own))
+    return tuple(by_place[i, split, part] for i, own in there for part in find_parts(number, count, own))
 
 
 def _write_merged(dataset: Dataset, split: str, number: int, count: int) -> ShardRecord:
     """Writes the merged shard out of the dataset's, which are those that it meets."""
-    rows = [row for shard in dataset.shards for row in _rows_with_parts(dataset, shard)]
-    own = [row for row in rows if share_of(hashlib.sha256(_name(row).encode()).digest(), count) == number]
-    return _publish(dataset, split, number, count, sorted(own, key=_order), layer=0)
+    rows = [row for shard in dataset.shards for row in _read_rows(dataset, shard)]
+    own = [row for row in rows if find_part(hashlib.sha256(_get_name(row).encode()).digest(), count) == number]
+    return _publish(dataset, split, number, count, sorted(own, key=_make_sort_key), layer=0)
 
 
-def _name(row: dict[str, Any]) -> str:
+def _get_name(row: dict[str, Any]) -> str:
     """What an input was placed by: its key, or its path where that made none."""
     return str(row["key"] or row["source"])
 
 
-def _order(row: dict[str, Any]) -> tuple[str, str]:
+def _make_sort_key(row: dict[str, Any]) -> tuple[str, str]:
     return row["key"] or "", row["source"]

@@ -28,7 +28,7 @@ _DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
 Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
 
 
-def decoded(
+def decode_picture(
     raw: bytes, header: Header, at_least: tuple[int, int] | None = None, with_alpha: bool = False
 ) -> tuple[Pixels, list[str]]:
     """Upright pixels, HxW or HxWx3, and what was done to them.
@@ -39,18 +39,18 @@ def decoded(
     turned = header.orientation != 1
     done = [f"turned upright from EXIF orientation {header.orientation}"] if turned else []
     if header.format == "JPEG" and header.channels < 4:
-        pixels = _decoded_jpeg(raw, header, _scale(header, at_least), done)
+        pixels = _decode_jpeg(raw, header, _choose_scale(header, at_least), done)
     else:
-        pixels = _decoded_by_pillow(raw, header, done, with_alpha)
+        pixels = _decode_with_pillow(raw, header, done, with_alpha)
     return (upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
-def passed_over(fault: str) -> str:
+def describe_tolerated(fault: str) -> str:
     """What is said of a photo in whose file some reader refuses something, though no pixel depends on it."""
     return f"passed over: {fault}"
 
 
-def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
+def _choose_scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
     """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
     if at_least is None:
         return 0, 0
@@ -62,11 +62,11 @@ def _scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int, int]:
     return 0, 0
 
 
-def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
-    colours = "GRAY" if header.channels == 1 else "RGB"
-    pixels, fault = decode_jpeg(raw, colours, scale)
+def _decode_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[str]) -> Pixels:
+    colors = "GRAY" if header.channels == 1 else "RGB"
+    pixels, fault = decode_jpeg(raw, colors, scale)
     if fault is not None:
-        done.append(passed_over(fault))
+        done.append(describe_tolerated(fault))
     if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
         done.append("colour profile dropped")
     if pixels.shape[:2] != (header.height_px, header.width_px):
@@ -74,9 +74,9 @@ def _decoded_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list
     return pixels[:, :, 0] if header.channels == 1 else pixels
 
 
-def _decoded_by_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
+def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
     if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
-        done.append(passed_over(fault))
+        done.append(describe_tolerated(fault))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(raw), formats=(header.format,)) as image:
@@ -147,19 +147,19 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _png(pixels: Pixels) -> bytes:
+def _encode_png(pixels: Pixels) -> bytes:
     stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     return cv2.imencode(".png", stored, settings)[1].tobytes()
 
 
-def _jpeg(pixels: Pixels) -> bytes:
-    colours, layers = ("RGB", pixels) if pixels.ndim == 3 else ("GRAY", pixels[:, :, None])
-    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(layers), _JPEG_QUALITY, colours, "444"))
+def _encode_jpeg(pixels: Pixels) -> bytes:
+    colors, layers = ("RGB", pixels) if pixels.ndim == 3 else ("GRAY", pixels[:, :, None])
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(layers), _JPEG_QUALITY, colors, "444"))
 
 
 ENCODERS: Final[dict[str, tuple[str, str, Callable[[Pixels], bytes]]]] = {
-    "png": ("png", "encoded PNG", _png),
-    "jpeg": ("jpg", f"encoded JPEG {_JPEG_QUALITY} 4:4:4", _jpeg),
+    "png": ("png", "encoded PNG", _encode_png),
+    "jpeg": ("jpg", f"encoded JPEG {_JPEG_QUALITY} 4:4:4", _encode_jpeg),
 }
 """Suffix, what is said of it, and the function from uint8 HxW or HxWx3 to a file."""

@@ -27,7 +27,7 @@ _MAX_SCANS: Final = 500
 _EXIF: Final = b"Exif\0\0"
 _ORIENTATION: Final = 0x0112
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_PNG_GREY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
+_PNG_GRAY, _PNG_RGB, _PNG_PALETTE = 0, 2, 3
 _BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
 
 
@@ -44,7 +44,7 @@ class Header(NamedTuple):
     orientation: int = 1
     """EXIF orientation, 1 (upright) to 8."""
     channels: int = 0
-    """Of a JPEG: 1 grey, 3 colour, 4 ink."""
+    """Of a JPEG: 1 grey, 3 color, 4 ink."""
     bits: int = 8
     """A channel, of a PNG."""
     moving: bool = False
@@ -77,12 +77,12 @@ def read_header(raw: bytes) -> Header | Rejected:
     return header
 
 
-def _jpeg(raw: bytes) -> Header:
+def _read_jpeg(raw: bytes) -> Header:
     position, exif, frame = 2, b"", 0
     for _ in range(_MAX_SEGMENTS):
         start, marker, length = _SEGMENT(raw, position)
         if start != 0xFF or marker in _STANDALONE:
-            position = _next_segment(raw, position)
+            position = _find_next_segment(raw, position)
             continue
         if marker == _START_OF_SCAN:
             break
@@ -100,10 +100,10 @@ def _jpeg(raw: bytes) -> Header:
         raise ValueError(f"no coded pixels behind {_MAX_SEGMENTS} segments of its JPEG header")
     if frame < 1:
         raise ValueError("its JPEG header describes no picture or several")
-    return _jpeg_frame(raw, frame, _orientation(exif) if exif else 1, position)
+    return _read_jpeg_frame(raw, frame, _read_orientation(exif) if exif else 1, position)
 
 
-def _next_segment(raw: bytes, position: int) -> int:
+def _find_next_segment(raw: bytes, position: int) -> int:
     """Where the next segment of a JPEG may begin behind bytes that belong to none; decoders pass these over, too."""
     alone = raw[position] == 0xFF
     if raw[position + 1] in _IMAGE_ENDS if alone else position == 2:  # where others look for the sign of a JPEG
@@ -114,7 +114,7 @@ def _next_segment(raw: bytes, position: int) -> int:
     return following
 
 
-def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> Header:
+def _read_jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> Header:
     """The header from the start-of-frame segment at `position`."""
     marker = raw[position + 1]
     length, bits, height, width, channels = _FRAME(raw, position + 2)
@@ -127,7 +127,7 @@ def _jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int) -> 
     return Header("JPEG", width, height, channels < 4, orientation, channels, pixels_at=pixels_at)
 
 
-def _orientation(exif: bytes) -> int:
+def _read_orientation(exif: bytes) -> int:
     """The orientation in EXIF data, 1 where it tells none from 1 to 8 or is spoilt.
 
     Some writers put the sign of EXIF before data that begins with it: Pillow passes over the second, too.
@@ -157,11 +157,11 @@ def _tags(tiff: bytes) -> Iterator[tuple[int, int]]:
             yield tag, long.unpack_from(tiff, position + 8)[0]
 
 
-def _png(raw: bytes) -> Header:
-    length, kind, width, height, bits, colour = struct.unpack_from(">I4sIIBB", raw, 8)
-    if (length, kind) != (13, b"IHDR") or bits not in _PNG_DEPTHS.get(colour, ()):
+def _read_png(raw: bytes) -> Header:
+    length, kind, width, height, bits, color = struct.unpack_from(">I4sIIBB", raw, 8)
+    if (length, kind) != (13, b"IHDR") or bits not in _PNG_DEPTHS.get(color, ()):
         raise ValueError("its IHDR chunk is invalid")
-    orientation, moving, transparent, painted = 1, False, False, colour != _PNG_PALETTE
+    orientation, moving, transparent, painted = 1, False, False, color != _PNG_PALETTE
     position = 33
     while position + 12 <= len(raw) and kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", raw, position)
@@ -172,29 +172,29 @@ def _png(raw: bytes) -> Header:
         elif kind == b"acTL":
             moving = struct.unpack_from(">I", raw, position + 8)[0] > 1
         elif kind == b"eXIf":
-            orientation = _orientation(raw[position + 8 : position + 8 + length])
+            orientation = _read_orientation(raw[position + 8 : position + 8 + length])
         position += 12 + length
     if not painted:
         raise ValueError("a palette PNG without a palette")
-    plain = bits == 8 and colour in (_PNG_GREY, _PNG_RGB) and not transparent
+    plain = bits == 8 and color in (_PNG_GRAY, _PNG_RGB) and not transparent
     return Header("PNG", width, height, plain, orientation, bits=bits, moving=moving)
 
 
-def _webp(raw: bytes) -> Header:
+def _read_webp(raw: bytes) -> Header:
     if raw[8:12] != b"WEBP":
         raise ValueError("a RIFF file that is no WebP")
     kind = raw[12:16]
     if kind != b"VP8X":
-        width, height, alpha = _webp_picture(raw, kind, 20)
+        width, height, alpha = _read_webp_picture(raw, kind, 20)
         return Header("WEBP", width, height, not alpha)
     size = 1 + int.from_bytes(raw[24:27], "little"), 1 + int.from_bytes(raw[27:30], "little")
     orientation, num_frames, alpha = 1, 0, raw[20] & 0x10 > 0
     for kind, start, length in _webp_chunks(raw):
         if kind == b"EXIF":
             exif = raw[start : start + length]
-            orientation = _orientation(exif.removeprefix(_EXIF))
+            orientation = _read_orientation(exif.removeprefix(_EXIF))
         elif kind in (b"VP8 ", b"VP8L"):
-            *inner, clear = _webp_picture(raw, kind, start)
+            *inner, clear = _read_webp_picture(raw, kind, start)
             if size != tuple(inner):
                 raise ValueError("the canvas and the picture of its WebP header differ in size")
             alpha = alpha or clear
@@ -211,7 +211,7 @@ def _webp_chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
         position += 8 + length + length % 2
 
 
-def _webp_picture(raw: bytes, kind: bytes, start: int) -> tuple[int, int, bool]:
+def _read_webp_picture(raw: bytes, kind: bytes, start: int) -> tuple[int, int, bool]:
     """Width, height and whether it may be transparent, from a VP8 or VP8L bitstream."""
     if kind == b"VP8 " and raw[start + 3 : start + 6] == b"\x9d\x01\x2a" and not raw[start] & 1:
         width, height = struct.unpack_from("<HH", raw, start + 6)
@@ -222,31 +222,31 @@ def _webp_picture(raw: bytes, kind: bytes, start: int) -> tuple[int, int, bool]:
     raise ValueError("its WebP header begins no picture")
 
 
-def _gif(raw: bytes) -> Header:
+def _read_gif(raw: bytes) -> Header:
     width, height = struct.unpack_from("<HH", raw, 6)
     return Header("GIF", width, height, plain=False)
 
 
-def _bmp(raw: bytes) -> Header:
+def _read_bmp(raw: bytes) -> Header:
     """A height below zero says that the rows run from the top."""
     (length,) = struct.unpack_from("<I", raw, 14)
     width, height = struct.unpack_from("<HH" if length == 12 else "<ii", raw, 18)
     return Header("BMP", width, abs(height), plain=False)
 
 
-def _tiff(raw: bytes) -> Header:
+def _read_tiff(raw: bytes) -> Header:
     tags = dict(_tags(raw))
     orientation = tags.get(_ORIENTATION, 1)
     return Header("TIFF", tags.get(256, 0), tags.get(257, 0), False, orientation if 1 <= orientation <= 8 else 1)
 
 
 FORMATS: Final[dict[str, Callable[[bytes], Header]]] = {
-    "JPEG": _jpeg,
-    "PNG": _png,
-    "WEBP": _webp,
-    "GIF": _gif,
-    "BMP": _bmp,
-    "TIFF": _tiff,
+    "JPEG": _read_jpeg,
+    "PNG": _read_png,
+    "WEBP": _read_webp,
+    "GIF": _read_gif,
+    "BMP": _read_bmp,
+    "TIFF": _read_tiff,
 }
 """Formats that are read, by the names that Pillow gives them too."""
 _SIGNATURES: Final = (

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.normalize import memory_for, upright_pixels
+from pipelines.data.image.normalize import name_memory_faults, read_upright_pixels
 
 _NAME: Final = re.compile(r"(?:^|/)masks?/|(?:^|[-_. /])masks?(?=$|[-_. /\d])[^/]*/?[^/]*$", re.IGNORECASE)
 """A folder `masks` anywhere, or the word in the name of the file or of its own folder."""
@@ -47,12 +47,12 @@ _TONES_SHARE: Final = 0.9
 """A photo has so many tones (of 32 levels a channel) in so many of its pixels, and some that are not gray."""
 
 
-def names_mask(path: str) -> bool:
+def is_mask_name(path: str) -> bool:
     """Whether a folder or the name of the file says that it is a mask."""
     return _NAME.search(path) is not None
 
 
-def hints_mask(path: str) -> bool:
+def is_possible_mask_name(path: str) -> bool:
     """Whether a folder or the name of the file may say that it is a mask of some photo."""
     return has_picture_name(path) and next(photo_stems(path), None) is not None
 
@@ -62,7 +62,7 @@ def has_picture_name(path: str) -> bool:
     return path.lower().endswith(_PICTURES)
 
 
-def stem_of(path: str) -> str:
+def strip_suffix(path: str) -> str:
     """The path without the suffix of its name."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
@@ -76,12 +76,12 @@ def photo_folders(folder: str) -> Iterator[tuple[str, str]]:
     """
     parts = folder.split("/")
     for number in (number for number, part in enumerate(parts) if _FOLDER.fullmatch(part)):
-        for name in ("", *(_in_case_of(parts[number], name) for name in _PHOTO_FOLDERS)):
+        for name in ("", *(_match_case(parts[number], name) for name in _PHOTO_FOLDERS)):
             beside = [part for part in (*parts[:number], name) if part]
             yield "/".join(beside), "/".join((*beside, *parts[number + 1 :]))
 
 
-def _in_case_of(folder: str, name: str) -> str:
+def _match_case(folder: str, name: str) -> str:
     """The name in lower, upper or capital letters as the folder is; one that has capitals of its own stays."""
     if not name.islower() or not folder[0].isupper():
         return name
@@ -90,7 +90,7 @@ def _in_case_of(folder: str, name: str) -> str:
 
 def photo_stems(path: str) -> Iterator[str]:
     """Paths, without suffix, of the photos that a mask of this path may be of."""
-    folder, _, name = stem_of(path).rpartition("/")
+    folder, _, name = strip_suffix(path).rpartition("/")
     bases = [match[1] for pattern in (_AFTER, _BEFORE) if (match := pattern.fullmatch(name))]
     for base in bases:
         yield f"{folder}/{base}" if folder else base
@@ -98,7 +98,7 @@ def photo_stems(path: str) -> Iterator[str]:
         yield from (f"{other}/{base}" if other else base for base in (name, *bases))
 
 
-def masks_of_photos(masks: Iterable[str], photos: Iterable[str]) -> dict[str, str]:
+def match_masks(masks: Iterable[str], photos: Iterable[str]) -> dict[str, str]:
     """From the path of each mask that has a photo to the path of that photo, the first in order of several.
 
     `masks` are paths of names that say or hint mask, `photos` those of all other files; the latter are not held.
@@ -109,23 +109,23 @@ def masks_of_photos(masks: Iterable[str], photos: Iterable[str]) -> dict[str, st
             wanted.setdefault(stem, []).append(mask)
     found: dict[str, str] = {}
     for photo in filter(has_picture_name, photos) if wanted else ():
-        for mask in wanted.get(stem_of(photo), ()):
+        for mask in wanted.get(strip_suffix(photo), ()):
             if photo != mask:
                 found[mask] = min(photo, found.get(mask, photo))
     return found
 
 
-def reason_by_name(photo: str) -> str:
+def format_name_reason(photo: str) -> str:
     """Reason to reject a mask whose name says that it is one of this photo."""
     return f"{_REASON} of {photo} by its name"
 
 
-def reason_by_content() -> str:
+def format_content_reason() -> str:
     """Reason to reject a picture that its name calls a mask and that looks like one."""
     return f"{_REASON} by its name and its flat colors"
 
 
-def reason_beside(photo: str) -> str:
+def format_beside_reason(photo: str) -> str:
     """Reason to reject a mask that has the name of its photo but for the suffix."""
     return f"{_REASON} beside its photo {photo}"
 
@@ -135,17 +135,17 @@ def is_mask_reason(reason: str | None) -> bool:
     return reason is not None and reason.startswith(f"{_REASON} ")
 
 
-def reason_by_pixels(raw: bytes, path: str, by_name: str | None, recipe: DatasetConfig) -> str | None:
+def find_mask_reason(raw: bytes, path: str, by_name: str | None, config: DatasetConfig) -> str | None:
     """Reason for which a file is no photo after a look at its pixels, where its name asks for one.
 
     `by_name` is that of the listing: it is a mask of a photo if its name is right.
     """
-    if recipe.masks_as_photos or not (by_name or _BELOW.search(path)):
+    if config.masks_as_photos or not (by_name or _BELOW.search(path)):
         return None
-    pixels = _pixels_of(raw, path, recipe)
+    pixels = _read_pixels(raw, path, config)
     if pixels is not None and has_flat_colors(pixels):
-        return by_name or reason_by_content()
-    if by_name is None or not names_mask(path):
+        return by_name or format_content_reason()
+    if by_name is None or not is_mask_name(path):
         return None
     return _in_doubt(by_name) if pixels is not None and has_photo_colors(pixels) else by_name
 
@@ -154,32 +154,32 @@ def _in_doubt(by_name: str) -> str:
     return f"in doubt: {by_name}, a photo by its colors (--masks-as-photos takes it)"
 
 
-def looks_like_mask(raw: bytes, path: str, recipe: DatasetConfig) -> bool:
+def has_mask_colors(raw: bytes, path: str, config: DatasetConfig) -> bool:
     """Whether the file of this path has the colors of a mask, and masks are no photos to the recipe."""
-    pixels = None if recipe.masks_as_photos else _pixels_of(raw, path, recipe)
+    pixels = None if config.masks_as_photos else _read_pixels(raw, path, config)
     return pixels is not None and has_flat_colors(pixels)
 
 
-def _pixels_of(raw: bytes, path: str, recipe: DatasetConfig) -> NDArray[np.uint8] | None:
-    with memory_for(path):
-        return upright_pixels(raw, recipe)
+def _read_pixels(raw: bytes, path: str, config: DatasetConfig) -> NDArray[np.uint8] | None:
+    with name_memory_faults(path):
+        return read_upright_pixels(raw, config)
 
 
 def has_flat_colors(pixels: NDArray[np.uint8]) -> bool:
     """Whether uint8 pixels, HxW or HxWx3, are those of a mask: few colors, or nearly two levels of gray."""
     flat = pixels.reshape(-1, 1 if pixels.ndim == 2 else 3)
     some = flat[:: max(1, len(flat) // _SAMPLE_PIXELS)]
-    return (_is_of_few_colors(some) and _is_of_few_colors(flat)) or _is_of_two_levels(some)
+    return (_has_few_colors(some) and _has_few_colors(flat)) or _has_two_levels(some)
 
 
-def _is_of_few_colors(pixels: NDArray[np.uint8]) -> bool:
+def _has_few_colors(pixels: NDArray[np.uint8]) -> bool:
     """Whether pixels, NxC, have at most 64 colors, or 16 if they are gray: a dull photo in gray has some 50."""
     colors = np.unique(pixels @ np.array([1, 256, 65536][: pixels.shape[1]], np.int64))
     is_gray = pixels.shape[1] == 1 or not (colors % 0x010101).any()
     return len(colors) <= (_MAX_GRAYS if is_gray else _MAX_COLORS)
 
 
-def _is_of_two_levels(pixels: NDArray[np.uint8]) -> bool:
+def _has_two_levels(pixels: NDArray[np.uint8]) -> bool:
     """Whether nearly all pixels, NxC, are gray and near the darkest or the lightest of them, and most on two levels.
 
     Snow, a night sky and a pale thing on white are near the darkest and the lightest, too, but spread.

@@ -16,10 +16,10 @@ import cv2
 from PIL import Image
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.decode import ENCODERS, decoded, passed_over
+from pipelines.data.image.decode import ENCODERS, decode_picture, describe_tolerated
 from pipelines.data.image.header import Header, read_header
-from pipelines.data.image.resize import Pixels, Resize, check_resize, plan_resize, resized
-from pipelines.data.image.truncation import missing_part
+from pipelines.data.image.resize import Pixels, Resize, check_resize, plan_resize, resize_photo
+from pipelines.data.image.truncation import find_missing_part
 from pipelines.decoding import decode_levels, decode_photo, find_fault
 from pipelines.records import Rejected, Sample, UsageError, sha256_hex
 
@@ -28,58 +28,58 @@ _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _KEPT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
-def check_cleaning(recipe: DatasetConfig) -> None:
+def check_normalization(config: DatasetConfig) -> None:
     """Raises UsageError where the recipe names an encoder or a resize policy that there is not."""
-    check_resize(recipe)
-    if recipe.duplicates not in DUPLICATES:
-        raise UsageError(f"unknown duplicates {recipe.duplicates!r}: known are {', '.join(DUPLICATES)}")
-    if recipe.encode not in ENCODERS:
-        raise UsageError(f"unknown encode {recipe.encode!r}: known are {', '.join(ENCODERS)}")
+    check_resize(config)
+    if config.duplicates not in DUPLICATES:
+        raise UsageError(f"unknown duplicates {config.duplicates!r}: known are {', '.join(DUPLICATES)}")
+    if config.encode not in ENCODERS:
+        raise UsageError(f"unknown encode {config.encode!r}: known are {', '.join(ENCODERS)}")
 
 
-def clean(raw: bytes, recipe: DatasetConfig) -> Sample | Rejected:
+def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:
     """The sample that the file becomes under this recipe, or why it becomes none."""
     header = read_header(raw)
     if isinstance(header, Rejected):
         return header
-    if refusal := _refusal(raw, header, recipe):
+    if refusal := _find_refusal(raw, header, config):
         return Rejected(refusal)
-    resize = plan_resize(recipe, *header.upright_size)
+    resize = plan_resize(config, *header.upright_size)
     if isinstance(resize, Rejected):
         return resize
     try:
         if resize is None and header.plain and header.orientation == 1:
-            return _kept(raw, header, recipe)
-        return _redone(raw, header, resize, recipe)
+            return _keep_file(raw, header, config)
+        return _encode_again(raw, header, resize, config)
     except Exception as fault:  # noqa: BLE001 - hostile files make decoders raise anything; none may stop a build
-        return Rejected(_reason(fault))
+        return Rejected(_format_reason(fault))
 
 
 def read_pixels(
-    raw: bytes, recipe: DatasetConfig, with_alpha: bool = False
+    raw: bytes, config: DatasetConfig, with_alpha: bool = False
 ) -> tuple[Pixels, tuple[str, ...]] | Rejected:
     """Pixels, uint8 HxW or HxWx3, of the sample that the file becomes and what was done to it, or why it becomes none.
 
-    As decoding what `clean` stores without resizing, but nothing is encoded in between. `with_alpha`: HxWx4 where the
+    As decoding what `normalize_photo` stores without resizing, but nothing is encoded in between. `with_alpha`: HxWx4 where the
     file has transparency.
     """
     header = read_header(raw)
     if isinstance(header, Rejected):
         return header
-    if refusal := _refusal(raw, header, recipe):
+    if refusal := _find_refusal(raw, header, config):
         return Rejected(refusal)
     try:
         if header.plain and header.orientation == 1:
             pixels, fault = decode_photo(raw)
-            return pixels, (passed_over(fault),) if fault else ()
-        pixels, done = decoded(raw, header, with_alpha=with_alpha)
+            return pixels, (describe_tolerated(fault),) if fault else ()
+        pixels, done = decode_picture(raw, header, with_alpha=with_alpha)
     except Exception as fault:  # noqa: BLE001 - as above
-        return Rejected(_reason(fault))
+        return Rejected(_format_reason(fault))
     return pixels, tuple(dict.fromkeys(done))
 
 
 @contextmanager
-def memory_for(path: str) -> Iterator[None]:
+def name_memory_faults(path: str) -> Iterator[None]:
     """Names the file that the memory was not enough for: MemoryError is tried again, and then stops the build."""
     try:
         yield
@@ -91,67 +91,69 @@ def memory_for(path: str) -> Iterator[None]:
         ) from None
 
 
-def pixels_digest(raw: bytes, recipe: DatasetConfig) -> str | None:
+def hash_pixels(raw: bytes, config: DatasetConfig) -> str | None:
     """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
-    pixels = upright_pixels(raw, recipe)
+    pixels = read_upright_pixels(raw, config)
     if pixels is None:
         return None
-    coloured = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
-    return sha256_hex(b"%dx%d\n" % coloured.shape[:2] + coloured.tobytes())
+    in_color = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if pixels.ndim == 2 else pixels
+    return sha256_hex(b"%dx%d\n" % in_color.shape[:2] + in_color.tobytes())
 
 
-def upright_pixels(raw: bytes, recipe: DatasetConfig) -> Pixels | None:
+def read_upright_pixels(raw: bytes, config: DatasetConfig) -> Pixels | None:
     """Pixels, uint8 HxW or HxWx3, of a file that becomes a sample; None for one that does not."""
     header = read_header(raw)
-    if isinstance(header, Rejected) or _refusal(raw, header, recipe):
+    if isinstance(header, Rejected) or _find_refusal(raw, header, config):
         return None
     try:
-        return decoded(raw, header)[0]
+        return decode_picture(raw, header)[0]
     except Exception as fault:  # noqa: BLE001 - as above; it is rejected later, with the reason
-        _raise_want_of_memory(fault)
+        _raise_memory_error(fault)
         return None
 
 
-def _refusal(raw: bytes, header: Header, recipe: DatasetConfig) -> str | None:
+def _find_refusal(raw: bytes, header: Header, config: DatasetConfig) -> str | None:
     width, height = header.upright_size
-    if width * height > recipe.max_pixels:
-        return f"{width}x{height} pixels are more than {recipe.max_pixels}"
-    if min(width, height) < recipe.min_side_px:
-        return f"{width}x{height} is smaller than {recipe.min_side_px} px on a side"
+    if width * height > config.max_pixels:
+        return f"{width}x{height} pixels are more than {config.max_pixels}"
+    if min(width, height) < config.min_side_px:
+        return f"{width}x{height} is smaller than {config.min_side_px} px on a side"
     if header.moving:
         return "animated or paged"
-    missing = missing_part(raw, header)
+    missing = find_missing_part(raw, header)
     return f"cut or damaged: {missing}" if missing else None
 
 
-def _kept(raw: bytes, header: Header, recipe: DatasetConfig) -> Sample:
+def _keep_file(raw: bytes, header: Header, config: DatasetConfig) -> Sample:
     """The photo's own bytes, unless some reader refuses them."""
-    if recipe.decode_check and (fault := find_fault(raw, header.format)) is not None:
-        return _redone(raw, header, None, recipe, passed_over(fault))
+    if config.decode_check and (fault := find_fault(raw, header.format)) is not None:
+        return _encode_again(raw, header, None, config, describe_tolerated(fault))
     return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
 
 
-def _redone(raw: bytes, header: Header, resize: Resize | None, recipe: DatasetConfig, *said_before: str) -> Sample:
+def _encode_again(
+    raw: bytes, header: Header, resize: Resize | None, config: DatasetConfig, *said_before: str
+) -> Sample:
     """The photo decoded, put right, brought to its size and encoded anew."""
     size = header.upright_size
-    pixels, done = decoded(raw, header, resize.at_least(size) if resize and recipe.scaled_decode else None)
+    pixels, done = decode_picture(raw, header, resize.at_least(size) if resize and config.scaled_decode else None)
     if resize:
-        pixels, more = resized(pixels, resize.within(size, (pixels.shape[1], pixels.shape[0])))
+        pixels, more = resize_photo(pixels, resize.within(size, (pixels.shape[1], pixels.shape[0])))
         done += more
-    suffix, said, encode = ENCODERS[recipe.encode]
+    suffix, said, encode = ENCODERS[config.encode]
     steps = tuple(dict.fromkeys((*said_before, *done, said)))
     return Sample(encode(pixels), suffix, pixels.shape[1], pixels.shape[0], steps)
 
 
-def _reason(fault: Exception) -> str:
+def _format_reason(fault: Exception) -> str:
     """What is said of a fault of the file's own."""
-    _raise_want_of_memory(fault)
+    _raise_memory_error(fault)
     kind = "" if type(fault) is ValueError else f"{type(fault).__name__}: "
     told = _ADDRESS.sub("", str(fault))  # the reason is written down, and must be the same in every build
     return f"cannot be decoded: {kind}{told[:120]}"
 
 
-def _raise_want_of_memory(fault: Exception) -> None:
+def _raise_memory_error(fault: Exception) -> None:
     """Raises MemoryError where that is what the fault means: of a busy machine nothing may be written down."""
     if (
         isinstance(fault, MemoryError)
@@ -161,7 +163,7 @@ def _raise_want_of_memory(fault: Exception) -> None:
         raise MemoryError(str(fault)) from None
 
 
-def clean_plane(raw: bytes, photo: bytes, recipe: DatasetConfig) -> bytes | Rejected:
+def normalize_plane(raw: bytes, photo: bytes, config: DatasetConfig) -> bytes | Rejected:
     """The PNG of a plane (segmentation, edges) as it goes with the file of its `photo`, or why it does not.
 
     Kept byte for byte, or cropped and resized like the photo by Pillow's nearest neighbours, so that no value is new.
@@ -169,19 +171,19 @@ def clean_plane(raw: bytes, photo: bytes, recipe: DatasetConfig) -> bytes | Reje
     plane, owner = read_header(raw), read_header(photo)
     if isinstance(plane, Rejected) or isinstance(owner, Rejected):
         return plane if isinstance(plane, Rejected) else Rejected("its photo is rejected")
-    resize = plan_resize(recipe, *owner.upright_size)
-    refusal = _plane_refusal(raw, plane, owner)
+    resize = plan_resize(config, *owner.upright_size)
+    refusal = _find_plane_refusal(raw, plane, owner)
     if refusal or isinstance(resize, Rejected):
         return Rejected(refusal or "its photo is rejected")
     try:
-        if recipe.decode_check and not resize:
+        if config.decode_check and not resize:
             decode_levels(raw)
-        return _resized_plane(raw, resize) if resize else raw
+        return _resize_plane(raw, resize) if resize else raw
     except Exception as fault:  # noqa: BLE001 - as above
-        return Rejected(_reason(fault))
+        return Rejected(_format_reason(fault))
 
 
-def _plane_refusal(raw: bytes, plane: Header, owner: Header) -> str | None:
+def _find_plane_refusal(raw: bytes, plane: Header, owner: Header) -> str | None:
     size, photo = (plane.width_px, plane.height_px), (owner.width_px, owner.height_px)
     if plane.format != "PNG" or plane.bits != 8 or plane.moving:
         return "not a PNG of 8 bits a channel and one picture"
@@ -189,11 +191,11 @@ def _plane_refusal(raw: bytes, plane: Header, owner: Header) -> str | None:
         return f"{size[0]}x{size[1]}, its photo {photo[0]}x{photo[1]}: a plane has the size of its photo"
     if owner.orientation != 1:
         return f"its photo is turned by EXIF orientation {owner.orientation}: nobody knows whether the plane is too"
-    missing = missing_part(raw, plane)
+    missing = find_missing_part(raw, plane)
     return f"cut or damaged: {missing}" if missing else None
 
 
-def _resized_plane(raw: bytes, resize: Resize) -> bytes:
+def _resize_plane(raw: bytes, resize: Resize) -> bytes:
     box = (resize.left, resize.top, resize.left + resize.width, resize.top + resize.height)
     with Image.open(io.BytesIO(raw), formats=["PNG"]) as image:
         small = image.crop(box).resize((resize.to_width, resize.to_height), Image.Resampling.NEAREST)

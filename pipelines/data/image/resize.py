@@ -51,18 +51,18 @@ class Resize(NamedTuple):
         return self._replace(left=left, top=top, width=width, height=height)
 
 
-def squash(width: int, height: int, size_px: int) -> Resize | Rejected:
+def plan_squash(width: int, height: int, size_px: int) -> Resize | Rejected:
     """All of it to a square, whatever its proportions; small photos are enlarged."""
     return Resize(0, 0, width, height, size_px, size_px)
 
 
-def centre_square(width: int, height: int, size_px: int) -> Resize | Rejected:
+def plan_center_square(width: int, height: int, size_px: int) -> Resize | Rejected:
     """The largest square in the middle; small photos are enlarged."""
     side = min(width, height)
     return Resize((width - side) // 2, (height - side) // 2, side, side, size_px, size_px)
 
 
-def short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
+def plan_short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
     """All of it, in proportion, so that the short side has this length; small photos stay as they are."""
     short = min(width, height)
     if short <= size_px:
@@ -71,7 +71,7 @@ def short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
     return Resize(0, 0, width, height, to_width, to_height)
 
 
-def celeba_178(width: int, height: int, size_px: int) -> Resize | Rejected:
+def plan_celeba_178(width: int, height: int, size_px: int) -> Resize | Rejected:
     """The 178x178 in the middle, as spectral partial networks take it of the 178x218 of CelebA; then to the size."""
     if min(width, height) < _CELEBA_PX:
         return Rejected(f"{width}x{height} holds no {_CELEBA_PX}x{_CELEBA_PX} px, which celeba-178 takes")
@@ -80,74 +80,74 @@ def celeba_178(width: int, height: int, size_px: int) -> Resize | Rejected:
 
 
 RESIZES: Final[dict[str, Callable[[int, int, int], Resize | Rejected]]] = {
-    "squash": squash,
-    "centre-square": centre_square,
-    "short-side": short_side,
-    "celeba-178": celeba_178,
+    "squash": plan_squash,
+    "centre-square": plan_center_square,
+    "short-side": plan_short_side,
+    "celeba-178": plan_celeba_178,
 }
 
 
-def check_resize(recipe: DatasetConfig) -> None:
+def check_resize(config: DatasetConfig) -> None:
     """Raises UsageError where the recipe names no policy, or a policy without a size, or a size without a policy."""
-    if recipe.resize != "none" and recipe.resize not in RESIZES:
-        raise UsageError(f"unknown resize {recipe.resize!r}: known are none, {', '.join(RESIZES)}")
-    if recipe.resize == "none" and recipe.size_px is not None:
-        raise UsageError(f"size_px is {recipe.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
-    if recipe.resize != "none" and (recipe.size_px is None or recipe.size_px < 1):
-        raise UsageError(f"size_px is {recipe.size_px}: resize {recipe.resize!r} needs a size of at least 1")
+    if config.resize != "none" and config.resize not in RESIZES:
+        raise UsageError(f"unknown resize {config.resize!r}: known are none, {', '.join(RESIZES)}")
+    if config.resize == "none" and config.size_px is not None:
+        raise UsageError(f"size_px is {config.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
+    if config.resize != "none" and (config.size_px is None or config.size_px < 1):
+        raise UsageError(f"size_px is {config.size_px}: resize {config.resize!r} needs a size of at least 1")
 
 
-def plan_resize(recipe: DatasetConfig, width: int, height: int) -> Resize | Rejected | None:
+def plan_resize(config: DatasetConfig, width: int, height: int) -> Resize | Rejected | None:
     """What the recipe does to an upright photo of this size, None where it stays as it is."""
-    if recipe.size_px is None:
+    if config.size_px is None:
         return None
-    resize = RESIZES[recipe.resize](width, height, recipe.size_px)
+    resize = RESIZES[config.resize](width, height, config.size_px)
     return None if resize == (0, 0, width, height, width, height) else resize
 
 
-def resized(pixels: Pixels, resize: Resize) -> tuple[Pixels, list[str]]:
+def resize_photo(pixels: Pixels, resize: Resize) -> tuple[Pixels, list[str]]:
     """The part at its new size, and what was done."""
     part = pixels[resize.top : resize.top + resize.height, resize.left : resize.left + resize.width]
     done, size, target = [], (resize.width, resize.height), (resize.to_width, resize.to_height)
     if part.shape != pixels.shape:
         place = f"{resize.left},{resize.top}"
         done.append(f"cropped {pixels.shape[1]}x{pixels.shape[0]} to {size[0]}x{size[1]} at {place}")
-    part, method = _brought(part, size, target)
+    part, method = _scale_part(part, size, target)
     if method:
         done.append(f"resized {size[0]}x{size[1]} to {target[0]}x{target[1]}: {method}, OpenCV")
     return part, done
 
 
-def _brought(part: Pixels, size: Size, target: Size) -> tuple[Pixels, str]:
+def _scale_part(part: Pixels, size: Size, target: Size) -> tuple[Pixels, str]:
     """The part, of `size`, at the target size, and how it came there."""
     sides = list(zip(size, target, strict=True))
     if size == target:
         return part, ""
     if all(side <= to for side, to in sides):
-        return _scaled(part, target, cv2.INTER_CUBIC), "cubic"
+        return _interpolate(part, target, cv2.INTER_CUBIC), "cubic"
     if all(side % to == 0 for side, to in sides):
-        return _scaled(part, target, cv2.INTER_AREA), "area"
+        return _interpolate(part, target, cv2.INTER_AREA), "area"
     if all(side <= 2 * to for side, to in sides):
-        return _smoothed(part, size, target, 0), "smoothed cubic"
+        return _interpolate_smoothly(part, size, target, 0), "smoothed cubic"
     if all(2 * to <= side <= 4 * to for side, to in sides):
-        twice = _smoothed(part, size, (2 * target[0], 2 * target[1]), _BEFORE_HALVING)
-        return _scaled(twice, target, cv2.INTER_AREA), "smoothed cubic, then halved"
+        twice = _interpolate_smoothly(part, size, (2 * target[0], 2 * target[1]), _BEFORE_HALVING)
+        return _interpolate(twice, target, cv2.INTER_AREA), "smoothed cubic, then halved"
     between = min(size[0], target[0]), min(size[1], target[1])
-    small = _scaled(part, between, cv2.INTER_AREA)
-    return (small, "area") if between == target else (_scaled(small, target, cv2.INTER_CUBIC), "area, then cubic")
+    small = _interpolate(part, between, cv2.INTER_AREA)
+    return (small, "area") if between == target else (_interpolate(small, target, cv2.INTER_CUBIC), "area, then cubic")
 
 
-def _scaled(part: Pixels, target: Size, interpolation: int) -> Pixels:
+def _interpolate(part: Pixels, target: Size, interpolation: int) -> Pixels:
     return cv2.resize(part, target, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
-def _smoothed(part: Pixels, size: Size, target: Size, least: int) -> Pixels:
+def _interpolate_smoothly(part: Pixels, size: Size, target: Size, least: int) -> Pixels:
     """By bicubic, behind a blur of three pixels along each side that shrinks, as strong as it shrinks."""
-    along_x, along_y = (_blur(side, to, least) for side, to in zip(size, target, strict=True))
+    along_x, along_y = (_make_blur(side, to, least) for side, to in zip(size, target, strict=True))
     soft = cv2.sepFilter2D(part, -1, along_x, along_y, borderType=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
-    return _scaled(soft, target, cv2.INTER_CUBIC)
+    return _interpolate(soft, target, cv2.INTER_CUBIC)
 
 
-def _blur(side: int, to: int, least: int) -> NDArray[np.float32]:
+def _make_blur(side: int, to: int, least: int) -> NDArray[np.float32]:
     edge = (_SMOOTHING * (side - to) + to // 2) // to + least if side > to else 0
     return np.array([edge, 256 - 2 * edge, edge], np.float32) / np.float32(256)

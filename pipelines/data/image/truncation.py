@@ -23,13 +23,13 @@ _MIN_ZEROS = 16
 """No encoder ends a WebP with so many zeros; a tail lost to them has more."""
 
 
-def missing_part(raw: bytes, header: Header) -> str | None:
+def find_missing_part(raw: bytes, header: Header) -> str | None:
     """What the file lacks to be whole, None if nothing is known to be."""
     check = _CHECKS.get(header.format)
     return check(raw, header) if check else None
 
 
-def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
+def _check_jpeg(raw: bytes, header: Header) -> str | None:
     """The end marker must come after the start of the coded pixels (that of a thumbnail lies before it)."""
     if header.width_px * header.height_px > _MAX_PIXELS_PER_BYTE * len(raw):
         return f"{len(raw)} bytes cannot hold {header.width_px}x{header.height_px} pixels"
@@ -41,14 +41,14 @@ def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
     return missing_scans(raw)
 
 
-def _missing_of_png(raw: bytes, header: Header) -> str | None:
+def _check_png(raw: bytes, header: Header) -> str | None:
     """Every chunk with its own checksum, up to IEND; and no text so long that Pillow would refuse the file."""
     unpacked = 0
     for kind, body, checksum in _png_chunks(raw):
         if isal_zlib.crc32(body) != checksum:
             return f"chunk {kind!r} is damaged"
         if kind in _PACKED:
-            unpacked += _unpacked_bytes(kind, bytes(body[4:]))
+            unpacked += _count_unpacked_bytes(kind, bytes(body[4:]))
             if unpacked > _MAX_UNPACKED_BYTES:
                 return f"chunk {kind!r} unpacks to more than {_MAX_UNPACKED_BYTES} bytes"
         if kind == b"IEND":
@@ -65,7 +65,7 @@ def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
         position = end + 4
 
 
-def _unpacked_bytes(kind: bytes, data: bytes) -> int:
+def _count_unpacked_bytes(kind: bytes, data: bytes) -> int:
     """How much a chunk unpacks to, counted up to a little more than the limit; 0 where it is not packed."""
     _, _, rest = data.partition(b"\0")
     packed = rest[1:]
@@ -77,7 +77,7 @@ def _unpacked_bytes(kind: bytes, data: bytes) -> int:
         return 0
 
 
-def _missing_of_webp(raw: bytes, header: Header) -> str | None:
+def _check_webp(raw: bytes, header: Header) -> str | None:
     """As long as its header says, and not ending in zeros; the format has no checksum."""
     if len(raw) < 8 + int.from_bytes(raw[4:8], "little"):
         return "shorter than its header says"
@@ -85,7 +85,7 @@ def _missing_of_webp(raw: bytes, header: Header) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[bytes, Header], str | None]] = {
-    "JPEG": _missing_of_jpeg,
-    "PNG": _missing_of_png,
-    "WEBP": _missing_of_webp,
+    "JPEG": _check_jpeg,
+    "PNG": _check_png,
+    "WEBP": _check_webp,
 }

@@ -22,7 +22,7 @@ from pipelines.data.sources import (
     places365_easy,
 )
 from pipelines.data.sources.folder import list_folder
-from pipelines.data.sources.packages import list_packages, packages_root
+from pipelines.data.sources.packages import find_packages_root, list_packages
 from pipelines.records import Absent, Photo, UsageError
 
 
@@ -40,19 +40,19 @@ class Source:
     default_root: Callable[[], str] | None = None
     """Where it lies if the user names no root."""
 
-    def listed(self, root: str, splits: str | None, spill_to: str) -> Iterator[Photo | Absent]:
-        """What lies under the root; what has to come out of archives that cannot be sought is written under `spill_to`.
+    def list_items(self, root: str, splits: str | None, spool_to: str) -> Iterator[Photo | Absent]:
+        """What lies under the root; what has to come out of archives that cannot be sought is written under `spool_to`.
 
         Raises UsageError for unknown splits, a root in another layout, and torn archives or lists.
         """
         splits = splits or self.splits[0]
         if splits not in self.splits:
             raise UsageError(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
-        return self.list_photos(Tree(root, self.archives, spill_to), splits)
+        return self.list_photos(Tree(root, self.archives, spool_to), splits)
 
-    def archives_read(self, root: str) -> list[str]:
+    def list_archives(self, root: str) -> list[str]:
         """URIs of the archives that are read in place of folders: the root itself, or some of those under it."""
-        return Tree(root, self.archives, "memory://unused").archives()
+        return Tree(root, self.archives, "memory://unused").list_archives()
 
 
 DATASETS: dict[str, Source] = {
@@ -64,7 +64,7 @@ DATASETS: dict[str, Source] = {
     "oxford-buildings": Source(
         oxford_buildings.list_oxford_buildings, ("published", "deepgin"), oxford_buildings.ARCHIVES
     ),
-    "packages": Source(list_packages, default_root=packages_root),
+    "packages": Source(list_packages, default_root=find_packages_root),
     "paris-streetview": Source(paris_streetview.list_paris_streetview, archives=paris_streetview.ARCHIVES),
     "places2-128": Source(partial(places365.list_places365, places365.PLACES2_128)),
     "places365-easy": Source(places365_easy.list_places365_easy, places365.SPLITS, places365_easy.ARCHIVES),

@@ -32,8 +32,8 @@ def list_ade20k(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
         waiting.discard(name)
         return "train" if listed is None or name in listed else "rest"
 
-    images = tree.first(*_IMAGES)
-    training = f"{images}/training" if images else tree.first("train") or ""
+    images = tree.find_first(*_IMAGES)
+    training = f"{images}/training" if images else tree.find_first("train") or ""
     yield from _list_part(tree, training, split_of_training)
     if images:
         yield from _list_part(tree, f"{images}/validation", lambda name: "val")

@@ -26,7 +26,7 @@ def list_celeba(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
     tree.require(PARTITION_LIST, _FOLDER, needs=f"{PARTITION_LIST} and the folder or archive {_FOLDER} of CelebA")
     names = PublishedList(PARTITION_LIST, partial(_entries, tree, splits))
     yield from names.photos(tree.files(_FOLDER), lambda found, split: found.as_photo(SPLITS[split]))
-    yield from names.absent()
+    yield from names.absent_files()
 
 
 def partitions(tree: Tree) -> Iterator[tuple[str, int]]:

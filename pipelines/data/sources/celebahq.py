@@ -12,7 +12,7 @@ numbers. `lama`: the lists train_shuffled.flist and val_shuffled.flist.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
-from pipelines.data.archive.file_lists import drawn, numbered
+from pipelines.data.archive.file_lists import draw_subset, photos_by_number
 from pipelines.data.archive.tree import Archive, Tree
 from pipelines.data.sources.celeba import PARTITION_LIST, SPLITS, partitions
 from pipelines.records import Absent, Found, Photo, UsageError
@@ -36,14 +36,16 @@ def list_celebahq(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
 
     Without the mapping, faces under CelebA's names are listed for the splits of CelebA, and none is called absent.
     """
-    folder = tree.first(*_FOLDERS) or ""
+    folder = tree.find_first(*_FOLDERS) or ""
     files = (found for found in tree.files(folder) if found.path not in _NO_PHOTOS)
-    if splits in ("celeba", "spn") and _list_path(tree, MAPPING) is None:
-        yield from _by_partition(files, _celeba_splits(tree, splits))
+    if splits in ("celeba", "spn") and _find_list(tree, MAPPING) is None:
+        yield from _photos_by_partition(files, _read_celeba_splits(tree, splits))
         return
-    originals = _read_mapping(tree) if _list_path(tree, MAPPING) or splits == "mhtma" else []
+    originals = _read_mapping(tree) if _find_list(tree, MAPPING) or splits == "mhtma" else []
     names = _Names(folder, originals)
-    yield from numbered(files, NUM_FACES, names.index_of, names.path_of, _split_of(tree, splits, originals))
+    yield from photos_by_number(
+        files, NUM_FACES, names.index_of, names.path_of, _make_split_of(tree, splits, originals)
+    )
 
 
 class _Names:
@@ -71,7 +73,7 @@ class _Names:
         return f"{self._below}{number:0{self._digits}d}.{self._suffix}"
 
 
-def _by_partition(files: Iterable[Found], splits: dict[int, str]) -> Iterator[Photo]:
+def _photos_by_partition(files: Iterable[Found], splits: dict[int, str]) -> Iterator[Photo]:
     for found in files:
         stem = found.path.rpartition("/")[2].rpartition(".")[0]
         split = splits.get(int(stem)) if len(stem) == _CELEBA_DIGITS and stem.isdecimal() else None
@@ -79,30 +81,30 @@ def _by_partition(files: Iterable[Found], splits: dict[int, str]) -> Iterator[Ph
         yield found.as_photo(split or "train", refusal=refusal)
 
 
-def _split_of(tree: Tree, splits: str, originals: list[int]) -> SplitOf:
+def _make_split_of(tree: Tree, splits: str, originals: list[int]) -> SplitOf:
     if splits == "lama":
-        return _lama_splits(tree).__getitem__
+        return _read_lama_splits(tree).__getitem__
     if splits in ("celeba", "spn"):
-        of_original = _celeba_splits(tree, splits)
+        of_original = _read_celeba_splits(tree, splits)
         _refuse_gaps(PARTITION_LIST, originals, of_original)
         return lambda index: of_original[originals[index]]
     if splits == "deepgin":
-        test = drawn(3000, range(NUM_FACES), "celebahq", "deepgin")
+        test = draw_subset(3000, range(NUM_FACES), "celebahq", "deepgin")
     else:
         is_male = _read_sexes(tree)
         _refuse_gaps(ATTRIBUTES, originals, is_male)
         of_sex = ([i for i in range(NUM_FACES) if is_male[originals[i]] == male] for male in (True, False))
-        test = frozenset(index for faces in of_sex for index in drawn(1000, faces, "celebahq", "mhtma"))
+        test = frozenset(index for faces in of_sex for index in draw_subset(1000, faces, "celebahq", "mhtma"))
     return lambda index: "test" if index in test else "train"
 
 
-def _list_path(tree: Tree, name: str) -> str | None:
-    return tree.first(name, f"{_MASK_HQ}/{name}")
+def _find_list(tree: Tree, name: str) -> str | None:
+    return tree.find_first(name, f"{_MASK_HQ}/{name}")
 
 
 def _read_mapping(tree: Tree) -> list[int]:
     """The number of the CelebA photo of each face, counted from 1 as in CelebA's file names."""
-    path = _list_path(tree, MAPPING)
+    path = _find_list(tree, MAPPING)
     if path is None:
         raise UsageError(f"no {MAPPING} under {tree.root}: it comes with CelebAMask-HQ and these splits need it")
     originals = [0] * NUM_FACES
@@ -119,7 +121,7 @@ def _read_mapping(tree: Tree) -> list[int]:
     return originals
 
 
-def _celeba_splits(tree: Tree, splits: str) -> dict[int, str]:
+def _read_celeba_splits(tree: Tree, splits: str) -> dict[int, str]:
     """Number of a CelebA photo -> its split."""
     tree.require(PARTITION_LIST, needs=f"{PARTITION_LIST} of CelebA; the splits deepgin need no list")
     of_partition = SPLITS[:3] if splits == "celeba" else ("train", "train", "test")
@@ -147,7 +149,7 @@ def _read_sexes(tree: Tree) -> dict[int, bool]:
         raise UsageError(f"{tree.root}/{ATTRIBUTES} is no list of attributes with a column `Male`") from None
 
 
-def _lama_splits(tree: Tree) -> list[str]:
+def _read_lama_splits(tree: Tree) -> list[str]:
     """The split of each number; `rest` where LaMa's lists do not name it."""
     tree.require(*FLISTS.values(), needs="LaMa's lists of CelebA-HQ")
     splits = ["rest"] * NUM_FACES

@@ -8,7 +8,7 @@ all 70,000 and never published which.
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.data.archive.file_lists import drawn, numbered
+from pipelines.data.archive.file_lists import draw_subset, photos_by_number
 from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo
 
@@ -22,18 +22,18 @@ def list_ffhq(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
     """The files of `images1024x1024` with their split, then the numbers that are not there."""
     tree.require(_FOLDER, needs=f"the folder or archive {_FOLDER} of FFHQ")
     held_out = range(_NUM_TRAIN, NUM_PHOTOS)
-    val = drawn(1000, held_out, "ffhq", "deepgin") if splits == "deepgin" else frozenset(held_out)
+    val = draw_subset(1000, held_out, "ffhq", "deepgin") if splits == "deepgin" else frozenset(held_out)
 
     def split_of(index: int) -> str:
         return "train" if index < _NUM_TRAIN else "val" if index in val else "rest"
 
-    yield from numbered(tree.files(_FOLDER), NUM_PHOTOS, _index_of, _path_of, split_of)
+    yield from photos_by_number(tree.files(_FOLDER), NUM_PHOTOS, _parse_index, _format_path, split_of)
 
 
-def _path_of(index: int) -> str:
+def _format_path(index: int) -> str:
     return f"{_FOLDER}/{index // 1000 * 1000:05d}/{index:05d}.png"
 
 
-def _index_of(path: str) -> int | None:
+def _parse_index(path: str) -> int | None:
     stem = path.rpartition("/")[2].removesuffix(".png")
-    return int(stem) if stem.isdecimal() and stem.isascii() and _path_of(int(stem)) == path else None
+    return int(stem) if stem.isdecimal() and stem.isascii() and _format_path(int(stem)) == path else None

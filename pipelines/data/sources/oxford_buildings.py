@@ -8,7 +8,7 @@ which.
 from collections.abc import Iterator
 from typing import Final
 
-from pipelines.data.archive.file_lists import drawn
+from pipelines.data.archive.file_lists import draw_subset
 from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Photo
 
@@ -18,8 +18,8 @@ ARCHIVES: Final = (Archive("oxbuild_images", (_FOLDER,), below=_FOLDER),)
 
 def list_oxford_buildings(tree: Tree, splits: str) -> Iterator[Photo]:
     """The files of `oxbuild_images` where there is such a folder or archive, else all files under the root."""
-    found = list(tree.files(tree.first(_FOLDER) or ""))
+    found = list(tree.files(tree.find_first(_FOLDER) or ""))
     names = [file.path.rpartition("/")[2] for file in found]
-    test = drawn(523, names, "oxford-buildings", "deepgin") if splits == "deepgin" else frozenset(names)
+    test = draw_subset(523, names, "oxford-buildings", "deepgin") if splits == "deepgin" else frozenset(names)
     for file, name in zip(found, names, strict=True):
         yield file.as_photo("test" if name in test else "rest")

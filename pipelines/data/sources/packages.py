@@ -38,7 +38,7 @@ VAL: Final = (
 )
 
 
-def packages_root() -> str:
+def find_packages_root() -> str:
     """The folder that holds the three packages; raises UsageError where one of them is missing."""
     specs = {name: find_spec(name) for name in ("skimage", "sklearn", "matplotlib")}
     for name, spec in specs.items():

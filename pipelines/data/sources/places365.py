@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from pipelines.data.archive.file_lists import PublishedList, drawn
+from pipelines.data.archive.file_lists import PublishedList, draw_subset
 from pipelines.data.archive.tree import Archive, Tree
 from pipelines.records import Absent, Photo, UsageError
 
@@ -80,7 +80,7 @@ def list_places365(parts: tuple[Part, ...], tree: Tree, splits: str) -> Iterator
         tree.require(CATEGORIES, *lists, needs="the lists of filelist_places365-standard.tar, or that archive")
     yield from (Absent(part.folder) for part in parts if part not in there)
     classes = read_categories(tree) if lists else {}
-    stays = val_choice(splits, list(classes.values()))
+    stays = make_val_choice(splits, list(classes.values()))
     for part in there:
         yield from _list_part(part, tree, classes, stays)
 
@@ -94,22 +94,22 @@ def read_categories(tree: Tree) -> dict[int, str]:
         raise UsageError(f"{tree.root}/{CATEGORIES} is no list of classes: expected lines `/a/airfield 0`") from None
 
 
-def easy_name(class_path: str) -> str:
+def to_easy_name(class_path: str) -> str:
     """The folder of a class in the easy format: without its letter, inner folders joined by `-`."""
     return class_path.partition("/")[2].replace("/", "-")
 
 
-def val_choice(splits: str, class_paths: list[str]) -> Chooses:
+def make_val_choice(splits: str, class_paths: list[str]) -> Chooses:
     """Which photos of val stay in it; a label may be a class path or the name of an easy-format folder."""
     if splits == "published":
         return lambda path, label: True
     if splits == "first-12000-easy":
-        first = sorted(map(easy_name, class_paths))[: _NUM_FIRST // _VAL_PER_CLASS]
-        chosen = {*first, *(path for path in class_paths if easy_name(path) in first)}
+        first = sorted(map(to_easy_name, class_paths))[: _NUM_FIRST // _VAL_PER_CLASS]
+        chosen = {*first, *(path for path in class_paths if to_easy_name(path) in first)}
         return lambda path, label: label in chosen
     numbers = frozenset(range(1, _NUM_FIRST + 1))
     if splits == "mhtma":
-        numbers = drawn(2000, range(1, _NUM_VAL + 1), "places365", "mhtma")
+        numbers = draw_subset(2000, range(1, _NUM_VAL + 1), "places365", "mhtma")
     return lambda path, label: (match := _NUMBER.fullmatch(path)) is not None and int(match[1]) in numbers
 
 
@@ -128,7 +128,7 @@ def _list_part(part: Part, tree: Tree, classes: dict[int, str], stays: Chooses) 
         lambda found, number: found.as_photo(split_of(found.path, classes.get(number)), classes.get(number)),
         part.split,
     )
-    yield from names.absent()
+    yield from names.absent_files()
 
 
 def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[str, int]]:
@@ -136,7 +136,7 @@ def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[
     is_test = part.split == "test"  # its labels were never published
     try:
         for line in tree.lines(part.list):
-            name, number = (line.strip(), _NO_CLASS) if is_test else _labelled(line, classes)
+            name, number = (line.strip(), _NO_CLASS) if is_test else _parse_line(line, classes)
             yield f"{part.folder}/{name.removeprefix(part.begin)}", number
     except ValueError:
         example = "`<path>`" if is_test else f"`{part.begin}<path> <class id>`"
@@ -145,7 +145,7 @@ def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[
         ) from None
 
 
-def _labelled(line: str, classes: dict[int, str]) -> tuple[str, int]:
+def _parse_line(line: str, classes: dict[int, str]) -> tuple[str, int]:
     name, number = line.split()
     if int(number) not in classes:
         raise ValueError(f"there is no class {number}")

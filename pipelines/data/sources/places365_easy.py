@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pipelines.data.archive.tree import Archive, Tree
-from pipelines.data.sources.places365 import CATEGORIES, read_categories, val_choice
+from pipelines.data.sources.places365 import CATEGORIES, make_val_choice, read_categories
 from pipelines.records import Absent, Photo
 
 _FOLDER: Final = "places365_standard"
@@ -25,7 +25,7 @@ def list_places365_easy(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
     if splits == "first-12000-easy":
         tree.require(CATEGORIES, needs=f"{CATEGORIES} for the splits {splits}")
         class_paths = list(read_categories(tree).values())
-    stays = val_choice(splits, class_paths)
+    stays = make_val_choice(splits, class_paths)
     waiting = {"train", "val"}
     for found in tree.files(_FOLDER):
         _, split, *folders, _ = found.path.split("/") if found.path.count("/") > 1 else ("", "", "")
