@@ -17,7 +17,7 @@ from pipelines.decoding import decode_jpeg, decode_photo, find_fault
 from pipelines.jpeg_markers import segments
 from pipelines.records import CorruptDataError, Rejected, Sample
 from pipelines.stream.geometry import decode
-from tests.data.hostile_files import packed, segment
+from tests.data.hostile_files import overwrite, segment
 from tests.data.jpeg_files import (
     END,
     HARMLESS,
@@ -28,11 +28,11 @@ from tests.data.jpeg_files import (
     Change,
     adobe,
     at_once,
-    shown_by_pillow,
+    decode_with_pillow,
     with_scan_parameters,
     without_jfif,
 )
-from tests.data.picture_files import RECIPE, UNCHECKED, WHOLE, cleaned, encoded, rejected, textured
+from tests.data.picture_files import RECIPE, UNCHECKED, WHOLE, encode, find_rejection, make_texture, normalize_whole
 from tests.making import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about what is looked at here
@@ -46,26 +46,26 @@ ODD = {
     "scan parameters of zero": with_scan_parameters(PLAIN, bytes(3)),
     "bytes between segments": at_once(PLAIN, b"junk"),
     "zeros behind the pixels": PLAIN[:-2] + bytes(7) + END,
-    "revision of JFIF unknown": packed(PLAIN, 11, ">B", 9),
+    "revision of JFIF unknown": overwrite(PLAIN, 11, ">B", 9),
     "all at once": at_once(with_scan_parameters(PLAIN, b"\1\2\3"), adobe(9), b"\0" * 3)[:-2] + bytes(5) + END,
 }
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_sound_photo_that_a_strict_reader_refuses_becomes_a_png_of_the_pixels_that_pillow_shows(name: str) -> None:
-    sample = cleaned(ODD[name])
+    sample = normalize_whole(ODD[name])
     assert sample.suffix == "png"
     assert sample.normalised[0].startswith("passed over: ")
-    assert np.array_equal(decode(sample.picture, "key"), shown_by_pillow(ODD[name]))
+    assert np.array_equal(decode(sample.picture, "key"), decode_with_pillow(ODD[name]))
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_the_stream_reads_such_a_photo_of_a_dataset_whose_pixels_were_not_checked(name: str) -> None:
-    kept = cleaned(ODD[name], UNCHECKED)
+    kept = normalize_whole(ODD[name], UNCHECKED)
     into = np.empty((48, 40, 3), np.uint8)
     assert kept.picture == ODD[name]
-    assert np.array_equal(decode(kept.picture, "key", into), shown_by_pillow(ODD[name]))
-    assert np.array_equal(into, shown_by_pillow(ODD[name]))
+    assert np.array_equal(decode(kept.picture, "key", into), decode_with_pillow(ODD[name]))
+    assert np.array_equal(into, decode_with_pillow(ODD[name]))
 
 
 @given(NAMES, st.lists(HARMLESS, min_size=1, max_size=3))
@@ -75,13 +75,13 @@ def test_what_changes_no_pixel_is_streamed_with_pillows_pixels(name: str, change
     for change in changes:
         raw = change(raw)
     try:
-        expected = shown_by_pillow(raw)
+        expected = decode_with_pillow(raw)
     except OSError:
         reject()  # some of them together are a marker that Pillow does not pass over
     for recipe in (RECIPE, UNCHECKED):
-        sample = cleaned(raw, recipe)
+        sample = normalize_whole(raw, recipe)
         assert np.array_equal(decode(sample.picture, "key"), expected)
-        assert np.array_equal(shown_by_pillow(sample.picture), expected)
+        assert np.array_equal(decode_with_pillow(sample.picture), expected)
 
 
 @pytest.mark.parametrize("name", JPEGS)
@@ -101,7 +101,7 @@ def test_an_odd_marker_hides_no_cut(name: str, change: Change, share: float) -> 
     raw = change(JPEGS[name])
     start = raw.rindex(SCAN) + 14
     place = start + int(share * (len(JPEGS[name].rpartition(SCAN)[2]) - 20))
-    assert "cannot be decoded" in rejected(raw[:place] + END)
+    assert "cannot be decoded" in find_rejection(raw[:place] + END)
     with pytest.raises(CorruptDataError, match="the picture of key cannot be decoded"):
         decode(raw[:place] + END, "key")
 
@@ -112,19 +112,19 @@ def test_a_file_that_lost_its_last_scans_is_rejected(name: str) -> None:
     assert len(places) > 2
     for place in places[1:]:
         cut = JPEGS[name][:place]
-        assert shown_by_pillow(cut + END).shape == (48, 40, 3), "decoders say nothing"
-        assert "no scan finishes its channel" in rejected(cut + END)
-        assert "no scan finishes its channel" in rejected(cut + END, UNCHECKED)
+        assert decode_with_pillow(cut + END).shape == (48, 40, 3), "decoders say nothing"
+        assert "no scan finishes its channel" in find_rejection(cut + END)
+        assert "no scan finishes its channel" in find_rejection(cut + END, UNCHECKED)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 def test_a_small_file_that_claims_many_pixels_is_rejected_at_once(options: dict[str, bool]) -> None:
-    raw = encoded(textured(9), "JPEG", **options)
+    raw = encode(make_texture(9), "JPEG", **options)
     frame = raw.index(b"\xff\xc2" if options else b"\xff\xc0")
-    huge = packed(raw, frame + 5, ">HH", 9000, 9000)
+    huge = overwrite(raw, frame + 5, ">HH", 9000, 9000)
     for recipe in (RECIPE, UNCHECKED):
-        assert f"{len(raw)} bytes cannot hold 9000x9000 pixels" in rejected(huge, recipe)
-    flat = encoded(Image.new("L", (3000, 3000)), "JPEG", optimize=True, **options)
+        assert f"{len(raw)} bytes cannot hold 9000x9000 pixels" in find_rejection(huge, recipe)
+    flat = encode(Image.new("L", (3000, 3000)), "JPEG", optimize=True, **options)
     assert isinstance(normalize_photo(flat, RECIPE), Sample), f"{len(flat)} bytes do hold it"
 
 
@@ -151,32 +151,32 @@ def _decodes(work: Callable[[], object]) -> bool:
 
 @pytest.mark.parametrize("options", [{}, {"lossless": True}], ids=["lossy", "lossless"])
 def test_a_webp_cut_anywhere_whose_sizes_were_put_right_is_rejected(options: dict[str, bool]) -> None:
-    raw = encoded(textured(1), "WEBP", **options)
+    raw = encode(make_texture(1), "WEBP", **options)
     for length in range(20, len(raw) - 22, 7):
         body = raw[20 : 20 + length] + bytes(length % 2)
         cut = b"RIFF" + struct.pack("<I", 12 + len(body)) + raw[8:16] + struct.pack("<I", length) + body
-        assert rejected(cut)
+        assert find_rejection(cut)
         with pytest.raises(CorruptDataError):
             decode(cut, "key")
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_is_kept_shows_the_same_to_the_stream_and_to_pillow(name: str) -> None:
-    assert np.array_equal(decode(cleaned(WHOLE[name]).picture, "key"), shown_by_pillow(WHOLE[name]))
+    assert np.array_equal(decode(normalize_whole(WHOLE[name]).picture, "key"), decode_with_pillow(WHOLE[name]))
 
 
 def test_a_photo_that_pillow_cannot_open_becomes_a_png() -> None:
     raw = PLAIN[:2] + segment(0xE0, b"JFIF\0") + PLAIN[20:]  # the segment is shorter than JFIF's
     with pytest.raises(OSError, match="cannot identify"):
-        shown_by_pillow(raw)
-    sample = cleaned(raw)
+        decode_with_pillow(raw)
+    sample = normalize_whole(raw)
     assert sample.suffix == "png"
     assert sample.normalised[0] == "passed over: Pillow cannot open the file (UnidentifiedImageError)"
-    assert np.array_equal(shown_by_pillow(sample.picture), shown_by_pillow(PLAIN))
+    assert np.array_equal(decode_with_pillow(sample.picture), decode_with_pillow(PLAIN))
 
 
 def test_the_stream_turns_no_photo() -> None:
-    turned = encoded(photo(3), "PNG", exif=_exif(6))
+    turned = encode(photo(3), "PNG", exif=_exif(6))
     assert decode_photo(turned).pixels.shape == (48, 40, 3), "a photo that is stored is upright, whatever its EXIF says"
 
 

@@ -36,7 +36,10 @@ BRITISH: Final = re.compile(
     r"es|er|ers|ing|ation|ations)(?![a-z]))",
     re.IGNORECASE,
 )
-FROZEN: Final = re.compile(r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`")
+FROZEN: Final = re.compile(
+    r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`|colour profile dropped|ade20k-aim|AIM 2020|"
+    r"`aim`|\Aaim\Z"
+)
 """Strings that stand in shards, tables and mask lines."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
 """No docstring begins with them."""

@@ -1,34 +1,34 @@
-"""What decides the bytes of a dataset: the recipe of a build."""
+"""Dataset config: the settings that decide the bytes of a dataset."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 SPLITS: Final = ("train", "val", "test", "rest")
-"""`rest` is what a way to split leaves over."""
+"""`rest` holds the photos that a way to split does not use."""
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Together with the files and the seed, all that the bytes of the shards depend on."""
+    """Settings of a build: with the files and the seed, they decide all bytes of the shards."""
 
     source: str
     """The dataset's layout, a name of DATASETS."""
     splits: str | None = None
-    """Which of the source's ways to split it is; None is the published one."""
+    """One of the source's ways to split it; None is the published one."""
     planes: tuple[str, ...] = ()
-    """Pictures beside the photos that are stored with them where they are there: `seg`, `edge`."""
+    """Pictures beside the photos that are stored with them, where they exist: `seg`, `edge`."""
     duplicates: str = "bytes"
-    """What makes two files one photo: the same `bytes`, or the same upright RGB `pixels`, which costs decoding all."""
+    """Two files are one photo if they have the same `bytes`, or the same upright RGB `pixels`, which decodes all."""
     resize: str = "none"
-    """How photos come to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
+    """Policy that brings photos to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
     size_px: int | None = None
-    """The size that they come to; None goes with "none" alone."""
+    """Size for the policy; None goes with "none" alone."""
     encode: str = "png"
-    """How a photo is stored whose bytes are not kept, a name of ENCODERS."""
+    """Encoder of photos whose bytes are not kept, a name of ENCODERS."""
     scaled_decode: bool = False
-    """Decode a JPEG that is to be reduced at a fraction of its size already: faster, slightly other pixels."""
+    """Decode a JPEG that is reduced at a fraction of its size: faster, with slightly different pixels."""
     decode_check: bool = True
-    """Decode also the photos whose bytes are kept, so that damage of their pixels is found here, not by a training."""
+    """Decode photos whose bytes are kept, too, to find damaged pixels here and not in a training."""
     holdout: float = 0.0
     """Share of the train photos that goes to the split val, by a digest of their key."""
     min_side_px: int = 32
@@ -36,36 +36,36 @@ class DatasetConfig:
     max_pixels: int = 100_000_000
     """Larger photos are rejected before they are decoded."""
     masks: tuple[str, ...] = ("rectangle", "brush", "automaton")
-    """Mask families of which each photo of some splits carries recipes; empty stores none."""
+    """Mask families of which each photo of `mask_splits` carries specs; empty stores none."""
     mask_splits: tuple[str, ...] = ("val", "test")
-    """Those splits. Training draws masks itself, and `rest` nobody scores: they carry none unless they are named."""
+    """Splits whose photos carry masks. Training draws its own, and `rest` is not scored."""
     masks_per_family: int = 1
-    """How many recipes of each family and bin."""
+    """Number of masks of each family and bin."""
     mask_bins: tuple[str, ...] = ("any",)
-    """Hole-ratio bins that these masks are to lie in at their final size, such as 0.1-0.2; `any` does not choose."""
+    """Hole-ratio bins of these masks at their final size, such as 0.1-0.2; `any` takes every mask."""
     mask_scaled: bool = False
     """Draw strokes longer and thicker on a canvas larger than 256, instead of in the paper's pixels."""
     mask_size_px: int = 256
-    """Height and width of what the network sees: the size of those masks."""
+    """Height and width of these masks, the network's input size."""
     mask_canvas_px: int = 256
-    """The size at which they are drawn before they are reduced."""
+    """Height and width at which they are drawn before they are reduced."""
     mask_pixels: bool = False
-    """Store each of those masks drawn, too: `mask.png`, `mask2.png` ..., 1 bit, white = hole."""
+    """Store each mask as a picture, too: `mask.png`, `mask2.png` ..., 1 bit, white = hole."""
     mask_files_sha256: str | None = None
-    """Digest of the names of the mask files, for families made of files; the command finds it out itself."""
+    """Digest of the names of the mask files, for families made of files; the command computes it."""
     shard_bytes: int = 64 << 20
-    """Shards are made about as large as this; their number is a power of two."""
+    """Approximate size of a shard; the number of shards is a power of two."""
     masks_as_photos: bool = False
-    """Take pictures that look like masks of photos for photos: by default they are counted and left out."""
+    """Accept pictures that look like masks of photos; by default they are counted and left out."""
     max_reject_share: float = 0.1
-    """More rejected photos than this share, and more than ten, stop the build; masks and system files do not count."""
+    """Largest share of rejected photos, if they are more than ten; masks and system files do not count."""
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
+        """Fields as JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @staticmethod
     def from_json(fields: dict[str, Any]) -> "DatasetConfig":
-        """The recipe with the fields of `as_json`; one that was written before a field existed has the default."""
+        """Config with the fields of `as_json`; a field that is younger than the record has its default."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return DatasetConfig(**{"decode_check": False, **values})  # there was no check before the field
+        return DatasetConfig(**{"decode_check": False, **values})  # records without the field had no check

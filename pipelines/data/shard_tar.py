@@ -1,7 +1,7 @@
-"""The tar of a shard: plain POSIX headers, written with arithmetic instead of objects, and an index as last member.
+"""Tar of a shard: plain POSIX headers, written with arithmetic instead of objects, and an index as last member.
 
-In: names and bytes of members. Out: a tar stream, byte for byte what `webdataset.TarWriter` makes of the same members
-with time 0 and owner lacuna, in a fifteenth of its time; where each member lies, and the digest of the whole.
+In: names and bytes of members. Out: a tar stream, the offset of each member, and the digest of the whole. The bytes are
+those of `webdataset.TarWriter` for the same members with time 0 and owner lacuna, in a fifteenth of its time.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from pipelines.records import Member, canonical_json, sha256_hex
 INDEX_MEMBER: Final = "__index__"
 _BLOCK: Final = tarfile.BLOCKSIZE
 _SIZE: Final = slice(124, 135)
-"""Where a header holds the size of its member."""
+"""Position of a member's size in its header."""
 _MAX_PLAIN_BYTES: Final = 8**11 - 1
 """The largest size that eleven octal digits hold."""
 
 
 class ShardWriter:
-    """A webdataset tar under construction that knows where each member lies and what the whole digests to."""
+    """Writer of a webdataset tar, with the members and the digest so far."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.sha256 = hashlib.sha256()
@@ -32,7 +32,7 @@ class ShardWriter:
         self._members: list[Member] = []
 
     def add(self, key: str, suffix: str, data: bytes, crc32: int | None = None) -> Member:
-        """Appends `<key>.<suffix>`; its CRC32 may be known."""
+        """Append `<key>.<suffix>`, with its CRC32 if it is known."""
         name = f"{key}.{suffix}"
         offset = self._append(name, data)
         member = Member(name, offset, len(data), isal_zlib.crc32(data) if crc32 is None else crc32)
@@ -42,9 +42,9 @@ class ShardWriter:
     def add_sample(
         self, key: str, parts: dict[str, bytes], known: dict[str, tuple[str, int]]
     ) -> tuple[list[Member], str]:
-        """Appends the parts of a sample in order of their suffixes; returns the members and the sample's digest.
+        """Append the parts of a sample in order of their suffixes; returns the members and the sample's digest.
 
-        `known`: SHA-256 and CRC32 of those parts that were digested before.
+        `known`: SHA-256 and CRC32 of parts that were digested before.
         """
         members, digests = [], []
         for suffix, data in sorted(parts.items()):
@@ -54,13 +54,13 @@ class ShardWriter:
         return members, hash_sample(digests)
 
     def close(self, about: dict[str, Any]) -> None:
-        """Appends the index, what is said about the shard and all members, and ends the tar with a whole record."""
+        """Append the index, with the facts of the shard and all members, and end the tar with a whole record."""
         index = canonical_json({**about, "members": [[m.name, m.offset, m.size, m.crc32] for m in self._members]})
         self._append(INDEX_MEMBER, index)
         self._write(bytes(2 * _BLOCK + -(self.size_bytes + 2 * _BLOCK) % tarfile.RECORDSIZE))
 
     def _append(self, name: str, data: bytes) -> int:
-        """Writes header, data and padding; returns where the data begins."""
+        """Write header, data and padding; returns the offset of the data."""
         header = make_member_header(name, len(data))
         offset = self.size_bytes + len(header)
         self._write(b"".join((header, data, bytes(count_padding(len(data))))))
@@ -73,26 +73,26 @@ class ShardWriter:
 
 
 def hash_sample(digests: Iterable[tuple[str, str]]) -> str:
-    """The digest of a sample from (name, SHA-256) of its members: SHA-256 over the lines "digest  name" by name.
+    """Digest of a sample from (name, SHA-256) of its members: SHA-256 over the lines "digest  name" by name.
 
-    The lines are those of `sha256sum`, so that `sha256sum KEY.* | sha256sum` over the unpacked members tells the same.
+    The lines are those of `sha256sum`: `sha256sum KEY.* | sha256sum` over the unpacked members gives the same digest.
     """
     return sha256_hex("".join(f"{digest}  {name}\n" for name, digest in sorted(digests)).encode())
 
 
 def read_index(end_of_shard: bytes) -> list[Member]:
-    """The members that a shard says it has; raises ValueError where these last bytes of it hold no index."""
+    """Members in a shard's index; raises ValueError where the last bytes of the shard hold no index."""
     return [Member(*row) for row in _parse_index(end_of_shard)["members"]]
 
 
 def read_about(end_of_shard: bytes) -> dict[str, Any]:
-    """What a shard says of itself: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
+    """Facts in a shard's index: layer, split, number, num_shards, recipe and seed; raises as `read_index`."""
     return {name: value for name, value in _parse_index(end_of_shard).items() if name != "members"}
 
 
 def find_index(end_of_shard: bytes) -> int | None:
-    """Where the header of the index begins, None where it is not among these bytes: nothing after it holds zeros."""
-    at = end_of_shard.rfind(INDEX_MEMBER.encode() + b"\0")
+    """Position of the index's header in these bytes, None where it is not among them."""
+    at = end_of_shard.rfind(INDEX_MEMBER.encode() + b"\0")  # JSON behind it holds no zero byte
     return at if at >= 0 else None
 
 
@@ -108,18 +108,18 @@ def _parse_index(end_of_shard: bytes) -> dict[str, Any]:
 
 
 def locate_member(member: Member) -> tuple[int, int]:
-    """Where header, data and padding of a member lie together, as [start, end)."""
+    """Byte range [start, end) of header, data and padding of a member."""
     start = member.offset - len(make_member_header(member.name, member.size))
     return start, member.offset + member.size + count_padding(member.size)
 
 
 def count_padding(size: int) -> int:
-    """The zeros that follow so many bytes, up to a whole block."""
+    """Number of zeros that fill data of this size up to a whole block."""
     return -size % _BLOCK
 
 
 def make_member_header(name: str, size: int) -> bytes:
-    """The header of a member: name, size and checksum put into a template; tarfile's own if they are long."""
+    """Header of a member: name, size and checksum in a template; tarfile's own where they do not fit."""
     raw = name.encode()
     if len(raw) > tarfile.LENGTH_NAME or not name.isascii() or size > _MAX_PLAIN_BYTES:
         return _make_tar_info(name, size).tobuf(tarfile.PAX_FORMAT)
@@ -137,4 +137,4 @@ def _make_tar_info(name: str, size: int) -> tarfile.TarInfo:
 _TEMPLATE: Final = _make_tar_info("", 0).tobuf(tarfile.USTAR_FORMAT)
 _BEFORE_SIZE, _BEFORE_SUM, _AFTER_SUM = _TEMPLATE[100 : _SIZE.start], _TEMPLATE[_SIZE.stop : 148], _TEMPLATE[154:]
 _TEMPLATE_SUM: Final = sum(_BEFORE_SIZE) + sum(_BEFORE_SUM) + 8 * ord(" ") + sum(_TEMPLATE[156:])
-"""The sum of all bytes but name and size, the checksum itself counted as eight spaces."""
+"""Sum of all bytes except name and size, the checksum itself counted as eight spaces."""

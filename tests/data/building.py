@@ -19,12 +19,12 @@ def silent(*_: object) -> None:
     """Progress that nobody watches."""
 
 
-def built(root: Path, out: Path, seed: int = 0, **changes: Any) -> Dataset:
+def build_folder(root: Path, out: Path, seed: int = 0, **changes: Any) -> Dataset:
     """The dataset of a folder by the small recipe with some changes."""
     return build_dataset(Plan(str(root), str(out), shard_recipe(**changes), seed), silent)
 
 
-def scan_and_settle(plan: Plan, layout: Layout) -> None:
+def scan_and_resolve(plan: Plan, layout: Layout) -> None:
     """The steps of a build between its listing and its shards, in this process."""
     for task, count in (
         (scan_files, layout.num_scans),
@@ -76,7 +76,7 @@ TOO_LONG = "l" * 210 + ".jpg"
 def rows_in_this_process(plan: Plan) -> dict[str, dict[str, Any]]:
     """The row of every input by its path, by all steps of a build but its commit."""
     layout = list_source(plan)
-    scan_and_settle(plan, layout)
+    scan_and_resolve(plan, layout)
     shards = [(split, number) for split, count in layout.num_shards.items() for number in range(count)]
     tables = [read_table(plan.out, write_shard(plan, layout, *shard)[0]) for shard in shards]
     rows = [row for table in tables for row in table.to_pylist()]

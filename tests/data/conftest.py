@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.manifest import Dataset
-from tests.data.building import MANY, ODD_NAMES, TOO_LONG, built, save
+from tests.data.building import MANY, ODD_NAMES, TOO_LONG, build_folder, save
 from tests.making import photo, photo_folder
 
 
@@ -30,7 +30,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def odd_dataset(odd: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
     """The dataset of the odd folder, nothing held out, so that both of a colliding pair lie in one split."""
-    return built(odd, tmp_path_factory.mktemp("odd-out") / "data", holdout=0.0, shard_bytes=4000)
+    return build_folder(odd, tmp_path_factory.mktemp("odd-out") / "data", holdout=0.0, shard_bytes=4000)
 
 
 @pytest.fixture(scope="session")
@@ -45,4 +45,4 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def many_dataset(many: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Dataset:
     """The dataset of these; tests must not change it."""
-    return built(many, tmp_path_factory.mktemp("many-out") / "data", **MANY)
+    return build_folder(many, tmp_path_factory.mktemp("many-out") / "data", **MANY)

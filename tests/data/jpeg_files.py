@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.data.hostile_files import segment
-from tests.data.picture_files import Pixels, encoded, textured
+from tests.data.picture_files import Pixels, encode, make_texture
 
 Change = Callable[[bytes], bytes]
 SCAN: Final = b"\xff\xda"
 END: Final = b"\xff\xd9"
 
 
-def shown_by_pillow(raw: bytes) -> Pixels:
+def decode_with_pillow(raw: bytes) -> Pixels:
     """The file as webdataset's decoder shows it: by Pillow, as RGB, not turned."""
     with Image.open(io.BytesIO(raw)) as image:
         return np.asarray(image.convert("RGB"))
@@ -49,32 +49,32 @@ def with_scan_parameters(raw: bytes, parameters: bytes) -> bytes:
 
 def in_three_scans() -> bytes:
     """A baseline JPEG whose channels have a scan each, made of three gray ones."""
-    layers = [encoded(layer, "JPEG", quality=90) for layer in textured(5).convert("YCbCr").split()]
+    layers = [encode(layer, "JPEG", quality=90) for layer in make_texture(5).convert("YCbCr").split()]
     frame = layers[0].index(b"\xff\xc0")
     height, width = struct.unpack_from(">HH", layers[0], frame + 5)
     channels = b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
     whole = segment(0xC0, struct.pack(">BHHB", 8, height, width, 3) + channels)
-    scans = [segment(0xDA, bytes([1, n, 0, 0, 63, 0])) + _coded(layer) for n, layer in enumerate(layers, 1)]
+    scans = [segment(0xDA, bytes([1, n, 0, 0, 63, 0])) + cut_scan(layer) for n, layer in enumerate(layers, 1)]
     tables = layers[0][frame + 2 + 11 : layers[0].index(SCAN)]
     return b"".join((layers[0][:frame], whole, tables, *scans, END))
 
 
-def _coded(raw: bytes) -> bytes:
+def cut_scan(raw: bytes) -> bytes:
     start = raw.index(SCAN)
     return raw[start + 2 + raw[start + 3] : -2]
 
 
 SEQUENTIAL: Final = {
-    "colors 4:2:0": encoded(textured(1), "JPEG", quality=90),
-    "colors 4:4:4": encoded(textured(2), "JPEG", subsampling=0),
-    "gray": encoded(textured(3).convert("L"), "JPEG"),
-    "restarts": encoded(textured(4), "JPEG", restart_marker_blocks=2),
+    "colors 4:2:0": encode(make_texture(1), "JPEG", quality=90),
+    "colors 4:4:4": encode(make_texture(2), "JPEG", subsampling=0),
+    "gray": encode(make_texture(3).convert("L"), "JPEG"),
+    "restarts": encode(make_texture(4), "JPEG", restart_marker_blocks=2),
     "a scan a channel": in_three_scans(),
-    "optimized": encoded(textured(6), "JPEG", optimize=True),
+    "optimized": encode(make_texture(6), "JPEG", optimize=True),
 }
 PROGRESSIVE: Final = {
-    "progressive": encoded(textured(7), "JPEG", progressive=True),
-    "progressive gray": encoded(textured(8).convert("L"), "JPEG", progressive=True),
+    "progressive": encode(make_texture(7), "JPEG", progressive=True),
+    "progressive gray": encode(make_texture(8).convert("L"), "JPEG", progressive=True),
 }
 JPEGS: Final = SEQUENTIAL | PROGRESSIVE
 
@@ -115,7 +115,7 @@ HARMLESS: Final = st.one_of(
     NO_MARKER.map(_with_bytes_between),
     st.sampled_from([b"\xff\0", b"\xff\xd3"]).map(_with_bytes_between),
     st.tuples(st.integers(0xE0, 0xEF), st.binary(max_size=40)).map(
-        lambda told: _with_bytes_between(segment(told[0], told[1]))
+        lambda part: _with_bytes_between(segment(part[0], part[1]))
     ),
     st.integers(1, 40).map(_with_padding),
     st.just(without_jfif),

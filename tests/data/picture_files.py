@@ -24,7 +24,7 @@ EXIF_ORIENTATION, EXIF_X_RESOLUTION = 0x0112, 0x011A
 Pixels = NDArray[np.uint8]
 
 
-def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+def encode(image: Image.Image, file_format: str, **options: Any) -> bytes:
     """The picture as a file of this format."""
     sink = io.BytesIO()
     image.save(sink, file_format, **options)
@@ -36,21 +36,21 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def raw_png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> bytes:
+def raw_png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> bytes:
     """A PNG of any depth; `rows` are its lines, each behind its filter byte 0."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-def cleaned(raw: bytes, recipe: DatasetConfig = RECIPE) -> Sample:
+def normalize_whole(raw: bytes, recipe: DatasetConfig = RECIPE) -> Sample:
     """The sample of a file that has to become one."""
     sample = normalize_photo(raw, recipe)
     assert isinstance(sample, Sample), sample
     return sample
 
 
-def rejected(raw: bytes, recipe: DatasetConfig = RECIPE) -> str:
+def find_rejection(raw: bytes, recipe: DatasetConfig = RECIPE) -> str:
     """The reason of a file that has to be rejected."""
     verdict = normalize_photo(raw, recipe)
     assert isinstance(verdict, Rejected), f"accepted, {getattr(verdict, 'normalised', None)}"
@@ -64,7 +64,7 @@ def pixels(picture: bytes) -> Pixels:
         return np.asarray(image.convert("RGB"))
 
 
-def textured(number: int) -> Image.Image:
+def make_texture(number: int) -> Image.Image:
     """A photo with as much detail as real ones have, so that its file is long for its size."""
     noise = np.random.default_rng(number).integers(-40, 41, (48, 40, 3))
     return Image.fromarray((np.asarray(photo(number)) + noise).clip(0, 255).astype(np.uint8))
@@ -78,25 +78,25 @@ def with_orientation(orientation: int) -> Image.Exif:
 
 
 WHOLE = {
-    "jpeg": encoded(photo(1), "JPEG", quality=90),
-    "jpeg-progressive": encoded(photo(2), "JPEG", progressive=True),
-    "jpeg-grey": encoded(photo(3).convert("L"), "JPEG"),
-    "png": encoded(photo(4), "PNG"),
-    "png-grey": encoded(photo(5).convert("L"), "PNG"),
-    "webp": encoded(photo(6), "WEBP"),
-    "webp-lossless": encoded(photo(7), "WEBP", lossless=True),
+    "jpeg": encode(photo(1), "JPEG", quality=90),
+    "jpeg-progressive": encode(photo(2), "JPEG", progressive=True),
+    "jpeg-gray": encode(photo(3).convert("L"), "JPEG"),
+    "png": encode(photo(4), "PNG"),
+    "png-gray": encode(photo(5).convert("L"), "PNG"),
+    "webp": encode(photo(6), "WEBP"),
+    "webp-lossless": encode(photo(7), "WEBP", lossless=True),
 }
 OTHER = {
-    "gif": encoded(photo(1).quantize(200), "GIF"),
-    "bmp": encoded(photo(2), "BMP"),
-    "tiff": encoded(photo(3), "TIFF"),
-    "tiff-lzw": encoded(photo(4), "TIFF", compression="tiff_lzw"),
-    "palette": encoded(photo(5).quantize(200), "PNG"),
-    "black and white": encoded(photo(6).convert("1"), "PNG"),
-    "rgba": encoded(photo(7).convert("RGBA"), "PNG"),
-    "grey with alpha": encoded(photo(8).convert("LA"), "PNG"),
-    "16 bit": encoded(Image.fromarray(np.asarray(photo(9).convert("L")).astype(np.uint16) * 257), "PNG"),
-    "cmyk": encoded(photo(10).convert("CMYK"), "JPEG"),
-    "turned": encoded(photo(11), "JPEG", exif=with_orientation(6)),
+    "gif": encode(photo(1).quantize(200), "GIF"),
+    "bmp": encode(photo(2), "BMP"),
+    "tiff": encode(photo(3), "TIFF"),
+    "tiff-lzw": encode(photo(4), "TIFF", compression="tiff_lzw"),
+    "palette": encode(photo(5).quantize(200), "PNG"),
+    "black and white": encode(photo(6).convert("1"), "PNG"),
+    "rgba": encode(photo(7).convert("RGBA"), "PNG"),
+    "gray with alpha": encode(photo(8).convert("LA"), "PNG"),
+    "16 bit": encode(Image.fromarray(np.asarray(photo(9).convert("L")).astype(np.uint16) * 257), "PNG"),
+    "cmyk": encode(photo(10).convert("CMYK"), "JPEG"),
+    "turned": encode(photo(11), "JPEG", exif=with_orientation(6)),
 }
 SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}

@@ -20,7 +20,7 @@ from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
 from pipelines.records import ByteRange, CorruptDataError, Photo, UsageError
-from tests.data.trees import files, listed, put, tar_bytes, zip_bytes
+from tests.data.trees import files, list_photos, put, tar_bytes, zip_bytes
 from tests.making import shard_recipe
 
 TREE = files("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -49,7 +49,7 @@ def member(name: str, size: int = 5, kind: bytes = tarfile.REGTYPE, **more: obje
 
 
 def refusals(uri: str) -> dict[str, str | None]:
-    return {path: photo.refusal for path, photo in listed("folder", uri).items()}
+    return {path: photo.refusal for path, photo in list_photos("folder", uri).items()}
 
 
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -109,7 +109,7 @@ def test_hostile_names_count_where_they_seem_to_lie(tmp_path: Path) -> None:
     names = ["/img_align_celeba/000001.jpg", "img_align_celeba/../../up.jpg", "/etc/passwd", "../up.jpg"]
     put(str(tmp_path / "img_align_celeba.tar"), tar_of(*map(member, names)))
     put(str(tmp_path / "list_eval_partition.txt"), b"000001.jpg 0")
-    photos = listed("celeba", tmp_path)
+    photos = list_photos("celeba", tmp_path)
     assert {path: photo.refusal for path, photo in photos.items()} == dict.fromkeys(
         names[:2], "its name leaves the archive"
     )
@@ -184,18 +184,18 @@ def test_a_wrong_size_or_checksum_in_a_zip_is_damage_of_that_file(size: int, tmp
         data = edit(zip_bytes({"bad.jpg": b"x" * 3000, "good.jpg": b"y"}), *changed)
         local, remote = put(str(tmp_path / "all.zip"), data), put(f"memory://{tmp_path.name}/all.zip", data)
         with pytest.raises(CorruptDataError, match=rf"bad.jpg is damaged in the archive: .*{words}"):
-            read_photo(local, listed("folder", local)["bad.jpg"])
-        assert read_photo(local, listed("folder", local)["good.jpg"]) == b"y"
-        far = listed("folder", remote)
+            read_photo(local, list_photos("folder", local)["bad.jpg"])
+        assert read_photo(local, list_photos("folder", local)["good.jpg"]) == b"y"
+        far = list_photos("folder", remote)
         assert (far["bad.jpg"].refusal or "").startswith("bad.jpg is damaged in the archive: it")
         assert read_photo(remote, far["good.jpg"]) == b"y"
-        assert far["good.jpg"].place == ByteRange(f"{remote}-spilled/000000", 0, 1, crc32=zlib.crc32(b"y"))
+        assert far["good.jpg"].place == ByteRange(f"{remote}-spooled/000000", 0, 1, crc32=zlib.crc32(b"y"))
 
 
 def test_what_swells_beyond_its_size_is_stopped(tmp_path: Path) -> None:
     data = edit(zip_bytes({"bad.jpg": b"\0" * 300_000_000}), 24, "<L", 100)
     uri = put(str(tmp_path / "all.zip"), data)
-    photo = listed("folder", uri)["bad.jpg"]
+    photo = list_photos("folder", uri)["bad.jpg"]
     tracemalloc.start()
     with pytest.raises(CorruptDataError, match="it has more and not 100 bytes"):
         read_photo(uri, photo)
@@ -233,7 +233,7 @@ def test_a_torn_archive_is_refused_saying_how_far_it_was_read(
 ) -> None:
     uri = put(str(tmp_path / f"all{suffix}"), spoil(tar_bytes(TREE)))
     with pytest.raises(UsageError, match=f"(?s)all{suffix}.*({words}).*fetch the archive again"):
-        listed("folder", uri)
+        list_photos("folder", uri)
 
 
 def test_headers_that_claim_much_are_not_believed(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_damage_is_refused_or_named_and_never_crashes(
     folder.mkdir(exist_ok=True)
     uri = put(str(folder / f"all{suffix}"), spoilt)
     try:
-        photos = list(DATASETS["folder"].list_items(uri, None, str(folder / "spilled")))
+        photos = list(DATASETS["folder"].list_items(uri, None, str(folder / "spooled")))
     except UsageError:
         return
     for photo in photos:
@@ -278,7 +278,7 @@ def test_damage_inside_a_gzip_is_found_although_the_tar_is_whole(tmp_path: Path)
     packed = bytearray(gzip.compress(tar_bytes(TREE), compresslevel=0))
     packed[packed.index(b"b.jpg||||") + 6] ^= 1
     with pytest.raises(UsageError, match="is torn: CRC check failed"):
-        listed("folder", put(str(tmp_path / "all.tgz"), bytes(packed)))
+        list_photos("folder", put(str(tmp_path / "all.tgz"), bytes(packed)))
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tgz"])

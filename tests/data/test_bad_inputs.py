@@ -99,7 +99,7 @@ def test_a_photo_that_changes_after_it_was_scanned_stops_the_build_by_name(tmp_p
         if (what, done) == ("sharding", 0):
             photo(77).save(victim)
 
-    with pytest.raises(JobError, match=r"class0/0006\.jpg under .* changed while it was read: put it back as it was"):
+    with pytest.raises(JobError, match=r"class0/0006\.jpg under .* changed during the build: put it back as it was"):
         build_dataset(plan(root, tmp_path / "out"), change_it)
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
     victim.write_bytes(whole)

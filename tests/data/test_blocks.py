@@ -50,9 +50,9 @@ def test_of_a_cut_shard_there_is_what_is_left(shard: tuple[str, bytes], tmp_path
 def test_an_index_longer_than_the_first_look_is_found(tmp_path: Path) -> None:
     with (tmp_path / "shard.tar").open("wb") as stream:
         writer = ShardWriter(stream)
-        told = [writer.add(f"class/{number:06d}", "json", b"{}") for number in range(3000)]
+        members = [writer.add(f"class/{number:06d}", "json", b"{}") for number in range(3000)]
         writer.close({"layer": 3})
     size = (tmp_path / "shard.tar").stat().st_size
     end = read_end(str(tmp_path / "shard.tar"), size)
     assert len(end) < size
-    assert (read_index(end), read_about(end)) == (told, {"layer": 3})
+    assert (read_index(end), read_about(end)) == (members, {"layer": 3})

@@ -17,7 +17,7 @@ from pipelines.records import is_key, make_key, sha256_hex
 from tests.data.building import (
     ODD_NAMES,
     TOO_LONG,
-    built,
+    build_folder,
     read_by_webdataset,
     rows_by_source,
     rows_of,
@@ -39,7 +39,7 @@ def test_the_ledger_balances(odd: Path, odd_dataset: Dataset) -> None:
     }
 
 
-def test_every_input_has_one_row_that_tells_its_fate(odd: Path, odd_dataset: Dataset) -> None:
+def test_every_input_has_one_row_with_its_outcome(odd: Path, odd_dataset: Dataset) -> None:
     rows = rows_by_source(odd_dataset)
     assert set(rows) == {str(p.relative_to(odd)) for p in odd.rglob("*") if p.is_file() or p.is_symlink()}
     outcomes = Counter(row["outcome"] for row in rows.values())
@@ -141,7 +141,7 @@ def test_keys_are_unique_in_the_dataset_over_all_splits(tmp_path: Path) -> None:
     for number in range(24):
         save(photo(number), tmp_path / "in" / f"{number}.jpg")
         save(photo(500 + number), tmp_path / "in" / f"{number}.png")
-    dataset = built(tmp_path / "in", tmp_path / "out", holdout=0.5, max_reject_share=0.6)
+    dataset = build_folder(tmp_path / "in", tmp_path / "out", holdout=0.5, max_reject_share=0.6)
     keys = Counter(row["key"] for row in rows_of(dataset) if row["outcome"] == "written")
     assert [key for key, count in keys.items() if count > 1] == []
 
@@ -149,7 +149,7 @@ def test_keys_are_unique_in_the_dataset_over_all_splits(tmp_path: Path) -> None:
 def test_of_equal_photos_the_smallest_key_is_kept(tmp_path: Path) -> None:
     for name in ("b.jpg", "a b.jpg", "a-b.jpg", "z/a.jpg"):
         save(photo(1), tmp_path / "in" / name)
-    rows = rows_by_source(built(tmp_path / "in", tmp_path / "out", holdout=0.0))
+    rows = rows_by_source(build_folder(tmp_path / "in", tmp_path / "out", holdout=0.0))
     assert [name for name, row in rows.items() if row["outcome"] == "written"] == ["a-b.jpg"]
     assert {row["reason"] for row in rows.values()} == {None, "same bytes as a-b"}
 
@@ -158,7 +158,7 @@ def test_the_first_of_a_duplicate_is_in_the_dataset(tmp_path: Path) -> None:
     save(photo(1), tmp_path / "in/a.jpg")
     save(photo(2), tmp_path / "in/a.png")
     shutil.copy(tmp_path / "in/a.png", tmp_path / "in/b.png")
-    dataset = built(tmp_path / "in", tmp_path / "out", holdout=0.0)
+    dataset = build_folder(tmp_path / "in", tmp_path / "out", holdout=0.0)
     rows = rows_of(dataset)
     written = {row["source_sha256"] for row in rows if row["outcome"] == "written"}
     assert {row["source"] for row in rows if row["outcome"] == "duplicate"} <= {
@@ -174,7 +174,7 @@ def test_names_that_mean_something_to_libraries_harm_nobody(tmp_path: Path, name
     save(photo(2), root / "other.jpg")
     (root / name).write_bytes((root / "other.jpg").read_bytes())
     (root / "other.jpg").unlink()
-    dataset = built(root, tmp_path / "out", holdout=0.0)
+    dataset = build_folder(root, tmp_path / "out", holdout=0.0)
     assert dataset.commit["ledger"]["num_inputs"] == 3
     for row in rows_of(dataset):
         if row["outcome"] != "rejected":
@@ -185,6 +185,6 @@ def test_what_is_no_picture_does_not_take_the_key_of_one(tmp_path: Path) -> None
     save(photo(1), tmp_path / "in/a.png")
     (tmp_path / "in/a.json").write_text('{"caption": "a photo"}')
     (tmp_path / "in/a.txt").write_text("a photo")
-    rows = rows_by_source(built(tmp_path / "in", tmp_path / "out", holdout=0.0))
+    rows = rows_by_source(build_folder(tmp_path / "in", tmp_path / "out", holdout=0.0))
     assert rows["a.png"]["outcome"] == "written"
     assert {rows[name]["reason"][:12] for name in ("a.json", "a.txt")} == {"not an image"}

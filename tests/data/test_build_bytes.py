@@ -1,4 +1,4 @@
-"""The build's bytes depend on photos and recipe alone; what it holds out, normalises and tells."""
+"""The build's bytes depend on photos and config alone; held-out photos, normalizations and records."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from infra.settings import PROJECT_ROOT
 from pipelines.manifest import COMMIT_FILE, Dataset
 from pipelines.masks.spec import parse_recipe
 from pipelines.records import UsageError, make_key
-from tests.data.building import MANY, built, read_by_webdataset, rows_of, save
+from tests.data.building import MANY, build_folder, read_by_webdataset, rows_of, save
 from tests.making import SIZE_PX, files_of, photo
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 def test_two_builds_have_the_same_files(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:
     copy = shutil.copytree(many, tmp_path / "moved elsewhere")
-    again = built(copy, tmp_path / "out", **MANY)
+    again = build_folder(copy, tmp_path / "out", **MANY)
     assert files_of(tmp_path / "out") == files_of(Path(many_dataset.uri))
     assert again.manifest_sha256 == many_dataset.manifest_sha256
 
@@ -49,7 +49,7 @@ def test_taking_one_photo_out_changes_one_shard(many: Path, many_dataset: Datase
     copy = shutil.copytree(many, tmp_path / "in")
     taken = sorted(p for p in copy.rglob("*") if p.is_file())[pick]
     taken.unlink()
-    fewer = built(copy, tmp_path / "out", **MANY)
+    fewer = build_folder(copy, tmp_path / "out", **MANY)
     assert fewer.commit["num_shards"] == many_dataset.commit["num_shards"]
     assert len(fewer.shards) >= 8
     before, after = files_of(Path(many_dataset.uri)), files_of(tmp_path / "out")
@@ -68,7 +68,7 @@ def test_a_finished_build_is_not_touched_again(many: Path, many_dataset: Dataset
         return {str(p): (p.stat().st_mtime_ns, p.stat().st_ino) for p in paths}
 
     before = state()
-    again = built(many, Path(many_dataset.uri), **MANY)
+    again = build_folder(many, Path(many_dataset.uri), **MANY)
     assert state() == before
     assert (again.commit, again.shards) == (many_dataset.commit, many_dataset.shards)
 
@@ -92,34 +92,34 @@ def test_other_settings_at_the_same_place_are_refused(
     many: Path, many_dataset: Dataset, field: str, value: object
 ) -> None:
     with pytest.raises(UsageError, match=rf"(?s){field} = .*, not .*another --out"):
-        built(many, Path(many_dataset.uri), **{**MANY, field: value})
+        build_folder(many, Path(many_dataset.uri), **{**MANY, field: value})
 
 
 def test_another_seed_at_the_same_place_is_refused(many: Path, many_dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="seed = 0, not 7"):
-        built(many, Path(many_dataset.uri), seed=7, **MANY)
+        build_folder(many, Path(many_dataset.uri), seed=7, **MANY)
 
 
 def test_another_source_at_the_same_place_is_refused(many: Path, many_dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="source = 'folder', not 'packages'"):
-        built(many, Path(many_dataset.uri), **MANY, source="packages")
+        build_folder(many, Path(many_dataset.uri), **MANY, source="packages")
 
 
-def test_the_commit_record_tells_no_path_host_or_user(many: Path, many_dataset: Dataset) -> None:
+def test_the_commit_record_holds_no_path_host_or_user(many: Path, many_dataset: Dataset) -> None:
     record = (Path(many_dataset.uri) / COMMIT_FILE).read_text()
     for secret in (str(many), many_dataset.uri, str(Path.home()), socket.gethostname(), "/tmp"):
         assert secret not in record
     assert not any(row["source"].startswith("/") for row in rows_of(many_dataset))
 
 
-def test_samples_tell_no_absolute_path(many: Path, many_dataset: Dataset) -> None:
+def test_samples_hold_no_absolute_path(many: Path, many_dataset: Dataset) -> None:
     for shard in many_dataset.shards:
         data = (Path(many_dataset.uri) / shard.file).read_bytes()
         assert str(many).encode() not in data
         assert str(many.parent).encode() not in data
 
 
-def test_what_was_normalised_is_told(many_dataset: Dataset) -> None:
+def test_every_normalization_is_listed(many_dataset: Dataset) -> None:
     samples = {s["__key__"]: s for split in ("train", "val") for s in read_by_webdataset(many_dataset, split)}
     alpha, bitmap = (json.loads(samples[f"class0/{name}"]["json"]) for name in ("alpha", "bitmap"))
     assert alpha["normalised"] == ["RGBA to RGB", "transparency on white", "encoded PNG"]
@@ -155,17 +155,20 @@ def splits_by_key(dataset: Dataset) -> dict[str, str]:
 def test_the_held_out_share_depends_on_the_key_alone(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:
     for path in many.rglob("*.jpg"):
         save(photo(700 + int(path.stem)), tmp_path / "in" / path.relative_to(many).with_suffix(".png"))
-    others, before = splits_by_key(built(tmp_path / "in", tmp_path / "out", **MANY)), splits_by_key(many_dataset)
+    others, before = splits_by_key(build_folder(tmp_path / "in", tmp_path / "out", **MANY)), splits_by_key(many_dataset)
     assert len(others) == 19
     assert others == {key: before[key] for key in others}
 
 
 def test_another_seed_holds_out_others(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:
-    other, before = built(many, tmp_path / "out", seed=1, **MANY), splits_by_key(many_dataset)
+    other, before = build_folder(many, tmp_path / "out", seed=1, **MANY), splits_by_key(many_dataset)
     assert splits_by_key(other) != before
     assert set(splits_by_key(other)) == set(before)
 
 
 def test_a_larger_share_holds_out_the_same_and_more(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:
-    more, before = splits_by_key(built(many, tmp_path / "out", **{**MANY, "holdout": 0.5})), splits_by_key(many_dataset)
+    more, before = (
+        splits_by_key(build_folder(many, tmp_path / "out", **{**MANY, "holdout": 0.5})),
+        splits_by_key(many_dataset),
+    )
     assert {k for k, split in before.items() if split == "val"} < {k for k, split in more.items() if split == "val"}

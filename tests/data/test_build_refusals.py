@@ -14,7 +14,7 @@ from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import JobError, UsageError
-from tests.data.building import MANY, built, rows_by_source, save, silent
+from tests.data.building import MANY, build_folder, rows_by_source, save, silent
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -29,10 +29,10 @@ def mostly_text(root: Path, photos: int, texts: int) -> Path:
 
 
 def test_ten_rejected_files_are_borne_and_eleven_stop_the_build(tmp_path: Path) -> None:
-    dataset = built(mostly_text(tmp_path / "ten", 20, 10), tmp_path / "out10")
+    dataset = build_folder(mostly_text(tmp_path / "ten", 20, 10), tmp_path / "out10")
     assert dataset.commit["ledger"]["num_rejected"] == 10
     with pytest.raises(UsageError, match=r"11 of 31 files .* nothing was committed. Most often: not an image"):
-        built(mostly_text(tmp_path / "eleven", 20, 11), tmp_path / "out11")
+        build_folder(mostly_text(tmp_path / "eleven", 20, 11), tmp_path / "out11")
     assert not (tmp_path / "out11" / COMMIT_FILE).exists()
     with pytest.raises(UsageError, match="no dataset at"):
         open_dataset(str(tmp_path / "out11"))
@@ -42,7 +42,7 @@ def test_a_stopped_build_still_says_which_files_it_rejected(tmp_path: Path) -> N
     import pyarrow.parquet as pq
 
     with pytest.raises(UsageError, match="were rejected"):
-        built(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
+        build_folder(mostly_text(tmp_path / "in", 2, 11), tmp_path / "out")
     rows = [row for path in (tmp_path / "out/tables").iterdir() for row in pq.read_table(path).to_pylist()]
     assert {r["source"] for r in rows if r["outcome"] == "rejected"} == {f"{n}.txt" for n in range(11)}
 
@@ -56,23 +56,23 @@ def test_an_unfinished_build_is_not_mixed_with_another(many: Path, tmp_path: Pat
         build_dataset(plan, silent)
     other = photo_folder(tmp_path / "other", 38)
     with pytest.raises(UsageError, match=r"40 files, .* 38 files, .*; first class0/alpha\.png\).*another --out"):
-        built(other, tmp_path / "out", **MANY)
+        build_folder(other, tmp_path / "out", **MANY)
     with pytest.raises(UsageError, match=r"seed = 0, not 1"):
-        built(root, tmp_path / "out", seed=1, **MANY)
+        build_folder(root, tmp_path / "out", seed=1, **MANY)
     shutil.copy(many / "class0/0002.jpg", root / "class0/0002.jpg")
     assert build_dataset(plan, silent).commit["ledger"]["num_written"] == 40
 
 
 def test_a_folder_without_one_photo_is_not_committed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"3 of 3 files .* were rejected, 0 written"):
-        built(mostly_text(tmp_path / "in", 0, 3), tmp_path / "out")
+        build_folder(mostly_text(tmp_path / "in", 0, 3), tmp_path / "out")
     assert not (tmp_path / "out" / COMMIT_FILE).exists()
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in" / "nothing").mkdir(parents=True)
     with pytest.raises(UsageError, match=f"no files under {tmp_path}/in: --root must be"):
-        built(tmp_path / "in", tmp_path / "out")
+        build_folder(tmp_path / "in", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -107,44 +107,44 @@ def test_what_a_killed_process_left_behind_is_cleared_away(many: Path, many_data
     for folder in ("train", "tables", ".build/new/records", ".build/new/scratch/.aside-killed"):
         (tmp_path / "out" / folder).mkdir(parents=True)
         (tmp_path / "out" / folder / ".aside-0123456789ab").write_bytes(b"half of a file")
-    built(many, tmp_path / "out", **MANY)
+    build_folder(many, tmp_path / "out", **MANY)
     assert files_of(tmp_path / "out") == files_of(Path(many_dataset.uri))
 
 
 def test_a_dataset_inside_its_own_source_is_refused_or_no_input(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "in", 6)
     try:
-        first = built(root, root / "data")
+        first = build_folder(root, root / "data")
     except UsageError:
         return
-    again = built(root, root / "data2")
+    again = build_folder(root, root / "data2")
     assert [d.commit["ledger"]["num_inputs"] for d in (first, again)] == [6, 6]
 
 
 def test_files_of_others_in_the_folder_stay(many: Path, tmp_path: Path) -> None:
-    neighbour = built(photo_folder(tmp_path / "few", 6), tmp_path / "out" / "neighbour")
+    neighbor = build_folder(photo_folder(tmp_path / "few", 6), tmp_path / "out" / "neighbor")
     (tmp_path / "out/archive.tar").write_bytes(b"somebody's")
     (tmp_path / "out/figures.parquet").write_bytes(b"somebody's")
-    built(many, tmp_path / "out", **MANY)
+    build_folder(many, tmp_path / "out", **MANY)
     assert (tmp_path / "out/archive.tar").exists()
     assert (tmp_path / "out/figures.parquet").exists()
-    assert verify_dataset(neighbour.uri)[1] == []
+    assert verify_dataset(neighbor.uri)[1] == []
 
 
 def test_relative_paths_are_those_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo_folder(tmp_path / "relative-in", 6)
     monkeypatch.chdir(tmp_path)
-    dataset = built(Path("relative-in"), Path("relative-out"))
+    dataset = build_folder(Path("relative-in"), Path("relative-out"))
     assert dataset.commit["ledger"]["num_written"] == 6
     assert (tmp_path / "relative-out" / COMMIT_FILE).exists()
 
 
 def test_a_workspace_that_outlived_its_commit_is_cleared_away(many: Path, tmp_path: Path) -> None:
-    built(many, tmp_path / "out", **MANY)
+    build_folder(many, tmp_path / "out", **MANY)
     before = files_of(tmp_path / "out")
     (tmp_path / "out/.build/new/records").mkdir(parents=True)
     (tmp_path / "out/.build/new/records/train-000000.json").write_text("{}")
-    built(many, tmp_path / "out", **MANY)
+    build_folder(many, tmp_path / "out", **MANY)
     assert files_of(tmp_path / "out") == before
     assert not (tmp_path / "out/.build").exists()
 
@@ -177,7 +177,7 @@ def test_celeba_keeps_its_splits_and_rejects_what_is_not_listed(tmp_path: Path) 
         save(photo(number), tmp_path / "in" / "img_align_celeba" / f"{number:06d}.jpg")
     lines = [f"{number:06d}.jpg {number % 3}" for number in range(1, 12)]
     (tmp_path / "in" / "list_eval_partition.txt").write_text("\n".join([*lines, "202599.jpg 0", ""]))
-    dataset = built(tmp_path / "in", tmp_path / "out", source="celeba", holdout=0.0)
+    dataset = build_folder(tmp_path / "in", tmp_path / "out", source="celeba", holdout=0.0)
     rows = rows_by_source(dataset)
     unlisted = rows.pop("img_align_celeba/000012.jpg")
     assert unlisted["reason"] == "list_eval_partition.txt does not name it"

@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settled(root: Path, out: Path) -> tuple[Plan, Layout]:
+def resolve_folder(root: Path, out: Path) -> tuple[Plan, Layout]:
     """All steps before the shards."""
     plan = Plan(str(root), str(out), shard_recipe(shard_bytes=4000), 0)
     layout = list_source(plan)
@@ -54,12 +54,12 @@ def test_the_number_of_buckets_changes_no_byte(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     per_bucket: int, per_digest_bucket: int, per_chunk: int,
 ) -> None:  # fmt: skip
-    usual = shards(*settled(root, tmp_path / "usual"))
+    usual = shards(*resolve_folder(root, tmp_path / "usual"))
     monkeypatch.setattr(workspace, "PHOTOS_PER_BUCKET", per_bucket)
     monkeypatch.setattr(scan, "PHOTOS_PER_SCAN", per_bucket)
     monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", per_digest_bucket)
     monkeypatch.setattr(scan, "PHOTOS_PER_CHUNK", per_chunk)
-    plan, layout = settled(root, tmp_path / "other")
+    plan, layout = resolve_folder(root, tmp_path / "other")
     assert layout.num_key_buckets == workspace.round_to_power_of_two(-(-88 // per_bucket))
     assert layout.num_scans >= 88 / per_bucket
     assert shards(plan, layout) == usual
@@ -70,7 +70,7 @@ def test_a_shard_reads_its_own_rows_and_no_file_of_all_the_finds(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scan, "_PHOTOS_PER_DIGEST_BUCKET", 5)
-    plan, layout = settled(root, tmp_path / "out")
+    plan, layout = resolve_folder(root, tmp_path / "out")
     assert layout.num_digest_buckets >= 16
     read: Counter[str] = Counter()
     for name in ("read_bytes", "read_range"):
@@ -107,8 +107,8 @@ def test_few_photos_added_to_many_meet_the_many_in_buckets_as_small(
 def _counting(read: Counter[str], name: str) -> object:
     real = getattr(storage, name)
 
-    def counted(*arguments: object) -> bytes:
+    def count_reads(*arguments: object) -> bytes:
         read[name] += 1
         return bytes(real(*arguments))
 
-    return counted
+    return count_reads

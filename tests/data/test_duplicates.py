@@ -29,10 +29,10 @@ def plan(root: Path, out: Path, **changes: Any) -> Plan:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """One picture in five codings, a grey one in two, and another picture."""
+    """One picture in five codings, a gray one in two, and another picture."""
     folder = tmp_path / "in"
     folder.mkdir()
-    one, grey = photo(1), ImageOps.grayscale(photo(2))
+    one, gray = photo(1), ImageOps.grayscale(photo(2))
     one.save(folder / "a.png")
     one.save(folder / "b.png", compress_level=1)
     one.save(folder / "c.bmp")
@@ -40,8 +40,8 @@ def root(tmp_path: Path) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
     one.rotate(90, expand=True).save(folder / "e.tiff", exif=exif)
-    grey.save(folder / "grey.png")
-    grey.convert("RGB").save(folder / "grey_in_rgb.png")
+    gray.save(folder / "gray.png")
+    gray.convert("RGB").save(folder / "gray_in_rgb.png")
     photo(3).save(folder / "other.png")
     return folder
 
@@ -59,8 +59,8 @@ def test_files_of_other_bytes_are_other_photos(root: Path, tmp_path: Path) -> No
 def test_files_of_the_same_pixels_are_one_photo_if_the_recipe_says_so(root: Path, tmp_path: Path) -> None:
     found = outcomes(build_dataset(plan(root, tmp_path / "out", duplicates="pixels"), silent))
     repeats = dict.fromkeys(("b.png", "c.bmp", "d.webp", "e.tiff"), "same pixels as a")
-    repeats["grey_in_rgb.png"] = "same pixels as grey"
-    assert found == {**dict.fromkeys(("a.png", "grey.png", "other.png"), "written"), **repeats}
+    repeats["gray_in_rgb.png"] = "same pixels as gray"
+    assert found == {**dict.fromkeys(("a.png", "gray.png", "other.png"), "written"), **repeats}
 
 
 def test_a_removed_photo_does_not_come_back_in_another_coding(root: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
     return [row for shard in dataset.shards for row in read_table(dataset.uri, shard).to_pylist()]
 
 
-def written_keys(dataset: Dataset) -> list[str]:
+def list_written_keys(dataset: Dataset) -> list[str]:
     """The keys of all samples, in order."""
     return sorted(row["key"] for row in rows_of(dataset) if row["outcome"] == "written")
 
@@ -93,13 +93,13 @@ def digests(dataset: Dataset) -> set[str]:
 
 def is_whole(dataset: Dataset) -> bool:
     """Whether verify finds nothing, and webdataset what the manifest says."""
-    return verify_dataset(dataset.uri)[1] == [] and keys_by_webdataset(dataset) == written_keys(dataset)
+    return verify_dataset(dataset.uri)[1] == [] and keys_by_webdataset(dataset) == list_written_keys(dataset)
 
 
 def test_a_layer_holds_what_is_new(layered: Dataset) -> None:
     assert len(layered.layers) == 2
     assert layered.commit["ledger"]["num_written"] == NUM_PHOTOS
-    assert {row["key"] for row in rows_of(layered) if row["outcome"] == "written"} == set(written_keys(layered))
+    assert {row["key"] for row in rows_of(layered) if row["outcome"] == "written"} == set(list_written_keys(layered))
     assert Counter(shard.layer for shard in layered.shards).keys() == {0, 1}
     assert is_whole(layered)
 
@@ -169,7 +169,7 @@ def test_a_layer_needs_a_dataset_and_its_recipe(roots: dict[str, Path], layered:
 def test_a_removed_photo_changes_one_shard_to_what_a_build_without_it_makes(
     roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str], tmp_path: Path, pick: int
 ) -> None:
-    key = written_keys(whole)[pick]
+    key = list_written_keys(whole)[pick]
     fewer = remove_photos(copy_of(whole), [key], silent)
     assert (len(digests(whole) - digests(fewer)), len(digests(fewer) - digests(whole))) == (1, 1)
     root = shutil.copytree(roots["all"], tmp_path / "without")
@@ -183,13 +183,13 @@ def test_a_removed_photo_changes_one_shard_to_what_a_build_without_it_makes(
 def test_what_was_removed_does_not_come_back(
     roots: dict[str, Path], layered: Dataset, copy_of: Callable[[Dataset], str]
 ) -> None:
-    key = written_keys(layered)[-1]
+    key = list_written_keys(layered)[-1]
     fewer = remove_photos(copy_of(layered), [key], silent)
     assert remove_photos(fewer.uri, [key], silent) == fewer
     again = add_layer(plan(roots["all"], Path(fewer.uri)), silent)
-    assert written_keys(again) == [k for k in written_keys(layered) if k != key]
+    assert list_written_keys(again) == [k for k in list_written_keys(layered) if k != key]
     merged = merge_layers(fewer.uri, silent)
-    assert written_keys(merged) == written_keys(again)
+    assert list_written_keys(merged) == list_written_keys(again)
     assert is_whole(merged)
 
 
@@ -221,11 +221,11 @@ def test_the_command_of_the_build_prunes_nothing(
     roots: dict[str, Path], whole: Dataset, copy_of: Callable[[Dataset], str]
 ) -> None:
     uri = copy_of(whole)
-    fewer = remove_photos(uri, written_keys(whole)[:1], silent)
+    fewer = remove_photos(uri, list_written_keys(whole)[:1], silent)
     assert not (Path(uri) / ".build").exists()
     assert build_dataset(plan(roots["all"], Path(uri)), silent) == fewer
     assert add_layer(plan(roots["all"], Path(uri)), silent) == fewer
-    assert keys_by_webdataset(replace(whole, uri=uri)) == written_keys(whole)
+    assert keys_by_webdataset(replace(whole, uri=uri)) == list_written_keys(whole)
 
 
 def _keys(dataset: Dataset, shard: Any) -> set[str]:
@@ -236,12 +236,12 @@ def test_unknown_keys_are_refused_before_anything_is_written(whole: Dataset, cop
     uri = copy_of(whole)
     before = {p: p.stat().st_mtime_ns for p in Path(uri).rglob("*")}
     with pytest.raises(UsageError, match=r"1 of 2 keys are not in .*: class0/nobody; nothing was changed"):
-        remove_photos(uri, ["class0/nobody", written_keys(whole)[0]], silent)
+        remove_photos(uri, ["class0/nobody", list_written_keys(whole)[0]], silent)
     assert {p: p.stat().st_mtime_ns for p in Path(uri).rglob("*")} == before
 
 
 def test_a_photo_is_found_in_the_shard_that_holds_it(layered: Dataset) -> None:
-    for key in written_keys(layered):
+    for key in list_written_keys(layered):
         (place,) = find_photo(layered.uri, key)
         assert place["outcome"] == "written"
         shard = next(s for s in layered.shards if s.file == place["shard"])
@@ -264,7 +264,7 @@ def test_a_duplicate_lies_in_no_shard_and_is_not_removed(
 
 
 def test_a_removed_photo_lies_in_no_shard(whole: Dataset, copy_of: Callable[[Dataset], str]) -> None:
-    key = written_keys(whole)[0]
+    key = list_written_keys(whole)[0]
     uri = remove_photos(copy_of(whole), [key], silent).uri
     assert [(place["outcome"], place["shard"]) for place in find_photo(uri, key)] == [("removed", None)]
 
@@ -272,7 +272,7 @@ def test_a_removed_photo_lies_in_no_shard(whole: Dataset, copy_of: Callable[[Dat
 def test_of_two_changes_of_one_commit_the_later_is_refused_and_can_be_made_again(
     whole: Dataset, copy_of: Callable[[Dataset], str]
 ) -> None:
-    uri, (one, two) = copy_of(whole), written_keys(whole)[:2]
+    uri, (one, two) = copy_of(whole), list_written_keys(whole)[:2]
     base = open_dataset(uri)
     fewer = remove_photos(uri, [one], silent)
     later = replace(base, commit={**base.commit, "ledger": {}})
@@ -286,7 +286,7 @@ def test_of_two_changes_of_one_commit_the_later_is_refused_and_can_be_made_again
 def test_a_change_that_was_killed_between_its_claim_and_the_record_is_done(
     whole: Dataset, copy_of: Callable[[Dataset], str]
 ) -> None:
-    uri, key = copy_of(whole), written_keys(whole)[0]
+    uri, key = copy_of(whole), list_written_keys(whole)[0]
     record = (Path(uri) / COMMIT_FILE).read_bytes()
     fewer = remove_photos(uri, [key], silent)
     (Path(uri) / COMMIT_FILE).write_bytes(record)
@@ -302,8 +302,8 @@ def test_a_change_waits_for_an_unfinished_one(whole: Dataset, copy_of: Callable[
     uri = copy_of(whole)
     claim_workspace(locate_workspace(open_dataset(uri)), {"change": "--add"})
     before = files_of(Path(uri))
-    for change in (lambda: remove_photos(uri, written_keys(whole)[:1], silent), lambda: prune(uri)):
-        with pytest.raises(UsageError, match=r"unfinished change \(--add\) in .*delete that folder to give it up"):
+    for change in (lambda: remove_photos(uri, list_written_keys(whole)[:1], silent), lambda: prune(uri)):
+        with pytest.raises(UsageError, match=r"unfinished change \(--add\) in .*To abandon it, delete that folder"):
             change()
     assert files_of(Path(uri)) == before
 

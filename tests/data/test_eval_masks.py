@@ -21,7 +21,7 @@ from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
 from pipelines.masks.bins import bin_of
 from pipelines.masks.spec import parse_recipe
 from pipelines.records import UsageError
-from tests.data.building import built
+from tests.data.building import build_folder
 from tests.making import SIZE_PX, shard_recipe
 
 
@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def levels(data: bytes) -> NDArray[np.uint8]:
-    """The grey levels of a stored mask."""
+    """The gray levels of a stored mask."""
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
@@ -52,7 +52,7 @@ def test_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str) -> N
     own = plan(seed, masks_per_family=2)
     lines, stored = make_eval_masks(own, key)
     assert (lines, stored) == (make_eval_masks(own, key)[0], {})
-    assert len(set(lines)) == len(lines) == 2 * len(own.recipe.masks)
+    assert len(set(lines)) == len(lines) == 2 * len(own.config.masks)
     others = {*make_eval_masks(replace(own, seed=seed + 1), key)[0], *make_eval_masks(own, key + "x")[0]}
     assert not set(lines) & others
     for line in lines[:2]:
@@ -95,7 +95,7 @@ def test_stored_masks_are_those_of_the_recipes() -> None:
 def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
     changes: dict[str, Any] = {"masks": ("irregular",), "mask_bins": ("0.1-0.2", "0.3-0.4")}
     own = plan(0, files, mask_files_sha256=hash_mask_files(files), **changes)
-    check_masks(own.recipe, files)
+    check_masks(own.config, files)
     lines, stored = make_eval_masks(own, "a")
     assert len(lines) == len(stored) == 2
     for line, data, wanted in zip(lines, stored.values(), ("0.1-0.2", "0.3-0.4"), strict=True):
@@ -106,7 +106,7 @@ def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
 
 
 def small(value: int) -> NDArray[np.uint8]:
-    """A picture of one colour."""
+    """A picture of one color."""
     return np.full((64, 64), value, np.uint8)
 
 
@@ -135,14 +135,14 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
     folder = shutil.copytree(files, tmp_path / "masks")
     for number in range(12):
         (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
-    with pytest.raises(UsageError, match=r"000\d\d\.png is 100% grey"):
+    with pytest.raises(UsageError, match=r"000\d\d\.png is 100% gr[ae]y"):
         make_eval_masks(plan(0, str(folder), masks=("irregular",)), "a")
 
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no mask files at"):
         hash_mask_files(str(tmp_path))
-    with pytest.raises(UsageError, match="is not the folder of mask files"):
+    with pytest.raises(UsageError, match="has other names or sizes than the mask files"):
         check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
 
 
@@ -177,14 +177,14 @@ def masks_by_split(dataset: Dataset) -> dict[str, set[int]]:
 def test_photos_of_the_named_splits_carry_masks(
     splits: tuple[str, ...], expected: dict[str, set[int]], photos: Path, tmp_path: Path
 ) -> None:
-    assert masks_by_split(built(photos, tmp_path / "data", mask_splits=splits)) == expected
+    assert masks_by_split(build_folder(photos, tmp_path / "data", mask_splits=splits)) == expected
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_dataset_that_is_older_than_a_field_of_its_recipe_has_the_default(photos: Path, tmp_path: Path) -> None:
-    dataset = built(photos, tmp_path / "data")
+    dataset = build_folder(photos, tmp_path / "data")
     commit = dataset.commit | {"recipe": {n: v for n, v in dataset.commit["recipe"].items() if n != "mask_splits"}}
     (tmp_path / "data" / COMMIT_FILE).write_bytes(seal(commit))
-    assert built(photos, tmp_path / "data").commit == commit
+    assert build_folder(photos, tmp_path / "data").commit == commit
     with pytest.raises(UsageError, match=r"mask_splits = \['val', 'test'\], not \['val'\]"):
-        built(photos, tmp_path / "data", mask_splits=("val",))
+        build_folder(photos, tmp_path / "data", mask_splits=("val",))

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 
 from tests.data.hostile_files import segment
 from tests.data.jpeg_files import at_once
-from tests.data.picture_files import Pixels, cleaned, encoded, pixels, textured
+from tests.data.picture_files import Pixels, encode, make_texture, normalize_whole, pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about EXIF that is spoilt here
-PLAIN = encoded(textured(1), "JPEG")
+PLAIN = encode(make_texture(1), "JPEG")
 ORDERS = {"<": b"II*\0", ">": b"MM\0*"}
 
 
@@ -46,7 +46,7 @@ def by_opencv(raw: bytes) -> Pixels:
 def test_of_two_segments_the_first_counts(first: str, second: str) -> None:
     for one, other in itertools.product(range(1, 9), (1, 3, 6, 8)):
         raw = exif(directory(first, one), directory(second, other))
-        stored = pixels(cleaned(raw).picture)
+        stored = pixels(normalize_whole(raw).picture)
         assert np.array_equal(stored, by_pillow(raw)), (one, other)
         assert np.array_equal(stored, by_opencv(raw)), (one, other)
 
@@ -57,7 +57,7 @@ def test_exif_that_is_split_over_two_segments_is_read_whole(order: str, gap: int
     whole = directory(order, 6, gap)
     for place in range(1, len(whole)):
         raw = exif(whole[:place], whole[place:])
-        stored = pixels(cleaned(raw).picture)
+        stored = pixels(normalize_whole(raw).picture)
         assert np.array_equal(stored, by_pillow(raw)), place
         assert stored.shape == (40, 48, 3), place
 
@@ -69,16 +69,16 @@ def test_exif_that_is_split_over_two_segments_is_read_whole(order: str, gap: int
 )
 def test_what_a_first_segment_leaves_open_is_as_pillow_has_it(first: bytes) -> None:
     raw = exif(first, directory(">", 6))
-    assert np.array_equal(pixels(cleaned(raw).picture), by_pillow(raw))
+    assert np.array_equal(pixels(normalize_whole(raw).picture), by_pillow(raw))
 
 
 @pytest.mark.parametrize("name", ["behind a comment", "behind its frame", "behind its tables"])
 def test_exif_counts_wherever_it_stands_before_the_pixels(name: str) -> None:
-    told = segment(0xE1, b"Exif\0\0" + directory("<", 8))
+    own = segment(0xE1, b"Exif\0\0" + directory("<", 8))
     place = {"behind a comment": PLAIN.index(b"\xff\xdb"), "behind its frame": PLAIN.index(b"\xff\xc4")}
     at = place.get(name, PLAIN.index(b"\xff\xda"))
-    raw = PLAIN[:at] + segment(0xFE, b"comment") + told + PLAIN[at:]
-    stored = pixels(cleaned(raw).picture)
+    raw = PLAIN[:at] + segment(0xFE, b"comment") + own + PLAIN[at:]
+    stored = pixels(normalize_whole(raw).picture)
     assert np.array_equal(stored, by_pillow(raw))
     assert np.array_equal(stored, by_opencv(raw))
 
@@ -87,6 +87,6 @@ def test_exif_counts_wherever_it_stands_before_the_pixels(name: str) -> None:
 def test_a_sign_of_exif_that_stands_there_twice_is_passed_over(number: int) -> None:
     body = b"Exif\0\0" + directory("<", number)
     raw = exif(body)
-    assert np.array_equal(pixels(cleaned(raw).picture), by_pillow(raw))
-    webp = encoded(textured(1), "WEBP", lossless=True, exif=b"Exif\0\0" + body)
-    assert np.array_equal(pixels(cleaned(webp).picture), by_pillow(webp))
+    assert np.array_equal(pixels(normalize_whole(raw).picture), by_pillow(raw))
+    webp = encode(make_texture(1), "WEBP", lossless=True, exif=b"Exif\0\0" + body)
+    assert np.array_equal(pixels(normalize_whole(webp).picture), by_pillow(webp))

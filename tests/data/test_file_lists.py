@@ -16,7 +16,7 @@ from tests.data.trees import put, tar_bytes, zip_bytes
 PATHS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
-def described(found: Found, value: int) -> Photo:
+def describe(found: Found, value: int) -> Photo:
     return found.as_photo(f"split{value}")
 
 
@@ -24,7 +24,7 @@ def described(found: Found, value: int) -> Photo:
 def test_every_file_and_every_name_is_accounted_for_once(names: dict[str, int], strangers: list[str]) -> None:
     there = [path for number, path in enumerate(names) if number % 2] + [s for s in strangers if s not in names]
     published = PublishedList("the list", lambda: iter(names.items()))
-    photos = list(published.photos((Found(path, 1) for path in there), described, "odd"))
+    photos = list(published.photos((Found(path, 1) for path in there), describe, "odd"))
     assert [photo.path for photo in photos] == there
     for photo in photos:
         if photo.path in names:
@@ -37,26 +37,26 @@ def test_every_file_and_every_name_is_accounted_for_once(names: dict[str, int], 
 
 def test_what_is_named_twice_alike_counts_once() -> None:
     published = PublishedList("the list", lambda: iter([("a", 1), ("b", 2), ("a", 1), ("b", 2)]))
-    assert [photo.split for photo in published.photos([Found("b", 1)], described)] == ["split2"]
+    assert [photo.split for photo in published.photos([Found("b", 1)], describe)] == ["split2"]
     assert list(published.absent_files()) == [Absent("a")]
 
 
 def test_a_list_that_contradicts_itself_is_refused_naming_the_file() -> None:
-    with pytest.raises(UsageError, match="the list names b twice and says different things"):
+    with pytest.raises(UsageError, match="the list names b twice, with different entries"):
         PublishedList("the list", lambda: iter([("a", 1), ("b", 2), ("c", 2), ("b", 3)]))
 
 
-def test_names_whose_digests_begin_alike_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.archive.file_lists._digest", lambda path: bytes(15) + path.encode())
+def test_names_whose_digests_begin_alike_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.data.archive.file_lists._hash_path", lambda path: bytes(15) + path.encode())
     published = PublishedList("the list", lambda: iter([("c", 3), ("a", 1), ("b", 2)]))
-    photos = list(published.photos((Found(path, 1) for path in "bcd"), described))
+    photos = list(published.photos((Found(path, 1) for path in "bcd"), describe))
     assert [photo.split for photo in photos] == ["split2", "split3", "train"]
     assert list(published.absent_files()) == [Absent("a")]
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_not_absent() -> None:
     published = PublishedList("the list", lambda: iter([("a", 1)]))
-    (photo,) = published.photos([Found("a", 1, refusal="it is a link")], described)
+    (photo,) = published.photos([Found("a", 1, refusal="it is a link")], describe)
     assert (photo.refusal, list(published.absent_files())) == ("it is a link", [])
 
 

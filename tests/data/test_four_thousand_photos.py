@@ -25,7 +25,7 @@ def silent(*_: object) -> None:
     """Progress that nobody watches."""
 
 
-def generated(folder: Path) -> Path:
+def write_photos(folder: Path) -> Path:
     """As many small JPEGs, of which no two are alike: every thousand has a height of its own."""
     folder.mkdir()
     for number in range(NUM_PHOTOS):
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of links to the photos, so that one can be taken out."""
     base = tmp_path_factory.mktemp("four-thousand")
     data = os.environ.get("LACUNA_DATA")
-    photos = Path(data) / "celeba" / "img_align_celeba" if data else generated(base / "generated")
+    photos = Path(data) / "celeba" / "img_align_celeba" if data else write_photos(base / "generated")
     (base / "in").mkdir()
     for path in sorted(photos.glob("*.jpg"))[:NUM_PHOTOS]:
         (base / "in" / path.name).symlink_to(path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.data.image.header import FORMATS, Header, read_header
 from pipelines.records import Rejected
-from tests.data.picture_files import OTHER, WHOLE, encoded, with_orientation
+from tests.data.picture_files import OTHER, WHOLE, encode, with_orientation
 
 MODES = {
     "JPEG": ["RGB", "L", "CMYK"],
@@ -35,7 +35,7 @@ def header(raw: bytes) -> Header:
 @settings(max_examples=200, deadline=None)
 def test_format_and_size_are_what_pillow_says(kind: tuple[str, str], width: int, height: int) -> None:
     name, mode = kind
-    found = header(encoded(Image.new(mode, (width, height)), name))
+    found = header(encode(Image.new(mode, (width, height)), name))
     assert (found.format, found.width_px, found.height_px) == (name, width, height)
     assert found.plain == (name in ("JPEG", "PNG", "WEBP") and mode in ("RGB", "L"))
 
@@ -43,7 +43,7 @@ def test_format_and_size_are_what_pillow_says(kind: tuple[str, str], width: int,
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_is_read_and_the_upright_size_follows(file_format: str, orientation: int) -> None:
-    found = header(encoded(Image.new("RGB", (30, 20)), file_format, exif=with_orientation(orientation)))
+    found = header(encode(Image.new("RGB", (30, 20)), file_format, exif=with_orientation(orientation)))
     assert (found.orientation, found.width_px, found.height_px) == (orientation, 30, 20)
     assert found.upright_size == ((30, 20) if orientation < 5 else (20, 30))
 
@@ -64,7 +64,7 @@ def test_every_format_is_one_that_pillow_knows_by_this_name() -> None:
 
 def test_a_name_says_nothing() -> None:
     with Image.open(io.BytesIO(WHOLE["jpeg"])) as image:
-        assert header(encoded(image, "PNG")).format == "PNG"
+        assert header(encode(image, "PNG")).format == "PNG"
 
 
 @pytest.mark.realdata

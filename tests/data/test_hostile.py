@@ -12,14 +12,14 @@ from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import Rejected
 from tests.data.hostile_files import foreign, noise, others, sizes
 from tests.data.hostile_parts import exifs, jpegs, pngs
-from tests.data.picture_files import OTHER, RECIPE, WHOLE, Pixels, encoded, raw_png
+from tests.data.picture_files import OTHER, RECIPE, WHOLE, Pixels, encode, raw_png
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about what is looked at here
 
 HOSTILE = sizes() | foreign() | noise() | jpegs() | exifs() | pngs() | others()
 
 
-def seen(raw: bytes) -> Pixels:
+def decode(raw: bytes) -> Pixels:
     """The file as Pillow shows it, uint8 HxWx3."""
     with Image.open(io.BytesIO(raw)) as image:
         return np.asarray(image.convert("RGB"))
@@ -34,7 +34,7 @@ def test_hostile_files_are_rejected_with_the_reason_or_have_the_right_pixels(nam
         assert expected in verdict.reason
         return
     assert not isinstance(verdict, Rejected), verdict
-    shown, right = seen(verdict.picture).astype(int), seen(expected).astype(int)
+    shown, right = decode(verdict.picture).astype(int), decode(expected).astype(int)
     assert shown.shape == right.shape == (verdict.height_px, verdict.width_px, 3)
     assert np.abs(shown - right).max() <= 3
 
@@ -42,14 +42,14 @@ def test_hostile_files_are_rejected_with_the_reason_or_have_the_right_pixels(nam
 WITHIN = """
 import resource
 from dataclasses import replace
-from pipelines.data.image.normalize import clean
+from pipelines.data.image.normalize import normalize_photo
 from tests.data import test_hostile
 from tests.data.picture_files import RECIPE
 files = [raw for raw, _ in test_hostile.HOSTILE.values()] + test_hostile.bombs()
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20),) * 2)
 recipes = [RECIPE, replace(RECIPE, decode_check=False), replace(RECIPE, resize="squash", size_px=64)]
-verdicts = [clean(raw, recipe) for recipe in recipes for raw in files]
+verdicts = [normalize_photo(raw, recipe) for recipe in recipes for raw in files]
 print(sum("MemoryError" in getattr(verdict, "reason", "") for verdict in verdicts))
 """
 
@@ -57,7 +57,7 @@ print(sum("MemoryError" in getattr(verdict, "reason", "") for verdict in verdict
 def bombs() -> list[bytes]:
     """Small files whose pixels are many for true, though fewer than the limit."""
     black = Image.new("L", (5_000, 5_000))
-    return [encoded(black, name) for name in ("PNG", "JPEG", "GIF")]
+    return [encode(black, name) for name in ("PNG", "JPEG", "GIF")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

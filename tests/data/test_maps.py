@@ -14,7 +14,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError
 from pipelines.stream.reading import ShardReader
-from tests.data.building import built, rows_by_source, scan_and_settle
+from tests.data.building import build_folder, rows_by_source, scan_and_resolve
 from tests.data.trees import put, zip_bytes
 from tests.making import files_of, scene_folder, shard_recipe
 
@@ -37,7 +37,7 @@ def test_a_damaged_map_in_a_zip_leaves_its_photo_wherever_the_zip_lies(planes: t
         recipe = shard_recipe(source="ade20k-aim", splits="ade20k", planes=planes, shard_bytes=1 << 20)
         plan = Plan(put(f"{place}/all.zip", data), str(out), recipe, 0)
         layout = list_source(plan)
-        scan_and_settle(plan, layout)
+        scan_and_resolve(plan, layout)
         records = [write_shard(plan, layout, split, 0)[0] for split in layout.num_shards]
         assert sum(record.num_samples for record in records) == 6
         assert sum(record.num_planes for record in records) == 5 * len(planes)
@@ -55,7 +55,7 @@ def test_a_map_of_absurd_size_is_not_read_and_its_photo_is_written(tmp_path: Pat
     recipe = shard_recipe(source="ade20k-aim", splits="ade20k", planes=("seg",), shard_bytes=1 << 20)
     plan = Plan(str(root), str(tmp_path / "out"), recipe, 0)
     layout = list_source(plan)
-    scan_and_settle(plan, layout)
+    scan_and_resolve(plan, layout)
     record, _ = write_shard(plan, layout, "train", 0)
     (row,) = pq.read_table(tmp_path / "out" / record.table).to_pylist()
     assert (row["outcome"], row["planes"]) == (
@@ -64,7 +64,7 @@ def test_a_map_of_absurd_size_is_not_read_and_its_photo_is_written(tmp_path: Pat
     )
 
 
-def built_by_command(*words: str) -> dict[str, Any]:
+def build_by_command(*words: str) -> dict[str, Any]:
     """The report of `lacuna shard`."""
     return shard.run(shard.parse([*words, "--shard-bytes", "4000", "--masks"]))
 
@@ -77,7 +77,7 @@ def test_a_folder_of_photos_with_maps_has_photos_with_planes(tmp_path: Path) -> 
     (images / "training/a/scene0/ADE_train_00000000.jpg").unlink()
     (images / "training/a/scene0/ADE_train_00000002_seg.png").write_bytes(b"no picture")
     words = ("--source", "folder", "--root", str(root), "--out", out, "--planes", "seg")
-    report = built_by_command(*words)
+    report = build_by_command(*words)
     counts = {"num_inputs": 6, "num_written": 5, "num_rejected": 1, "num_planes": 4, "num_planes_rejected": 1}
     assert {name: report[name] for name in counts} == counts
     rows = rows_by_source(dataset := open_dataset(out))
@@ -90,7 +90,7 @@ def test_a_folder_of_photos_with_maps_has_photos_with_planes(tmp_path: Path) -> 
         beside = root / sample.note["source"].replace(".jpg", "_seg.png")
         whole = {"seg": beside.read_bytes()} if "00000002" not in beside.name else {}
         assert sample.planes == whole
-    again = built_by_command(*words)
+    again = build_by_command(*words)
     assert {name: again[name] for name in counts} == counts
 
 
@@ -99,12 +99,12 @@ def test_a_folder_of_photos_with_maps_has_photos_with_planes(tmp_path: Path) -> 
     [
         ("folder", ("segg",), r"unknown plane 'segg': the source 'folder' has seg, edge"),
         ("folder", ("seg", "sketch"), r"unknown plane 'sketch'"),
-        ("celeba", ("seg",), r"unknown plane 'seg': the source 'celeba' has none; correct or leave out --planes"),
+        ("celeba", ("seg",), r"unknown plane 'seg': the source 'celeba' has none; change or omit --planes"),
     ],
 )
 def test_planes_that_a_source_does_not_know_are_refused_before_work(
     source: str, planes: tuple[str, ...], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        built(tmp_path, tmp_path / "out", source=source, planes=planes)
+        build_folder(tmp_path, tmp_path / "out", source=source, planes=planes)
     assert not (tmp_path / "out").exists()

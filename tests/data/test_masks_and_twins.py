@@ -18,7 +18,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import is_mask_name, is_mask_reason
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, make_key
-from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
+from tests.data.building import build_folder, mask, rows_by_source, rows_in_this_process, save
 from tests.data.trees import zip_bytes
 from tests.making import photo, photo_folder, shard_recipe
 
@@ -298,8 +298,8 @@ def test_a_folder_of_masks_alone_is_refused_with_the_way_out(tmp_path: Path) -> 
     with pytest.raises(
         UsageError, match=r"3 of 3 files .* 3 look like masks, which --masks-as-photos takes for photos"
     ):
-        built(tmp_path / "in", tmp_path / "out")
-    taken = built(tmp_path / "in", tmp_path / "out", masks_as_photos=True)
+        build_folder(tmp_path / "in", tmp_path / "out")
+    taken = build_folder(tmp_path / "in", tmp_path / "out", masks_as_photos=True)
     assert taken.commit["ledger"]["num_written"] == 3
 
 
@@ -309,7 +309,7 @@ def test_a_key_that_was_refused_is_free_for_a_later_layer(tmp_path: Path) -> Non
     save(photo(2, 16, 16), tmp_path / "in/c.jpg")
     save(photo(3), tmp_path / "late/c.png")
     save(photo(4), tmp_path / "late/a.png")
-    base = built(tmp_path / "in", tmp_path / "out", holdout=0.0)
+    base = build_folder(tmp_path / "in", tmp_path / "out", holdout=0.0)
     late = Plan(str(tmp_path / "late"), base.uri, shard_recipe(holdout=0.0), 0)
     rows = outcomes(rows_by_source(add_layer(late, lambda *_: None)))
     assert rows["c.png"] == ("written", None)

@@ -22,11 +22,11 @@ from tests.data.picture_files import (
     UNCHECKED,
     WHOLE,
     Pixels,
-    cleaned,
-    encoded,
+    encode,
+    find_rejection,
+    normalize_whole,
     pixels,
     raw_png,
-    rejected,
     with_orientation,
 )
 from tests.making import photo
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, abou
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_upright_8_bit_rgb_or_grey_is_kept_byte_for_byte(name: str) -> None:
+def test_upright_8_bit_rgb_or_gray_is_kept_byte_for_byte(name: str) -> None:
     assert normalize_photo(WHOLE[name], RECIPE) == Sample(WHOLE[name], SUFFIX[name.partition("-")[0]], 40, 48, ())
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_everything_else_becomes_a_png_that_is_kept_from_then_on(name: str) -> None:
-    sample = cleaned(OTHER[name])
+    sample = normalize_whole(OTHER[name])
     assert (sample.suffix, sample.normalised[-1]) == ("png", "encoded PNG")
     assert (sample.height_px, sample.width_px) == pixels(sample.picture).shape[:2]
     assert normalize_photo(sample.picture, RECIPE) == Sample(
@@ -50,10 +50,10 @@ def test_everything_else_becomes_a_png_that_is_kept_from_then_on(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["gif", "bmp", "tiff", "tiff-lzw", "palette", "black and white", "rgba"])
-def test_normalising_changes_the_file_and_not_the_picture(name: str) -> None:
+def test_normalizing_changes_the_file_and_not_the_picture(name: str) -> None:
     with Image.open(io.BytesIO(OTHER[name])) as image:
         expected = np.asarray(image.convert("RGB"))
-    assert np.array_equal(pixels(cleaned(OTHER[name]).picture), expected)
+    assert np.array_equal(pixels(normalize_whole(OTHER[name]).picture), expected)
 
 
 def upright_of(stored: Pixels, orientation: int) -> Pixels:
@@ -74,39 +74,39 @@ def upright_of(stored: Pixels, orientation: int) -> Pixels:
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "JPEG", "TIFF"])
 def test_turned_photos_are_stored_upright(file_format: str, orientation: int) -> None:
     lossless = {"lossless": True} if file_format == "WEBP" else {}
-    with Image.open(io.BytesIO(encoded(photo(123), file_format, **lossless))) as image:
+    with Image.open(io.BytesIO(encode(photo(123), file_format, **lossless))) as image:
         stored = np.asarray(image.convert("RGB"))
-    sample = cleaned(encoded(photo(123), file_format, exif=with_orientation(orientation), **lossless))
+    sample = normalize_whole(encode(photo(123), file_format, exif=with_orientation(orientation), **lossless))
     assert np.array_equal(pixels(sample.picture), upright_of(stored, orientation))
     assert f"orientation {orientation}" in sample.normalised[0]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
 def test_orientation_1_is_upright_and_kept(file_format: str) -> None:
-    raw = encoded(photo(1), file_format, exif=with_orientation(1))
-    assert cleaned(raw).picture == raw
+    raw = encode(photo(1), file_format, exif=with_orientation(1))
+    assert normalize_whole(raw).picture == raw
 
 
 @pytest.mark.parametrize("alpha", [0, 1, 64, 128, 254, 255])
 def test_transparency_is_laid_on_white(alpha: int) -> None:
-    raw = encoded(Image.new("RGBA", (16, 16), (10, 100, 200, alpha)), "PNG")
-    sample = cleaned(raw)
+    raw = encode(Image.new("RGBA", (16, 16), (10, 100, 200, alpha)), "PNG")
+    sample = normalize_whole(raw)
     expected = [(c * alpha + 255 * (255 - alpha)) / 255 for c in (10, 100, 200)]
     assert np.abs(pixels(sample.picture)[0, 0] - np.array(expected)).max() <= 1
     assert "transparency on white" in sample.normalised
 
 
 def see_through(mode: str) -> bytes:
-    """A PNG of this mode whose left half is fully transparent and whose right half is opaque dark red or dark grey."""
+    """A PNG of this mode whose left half is fully transparent and whose right half is opaque dark red or dark gray."""
     image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
     image.paste((90, 0, 0, 255), (8, 0, 16, 16))
     if mode == "P":
-        return encoded(image.convert("RGB").quantize(2), "PNG", transparency=_index_of_black(image))
+        return encode(image.convert("RGB").quantize(2), "PNG", transparency=_index_of_black(image))
     if mode == "RGB":
-        return encoded(image.convert("RGB"), "PNG", transparency=(0, 0, 0))
+        return encode(image.convert("RGB"), "PNG", transparency=(0, 0, 0))
     if mode == "L":
-        return encoded(image.convert("L"), "PNG", transparency=0)
-    return encoded(image.convert(mode), "PNG")
+        return encode(image.convert("L"), "PNG", transparency=0)
+    return encode(image.convert(mode), "PNG")
 
 
 def _index_of_black(image: Image.Image) -> int:
@@ -115,7 +115,7 @@ def _index_of_black(image: Image.Image) -> int:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
 def test_every_kind_of_transparency_becomes_white(mode: str) -> None:
-    sample = cleaned(see_through(mode))
+    sample = normalize_whole(see_through(mode))
     left, right = pixels(sample.picture)[4, 2], pixels(sample.picture)[4, 12]
     assert left.tolist() == [255, 255, 255]
     assert right.max() <= 90
@@ -123,30 +123,30 @@ def test_every_kind_of_transparency_becomes_white(mode: str) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_to_8_bit(file_format: str) -> None:
+def test_16_bit_gray_is_scaled_to_8_bit(file_format: str) -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    got = pixels(cleaned(encoded(Image.fromarray(values), file_format)).picture)
+    got = pixels(normalize_whole(encode(Image.fromarray(values), file_format)).picture)
     assert np.array_equal(got, np.repeat((values // 257).astype(np.uint8)[:, :, None], 3, axis=2))
 
 
-def test_16_bit_colour_is_not_kept_but_scaled() -> None:
+def test_16_bit_color_is_not_kept_but_scaled() -> None:
     values = np.linspace(0, 65535, 16 * 16 * 3).astype(np.uint16).reshape(16, 16, 3)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    sample = cleaned(raw_png(16, 16, 16, 2, rows))
+    sample = normalize_whole(raw_png(16, 16, 16, 2, rows))
     assert sample.normalised
     assert np.abs(pixels(sample.picture).astype(int) - values // 257).max() <= 1
 
 
-def test_grey_of_4_bit_is_not_kept() -> None:
+def test_gray_of_4_bit_is_not_kept() -> None:
     rows = b"".join(b"\0" + bytes([0x0F] * 8) for _ in range(16))
-    sample = cleaned(raw_png(16, 16, 4, 0, rows))
+    sample = normalize_whole(raw_png(16, 16, 4, 0, rows))
     assert sample.normalised
     assert pixels(sample.picture)[0, :2, 0].tolist() == [0, 255]
 
 
 def test_cmyk_ink_becomes_light() -> None:
     ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
-    sample = cleaned(encoded(ink, "JPEG", quality=100))
+    sample = normalize_whole(encode(ink, "JPEG", quality=100))
     assert np.abs(pixels(sample.picture)[8, 8].astype(int) - [0, 255, 255]).max() <= 3
     assert "CMYK to RGB" in sample.normalised
 
@@ -154,14 +154,14 @@ def test_cmyk_ink_becomes_light() -> None:
 def ycck() -> bytes:
     """A JPEG of photo 10 in YCCK as Adobe writes it: the light of the photo, inverted, as luma and chroma; no black."""
     layers = ImageOps.invert(photo(10)).convert("YCbCr").split()
-    raw = encoded(Image.merge("CMYK", (*map(ImageOps.invert, layers), Image.new("L", (40, 48)))), "JPEG", quality=100)
+    raw = encode(Image.merge("CMYK", (*map(ImageOps.invert, layers), Image.new("L", (40, 48)))), "JPEG", quality=100)
     adobe = raw.index(b"Adobe")
     return raw[: adobe + 11] + b"\2" + raw[adobe + 12 :]
 
 
-@pytest.mark.parametrize("raw", [encoded(photo(10).convert("CMYK"), "JPEG", quality=100), ycck()], ids=["CMYK", "YCCK"])
+@pytest.mark.parametrize("raw", [encode(photo(10).convert("CMYK"), "JPEG", quality=100), ycck()], ids=["CMYK", "YCCK"])
 def test_inverted_ink_shows_the_photo(raw: bytes) -> None:
-    shown = pixels(cleaned(raw).picture).astype(int)
+    shown = pixels(normalize_whole(raw).picture).astype(int)
     assert np.abs(shown - np.asarray(photo(10)).astype(int)).max() <= 6
 
 
@@ -174,23 +174,23 @@ def test_damage_among_coded_pixels_is_noticed_unless_the_recipe_leaves_that_out(
     else:
         place = raw.index(b"\xff\xda") + 14 if name.startswith("jpeg") else 30
         raw[place : place + 60] = b"\x5a\xff\xd3" * 20
-    assert cleaned(bytes(raw), UNCHECKED).picture == raw
-    assert "cannot be decoded" in rejected(bytes(raw))
-    assert cleaned(WHOLE[name], UNCHECKED) == cleaned(WHOLE[name])
+    assert normalize_whole(bytes(raw), UNCHECKED).picture == raw
+    assert "cannot be decoded" in find_rejection(bytes(raw))
+    assert normalize_whole(WHOLE[name], UNCHECKED) == normalize_whole(WHOLE[name])
 
 
 def test_keeping_bytes_without_the_check_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.data.image.normalize.decoded", None)
+    monkeypatch.setattr("pipelines.data.image.normalize.decode_picture", None)
     monkeypatch.setattr("pipelines.data.image.normalize.find_fault", None)
     for raw in WHOLE.values():
-        assert cleaned(raw, UNCHECKED).picture == raw
+        assert normalize_whole(raw, UNCHECKED).picture == raw
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
-def test_a_colour_profile_that_is_dropped_is_named(mode: str) -> None:
+def test_a_color_profile_that_is_dropped_is_named(mode: str) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    raw = encoded(photo(1).convert(mode), "PNG", icc_profile=profile, exif=with_orientation(3))
-    sample = cleaned(raw)
+    raw = encode(photo(1).convert(mode), "PNG", icc_profile=profile, exif=with_orientation(3))
+    sample = normalize_whole(raw)
     with Image.open(io.BytesIO(sample.picture)) as image:
         assert "icc_profile" in image.info or "colour profile dropped" in sample.normalised
 
@@ -203,27 +203,27 @@ def test_a_colour_profile_that_is_dropped_is_named(mode: str) -> None:
         (bytes(5000), "not an image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
         (b"\xff\xd8\xff", "JPEG header ends early"),
-        (encoded(photo(1), "PPM"), "not an image"),
-        (encoded(photo(1).resize((31, 100)), "PNG"), "31x100 is smaller than 32"),
-        (encoded(photo(1).resize((100, 31)), "JPEG"), "100x31 is smaller than 32"),
+        (encode(photo(1), "PPM"), "not an image"),
+        (encode(photo(1).resize((31, 100)), "PNG"), "31x100 is smaller than 32"),
+        (encode(photo(1).resize((100, 31)), "JPEG"), "100x31 is smaller than 32"),
     ],
 )
 def test_what_is_no_photo_is_rejected_with_the_reason(raw: bytes, reason: str) -> None:
-    assert reason in rejected(raw, DatasetConfig("folder"))
+    assert reason in find_rejection(raw, DatasetConfig("folder"))
 
 
 def test_limits_of_size_are_inclusive() -> None:
-    assert isinstance(normalize_photo(encoded(photo(1).resize((32, 32)), "PNG"), DatasetConfig("folder")), Sample)
+    assert isinstance(normalize_photo(encode(photo(1).resize((32, 32)), "PNG"), DatasetConfig("folder")), Sample)
     at_most = DatasetConfig("folder", max_pixels=1600)
-    assert isinstance(normalize_photo(encoded(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
-    assert "40x41 pixels are more than 1600" in rejected(encoded(photo(1).resize((40, 41)), "PNG"), at_most)
+    assert isinstance(normalize_photo(encode(photo(1).resize((40, 40)), "PNG"), at_most), Sample)
+    assert "40x41 pixels are more than 1600" in find_rejection(encode(photo(1).resize((40, 41)), "PNG"), at_most)
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_pictures_that_move_are_rejected(file_format: str) -> None:
     frames = [photo(n).convert("RGB") for n in (1, 99, 555)]
-    raw = encoded(frames[0], file_format, save_all=True, append_images=frames[1:])
-    assert "animated or paged" in rejected(raw)
+    raw = encode(frames[0], file_format, save_all=True, append_images=frames[1:])
+    assert "animated or paged" in find_rejection(raw)
 
 
 def test_damaged_files_of_any_kind_never_stop_the_build() -> None:
@@ -247,10 +247,10 @@ def test_a_tiff_whose_second_page_has_no_size_does_not_stop_the_build() -> None:
 def test_a_turned_photo_whose_exif_is_spoilt_does_not_stop_the_build() -> None:
     exif = with_orientation(6)
     exif[EXIF_X_RESOLUTION] = 72.5
-    raw = bytearray(encoded(photo(1), "JPEG", exif=exif))
+    raw = bytearray(encode(photo(1), "JPEG", exif=exif))
     struct.pack_into(">H", raw, raw.index(struct.pack(">H", EXIF_X_RESOLUTION)) + 2, 2)
     assert isinstance(normalize_photo(bytes(raw), RECIPE), Sample | Rejected)
 
 
 def test_the_reason_of_an_absurd_size_names_it() -> None:
-    assert rejected(raw_png(60000, 50000, 8, 2, bytes(99))) == "60000x50000 pixels are more than 100000000"
+    assert find_rejection(raw_png(60000, 50000, 8, 2, bytes(99))) == "60000x50000 pixels are more than 100000000"

@@ -14,13 +14,13 @@ from pipelines.data.commit.workspace import Layout, Plan
 from pipelines.data.image import decode
 from pipelines.data.image.normalize import normalize_photo, normalize_plane
 from pipelines.records import JobError
-from tests.data.building import scan_and_settle
-from tests.data.picture_files import OTHER, RECIPE, encoded
+from tests.data.building import scan_and_resolve
+from tests.data.picture_files import OTHER, RECIPE, encode
 from tests.data.trees import put
 from tests.making import files_of, photo, photo_folder, scene_folder, shard_recipe
 
 
-def stored(tmp_path: Path, folder: Path, **changes: Any) -> tuple[Plan, Layout]:
+def store(tmp_path: Path, folder: Path, **changes: Any) -> tuple[Plan, Layout]:
     """The plan of a build of these files in a store, and their listing."""
     root = f"memory://{tmp_path.name}/in"
     for path, data in files_of(folder).items():
@@ -43,9 +43,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, end: str, fault: OSError) -> None:
 
 @pytest.mark.parametrize("words", ["The provided token has expired.", "Access Denied"])
 def test_keys_that_a_store_refuses_stop_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    plan, layout = stored(tmp_path, photo_folder(tmp_path / "in", 4))
+    plan, layout = store(tmp_path, photo_folder(tmp_path / "in", 4))
     failing(monkeypatch, "0002.jpg", PermissionError(words))
-    with pytest.raises(ConnectionError, match=rf"class0/0002\.jpg in .*{words}; see to the keys .* same command again"):
+    with pytest.raises(ConnectionError, match=rf"class0/0002\.jpg in .*{words}; check the keys .* same command again"):
         scan_files(plan, layout, 0)
 
 
@@ -53,10 +53,10 @@ def test_keys_that_expire_before_a_plane_is_read_stop_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes = scene_folder(tmp_path / "in", 2)
-    plan, layout = stored(tmp_path, scenes, source="ade20k-aim", splits="ade20k", planes=("seg",), shard_bytes=1 << 20)
-    scan_and_settle(plan, layout)
+    plan, layout = store(tmp_path, scenes, source="ade20k-aim", splits="ade20k", planes=("seg",), shard_bytes=1 << 20)
+    scan_and_resolve(plan, layout)
     failing(monkeypatch, "_seg.png", PermissionError("ExpiredToken"))
-    with pytest.raises(ConnectionError, match=r"_seg\.png in .*ExpiredToken; see to the keys"):
+    with pytest.raises(ConnectionError, match=r"_seg\.png in .*ExpiredToken; check the keys"):
         write_shard(plan, layout, "train", 0)
 
 
@@ -66,13 +66,13 @@ def test_a_photo_that_is_gone_after_the_listing_stops_the_build(tmp_path: Path, 
     (folder / "away.jpg").symlink_to(tmp_path / "nowhere")  # dangles from the start: its own fault
     if kind == "store":
         (folder / "away.jpg").unlink()
-        plan, layout = stored(tmp_path, folder)
+        plan, layout = store(tmp_path, folder)
         MemoryFileSystem().rm(f"/{tmp_path.name}/in/class0/0002.jpg")
     else:
         plan = Plan(str(folder), str(tmp_path / "out"), shard_recipe(), 0)
         layout = list_source(plan)
         (folder / "class0/0002.jpg").unlink()
-    with pytest.raises(JobError, match=r"class0/0002\.jpg under .* was listed and is not there any more: put it back"):
+    with pytest.raises(JobError, match=r"class0/0002\.jpg under .* was listed and is gone: put it back"):
         scan_files(plan, layout, 0)
 
 
@@ -99,17 +99,17 @@ def test_want_of_memory_names_the_photo_and_what_to_do(tmp_path: Path, monkeypat
         raise MemoryError("8 GB")
 
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "big.png").write_bytes(encoded(photo(1).convert("RGBA"), "PNG"))
+    (tmp_path / "in" / "big.png").write_bytes(encode(photo(1).convert("RGBA"), "PNG"))
     plan = Plan(str(tmp_path / "in"), str(tmp_path / "out"), shard_recipe(holdout=0.0), 0)
     layout = list_source(plan)
-    scan_and_settle(plan, layout)
+    scan_and_resolve(plan, layout)
     monkeypatch.setattr(decode, "_to_rgb", too_little)
     with pytest.raises(MemoryError, match=r"not enough for big\.png \(8 GB\): run the same command again with fewer"):
         write_shard(plan, layout, "train", 0)
 
 
 def test_want_of_memory_in_a_plane_is_no_reason_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = encoded(photo(1), "PNG")
+    raw = encode(photo(1), "PNG")
     recipe = shard_recipe(resize="squash", size_px=36)
     assert isinstance(normalize_plane(raw, raw, recipe), bytes)
 

@@ -26,14 +26,14 @@ pytestmark = [
 def part_of(name: str, *patterns: str, at_most: int = 300) -> Callable[[Path], Path]:
     """Makes a folder of the first files of each pattern under a folder of the data."""
 
-    def copied(to: Path) -> Path:
+    def copy_files(to: Path) -> Path:
         for pattern in patterns:
             for path in sorted(p for p in (DATA / name).glob(pattern) if p.is_file())[:at_most]:
                 (to / path.relative_to(DATA / name)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, to / path.relative_to(DATA / name))
         return to
 
-    return copied
+    return copy_files
 
 
 def whole(name: str) -> Callable[[Path], Path]:

@@ -49,12 +49,12 @@ def lose(folder: Path, pattern: str) -> None:
 
 
 def test_the_build_of_a_dataset_that_lost_its_record_is_refused_and_loses_nothing(copy: Path, tmp_path: Path) -> None:
-    added = replace(PLAN, root=str(photo_folder(tmp_path / "more", 33)), out=str(copy))
-    changed = add_layer(added, silent)
+    add_folder = replace(PLAN, root=str(photo_folder(tmp_path / "more", 33)), out=str(copy))
+    changed = add_layer(add_folder, silent)
     lose(copy, COMMIT_FILE)
     before = files_of(copy)
-    with pytest.raises(UsageError, match=r"its dataset.json is gone: make it again with `lacuna verify .* --rebuild`"):
-        build_dataset(replace(PLAN, root=added.root, out=str(copy)), silent)
+    with pytest.raises(UsageError, match=r"but no dataset.json: rebuild it with `lacuna verify .* --rebuild`"):
+        build_dataset(replace(PLAN, root=add_folder.root, out=str(copy)), silent)
     assert files_of(copy) == before
     assert recover_dataset(str(copy), silent).dataset.manifest_sha256 == changed.manifest_sha256
 
@@ -133,7 +133,7 @@ def test_two_generations_of_a_shard_are_not_guessed_at(built: Dataset, copy: Pat
     remove_photos(str(copy), [a_key(built)], silent)
     for pattern in (COMMIT_FILE, "shards-*.parquet", "successors/*"):
         lose(copy, pattern)
-    with pytest.raises(UsageError, match="both say that they are shard 0"):
+    with pytest.raises(UsageError, match="both claim to be shard 0"):
         recover_dataset(str(copy), silent)
 
 
@@ -141,7 +141,7 @@ def test_two_lists_without_a_record_are_not_guessed_at(built: Dataset, copy: Pat
     fewer = remove_photos(str(copy), [a_key(built)], silent)
     for pattern in (COMMIT_FILE, "successors/*"):
         lose(copy, pattern)
-    with pytest.raises(UsageError, match="are both whole"):
+    with pytest.raises(UsageError, match="are both intact"):
         recover_dataset(str(copy), silent)
     lose(copy, shards_file(built.commit["shards_sha256"]))
     assert recover_dataset(str(copy), silent).dataset == fewer
@@ -156,20 +156,20 @@ def more(tmp_path: Path) -> Path:
     return root
 
 
-def added(root: Path, out: Path, **changes: Any) -> Dataset:
+def add_folder(root: Path, out: Path, **changes: Any) -> Dataset:
     """The dataset with a layer of this root."""
     return add_layer(Plan(str(root), str(out), shard_recipe(shard_bytes=3_000, **changes), 3), silent)
 
 
 def test_a_layer_that_was_not_committed_does_not_come_back(built: Dataset, copy: Path, tmp_path: Path) -> None:
     before = files_of(copy)
-    assert added(photo_folder(tmp_path / "known", 3), copy) == replace(built, uri=str(copy))
+    assert add_folder(photo_folder(tmp_path / "known", 3), copy) == replace(built, uri=str(copy))
     assert files_of(copy) == before
     texts = photo_folder(tmp_path / "texts", 1)
     for number in range(40):
         (texts / f"{number}.txt").write_text(f"no photo {number}")
     with pytest.raises(UsageError, match="40 of 41 files"):
-        added(texts, copy)
+        add_folder(texts, copy)
     assert {name for name in files_of(copy) if name.endswith(".tar")} == {n for n in before if n.endswith(".tar")}
     lose(copy, COMMIT_FILE)
     lose(copy, "shards-*.parquet")
@@ -180,7 +180,7 @@ def test_a_layer_that_was_not_committed_does_not_come_back(built: Dataset, copy:
 
 def test_half_a_layer_is_not_taken_for_one(built: Dataset, copy: Path, more: Path, tmp_path: Path) -> None:
     whole = Path(shutil.copytree(copy, tmp_path / "whole"))
-    late = {shard.file for shard in added(more, whole).shards if shard.layer == 1}
+    late = {shard.file for shard in add_folder(more, whole).shards if shard.layer == 1}
     shutil.copy(whole / min(late), copy / min(late))
     lose(copy, COMMIT_FILE)
     assert recover_dataset(str(copy), silent).dataset.commit == built.commit

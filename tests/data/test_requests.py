@@ -65,7 +65,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pl
     object_store._HEEDING.clear()
 
 
-def counted(plan: Plan, layout: Layout, step: Step) -> tuple[int, int]:
+def count_requests(plan: Plan, layout: Layout, step: Step) -> tuple[int, int]:
     """Reads and writes of the step's tasks."""
     _Counting.asked.clear()
     task, count = STEPS[step.name]
@@ -80,7 +80,7 @@ def test_every_step_asks_for_what_the_formulas_say(listed: tuple[Plan, Layout]) 
     assert (layout.num_scans, layout.num_key_buckets, layout.num_digest_buckets) == (4, 4, 2)
     assert layout.num_shards["train"] > 1
     for step in tasks(Site(num_photos=NUM_PHOTOS, share_with_finds=0), layout):
-        assert (step.name, *counted(plan, layout, step)) == (step.name, step.num_reads, step.num_writes)
+        assert (step.name, *count_requests(plan, layout, step)) == (step.name, step.num_reads, step.num_writes)
 
 
 def test_the_layout_of_a_site_is_that_of_a_listing(

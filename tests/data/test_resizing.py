@@ -14,7 +14,7 @@ from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import check_normalization
 from pipelines.data.image.resize import RESIZES, Resize, resize_photo
 from pipelines.records import Sample, UsageError
-from tests.data.picture_files import WHOLE, Pixels, cleaned, encoded, pixels, rejected, with_orientation
+from tests.data.picture_files import WHOLE, Pixels, encode, find_rejection, normalize_whole, pixels, with_orientation
 from tests.making import photo
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage that is made here
@@ -36,7 +36,7 @@ def test_the_short_side_is_reduced_and_never_enlarged(
     size: tuple[int, int], short_side_px: int, expected: tuple[int, int]
 ) -> None:
     recipe = DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=short_side_px)
-    sample = cleaned(encoded(Image.new("RGB", size, (12, 200, 77)), "PNG"), recipe)
+    sample = normalize_whole(encode(Image.new("RGB", size, (12, 200, 77)), "PNG"), recipe)
     assert (sample.width_px, sample.height_px) == expected
     assert pixels(sample.picture).shape[:2] == expected[::-1]
     assert np.all(pixels(sample.picture) == (12, 200, 77))
@@ -45,15 +45,15 @@ def test_the_short_side_is_reduced_and_never_enlarged(
 
 
 def test_a_turned_photo_is_reduced_by_its_upright_short_side() -> None:
-    raw = encoded(photo(1, height=60, width=30), "JPEG", exif=with_orientation(6))
-    sample = cleaned(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=15))
+    raw = encode(photo(1, height=60, width=30), "JPEG", exif=with_orientation(6))
+    sample = normalize_whole(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=15))
     assert (sample.width_px, sample.height_px) == (30, 15)
 
 
-def test_reducing_keeps_the_colours() -> None:
-    raw = encoded(photo(321, 96, 80), "PNG")
+def test_reducing_keeps_the_colors() -> None:
+    raw = encode(photo(321, 96, 80), "PNG")
     small = pixels(
-        cleaned(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=16)).picture
+        normalize_whole(raw, DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=16)).picture
     ).astype(float)
     whole = pixels(raw).astype(float)
     assert np.abs(small.mean(axis=(0, 1)) - whole.mean(axis=(0, 1))).max() < 1
@@ -62,7 +62,7 @@ def test_reducing_keeps_the_colours() -> None:
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """Red tells the column, green the row: x and y of any pixel, as 255ths of the size."""
+    """Red encodes the column, green the row: x and y of any pixel, as 255ths of the size."""
     y, x = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([x * 255 / width, y * 255 / height, x * 0], axis=2).astype(np.uint8))
 
@@ -90,8 +90,8 @@ def window(sample: Sample) -> tuple[int, ...]:
 def test_each_policy_shows_the_part_it_says(
     resize: str, size_px: int, photo_size: tuple[int, int], expected: tuple[int, int], seen: tuple[int, ...]
 ) -> None:
-    raw = encoded(gradient(*photo_size), "PNG")
-    sample = cleaned(raw, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=size_px))
+    raw = encode(gradient(*photo_size), "PNG")
+    sample = normalize_whole(raw, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=size_px))
     assert (sample.width_px, sample.height_px) == expected == pixels(sample.picture).shape[1::-1]
     assert np.abs(np.array(window(sample)) - seen).max() <= 12 + 255 // min(photo_size)
 
@@ -99,7 +99,7 @@ def test_each_policy_shows_the_part_it_says(
 def test_area_is_the_mean_of_what_lies_under_a_pixel() -> None:
     values = np.random.default_rng(3).integers(0, 256, (48, 96, 3)).astype(np.uint8)
     recipe = DatasetConfig("folder", min_side_px=8, resize="short-side", size_px=16)
-    small = pixels(cleaned(encoded(Image.fromarray(values), "PNG"), recipe).picture)
+    small = pixels(normalize_whole(encode(Image.fromarray(values), "PNG"), recipe).picture)
     means = values.reshape(16, 3, 32, 3, 3).mean(axis=(1, 3))
     assert np.abs(small - means).max() <= 1
 
@@ -107,7 +107,7 @@ def test_area_is_the_mean_of_what_lies_under_a_pixel() -> None:
 @pytest.mark.parametrize("resize", RESIZES)
 def test_the_note_says_sizes_method_and_library(resize: str) -> None:
     recipe = DatasetConfig("folder", min_side_px=8, resize=resize, size_px=64, encode="jpeg")
-    sample = cleaned(encoded(photo(1, 200, 300), "JPEG"), recipe)
+    sample = normalize_whole(encode(photo(1, 200, 300), "JPEG"), recipe)
     size = {"squash": "300x200", "centre-square": "200x200", "short-side": "300x200", "celeba-178": "178x178"}[resize]
     to = "96x64" if resize == "short-side" else "64x64"
     method = "area" if resize == "squash" else "smoothed cubic, then halved"
@@ -119,7 +119,7 @@ def test_the_note_says_sizes_method_and_library(resize: str) -> None:
 
 def test_a_side_that_grows_beside_one_that_shrinks_is_interpolated() -> None:
     recipe = DatasetConfig("folder", min_side_px=8, resize="squash", size_px=50)
-    sample = cleaned(encoded(gradient(200, 10), "PNG"), recipe)
+    sample = normalize_whole(encode(gradient(200, 10), "PNG"), recipe)
     assert sample.normalised[0] == "resized 200x10 to 50x50: area, then cubic, OpenCV"
 
 
@@ -150,7 +150,7 @@ def test_reducing_is_as_near_to_an_antialiased_bicubic_as_area_is(size_px: int) 
         ((200, 10), (50, 50), "area, then cubic"),
     ],
 )
-@pytest.mark.parametrize("channels", [(), (3,)], ids=["grey", "colour"])
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["gray", "color"])
 def test_the_sizes_decide_on_the_method(
     size: tuple[int, int], target: tuple[int, int], method: str, channels: tuple[int, ...]
 ) -> None:
@@ -164,13 +164,13 @@ def test_the_sizes_decide_on_the_method(
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("resize", ["squash", "centre-square", "short-side"])
 def test_a_photo_that_has_the_size_already_is_kept_byte_for_byte(name: str, resize: str) -> None:
-    square = encoded(Image.open(io.BytesIO(WHOLE[name])).resize((40, 40)), name.partition("-")[0].upper())
-    assert cleaned(square, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=40)).picture == square
+    square = encode(Image.open(io.BytesIO(WHOLE[name])).resize((40, 40)), name.partition("-")[0].upper())
+    assert normalize_whole(square, DatasetConfig("folder", min_side_px=8, resize=resize, size_px=40)).picture == square
 
 
 def test_a_photo_that_holds_no_178_squared_is_rejected() -> None:
     recipe = DatasetConfig("folder", min_side_px=8, resize="celeba-178", size_px=64)
-    assert "177x218 holds no 178x178 px" in rejected(encoded(photo(1, 218, 177), "PNG"), recipe)
+    assert "177x218 holds no 178x178 px" in find_rejection(encode(photo(1, 218, 177), "PNG"), recipe)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -179,18 +179,18 @@ def test_the_upright_photo_is_what_is_resized(orientation: int, scaled: bool) ->
     upright = Image.new("RGB", (640, 400), "red")
     upright.paste("blue", (320, 0, 640, 400))
     upright.paste("green", (0, 200, 640, 400))
-    stored = Image.fromarray(np.ascontiguousarray(stored_for(np.asarray(upright), orientation)))
-    raw = encoded(stored, "JPEG", quality=95, exif=with_orientation(orientation))
-    sample = cleaned(raw, DatasetConfig("folder", resize="short-side", size_px=100, scaled_decode=scaled))
+    stored = Image.fromarray(np.ascontiguousarray(turn_back(np.asarray(upright), orientation)))
+    raw = encode(stored, "JPEG", quality=95, exif=with_orientation(orientation))
+    sample = normalize_whole(raw, DatasetConfig("folder", resize="short-side", size_px=100, scaled_decode=scaled))
     shown = pixels(sample.picture).astype(int)
     assert shown.shape == (100, 160, 3)
-    for (row, column), colour in {(20, 20): (255, 0, 0), (20, 140): (0, 0, 255), (80, 20): (0, 128, 0)}.items():
-        assert np.abs(shown[row, column] - colour).max() <= 4
+    for (row, column), color in {(20, 20): (255, 0, 0), (20, 140): (0, 0, 255), (80, 20): (0, 128, 0)}.items():
+        assert np.abs(shown[row, column] - color).max() <= 4
     quarter = "160x100" if orientation < 5 else "100x160"
     assert (f"decoded at {quarter}, libjpeg-turbo" in sample.normalised) == scaled
 
 
-def stored_for(upright: Pixels, orientation: int) -> Pixels:
+def turn_back(upright: Pixels, orientation: int) -> Pixels:
     """The pixels whose upright view by this orientation is the given one."""
     turned = {
         1: upright,
@@ -208,9 +208,11 @@ def stored_for(upright: Pixels, orientation: int) -> Pixels:
 @pytest.mark.parametrize("resize", RESIZES)
 @pytest.mark.parametrize("side_px", [64, 100, 178])
 def test_decoding_at_a_fraction_shows_nearly_the_same(resize: str, side_px: int) -> None:
-    raw = encoded(photo(7, 500, 731), "JPEG", quality=95)
+    raw = encode(photo(7, 500, 731), "JPEG", quality=95)
     recipe = DatasetConfig("folder", resize=resize, size_px=side_px)
-    whole, scaled = (pixels(cleaned(raw, replace(recipe, scaled_decode=s)).picture).astype(int) for s in (False, True))
+    whole, scaled = (
+        pixels(normalize_whole(raw, replace(recipe, scaled_decode=s)).picture).astype(int) for s in (False, True)
+    )
     assert whole.shape == scaled.shape
     assert np.abs(whole - scaled).max() <= 4
 

@@ -21,11 +21,11 @@ from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import UsageError
-from tests.data.building import built, silent
+from tests.data.building import build_folder, silent
 from tests.data.trees import PACKERS, zip_bytes
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
-OTHER = r"--root .* does not hold what .* is being or was built from \({}\): .*--add ROOT"
+OTHER = r"--root .* differs from the root that .* is being or was built from \({}\): .*--add ROOT"
 PATHS = st.lists(st.sampled_from(["a", "b.jpg", "é.png", "x y", "x_seg.png", "_mask", "masks"]), min_size=1, max_size=3)
 TREES = st.dictionaries(PATHS.map("/".join), st.integers(0, 3), max_size=6).filter(
     lambda tree: not any(other.startswith(f"{path}/") for path in tree for other in tree)
@@ -93,17 +93,17 @@ def test_an_archive_counts_by_its_size_and_its_ends_and_is_not_unpacked(tmp_path
 @pytest.mark.usefixtures("ray_cluster")
 def test_another_root_is_refused_and_a_moved_one_is_not(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "in", 12)
-    dataset = built(root, tmp_path / "out")
+    dataset = build_folder(root, tmp_path / "out")
     before = files_of(tmp_path / "out")
     other = photo_folder(tmp_path / "other", 14)
     with pytest.raises(UsageError, match=OTHER.format(r"12 files, \d+ bytes then, 14 files, \d+ bytes now")):
-        built(other, tmp_path / "out")
+        build_folder(other, tmp_path / "out")
     moved = root.rename(tmp_path / "moved")
     (moved / ".DS_Store").write_bytes(b"left")
-    assert built(moved, tmp_path / "out") == dataset
+    assert build_folder(moved, tmp_path / "out") == dataset
     (moved / "class0/0000.jpg").rename(moved / "class0/9999.jpg")
     with pytest.raises(UsageError, match=OTHER.format("other names or single sizes")):
-        built(moved, tmp_path / "out")
+        build_folder(moved, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
 
 
@@ -112,21 +112,21 @@ def test_a_build_is_compared_with_its_first_layer_whatever_came_after(tmp_path: 
     root, late = photo_folder(tmp_path / "in", 10), tmp_path / "late"
     late.mkdir()
     photo(900).save(late / "late.png")
-    dataset = built(root, tmp_path / "out")
+    dataset = build_folder(root, tmp_path / "out")
     add_layer(Plan(str(late), dataset.uri, shard_recipe(), 0), silent)
-    assert len(built(root, tmp_path / "out").layers) == 2
+    assert len(build_folder(root, tmp_path / "out").layers) == 2
     remove_photos(dataset.uri, ["class0/0002"], silent)
     merge_layers(dataset.uri, silent)
-    assert built(root, tmp_path / "out").layers[0]["root"] == dataset.root
+    assert build_folder(root, tmp_path / "out").layers[0]["root"] == dataset.root
     shutil.copy(late / "late.png", root / "late.png")
     with pytest.raises(UsageError, match=OTHER.format(".*")):
-        built(root, tmp_path / "out")
+        build_folder(root, tmp_path / "out")
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_unfinished_build_goes_on_from_a_moved_root_and_refuses_a_changed_one(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "in", 12)
-    whole = built(root, tmp_path / "whole")
+    whole = build_folder(root, tmp_path / "whole")
     plan = Plan(str(root), str(tmp_path / "out"), shard_recipe(), 0)
     with pytest.raises(RuntimeError, match="stop"):
         build_dataset(plan, _stop_at("naming"))
@@ -151,12 +151,12 @@ def _stop_at(step: str) -> Any:
 def test_an_archive_may_move_once_it_is_built(tmp_path: Path) -> None:
     packed = tmp_path / "all.zip"
     packed.write_bytes(zip_bytes(files_of(photo_folder(tmp_path / "in", 6))))
-    dataset = built(packed, tmp_path / "out")
+    dataset = build_folder(packed, tmp_path / "out")
     moved = packed.rename(tmp_path / "renamed.zip")
-    assert built(moved, tmp_path / "out") == dataset
+    assert build_folder(moved, tmp_path / "out") == dataset
     moved.write_bytes(zip_bytes(files_of(photo_folder(tmp_path / "in", 7))))
     with pytest.raises(UsageError, match=OTHER.format("1 files, .*")):
-        built(moved, tmp_path / "out")
+        build_folder(moved, tmp_path / "out")
 
 
 def make_older(dataset: Dataset) -> None:
@@ -187,7 +187,7 @@ def test_an_older_dataset_is_compared_as_it_was_and_that_is_said(
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_record_made_again_from_shards_does_not_know_the_root(tmp_path: Path) -> None:
     root = photo_folder(tmp_path / "in", 6)
-    dataset = built(root, tmp_path / "out")
+    dataset = build_folder(root, tmp_path / "out")
     (tmp_path / "out" / COMMIT_FILE).unlink()
     assert recover_dataset(dataset.uri, silent).dataset.commit == dataset.commit  # the list of shards knows it
     for path in (tmp_path / "out" / COMMIT_FILE, *(tmp_path / "out").glob("shards-*")):
@@ -195,12 +195,12 @@ def test_a_record_made_again_from_shards_does_not_know_the_root(tmp_path: Path) 
     again = recover_dataset(dataset.uri, silent).dataset
     assert again.manifest_sha256 == dataset.manifest_sha256
     assert again.root is None
-    assert built(root, tmp_path / "out").commit == again.commit
+    assert build_folder(root, tmp_path / "out").commit == again.commit
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_stopped_addition_of_another_root_is_not_mixed(tmp_path: Path) -> None:
-    dataset = built(photo_folder(tmp_path / "in", 6), tmp_path / "out")
+    dataset = build_folder(photo_folder(tmp_path / "in", 6), tmp_path / "out")
     late = photo_folder(tmp_path / "late", 9)
     plan = Plan(str(late), dataset.uri, shard_recipe(), 0)
     with pytest.raises(RuntimeError, match="stop"):

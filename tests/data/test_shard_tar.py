@@ -23,7 +23,7 @@ SAMPLES = st.dictionaries(KEYS, st.tuples(st.binary(max_size=2000), st.binary(mi
 Samples = dict[str, tuple[bytes, bytes]]
 
 
-def written(samples: Samples) -> tuple[bytes, list[Member], ShardWriter]:
+def write_shard(samples: Samples) -> tuple[bytes, list[Member], ShardWriter]:
     """The bytes of a shard of these samples (json, picture), its members, and the writer."""
     sink = io.BytesIO()
     writer = ShardWriter(sink)
@@ -39,7 +39,7 @@ def written(samples: Samples) -> tuple[bytes, list[Member], ShardWriter]:
 @given(SAMPLES)
 @settings(max_examples=60, deadline=None)
 def test_members_lie_where_the_writer_says(samples: Samples) -> None:
-    shard, members, writer = written(samples)
+    shard, members, writer = write_shard(samples)
     stored = {
         f"{key}.{suffix}": data
         for key, parts in samples.items()
@@ -55,7 +55,7 @@ def test_members_lie_where_the_writer_says(samples: Samples) -> None:
 @given(SAMPLES)
 @settings(max_examples=40, deadline=None)
 def test_the_last_member_is_an_index_of_all_others(samples: Samples) -> None:
-    shard, members, _ = written(samples)
+    shard, members, _ = write_shard(samples)
     with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
         infos = tar.getmembers()
     assert infos[-1].name == INDEX_MEMBER == "__index__"
@@ -66,7 +66,7 @@ def test_the_last_member_is_an_index_of_all_others(samples: Samples) -> None:
 @given(SAMPLES)
 @settings(max_examples=20, deadline=None)
 def test_the_same_samples_give_the_same_bytes(samples: Samples) -> None:
-    assert written(samples)[0] == written(samples)[0]
+    assert write_shard(samples)[0] == write_shard(samples)[0]
 
 
 def by_webdataset(members: list[tuple[str, str, bytes]], index: bytes) -> bytes:
@@ -91,9 +91,9 @@ SIZES = st.integers(0, 1500) | st.sampled_from([511, 512, 513, 8192, 10240, 9728
 def test_the_bytes_are_those_of_webdatasets_own_writer(members: list[tuple[str, str, bytes]]) -> None:
     sink = io.BytesIO()
     writer = ShardWriter(sink)
-    told = [writer.add(*member) for member in members]
+    written = [writer.add(*member) for member in members]
     writer.close({})
-    index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in told]})
+    index = canonical_json({"members": [[m.name, m.offset, m.size, m.crc32] for m in written]})
     assert sink.getvalue() == by_webdataset(members, index)
 
 
@@ -118,22 +118,22 @@ def test_the_digest_of_a_sample_is_that_of_the_list_of_its_members_digests() -> 
 
 
 def test_time_owner_and_mode_are_fixed() -> None:
-    shard, _, _ = written({"a": (b"{}", b"picture")})
+    shard, _, _ = write_shard({"a": (b"{}", b"picture")})
     with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
-        told = {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in tar.getmembers()}
-    assert told == {(0, 0, 0, "lacuna", "lacuna", 0o644)}
+        owners = {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in tar.getmembers()}
+    assert owners == {(0, 0, 0, "lacuna", "lacuna", 0o644)}
 
 
 def test_plain_webdataset_reads_a_shard_and_does_not_see_the_index(tmp_path: Path) -> None:
     samples = {f"class/{number}": (b"{}", bytes([number]) * 9) for number in range(5)}
-    (tmp_path / "shard.tar").write_bytes(written(samples)[0])
+    (tmp_path / "shard.tar").write_bytes(write_shard(samples)[0])
     got = {s["__key__"]: s["png"] for s in wds.WebDataset(str(tmp_path / "shard.tar"), shardshuffle=False)}
     assert got == {key: picture for key, (_, picture) in samples.items()}
 
 
 @pytest.mark.parametrize("end", [0, 512, 1024, 2048, 5000])
 def test_a_cut_shard_has_no_index(end: int) -> None:
-    shard, _, _ = written({str(n): (b"{}" * 99, bytes(999)) for n in range(9)})
+    shard, _, _ = write_shard({str(n): (b"{}" * 99, bytes(999)) for n in range(9)})
     with pytest.raises((ValueError, tarfile.TarError)):
         read_index(shard[:end])
 

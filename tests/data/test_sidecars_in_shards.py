@@ -1,4 +1,4 @@
-"""Planes and masks in shards: beside their photo, as they were, told in its note, and read by every reader."""
+"""Planes and masks in shards: beside their photo, as they were, named in its note, and read by every reader."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def built(root: Path, out: Path, **changes: Any) -> Dataset:
+def build_scenes(root: Path, out: Path, **changes: Any) -> Dataset:
     """The scenes with their maps and drawn masks."""
     scenes: dict[str, Any] = {"source": "ade20k-aim", "planes": ("seg",), "mask_pixels": True, "holdout": 0.0}
     scenes |= {"splits": "ade20k"} if changes.get("source") is None else {}
@@ -50,10 +50,10 @@ def built(root: Path, out: Path, **changes: Any) -> Dataset:
 @pytest.fixture(scope="module")
 def dataset(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Their dataset."""
-    return built(scenes, tmp_path_factory.mktemp("planes") / "data", masks_per_family=2)
+    return build_scenes(scenes, tmp_path_factory.mktemp("planes") / "data", masks_per_family=2)
 
 
-def stored(dataset: Dataset) -> dict[str, StoredSample]:
+def read_samples(dataset: Dataset) -> dict[str, StoredSample]:
     """Every sample by its source, as our own reader gives it."""
     samples: dict[str, StoredSample] = {}
     for split in sorted({shard.split for shard in dataset.shards if shard.num_samples}):
@@ -77,7 +77,7 @@ def test_every_photo_is_written_whatever_its_map_is(dataset: Dataset) -> None:
 
 def test_a_map_lies_beside_its_photo_byte_for_byte(scenes: Path, dataset: Dataset) -> None:
     plain = by_webdataset(dataset)
-    with_maps = {source: s for source, s in stored(dataset).items() if "seg" in s.planes}
+    with_maps = {source: s for source, s in read_samples(dataset).items() if "seg" in s.planes}
     assert len(with_maps) == 9
     for source, sample in with_maps.items():
         path = source.replace(".jpg", "_seg.png")
@@ -90,27 +90,27 @@ def test_a_map_lies_beside_its_photo_byte_for_byte(scenes: Path, dataset: Datase
     ("stem", "reason"), [(SMALL, "20x24, its photo 40x48"), (TEXT, "not an image of a known format")]
 )
 def test_a_map_that_does_not_fit_is_named_in_the_note_of_its_photo(dataset: Dataset, stem: str, reason: str) -> None:
-    sample = stored(dataset)[f"{stem}.jpg"]
-    told = sample.note["planes"]["seg"]
-    assert (told["source"], "source_sha256" in told) == (f"{stem}_seg.png", False)
-    assert reason in told["rejected"]
+    sample = read_samples(dataset)[f"{stem}.jpg"]
+    plane = sample.note["planes"]["seg"]
+    assert (plane["source"], "source_sha256" in plane) == (f"{stem}_seg.png", False)
+    assert reason in plane["rejected"]
     assert sample.planes == {}
     assert "seg.png" not in by_webdataset(dataset)[sample.key]
 
 
 def test_a_photo_without_a_map_says_nothing_of_one(dataset: Dataset) -> None:
-    sample = stored(dataset)[f"{NONE}.jpg"]
+    sample = read_samples(dataset)[f"{NONE}.jpg"]
     assert (sample.planes, "planes" in sample.note) == ({}, False)
 
 
 def test_masks_are_stored_as_their_recipes_draw_them(dataset: Dataset) -> None:
     plain, held_out = by_webdataset(dataset), 0
-    for source, sample in stored(dataset).items():
+    for source, sample in read_samples(dataset).items():
         masks = {name: data for name, data in sample.planes.items() if name != "seg"}
         lines = sample.note["masks"] if source.startswith(VALIDATION) else []
         assert list(masks) == ["mask", *(f"mask{n}" for n in range(2, len(lines) + 1))][: len(lines)]
         for (name, png), line in zip(masks.items(), lines, strict=True):
-            assert png[24:26] == b"\x01\x00", "not grey of one bit"
+            assert png[24:26] == b"\x01\x00", "not gray of one bit"
             with Image.open(io.BytesIO(png)) as image:
                 assert np.array_equal(np.asarray(image, np.uint8), parse_recipe(line).draw())
             assert plain[sample.key][f"{name}.png"] == png
@@ -119,13 +119,13 @@ def test_masks_are_stored_as_their_recipes_draw_them(dataset: Dataset) -> None:
 
 
 def test_planes_that_nobody_asked_for_are_not_stored(scenes: Path, tmp_path: Path) -> None:
-    samples = stored(built(scenes, tmp_path / "data", planes=(), mask_pixels=False))
+    samples = read_samples(build_scenes(scenes, tmp_path / "data", planes=(), mask_pixels=False))
     assert len(samples) == 12
     assert all(s.planes == {} and "planes" not in s.note for s in samples.values())
 
 
 def test_a_map_is_resized_with_its_photo(scenes: Path, tmp_path: Path) -> None:
-    for sample in stored(built(scenes, tmp_path / "data", resize="squash", size_px=36)).values():
+    for sample in read_samples(build_scenes(scenes, tmp_path / "data", resize="squash", size_px=36)).values():
         for data in (sample.picture, *(sample.planes[name] for name in ("seg",) if name in sample.planes)):
             with Image.open(io.BytesIO(data)) as image:
                 assert image.size == (36, 36)
@@ -152,11 +152,11 @@ def shards_and_tables(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
 def test_celeba_in_an_archive_has_the_files_of_celeba_in_a_folder(tmp_path: Path, suffix: str) -> None:
     photos = {f"img_align_celeba/{name}": data for name, data in celeba(tmp_path / "in").items()}
-    built(tmp_path / "in", tmp_path / "folder", source="celeba", planes=())
+    build_scenes(tmp_path / "in", tmp_path / "folder", source="celeba", planes=())
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / f"img_align_celeba{suffix}").write_bytes(PACKERS[suffix](photos))
     (tmp_path / "in" / "list_eval_partition.txt").rename(tmp_path / "packed" / "list_eval_partition.txt")
-    packed = built(tmp_path / "packed", tmp_path / "archive", source="celeba", planes=())
+    packed = build_scenes(tmp_path / "packed", tmp_path / "archive", source="celeba", planes=())
     assert packed.commit["ledger"]["num_written"] == 12
     assert shards_and_tables(tmp_path / "archive") == shards_and_tables(tmp_path / "folder")
 
@@ -164,8 +164,8 @@ def test_celeba_in_an_archive_has_the_files_of_celeba_in_a_folder(tmp_path: Path
 @pytest.mark.parametrize("suffix", [".tgz", ".zip"])
 def test_photos_in_an_archive_have_the_files_of_photos_in_a_folder(tmp_path: Path, suffix: str) -> None:
     photos = files_of(photo_folder(tmp_path / "in", 12))
-    built(tmp_path / "in", tmp_path / "folder", source="folder")
+    build_scenes(tmp_path / "in", tmp_path / "folder", source="folder")
     (tmp_path / f"in{suffix}").write_bytes(PACKERS[suffix](photos))
-    packed = built(tmp_path / f"in{suffix}", tmp_path / "archive", source="folder")
+    packed = build_scenes(tmp_path / f"in{suffix}", tmp_path / "archive", source="folder")
     assert packed.commit["ledger"]["num_written"] == 12
     assert shards_and_tables(tmp_path / "archive") == shards_and_tables(tmp_path / "folder")

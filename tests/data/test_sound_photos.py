@@ -22,9 +22,9 @@ from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.geometry import decode
 from pipelines.stream.reading import ShardReader
-from tests.data.building import built, rows_by_source, silent
+from tests.data.building import build_folder, rows_by_source, silent
 from tests.data.hostile_files import segment
-from tests.data.jpeg_files import END, JPEGS, adobe, at_once, shown_by_pillow, with_scan_parameters, without_jfif
+from tests.data.jpeg_files import END, JPEGS, adobe, at_once, decode_with_pillow, with_scan_parameters, without_jfif
 from tests.data.picture_suites import outcomes, unlike
 from tests.making import photo, photo_folder, shard_recipe
 
@@ -53,7 +53,7 @@ def odd_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sound_photos_are_written_and_cut_ones_are_rejected(odd_photos: Path, tmp_path: Path) -> None:
-    dataset = built(odd_photos, tmp_path / "data")
+    dataset = build_folder(odd_photos, tmp_path / "data")
     rows = rows_by_source(dataset)
     assert {name: rows[name]["outcome"] for name in SOUND} == dict.fromkeys(SOUND, "written")
     assert "premature end of data segment" in rows["third.jpg"]["reason"]
@@ -63,7 +63,7 @@ def test_sound_photos_are_written_and_cut_ones_are_rejected(odd_photos: Path, tm
 
 
 def test_a_dataset_whose_pixels_were_not_checked_streams_its_sound_photos(odd_photos: Path, tmp_path: Path) -> None:
-    dataset = built(odd_photos, tmp_path / "data", decode_check=False, holdout=0.0)
+    dataset = build_folder(odd_photos, tmp_path / "data", decode_check=False, holdout=0.0)
     reader, damaged = ShardReader((dataset,), "train"), []
     for shard, count in enumerate(reader.counts):
         for number in range(count):
@@ -71,14 +71,14 @@ def test_a_dataset_whose_pixels_were_not_checked_streams_its_sound_photos(odd_ph
             source = odd_photos / stored.note["source"]
             assert stored.picture == source.read_bytes(), "bytes were kept"
             try:
-                assert np.array_equal(decode(stored.picture, stored.key), shown_by_pillow(stored.picture))
+                assert np.array_equal(decode(stored.picture, stored.key), decode_with_pillow(stored.picture))
             except CorruptDataError:
                 damaged.append(stored.note["source"])
     assert damaged == ["third.jpg"]
 
 
 def test_a_training_sees_every_sound_photo(odd_photos: Path, tmp_path: Path) -> None:
-    dataset = built(odd_photos, tmp_path / "data", holdout=0.0)
+    dataset = build_folder(odd_photos, tmp_path / "data", holdout=0.0)
     stream = Stream((dataset,), WHOLE_VIEW, seed=0)
     batch = next(stream.batches(0, stream.num_samples, World()))
     assert set(batch.keys) >= {name.removesuffix(".jpg") for name in SOUND}

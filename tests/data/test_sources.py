@@ -10,7 +10,7 @@ from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.data.sources.packages import TRAIN, VAL, find_packages_root
 from pipelines.records import UsageError, make_key, sha256_hex
-from tests.data.trees import absent, listed, write_files
+from tests.data.trees import absent, list_photos, write_files
 from tests.making import photo
 
 PARTITIONS = "000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n000004.jpg 0\n202599.jpg 2\n"
@@ -27,7 +27,7 @@ def celeba_folder(root: Path, partitions: str = PARTITIONS, num_photos: int = 4)
 
 def test_celeba_has_its_official_splits(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path)
-    assert {path: p.split for path, p in listed("celeba", root).items()} == {
+    assert {path: p.split for path, p in list_photos("celeba", root).items()} == {
         "img_align_celeba/000001.jpg": "train",
         "img_align_celeba/000002.jpg": "val",
         "img_align_celeba/000003.jpg": "test",
@@ -37,7 +37,7 @@ def test_celeba_has_its_official_splits(tmp_path: Path) -> None:
 
 def test_celeba_lists_what_is_there_and_not_what_the_list_names(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path, num_photos=6)
-    photos = listed("celeba", root)
+    photos = list_photos("celeba", root)
     assert len(photos) == 6
     assert {path for path, p in photos.items() if p.refusal} == {
         "img_align_celeba/000005.jpg",
@@ -55,20 +55,20 @@ def test_first_12000_of_test_are_the_first_by_number(tmp_path: Path) -> None:
     partitions = "".join(f"{number:06d}.jpg {2 if number > 10 else 0}\n" for number in range(1, 12_021))
     names = [f"img_align_celeba/{number:06d}.jpg" for number in (1, 11, 12_010, 12_011, 12_020)]
     root = write_files(tmp_path, dict.fromkeys(names, b"") | {"list_eval_partition.txt": partitions.encode()})
-    found = listed("celeba", root, "first-12000-test")
+    found = list_photos("celeba", root, "first-12000-test")
     assert [found[name].split for name in names] == ["train", "test", "test", "rest", "rest"]
-    assert [photo.split for photo in listed("celeba", root).values()] == ["train", "test", "test", "test", "test"]
+    assert [photo.split for photo in list_photos("celeba", root).values()] == ["train", "test", "test", "test", "test"]
 
 
 def test_celeba_knows_sizes_and_no_labels(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path)
-    for path, found in listed("celeba", root).items():
+    for path, found in list_photos("celeba", root).items():
         assert (found.size_bytes, found.label) == ((root / path).stat().st_size, None)
 
 
 def test_a_partition_list_from_windows_is_read(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path, PARTITIONS.replace("\n", "\r\n") + "\r\n\r\n")
-    assert [p.split for p in listed("celeba", root).values()] == ["train", "val", "test", "train"]
+    assert [p.split for p in list_photos("celeba", root).values()] == ["train", "val", "test", "train"]
 
 
 @pytest.mark.parametrize("missing", ["list_eval_partition.txt", "img_align_celeba"])
@@ -76,28 +76,28 @@ def test_celeba_without_its_parts_is_refused_naming_them(tmp_path: Path, missing
     root = celeba_folder(tmp_path)
     storage.remove(str(root / missing))
     with pytest.raises(UsageError, match=f"(?s)no {missing} under {root}.*--root must hold"):
-        listed("celeba", root)
+        list_photos("celeba", root)
 
 
 @pytest.mark.parametrize("line", ["000005.jpg 3", "000005.jpg", "000005.jpg train", "000005.jpg 0 1"])
 def test_a_list_that_is_none_is_refused_with_an_example(tmp_path: Path, line: str) -> None:
     root = celeba_folder(tmp_path, PARTITIONS + line + "\n")
     with pytest.raises(UsageError, match=r"list_eval_partition.txt is no partition list.*000001\.jpg 0"):
-        listed("celeba", root)
+        list_photos("celeba", root)
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path) -> None:
     root = celeba_folder(tmp_path)
     (root / "list_eval_partition.txt").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UsageError, match="no partition list"):
-        listed("celeba", root)
+        list_photos("celeba", root)
 
 
 def test_a_folder_labels_photos_by_their_first_folder(tmp_path: Path) -> None:
     for name in ("loose.jpg", "cats/1.jpg", "dogs/big/2.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * 7)
-    found = listed("folder", tmp_path)
+    found = list_photos("folder", tmp_path)
     assert {path: p.label for path, p in found.items()} == {
         "loose.jpg": None,
         "cats/1.jpg": "cats",
@@ -110,19 +110,19 @@ def test_a_folder_lists_every_file_whatever_it_is_called(tmp_path: Path) -> None
     names = {".hidden", "no suffix", "ünïcode.jpg", "line\nbreak.png", "a.b.c.jpg", "#%?*[1]&.gif", "text.txt", "~"}
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    assert set(listed("folder", tmp_path)) == names
+    assert set(list_photos("folder", tmp_path)) == names
 
 
 def test_links_to_folders_are_not_walked_into(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "1.jpg").write_bytes(b"")
     (tmp_path / "real" / "loop").symlink_to(tmp_path)
-    assert not any(path.startswith("real/loop/") for path in listed("folder", tmp_path))
+    assert not any(path.startswith("real/loop/") for path in list_photos("folder", tmp_path))
 
 
 def test_packages_hold_real_photos_in_both_splits() -> None:
     root = Path(find_packages_root())
-    found = listed("packages", str(root))
+    found = list_photos("packages", str(root))
     assert {path for path, p in found.items() if p.split == "train"} == set(TRAIN)
     assert {path for path, p in found.items() if p.split == "val"} == set(VAL)
     for path, seen in found.items():
@@ -140,7 +140,7 @@ def test_packages_hold_out_whole_photos() -> None:
 
 def test_packages_elsewhere_are_refused_naming_the_first_photo(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"no {TRAIN[0]} under {tmp_path}: install"):
-        listed("packages", tmp_path)
+        list_photos("packages", tmp_path)
 
 
 def test_only_packages_have_a_root_of_their_own() -> None:

@@ -10,7 +10,7 @@ from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.data.sources.celebahq import ATTRIBUTES, FLISTS, MAPPING, NUM_FACES
 from pipelines.records import Absent, UsageError
-from tests.data.trees import absent, files, listed, put, tar_bytes, write_files
+from tests.data.trees import absent, files, list_photos, put, tar_bytes, write_files
 
 PARTITIONS = "list_eval_partition.txt"
 
@@ -60,7 +60,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_splits_have_the_published_counts(root: Path, splits: str, counts: dict[str, int]) -> None:
-    faces = listed("celebahq", root, splits)
+    faces = list_photos("celebahq", root, splits)
     assert {face.refusal for face in faces.values()} == {None}
     assert Counter(face.split for face in faces.values()) == counts
     if splits == "mhtma":
@@ -70,15 +70,15 @@ def test_splits_have_the_published_counts(root: Path, splits: str, counts: dict[
 
 
 def test_no_face_at_a_border_of_the_partition_changes_its_side(root: Path) -> None:
-    faces, numbers = listed("celebahq", root, "celeba"), originals()
+    faces, numbers = list_photos("celebahq", root, "celeba"), originals()
     for number, split in ((162_770, "train"), (162_771, "val"), (182_637, "val"), (182_638, "test")):
         assert faces[f"CelebAMask-HQ/CelebA-HQ-img/{numbers.index(number)}.jpg"].split == split
 
 
 def test_a_selection_is_the_same_in_every_layout_and_in_a_part_of_it(root: Path, tmp_path: Path) -> None:
-    splits = {int(Path(path).stem): face.split for path, face in listed("celebahq", root, "deepgin").items()}
+    splits = {int(Path(path).stem): face.split for path, face in list_photos("celebahq", root, "deepgin").items()}
     some = write_files(tmp_path, {f"{index:05d}.png": b"" for index in range(0, NUM_FACES, 97)})
-    faces = listed("celebahq", some, "deepgin")
+    faces = list_photos("celebahq", some, "deepgin")
     assert {path: face.split for path, face in faces.items()} == {path: splits[int(path[:5])] for path in faces}
     gone = absent("celebahq", some, "deepgin")
     assert len(gone) == NUM_FACES - len(faces)
@@ -90,8 +90,8 @@ def test_names_of_celeba_get_their_number_through_the_mapping(root: Path, tmp_pa
     names = {f"{numbers[index]:06d}.jpg": index for index in (0, 5, 29_999)}
     some = write_files(tmp_path, lists() | files(*names, "199999.jpg", "notes.txt", "-1.jpg"))
     for splits in DATASETS["celebahq"].splits:
-        by_index = {int(Path(p).stem): face.split for p, face in listed("celebahq", root, splits).items()}
-        faces = listed("celebahq", some, splits)
+        by_index = {int(Path(p).stem): face.split for p, face in list_photos("celebahq", root, splits).items()}
+        faces = list_photos("celebahq", some, splits)
         assert {name: faces[name].split for name in names} == {name: by_index[i] for name, i in names.items()}
         assert {path for path, face in faces.items() if face.refusal} == {"199999.jpg", "notes.txt", "-1.jpg"}
     assert f"{numbers[1]:06d}.jpg" in absent("celebahq", some)
@@ -100,15 +100,15 @@ def test_names_of_celeba_get_their_number_through_the_mapping(root: Path, tmp_pa
 def test_names_of_celeba_have_a_partition_without_the_mapping(tmp_path: Path) -> None:
     faces = files("000001.jpg", "162771.jpg", "182638.jpg", "0.jpg")
     root = write_files(tmp_path, faces | {PARTITIONS: lists()[PARTITIONS]})
-    found = listed("celebahq", root)
+    found = list_photos("celebahq", root)
     assert [found[path].split for path in faces] == ["train", "val", "test", "train"]
     assert [path for path in faces if found[path].refusal] == ["0.jpg"]
-    assert {face.split for face in listed("celebahq", root, "spn").values()} == {"train", "test"}
+    assert {face.split for face in list_photos("celebahq", root, "spn").values()} == {"train", "test"}
     assert absent("celebahq", root) == []
 
 
 def test_two_files_of_one_number_are_one_face(tmp_path: Path) -> None:
-    found = listed("celebahq", write_files(tmp_path, files("00007.png", "7.png")), "deepgin")
+    found = list_photos("celebahq", write_files(tmp_path, files("00007.png", "7.png")), "deepgin")
     assert sorted(face.refusal or "" for face in found.values()) == ["", "another file has the same number"]
 
 
@@ -120,7 +120,7 @@ def test_two_files_of_one_number_are_one_face(tmp_path: Path) -> None:
         ("mhtma", ATTRIBUTES, None, f"no {ATTRIBUTES} under"),
         ("mhtma", ATTRIBUTES, b"1\nYoung Old\n000001.jpg 1 1", "no list of attributes with a column `Male`"),
         ("lama", "val_shuffled.flist", None, "no val_shuffled.flist under .*LaMa's lists"),
-        ("lama", "val_shuffled.flist", b"photo.jpg", "is no list of faces: expected lines `27049.jpg`"),
+        ("lama", "val_shuffled.flist", b"photo.jpg", "is no list of faces: expected lines like `27049.jpg`"),
         ("celeba", PARTITIONS, b"000001.jpg 0", f"{PARTITIONS} does not name .*: give the whole list"),
         ("celeba", PARTITIONS, b"face.jpg 0", "names a photo that is not CelebA's"),
         ("mhtma", ATTRIBUTES, b"1\nMale\n000001.jpg 1", f"{ATTRIBUTES} does not name .*: give the whole list"),

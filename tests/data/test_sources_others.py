@@ -10,11 +10,11 @@ from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
 from pipelines.records import UsageError
-from tests.data.trees import ADE, TREES, absent, content, files, listed, put, tar_bytes, write_files, zip_bytes
+from tests.data.trees import ADE, TREES, absent, content, files, list_photos, put, tar_bytes, write_files, zip_bytes
 
 
 def test_ade20k_has_a_map_beside_each_photo_and_no_photo_for_a_map(tmp_path: Path) -> None:
-    photos = listed("ade20k-aim", write_files(tmp_path, TREES["ade20k-aim"]))
+    photos = list_photos("ade20k-aim", write_files(tmp_path, TREES["ade20k-aim"]))
     planes = {path: [(plane.name, plane.path) for plane in photo.planes] for path, photo in photos.items()}
     abbey, zoo = f"{ADE}/training/a/abbey/ADE_train_00000001", f"{ADE}/validation/z/zoo/ADE_val_00000001"
     assert planes == {
@@ -27,7 +27,7 @@ def test_ade20k_has_a_map_beside_each_photo_and_no_photo_for_a_map(tmp_path: Pat
 @pytest.mark.parametrize(("splits", "shop"), [("aim", "rest"), ("ade20k", "train")])
 def test_ade20k_is_split_by_the_challenge_or_by_itself(splits: str, shop: str, tmp_path: Path) -> None:
     root = write_files(tmp_path, TREES["ade20k-aim"])
-    photos = listed("ade20k-aim", root, splits)
+    photos = list_photos("ade20k-aim", root, splits)
     assert {(Path(path).name, photo.split, photo.label) for path, photo in photos.items()} == {
         ("ADE_train_00000001.jpg", "train", "a/abbey"),
         ("ADE_train_00000002.jpg", shop, "b/bakery/shop"),
@@ -42,7 +42,7 @@ def test_maps_are_found_in_an_archive_in_any_order(order: int, tmp_path: Path) -
     random.Random(order).shuffle(paths)
     root = str(tmp_path / "all.zip")
     put(root, zip_bytes({path: content(path, 500) for path in paths}))
-    photos = listed("ade20k-aim", root, "ade20k")
+    photos = list_photos("ade20k-aim", root, "ade20k")
     assert len(photos) == 4
     for path, photo in photos.items():
         (plane,) = photo.planes
@@ -53,7 +53,7 @@ def test_a_map_that_cannot_be_read_is_refused_and_its_photo_is_not(tmp_path: Pat
     data = bytearray(zip_bytes(files(f"{ADE}/training/a/1.jpg", f"{ADE}/training/a/1_seg.png")))
     entry = data.rindex(f"{ADE}/training/a/1_seg.png".encode()) - 46
     data[entry + 8] |= 1
-    (photo,) = listed("ade20k-aim", put(str(tmp_path / "all.zip"), bytes(data)), "ade20k").values()
+    (photo,) = list_photos("ade20k-aim", put(str(tmp_path / "all.zip"), bytes(data)), "ade20k").values()
     assert (photo.refusal, [plane.refusal for plane in photo.planes]) == (None, ["it is encrypted"])
 
 
@@ -68,7 +68,7 @@ def test_maps_are_planes_of_the_photo_beside_them_and_never_photos(source: str, 
         put(root, zip_bytes(dict(reversed(BESIDE.items()))))
     else:
         root = str(write_files(tmp_path, BESIDE))
-    photos = listed(source, root, "ade20k" if source == "ade20k-aim" else None)
+    photos = list_photos(source, root, "ade20k" if source == "ade20k-aim" else None)
     assert {path: [(plane.name, plane.path) for plane in photo.planes] for path, photo in photos.items()} == {
         "a/1.jpg": [("edge", "a/1_edge.png"), ("seg", "a/1_seg.png")],
         "a/1/deep.jpg": [],
@@ -84,13 +84,13 @@ def test_ade20k_is_read_from_a_train_folder_or_from_the_letters(tmp_path: Path) 
     letters = files("a/abbey/1.jpg", "a/abbey/1_seg.png")
     for below in ("train/", ""):
         root = write_files(tmp_path / f"root{len(below)}", {below + path: data for path, data in letters.items()})
-        (photo,) = listed("ade20k-aim", root, "ade20k").values()
+        (photo,) = list_photos("ade20k-aim", root, "ade20k").values()
         assert (photo.split, photo.label, photo.planes[0].path) == ("train", "a/abbey", f"{below}a/abbey/1_seg.png")
 
 
 def test_the_challenge_needs_its_list(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no new_image_names\.txt under .* without it, take the splits ade20k"):
-        listed("ade20k-aim", write_files(tmp_path, files("a/abbey/1.jpg")))
+        list_photos("ade20k-aim", write_files(tmp_path, files("a/abbey/1.jpg")))
 
 
 def ffhq_tar(root: Path, numbers: range) -> Path:
@@ -104,10 +104,10 @@ def ffhq_tar(root: Path, numbers: range) -> Path:
 
 def test_ffhq_has_its_last_10000_as_val_and_deepgin_a_thousand_of_them(tmp_path: Path) -> None:
     root = ffhq_tar(tmp_path / "ffhq", range(59_990, 70_000))
-    assert Counter(photo.split for photo in listed("ffhq", root).values()) == {"train": 10, "val": 10_000}
-    drawn = listed("ffhq", root, "deepgin")
+    assert Counter(photo.split for photo in list_photos("ffhq", root).values()) == {"train": 10, "val": 10_000}
+    drawn = list_photos("ffhq", root, "deepgin")
     assert Counter(photo.split for photo in drawn.values()) == {"train": 10, "val": 1000, "rest": 9000}
-    part = listed("ffhq", ffhq_tar(tmp_path / "part", range(69_000, 69_400)), "deepgin")
+    part = list_photos("ffhq", ffhq_tar(tmp_path / "part", range(69_000, 69_400)), "deepgin")
     assert {path: photo.split for path, photo in part.items()} == {path: drawn[path].split for path in part}
 
 
@@ -115,7 +115,7 @@ def test_ffhq_refuses_strangers_and_names_what_is_not_there(tmp_path: Path) -> N
     good = "images1024x1024/00000/00005.png"
     strangers = [f"images1024x1024/{name}" for name in ("00005.png", "00000/5.png", "00000/01000.png", "LICENSE.txt")]
     root = write_files(tmp_path, files(good, *strangers, "images1024x1024/70000/70000.png"))
-    photos = listed("ffhq", root)
+    photos = list_photos("ffhq", root)
     assert [path for path, photo in photos.items() if photo.refusal is None] == [good]
     gone = absent("ffhq", root)
     assert len(gone) == 69_999
@@ -125,8 +125,8 @@ def test_ffhq_refuses_strangers_and_names_what_is_not_there(tmp_path: Path) -> N
 @pytest.mark.parametrize("below", ["", "oxbuild_images/"])
 def test_oxford_is_all_test_and_deepgin_takes_523(below: str, tmp_path: Path) -> None:
     root = write_files(tmp_path, {f"{below}all_souls_{number:06d}.jpg": b"" for number in range(600)})
-    assert {photo.split for photo in listed("oxford-buildings", root).values()} == {"test"}
-    drawn = listed("oxford-buildings", root, "deepgin")
+    assert {photo.split for photo in list_photos("oxford-buildings", root).values()} == {"test"}
+    drawn = list_photos("oxford-buildings", root, "deepgin")
     assert Counter(photo.split for photo in drawn.values()) == {"test": 523, "rest": 77}
     names = sorted(Path(path).name for path, photo in drawn.items() if photo.split == "rest")
     assert names[:2] == ["all_souls_000034.jpg", "all_souls_000040.jpg"]  # by digest of the name, in either place
@@ -134,7 +134,7 @@ def test_oxford_is_all_test_and_deepgin_takes_523(below: str, tmp_path: Path) ->
 
 def test_paris_has_train_and_test_and_no_damaged_copies(tmp_path: Path) -> None:
     root = write_files(tmp_path, TREES["paris-streetview"])
-    assert {path: photo.split for path, photo in listed("paris-streetview", root).items()} == {
+    assert {path: photo.split for path, photo in list_photos("paris-streetview", root).items()} == {
         "paris_train_original/48.842502_2.344968_90_-004.JPG": "train",
         "paris_eval/paris_eval_gt/001_im.png": "test",
     }
@@ -143,7 +143,7 @@ def test_paris_has_train_and_test_and_no_damaged_copies(tmp_path: Path) -> None:
 
 
 def test_paris_may_be_evaluation_photos_only(tmp_path: Path) -> None:
-    photos = listed("paris-streetview", write_files(tmp_path, files("001_im.png", "021_im.png", "photo.png")))
+    photos = list_photos("paris-streetview", write_files(tmp_path, files("001_im.png", "021_im.png", "photo.png")))
     assert {photo.split for photo in photos.values()} == {"test"}
     assert [path for path, photo in photos.items() if photo.refusal] == ["photo.png"]
 

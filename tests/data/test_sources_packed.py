@@ -11,7 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from infra import storage
 from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
-from tests.data.trees import PACKERS, TREES, Files, account, content, listed, put, write_files, zip_bytes
+from tests.data.trees import PACKERS, TREES, Files, account, content, list_photos, put, write_files, zip_bytes
 
 SPLITS = [(source, splits) for source in sorted(TREES) for splits in DATASETS[source].splits]
 
@@ -25,7 +25,7 @@ def test_every_source_has_a_tree_here() -> None:
 def test_an_archive_is_as_good_as_a_folder(source: str, splits: str, suffix: str, tmp_path: Path) -> None:
     as_folder = account(source, write_files(tmp_path / "folder", TREES[source]), splits, "memory://never")
     archive = put(str(tmp_path / f"all{suffix}"), PACKERS[suffix](TREES[source]))
-    assert account(source, archive, splits, str(tmp_path / "spilled")) == as_folder
+    assert account(source, archive, splits, str(tmp_path / "spooled")) == as_folder
     assert sum(isinstance(said, tuple) and said[4] is not None for said in as_folder.values()) >= 2
 
 
@@ -33,9 +33,9 @@ def test_an_archive_is_as_good_as_a_folder(source: str, splits: str, suffix: str
 @pytest.mark.parametrize("source", [name for name in TREES if DATASETS[name].archives])
 def test_published_archives_may_lie_in_the_root(source: str, suffix: str, tmp_path: Path) -> None:
     as_folder = account(source, write_files(tmp_path / "folder", TREES[source]), None, "memory://never")
-    root = write_files(tmp_path / "packed", _packed(source, PACKERS[suffix], suffix))
+    root = write_files(tmp_path / "packed", _pack(source, PACKERS[suffix], suffix))
     assert not any((root / archive.holds[0]).exists() for archive in DATASETS[source].archives)
-    assert account(source, root, None, str(tmp_path / "spilled")) == as_folder
+    assert account(source, root, None, str(tmp_path / "spooled")) == as_folder
 
 
 @pytest.mark.parametrize("suffix", ["", ".tar", ".tgz", ".zip"])
@@ -47,7 +47,7 @@ def test_a_remote_root_is_as_good_as_a_local_one(source: str, suffix: str, tmp_p
         put(f"{root}/{path}", data)
     if suffix:
         put(root, PACKERS[suffix](TREES[source]))
-    assert account(source, root, None, f"{root}-spilled") == as_folder
+    assert account(source, root, None, f"{root}-spooled") == as_folder
     storage.remove(f"memory://{tmp_path.name}")
 
 
@@ -60,12 +60,12 @@ def test_a_remote_archive_is_downloaded_once(
     opened: list[str] = []
     whole = MemoryFileSystem._open
 
-    def noted(fs: MemoryFileSystem, path: str, *rest: Any, **more: Any) -> Any:
+    def note(fs: MemoryFileSystem, path: str, *rest: Any, **more: Any) -> Any:
         opened.append(path)
         return whole(fs, path, *rest, **more)
 
-    monkeypatch.setattr(MemoryFileSystem, "_open", noted)
-    assert listed(source, root)
+    monkeypatch.setattr(MemoryFileSystem, "_open", note)
+    assert list_photos(source, root)
     assert sum(path.endswith(suffix) for path in opened) == once
 
 
@@ -78,10 +78,10 @@ def test_zips_are_read_where_they_lie(
         monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # so that sizes, positions and counts need the wide fields
         monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
     archive = put(str(tmp_path / "all.zip"), b"#!/bin/sh\n" + zip_bytes(TREES["folder"], method, zip64))
-    said = account("folder", archive, None, str(tmp_path / "spilled"))
+    said = account("folder", archive, None, str(tmp_path / "spooled"))
     assert {path: row[4] for path, row in said.items()} == TREES["folder"]
-    assert not (tmp_path / "spilled").exists()
-    deflated = {photo.place.deflated for photo in listed("folder", archive).values() if photo.place}
+    assert not (tmp_path / "spooled").exists()
+    deflated = {photo.place.deflated for photo in list_photos("folder", archive).values() if photo.place}
     assert deflated == {method == zipfile.ZIP_DEFLATED}
 
 
@@ -90,16 +90,16 @@ def test_a_zip_is_read_forwards_whatever_the_order_of_its_directory(tmp_path: Pa
         for name in "cabdfe":
             archive.writestr(name, name * 100)
         archive.filelist.sort(key=lambda info: info.filename)
-    photos = listed("folder", tmp_path / "all.zip")
+    photos = list_photos("folder", tmp_path / "all.zip")
     assert "".join(photos) == "cabdfe"
     assert all(read_photo("", photo) == path.encode() * 100 for path, photo in photos.items())
 
 
 def test_plain_tars_are_read_where_they_lie(tmp_path: Path) -> None:
     archive = put(str(tmp_path / "all.tar"), PACKERS[".tar"](TREES["folder"]))
-    said = account("folder", archive, None, str(tmp_path / "spilled"))
+    said = account("folder", archive, None, str(tmp_path / "spooled"))
     assert {path: row[4] for path, row in said.items()} == TREES["folder"]
-    assert not (tmp_path / "spilled").exists()
+    assert not (tmp_path / "spooled").exists()
 
 
 def test_a_folder_comes_before_an_archive_of_it(tmp_path: Path) -> None:
@@ -112,14 +112,14 @@ def test_large_archives_spill_into_several_containers(tmp_path: Path, monkeypatc
     monkeypatch.setattr("pipelines.data.archive.spool.CONTAINER_BYTES", 100_000)
     tree = {f"{number:03d}.jpg": content(f"{number:03d}", 7_000) for number in range(100)}
     archive = put(str(tmp_path / "all.tgz"), PACKERS[".tgz"](tree))
-    said = account("folder", archive, None, str(tmp_path / "spilled"))
+    said = account("folder", archive, None, str(tmp_path / "spooled"))
     assert {path: row[4] for path, row in said.items()} == tree
-    containers = sorted(path for path in (tmp_path / "spilled").iterdir() if not path.suffix)
+    containers = sorted(path for path in (tmp_path / "spooled").iterdir() if not path.suffix)
     assert [c.name for c in containers] == [f"{number:06d}" for number in range(7)]
     assert sum(c.stat().st_size for c in containers) == 700_000
 
 
-def _packed(source: str, pack: Callable[[Files], bytes], suffix: str) -> Files:
+def _pack(source: str, pack: Callable[[Files], bytes], suffix: str) -> Files:
     """The tree with every published archive in place of what it holds."""
     left, archives = dict(TREES[source]), {}
     for archive in DATASETS[source].archives:

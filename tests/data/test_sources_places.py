@@ -8,7 +8,7 @@ import pytest
 from infra import storage
 from pipelines.data.sources import DATASETS
 from pipelines.records import UsageError
-from tests.data.trees import PLACES_CLASSES, TREES, absent, files, listed, put, tar_bytes, write_files
+from tests.data.trees import PLACES_CLASSES, TREES, absent, files, list_photos, put, tar_bytes, write_files
 
 NUM_VAL = 36_500
 CLASSES = [f"{'abc'[number // 150]}/{'abc'[number // 150]}{number:03d}" for number in range(365)]
@@ -61,7 +61,7 @@ def test_val_is_chosen_alike_in_both_formats(
 ) -> None:
     chosen = []
     for source, root in (("places365-small", flat_val), ("places365-easy", easy_val)):
-        photos = listed(source, root, splits)
+        photos = list_photos(source, root, splits)
         assert Counter(photo.split for photo in photos.values())["val"] == num_val
         assert {photo.split for photo in photos.values()} <= {"val", "rest"}
         chosen.append({int(path[-12:-4]) for path, photo in photos.items() if photo.split == "val"})
@@ -71,12 +71,12 @@ def test_val_is_chosen_alike_in_both_formats(
 
 
 def test_a_part_of_val_has_the_splits_of_the_whole(flat_val: Path, tmp_path: Path) -> None:
-    whole = listed("places365-small", flat_val, "mhtma")
+    whole = list_photos("places365-small", flat_val, "mhtma")
     some = [f"val_256/Places365_val_{number:08d}.jpg" for number in range(1, 400)]
     root = write_files(tmp_path, files(*some))
     for name in ("categories_places365.txt", "places365_val.txt"):
         (root / name).write_bytes((flat_val / name).read_bytes())
-    for path, photo in listed("places365-small", root, "mhtma").items():
+    for path, photo in list_photos("places365-small", root, "mhtma").items():
         assert (photo.split, photo.label) == (whole[path].split, whole[path].label)
 
 
@@ -84,7 +84,7 @@ def test_a_part_of_val_has_the_splits_of_the_whole(flat_val: Path, tmp_path: Pat
 def test_flat_layouts_have_class_paths_as_labels(size: str, tmp_path: Path) -> None:
     source = "places365-small" if size == "256" else "places365-large"
     root = write_files(tmp_path, TREES[source])
-    photos = listed(source, root)
+    photos = list_photos(source, root)
     assert {path: (photo.split, photo.label, photo.refusal) for path, photo in photos.items()} == {
         f"data_{size}/a/airfield/00000001.jpg": ("train", "a/airfield", None),
         f"data_{size}/b/bow_window/indoor/00000002.jpg": ("train", "b/bow_window/indoor", None),
@@ -100,12 +100,12 @@ def test_a_part_that_is_not_there_is_named_as_a_whole(tmp_path: Path) -> None:
     for folder in ("data_256", "test_256"):
         storage.remove(str(root / folder))
     assert absent("places365-small", root) == ["data_256", "test_256", "val_256/Places365_val_00000002.jpg"]
-    assert {photo.split for photo in listed("places365-small", root).values()} == {"val"}
+    assert {photo.split for photo in list_photos("places365-small", root).values()} == {"val"}
 
 
 def test_places2_has_labels_from_folders_in_train_and_from_the_list_in_val(tmp_path: Path) -> None:
     root = write_files(tmp_path, TREES["places2-128"])
-    assert {path: (photo.split, photo.label) for path, photo in listed("places2-128", root).items()} == {
+    assert {path: (photo.split, photo.label) for path, photo in list_photos("places2-128", root).items()} == {
         "train/a/airfield/00000001.jpg": ("train", "a/airfield"),
         "train/b/bow_window/indoor/2.jpg": ("train", "b/bow_window/indoor"),
         "val/00000002.jpg": ("val", "b/bow_window/indoor"),
@@ -115,7 +115,7 @@ def test_places2_has_labels_from_folders_in_train_and_from_the_list_in_val(tmp_p
 
 def test_the_easy_format_has_folders_as_labels_and_other_files_are_no_photos(tmp_path: Path) -> None:
     root = write_files(tmp_path, TREES["places365-easy"])
-    assert {path: (photo.split, photo.label) for path, photo in listed("places365-easy", root).items()} == {
+    assert {path: (photo.split, photo.label) for path, photo in list_photos("places365-easy", root).items()} == {
         "places365_standard/train/airfield/00000001.jpg": ("train", "airfield"),
         "places365_standard/val/bow_window-indoor/Places365_val_00000435.jpg": ("val", "bow_window-indoor"),
     }
@@ -127,7 +127,7 @@ def test_the_easy_format_has_folders_as_labels_and_other_files_are_no_photos(tmp
     ("name", "data", "words"),
     [
         ("categories_places365.txt", None, "no categories_places365.txt under .*filelist_places365-standard.tar"),
-        ("categories_places365.txt", b"/a/airfield", "is no list of classes: expected lines `/a/airfield 0`"),
+        ("categories_places365.txt", b"/a/airfield", "is no list of classes: expected lines like `/a/airfield 0`"),
         ("places365_val.txt", None, "no places365_val.txt under"),
         ("places365_val.txt", b"Places365_val_00000001.jpg", "is no list of val photos: expected lines"),
         ("places365_val.txt", b"Places365_val_00000001.jpg 9", "is no list of val photos: expected lines"),
@@ -139,17 +139,17 @@ def test_lists_that_are_missing_or_none_are_refused(name: str, data: bytes | Non
     if data is None:
         storage.remove(str(root / name))
     with pytest.raises(UsageError, match=words):
-        listed("places365-small", root)
+        list_photos("places365-small", root)
 
 
 def test_roots_without_any_part_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"none of data_256, val_256, test_256 under {tmp_path}: --root must hold one"):
-        listed("places365-small", tmp_path)
+        list_photos("places365-small", tmp_path)
     with pytest.raises(UsageError, match=r"no places365_standard under .*places365standard_easyformat\.tar"):
-        listed("places365-easy", tmp_path)
+        list_photos("places365-easy", tmp_path)
 
 
 @pytest.mark.parametrize("source", sorted(DATASETS))
 def test_unknown_splits_are_refused_naming_the_known(source: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"unknown splits 'random'.* {DATASETS[source].splits[0]}"):
-        listed(source, tmp_path, "random")
+        list_photos(source, tmp_path, "random")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.data.archive.read import read_photo
-from tests.data.trees import absent, listed
+from tests.data.trees import absent, list_photos
 
 DATA = Path(os.environ.get("LACUNA_DATA", "/nowhere"))
 
@@ -30,7 +30,7 @@ pytestmark = [
     ],
 )
 def test_real_photos_are_listed(source: str, folder: str, splits: str, counts: dict[str, int]) -> None:
-    photos = listed(source, DATA / folder, splits)
+    photos = list_photos(source, DATA / folder, splits)
     assert {photo.refusal for photo in photos.values()} == {None}
     assert Counter(photo.split for photo in photos.values()) == counts
     for path, photo in list(photos.items())[:20]:
@@ -43,7 +43,7 @@ def test_what_is_not_there_is_named() -> None:
 
 
 def test_real_maps_lie_beside_their_photos() -> None:
-    for path, photo in listed("ade20k-aim", DATA / "photos/ade20k", "ade20k").items():
+    for path, photo in list_photos("ade20k-aim", DATA / "photos/ade20k", "ade20k").items():
         (plane,) = photo.planes
         assert plane.path == path.replace(".jpg", "_seg.png")
         assert read_photo(str(DATA / "photos/ade20k"), plane).startswith(b"\x89PNG")
@@ -51,7 +51,7 @@ def test_real_maps_lie_beside_their_photos() -> None:
 
 
 def test_real_labels_of_places2_are_class_paths() -> None:
-    photos = listed("places2-128", DATA / "places2_128")
+    photos = list_photos("places2-128", DATA / "places2_128")
     per_class = Counter(photo.label for photo in photos.values() if photo.split == "train")
     assert set(per_class.values()) == {25}
     assert len(per_class) == 100
@@ -62,7 +62,7 @@ def test_real_faces_under_celebas_names_are_split_by_its_partition(tmp_path: Pat
     for file in (DATA / "celeba_hq").glob("*.jpg"):
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "list_eval_partition.txt").symlink_to(DATA / "celeba" / "list_eval_partition.txt")
-    faces = listed("celebahq", tmp_path)
+    faces = list_photos("celebahq", tmp_path)
     assert len(faces) == 56
     assert {face.refusal for face in faces.values()} == {None}
     for path, face in faces.items():
@@ -75,6 +75,6 @@ def test_lamas_lists_split_all_faces(tmp_path: Path) -> None:
         (tmp_path / flist.name).symlink_to(flist)
     for number in range(0, 30_000, 10):
         (tmp_path / f"{number}.jpg").touch()
-    counts = Counter(face.split for face in listed("celebahq", tmp_path, "lama").values())
+    counts = Counter(face.split for face in list_photos("celebahq", tmp_path, "lama").values())
     assert set(counts) == {"train", "val"}
     assert sum(counts.values()) == 3000

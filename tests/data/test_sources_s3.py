@@ -37,14 +37,14 @@ def test_a_root_on_s3_is_as_good_as_a_local_one(root: str, tmp_path: Path) -> No
         put(f"{root}/{path}", data)
     if suffix:
         put(root, PACKERS[suffix](TREES[source]))
-    assert account(source, root, None, f"{BUCKET}/spilled/{source}{suffix}") == as_folder
+    assert account(source, root, None, f"{BUCKET}/spooled/{source}{suffix}") == as_folder
 
 
-def test_a_zip_on_s3_is_spilled_through_large_reads() -> None:
+def test_a_zip_on_s3_is_spooled_through_large_reads() -> None:
     tree = {f"{number:04d}.jpg": content(f"{number:04d}", 9_000) for number in range(3_000)}
     root = put(f"{BUCKET}/large.zip", zip_bytes(tree))
-    photos = list(DATASETS["folder"].list_items(root, None, f"{BUCKET}/spilled/large"))
+    photos = list(DATASETS["folder"].list_items(root, None, f"{BUCKET}/spooled/large"))
     places = [photo.place for photo in photos if isinstance(photo, Photo) and photo.place is not None]
     assert sum(place.stored_bytes for place in places) == 27_000_000
-    assert {place.container for place in places} == {f"{BUCKET}/spilled/large/000000"}
-    assert fsspec.filesystem("s3").size("sources/spilled/large/000000") == 27_000_000
+    assert {place.container for place in places} == {f"{BUCKET}/spooled/large/000000"}
+    assert fsspec.filesystem("s3").size("sources/spooled/large/000000") == 27_000_000

@@ -9,9 +9,9 @@ import pytest
 from jobs import shard
 from pipelines.data.archive.system_files import find_system_file_reason, is_system_file_reason
 from pipelines.data.build.eval_masks import _list_files, hash_mask_files
-from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
+from tests.data.building import build_folder, mask, rows_by_source, rows_in_this_process, save
 from tests.data.test_masks_and_twins import plan
-from tests.data.trees import PACKERS, listed, tar_bytes, zip_bytes
+from tests.data.trees import PACKERS, list_photos, tar_bytes, zip_bytes
 from tests.making import files_of, photo_folder
 
 LEFT = (
@@ -65,7 +65,7 @@ def test_a_source_with_a_list_says_the_same_of_them(tmp_path: Path) -> None:
         shutil.copy(root / f"photos/class0/{2 * number:04d}.jpg", root / "img_align_celeba" / name)
         (root / "img_align_celeba" / f"._{name}").write_bytes(b"\0\5\x16\7")
     (root / "list_eval_partition.txt").write_text("".join(f"{name} 0\n" for name in names))
-    found = listed("celeba", root)
+    found = list_photos("celeba", root)
     assert {path for path, photo in found.items() if photo.refusal is None} == {f"img_align_celeba/{n}" for n in names}
     assert {photo.refusal for photo in found.values() if photo.refusal} == {find_system_file_reason(".DS_Store")}
 
@@ -76,7 +76,7 @@ def test_an_archive_is_read_as_what_it_is_whatever_its_name(mode: str, name: str
     root = photo_folder(tmp_path / "in", 6)
     (tmp_path / name).write_bytes(tar_bytes(files_of(root), mode))
     assert tarfile.is_tarfile(tmp_path / name)
-    unpacked, packed = (built(place, tmp_path / f"out{place.suffix}") for place in (root, tmp_path / name))
+    unpacked, packed = (build_folder(place, tmp_path / f"out{place.suffix}") for place in (root, tmp_path / name))
     assert packed.manifest_sha256 == unpacked.manifest_sha256
     assert rows_by_source(packed) == rows_by_source(unpacked)
 
@@ -84,7 +84,7 @@ def test_an_archive_is_read_as_what_it_is_whatever_its_name(mode: str, name: str
 @pytest.mark.parametrize("name", ["x.zip", "x.tar"])
 def test_a_zip_is_a_zip_whatever_its_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(zip_bytes({"a.jpg": b"1", "b/c.png": b"22"}))
-    assert {path: photo.size_bytes for path, photo in listed("folder", tmp_path / name).items()} == {
+    assert {path: photo.size_bytes for path, photo in list_photos("folder", tmp_path / name).items()} == {
         "a.jpg": 1,
         "b/c.png": 2,
     }

@@ -41,10 +41,10 @@ def test_the_share_is_one_and_the_bottleneck_a_word(tasks: list[Cost], cores: in
     stats = BuildStats(num_cores=cores)
     for task in tasks:
         stats.add_cost(task)
-    told = stats.summarize(elapsed)
-    assert told["images_per_second"] == round(sum(task.num_photos for task in tasks) / elapsed, 1)
-    assert 0 <= float(told["share_of_limit"]) <= 1
-    assert told["bottleneck"] in (*KINDS, "scheduling")
+    summary = stats.summarize(elapsed)
+    assert summary["images_per_second"] == round(sum(task.num_photos for task in tasks) / elapsed, 1)
+    assert 0 <= float(summary["share_of_limit"]) <= 1
+    assert summary["bottleneck"] in (*KINDS, "scheduling")
 
 
 @pytest.mark.parametrize(

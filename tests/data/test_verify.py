@@ -1,4 +1,4 @@
-"""Verify: a whole dataset has nothing to tell, each kind of loss is named by file and key, and nothing is touched."""
+"""Verify: an intact dataset has no damages, each kind of loss is named by file and key, and nothing is touched."""
 
 import shutil
 from pathlib import Path

@@ -131,9 +131,11 @@ def put(uri: str, data: bytes) -> str:
     return uri
 
 
-def listed(source: str, root: Path | str, splits: str | None = None, spool_to: str | None = None) -> dict[str, Photo]:
+def list_photos(
+    source: str, root: Path | str, splits: str | None = None, spool_to: str | None = None
+) -> dict[str, Photo]:
     """Path -> photo of everything that the source lists."""
-    spool_to = spool_to or f"{storage.absolute(str(root)).rstrip('/')}-spilled"
+    spool_to = spool_to or f"{storage.absolute(str(root)).rstrip('/')}-spooled"
     photos = [p for p in DATASETS[source].list_items(str(root), splits, spool_to) if isinstance(p, Photo)]
     assert len({p.path for p in photos}) == len(photos)
     return {p.path: p for p in photos}
@@ -141,7 +143,7 @@ def listed(source: str, root: Path | str, splits: str | None = None, spool_to: s
 
 def absent(source: str, root: Path | str, splits: str | None = None) -> list[str]:
     """What the source says is not there."""
-    found = DATASETS[source].list_items(str(root), splits, f"{root}-spilled")
+    found = DATASETS[source].list_items(str(root), splits, f"{root}-spooled")
     return [item.path for item in found if isinstance(item, Absent)]
 
 

@@ -1,7 +1,7 @@
-"""What a dataset's publisher says there is: lists of names with a small integer each, and selections among them.
+"""Lists of file names that a dataset's publisher gives, each name with a small integer, and selections among them.
 
-In: the lines of a list. Out: what the list says of a file, and which of its names never came. A file of its own
-because a list may have millions of lines: it is held as sorted 128-bit digests, 21 bytes a line, never as names.
+In: the lines of a list. Out: photos with the split or label of the list, and the names without a file. A list may have
+millions of lines: memory holds sorted 128-bit digests, 21 bytes a line, and no names.
 """
 
 import heapq
@@ -25,7 +25,7 @@ class PublishedList:
     """A list of paths under the root, each with an integer that the source gives a meaning."""
 
     def __init__(self, name: str, entries: Callable[[], Iterator[tuple[str, int]]]) -> None:
-        """`entries` starts the list anew; it is read once here, and once more for what is absent.
+        """Read the list once; `entries` starts it again for `absent_files`.
 
         Raises UsageError where a path is named twice with different integers.
         """
@@ -38,7 +38,7 @@ class PublishedList:
         words = np.frombuffer(digests, ">u8").reshape(-1, 2)
         order = np.lexsort((words[:, 1], words[:, 0]))
         high, low = (np.ascontiguousarray(words[order, column], np.uint64) for column in (0, 1))
-        self._high, self._low = high.data, low.data  # whose single numbers are read faster
+        self._high, self._low = high.data, low.data  # single numbers of a memoryview are read faster
         self._values = np.frombuffer(values, np.int32)[order]
         self._seen = bytearray(len(order))
         self._refuse_contradictions(high, low)
@@ -49,9 +49,9 @@ class PublishedList:
     def photos(
         self, files: Iterable[Found], describe: Callable[[Found, int], Photo], strangers: str = "train"
     ) -> Iterator[Photo]:
-        """The files as photos, described by what the list says; refused, in the split `strangers`, where it says none.
+        """Yield the files as photos, described by their entry; refused, in the split `strangers`, if they have none.
 
-        A second file of the same name, as archives can hold them, is refused too.
+        A second file of the same name, which archives can hold, is refused too.
         """
         for found in files:
             at = self._find(found.path)
@@ -64,7 +64,7 @@ class PublishedList:
                 yield describe(found, int(self._values[at]))
 
     def absent_files(self) -> Iterator[Absent]:
-        """What the list names and `photos` did not come across, in the order of the list."""
+        """Yield the paths of the list for which `photos` met no file, in the order of the list."""
         for path, _ in self._entries():
             at = self._find(path)
             if at is not None and not self._seen[at]:
@@ -87,15 +87,13 @@ class PublishedList:
         for path, value in self._entries():
             at = self._find(path)
             if at is not None and self._values[at] != value:
-                raise UsageError(
-                    f"{self.name} names {path} twice and says different things of it: fetch the list again"
-                )
+                raise UsageError(f"{self.name} names {path} twice, with different entries: fetch the list again")
 
 
 def draw_subset(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[_Name]:
-    """So many of the candidates, those with the smallest digests of (purpose, candidate).
+    """Subset of `number` candidates: those with the smallest digests of (purpose, candidate).
 
-    Whether one is drawn depends on what is published, never on which files are there or in which order.
+    It depends on the published names alone, never on which files are there or in which order.
     """
     return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: digest_of(*purpose, candidate)))
 
@@ -107,9 +105,9 @@ def photos_by_number(
     path_of: Callable[[int], str],
     split_of: Callable[[int], str],
 ) -> Iterator[Photo | Absent]:
-    """The files of a dataset whose names are the numbers below `count`, then those of them that are not there.
+    """Yield the files of a dataset whose names are the numbers below `count`, then the missing ones as `Absent`.
 
-    `index_of` reads the number off a path, None where it is none; `path_of` writes it.
+    `index_of` parses the number of a path, None where there is none; `path_of` formats it.
     """
     seen = bytearray(count)
     for found in files:

@@ -1,8 +1,8 @@
-"""Archives read where they lie: what they hold, and where in them, without unpacking them.
+"""Files of an archive and their byte ranges, without unpacking it.
 
-In: the URI of a tar or zip. Out: a `Found` per file. A plain tar or a zip on a local disk is left as it is, each file
-a stretch of it; any other archive cannot be sought cheaply and is spilled. Names that leave the archive, links, devices
-and the like are found with a refusal.
+In: the URI of a tar or zip. Out: a `Found` per file. In a plain tar or a zip on a local disk each file is a byte range
+of it; any other archive cannot be sought cheaply and is spooled. Names that leave the archive, links, devices and the
+like come with a refusal.
 """
 
 import bz2
@@ -38,7 +38,7 @@ _KINDS: Final = {
 SUFFIXES: Final = tuple(_KINDS)
 _MAX_FILE_BYTES: Final = 1 << 30
 _LARGEST_SIZE: Final = (1 << 63) - 1
-"""A header may claim more; what is written down of a file has 64 bits and a sign."""
+"""A header may claim more; the column of sizes has 64 bits and a sign."""
 _MAX_PATH_CHARACTERS: Final = 4096
 _READ_AHEAD_BYTES: Final = 8 << 20
 _MEMBERS_IN_ORDER: Final = 2000
@@ -48,33 +48,33 @@ _TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZ
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """A file in an archive, and its bytes in pieces, which must be taken before the next file is asked for."""
+    """A file in an archive, and its bytes in pieces, to be read before the next file is requested."""
 
     found: Found
     pieces: Callable[[], Iterator[bytes]]
 
 
 def is_archive(uri: str) -> bool:
-    """Whether the name says that it is an archive that can be read."""
+    """Whether the name has the suffix of an archive that can be read."""
     return uri.endswith(SUFFIXES)
 
 
 def is_seekable(uri: str) -> bool:
-    """Whether the files of the archive can be read where they lie: a plain tar or a zip on a local disk."""
+    """Whether the files of the archive can be read in place: a plain tar or a zip on a local disk."""
     return storage.local_path(uri) is not None and _find_kind(uri) not in _UNPACK
 
 
 def _find_kind(uri: str) -> str:
-    """Name of what an archive is, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
+    """Kind of an archive, "tar", "zip" or a key of `_UNPACK`: by its first bytes, else by its suffix."""
     first = storage.read_range(uri, 0, 10)
     kinds = (kind for kind, pattern in _FIRST_BYTES.items() if pattern.match(first))
     return next(kinds, next(kind for suffix, kind in _KINDS.items() if uri.endswith(suffix)))
 
 
 def open_archive(uri: str) -> Iterator[ArchiveFile]:
-    """The files of the archive, about in its order; each that can be read has a place if the archive is seekable.
+    """Yield the files of the archive, about in its order; the readable ones have a place if the archive is seekable.
 
-    Raises UsageError, saying how far it came, where the archive is torn.
+    Raises UsageError, with the last file that was read, where the archive is torn.
     """
     fs, path = storage.locate(uri)
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
@@ -129,7 +129,7 @@ def _make_zip_file(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool
 
 
 def _make_found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:
-    """A member under the path that its name means; one that means none, or is not to be read, has no place."""
+    """A member under its normalized path; one whose path or content is refused has no place."""
     parts = name.split("/")
     path = "/".join(part for part in parts if part not in ("", "."))
     if not path or name.startswith("/") or ".." in parts:
@@ -142,18 +142,18 @@ def _make_found(name: str, size: int, place: ByteRange | None, refusal: str | No
 
 
 class _ReadingLog:
-    """How far the reading of an archive came: what its user is told where it is torn."""
+    """The last file that was read from an archive, for the message where it is torn."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._num_files, self._last = 0, ""
 
     def note_file(self, name: str) -> None:
-        """Takes note of the next file."""
+        """Count the next file and keep its name."""
         self._num_files, self._last = self._num_files + 1, name
 
     def guard(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        """The items; what shows that the archive is torn, not the disk or the network failing, becomes UsageError."""
+        """Yield the items; faults of the archive itself, not of disk or network, become UsageError."""
         try:
             yield from items
         except _TORN as fault:

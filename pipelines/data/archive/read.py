@@ -1,7 +1,7 @@
-"""The bytes of a file wherever they lie: in a file of its own, or in a stretch of an archive or container.
+"""The bytes of a photo, from a file of its own or from a byte range of an archive or container.
 
-In: a root and what was found under it. Out: its bytes, or `CorruptDataError` where the file itself is at fault, which
-makes a rejection; any other fault stops a build, for what is written must not depend on the weather.
+In: a root and a file under it. Out: its bytes, or `CorruptDataError` for a fault of the file itself, which rejects it.
+Any other fault stops a build: tables must not depend on passing faults of disks and networks.
 """
 
 import errno
@@ -19,12 +19,11 @@ _NUMBERS: Final = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
 
 
 def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
-    """The bytes of a photo or of a plane beside it.
+    """Bytes of a photo or of a plane beside it.
 
-    Raises CorruptDataError where they cannot be read or are not what their archive says; it does not say where the
-    archive lies, for what is written down must not depend on that. Raises JobError where a file is gone that had been
-    listed, and ConnectionError for a fault of a disk, a network or the user's keys: such a file is not the one to
-    blame.
+    Raises CorruptDataError where they cannot be read or differ from their archive's record; its text goes into tables,
+    so it does not say where the archive lies. Raises JobError where a listed file is gone, and ConnectionError for a
+    fault of a disk, a network or the user's keys, which is none of the file.
     """
     try:
         return _read(root, photo)
@@ -34,15 +33,15 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
         if isinstance(fault, FileNotFoundError):
             place = photo.place.container if photo.place else f"{photo.path} under {root}"
             raise JobError(
-                f"{place} was listed and is not there any more: put it back and run the same command again, or delete "
-                ".build under --out and build anew"
+                f"{place} was listed and is gone: put it back and run the same command again, or delete .build under "
+                "--out and build again"
             ) from None
-        keys = "; see to the keys of the store and to the clock" if isinstance(fault, PermissionError) else ""
-        raise ConnectionError(f"{photo.path} in {root}: {fault}{keys}; run the same command again") from None
+        keys = "check the keys of the store and the clock, then " if isinstance(fault, PermissionError) else ""
+        raise ConnectionError(f"{photo.path} in {root}: {fault}; {keys}run the same command again") from None
 
 
 def _is_file_fault(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
-    """Whether nobody but the file is to blame: only a disk tells that, a store refuses any file to bad keys."""
+    """Whether the fault is the file's own: decided on disks only, since a store refuses any file to bad keys."""
     local = storage.local_path(root)
     if local is None or photo.place is not None:
         return False
@@ -63,14 +62,14 @@ def _read(root: str, photo: Photo | Plane | Found) -> bytes:
 
 
 def describe_damage(path: str, fault: CorruptDataError) -> str:
-    """What is written down of a file that is damaged in its archive, wherever that lies."""
+    """Reason to reject a file that is damaged in its archive; it does not say where the archive lies."""
     return f"{path} is damaged in the archive: {fault}"
 
 
 def unpack_pieces(pieces: Iterator[bytes], place: ByteRange, size_bytes: int) -> Iterator[bytes]:
-    """The file that the pieces hold at this place; raises CorruptDataError, after the last piece, where it is another.
+    """Yield a file from its stored pieces; raises CorruptDataError, after the last one, where it differs.
 
-    No more than `size_bytes` come out, and a byte, whatever a hostile stream would swell to.
+    At most `size_bytes` + 1 bytes come out, however much a hostile stream would inflate to.
     """
     crc32 = size = 0
     for piece in _inflate(pieces, size_bytes + 1) if place.deflated else pieces:

@@ -1,7 +1,7 @@
-"""Which pictures are no photos but maps of one: `x_seg.png` and `x_edge.png` beside `x.jpg` are planes of it.
+"""Planes of a photo by file name: `x_seg.png` and `x_edge.png` beside `x.jpg` are maps of it and no photos.
 
-In: files that may lie beside each other. Out: the photos with their planes, and maps and masks apart from them. A file
-of its own because a source must not take a map or a mask for a photo, and all sources tell them by the same names.
+In: files that may lie beside each other. Out: the photos with their planes; maps without a photo and masks are refused.
+All sources share these names, so that none of them takes a map or a mask for a photo.
 """
 
 from collections import defaultdict
@@ -35,18 +35,19 @@ def is_sidecar(path: str) -> bool:
 
 
 def is_possible_photo(path: str) -> bool:
-    """Whether the name is that of a photo, or may be."""
+    """Whether the name is neither that of a map nor that of a mask."""
     return not is_map(path) and not is_mask_name(path)
 
 
 def pair_planes(
     files: Callable[[], Iterable[Found]], apart: Iterable[Found], elsewhere: Iterable[str] = ()
 ) -> Iterator[tuple[Found, tuple[Plane, ...]]]:
-    """The photos with the maps of their name and, refused, the masks of photos; then, refused, the maps of no photo.
+    """Yield the photos with the maps of their name and, refused, the masks of photos; then, refused, stray maps.
 
-    `apart` are those of the files that `is_sidecar` names, which alone are held: a map or mask may come long after its
-    photo. `elsewhere` are paths of further photos. A mask that has no photo is left to those who see its pixels.
+    `apart`: those of the files that are sidecars; they alone are held, for a map or mask may come long after its photo.
+    `elsewhere`: paths of further photos. A mask without a photo stays, until the scan looks at its pixels.
     """
+    # Hold the maps by the stem of their photo.
     beside: dict[str, dict[str, Found]] = defaultdict(dict)
     masks = []
     for found in apart:
@@ -55,6 +56,7 @@ def pair_planes(
             beside[stem][name] = found
         else:
             masks.append(found.path)
+    # Match masks with photos, then stream the files with what lies beside them.
     photos = (found.path for found in files() if is_possible_photo(found.path))
     photo_of = match_masks(masks, chain(photos, elsewhere))
     orphans = dict(beside)

@@ -1,8 +1,7 @@
-"""An archive that cannot be sought, a compressed or a remote one, spilled once into containers that can.
+"""Compressed and remote archives, copied once into containers that can be sought.
 
-In: its files, in order, and a URI to spill them under. Out: a `Found` per file, as often as somebody asks. A file of
-its own because the archive is read a single time, however many questions a source has: an index beside each container
-answers them.
+In: the files of an archive, in order, and a URI to spool them under. Out: a `Found` per file, as often as it is
+iterated: the archive is read a single time, and an index beside each container answers from then on.
 """
 
 import json
@@ -26,7 +25,7 @@ class SpooledArchive:
     """Files behind each other in containers `<prefix>/<number>` of some 64 MiB, and beside each its index."""
 
     def __init__(self, files: Iterator[ArchiveFile], prefix: str, numbers: Iterator[int]) -> None:
-        """Reads all of the archive; a damaged file is refused and takes no room."""
+        """Read all of the archive; a damaged file is refused and not copied."""
         self._indices: list[str] = []
         with storage.scratch_folder(prefix) as folder:
             while found := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):

@@ -1,7 +1,7 @@
 """Files that operating systems leave beside photos: `.DS_Store`, AppleDouble's `._x.jpg`, `Thumbs.db` and the like.
 
-In: a path. Out: the reason for which it is no photo. A file of its own because every source meets them, in folders and
-in archives alike: they stay on the ledger, and no share of rejected photos counts them.
+In: a path. Out: the reason for which it is no photo. Every source meets such files, in folders and archives alike; they
+stay on the ledger, and the share of rejected photos does not count them.
 """
 
 import re
@@ -17,7 +17,7 @@ _PATH: Final = re.compile(rf"(?:^|/)(?:(?:{_NAMES})$|(?:{_FOLDERS})/)", re.IGNOR
 
 
 def find_system_file_reason(path: str) -> str | None:
-    """Reason to reject the file if an operating system wrote it for itself, None for any other file."""
+    """Reason to reject a file that an operating system wrote for itself, None for any other file."""
     return _REASON if _PATH.search(path) else None
 
 

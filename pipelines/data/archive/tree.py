@@ -1,7 +1,7 @@
-"""A source's root as a tree of files, whether they lie in a folder or in the archives that the dataset is published as.
+"""A source's root as a tree of files, in a folder or in the archives that the dataset is published as.
 
-In: a root URI: a folder, an archive, or a folder that holds archives. Out: a stream of `Found`, small lists, and what
-is there. A file of its own so that no source knows which of the three it reads.
+In: a root URI: a folder, an archive, or a folder that holds archives. Out: a stream of `Found`, small text files, and
+which paths exist. No source needs to know which of the three it reads.
 """
 
 import io
@@ -26,18 +26,18 @@ _ENCODING: Final = "utf-8-sig"
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of a published dataset that may lie under the root in place of what it holds."""
+    """An archive of a published dataset, which may lie under the root in place of its content."""
 
     name: str
     """Without its suffix."""
     holds: tuple[str, ...]
-    """Folders and files that the source looks for in it, relative to the root."""
+    """Folders and files of the source in it, relative to the root."""
     below: str = ""
-    """The folder that its members count as lying in, where their names do not carry one."""
+    """The folder that its members belong to, where their names do not carry one."""
 
 
 class Tree:
-    """The files under a root; what must be unpacked of an archive is spilled into containers under `spool_to`."""
+    """The files under a root; archives that cannot be sought are spooled into containers under `spool_to`."""
 
     def __init__(self, root: str, archives: tuple[Archive, ...], spool_to: str) -> None:
         self.root = storage.absolute(root)
@@ -50,9 +50,9 @@ class Tree:
         self._whole = Archive("", ("",)) if is_archive(self.root) and fs.isfile(path) else None
 
     def files(self, folder: str = "") -> Iterator[Found]:
-        """Every file below the folder, which must be there; paths are relative to the root.
+        """Yield every file below the folder, which must be there; paths are relative to the root.
 
-        Of a folder in byte order, folder by folder; of an archive in its order, which is read through once.
+        A folder comes in byte order, folder by folder; an archive in its own order, read once from start to end.
         """
         if (place := self._find_archive(folder)) is None:
             for name, size in storage.list_files(self._to_uri(folder)):
@@ -61,8 +61,9 @@ class Tree:
         yield from (found for found in self._files_of(*place) if _is_in(found.path, folder))
 
     def pictures(self, folder: str = "") -> Iterator[tuple[Found, tuple[Plane, ...]]]:
-        """The files below the folder but for the maps among them, each with the maps that lie beside it; and, refused,
-        the maps that lie beside none and the masks of photos. In the order of `files`, or nearly.
+        """Yield the files below the folder, each with the maps beside it, about in the order of `files`.
+
+        Maps without a photo and masks of photos come refused.
         """
         if self._find_archive(folder) is not None:
             files = partial(self.files, folder)
@@ -77,9 +78,9 @@ class Tree:
                 yield from ((file, ()) for file in found)
 
     def _photos_beside(self, folder: str) -> Iterator[str]:
-        """Paths of the files in those folders that hold the photos of a folder `masks`."""
+        """Yield paths of the files in the folders that hold the photos of a folder `masks`."""
         for beside, other in photo_folders(folder):
-            if beside not in self._is_there:  # on a store each is a request, and folders below `masks` may be many
+            if beside not in self._is_there:  # each is a request on a store, and `masks` may have many folders
                 self._is_there[beside] = storage.exists(self._to_uri(beside))
             if self._is_there[beside] and storage.exists(self._to_uri(other)):
                 _, listed = next(storage.list_folders(self._to_uri(other)))
@@ -91,25 +92,25 @@ class Tree:
         return list(dict.fromkeys(place[0] for path in held if (place := self._find_archive(path)) is not None))
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file or folder; an archive is read through for it."""
+        """Whether there is such a file or folder; an archive is read for it."""
         if (place := self._find_archive(path)) is None:
             return storage.exists(self._to_uri(path))
         return any(_is_in(found.path, path) for found in self._files_of(*place))
 
     def find_first(self, *paths: str) -> str | None:
-        """The first of the paths that is there."""
+        """The first of the paths that exists, None if none does."""
         return next((path for path in paths if self.exists(path)), None)
 
     def require(self, *paths: str, needs: str) -> None:
-        """Raises UsageError, saying what the source needs, unless all of the paths are there."""
+        """Raise UsageError, with what the source needs, unless all of the paths exist."""
         for path in paths:
             if not self.exists(path):
                 raise UsageError(f"no {path} under {self.root}: --root must hold {needs}")
 
     def read_file(self, path: str) -> bytes:
-        """A small file.
+        """Bytes of a small file.
 
-        Raises FileNotFoundError where it is not there, OSError and CorruptDataError where it cannot be read.
+        Raises FileNotFoundError where it is missing, OSError and CorruptDataError where it cannot be read.
         """
         if (place := self._find_archive(path)) is None:
             return storage.read_bytes(self._to_uri(path))
@@ -119,7 +120,7 @@ class Tree:
         raise FileNotFoundError(f"no {path} in {place[0]}")
 
     def lines(self, path: str) -> Iterator[str]:
-        """The lines of a text file without their ends and without blank ones; a file of its own is read as it goes.
+        """Yield the lines of a text file, without line ends and without blank lines.
 
         Raises UnicodeDecodeError where it is no text.
         """
@@ -134,7 +135,7 @@ class Tree:
         return storage.join(self.root, path) if path else self.root
 
     def _find_archive(self, path: str) -> tuple[str, Archive] | None:
-        """The archive that holds the path, None where it lies in a folder if anywhere."""
+        """URI and description of the archive that holds the path, None if no archive does."""
         if self._whole is not None:
             return self.root, self._whole
         if not storage.exists(self._to_uri(path)):
@@ -146,7 +147,7 @@ class Tree:
         return None
 
     def _files_of(self, uri: str, archive: Archive) -> Iterator[Found]:
-        """The files of an archive; one that cannot be sought is spilled at the first question, and never read again."""
+        """Files of an archive; one that cannot be sought is spooled at the first call, and never read again."""
         if is_seekable(uri):
             return (file.found for file in _open_files(uri, archive))
         if uri not in self._spooled:
@@ -155,12 +156,12 @@ class Tree:
 
 
 def _make_found(path: str, size: int) -> Found:
-    """A file of its own, refused where it is one of an operating system."""
+    """A file outside archives, refused where it is one of an operating system."""
     return Found(path, size, refusal=find_system_file_reason(path))
 
 
 def _open_files(uri: str, archive: Archive) -> Iterator[ArchiveFile]:
-    """The files of an archive under the paths that they count as; those of operating systems are refused."""
+    """Yield the files of an archive under their paths below the root; those of operating systems are refused."""
     for file in open_archive(uri):
         found = file.found
         path = f"{archive.below}/{found.path}" if archive.below else found.path

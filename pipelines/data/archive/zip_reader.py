@@ -1,7 +1,7 @@
-"""The members of a zip out of its central directory, one after another; ZIP64 included.
+"""Members of a zip out of its central directory, one after another; ZIP64 included.
 
-In: a stream that can be sought. Out: a `ZipMember` for each entry, and where its data lies. Our own because an object
-per member, as the standard library keeps it, is some 600 bytes: here one record at a time is in memory.
+In: a stream that can be sought. Out: a `ZipMember` for each entry, and where its data lies. Our own because `zipfile`
+keeps an object of some 600 bytes per member: here one record at a time is in memory.
 """
 
 import stat
@@ -40,9 +40,9 @@ class ZipMember:
 
 
 def zip_members(stream: BinaryIO, size: int) -> Iterator[ZipMember]:
-    """The entries of a zip of `size` bytes, in the order of its directory; nobody else may move the stream meanwhile.
+    """Yield the entries of a zip of `size` bytes, in the order of its directory, from a stream of their own.
 
-    Raises ValueError or struct.error where the directory is torn or not there.
+    Raises ValueError or struct.error where the directory is torn or missing.
     """
     start, length, expected, shift = _find_directory(stream, size)
     stream.seek(start)
@@ -61,7 +61,7 @@ def zip_members(stream: BinaryIO, size: int) -> Iterator[ZipMember]:
 
 
 def find_data_start(stream: BinaryIO, member: ZipMember) -> int | None:
-    """The position of a member's data, behind its local header; None where header and data are not in the archive."""
+    """Position of a member's data, behind its local header; None where header or data lie outside the archive."""
     if member.header > member.limit:  # may be more than a stream can seek
         return None
     stream.seek(member.header)
@@ -74,9 +74,9 @@ def find_data_start(stream: BinaryIO, member: ZipMember) -> int | None:
 
 
 def _find_directory(stream: BinaryIO, size: int) -> tuple[int, int, int, int]:
-    """Start and size of the directory, its number of entries, and what its positions lack if something stands before.
+    """Start, size and number of entries of the directory, and the bytes that stand before the zip.
 
-    Raises ValueError where there is none or where it cannot be.
+    Raises ValueError where there is no directory or its position is impossible.
     """
     tail_start = max(0, size - _END.size - _LONGEST_COMMENT)
     stream.seek(tail_start)
@@ -119,7 +119,7 @@ def _find_refusal(flags: int, method: int, mode: int) -> str | None:
 
 
 def _parse_sizes(size: int, stored: int, header: int, extra: bytes) -> tuple[int, int, int]:
-    """The three numbers, those of them that need more than 32 bits from the ZIP64 field of `extra`."""
+    """The three numbers; those that need more than 32 bits come from the ZIP64 field of `extra`."""
     wide = iter(_parse_wide_numbers(extra) if _IN_ZIP64 in (size, stored, header) else ())
     size, stored, header = (next(wide, n) if n == _IN_ZIP64 else n for n in (size, stored, header))
     return size, stored, header

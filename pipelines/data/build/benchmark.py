@@ -1,8 +1,8 @@
-"""What this machine does at most: the library calls that a build stands on, and the places it reads and writes.
+"""Rates of this machine: the library calls that a build is made of, and reads and writes of folders and stores.
 
-In: a number of seconds to spend, and places. Out: rates, their units in their names. Work of the processor is for one
-core and timed by the processor time of one thread, the best of some passes, so that a busy machine tells nearly what
-an idle one tells. Places are timed by the clock on the wall, one request after another.
+In: a number of seconds to spend, and URIs. Out: rates, with units in their names. Calls are timed in processor time of
+one thread, the best of some passes, so that a busy machine gives nearly the rates of an idle one. Storage is timed by
+wall clock, one request after another.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ Work = Callable[[], object]
 
 
 def measure_processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, float]:
-    """Calls or gigabytes a second on one core: JPEG decode, resize, encode, digests, and a 256x256 mask of a family."""
+    """Rates on one core, in calls or gigabytes per second: JPEG decode, resize, encode, digests, a mask per family."""
     calls = {**_make_picture_calls(), **_make_digest_calls()}
     for family in families:
         draw = partial(MASKS[family].draw, 256, 256, KeyedRng("probe", family))
@@ -48,7 +48,7 @@ def measure_processor_rates(seconds: float, families: tuple[str, ...]) -> dict[s
 
 
 def _make_picture_calls() -> dict[str, tuple[float, Work]]:
-    """What is counted a call, and the call."""
+    """(units per call, call) by the name of the rate."""
     small, large = make_natural_photo(256, 256), make_natural_photo(768, 1024)
     files = {size: simplejpeg.encode_jpeg(p, _QUALITY, "RGB", "420") for size, p in (("256", small), ("1024", large))}
     resize = partial(cv2.resize, large[:, 128:896], (256, 256), interpolation=cv2.INTER_AREA)
@@ -70,7 +70,7 @@ def _make_digest_calls() -> dict[str, tuple[float, Work]]:
 
 
 def make_natural_photo(height: int, width: int) -> Pixels:
-    """A picture that costs a codec what a photo does: amplitudes fall as 1/f^1.3, colours go together; uint8 HxWx3."""
+    """Picture, uint8 HxWx3, as costly for a codec as a photo: amplitudes fall as 1/f^1.3, channels correlate."""
     noise = np.random.Generator(np.random.Philox(0)).standard_normal((3, height, width))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     falloff = np.maximum(frequency, 1 / max(height, width)) ** -_STEEPNESS
@@ -81,16 +81,16 @@ def make_natural_photo(height: int, width: int) -> Pixels:
 
 
 def measure_storage_rates(uri: str | None, seconds: float) -> dict[str, float]:
-    """Writes and reads of large and small files at a place, a temporary folder if none is given; nothing stays there.
+    """Rates of writing and reading large and small files at a URI, or in a temporary folder; nothing stays there.
 
-    As a build does it: a file on a disk is synced and renamed, and read when it has left the page cache; on an object
-    store both are one request. Raises UsageError where a local folder is not there.
+    A file on a disk is synced and renamed, as a build does it, and read once it has left the page cache; on an object
+    store both are one request. Raises UsageError where a local folder is missing.
     """
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
             return measure_storage_rates(folder, seconds)
     if storage.folder_to_write(uri) is not None and not storage.exists(uri):
-        raise UsageError(f"no folder at {uri}: --out must be there, or name an object store")
+        raise UsageError(f"no folder at {uri}: create it, or give the URI of an object store with --out")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:
         return _measure_folder_rates(folder, seconds / 4)
@@ -119,7 +119,7 @@ def _publish_next(folder: str, numbers: "count[int]", data: bytes) -> None:
 
 
 def _read_cold(uri: str) -> None:
-    """Reads a file that a local disk must give and not the memory."""
+    """Read a file; a local one from its disk and not from the page cache."""
     if (path := storage.local_path(uri)) is not None:
         with path.open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -127,26 +127,26 @@ def _read_cold(uri: str) -> None:
 
 
 def measure_dataset_rates(uri: str, seconds: float) -> dict[str, float]:
-    """Reads of the largest shard of a dataset, whole and in stretches of 32 KiB.
+    """Rates of reading the largest shard of a dataset, whole and in ranges of 32 KiB.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is no dataset.
     """
     shard = max(open_dataset(uri).shards, key=lambda s: s.size_bytes)
     file, starts = storage.join(uri, shard.file), count(0, SMALL_BYTES)
 
-    def stretch() -> None:
+    def read_next_range() -> None:
         start = next(starts) % max(1, shard.size_bytes - SMALL_BYTES)
         storage.read_range(file, start, min(start + SMALL_BYTES, shard.size_bytes))
 
     whole = _measure_rate(lambda: _read_cold(file), seconds / 2, time.perf_counter)
     return {
         "data_read_gb_per_second": whole * shard.size_bytes / 1e9,
-        "data_32kib_reads_per_second": _measure_rate(stretch, seconds / 2, time.perf_counter),
+        "data_32kib_reads_per_second": _measure_rate(read_next_range, seconds / 2, time.perf_counter),
     }
 
 
 def _measure_rate(work: Work, seconds: float, clock: Callable[[], float] = time.thread_time) -> float:
-    """The best pass of some that share the seconds; at least a call in each."""
+    """Rate in calls per second, the best of some passes that share the seconds; each makes at least one call."""
     best = 0.0
     for _ in range(_PASSES):
         calls, started = 0, clock()

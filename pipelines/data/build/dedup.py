@@ -1,9 +1,9 @@
-"""Third to fifth step of a build: who owns a key, and which photos have the same bytes.
+"""Third to fifth step of a build: the owner of each key, and photos with the same bytes.
 
 Keys first: of the files that share one, the first path that becomes a sample owns it and the others are rejected. Then
-contents: of the owners with the same bytes the smallest key is kept, the others are duplicates of it. What an earlier
-layer holds, or held before it was removed, comes before all of that. All are joins over buckets of digests, a bucket a
-task, so that no process holds the dataset.
+contents: of the owners with the same bytes the smallest key stays, the others are duplicates of it. Photos that an
+earlier layer holds, or held before they were removed, come before all others. All steps are joins over buckets of
+digests, a bucket a task, so that no process holds the dataset.
 """
 
 import hashlib
@@ -52,16 +52,18 @@ def group_earlier_shards(base: Dataset | None, layout: Layout) -> list[tuple[Sha
 
 
 def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRecord, ...] = ()) -> Seconds:
-    """Writes the inputs of a bucket in order, refused where another owns their key, and what the owners contain.
+    """Write the inputs of a bucket in order, refused where another owns their key, and the digests of the owners.
 
     `earlier`: the committed shards that may hold such inputs.
     """
 
-    def settle(stopwatch: Stopwatch) -> dict[str, Any]:
+    def resolve(stopwatch: Stopwatch) -> dict[str, Any]:
+        # Gather the bucket from all scans, in order of keys, and give each key an owner.
         known = dict(_earlier_photos(plan, layout, bucket, earlier))
         scans = (locate_scan(plan, scan) for scan in range(layout.num_scans))
         table = _sort_rows(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
         table, is_owner = _assign_keys(_reject_twins(plan, table, known, stopwatch), known)
+        # Spread the digests of the owners over buckets of their own.
         owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
         contents = pa.concat_tables([_list_known_contents(known, bucket), _list_new_contents(owners, bucket)])
         count = layout.num_digest_buckets
@@ -70,11 +72,11 @@ def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRe
         write_table(plan.at("keyed", f"{bucket:06d}.arrow"), table)
         return {"num_inputs": table.num_rows}
 
-    return _time_step(plan, f"keyed/{bucket:06d}", settle)
+    return _time_step(plan, f"keyed/{bucket:06d}", resolve)
 
 
 def _sort_rows(table: pa.Table, *names: str) -> pa.Table:
-    """The rows sorted by these fields, nothing first; `offset` is that in the archive, which may hold a path twice."""
+    """The rows sorted by these fields, nulls first; `offset` is in the archive, which may hold a path twice."""
     columns = {name: table[name] for name in names if name != "offset"}
     if "offset" in names:
         columns["offset"] = compute.struct_field(table["place"], "offset")
@@ -90,10 +92,10 @@ def _replace_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Tab
 def _earlier_photos(
     plan: Plan, layout: Layout, bucket: int, shards: tuple[ShardRecord, ...]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(key, digests of source and content) of the bucket's photos that the committed shards hold or held."""
+    """Yield (key, digests of source and content) of the bucket's photos that the committed shards hold or held."""
     for shard in shards:
-        told = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
-        for outcome, key, source, content in told:
+        rows = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
+        for outcome, key, source, content in rows:
             if outcome in ("written", "removed") and _find_bucket(key, layout) == bucket:
                 yield key, (source, content or source)
 
@@ -118,7 +120,7 @@ def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any], stopwat
 
 
 def _assign_keys(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple[pa.Table, pa.Array]:
-    """The rows, in order of their keys, with what is refused or known to be there; and whether each owns its key."""
+    """The rows, in order of their keys, with collisions refused and known photos marked; and which own their key."""
     refusals, repeats, owners, last = [], [], array("b"), None
     for key, sha256, refusal in fields_of(table, "key", "sha256", "refusal"):
         is_known = refusal is None and key in known and known[key][0] == sha256
@@ -132,20 +134,20 @@ def _assign_keys(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple
 
 
 def _list_known_contents(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
-    """What the photos of committed layers contain."""
+    """Digests of the content of photos in committed layers, with their keys."""
     digests = [content for _, content in known.values()]
     return pa.table([digests, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
 
 
 def _list_new_contents(owners: pa.Table, bucket: int) -> pa.Table:
-    """What the rows contain that own their keys."""
+    """Digests of the content of the rows that own their keys."""
     digests = compute.coalesce(owners["content_sha256"], owners["sha256"])
     count = owners.num_rows
     return pa.table([digests, owners["key"], [bucket] * count, [True] * count], _CONTENT)
 
 
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
-    """Writes, for each bucket of keys, those whose content in this bucket of digests another key has too."""
+    """Write, for each bucket of keys, those whose content in this bucket of digests belongs to an earlier key too."""
 
     def find(stopwatch: Stopwatch) -> dict[str, Any]:
         files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
@@ -173,30 +175,30 @@ def _time_step(plan: Plan, marker: str, step: Callable[[Stopwatch], dict[str, An
 
 
 def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
-    """Writes the inputs of a bucket of keys by their shards, with what `find_duplicates` found of them in all buckets.
+    """Write the inputs of a bucket of keys by their shards, with all duplicates that `find_duplicates` found of them.
 
-    A step of its own because a bucket may hold the inputs of many shards, and the finds lie in many files.
+    A bucket may hold the inputs of many shards, and its duplicates lie in many files: this step gathers them once.
     """
 
     def mark(stopwatch: Stopwatch) -> dict[str, Any]:
         files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
         table = read_stored_table(plan.at("keyed", f"{bucket:06d}.arrow"))
-        told = fields_of(table, "key", "refusal", "duplicate_of")
-        repeats = [repeat or (first_keys.get(key) if refusal is None else None) for key, refusal, repeat in told]
+        rows = fields_of(table, "key", "refusal", "duplicate_of")
+        repeats = [repeat or (first_keys.get(key) if refusal is None else None) for key, refusal, repeat in rows]
         numbers = {shard: number for number, shard in enumerate(layout.list_shards(bucket))}
         shards = array("q", (numbers[shard] for shard in fields_of(table, "split", "number")))
-        settled = _replace_column(table, "duplicate_of", repeats)
-        write_buckets(plan.at("settled", f"{bucket:06d}.buckets"), settled, shards, len(numbers))
+        resolved = _replace_column(table, "duplicate_of", repeats)
+        write_buckets(plan.at("resolved", f"{bucket:06d}.buckets"), resolved, shards, len(numbers))
         return {"num_duplicates": len(first_keys)}
 
-    return _time_step(plan, f"settled/{bucket:06d}", mark)
+    return _time_step(plan, f"resolved/{bucket:06d}", mark)
 
 
 def select_resolved(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
-    """The inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
+    """Yield the inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     parts = []
     for bucket in layout.key_buckets(split, number):
-        file, place = plan.at("settled", f"{bucket:06d}.buckets"), layout.list_shards(bucket).index((split, number))
+        file, place = plan.at("resolved", f"{bucket:06d}.buckets"), layout.list_shards(bucket).index((split, number))
         parts.append(read_bucket([file], place, SCANNED))
     yield from rows_of(_sort_rows(pa.concat_tables(parts), "key", "path", "offset"))

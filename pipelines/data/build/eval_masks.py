@@ -1,7 +1,7 @@
-"""The masks that a held-out photo carries, chosen by its key alone, so that every model is scored on the same pairs.
+"""Masks of a held-out photo, chosen by its key alone, so that every model is scored on the same pairs.
 
-In: a plan and a key. Out: recipe lines, and the drawn masks where the dataset is to hold them too: of mask files
-always, for who scores a model need not have the files.
+In: a plan and a key. Out: lines of mask specs, and the drawn masks where the dataset stores them too. It always does so
+for mask files: a score needs the dataset alone.
 """
 
 import os
@@ -28,8 +28,9 @@ _PICTURES: Final = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
 def check_masks(config: DatasetConfig, mask_files: str | None) -> None:
-    """Raises UsageError where a mask of the recipe cannot be made: unknown family or bin, one out of reach, no files or
-    odd ones.
+    """Raise UsageError for masks of the config that cannot be made.
+
+    Causes: an unknown split, family or bin, a bin out of reach, missing mask files, and files that are no masks.
     """
     for split in config.mask_splits:
         if split not in SPLITS:
@@ -42,13 +43,15 @@ def check_masks(config: DatasetConfig, mask_files: str | None) -> None:
     if has_file_masks(config) and mask_files is None:
         raise UsageError(f"masks {', '.join(config.masks)} are made of files: give their folder with --mask-files")
     if has_file_masks(config) and hash_mask_files(str(mask_files)) != config.mask_files_sha256:
-        raise UsageError(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
+        raise UsageError(
+            f"--mask-files {mask_files} has other names or sizes than the mask files of this dataset: give those files"
+        )
     if has_file_masks(config):
         _check_some_files(config, str(mask_files))
 
 
 def _check_some_files(config: DatasetConfig, uri: str) -> None:
-    """Raises UsageError for a file that is no mask of its family: some are looked at, and all of no picture's name."""
+    """Raise UsageError for a file that is no mask of its family: some are read, and all without a picture's suffix."""
     names = [name for name, _ in _list_files(uri)]
     some = {*names[:: -(-len(names) // _PROBES)], *(n for n in names if not n.lower().endswith(_PICTURES))}
     for family in (family for family in config.masks if family in FILE_MASKS):
@@ -59,38 +62,38 @@ def _check_some_files(config: DatasetConfig, uri: str) -> None:
 
 
 def has_file_masks(config: DatasetConfig) -> bool:
-    """Whether some of its masks are made of files."""
+    """Whether some masks of the config are made of files."""
     return any(family in FILE_MASKS for family in config.masks)
 
 
 def hash_mask_files(uri: str) -> str:
-    """SHA-256 over the names and sizes of the mask files in a folder; raises UsageError where there is none."""
+    """SHA-256 over the names and sizes of the mask files in a folder; raises UsageError where there are none."""
     files = _list_files(uri)
     if not files:
-        raise UsageError(f"no mask files at {uri}")
+        raise UsageError(f"no mask files at {uri}: give the folder that holds them with --mask-files")
     return sha256_hex("".join(f"{size} {name}\n" for name, size in files).encode())
 
 
 @lru_cache(maxsize=2)
 def _list_files(uri: str) -> tuple[tuple[str, int], ...]:
-    """Names and sizes, each folder's own names in byte order, files and folders among each other."""
+    """Names and sizes of the mask files, in byte order of the parts of their paths."""
     files = storage.list_files(uri) if storage.exists(uri) else ()
     files = (file for file in files if find_system_file_reason(file[0]) is None)
     return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 
 def make_eval_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
-    """Recipe lines of the photo's masks, and the members of those that are stored as pictures: `mask.png`, `mask2.png`.
+    """Lines of the photo's mask specs, and the members of masks that are stored as pictures: `mask.png`, `mask2.png`.
 
-    So many of each family and hole-ratio bin. A picture has 1 bit a pixel, white where the hole is.
+    `masks_per_family` of each family and hole-ratio bin. A picture has 1 bit per pixel, white = hole.
     """
-    recipes = list(_mask_specs(plan, key))
+    specs = list(_mask_specs(plan, key))
     stored = {
         f"{mask_plane(number)}.png": _encode_mask(mask, str(plan.mask_files))
-        for number, mask in enumerate(recipes)
+        for number, mask in enumerate(specs)
         if plan.config.mask_pixels or mask.file
     }
-    return [mask.line() for mask in recipes], stored
+    return [mask.line() for mask in specs], stored
 
 
 def _mask_specs(plan: Plan, key: str) -> Iterator[MaskSpec]:
@@ -107,7 +110,7 @@ def _mask_specs(plan: Plan, key: str) -> Iterator[MaskSpec]:
 
 
 def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]) -> MaskSpec:
-    """A mask made of the first file, by chance, that reaches the bin."""
+    """Spec of a mask made of the first random file that reaches the bin; raises UsageError after 1000 files."""
     uri, config, chance = str(plan.mask_files), plan.config, KeyedRng("mask file", family, *path)
     files = _list_files(uri)
     for _ in range(_MAX_FILES):
@@ -117,7 +120,9 @@ def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str,
             return recipe_for_file(family, name, data, config.mask_canvas_px, config.mask_size_px, *path, bin=wanted)
         except UnreachableRatioError as fault:
             refusal = fault
-    raise UsageError(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")
+    raise UsageError(
+        f"no {family} mask of the bin {wanted} after {_MAX_FILES} files of {uri} ({refusal}): take another bin or files"
+    )
 
 
 def _encode_mask(mask: MaskSpec, files: str) -> bytes:

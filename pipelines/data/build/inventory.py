@@ -1,7 +1,7 @@
-"""What is left of a dataset's records, and which of it is the newest.
+"""Remaining files of a dataset, and the newest of its records.
 
-In: the files at a place. Out: the last commit record that is whole, lists of shards, and for shards without a record
-what layers they make up. Nothing is written here, and nothing guessed: where two answers are left it is UsageError.
+In: the files at a URI. Out: the last intact commit record, lists of shards, and the layers that shards without a record
+make up. Nothing is written and nothing guessed: where two answers remain, UsageError is raised.
 """
 
 import re
@@ -33,13 +33,13 @@ _LIST: Final = re.compile(r"shards-([0-9a-f]{12})\.parquet")
 
 
 def is_shards_file(name: str) -> bool:
-    """Whether the name is that of a list of shards, which a commit writes before its record."""
+    """Whether a file name is that of a list of shards, which a commit writes before its record."""
     return _LIST.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
 class WholeShard:
-    """A shard whose bytes are those of its name, and what its index says of it."""
+    """A shard whose bytes match the digest in its name, with the facts of its index."""
 
     file: str
     sha256: str
@@ -48,38 +48,38 @@ class WholeShard:
 
     @property
     def place(self) -> tuple[int, str, int]:
-        """Layer, split and number: of a dataset's shards each has its own."""
+        """Layer, split and number, unique within a dataset."""
         return self.about["layer"], self.about["split"], self.about["number"]
 
 
 @dataclass
 class Inventory:
-    """The files at a place by what their names say they are."""
+    """The files at a URI, sorted by the kind that their names state."""
 
     uri: str
     names: list[str]
     shards: dict[str, str] = field(default_factory=dict)
-    """Files of shards, with the start of the digest that each has."""
+    """Files of shards, each with the start of its digest."""
     tables: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Files of tables by "split-number"."""
     absent: list[tuple[int, str]] = field(default_factory=list)
-    """(layer, file) of the tables of what was absent."""
+    """(layer, file) of the tables of absent files."""
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The commit records that are whole, by their files."""
+    """Intact commit records, by their files."""
     torn: list[str] = field(default_factory=list)
-    """Files of those that are not."""
+    """Files of damaged commit records."""
     lists: dict[str, Sequence[ShardRecord]] = field(default_factory=dict)
-    """The lists of shards that are whole, by their files."""
+    """Intact lists of shards, by their files."""
     roots: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    """What they say that the root held."""
+    """Records of the root in these lists."""
 
     def list_tables(self, split: str, number: int) -> list[str]:
-        """Files of tables that may be that of a shard."""
+        """Files of tables that may belong to a shard."""
         return self.tables[f"{split}-{number:06d}"]
 
 
 def take_inventory(uri: str) -> Inventory:
-    """Looks at all names, and into the records and lists."""
+    """Inventory of a URI, from all names and the content of records and lists."""
     there = Inventory(uri, [name for name, _ in storage.list_files(uri)] if storage.exists(uri) else [])
     for name in there.names:
         if match := _SHARD.fullmatch(name):
@@ -105,10 +105,10 @@ def _add_record(there: Inventory, name: str) -> None:
 
 
 def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
-    """The last commit record, None if none is left.
+    """The last intact commit record, None if none is left.
 
-    Raises UsageError where one that is damaged came after those that are whole, and where its format is another. What
-    comes after a whole `dataset.json` and is damaged had not been reported to anybody.
+    Raises UsageError where a damaged one came after it, or its format is unknown. A damaged successor of an intact
+    `dataset.json` does not count: its change was never reported as done.
     """
     commit = there.records.get(COMMIT_FILE)
     while commit and (name := successor_file(commit)) in there.records:
@@ -117,7 +117,7 @@ def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
         last = [record for record in there.records.values() if successor_file(record) not in there.names]
         if len(last) != 1:
             raise UsageError(
-                f"{', '.join(there.torn)} in {there.uri}: damaged, and newer than what is whole; restore it"
+                f"{', '.join(there.torn)} in {there.uri} is damaged and newer than all intact records: restore it"
             )
         (commit,) = last
     if commit:
@@ -126,41 +126,41 @@ def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
 
 
 def find_listed_shards(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
-    """The shards that a commit record names, None where their list is lost."""
+    """The shards of a commit record, None where their list is lost."""
     return there.lists.get(shards_file(commit["shards_sha256"]))
 
 
 def find_only_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:
     """The list of which all shards are among the files, None if there is none.
 
-    Raises UsageError where there are more.
+    Raises UsageError where there are several.
     """
     whole = {name: shards for name, shards in there.lists.items() if {shard.file for shard in shards} <= files}
     if len(whole) > 1:
         raise UsageError(
-            f"{' and '.join(whole)} in {there.uri} are both whole, and the record that says which is the newer one is "
-            "lost: restore it, or move the older of the two away"
+            f"{' and '.join(whole)} in {there.uri} are both intact, and the record that names the newer one is lost: "
+            "restore it, or move the older list away"
         )
     return next(iter(whole.values()), None)
 
 
 def read_layers(there: Inventory, shards: Sequence[ShardRecord]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What listed shards say of the dataset (recipe, seed), and of its layers: one shard of each is asked."""
-    select_shards = {(shard.layer, shard.split): shard for shard in shards}.values()
-    abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in select_shards]
+    """Facts of the dataset (recipe, seed) and its layers, from the index of one shard per layer and split."""
+    samples = {(shard.layer, shard.split): shard for shard in shards}.values()
+    abouts = [read_about(read_end(storage.join(there.uri, s.file), s.size_bytes)) for s in samples]
     layers = group_layers(there, abouts)
     root = next((there.roots[name] for name, own in there.lists.items() if own is shards), None)
     return abouts[0], [layers[0] | ({"root": root} if root else {}), *layers[1:]]
 
 
 def group_layers(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The layers that shards say they are of."""
+    """Facts of each layer, from the facts of its shards."""
     counts: dict[int, dict[str, int]] = defaultdict(dict)
     for about in sorted(abouts, key=lambda about: (about["layer"], about["split"])):
         counts[about["layer"]][about["split"]] = about["num_shards"]
     absent: dict[int, list[str]] = defaultdict(list)
     for layer, name in there.absent:
-        absent[min(layer, max(counts))].append(name)  # of merged layers the last one has them all
+        absent[min(layer, max(counts))].append(name)  # the last of merged layers has them all
     return [_make_layer(there.uri, counts[layer], absent[layer]) for layer in sorted(counts)]
 
 
@@ -170,9 +170,9 @@ def _make_layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict
 
 
 def select_shards(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:
-    """The shards of these layers, each once: of two the one that no list of a replaced dataset names.
+    """The shards of these layers, each once: of two the one that is in no list of a replaced dataset.
 
-    Raises UsageError where one is missing, and where two are left.
+    Raises UsageError where one is missing, and where two remain.
     """
     listed = {shard.file for shards in there.lists.values() for shard in shards}
     by_place: dict[tuple[int, str, int], list[WholeShard]] = defaultdict(list)
@@ -194,10 +194,10 @@ def select_shards(there: Inventory, found: list[WholeShard], layers: list[dict[s
 def _require_one(uri: str, place: tuple[int, str, int], shards: list[WholeShard]) -> WholeShard:
     _, split, number = place
     if not shards:
-        raise UsageError(f"shard {number} of {split} is missing in {uri}: restore it first")
+        raise UsageError(f"shard {number} of {split} is missing in {uri}: restore its file first")
     if len(shards) > 1:
         raise UsageError(
-            f"{' and '.join(shard.file for shard in shards)} in {uri} both say that they are shard {number} of "
-            f"{split}, and the records that say which is the newer one are lost: move the older of the two away"
+            f"{' and '.join(shard.file for shard in shards)} in {uri} both claim to be shard {number} of {split}, and "
+            "the records that name the newer one are lost: move the older file away"
         )
     return shards[0]

@@ -38,15 +38,15 @@ from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.records import JobError, ShardRecord, UsageError
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Function of a step's name, its finished tasks and all its tasks."""
 CopyShard = Callable[..., ShardRecord]
-"""Writes a shard of the dataset whose URI it is given first."""
+"""Function that writes a shard of the dataset that is its first argument."""
 
 
 def build_dataset(plan: Plan, progress: Progress, stats: BuildStats | None = None) -> Dataset:
-    """Builds and commits the dataset of the plan, or finishes a build that was stopped, or finds it committed.
+    """Build and commit the dataset of the plan, or finish a build that was stopped, or find it committed.
 
-    `stats` takes in what the work costs. Raises UsageError for bad arguments, a foreign dataset at the place, or too
+    `stats` collects the cost of the work. Raises UsageError for bad arguments, a foreign dataset at the URI, or too
     many rejected photos.
     """
     plan = check_plan(plan)
@@ -54,7 +54,7 @@ def build_dataset(plan: Plan, progress: Progress, stats: BuildStats | None = Non
         return _open_committed(plan)
     try:
         return _build_layer(plan, None, progress, stats or BuildStats())
-    except (FileNotFoundError, JobError):  # without a lock two builders are at work, and the first clears the workspace
+    except (FileNotFoundError, JobError):  # stores have no locks: another builder may have cleared the workspace
         if not _is_committed(plan):
             raise
         return _open_committed(plan)
@@ -65,25 +65,25 @@ def _is_committed(plan: Plan) -> bool:
 
 
 def _open_committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
-    """The dataset that is committed at the place; raises UsageError unless it is that of the plan.
+    """The committed dataset; raises UsageError unless it is that of the plan.
 
-    `root`: the record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
+    `root`: record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
     """
     dataset = open_dataset(plan.out)
     _refuse_other(_adopt_decode_check(plan, dataset.commit), dataset)
     if there := dataset.root:
         refuse_other_root(plan, there, root or make_root_record(plan))
-    if storage.exists(plan.at(CLAIM)):  # of the first build, of which there are no readers yet: nobody misses a file
-        with suppress(UsageError):  # a change has begun since, and what it has made is not to be taken for leftovers
+    if storage.exists(plan.at(CLAIM)):  # of the first build, which has no readers yet
+        with suppress(UsageError):  # a change has begun since: its files are no leftovers
             prune(plan.out)
     remove_workspace(plan.out, plan.base)
     return dataset
 
 
 def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -> Dataset:
-    """Builds the photos under the plan's root as a further layer of the dataset that is committed at the place.
+    """Build the photos under the plan's root as a further layer of the committed dataset.
 
-    What it holds already, or held before it was removed, is a duplicate; a root that brings nothing new adds no layer.
+    Photos that it holds, or held before they were removed, are duplicates; a root without a new photo adds no layer.
     Raises UsageError as `build_dataset` does, where nothing is committed, and where another change is at work.
     """
     plan = check_plan(plan)
@@ -100,7 +100,7 @@ def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -
 
 
 def _resolve_uris(plan: Plan) -> Plan:
-    """The plan with URIs that tasks understand, who stand elsewhere."""
+    """The plan with absolute URIs, for tasks run in other folders."""
     files = storage.absolute(plan.mask_files) if plan.mask_files else None
     return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
 
@@ -114,15 +114,16 @@ def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, stats: Bu
             stats.add(seconds)
             shards = _build_shards(plan, layout, base, progress, stats)
         return _commit(plan, layout, shards, base)
-    except UsageError:
-        _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they say what was rejected and why
-        remove_workspace(plan.out, plan.base)  # what was asked for cannot be: the place is free for other settings
+    except UsageError:  # free the URI for other settings
+        _withdraw(plan, (shard.file for shard in shards))  # the tables stay: they hold the reasons of rejections
+        remove_workspace(plan.out, plan.base)
         raise
 
 
 def _withdraw(plan: Plan, files: Iterable[str]) -> None:
-    """Removes files of a layer that is not committed, but for those that a dataset there names: a shard without a
-    record is what a record is made of if all are lost.
+    """Remove files of a layer that is not committed, except those of a committed dataset.
+
+    None may stay: lost records are rebuilt from the shards that lie there.
     """
     kept = list_named_files(open_dataset(plan.out)) if _is_committed(plan) else set()
     for file in set(files) - kept:
@@ -139,7 +140,7 @@ def _time_listing(plan: Plan) -> tuple[Layout, Seconds]:
 def _build_shards(
     plan: Plan, layout: Layout, base: Dataset | None, progress: Progress, stats: BuildStats
 ) -> tuple[ShardRecord, ...]:
-    """All steps between listing and commit."""
+    """Shards of a layer, by all steps between listing and commit."""
     buckets = range(layout.num_key_buckets)
     steps: dict[str, tuple[Callable[..., Seconds], Iterable[tuple[Any, ...]]]] = {
         "scanning": (scan_files, zip(range(layout.num_scans))),
@@ -147,9 +148,11 @@ def _build_shards(
         "comparing": (find_duplicates, zip(range(layout.num_digest_buckets))),
         "marking": (mark_duplicates, zip(buckets)),
     }
+    # Scan all files and resolve their keys, step by step.
     for what, (task, arguments) in steps.items():
         for seconds in _task_results(what, task, [(plan, layout, *more) for more in arguments], progress):
             stats.add(seconds)
+    # Write the shards.
     places = [(plan, layout, split, n) for split, count in layout.num_shards.items() for n in range(count)]
     shards = []
     for record, cost in _task_results("sharding", write_shard, places, progress):
@@ -160,24 +163,26 @@ def _build_shards(
 
 
 def check_plan(plan: Plan) -> Plan:
-    """The plan as tasks understand it; raises UsageError where it cannot be followed."""
+    """The plan with absolute URIs; raises UsageError where one of its values is invalid."""
     plan = _resolve_uris(plan)
     config = plan.config
+    # Check the names of the config, then its numbers.
     if config.source not in DATASETS:
         raise UsageError(f"unknown source {config.source!r}: known are {', '.join(DATASETS)}")
     check_normalization(config)
     if config.splits and config.splits not in DATASETS[config.source].splits:
         known = ", ".join(DATASETS[config.source].splits)
-        raise UsageError(f"unknown splits {config.splits!r}: the source {config.source!r} knows {known}")
+        raise UsageError(f"unknown splits {config.splits!r}: the source {config.source!r} has {known}")
     _check_planes(config.planes, config.source)
     if not 0 <= config.holdout < 1:
-        raise UsageError(f"holdout is {config.holdout}: it is a share, at least 0 and less than 1")
+        raise UsageError(f"holdout is {config.holdout}: it must be at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
     for name, minimum in least.items():
         value = getattr(config, name)
         if value < minimum:
             raise UsageError(f"{name} is {value}: it must be at least {minimum}")
     check_masks(config, plan.mask_files)
+    # Check the URIs.
     if f"{plan.out}/".startswith(f"{plan.root.rstrip('/')}/"):
         raise UsageError(f"--out {plan.out} lies under --root {plan.root}: the source would list its own shards")
     if not storage.exists(plan.root):
@@ -189,12 +194,12 @@ def _check_planes(planes: tuple[str, ...], source: str) -> None:
     known = DATASETS[source].planes
     for plane in planes:
         if plane not in known:
-            has = f"has {', '.join(known)}" if known else "has none"
-            raise UsageError(f"unknown plane {plane!r}: the source {source!r} {has}; correct or leave out --planes")
+            choices = ", ".join(known) or "none"
+            raise UsageError(f"unknown plane {plane!r}: the source {source!r} has {choices}; change or omit --planes")
 
 
 def _claim(plan: Plan) -> Plan:
-    """Writes down what is being built here, or checks that it is the same as before; returns the plan as begun."""
+    """The plan as it was begun, after a claim on the URI; raises UsageError where it differs from what was begun."""
     change = "--add" if plan.layer else "first build"
     asked = {"change": change, "recipe": plan.config.as_json(), "seed": plan.seed, "root": plan.root}
     if not plan.layer:
@@ -207,9 +212,9 @@ def _claim(plan: Plan) -> Plan:
 
 
 def _refuse_lost_record(plan: Plan) -> None:
-    """Raises UsageError where a dataset is that has lost its record: what was added to it would be pruned as leftovers.
+    """Raise UsageError for a dataset that has lost its record: a build would prune its added layers as leftovers.
 
-    A build that is unfinished has a claim; its list of shards is the last file before the record.
+    An unfinished build has a claim; its list of shards is the last file before the record.
     """
     if storage.exists(plan.at(CLAIM)) or not storage.exists(plan.out):
         return
@@ -217,45 +222,45 @@ def _refuse_lost_record(plan: Plan) -> None:
     lists = [name for name, _ in files if is_shards_file(name)]
     if lists and not _is_committed(plan):
         raise UsageError(
-            f"{plan.out} holds {lists[0]}, the list of shards of a dataset, but its dataset.json is gone: make it "
-            f"again with `lacuna verify {plan.out} --rebuild`, or give another --out"
+            f"{plan.out} holds {lists[0]}, the list of shards of a dataset, but no dataset.json: rebuild it with "
+            f"`lacuna verify {plan.out} --rebuild`, or give another --out"
         )
 
 
 def _adopt_decode_check(plan: Plan, record: dict[str, Any]) -> Plan:
-    """The plan without the check of pixels where the record's dataset was begun without: the check is the default,
-    and was not always, so it asks nothing of a dataset that is older.
+    """The plan without the check of pixels where the record's dataset was begun without it.
+
+    The check was not always the default, so it must not refuse a dataset that is older.
     """
     check = plan.config.decode_check and DatasetConfig.from_json(record["recipe"]).decode_check
     return replace(plan, config=replace(plan.config, decode_check=check))
 
 
 def _refuse_other(plan: Plan, dataset: Dataset) -> None:
-    """Raises UsageError where a dataset of another recipe or seed is committed at the place."""
+    """Raise UsageError where a dataset of another config or seed is committed at the URI."""
     _refuse_difference(plan, dataset.commit, {})
 
 
 def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
-    """`record` has seed and recipe; one that was written before a field of it was thought of has the default."""
+    """Raise UsageError for a difference to a record; a field that is younger than the record has its default there."""
     there = {**record, **DatasetConfig.from_json(record["recipe"]).as_json()}
     for name, value in {"seed": plan.seed, **more, **plan.config.as_json()}.items():
         if there.get(name) != value:
             raise UsageError(
-                f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: "
-                "give the same settings again or another --out; who deletes "
-                f"{plan.at()} gives an unfinished build up"
+                f"{plan.out} is being or was built with {name} = {there.get(name)!r}, not {value!r}: give the same "
+                f"settings again or another --out. To abandon an unfinished build, delete {plan.at()}"
             )
 
 
 def run_step(what: str, task: Callable[..., Any], arguments: list[tuple[Any, ...]], progress: Progress) -> list[Any]:
-    """The results of a step's tasks, in the order in which they end."""
+    """Results of a step's tasks, in the order in which they end."""
     return list(_task_results(what, task, arguments, progress))
 
 
 def copy_shards(
     what: str, task: CopyShard, arguments: list[tuple[Any, ...]], progress: Progress, stats: BuildStats
 ) -> tuple[ShardRecord, ...]:
-    """The results of tasks that write shards of a dataset, their first argument, out of its shards."""
+    """Shards from tasks that write them out of the shards of a dataset, their first argument."""
     shards = []
     for shard, cost in _task_results(what, _copy_shard, [(task, *more) for more in arguments], progress):
         shards.append(shard)
@@ -281,19 +286,22 @@ def _task_results(
 
 
 def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: Dataset | None) -> Dataset:
-    """Checks that the ledger balances and writes the records that make the layer exist, the last one last."""
+    """Commit a layer: check its ledger, then write its records, the commit record last."""
     if base is None and _is_committed(plan):
         return _open_committed(plan, layout.root)  # by another builder; it is never replaced
+    # Refuse a ledger that does not balance, and too many rejections.
     ledger = sum_ledger(shards)
     if ledger["num_inputs"] != layout.num_files:
         raise RuntimeError(
             f"the ledger of {plan.out} does not balance: {layout.num_files} files, {ledger}; nothing was committed"
         )
     _refuse_rejections(plan, layout, shards, ledger, is_first=base is None)
+    # Leave the dataset as it is where the layer brings no photo.
     if base and not ledger["num_written"]:
         _withdraw(plan, (name for shard in shards for name in (shard.file, shard.table)))
         remove_workspace(plan.out, plan.base)
         return base
+    # Describe all layers and commit them.
     described: dict[str, Any] = {"num_shards": layout.num_shards, "num_absent": layout.num_absent}
     if base is None and layout.root is not None:
         described["root"] = layout.root
@@ -309,21 +317,22 @@ def _commit(plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], base: D
 def _refuse_rejections(
     plan: Plan, layout: Layout, shards: tuple[ShardRecord, ...], ledger: dict[str, int], is_first: bool
 ) -> None:
-    """Raises UsageError where too many photos were rejected, or none was written of a first layer."""
+    """Raise UsageError where too many photos were rejected, or a first layer holds none."""
     written, rejected = ledger["num_written"], ledger["num_rejected"]
     num_masks = sum(shard.num_masks for shard in shards)
     num_apart = num_masks + sum(shard.num_system_files for shard in shards)
     too_many = rejected - num_apart > max(10, plan.config.max_reject_share * (layout.num_files - num_apart))
     if too_many or (is_first and not written):
         masks = f"; {num_masks} look like masks, which --masks-as-photos takes for photos" if num_masks else ""
+        reason = _find_commonest_reason(plan.out, shards)
         raise UsageError(
             f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
-            f"committed. Most often: {_find_commonest_reason(plan.out, shards)}{masks}; all reasons are in {plan.out}/tables"
+            f"committed. Most often: {reason}{masks}; all reasons are in {plan.out}/tables"
         )
 
 
 def _find_commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
-    """The reason that most rejected files share, in the shard that has the most of them."""
+    """Most common reason of rejections, in the shard that has the most of them."""
     shard = max(shards, key=lambda s: s.num_rejected)
     reasons = Counter(row["reason"] for row in read_table(uri, shard).to_pylist() if row["outcome"] == "rejected")
     return "; ".join(reason for reason, _ in reasons.most_common(1)) or "none is a new photo"

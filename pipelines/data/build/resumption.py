@@ -1,7 +1,6 @@
-"""Whether a build that was stopped may go on: its root must hold what it held when it was listed.
+"""Check before a stopped build goes on: its root must hold the same files as when it was listed.
 
-In: a plan whose workspace may hold a listing. Out: nothing, or `UsageError` naming a file. A file of its own because it
-compares two listings, and neither the listing nor the records of roots know of the other.
+In: a plan whose workspace may hold a listing. Out: nothing, or `UsageError` naming a file.
 """
 
 from itertools import filterfalse, zip_longest
@@ -13,13 +12,13 @@ from pipelines.data.commit.workspace import Layout, Plan
 
 
 def is_movable(plan: Plan) -> bool:
-    """Whether an unfinished build may go on from a root at another place: it was listed, and not from archives."""
+    """Whether an unfinished build may go on from a root at another URI: it was listed, and not from archives."""
     layout = read_layout(plan)
     return layout is not None and layout.root is not None and "archives" not in layout.root
 
 
 def refuse_changed_root(plan: Plan) -> None:
-    """Raises UsageError where the plan's root is not as it was listed; nothing was listed, nothing is compared."""
+    """Raise UsageError where the plan's root differs from its listing, if there is one."""
     layout = read_layout(plan)
     if layout is None or layout.root is None:
         return
@@ -30,7 +29,7 @@ def refuse_changed_root(plan: Plan) -> None:
 
 
 def _find_changed_file(plan: Plan, layout: Layout) -> str | None:
-    """Path of the first file that the root holds otherwise than when it was listed; None where none is found."""
+    """Path of the first file that differs from the listing in name or size, None if none does."""
     listings = (filterfalse(_is_system_file, files) for files in (files_at_listing(plan, layout), files_in_root(plan)))
     for before, after in zip_longest(*listings):
         if before != after:
@@ -43,6 +42,6 @@ def _is_system_file(file: tuple[str, int]) -> bool:
 
 
 def _make_sort_key(path: str) -> list[tuple[bool, str]]:
-    """Files of a folder are listed before the folders in it."""
+    """Sort key of a path: the files of a folder come before the folders in it."""
     *folders, name = path.split("/")
     return [*((True, folder) for folder in folders), (False, name)]

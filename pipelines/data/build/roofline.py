@@ -1,8 +1,8 @@
-"""What the machine that a task runs on could do at most: the bare library calls for some photos, timed in the task.
+"""Roofline of a task: the bare library calls for some photos, timed on the same machine.
 
 In: photos, or a shard, that the task has just worked on. Out: the seconds that reading, digests, pixels and writing
-take for all of them when nothing else is done. A file of its own because no byte may depend on it. What was just read
-is read again: of a disk out of memory, of an object store by a further request.
+alone take for all of them. Files that were just read are read again: on a disk from the page cache, on an object store
+by a further request. No stored byte depends on this.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from pipelines.data.image.normalize import normalize_photo
 from pipelines.records import CorruptDataError, JobError, Photo, Sample, ShardRecord
 
 NUM_TIMED: Final = 4
-"""So many photos of a shard are timed: enough for a share, and a hundredth of the shard's own time."""
+"""Photos of a shard that are timed: enough for a share, in a hundredth of the shard's own time."""
 _REPEATS: Final = 2
 _COPIED_BYTES: Final = 1 << 22
 
@@ -27,17 +27,17 @@ T = TypeVar("T")
 
 
 def estimate_photo_seconds(plan: Plan, photos: Sequence[Photo], num_photos: int) -> float:
-    """Seconds for `num_photos` photos such as these; 0 where none of them can be read any more."""
+    """Seconds for `num_photos` photos like these; 0 where none of them can be read any more."""
     with _open_sink(plan.out) as sink:
         seconds = [bare for photo in photos if (bare := _time_photo(plan, photo, sink)) is not None]
     return sum(seconds) * num_photos / max(1, len(seconds))
 
 
 def _time_photo(plan: Plan, photo: Photo, sink: IO[bytes]) -> float | None:
-    """One read, one digest of what is read and of what is written, the pixels' way where they change, one write."""
+    """Seconds of a read, a digest of the bytes read and of those written, the pixels if needed, and a write."""
     try:
         raw, reading = _time_work(partial(read_photo, plan.root, photo))
-    except (OSError, CorruptDataError, JobError):  # the build has read it before; who needs it again will say so
+    except (OSError, CorruptDataError, JobError):  # the build has read it before: a fault now costs a figure only
         return None
     sample, cleaning = _time_work(partial(normalize_photo, raw, plan.config))
     if not isinstance(sample, Sample):
@@ -47,7 +47,7 @@ def _time_photo(plan: Plan, photo: Photo, sink: IO[bytes]) -> float | None:
 
 
 def estimate_copy_seconds(uri: str, shard: ShardRecord) -> float:
-    """Seconds to read as many bytes as a shard has, to digest them twice as its parts and itself, and to write them."""
+    """Seconds to read the bytes of a shard, to digest them twice, as its parts and as a whole, and to write them."""
     size = min(shard.size_bytes, _COPIED_BYTES)
     data, reading = _time_work(partial(storage.read_range, storage.join(uri, shard.file), 0, size))
     with _open_sink(uri) as sink:
@@ -55,7 +55,7 @@ def estimate_copy_seconds(uri: str, shard: ShardRecord) -> float:
 
 
 def _open_sink(uri: str) -> IO[bytes]:
-    """A file without a name on the disk of the dataset, else in the temporary folder; gone when it is closed."""
+    """A file without a name on the disk of the dataset, else in the temporary folder; it vanishes when closed."""
     return tempfile.TemporaryFile(buffering=0, dir=storage.local_path(uri))
 
 
@@ -67,7 +67,7 @@ def _time_bytes(read: bytes, sink: IO[bytes], written: bytes) -> float:
 
 
 def _time_work(work: Callable[[], T]) -> tuple[T, float]:
-    """What the work returns, and the seconds of its best repeat."""
+    """Result of the work, and the seconds of its best repeat."""
     best = float("inf")
     for _ in range(_REPEATS):
         started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""First two steps of a build: what files there are, and what each of them is called and contains.
+"""First two steps of a build: the listing of all files, and the key and digests of each.
 
-The listing is streamed into chunk files; a scan task reads the files of some chunks, digests them, and spreads what it
-found over buckets by key, for the steps that settle names and write shards.
+The listing is streamed into chunk files. A scan task reads the files of some chunks, digests them, and spreads the rows
+over buckets by key, for the steps that resolve keys and write shards.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ PHOTOS_PER_CHUNK: Final = 1000
 MAX_FILE_BYTES: Final = 1 << 30
 """Larger files are rejected unread: a task holds a file in memory, and no photo is so large."""
 PHOTOS_PER_SCAN: Final = 100_000
-"""No scan holds the rows of more; fewer would mean more files for each bucket of keys to be gathered from."""
+"""Most rows in the memory of a scan; with fewer, each bucket of keys is gathered from more files."""
 _USUAL_SCANS: Final = 1024
 _PUTS_AT_ONCE: Final = 16
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
@@ -108,7 +108,7 @@ _ABSENT = pa.schema([("path", pa.string())])
 
 
 def to_photo(row: dict[str, Any]) -> Photo:
-    """The photo of a row that begins as the rows of the listing do."""
+    """The photo of a row that has the columns of the listing."""
     planes = tuple(Plane(**plane | {"place": _to_byte_range(plane["place"])}) for plane in row["planes"])
     own = row["path"], row["split"], row["label"], row["size_bytes"], row["refusal"]
     return Photo(*own, place=_to_byte_range(row["place"]), planes=planes)
@@ -119,13 +119,13 @@ def _to_byte_range(fields: dict[str, Any] | None) -> ByteRange | None:
 
 
 def _to_row(photo: Photo) -> dict[str, Any]:
-    """The row of a photo; `dataclasses.asdict` copies every string of it, at ten times the price."""
+    """The row of a photo; `dataclasses.asdict` copies every string and takes ten times as long."""
     planes = [vars(plane) | {"place": plane.place and vars(plane.place)} for plane in photo.planes]
     return vars(photo) | {"place": photo.place and vars(photo.place), "planes": planes}
 
 
 def list_source(plan: Plan) -> Layout:
-    """Lists the source into chunk files, once; raises UsageError where there is no photo."""
+    """List the source into chunk files, once; raises UsageError where there is no photo."""
     return Layout(**plan.run_once(_LISTED, lambda: _list_chunks(plan)))
 
 
@@ -136,26 +136,27 @@ def read_layout(plan: Plan) -> Layout | None:
 
 
 def files_at_listing(plan: Plan, layout: Layout) -> Iterator[tuple[str, int]]:
-    """Path and size of each file that was listed, in that order."""
+    """Yield path and size of each listed file, in order of the listing."""
     for number in range(layout.num_chunks):
         listed = read_stored_table(_locate_chunk(plan, "listing", number))
         yield from ((path, size) for path, size in fields_of(listed, "path", "size_bytes"))
 
 
 def files_in_root(plan: Plan) -> Iterator[tuple[str, int]]:
-    """The same of a listing anew."""
+    """Yield path and size of each file of a new listing."""
     items = (item for chunk in _chunks(plan) for item in chunk if isinstance(item, Photo))
     yield from ((photo.path, photo.size_bytes) for photo in map(partial(_assign_split, plan=plan), items))
 
 
 def _list_chunks(plan: Plan) -> dict[str, Any]:
-    """Chunks are numbered densely in the order of the listing; what a killed listing left beyond them nobody reads."""
+    """Write the chunks of the listing, numbered densely in its order; returns the fields of `Layout`."""
     bytes_of_split: dict[str, int] = defaultdict(int)
     archives, recorder = DATASETS[plan.config.source].list_archives(plan.root), RootRecorder()
     root = make_archives_record(plan.root, archives) if archives else None
     num_files, num_absent, num_chunks = 0, 0, Counter[str]()
     with _ParallelWriter() as puts:
         for chunk in _chunks(plan):
+            # Add the chunk to the record of the root, then assign its photos to splits.
             listed = [item for item in chunk if isinstance(item, Photo)]
             for photo in listed if root is None else ():
                 recorder.add_photo(photo)
@@ -163,11 +164,13 @@ def _list_chunks(plan: Plan) -> dict[str, Any]:
             absent = [vars(item) for item in chunk if isinstance(item, Absent)]
             for photo in photos:
                 bytes_of_split[photo.split] += photo.size_bytes if photo.refusal is None else 0
+            # Write its photos and its absent files.
             for what, rows, schema in (("listing", [_to_row(p) for p in photos], _PHOTO), ("absent", absent, _ABSENT)):
                 if rows:
                     puts.put(_locate_chunk(plan, what, num_chunks[what]), rows, schema)
                     num_chunks[what] += 1
             num_files, num_absent = num_files + len(photos), num_absent + len(absent)
+    # Size shards and buckets by the totals.
     if not num_files:
         raise UsageError(f"no files under {plan.root}: --root must be a folder in the layout of {plan.config.source!r}")
     num_earlier = read_commit(plan.out)["ledger"]["num_inputs"] if plan.layer else 0
@@ -197,7 +200,7 @@ def _locate_chunk(plan: Plan, what: str, number: int) -> str:
 
 
 class _ParallelWriter:
-    """Files of rows put by threads while the listing goes on, as many at once as there are threads."""
+    """Writer of files in threads while the listing goes on, at most one file per thread at once."""
 
     def __enter__(self) -> "_ParallelWriter":
         self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE)
@@ -205,7 +208,7 @@ class _ParallelWriter:
         return self
 
     def put(self, uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-        """Begins to write a file; waits for the first of those under way where there are many."""
+        """Start to write a file; where all threads are busy, wait for the oldest write first."""
         if len(self._under_way) >= _PUTS_AT_ONCE:
             self._under_way.popleft().result()
         self._under_way.append(self._pool.submit(write_rows, uri, rows, schema))
@@ -217,7 +220,7 @@ class _ParallelWriter:
 
 
 def publish_absent(plan: Plan, layout: Layout) -> list[str]:
-    """Publishes the table of what the source's list names and the root does not hold; its name, if any."""
+    """Publish the table of absent files; returns its name in a list, empty if no file is absent."""
     if not layout.num_absent:
         return []
     with storage.scratch_folder(plan.at("scratch")) as folder:
@@ -232,7 +235,11 @@ def publish_absent(plan: Plan, layout: Layout) -> list[str]:
 
 
 def _assign_split(photo: Photo, plan: Plan) -> Photo:
-    """The photo in its final split: a share of train, chosen by a digest of the key, is held out for val."""
+    """The photo in its final split, refused where its name or size is: a share of train is held out for val.
+
+    A digest of the key chooses that share.
+    """
+    # Refuse names that no table can hold, and files that no task should hold.
     if not _is_utf8(photo.path):
         shown = photo.path.encode("utf-8", "backslashreplace").decode()
         label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
@@ -265,7 +272,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _get_name(photo: Photo) -> str:
-    """What the photo is placed by: its key, or its path where that makes none."""
+    """Name that decides the split of a photo: its key, or its path where that makes no key."""
     try:
         return make_key(photo.path)
     except ValueError:
@@ -273,7 +280,7 @@ def _get_name(photo: Photo) -> str:
 
 
 def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
-    """Reads and digests the photos of some chunks of the listing; writes them into buckets by their keys."""
+    """Read and digest the photos of some chunks of the listing, and write their rows into buckets by key."""
     stopwatch = Stopwatch()
 
     def run() -> dict[str, Any]:
@@ -292,18 +299,18 @@ def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
 
 
 def locate_scan(plan: Plan, scan: int) -> str:
-    """Where a scan leaves its buckets."""
+    """URI of the buckets of a scan."""
     return plan.at("scanned", f"{scan:06d}.buckets")
 
 
 def _add_findings(listed: pa.Table, found: list[dict[str, Any]]) -> pa.Table:
-    """The listed rows in the columns of `SCANNED`: what a scan did not find out goes on as it was listed."""
+    """The listed rows in the columns of `SCANNED`, with the columns that the scan found."""
     new = pa.Table.from_pylist(found, pa.schema([SCANNED.field(name) for name in _FINDINGS]))
     return pa.table([(new if name in _FINDINGS else listed)[name] for name in SCANNED.names], SCANNED)
 
 
 def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) -> dict[str, Any]:
-    """What a scan finds out of a photo: key, place among shards and buckets, digests, or why it is refused."""
+    """Columns that a scan adds to a photo: key, shard and bucket, digests, or why it is refused."""
     key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
@@ -317,7 +324,7 @@ def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) 
 
 
 def read_unchanged(plan: Plan, photo: Photo, crc32: int, stopwatch: Stopwatch) -> bytes:
-    """Bytes of a file that was scanned; raises JobError where they are others now."""
+    """Bytes of a scanned file; raises JobError where they have changed since."""
     try:
         raw = read_photo(plan.root, photo)
         stopwatch.end_lap("reading")
@@ -327,17 +334,17 @@ def read_unchanged(plan: Plan, photo: Photo, crc32: int, stopwatch: Stopwatch) -
     stopwatch.end_lap("hashing")
     if not same:
         raise JobError(
-            f"{photo.path} under {plan.root} changed while it was read: put it back as it was, or "
-            f"delete {plan.at()} and build anew"
+            f"{photo.path} under {plan.root} changed during the build: put it back as it was, or delete {plan.at()} "
+            "and build again"
         )
     return raw
 
 
 def _hash_photo(photo: Photo, plan: Plan, stopwatch: Stopwatch) -> tuple[dict[str, Any], str | None]:
-    """The digests of a file, and why it is refused if it is no picture or a mask: it must not take another's key.
+    """Digests of a file, and why it is refused if it is no picture or a mask: such a file must own no key.
 
-    SHA-256, which tells photos apart, unless the recipe asks for that of the pixels to do so, and CRC32, by which it
-    is seen later whether the file is still the same.
+    SHA-256 of the bytes, and of the pixels where the config compares photos by them; CRC32 finds later changes of the
+    file.
     """
     stopwatch.end_lap("sorting")
     raw = read_photo(plan.root, photo)

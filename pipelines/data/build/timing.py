@@ -1,7 +1,7 @@
-"""What the time of a build goes into: the stopwatch that its tasks take, and what they make of the whole.
+"""Time of a build: the laps of its tasks, and the share of each kind of work in the whole.
 
-In: moments. Out: seconds by the kind of work, the share of what the machines could do at most, and what took the most.
-Kept apart from everything that decides a byte.
+In: moments. Out: seconds by kind of work, the share of the roofline, and the bottleneck. No stored byte depends on
+this.
 """
 
 import time
@@ -9,43 +9,43 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 Seconds = dict[str, float]
-"""By the kind of work: listing, reading, hashing, cleaning, writing, `copying` of what is in shards already, and
+"""Seconds by kind of work: listing, reading, hashing, cleaning, writing, `copying` of samples between shards, and
 `sorting` of rows into buckets and tables."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a task that makes a shard has taken, which is nothing where the shard was there."""
+    """Cost of a task that makes a shard; nothing where the shard existed."""
 
     seconds: Seconds
     num_photos: int = 0
-    """The inputs that it has brought to their end."""
+    """Inputs that it has finished."""
     limit_seconds: float = 0.0
-    """What the bare library calls for them would have taken on the same machine."""
+    """Seconds of the bare library calls for them on the same machine."""
 
 
 class Stopwatch:
-    """A stopwatch: each lap goes to the kind of work that has just ended."""
+    """Stopwatch whose laps are named when they end, by the kind of work that was done."""
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
 
     def end_lap(self, what: str) -> None:
-        """Books the time since the last lap."""
+        """Add the time since the last lap to a kind of work."""
         now = time.perf_counter()
         self._seconds[what] += now - self._last
         self._last = now
 
     @property
     def seconds(self) -> Seconds:
-        """What was booked; empty where a step had been done before."""
+        """Seconds of all laps; empty where no lap has ended."""
         return dict(self._seconds)
 
 
 @dataclass
 class BuildStats:
-    """What this process has seen of a build; where it goes on with another's work, only its own part."""
+    """Cost of the part of a build that this process has done itself."""
 
     core_seconds: Seconds = field(default_factory=dict)
     num_cores: int = 1
@@ -53,22 +53,21 @@ class BuildStats:
     limit_seconds: float = 0.0
 
     def add(self, seconds: Seconds) -> None:
-        """Takes in what a task reports."""
+        """Add the seconds of a task."""
         for what, more in seconds.items():
             self.core_seconds[what] = self.core_seconds.get(what, 0.0) + more
 
     def add_cost(self, cost: Cost) -> None:
-        """Takes in what a task reports that makes a shard."""
+        """Add the cost of a task that makes a shard."""
         self.add(cost.seconds)
         self.num_photos += cost.num_photos
         self.limit_seconds += cost.limit_seconds
 
     def summarize(self, elapsed_seconds: float) -> dict[str, float | str]:
-        """`images_per_second` of the photos that this process has brought to their end; the rest only if it did work.
+        """Report of the build: `images_per_second` of the photos that this process finished; the rest if it did work.
 
-        `share_of_limit`: what reading, digests, pixels and writing alone would have taken, of the cores' time, 0 to 1.
-        `bottleneck`: the kind of work that took the most. A listing holds up all cores; the time in which a core did
-        nothing at all for the build is `scheduling`.
+        `share_of_limit`: time of the bare library calls as a share of the cores' time, 0 to 1. `bottleneck`: the kind
+        of work that took the most. A listing holds up all cores; `scheduling` is the time in which cores were idle.
         """
         rate = {"images_per_second": round(self.num_photos / elapsed_seconds, 1)}
         if not self.core_seconds:

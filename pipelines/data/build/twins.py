@@ -1,7 +1,7 @@
-"""Files that would share a key: which of them may have it.
+"""Files that would share a key: which of them can become its sample.
 
-In: the rows of such files. Out: for each the reason for which it becomes no sample, if so. They alone are cleaned
-before keys are settled, for a file that is rejected later must not hold the key of one that is not.
+In: the rows of such files. Out: for each the reason to reject it, or None. They alone are normalized before keys are
+resolved, because a file that is rejected later must not hold the key of one that is not.
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ from pipelines.records import Rejected
 
 
 def is_possible_photo(path: str, refusal: str | None) -> bool:
-    """Whether a file is a photo or, refused, was meant as one: a text beside a picture says nothing of the picture."""
+    """Whether a file is a photo or, refused, has the name of one: a text file beside a picture competes for no key."""
     return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 
 
 def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]], stopwatch: Stopwatch) -> list[str | None]:
     """Reason to reject each of the files of one key, None for those that could be its sample.
 
-    A picture that looks like a mask is none beside one that does not, be that one rejected.
+    A picture that looks like a mask is rejected beside one that does not, even if that one is rejected too.
     """
     reasons, photos, masks = list[str | None](), list[str](), set[str]()
     for row in rows:
@@ -39,7 +39,7 @@ def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]], stopwatch: Stopwa
 
 
 def _check_twin(plan: Plan, row: dict[str, Any], stopwatch: Stopwatch) -> tuple[str | None, bool]:
-    """Why a file becomes no sample, if so, and whether it looks like a mask."""
+    """Reason to reject a file, or None, and whether it looks like a mask."""
     photo = to_photo(row)
     raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
     with name_memory_faults(photo.path):

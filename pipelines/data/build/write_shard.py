@@ -1,7 +1,7 @@
 """Last step of a build: one shard, from the rows of its bucket to a tar, a table and a record.
 
-The tar is a plain webdataset tar of fixed member times, owners and modes, its last member the index `__index__`. A
-sample's members stand together, samples in the order of their keys; nothing else decides the bytes.
+The tar is a plain webdataset tar with fixed member times, owners and modes, its last member the index `__index__`. The
+members of a sample are adjacent, samples in order of their keys; nothing else decides the bytes.
 """
 
 from collections import Counter
@@ -35,23 +35,23 @@ _BUFFER_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class ShardId:
-    """Which shard of a dataset it is, and what it says of itself as far as that is known before it is written."""
+    """Identity of a shard, and the facts for its index that are known before it is written."""
 
     source: str
     layer: int
     split: str
     number: int
     facts: dict[str, Any]
-    """What a reader needs to make a lost manifest again: recipe, seed and how many shards there are."""
+    """Facts from which a lost manifest is rebuilt: `recipe` (the config), `seed` and `num_shards`."""
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the shard's own index says of it."""
+        """Facts in the shard's own index."""
         return {"layer": self.layer, "split": self.split, "number": self.number, **self.facts}
 
 
 def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[ShardRecord, Cost]:
-    """Builds and publishes one shard and its table, unless its record says that it is done; and what that cost."""
+    """Build and publish one shard and its table, unless its record is there; returns the record and the cost."""
     stopwatch, timed = Stopwatch(), list[Photo]()
 
     def write() -> dict[str, Any]:
@@ -73,7 +73,7 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[Sh
 def publish_shard(
     out: str, scratch: str, shard: ShardId, write: Callable[[ShardWriter], Iterable[dict[str, Any]]]
 ) -> ShardRecord:
-    """Publishes the tar that `write` fills and the table of the rows that it yields, both named by their content.
+    """Publish the tar that `write` fills and the table of the rows that it yields, both named by their content.
 
     `scratch`: the folder in which a local tar grows.
     """
@@ -94,7 +94,7 @@ def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, pat
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
-    """The table of a shard; few of its rows are Python's at once, for these take ten times the memory."""
+    """Table of a shard; few rows at a time are Python objects, which take ten times the memory."""
     waiting, batches = iter(rows), []
     while some := list(islice(waiting, ROWS_AT_A_TIME)):
         batches.append(pa.RecordBatch.from_pylist(some, TABLE_SCHEMA))
@@ -104,14 +104,16 @@ def make_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
 def publish_table(
     out: str, about: dict[str, Any], file: str, sha256: str, size_bytes: int, table: pa.Table
 ) -> ShardRecord:
-    """Publishes the table of a shard that is published; returns the shard's record. `about`: what its index says.
+    """Publish the table of a published shard; returns the shard's record. `about`: the facts in its index.
 
-    The table says in itself which shard it is of: by its rows alone it could be that of another, or of an older one.
+    The table names its shard: its rows alone could be those of another shard, or of an older one.
     """
+    # Publish the table under the digest of its content.
     data = table_bytes(table, make_table_facts(about["layer"], sha256))
     table_sha256 = sha256_hex(data)
     name = f"tables/{about['split']}-{about['number']:06d}-{table_sha256[:12]}.parquet"
     storage.publish(storage.join(out, name), data)
+    # Count the outcomes for the record.
     outcomes = Counter(table["outcome"].to_pylist())
     reasons = Counter(table.filter(compute.equal(table["outcome"], "rejected"))["reason"].to_pylist())
     refusals = table["planes"].combine_chunks().flatten().field("reason")
@@ -127,25 +129,25 @@ def publish_table(
 
 
 def make_table_facts(layer: int, shard_sha256: str) -> dict[str, str]:
-    """What the table of a shard says of itself."""
+    """Facts that the table of a shard holds beside its rows."""
     return {"lacuna.layer": str(layer), "lacuna.shard_sha256": shard_sha256}
 
 
 def _write_inputs(
     plan: Plan, rows: Iterable[dict[str, Any]], stopwatch: Stopwatch, timed: list[Photo], writer: ShardWriter
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the table; the first photos that are written go into `timed`."""
+    """Yield the rows of the table; the first photos that are written go into `timed`."""
     for row in rows:
         stopwatch.end_lap("sorting")
-        told = _write_input(plan, writer, row, stopwatch)
-        if told["outcome"] == "written" and len(timed) < NUM_TIMED:
+        result = _write_input(plan, writer, row, stopwatch)
+        if result["outcome"] == "written" and len(timed) < NUM_TIMED:
             timed.append(to_photo(row))
-        yield told
+        yield result
     stopwatch.end_lap("sorting")
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch: Stopwatch) -> dict[str, Any]:
-    """Writes the sample of one input if it becomes one; returns its row of the table."""
+    """Write the sample of one input if it becomes one; returns its row of the table."""
     common = {
         "key": row["key"],
         "source": row["path"],
@@ -153,11 +155,13 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch
         "content_sha256": row["content_sha256"],
         "label": row["label"],
     }
+    # Rejected inputs and duplicates only have a row.
     if row["refusal"] is not None:
         return common | {"outcome": "rejected", "reason": row["refusal"]}
     if row["duplicate_of"] is not None:
         what = "pixels" if row["content_sha256"] else "bytes"
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
+    # Normalize the photo and write its sample.
     photo = to_photo(row)
     raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
     with name_memory_faults(photo.path):
@@ -173,6 +177,8 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch
 def _write_sample(
     plan: Plan, writer: ShardWriter, row: dict[str, Any], photo: Photo, raw: bytes, sample: Sample
 ) -> dict[str, Any]:
+    """Write the sample of a photo; returns the columns that it adds to its row."""
+    # Gather the planes and masks of the photo, and its note.
     key = row["key"]
     masks, mask_pictures = make_eval_masks(plan, key) if photo.split in plan.config.mask_splits else ([], {})
     planes, about_planes = _make_planes(plan, photo, raw)
@@ -187,6 +193,7 @@ def _write_sample(
         **({"planes": about_planes} if about_planes else {}),
         **({"content_sha256": row["content_sha256"]} if row["content_sha256"] else {}),
     }
+    # Write all members.
     parts = {sample.suffix: sample.picture, "json": canonical_json(note), **planes, **mask_pictures}
     known = {} if sample.normalised else {sample.suffix: (row["sha256"], row["crc32"])}
     members, digest = writer.add_sample(key, parts, known)
@@ -199,12 +206,12 @@ def _write_sample(
 
 
 def make_plane_rows(about: dict[str, dict[str, str]]) -> list[dict[str, str | None]]:
-    """The table's rows of the planes that a sample's note is about."""
-    return [{"name": name, "reason": told.get("rejected")} for name, told in about.items()]
+    """Rows of the table for the planes in a sample's note."""
+    return [{"name": name, "reason": facts.get("rejected")} for name, facts in about.items()]
 
 
 def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
-    """The members of those planes that the recipe asks for, and what the note says of each: source or refusal."""
+    """Members of the planes that the config stores, and the note of each: its source or refusal."""
     members, about = {}, {}
     for plane in (plane for plane in photo.planes if plane.name in plan.config.planes):
         try:

@@ -1,11 +1,10 @@
-"""The records that make a dataset exist: tables and shards are there before, the commit record comes last.
+"""Records that make a dataset exist: tables and shards are written before, the commit record comes last.
 
-In: shards. Out: a committed `Dataset`. Nothing is overwritten but the commit record itself, at once; who read the
-dataset before goes on with the files that the old record names, until they are pruned.
+In: shards. Out: a committed `Dataset`. Only the commit record is overwritten, at once; readers that opened the dataset
+before go on with the files of the old record, until they are pruned.
 
-A change is committed where its record becomes the one successor of the record that it stands on: of two changes of one
-commit the second is refused. `dataset.json` follows, by whoever comes first: the change itself or, after a kill, the
-next one.
+A change is committed when its record becomes the one successor of the record that it is based on: of two changes of one
+commit the second is refused. `dataset.json` follows, written by the change itself or, after a kill, by the next one.
 """
 
 import re
@@ -35,7 +34,7 @@ _OWN = (f"{FOLDER}/", f"{SUCCESSORS}/", COMMIT_FILE, ".lock")
 def describe_dataset(
     uri: str, config: dict[str, Any], seed: int, layers: list[dict[str, Any]], shards: Iterable[ShardRecord]
 ) -> Dataset:
-    """The dataset of these shards; `layers` says of each its num_shards and what was absent. Nothing is written."""
+    """The dataset of these shards, without writing anything; `layers` holds num_shards and absent files of each."""
     rows = tuple(sorted(shards, key=lambda s: (s.split, s.layer, s.number)))
     commit = {
         "format": FORMAT,
@@ -51,35 +50,35 @@ def describe_dataset(
 
 
 def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
-    """Publishes the rows of the shards, then the record, as the first of the place or as what comes after `base`.
+    """Publish the rows of the shards, then the record, as the first one or as the successor of `base`.
 
-    Raises UsageError where another came first; the same one again, by a second process, is no other.
+    Raises UsageError where another change came first; the same record from a second process is accepted.
     """
     publish_shards(dataset)
     record = seal(dataset.commit)
     claim = storage.join(dataset.uri, successor_file(base.commit) if base else COMMIT_FILE)
     if not storage.create(claim, record) and storage.read_bytes(claim) != record:
-        raise UsageError(f"{dataset.uri} was changed meanwhile, and nothing of this was: run the same command again")
+        raise UsageError(f"{dataset.uri} was changed meanwhile; this change was not made: run the same command again")
     if base:
         storage.publish(storage.join(dataset.uri, COMMIT_FILE), record)
     return dataset
 
 
 def publish_shards(dataset: Dataset) -> None:
-    """Publishes the rows of the shards alone."""
+    """Publish the rows of the shards alone."""
     name = shards_file(dataset.commit["shards_sha256"])
     storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards, dataset.root))
 
 
 def publish_commit(dataset: Dataset) -> None:
-    """Makes `dataset.json` this one's, whatever was there: for a record that is lost, or that a killed change owes."""
+    """Overwrite `dataset.json`: for a record that is lost, or that a killed change did not write."""
     storage.publish(storage.join(dataset.uri, COMMIT_FILE), seal(dataset.commit))
 
 
 def open_to_change(uri: str) -> Dataset:
-    """The dataset, after what a change that was killed in its last steps still had to do. Raises UsageError if none.
+    """The dataset with an absolute URI, after the last steps of a change that was killed in them.
 
-    Its URI is one that tasks understand, who stand elsewhere.
+    Raises UsageError where there is no dataset.
     """
     uri = storage.absolute(uri)
     dataset = open_dataset(uri)
@@ -90,7 +89,7 @@ def open_to_change(uri: str) -> Dataset:
 
 
 def sum_ledger(shards: Sequence[ShardRecord]) -> dict[str, int]:
-    """What became of all inputs; the numbers sum up to the first of them."""
+    """Ledger: number of all inputs and of each outcome, which sum up to it."""
     outcomes = {
         "num_written": sum(s.num_samples for s in shards),
         "num_duplicates": sum(s.num_duplicates for s in shards),
@@ -101,24 +100,24 @@ def sum_ledger(shards: Sequence[ShardRecord]) -> dict[str, int]:
 
 
 def list_named_files(dataset: Dataset) -> set[str]:
-    """What the commit record names, by itself or through the list of shards."""
+    """Files that the commit record names, by itself or through the list of shards."""
     named = {name for shard in dataset.shards for name in (shard.file, shard.table)}
     named |= {shards_file(dataset.commit["shards_sha256"])}
     return named | {name for layer in dataset.layers for name in layer["absent"]}
 
 
 def list_unnamed_files(dataset: Dataset) -> list[str]:
-    """What else lies in the dataset's folder: files of older commits, of builds that were given up, and of others."""
+    """Other files in the dataset's folder: of older commits, of abandoned builds, and foreign ones."""
     named = list_named_files(dataset)
     names = (name for name, _ in storage.list_files(dataset.uri))
     return [name for name in names if name not in named and not name.startswith(_OWN)]
 
 
 def prune(uri: str) -> list[str]:
-    """Removes what the commit record does not name: files of older commits, of builds that were given up, of killed
-    processes. Returns the names. Readers that opened an older commit then find files missing.
+    """Remove files of older commits, abandoned builds and killed processes; returns their names.
 
-    Raises UsageError where a change is unfinished: its files are named by nothing yet.
+    Readers that opened an older commit then miss files. Raises UsageError where a change is unfinished: no record names
+    its files yet.
     """
     dataset = open_to_change(uri)
     with claim_change(dataset, "--prune"):
@@ -133,7 +132,7 @@ def prune(uri: str) -> list[str]:
 
 
 def _compile_own_names(source: str, splits: list[str]) -> re.Pattern[str]:
-    """The names that a build gives; files of others that lie in the folder are not ours to delete."""
+    """Pattern of the names that a build gives: foreign files in the folder must not be deleted."""
     split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
     shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"
     return re.compile(rf"{shards}|{tables}|shards-[0-9a-f]{{12}}\.parquet")

@@ -1,8 +1,9 @@
-"""One change of a dataset at a time: who begins one writes down what it is to be, in the workspace of its commit.
+"""One change of a dataset at a time: each writes a claim into the workspace of the commit that it is based on.
 
-In: the dataset that is to be changed and a line that says how. Out: a claim, or `UsageError` naming what is unfinished.
-A folder's lock keeps two processes of one disk apart; on object stores only this does, and it tells `--prune` of shards
-that no record names yet. A workspace belongs to one commit, so that who tidies up after a change cannot meet the next.
+In: the dataset to change and a line that describes the change. Out: a claim, or `UsageError` naming the unfinished
+change. A folder lock excludes other processes on one disk; on object stores the claim alone does, and it keeps
+`--prune` from shards that no record names yet. A workspace belongs to one commit, so that cleaning up after a change
+cannot touch the next one.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ CLAIM: Final = "plan.json"
 
 
 def get_base_name(dataset: Dataset | None) -> str:
-    """The name of what a change of this dataset stands on."""
+    """Name of the base of a change: the start of the commit's digest, `FIRST` without a dataset."""
     return commit_id(dataset.commit)[:12] if dataset else FIRST
 
 
@@ -29,7 +30,7 @@ def locate_workspace(dataset: Dataset) -> str:
 
 @contextmanager
 def claim_change(dataset: Dataset, change: str) -> Iterator[None]:
-    """Claims the dataset for a change that is cheap to begin anew: one that fails gives its claim up.
+    """Claim the dataset for a change that is cheap to repeat: a failed one gives up its claim.
 
     Raises UsageError where another change is unfinished.
     """
@@ -41,18 +42,21 @@ def claim_change(dataset: Dataset, change: str) -> Iterator[None]:
 
 
 def claim_workspace(workspace: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Writes down what is done here; returns what was, before a kill. Raises UsageError where it is another change."""
+    """Write the claim of a change; returns the one that was there before a kill.
+
+    Raises UsageError where that is of another change.
+    """
     there = run_once(storage.join(workspace, CLAIM), lambda: asked)
     if there["change"] != asked["change"]:
         raise UsageError(
-            f"unfinished change ({there['change']}) in {workspace}: wait for its end or run that command again, or "
-            "delete that folder to give it up"
+            f"unfinished change ({there['change']}) in {workspace}: wait for its end or run that command again. To "
+            "abandon it, delete that folder"
         )
     return there
 
 
 def remove_workspace(uri: str, base: str) -> None:
-    """Removes the workspace, the claim last: whoever finds it gone finds nothing that was done under it."""
+    """Remove the workspace, the claim last: without a claim there must be no files of its change."""
     workspace = storage.join(uri, FOLDER, base)
     for name in _list_entries(workspace) - {CLAIM}:
         storage.remove(storage.join(workspace, name))
@@ -61,13 +65,13 @@ def remove_workspace(uri: str, base: str) -> None:
 
 
 def remove_stale_workspaces(uri: str, base: str) -> None:
-    """Removes the workspaces of other commits than the present one: what stood on those can end no more."""
+    """Remove the workspaces of other commits than the present one: changes based on those can no longer finish."""
     for stale in _list_entries(storage.join(uri, FOLDER)) - {base}:
         remove_workspace(uri, stale)
 
 
 def _list_entries(folder: str) -> set[str]:
-    """The names in a folder under which there is a file; none where it is not there, or no longer."""
+    """Names in a folder under which there is a file; none where the folder is missing."""
     try:
         return {name.partition("/")[0] for name, _ in storage.list_files(folder)}
     except FileNotFoundError:

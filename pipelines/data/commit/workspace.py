@@ -1,7 +1,7 @@
-"""The folder of a build or change in progress: `<out>/.build/<what it stands on>`, gone once it is committed.
+"""Folder of a build or change in progress, `<out>/.build/<base>`; it is removed after the commit.
 
-Every step writes its files first and a small JSON marker last; a step whose marker is there is not done again. So a
-killed build goes on where it stopped, and no step ever reads what another has written by half.
+Every step writes its files first and a small JSON marker last; a step whose marker exists is not run again. So a killed
+build goes on where it stopped, and no step reads half-written files of another.
 """
 
 import json
@@ -21,17 +21,17 @@ from pipelines.records import canonical_json
 
 FOLDER: Final = ".build"
 FIRST: Final = "new"
-"""What the first build of a dataset stands on; a change stands on a commit."""
+"""Base of the first build of a dataset; the base of a change is a commit."""
 PHOTOS_PER_BUCKET: Final = 62_500
-"""No task holds many more, 80 MB with all that it makes of them; fewer a bucket would mean more files to look into."""
+"""A task holds about as many, 80 MB with all derived data; smaller buckets mean more files to read."""
 ROWS_AT_A_TIME: Final = 1024
-"""So many rows of a table are Python's at once: ten bytes of it for each that Arrow takes."""
+"""Rows of a table that are Python objects at once, at ten times their size in Arrow."""
 _WORD: Final = 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a task of a build needs to know; small, and the same for every task."""
+    """Settings of a build; small, and the same for every task."""
 
     root: str
     out: str
@@ -40,37 +40,37 @@ class Plan:
     mask_files: str | None = None
     """URI of the folder of mask files, for families that are made of them."""
     layer: int = 0
-    """0 is the dataset's first build; the photos of a later one come beside those that are committed."""
+    """0 is the dataset's first build; a later layer adds photos to those that are committed."""
     base: str = FIRST
-    """What it stands on: FIRST, or the start of the digest of the commit beside which the layer comes."""
+    """FIRST, or the start of the digest of the commit that the layer is added to."""
 
     def at(self, *parts: str) -> str:
-        """The URI of something in the workspace."""
+        """URI of a file in the workspace."""
         return storage.join(self.out, FOLDER, self.base, *parts)
 
     def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Runs the step unless its marker is there; returns what the marker says: the first to write it is heard."""
+        """Run the step unless its marker exists; returns the content of the marker, written by the first to finish."""
         return run_once(self.at(f"{marker}.json"), step)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How photos spread over shards and buckets; decided once, from the listing. All counts are powers of two."""
+    """Spread of photos over shards and buckets, decided once, from the listing. All counts are powers of two."""
 
     num_files: int
     num_absent: int
-    """What the source's own list names and the root does not hold."""
+    """Files that the source's own list names and the root does not hold."""
     num_absent_chunks: int
     num_chunks: int
     num_scans: int
-    """Tasks that read the files; each takes every so many-th chunk of the listing."""
+    """Tasks that read the files; each takes every `num_scans`-th chunk of the listing."""
     num_shards: dict[str, int]
     """Per split."""
     num_digest_buckets: int
     num_earlier: int = 0
-    """Inputs of the layers that are committed, which a further one is held against."""
+    """Inputs of committed layers, with which a further layer is compared."""
     root: dict[str, Any] | None = None
-    """What the root held, a record of `roots`; None in listings of older versions."""
+    """Record of the root, as `roots` makes it; None in listings of older versions."""
 
     @property
     def num_key_buckets(self) -> int:
@@ -78,11 +78,11 @@ class Layout:
         return round_to_power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
 
     def key_buckets(self, split: str, number: int) -> range:
-        """The buckets that hold the inputs of a shard: leading bits of the key's digest, as its number is."""
+        """Buckets that hold the inputs of a shard: both are numbered by leading bits of the key's digest."""
         return find_parts(number, self.num_shards[split], self.num_key_buckets)
 
     def list_shards(self, bucket: int) -> list[tuple[str, int]]:
-        """The shards (split, number) whose inputs may lie in a bucket of keys."""
+        """Shards (split, number) whose inputs may lie in a bucket of keys."""
         counts = self.num_shards.items()
         return [
             (split, number) for split, count in counts for number in find_parts(bucket, self.num_key_buckets, count)
@@ -90,57 +90,57 @@ class Layout:
 
 
 def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """As `Plan.run_once`, by the marker's URI."""
+    """Run the step unless its marker, a URI, exists; returns the content of the marker."""
     if not storage.exists(marker):
         storage.create(marker, canonical_json(step()))
     return dict(json.loads(storage.read_bytes(marker)))
 
 
 def round_to_power_of_two(at_least: int) -> int:
-    """The smallest one that is not less."""
+    """Smallest power of two that is at least this number."""
     return 1 << max(0, at_least - 1).bit_length()
 
 
 def find_part(digest: bytes, count: int) -> int:
-    """Which of `count` equal parts of all digests this one lies in."""
+    """Number of the part, of `count` equal parts of all digests, that holds this digest."""
     return int.from_bytes(digest[:8], "big") * count >> 64
 
 
 def find_parts(number: int, count: int, num_parts: int) -> range:
-    """Which of `num_parts` parts the `number`-th of `count` parts meets; both counts are powers of two."""
+    """Range of the parts, of `num_parts`, that overlap the `number`-th of `count` parts; powers of two both."""
     first = number * num_parts // count
     return range(first, max(first + 1, (number + 1) * num_parts // count))
 
 
 def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Publishes rows as one file."""
+    """Publish rows as one file."""
     write_table(uri, pa.Table.from_pylist(rows, schema))
 
 
 def write_table(uri: str, table: pa.Table) -> None:
-    """Publishes a table as one file."""
+    """Publish a table as one file."""
     storage.publish(uri, _to_arrow(table))
 
 
 def read_stored_table(uri: str) -> pa.Table:
-    """The rows of such a file, which must be there."""
+    """Table of a file that `write_table` published; raises FileNotFoundError where it is missing."""
     return _from_arrow(storage.read_bytes(uri))
 
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows as Python's, some at a time."""
+    """Yield the rows as Python objects, converted some at a time."""
     for batch in table.to_batches(max_chunksize=ROWS_AT_A_TIME):
         yield from batch.to_pylist()
 
 
 def fields_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    """These fields of each row, some rows at a time."""
+    """Yield these fields of each row, converted some at a time."""
     for batch in table.select(names).to_batches(max_chunksize=ROWS_AT_A_TIME):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _to_arrow(table: pa.Table) -> bytes:
-    """Rows as an Arrow stream: as small as Parquet with zstd, and a short one is written in a third of the time."""
+    """Bytes of an Arrow stream: as small as Parquet with zstd, and a short one is written in a third of the time."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
     with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
@@ -153,16 +153,16 @@ def _from_arrow(data: bytes) -> pa.Table:
 
 
 def write_buckets(uri: str, table: pa.Table, bucket_of: Sequence[int], count: int) -> None:
-    """Publishes the rows of `count` buckets as one file: where each begins, then a stream for each with rows.
+    """Publish the rows of `count` buckets as one file: the start of each bucket, then a stream for each with rows.
 
-    `bucket_of`: of each row. A bucket keeps the order of its rows. One file per task and not per bucket: their number
-    grows with the tasks alone, and a bucket is a stretch of each.
+    `bucket_of`: bucket of each row. A bucket keeps the order of its rows. With one file per task and not per bucket
+    their number grows with the tasks alone; a bucket is a byte range of each.
     """
     buckets = np.asarray(bucket_of, np.int64)
     table, sizes = table.take(np.argsort(buckets, kind="stable")), np.bincount(buckets, minlength=count).tolist()
     ends = array("Q", [(count + 1) * _WORD])
     with storage.scratch_folder(uri.rpartition("/")[0]) as folder:
-        with (folder / "buckets").open("wb") as file:  # all streams together may be larger than all rows
+        with (folder / "buckets").open("wb") as file:  # on disk: the streams may be larger than the rows in memory
             file.seek(ends[0])
             for part in map(table.slice, accumulate(sizes, initial=0), sizes):
                 ends.append(ends[-1] + (file.write(_to_arrow(part)) if part.num_rows else 0))
@@ -172,7 +172,7 @@ def write_buckets(uri: str, table: pa.Table, bucket_of: Sequence[int], count: in
 
 
 def read_bucket(uris: Iterable[str], bucket: int, schema: pa.Schema) -> pa.Table:
-    """The rows of one bucket out of the files of several tasks, in their order."""
+    """Rows of one bucket out of the files of several tasks, in the order of the files."""
     tables = [schema.empty_table()]
     for uri in uris:
         start, end = struct.unpack("<2Q", storage.read_range(uri, bucket * _WORD, (bucket + 2) * _WORD))

@@ -1,7 +1,7 @@
 """Shards read in pieces: members in their order, some megabytes at a time, and the index from the end.
 
-In: URI and size of a shard. Out: members with what lies around them, or the end with the index. A file of its own
-because who checks a shard or makes its table again must hold no shard whole, and ask a store for no member alone.
+In: URI and size of a shard. Out: members with header and padding, or the end with the index. So a check or rebuild of a
+shard never holds it whole, and never requests a single member from a store.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _FIRST_END_BYTES: Final = 1 << 16
 
 @dataclass(frozen=True)
 class Block:
-    """A member as it lies in a shard; where the shard is cut, shorter than it was."""
+    """A member with its header and padding in a shard; shorter than recorded where the shard is cut."""
 
     member: Member
     header: bytes
@@ -27,7 +27,7 @@ class Block:
 
 
 def read_end(uri: str, size_bytes: int) -> bytes:
-    """The end of a shard with its index, if it has one."""
+    """Bytes of the end of a shard, with its index if it has one."""
     length = min(_FIRST_END_BYTES, size_bytes)
     while True:
         end = storage.read_range(uri, size_bytes - length, size_bytes) if length else b""
@@ -37,7 +37,7 @@ def read_end(uri: str, size_bytes: int) -> bytes:
 
 
 def read_blocks(uri: str, size_bytes: int, members: list[Member]) -> Iterator[Block]:
-    """The members of a shard that has so many bytes, in the order in which they lie there."""
+    """Yield the members of a shard of this size, in order of their offsets."""
     for group in _pieces(sorted(members, key=lambda member: member.offset)):
         start, end = locate_member(group[0])[0], min(locate_member(group[-1])[1], size_bytes)
         piece = memoryview(storage.read_range(uri, start, end) if start < end else b"")
@@ -52,7 +52,7 @@ def _slice_block(piece: memoryview, start: int, member: Member) -> Block:
 
 
 def _pieces(members: list[Member]) -> Iterator[list[Member]]:
-    """The members in groups that lie side by side, each group read at once."""
+    """Yield the members in groups of adjacent ones, each to be read at once."""
     group: list[Member] = []
     for member in members:
         if group and locate_member(member)[1] - locate_member(group[0])[0] > PIECE_BYTES:

@@ -1,7 +1,7 @@
-"""Changes of a committed dataset: photos taken out, layers merged; and where a photo lies.
+"""Changes of a committed dataset: photos removed, layers merged; and the search for a photo.
 
-In: a dataset's URI. Out: the dataset as it is afterwards. Only the shards that a change touches are written anew, under
-new names, from the bytes in the old ones; the commit record is replaced last. Sources are not needed.
+In: a dataset's URI. Out: the changed dataset. Only the shards that a change touches are rewritten, under new names,
+from the bytes in the old ones; the commit record is replaced last. Sources are not needed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _SHOWN: Final = 10
 
 
 def find_photo(uri: str, key: str) -> list[dict[str, Any]]:
-    """The rows of a key in the dataset's tables, each with split, layer and, where it is written, the shard's file."""
+    """Rows of a key in the dataset's tables, each with split, layer and, if written, the shard's file."""
     dataset = open_dataset(uri)
     return [
         {"split": shard.split, "layer": shard.layer, **row, "shard": shard.file if _is_written(row) else None}
@@ -41,17 +41,18 @@ def _is_written(row: dict[str, Any]) -> bool:
 
 
 def _find_candidates(dataset: Dataset, key: str) -> list[ShardRecord]:
-    """The shards that hold a key if they are to hold it at all: one of each layer and split."""
+    """The only shards that may hold a key: one of each layer and split."""
     digest = hashlib.sha256(key.encode()).digest()
     return [s for s in dataset.shards if s.number == find_part(digest, dataset.num_shards(s))]
 
 
 def remove_photos(uri: str, keys: Iterable[str], progress: Progress, stats: BuildStats | None = None) -> Dataset:
-    """The dataset without these photos; their rows stay as `removed`, so that no later layer brings them back.
+    """The dataset without these photos; their rows stay as `removed`, so that no later layer adds them again.
 
     Raises UsageError, before anything is written, where the dataset never held one of them, and where another change is
     at work or came first.
     """
+    # Find the shards that hold the photos.
     dataset, wanted = open_to_change(uri), frozenset(keys)
     touched = {shard.file: shard for key in wanted for shard in _find_candidates(dataset, key)}
     with connected():
@@ -71,9 +72,9 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress, stats: Buil
 
 
 def _refuse_strangers(uri: str, wanted: frozenset[str], outcomes: list[dict[str, tuple[str, str]]]) -> None:
-    """Raises UsageError where a key is of no photo that is or was written, saying what is known of it."""
+    """Raise UsageError for keys of photos that were never written, with the reason in the tables if there is one."""
     known = {key for found in outcomes for key, (outcome, _) in found.items() if outcome in ("written", "removed")}
-    others = {key: f" ({told})" for found in outcomes for key, (_, told) in found.items()}
+    others = {key: f" ({detail})" for found in outcomes for key, (_, detail) in found.items()}
     if unknown := wanted - known:
         shown = ", ".join(key + others.get(key, "") for key in sorted(unknown)[:_SHOWN])
         raise UsageError(f"{len(unknown)} of {len(wanted)} keys are not in {uri}: {shown}; nothing was changed")
@@ -85,24 +86,24 @@ def _commit_shards(dataset: Dataset, layers: list[dict[str, Any]], shards: tuple
 
 
 def _find_outcomes(uri: str, shard: ShardRecord, keys: frozenset[str]) -> dict[str, tuple[str, str]]:
-    """What became of those keys of which the shard's table tells: (outcome, the shard's file if written, else why)."""
+    """(outcome, the shard's file if written, else the reason) of the keys that stand in the shard's table."""
     found: dict[str, tuple[str, str]] = {}
     for row in read_table(uri, shard).to_pylist():
         if row["key"] in keys and found.get(row["key"], ("", ""))[0] not in ("written", "removed"):
-            told = shard.file if _is_written(row) else f"{row['outcome']}: {row['reason']}"
-            found[row["key"]] = (row["outcome"], told)
+            detail = shard.file if _is_written(row) else f"{row['outcome']}: {row['reason']}"
+            found[row["key"]] = (row["outcome"], detail)
     return found
 
 
 def _write_without(dataset: Dataset, keys: frozenset[str]) -> ShardRecord:
-    """The one shard of the dataset without these photos."""
+    """Rewrite the one shard of the dataset without these photos."""
     (shard,) = dataset.shards
     rows = [_to_removed(row) if row["key"] in keys else row for row in _read_rows(dataset, shard)]
     return _publish(dataset, shard.split, shard.number, dataset.num_shards(shard), rows, layer=shard.layer)
 
 
 def _read_rows(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any]]:
-    """The rows of a shard; those that are written know where their members are read: (reader, sample)."""
+    """Rows of a shard; written ones have `stored`, (reader, sample), from which their members are read."""
     reader = ShardReader((dataset.only(shard),), shard.split) if shard.num_samples else None
     rows, sample = read_table(dataset.uri, shard).to_pylist(), 0
     for row in rows:
@@ -113,7 +114,7 @@ def _read_rows(dataset: Dataset, shard: ShardRecord) -> list[dict[str, Any]]:
 
 
 def _to_removed(row: dict[str, Any]) -> dict[str, Any]:
-    """What is left of a row when its photo goes: enough to know the photo again."""
+    """Row of a removed photo: the columns that identify the photo."""
     if not _is_written(row):
         return row
     kept = {name: row[name] for name in ("key", "source", "source_sha256", "content_sha256", "label")}
@@ -123,7 +124,7 @@ def _to_removed(row: dict[str, Any]) -> dict[str, Any]:
 def _publish(
     dataset: Dataset, split: str, number: int, num_shards: int, rows: list[dict[str, Any]], layer: int
 ) -> ShardRecord:
-    """Writes a shard of these rows, in their order, copying the members of those that are written."""
+    """Write a shard of these rows, in their order, with copies of the members of written ones."""
 
     def write(writer: ShardWriter) -> list[dict[str, Any]]:
         return [_copy_sample(writer, row) if "stored" in row else row for row in rows]
@@ -140,7 +141,7 @@ def _copy_sample(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge_layers(uri: str, progress: Progress, stats: BuildStats | None = None) -> Dataset:
-    """The dataset in one layer: the shards that its first build would have made of all photos together.
+    """The dataset in one layer, with the shards that its first build would have made of all photos together.
 
     Raises UsageError where another change is at work or came first.
     """
@@ -152,6 +153,7 @@ def merge_layers(uri: str, progress: Progress, stats: BuildStats | None = None) 
 
 
 def _merge(dataset: Dataset, progress: Progress, stats: BuildStats) -> Dataset:
+    # Spread the merged shards over the shards of all layers.
     num_shards: dict[str, int] = {}
     for layer in dataset.layers:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
@@ -160,6 +162,7 @@ def _merge(dataset: Dataset, progress: Progress, stats: BuildStats) -> Dataset:
     with connected():
         tasks = [(replace(dataset, shards=_find_met_shards(dataset, by_place, *place)), *place) for place in places]
         shards = copy_shards("merging", _write_merged, tasks, progress, stats)
+    # Describe the one layer.
     merged = {
         "num_shards": num_shards,
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
@@ -172,20 +175,20 @@ def _merge(dataset: Dataset, progress: Progress, stats: BuildStats) -> Dataset:
 def _find_met_shards(
     dataset: Dataset, by_place: dict[tuple[int, str, int], ShardRecord], split: str, number: int, count: int
 ) -> tuple[ShardRecord, ...]:
-    """The shards of all layers whose keys may belong in this one of `count` shards, in the order of the dataset."""
+    """Shards of all layers whose keys may belong in this one of `count` shards, in the order of the dataset."""
     there = [(i, layer["num_shards"][split]) for i, layer in enumerate(dataset.layers) if split in layer["num_shards"]]
     return tuple(by_place[i, split, part] for i, own in there for part in find_parts(number, count, own))
 
 
 def _write_merged(dataset: Dataset, split: str, number: int, count: int) -> ShardRecord:
-    """Writes the merged shard out of the dataset's, which are those that it meets."""
+    """Write a merged shard out of the dataset's shards, which are those with keys of it."""
     rows = [row for shard in dataset.shards for row in _read_rows(dataset, shard)]
     own = [row for row in rows if find_part(hashlib.sha256(_get_name(row).encode()).digest(), count) == number]
     return _publish(dataset, split, number, count, sorted(own, key=_make_sort_key), layer=0)
 
 
 def _get_name(row: dict[str, Any]) -> str:
-    """What an input was placed by: its key, or its path where that made none."""
+    """Name that decided the shard of an input: its key, or its path where that made no key."""
     return str(row["key"] or row["source"])
 
 

@@ -1,7 +1,7 @@
-"""A lost manifest made again: from the records that are left, else from what each shard says in its own index.
+"""Rebuild of a lost manifest, from the remaining records, else from the index of each shard.
 
 In: the URI of a dataset whose commit record, list of shards or tables are lost. Out: the dataset, committed again, with
-the digest that it had. What only a table knew, duplicates and rejected files, is lost with it, and counted.
+its old digest. Duplicates and rejected files stand in tables alone: they are lost with them, and counted.
 """
 
 import hashlib
@@ -40,23 +40,22 @@ from pipelines.records import CorruptDataError, Member, ShardRecord, UsageError,
 
 @dataclass(frozen=True)
 class Recovery:
-    """A dataset whose manifest is whole again, and what could not be had back."""
+    """A dataset whose manifest is intact again, and the number of tables that lost rows."""
 
     dataset: Dataset
     num_tables_without_rejections: int
-    """Tables that were made from the samples alone: their rows of duplicates, rejected and removed photos are lost."""
+    """Tables rebuilt from samples alone: their rows of duplicates, rejected and removed photos are lost."""
 
 
 def recover_dataset(uri: str, progress: Progress) -> Recovery:
-    """The dataset at the place, its manifest made again unless it is whole.
+    """The dataset at the URI, with its manifest rebuilt unless it is intact.
 
-    Raises UsageError where there is no shard, one is damaged or missing, or it cannot be told which shards are the
-    newest.
+    Raises UsageError where there is no shard, one is damaged or missing, or the newest shards cannot be determined.
     """
-    uri = storage.absolute(uri)  # tasks stand elsewhere
+    uri = storage.absolute(uri)  # tasks run in other folders
     there = take_inventory(uri)
     if not there.shards:
-        raise UsageError(f"no shards at {uri}: nothing to make a manifest from")
+        raise UsageError(f"no shards at {uri}: give the URI of a dataset that was built")
     with connected():
         dataset, num_lost = _find_dataset(there, progress)
         for name in set(there.torn) - {COMMIT_FILE}:
@@ -69,7 +68,7 @@ def recover_dataset(uri: str, progress: Progress) -> Recovery:
 
 
 def _find_dataset(there: Inventory, progress: Progress) -> tuple[Dataset, int]:
-    """The newest dataset of which there is word, and how many tables had to be made to know it."""
+    """The newest dataset that the files describe, and the number of tables rebuilt to find it."""
     commit = find_newest_commit(there)
     listed = find_listed_shards(there, commit) if commit else None
     if commit and listed is not None:
@@ -84,10 +83,7 @@ def _find_dataset(there: Inventory, progress: Progress) -> tuple[Dataset, int]:
 
 
 def _check_shard(uri: str, file: str, sha256: str) -> WholeShard:
-    """What a shard says of itself.
-
-    Raises UsageError where it is not that of the digest, or of this beginning of one.
-    """
+    """A shard with the facts of its index; raises UsageError where its digest does not begin with `sha256`."""
     digest, whole = hashlib.sha256(), storage.join(uri, file)
     size = storage.digest_file(whole, digest)
     if not digest.hexdigest().startswith(sha256):
@@ -98,23 +94,25 @@ def _check_shard(uri: str, file: str, sha256: str) -> WholeShard:
 def _assemble_dataset(
     there: Inventory, commit: dict[str, Any] | None, found: list[WholeShard], progress: Progress
 ) -> tuple[Dataset, int]:
-    """The dataset that shards make up, by the commit record if that is left; and how many tables were made."""
+    """The dataset that the shards make up, by the commit record if it is left; and the number of rebuilt tables."""
+    # Select the shards and publish their tables.
     about = commit or found[0].about
     layers = commit["layers"] if commit else group_layers(there, [shard.about for shard in found])
     chosen = select_shards(there, found, layers)
     tasks = [(there.uri, shard, there.list_tables(*shard.place[1:])) for shard in chosen]
     made = run_step("making tables", _choose_table, tasks, progress)
     dataset = describe_dataset(there.uri, about["recipe"], about["seed"], layers, tuple(record for record, _ in made))
+    # Refuse shards of another commit or dataset.
     if commit and dataset.manifest_sha256 != commit["manifest_sha256"]:
         raise UsageError(
-            f"the shards at {there.uri} are not those of its commit record: restore the list that it names"
+            f"the shards at {there.uri} differ from its commit record: restore the list of shards that it names"
         )
     _refuse_doubles(dataset, progress)
     return dataset, sum(lost for _, lost in made)
 
 
 def _refuse_doubles(dataset: Dataset, progress: Progress) -> None:
-    """Raises UsageError where two shards hold the same key: one of them is of another dataset, or of an older one."""
+    """Raise UsageError where two shards hold the same key: one belongs to another dataset, or to an older commit."""
     count = max(dataset.num_shards(shard) for shard in dataset.shards)
     meeting: dict[int, list[ShardRecord]] = defaultdict(list)
     for shard in dataset.shards:
@@ -122,11 +120,11 @@ def _refuse_doubles(dataset: Dataset, progress: Progress) -> None:
             meeting[part].append(shard)
     tasks = [(dataset.uri, shards, part, count) for part, shards in meeting.items()]
     for key, first, second in filter(None, run_step("comparing", _find_double, tasks, progress)):
-        raise UsageError(f"{first} and {second} in {dataset.uri} both hold {key}: move the one that was replaced away")
+        raise UsageError(f"{first} and {second} in {dataset.uri} both hold {key}: move the replaced one away")
 
 
 def _find_double(uri: str, shards: list[ShardRecord], part: int, count: int) -> tuple[str, str, str] | None:
-    """A key of this part of all keys that two of the shards hold, and their files."""
+    """A key in this part of all keys that two of the shards hold, with their files; None if there is none."""
     holders: dict[str, str] = {}
     for shard in shards:
         table = read_table(uri, shard)
@@ -139,11 +137,13 @@ def _find_double(uri: str, shards: list[ShardRecord], part: int, count: int) -> 
 
 
 def _restore_tables(there: Inventory, dataset: Dataset, num_lost: int, progress: Progress) -> Recovery:
-    """The dataset with a table for each shard whose own is lost or damaged: a change of it, as others are."""
+    """The dataset with a new table for each shard whose table is lost or damaged, committed as a change."""
+    # Find the shards without an intact table.
     tasks = [(dataset.uri, shard) for shard in dataset.shards]
     torn = list(filter(None, run_step("checking", _find_torn, tasks, progress)))
     if not torn:
         return Recovery(dataset, num_lost)
+    # Choose or rebuild their tables, and commit.
     with claim_change(dataset, "--rebuild"):
         mending = [(dataset.uri, shard, there.list_tables(shard.split, shard.number)) for shard in torn]
         mended = dict(run_step("making tables", _mend_table, mending, progress))
@@ -157,7 +157,7 @@ def _restore_tables(there: Inventory, dataset: Dataset, num_lost: int, progress:
 
 
 def _find_torn(uri: str, shard: ShardRecord) -> ShardRecord | None:
-    """The shard if its table is not as it was written."""
+    """The shard if its table is lost or damaged, else None."""
     try:
         read_table(uri, shard)
     except (CorruptDataError, IsADirectoryError):
@@ -166,19 +166,19 @@ def _find_torn(uri: str, shard: ShardRecord) -> ShardRecord | None:
 
 
 def _mend_table(uri: str, shard: ShardRecord, tables: list[str]) -> tuple[str, ShardRecord]:
-    """The file of a shard and its record with another table."""
+    """File of a shard and its record with a new table."""
     return shard.file, _choose_table(uri, _check_shard(uri, shard.file, shard.sha256), tables)[0]
 
 
 def _choose_table(uri: str, shard: WholeShard, tables: list[str]) -> tuple[ShardRecord, bool]:
-    """A shard's record with the table of its own that knows the most, or one made from its samples; whether it was."""
+    """A shard's record with the longest intact table of it, else one rebuilt from samples; whether it was rebuilt."""
     own = [rows for name in tables if (rows := _read_table_rows(uri, name, shard)) is not None]
     rows = max(own, key=len) if own else list(_shard_rows(uri, shard))
     return publish_table(uri, shard.about, shard.file, shard.sha256, shard.size_bytes, make_table(rows)), not own
 
 
 def _read_table_rows(uri: str, name: str, shard: WholeShard) -> list[dict[str, Any]] | None:
-    """The rows of a table if it is whole and of this shard."""
+    """Rows of a table if it is intact and of this shard, else None."""
     data = storage.read_bytes(storage.join(uri, name))
     if not name.endswith(f"-{sha256_hex(data)[:12]}.parquet"):
         return None
@@ -187,7 +187,7 @@ def _read_table_rows(uri: str, name: str, shard: WholeShard) -> list[dict[str, A
 
 
 def _shard_rows(uri: str, shard: WholeShard) -> Iterator[dict[str, Any]]:
-    """A row for each sample of the shard, from its note."""
+    """Yield a row for each sample of the shard, from its note."""
     file = storage.join(uri, shard.file)
     members = read_index(read_end(file, shard.size_bytes))
     for _, blocks in groupby(read_blocks(file, shard.size_bytes, members), key=_get_key):

@@ -1,7 +1,7 @@
-"""Every byte of a dataset against its records: what differs is named by file and, where it can be, by key.
+"""Check of every byte of a dataset against its records; damage is named by file and, if possible, by key.
 
-In: URI of a dataset. Out: its damages. Where its records are damaged themselves, shards and tables are still looked at:
-by the digests in their names, and by the index that each shard holds.
+In: URI of a dataset. Out: its damages. Where the records themselves are damaged, shards and tables are still checked
+against the digests in their names and the index of each shard.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _BY_NAME: Final = re.compile(r"(?:[^/]+/[^/]+-\d{6,}-([0-9a-f]{12})\.tar|tables/
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as it was written."""
+    """A file or sample that differs from its record."""
 
     file: str
     key: str | None
@@ -46,11 +46,13 @@ class Damage:
 
 
 def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset | None, list[Damage]]:
-    """Checks the records and, a Ray task each, this share of the shards with their tables, chosen by the seed.
+    """Check the records and, in a Ray task each, this share of the shards with their tables, chosen by the seed.
 
-    Raises UsageError where there is no dataset; None stands for one whose records are too damaged to open it.
+    Returns the dataset, None if its records are too damaged to open it, and the damages. Raises UsageError where there
+    is no dataset.
     """
-    uri = storage.absolute(uri)  # tasks stand elsewhere
+    uri = storage.absolute(uri)  # tasks run in other folders
+    # Check the records.
     found = list(_check_records(uri))
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
     dataset = _open_dataset(uri, found)
@@ -60,6 +62,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
     else:
         names = [match for name, _ in storage.list_files(uri) if (match := _BY_NAME.fullmatch(name))]
         tasks = [(match[0], _verify_by_name, (uri, match[0], match[1] or match[2])) for match in names]
+    # Check the shards.
     drawn = sorted(tasks, key=lambda task: KeyedRng(seed, "verify", task[0]).fraction())
     with connected():
         for damages in run_tasks(_call, [task[1:] for task in drawn[: count_checked_shards(len(tasks), share)]]):
@@ -68,7 +71,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
 
 
 def count_checked_shards(count: int, share: float) -> int:
-    """How many shards a share of so many is; one at least."""
+    """Number of shards in a share of `count`; at least one."""
     return max(1, round(share * count))
 
 
@@ -77,12 +80,12 @@ def _call(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result
 
 
 def _check_records(uri: str) -> Iterator[Damage]:
-    """The commit record and those that changes left: a reader goes through them to the newest."""
+    """Yield damages of the commit record and of its successors, which lead a reader to the newest."""
     folder = storage.join(uri, SUCCESSORS)
     names = [f"{SUCCESSORS}/{name}" for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
     for name in (COMMIT_FILE, *names):
         _, what = _try_read(partial(_read_record, storage.join(uri, name)))
-        if what and what != _MISSING:  # one that is not there is told of by who opens the dataset
+        if what and what != _MISSING:  # opening the dataset reports a missing one
             yield Damage(name, None, what)
 
 
@@ -91,7 +94,7 @@ def _read_record(record_uri: str) -> dict[str, Any]:
 
 
 def _open_dataset(uri: str, found: list[Damage]) -> Dataset | None:
-    """The dataset if its records can be read; adds the list of its shards to the damages where that is what cannot."""
+    """The dataset, None if its records cannot be read; a damaged list of shards is added to the damages."""
     commit, _ = _try_read(lambda: read_commit(uri))
     if commit is None:
         return None
@@ -102,7 +105,7 @@ def _open_dataset(uri: str, found: list[Damage]) -> Dataset | None:
 
 
 def _try_read(check: Callable[[], Result]) -> tuple[Result | None, str | None]:
-    """What the check returns, or what ails the file that it reads; a lost connection says nothing of a file."""
+    """Result of the check, or the fault of the file that it reads; a lost connection is no fault of a file."""
     try:
         return check(), None
     except (ConnectionError, TimeoutError):
@@ -116,13 +119,13 @@ def _try_read(check: Callable[[], Result]) -> tuple[Result | None, str | None]:
 
 
 def _check_absent(dataset: Dataset) -> Iterator[Damage]:
-    """Tables of absent files carry the start of their digest in their name and nowhere else."""
+    """Yield damages of the tables of absent files; only their names carry their digest."""
     for name in (name for layer in dataset.layers for name in layer["absent"]):
         yield from _check_digest(dataset.uri, name, name.rpartition("-")[2].removesuffix(".parquet"))[0]
 
 
 def _check_digest(uri: str, file: str, sha256: str) -> tuple[list[Damage], int]:
-    """What is wrong with a file of this SHA-256, or with this beginning of one; and how many bytes can be read."""
+    """Damage of a file whose SHA-256 begins so, if any, and the number of bytes that can be read."""
     digest = hashlib.sha256()
     size, what = _try_read(lambda: storage.digest_file(storage.join(uri, file), digest))
     if what is None and not digest.hexdigest().startswith(sha256):
@@ -131,7 +134,7 @@ def _check_digest(uri: str, file: str, sha256: str) -> tuple[list[Damage], int]:
 
 
 def _verify_shard(uri: str, shard: ShardRecord) -> list[Damage]:
-    """What is wrong with a shard and its table."""
+    """List of damages of a shard and its table."""
     _, what = _try_read(lambda: read_table(uri, shard))
     damages = [Damage(shard.table, None, what)] if what else []
 
@@ -145,7 +148,7 @@ def _verify_shard(uri: str, shard: ShardRecord) -> list[Damage]:
 
 
 def _verify_by_name(uri: str, file: str, digest12: str) -> list[Damage]:
-    """What is wrong with a shard or table by its name alone."""
+    """List of damages of a shard or table, by its name alone."""
     if not file.endswith(".tar"):
         return _check_digest(uri, file, digest12)[0]
     whole = storage.join(uri, file)
@@ -165,12 +168,12 @@ def _check_shard(uri: str, file: str, sha256: str, members: Callable[[int], list
 
 
 def _check_keys(file: str, blocks: Iterable[Block]) -> Iterator[Damage]:
-    """The keys with a damaged member."""
-    told: set[str] = set()
+    """Yield a damage for each key with a damaged member."""
+    reported: set[str] = set()
     for block in blocks:
         key, what = block.member.name.partition(".")[0], _find_fault(block)
-        if what and key not in told:
-            told.add(key)
+        if what and key not in reported:
+            reported.add(key)
             yield Damage(file, key, what)
 
 

@@ -1,9 +1,8 @@
-"""From a picture file to upright 8-bit RGB or grey pixels, and back to a file.
+"""Decoding of picture files to upright 8-bit RGB or gray pixels, and encoding of pixels.
 
-In: bytes with a header that was found in order. Out: uint8 HxW or HxWx3 and lines that say what was done. JPEG in grey
-or colour is decoded as the stream decodes it (`pipelines.decoding`). All else is decoded by Pillow;
-ink in a JPEG is read as Adobe stores it, inverted, as browsers do. Faults are exceptions of any kind here; cleaning
-turns them into reasons.
+In: bytes with a valid header. Out: uint8 HxW or HxWx3 and lines that list the conversions. JPEG in gray or color is
+decoded as the stream decodes it (`pipelines.decoding`), all else by Pillow; ink in a JPEG is read as Adobe stores it,
+inverted, as browsers do. Faults are exceptions of any kind here; `normalize` turns them into reasons.
 """
 
 import io
@@ -25,13 +24,13 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE, _WHITE_IS_ZERO = 258, 262, 28
 """Tags of TIFF 6.0, and a value of the second."""
 _DEPTHS: Final = tuple((1 << bits) - 1 for bits in range(9, 17))
 
-Image.MAX_IMAGE_PIXELS = None  # the recipe's own limit is checked before any pixel is decoded
+Image.MAX_IMAGE_PIXELS = None  # the config's own limit is checked before any pixel is decoded
 
 
 def decode_picture(
     raw: bytes, header: Header, at_least: tuple[int, int] | None = None, with_alpha: bool = False
 ) -> tuple[Pixels, list[str]]:
-    """Upright pixels, HxW or HxWx3, and what was done to them.
+    """Upright pixels, HxW or HxWx3, and lines that list the conversions.
 
     With `at_least` (width, height) a JPEG comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below.
     `with_alpha`: HxWx4 where the file has transparency, colors as stored, instead of transparency on white.
@@ -46,7 +45,7 @@ def decode_picture(
 
 
 def describe_tolerated(fault: str) -> str:
-    """What is said of a photo in whose file some reader refuses something, though no pixel depends on it."""
+    """Line about a fault for which some reader refuses the file, though no pixel depends on it."""
     return f"passed over: {fault}"
 
 
@@ -54,7 +53,7 @@ def _choose_scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int
     """Width and height as stored at which a JPEG is decoded, (0, 0) for all of it."""
     if at_least is None:
         return 0, 0
-    for divisor in (8, 4, 2):  # libjpeg-turbo has fast code for these alone
+    for divisor in (8, 4, 2):  # only these are fast in libjpeg-turbo
         size = -(-header.width_px // divisor), -(-header.height_px // divisor)
         upright = size if header.orientation < 5 else size[::-1]
         if upright[0] >= at_least[0] and upright[1] >= at_least[1]:
@@ -77,9 +76,11 @@ def _decode_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[
 def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
     if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
         done.append(describe_tolerated(fault))
+    """Pixels of any format that Pillow reads, checked against the header; conversions are added to `done`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(raw), formats=(header.format,)) as image:
+            # Refuse pictures that differ from their header, in size or number of frames.
             if sorted(image.size) != sorted((header.width_px, header.height_px)):
                 raise ValueError(f"its header says {header.width_px}x{header.height_px}, its pixels {image.size}")
             if getattr(image, "is_animated", False):
@@ -87,6 +88,7 @@ def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha:
             last_rows = [tile.extents[3] for tile in image.tile if tile.extents]
             if header.format == "TIFF" and max(last_rows, default=0) < header.height_px:
                 raise ValueError("fewer rows than its header says")
+            # Decode and convert the pixels.
             image.load()
             if header.bits != 8 and image.mode in ("RGB", "L"):
                 done.append(f"{header.bits} bits a channel to 8")
@@ -96,9 +98,9 @@ def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha:
 
 
 def _to_rgb(image: Image.Image, done: list[str], with_alpha: bool) -> Image.Image:
-    """8-bit RGB or grey: wide grey is scaled, transparency is laid on white, the rest is converted by Pillow.
+    """The image in 8-bit RGB or gray: wide gray is scaled, transparency is laid on white, Pillow converts the rest.
 
-    Transparency is kept, as RGBA, `with_alpha`.
+    With `with_alpha` transparency stays, as RGBA.
     """
     clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if image.mode in ("RGB", "L") and not clear:
@@ -118,9 +120,9 @@ def _to_rgb(image: Image.Image, done: list[str], with_alpha: bool) -> Image.Imag
 
 
 def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
-    """Gray of 9 to 16 bits, HxW, as 8 bits: 255 is the most that its own depth can say; in TIFF it may be black.
+    """Gray of 9 to 16 bits, HxW, as 8 bits: 255 is the largest value of its depth; in TIFF that may be black.
 
-    A TIFF of 12 bits in words of 16 names its depth as MaxSampleValue (tag 281), which elsewhere is mere statistics.
+    A TIFF of 12 bits in words of 16 states its depth as MaxSampleValue (tag 281), which elsewhere is mere statistics.
     """
     tags, values = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.uint32)
     most = (1 << int(np.max(tags.get(_BITS_PER_SAMPLE, 16)))) - 1
@@ -134,9 +136,9 @@ def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels HxW or HxWxC as they are to be seen, from those stored in an orientation, 1 to 8.
+    """Pixels HxW or HxWxC turned upright from an EXIF orientation, 1 to 8.
 
-    What the EXIF standard wants to be seen: where row 0 and column 0 of the stored picture belong.
+    The orientation states on which sides row 0 and column 0 of the stored picture are seen (EXIF 2.32).
     """
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -162,4 +164,4 @@ ENCODERS: Final[dict[str, tuple[str, str, Callable[[Pixels], bytes]]]] = {
     "png": ("png", "encoded PNG", _encode_png),
     "jpeg": ("jpg", f"encoded JPEG {_JPEG_QUALITY} 4:4:4", _encode_jpeg),
 }
-"""Suffix, what is said of it, and the function from uint8 HxW or HxWx3 to a file."""
+"""Suffix, line about the encoding, and the function from uint8 HxW or HxWx3 to a file."""

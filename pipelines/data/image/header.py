@@ -1,10 +1,10 @@
-"""Format, size and peculiarities of a picture file from its first bytes, without decoding a pixel.
+"""Format, size and coding of a picture file from its first bytes, without decoding a pixel.
 
-In: bytes of anything; its name plays no part. Out: `Header`, or `Rejected`. A file of its own because it is the guard
-in front of every decoder: what it refuses costs microseconds, however large it claims to be. Formats: JPEG (ITU-T
-T.81, EXIF 2.32), PNG (W3C, third edition), WebP (RFC 9649), GIF89a, BMP and TIFF 6.0. Orientation is what EXIF says,
-in a JPEG the first directory of all its EXIF segments joined, as Pillow reads it; XMP is not asked. A JPEG with further
-pictures behind its first (stereo pairs, gain maps) is its first picture.
+In: bytes of anything; file names play no part. Out: `Header`, or `Rejected`. It guards every decoder: a refusal costs
+microseconds, however large the picture claims to be. Formats: JPEG (ITU-T T.81, EXIF 2.32), PNG (W3C, third edition),
+WebP (RFC 9649), GIF89a, BMP and TIFF 6.0. Orientation comes from EXIF, in a JPEG from the first directory of all its
+EXIF segments joined, as Pillow reads it; XMP is ignored. Of a JPEG with further pictures behind its first (stereo
+pairs, gain maps) the first one counts.
 """
 
 import struct
@@ -32,7 +32,7 @@ _BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">"}
 
 
 class Header(NamedTuple):
-    """What a picture file says of itself."""
+    """Facts in the header of a picture file."""
 
     format: str
     """A name of FORMATS."""
@@ -40,17 +40,17 @@ class Header(NamedTuple):
     height_px: int
     """As stored, before it is turned upright."""
     plain: bool
-    """Whether it holds 8-bit RGB or grey, coded so that every reader knows it, without transparency."""
+    """Whether it holds 8-bit RGB or gray, in a coding that every reader knows, without transparency."""
     orientation: int = 1
     """EXIF orientation, 1 (upright) to 8."""
     channels: int = 0
-    """Of a JPEG: 1 grey, 3 color, 4 ink."""
+    """Channels of a JPEG: 1 gray, 3 color, 4 ink."""
     bits: int = 8
-    """A channel, of a PNG."""
+    """Bits per channel of a PNG."""
     moving: bool = False
-    """Whether a PNG or WebP holds several frames; GIF and TIFF do not say it in their first bytes."""
+    """Whether a PNG or WebP holds several frames; the first bytes of GIF and TIFF do not state it."""
     pixels_at: int = 0
-    """Where the coded pixels of a JPEG begin."""
+    """Offset of the coded pixels of a JPEG."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -60,7 +60,7 @@ class Header(NamedTuple):
 
 
 def read_header(raw: bytes) -> Header | Rejected:
-    """The header of a picture file, or why it has none that can be trusted."""
+    """The header of a picture file, or the reason why it has no valid one."""
     if not raw:
         return Rejected("empty file")
     file_format = next((name for signature, name in _SIGNATURES if raw.startswith(signature)), None)
@@ -78,7 +78,9 @@ def read_header(raw: bytes) -> Header | Rejected:
 
 
 def _read_jpeg(raw: bytes) -> Header:
+    """The header of a JPEG, from its segments up to the first scan."""
     position, exif, frame = 2, b"", 0
+    # Walk the segments; bytes between them and fill bytes are passed over.
     for _ in range(_MAX_SEGMENTS):
         start, marker, length = _SEGMENT(raw, position)
         if start != 0xFF or marker in _STANDALONE:
@@ -104,9 +106,9 @@ def _read_jpeg(raw: bytes) -> Header:
 
 
 def _find_next_segment(raw: bytes, position: int) -> int:
-    """Where the next segment of a JPEG may begin behind bytes that belong to none; decoders pass these over, too."""
+    """Offset where the next segment of a JPEG may begin behind stray bytes, which decoders skip, too."""
     alone = raw[position] == 0xFF
-    if raw[position + 1] in _IMAGE_ENDS if alone else position == 2:  # where others look for the sign of a JPEG
+    if raw[position + 1] in _IMAGE_ENDS if alone else position == 2:  # other readers expect a signature here
         raise ValueError("bytes between the segments of its JPEG header")
     following = raw.find(b"\xff", position + 2 if alone else position)
     if following < 0:
@@ -128,9 +130,9 @@ def _read_jpeg_frame(raw: bytes, position: int, orientation: int, pixels_at: int
 
 
 def _read_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, 1 where it tells none from 1 to 8 or is spoilt.
+    """The orientation in EXIF data, 1 where it has none from 1 to 8 or is damaged.
 
-    Some writers put the sign of EXIF before data that begins with it: Pillow passes over the second, too.
+    Some writers repeat the signature of EXIF: Pillow skips the second, too.
     """
     try:
         for tag, value in _tags(exif.removeprefix(_EXIF)):
@@ -142,7 +144,7 @@ def _read_orientation(exif: bytes) -> int:
 
 
 def _tags(tiff: bytes) -> Iterator[tuple[int, int]]:
-    """Whole numbers of the first directory of a TIFF structure, as (tag, value)."""
+    """Yield integers of the first directory of a TIFF structure, as (tag, value)."""
     order = _BYTE_ORDERS.get(tiff[:4])
     if order is None:
         raise ValueError("neither byte order of TIFF")
@@ -158,10 +160,12 @@ def _tags(tiff: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _read_png(raw: bytes) -> Header:
+    """The header of a PNG, from all its chunks."""
     length, kind, width, height, bits, color = struct.unpack_from(">I4sIIBB", raw, 8)
     if (length, kind) != (13, b"IHDR") or bits not in _PNG_DEPTHS.get(color, ()):
         raise ValueError("its IHDR chunk is invalid")
     orientation, moving, transparent, painted = 1, False, False, color != _PNG_PALETTE
+    # Walk the chunks behind IHDR for palette, transparency, frames and EXIF.
     position = 33
     while position + 12 <= len(raw) and kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", raw, position)
@@ -181,12 +185,14 @@ def _read_png(raw: bytes) -> Header:
 
 
 def _read_webp(raw: bytes) -> Header:
+    """The header of a WebP, from its first chunk, and from all chunks of an extended one."""
     if raw[8:12] != b"WEBP":
         raise ValueError("a RIFF file that is no WebP")
     kind = raw[12:16]
     if kind != b"VP8X":
         width, height, alpha = _read_webp_picture(raw, kind, 20)
         return Header("WEBP", width, height, not alpha)
+    # Extended format: the canvas, then the chunks.
     size = 1 + int.from_bytes(raw[24:27], "little"), 1 + int.from_bytes(raw[27:30], "little")
     orientation, num_frames, alpha = 1, 0, raw[20] & 0x10 > 0
     for kind, start, length in _webp_chunks(raw):
@@ -203,7 +209,7 @@ def _read_webp(raw: bytes) -> Header:
 
 
 def _webp_chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and length of the data of each chunk behind the VP8X chunk."""
+    """Yield kind, start and length of the data of each chunk behind the VP8X chunk."""
     position = 30
     while position + 8 <= len(raw):
         kind, length = struct.unpack_from("<4sI", raw, position)
@@ -228,7 +234,7 @@ def _read_gif(raw: bytes) -> Header:
 
 
 def _read_bmp(raw: bytes) -> Header:
-    """A height below zero says that the rows run from the top."""
+    """The header of a BMP; a negative height means that the rows run from the top."""
     (length,) = struct.unpack_from("<I", raw, 14)
     width, height = struct.unpack_from("<HH" if length == 12 else "<ii", raw, 18)
     return Header("BMP", width, abs(height), plain=False)
@@ -248,7 +254,7 @@ FORMATS: Final[dict[str, Callable[[bytes], Header]]] = {
     "BMP": _read_bmp,
     "TIFF": _read_tiff,
 }
-"""Formats that are read, by the names that Pillow gives them too."""
+"""Formats that are read, by their names in Pillow."""
 _SIGNATURES: Final = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),

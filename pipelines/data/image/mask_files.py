@@ -1,9 +1,9 @@
-"""Which pictures are no photos but masks of one: `x_mask000.png` beside `x.png`, `masks/x.png` beside `images/x.jpg`.
+"""Detection of masks among pictures: `x_mask000.png` beside `x.png`, `masks/x.png` beside `images/x.jpg`.
 
-In: names and pixels. Out: where the photo of a mask would lie, and the reasons for which a mask is no photo. A file of
-its own because listing, scan and the settling of keys decide by the same words: a name that says mask and a photo of
-that name are enough, unless the colors are those of a photo, too: a person with a mask. Without such a photo, or
-where the name says less (`x_hole.png`, `x_m.png`), a picture is a mask only if it has the flat colors of one.
+In: names and pixels. Out: the paths where the photo of a mask would lie, and the reasons to reject a mask. The word
+mask in a name and a photo of that name suffice, unless the colors are those of a photo: a person with a mask. Without
+such a photo, or with a weaker word (`x_hole.png`, `x_m.png`), a picture is a mask only if it has the flat colors of
+one. Listing, scan and the resolution of keys share these rules.
 """
 
 import re
@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"(?:^|/)masks?/|(?:^|[-_. /])masks?(?=$|[-_. /\d])[^/
 _BELOW: Final = re.compile(r"(?:^|[-_. /])masks?(?=[-_. /\d])", re.IGNORECASE)
 """The word in the name of the file or of any folder: flat pictures below `mask-anno` are masks, others photos."""
 _HINTS: Final = r"holes?|mattes?|alphas?|trimaps?|gt|labels?|segmentations?"
-"""Words that other things than masks have in their names."""
+"""Words that occur in names of other files, too."""
 _AFTER: Final = re.compile(rf"(.+?)[-_. ](?:masks?|m|{_HINTS})[-_. ]?\d*", re.IGNORECASE)
 _BEFORE: Final = re.compile(rf"(?:masks?|{_HINTS})[-_. ](.+)", re.IGNORECASE)
 _FOLDER: Final = re.compile(rf"masks?|{_HINTS}|annotations?|SegmentationClass|SegmentationObject", re.IGNORECASE)
@@ -34,45 +34,45 @@ _MAX_GRAYS: Final = 16
 _SAMPLE_PIXELS: Final = 50_000
 _LEVEL_TOLERANCE: Final = 32
 _LEVEL_SHARE: Final = 0.9
-"""A JPEG of two gray levels has others around edges: so many of its pixels lie near the darkest or the lightest."""
+"""Share of pixels near the darkest or the lightest level: a JPEG of two levels has others around edges."""
 _CORE_TOLERANCE: Final = 4
 _CORE_SHARE: Final = 0.75
-"""So many have nearly one of two levels: 0.87 and more of JPEGs of masks, 0.6 and less of 560 photos."""
+"""Share of pixels at nearly one of two levels: 0.87 and more in JPEGs of masks, 0.6 and less in 560 photos."""
 _CORE_SHARE_OF_HALF: Final = 0.25
-"""So many of the dark and of the light ones: stars of a night sky have all levels."""
+"""The same share among the dark and among the light pixels: stars of a night sky have all levels."""
 _SATURATION: Final = 24
 _COLORED_SHARE: Final = 0.1
 _MIN_TONES: Final = 64
 _TONES_SHARE: Final = 0.9
-"""A photo has so many tones (of 32 levels a channel) in so many of its pixels, and some that are not gray."""
+"""A photo has at least 64 tones (32 levels a channel) in 0.9 of its pixels, and some that are not gray."""
 
 
 def is_mask_name(path: str) -> bool:
-    """Whether a folder or the name of the file says that it is a mask."""
+    """Whether a folder or the name of the file has the word mask."""
     return _NAME.search(path) is not None
 
 
 def is_possible_mask_name(path: str) -> bool:
-    """Whether a folder or the name of the file may say that it is a mask of some photo."""
+    """Whether a folder or the name of the file has a word that masks of a photo may have."""
     return has_picture_name(path) and next(photo_stems(path), None) is not None
 
 
 def has_picture_name(path: str) -> bool:
-    """Whether the file is named as pictures are."""
+    """Whether the file has a suffix of pictures."""
     return path.lower().endswith(_PICTURES)
 
 
 def strip_suffix(path: str) -> str:
-    """The path without the suffix of its name."""
+    """The path without its suffix."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
 def photo_folders(folder: str) -> Iterator[tuple[str, str]]:
-    """Folders in which the photos of the masks of this folder may lie, each with the one that stands for `masks` in it.
+    """Yield folders in which the photos of this folder's masks may lie, each after its parent beside `masks`.
 
     For `a/masks/b`: (`a`, `a/b`), (`a/images`, `a/images/b`) and others.
-    A folder such as `train_masks` has none: it may as well be a class of photos, `ski_mask` beside `ski`.
+    A folder such as `train_masks` has none: it may be a class of photos, as `ski_mask` beside `ski` is.
     """
     parts = folder.split("/")
     for number in (number for number, part in enumerate(parts) if _FOLDER.fullmatch(part)):
@@ -82,14 +82,14 @@ def photo_folders(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _match_case(folder: str, name: str) -> str:
-    """The name in lower, upper or capital letters as the folder is; one that has capitals of its own stays."""
+    """The name in the case of the folder, lower, upper or capitalized; a name with capitals of its own stays."""
     if not name.islower() or not folder[0].isupper():
         return name
     return name.upper() if folder.isupper() else name.capitalize()
 
 
 def photo_stems(path: str) -> Iterator[str]:
-    """Paths, without suffix, of the photos that a mask of this path may be of."""
+    """Yield paths, without suffix, at which the photo of this mask may lie."""
     folder, _, name = strip_suffix(path).rpartition("/")
     bases = [match[1] for pattern in (_AFTER, _BEFORE) if (match := pattern.fullmatch(name))]
     for base in bases:
@@ -99,9 +99,9 @@ def photo_stems(path: str) -> Iterator[str]:
 
 
 def match_masks(masks: Iterable[str], photos: Iterable[str]) -> dict[str, str]:
-    """From the path of each mask that has a photo to the path of that photo, the first in order of several.
+    """Path of the photo by path of its mask, for masks with a photo; the first in order where there are several.
 
-    `masks` are paths of names that say or hint mask, `photos` those of all other files; the latter are not held.
+    `masks`: paths with a word of masks; `photos`: all other paths, which are not held.
     """
     wanted: dict[str, list[str]] = {}
     for mask in masks:
@@ -116,12 +116,12 @@ def match_masks(masks: Iterable[str], photos: Iterable[str]) -> dict[str, str]:
 
 
 def format_name_reason(photo: str) -> str:
-    """Reason to reject a mask whose name says that it is one of this photo."""
+    """Reason to reject a mask whose name is derived from that of this photo."""
     return f"{_REASON} of {photo} by its name"
 
 
 def format_content_reason() -> str:
-    """Reason to reject a picture that its name calls a mask and that looks like one."""
+    """Reason to reject a picture that has the word mask in its name and the colors of one."""
     return f"{_REASON} by its name and its flat colors"
 
 
@@ -136,9 +136,9 @@ def is_mask_reason(reason: str | None) -> bool:
 
 
 def find_mask_reason(raw: bytes, path: str, by_name: str | None, config: DatasetConfig) -> str | None:
-    """Reason for which a file is no photo after a look at its pixels, where its name asks for one.
+    """Reason to reject a file as a mask, by its pixels, or None; only names with a word of masks cost a decode.
 
-    `by_name` is that of the listing: it is a mask of a photo if its name is right.
+    `by_name`: reason of the listing, where the file is a mask by its name.
     """
     if config.masks_as_photos or not (by_name or _BELOW.search(path)):
         return None
@@ -147,15 +147,13 @@ def find_mask_reason(raw: bytes, path: str, by_name: str | None, config: Dataset
         return by_name or format_content_reason()
     if by_name is None or not is_mask_name(path):
         return None
-    return _in_doubt(by_name) if pixels is not None and has_photo_colors(pixels) else by_name
-
-
-def _in_doubt(by_name: str) -> str:
-    return f"in doubt: {by_name}, a photo by its colors (--masks-as-photos takes it)"
+    if pixels is not None and has_photo_colors(pixels):
+        return f"in doubt: {by_name}, a photo by its colors (--masks-as-photos takes it)"
+    return by_name
 
 
 def has_mask_colors(raw: bytes, path: str, config: DatasetConfig) -> bool:
-    """Whether the file of this path has the colors of a mask, and masks are no photos to the recipe."""
+    """Whether the file has the colors of a mask, and the config rejects masks."""
     pixels = None if config.masks_as_photos else _read_pixels(raw, path, config)
     return pixels is not None and has_flat_colors(pixels)
 
@@ -173,7 +171,7 @@ def has_flat_colors(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _has_few_colors(pixels: NDArray[np.uint8]) -> bool:
-    """Whether pixels, NxC, have at most 64 colors, or 16 if they are gray: a dull photo in gray has some 50."""
+    """Whether pixels, NxC, have at most 64 colors, or 16 if they are gray: a dull gray photo has some 50."""
     colors = np.unique(pixels @ np.array([1, 256, 65536][: pixels.shape[1]], np.int64))
     is_gray = pixels.shape[1] == 1 or not (colors % 0x010101).any()
     return len(colors) <= (_MAX_GRAYS if is_gray else _MAX_COLORS)
@@ -184,12 +182,14 @@ def _has_two_levels(pixels: NDArray[np.uint8]) -> bool:
 
     Snow, a night sky and a pale thing on white are near the darkest and the lightest, too, but spread.
     """
+    # Refuse pixels between the extremes.
     gray = pixels[:, 0]
     low, high = int(gray.min()), int(gray.max())
     near = (gray <= low + _LEVEL_TOLERANCE) | (gray >= high - _LEVEL_TOLERANCE)
     near &= np.ptp(pixels, axis=1) <= _LEVEL_TOLERANCE
     if high - low <= 4 * _LEVEL_TOLERANCE or near.mean() < _LEVEL_SHARE:
         return False
+    # Count the pixels around the peak of each half.
     counts, middle = np.bincount(gray, minlength=256), (low + high) // 2
     core = 0
     for half in (counts[: middle + 1], counts[middle + 1 :]):

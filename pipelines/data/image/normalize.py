@@ -1,9 +1,8 @@
-"""From the bytes of a file to a sample, or to the reason why it is none; and the same for the planes beside it.
+"""Normalization of a file to a sample, or the reason to reject it; and of the planes beside it.
 
-In: bytes of anything. Out: `Sample` with upright 8-bit RGB or grey pixels, or `Rejected`. The header is looked at
-first, so that a picture of absurd size is never decoded. Bytes that already are what we want are kept as they are.
-They are decoded once, so that damage among their coded pixels is found here and not by a training, unless the recipe
-leaves that out. Sound photos in files that some reader refuses are stored as PNG.
+In: bytes of anything. Out: `Sample` with upright 8-bit RGB or gray pixels, or `Rejected`. The header is read first, so
+that a picture of absurd size is never decoded. Bytes that need no change are kept; by default they are decoded once, to
+find damaged pixels here and not in a training. Intact photos in files that some reader refuses are stored as PNG.
 """
 
 import io
@@ -29,7 +28,7 @@ _KEPT: Final = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
 def check_normalization(config: DatasetConfig) -> None:
-    """Raises UsageError where the recipe names an encoder or a resize policy that there is not."""
+    """Raise UsageError for an unknown encoder, resize policy or kind of duplicates."""
     check_resize(config)
     if config.duplicates not in DUPLICATES:
         raise UsageError(f"unknown duplicates {config.duplicates!r}: known are {', '.join(DUPLICATES)}")
@@ -38,7 +37,8 @@ def check_normalization(config: DatasetConfig) -> None:
 
 
 def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:
-    """The sample that the file becomes under this recipe, or why it becomes none."""
+    """Sample of the file under this config, or the reason to reject it."""
+    # Refuse by the header.
     header = read_header(raw)
     if isinstance(header, Rejected):
         return header
@@ -47,6 +47,7 @@ def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:
     resize = plan_resize(config, *header.upright_size)
     if isinstance(resize, Rejected):
         return resize
+    # Keep the file, or decode and encode it.
     try:
         if resize is None and header.plain and header.orientation == 1:
             return _keep_file(raw, header, config)
@@ -58,10 +59,10 @@ def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:
 def read_pixels(
     raw: bytes, config: DatasetConfig, with_alpha: bool = False
 ) -> tuple[Pixels, tuple[str, ...]] | Rejected:
-    """Pixels, uint8 HxW or HxWx3, of the sample that the file becomes and what was done to it, or why it becomes none.
+    """Pixels, uint8 HxW or HxWx3, of the file as a sample, and the list of conversions; or the reason to reject it.
 
-    As decoding what `normalize_photo` stores without resizing, but nothing is encoded in between. `with_alpha`: HxWx4 where the
-    file has transparency.
+    Equal to decoding the sample of `normalize_photo` without a resize, but nothing is encoded in between.
+    `with_alpha`: HxWx4 where the file has transparency.
     """
     header = read_header(raw)
     if isinstance(header, Rejected):
@@ -80,19 +81,18 @@ def read_pixels(
 
 @contextmanager
 def name_memory_faults(path: str) -> Iterator[None]:
-    """Names the file that the memory was not enough for: MemoryError is tried again, and then stops the build."""
+    """Add the path of the file to a MemoryError, which stops the build after a retry."""
     try:
         yield
     except MemoryError as fault:
-        told = str(fault) or "no more to be had"
         raise MemoryError(
-            f"the memory of the task is not enough for {path} ({told}): run the same command again with fewer tasks a "
-            "machine, or with a smaller --max-pixels for another --out"
+            f"the memory of the task is not enough for {path} ({str(fault) or 'no more available'}): run the same "
+            "command again with fewer tasks a machine, or with a smaller --max-pixels for another --out"
         ) from None
 
 
 def hash_pixels(raw: bytes, config: DatasetConfig) -> str | None:
-    """SHA-256 over size and upright RGB pixels of a file that becomes a sample; None for one that does not."""
+    """SHA-256 over size and upright RGB pixels of a file, None for a file that is rejected."""
     pixels = read_upright_pixels(raw, config)
     if pixels is None:
         return None
@@ -101,7 +101,7 @@ def hash_pixels(raw: bytes, config: DatasetConfig) -> str | None:
 
 
 def read_upright_pixels(raw: bytes, config: DatasetConfig) -> Pixels | None:
-    """Pixels, uint8 HxW or HxWx3, of a file that becomes a sample; None for one that does not."""
+    """Pixels, uint8 HxW or HxWx3, of a file, None for a file that is rejected."""
     header = read_header(raw)
     if isinstance(header, Rejected) or _find_refusal(raw, header, config):
         return None
@@ -125,49 +125,49 @@ def _find_refusal(raw: bytes, header: Header, config: DatasetConfig) -> str | No
 
 
 def _keep_file(raw: bytes, header: Header, config: DatasetConfig) -> Sample:
-    """The photo's own bytes, unless some reader refuses them."""
+    """Sample with the file's own bytes, unless some reader refuses them."""
     if config.decode_check and (fault := find_fault(raw, header.format)) is not None:
         return _encode_again(raw, header, None, config, describe_tolerated(fault))
     return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
 
 
-def _encode_again(
-    raw: bytes, header: Header, resize: Resize | None, config: DatasetConfig, *said_before: str
-) -> Sample:
-    """The photo decoded, put right, brought to its size and encoded anew."""
+def _encode_again(raw: bytes, header: Header, resize: Resize | None, config: DatasetConfig, *before: str) -> Sample:
+    """Sample of the photo decoded, turned upright, resized and encoded; `before`: lines that come first in its list."""
     size = header.upright_size
     pixels, done = decode_picture(raw, header, resize.at_least(size) if resize and config.scaled_decode else None)
     if resize:
         pixels, more = resize_photo(pixels, resize.within(size, (pixels.shape[1], pixels.shape[0])))
         done += more
-    suffix, said, encode = ENCODERS[config.encode]
-    steps = tuple(dict.fromkeys((*said_before, *done, said)))
+    suffix, line, encode = ENCODERS[config.encode]
+    steps = tuple(dict.fromkeys((*before, *done, line)))
     return Sample(encode(pixels), suffix, pixels.shape[1], pixels.shape[0], steps)
 
 
 def _format_reason(fault: Exception) -> str:
-    """What is said of a fault of the file's own."""
+    """Reason to reject a file for a fault of its decoder; raises MemoryError where the machine is at fault."""
     _raise_memory_error(fault)
     kind = "" if type(fault) is ValueError else f"{type(fault).__name__}: "
-    told = _ADDRESS.sub("", str(fault))  # the reason is written down, and must be the same in every build
-    return f"cannot be decoded: {kind}{told[:120]}"
+    text = _ADDRESS.sub("", str(fault))  # reasons stand in tables: the same in every build
+    return f"cannot be decoded: {kind}{text[:120]}"
 
 
 def _raise_memory_error(fault: Exception) -> None:
-    """Raises MemoryError where that is what the fault means: of a busy machine nothing may be written down."""
+    """Raise MemoryError where the fault means that: tables must not depend on how busy a machine is."""
     if (
         isinstance(fault, MemoryError)
         or getattr(fault, "code", None) == cv2.Error.StsNoMem
-        or "Insufficient memory" in str(fault)  # libjpeg's words; Pillow's -9 is said of hostile TIFF files, too
+        or "Insufficient memory" in str(fault)  # libjpeg; Pillow's -9 means hostile TIFF files, too
     ):
         raise MemoryError(str(fault)) from None
 
 
 def normalize_plane(raw: bytes, photo: bytes, config: DatasetConfig) -> bytes | Rejected:
-    """The PNG of a plane (segmentation, edges) as it goes with the file of its `photo`, or why it does not.
+    """PNG of a plane (segmentation, edges) that fits the sample of its `photo`, or the reason to reject it.
 
-    Kept byte for byte, or cropped and resized like the photo by Pillow's nearest neighbours, so that no value is new.
+    Its bytes are kept, or it is cropped and resized like the photo by Pillow's nearest neighbor, so that no value is
+    new.
     """
+    # Refuse by the headers of both files.
     plane, owner = read_header(raw), read_header(photo)
     if isinstance(plane, Rejected) or isinstance(owner, Rejected):
         return plane if isinstance(plane, Rejected) else Rejected("its photo is rejected")
@@ -175,6 +175,7 @@ def normalize_plane(raw: bytes, photo: bytes, config: DatasetConfig) -> bytes | 
     refusal = _find_plane_refusal(raw, plane, owner)
     if refusal or isinstance(resize, Rejected):
         return Rejected(refusal or "its photo is rejected")
+    # Keep or resize the plane.
     try:
         if config.decode_check and not resize:
             decode_levels(raw)

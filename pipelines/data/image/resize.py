@@ -1,9 +1,9 @@
-"""Photos of one size: which part of a photo is taken, to what size it comes, and by which interpolation.
+"""Resizing of photos: crop, target size and interpolation.
 
-In: uint8 pixels HxW or HxWx3 and a policy's name. Out: pixels of the size asked, and a line that says what was done.
-The method follows from the sizes alone. Whole multiples are averaged by OpenCV's area; up to twice the size goes by its
-bicubic behind a small blur, up to four times the same to twice the target and then halved: twice as fast as area, and
-nearer to Pillow's bicubic (docs/log.md). Else it is area along the sides that shrink, bicubic along those that grow.
+In: uint8 pixels HxW or HxWx3 and a policy's name. Out: pixels of the target size, and lines that list the steps. The
+sizes alone decide the method. Whole multiples are averaged by OpenCV's area. Up to twice the target, bicubic follows a
+small blur; up to four times, the same goes to twice the target, which is then halved: twice as fast as area, and nearer
+to Pillow's bicubic (docs/log.md). Otherwise area reduces the sides that shrink, bicubic enlarges those that grow.
 """
 
 from collections.abc import Callable
@@ -21,15 +21,15 @@ Size = tuple[int, int]
 """Width and height."""
 _CELEBA_PX: Final = 178
 _SMOOTHING: Final = 61
-"""What a neighbour weighs in the blur for each time that a side shrinks by itself, in 256ths."""
+"""Weight of a neighbor in the blur, in 256ths, times (side / target - 1)."""
 _BEFORE_HALVING: Final = 20
-"""What it weighs at least where halving follows."""
+"""Weight that is added where halving follows."""
 
 cv2.setNumThreads(0)  # a build already runs a task per core
 
 
 class Resize(NamedTuple):
-    """A part of a photo and the size it comes to, all px."""
+    """A part of a photo and its target size, all px."""
 
     left: int
     top: int
@@ -39,11 +39,11 @@ class Resize(NamedTuple):
     to_height: int
 
     def at_least(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The smallest size of the whole photo, now of `size` (width, height), at which its part need not grow."""
+        """Smallest size of the whole photo, now of `size` (width, height), at which its part need not grow."""
         return -(-size[0] * self.to_width // self.width), -(-size[1] * self.to_height // self.height)
 
     def within(self, size: tuple[int, int], other: tuple[int, int]) -> "Resize":
-        """The same part of a photo of `size` (width, height) after it came to an `other` size."""
+        """This part of a photo of `size` (width, height) after the photo was brought to an `other` size."""
         x, y = other[0] / size[0], other[1] / size[1]
         left, top = int(self.left * x), int(self.top * y)
         width = min(max(1, round(self.width * x)), other[0] - left)
@@ -52,18 +52,18 @@ class Resize(NamedTuple):
 
 
 def plan_squash(width: int, height: int, size_px: int) -> Resize | Rejected:
-    """All of it to a square, whatever its proportions; small photos are enlarged."""
+    """Resize of the whole photo to a square, whatever its proportions; small photos are enlarged."""
     return Resize(0, 0, width, height, size_px, size_px)
 
 
 def plan_center_square(width: int, height: int, size_px: int) -> Resize | Rejected:
-    """The largest square in the middle; small photos are enlarged."""
+    """Resize of the largest square in the center; small photos are enlarged."""
     side = min(width, height)
     return Resize((width - side) // 2, (height - side) // 2, side, side, size_px, size_px)
 
 
 def plan_short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
-    """All of it, in proportion, so that the short side has this length; small photos stay as they are."""
+    """Resize of the whole photo, in proportion, to a short side of this length; small photos keep their size."""
     short = min(width, height)
     if short <= size_px:
         return Resize(0, 0, width, height, width, height)
@@ -72,7 +72,7 @@ def plan_short_side(width: int, height: int, size_px: int) -> Resize | Rejected:
 
 
 def plan_celeba_178(width: int, height: int, size_px: int) -> Resize | Rejected:
-    """The 178x178 in the middle, as spectral partial networks take it of the 178x218 of CelebA; then to the size."""
+    """Resize of the central 178x178, as spectral partial networks crop the 178x218 of CelebA."""
     if min(width, height) < _CELEBA_PX:
         return Rejected(f"{width}x{height} holds no {_CELEBA_PX}x{_CELEBA_PX} px, which celeba-178 takes")
     left, top = (width - _CELEBA_PX) // 2, (height - _CELEBA_PX) // 2
@@ -88,7 +88,7 @@ RESIZES: Final[dict[str, Callable[[int, int, int], Resize | Rejected]]] = {
 
 
 def check_resize(config: DatasetConfig) -> None:
-    """Raises UsageError where the recipe names no policy, or a policy without a size, or a size without a policy."""
+    """Raise UsageError for an unknown policy, a policy without a size, or a size without a policy."""
     if config.resize != "none" and config.resize not in RESIZES:
         raise UsageError(f"unknown resize {config.resize!r}: known are none, {', '.join(RESIZES)}")
     if config.resize == "none" and config.size_px is not None:
@@ -98,7 +98,7 @@ def check_resize(config: DatasetConfig) -> None:
 
 
 def plan_resize(config: DatasetConfig, width: int, height: int) -> Resize | Rejected | None:
-    """What the recipe does to an upright photo of this size, None where it stays as it is."""
+    """Resize of an upright photo of this size under the config, None where the photo stays as it is."""
     if config.size_px is None:
         return None
     resize = RESIZES[config.resize](width, height, config.size_px)
@@ -106,7 +106,7 @@ def plan_resize(config: DatasetConfig, width: int, height: int) -> Resize | Reje
 
 
 def resize_photo(pixels: Pixels, resize: Resize) -> tuple[Pixels, list[str]]:
-    """The part at its new size, and what was done."""
+    """Pixels of the part at its target size, and lines that list the steps."""
     part = pixels[resize.top : resize.top + resize.height, resize.left : resize.left + resize.width]
     done, size, target = [], (resize.width, resize.height), (resize.to_width, resize.to_height)
     if part.shape != pixels.shape:
@@ -119,7 +119,7 @@ def resize_photo(pixels: Pixels, resize: Resize) -> tuple[Pixels, list[str]]:
 
 
 def _scale_part(part: Pixels, size: Size, target: Size) -> tuple[Pixels, str]:
-    """The part, of `size`, at the target size, and how it came there."""
+    """The part, of `size`, at the target size, and the name of the method."""
     sides = list(zip(size, target, strict=True))
     if size == target:
         return part, ""
@@ -142,7 +142,7 @@ def _interpolate(part: Pixels, target: Size, interpolation: int) -> Pixels:
 
 
 def _interpolate_smoothly(part: Pixels, size: Size, target: Size, least: int) -> Pixels:
-    """By bicubic, behind a blur of three pixels along each side that shrinks, as strong as it shrinks."""
+    """The part by bicubic, after a blur of three pixels along each side that shrinks, stronger for larger factors."""
     along_x, along_y = (_make_blur(side, to, least) for side, to in zip(size, target, strict=True))
     soft = cv2.sepFilter2D(part, -1, along_x, along_y, borderType=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
     return _interpolate(soft, target, cv2.INTER_CUBIC)

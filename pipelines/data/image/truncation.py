@@ -1,7 +1,7 @@
-"""Is a picture file whole? Decoders are lenient: they fill what is missing with grey and say nothing.
+"""Check for truncated picture files: decoders fill missing pixels with gray and raise no error.
 
-In: the bytes and their header. Out: nothing, or what is missing. Truncated files, files whose tail became zeros when a
-machine lost power, and sizes that so few bytes cannot hold, are noticed here; a flipped bit cannot be.
+In: the bytes and their header. Out: None, or the missing part. It finds truncated files, tails that became zeros when a
+machine lost power, and sizes that so few bytes cannot hold; it cannot find a flipped bit.
 """
 
 import zlib
@@ -16,7 +16,7 @@ _END_OF_JPEG = b"\xff\xd9"
 _MAX_PIXELS_PER_BYTE = 512
 """Huffman coding spends at least a bit on each block of 8x8 pixels."""
 _FULL_SCAN = b"\x00\x3f\x00"
-"""All coefficients of its channels: what the only scan of a sequential JPEG says of itself."""
+"""Header of a scan with all coefficients, the only scan of a sequential JPEG."""
 _PACKED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _MAX_UNPACKED_BYTES = 1 << 20
 _MIN_ZEROS = 16
@@ -24,13 +24,13 @@ _MIN_ZEROS = 16
 
 
 def find_missing_part(raw: bytes, header: Header) -> str | None:
-    """What the file lacks to be whole, None if nothing is known to be."""
+    """Missing part of the file, None if none is known."""
     check = _CHECKS.get(header.format)
     return check(raw, header) if check else None
 
 
 def _check_jpeg(raw: bytes, header: Header) -> str | None:
-    """The end marker must come after the start of the coded pixels (that of a thumbnail lies before it)."""
+    """Missing part of a JPEG; its end marker must come after the coded pixels begin (a thumbnail's lies before)."""
     if header.width_px * header.height_px > _MAX_PIXELS_PER_BYTE * len(raw):
         return f"{len(raw)} bytes cannot hold {header.width_px}x{header.height_px} pixels"
     if not raw.endswith(_END_OF_JPEG, header.pixels_at) and raw.find(_END_OF_JPEG, header.pixels_at) < 0:
@@ -42,7 +42,7 @@ def _check_jpeg(raw: bytes, header: Header) -> str | None:
 
 
 def _check_png(raw: bytes, header: Header) -> str | None:
-    """Every chunk with its own checksum, up to IEND; and no text so long that Pillow would refuse the file."""
+    """Missing or damaged chunk of a PNG, up to IEND, or text so long that Pillow would refuse the file."""
     unpacked = 0
     for kind, body, checksum in _png_chunks(raw):
         if isal_zlib.crc32(body) != checksum:
@@ -57,7 +57,7 @@ def _check_png(raw: bytes, header: Header) -> str | None:
 
 
 def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Kind, what the checksum covers (kind and data) and the checksum of each chunk that is there as a whole."""
+    """Yield kind, checked bytes (kind and data) and checksum of each complete chunk."""
     position, view = 8, memoryview(raw)
     while position + 12 <= len(raw):
         end = position + 8 + int.from_bytes(raw[position : position + 4], "big")
@@ -66,7 +66,7 @@ def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
 
 
 def _count_unpacked_bytes(kind: bytes, data: bytes) -> int:
-    """How much a chunk unpacks to, counted up to a little more than the limit; 0 where it is not packed."""
+    """Unpacked size of a chunk, counted up to one byte over the limit; 0 where it is not packed."""
     _, _, rest = data.partition(b"\0")
     packed = rest[1:]
     if kind == b"iTXt":
@@ -78,7 +78,7 @@ def _count_unpacked_bytes(kind: bytes, data: bytes) -> int:
 
 
 def _check_webp(raw: bytes, header: Header) -> str | None:
-    """As long as its header says, and not ending in zeros; the format has no checksum."""
+    """Missing part of a WebP, by its length and zeros at its end; the format has no checksum."""
     if len(raw) < 8 + int.from_bytes(raw[4:8], "little"):
         return "shorter than its header says"
     return "its tail is zeros" if raw.endswith(bytes(_MIN_ZEROS)) else None

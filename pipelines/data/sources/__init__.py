@@ -1,8 +1,8 @@
-"""Datasets in the layout they are published in, one file each; `DATASETS` names them.
+"""Datasets in their published layouts, one module each; `DATASETS` names them.
 
-In: a root URI and the name of one of the dataset's splits. Out: a stream of `Photo`, one per file of the dataset, and
-of `Absent`, in an order that does not matter to anybody. A splits name that chooses among a published part leaves the
-photos it does not choose in the split `rest`, so that every file stays on the books.
+In: a root URI and the name of a way to split. Out: a stream of `Photo`, one per file of the dataset, and of `Absent`,
+in any order. A way to split that selects photos of a published part puts the others into the split `rest`, so that
+every file stays on the ledger.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,30 +28,30 @@ from pipelines.records import Absent, Photo, UsageError
 
 @dataclass(frozen=True)
 class Source:
-    """How a dataset is listed, in which ways it is split, and in which archives it is published."""
+    """A dataset's listing, ways to split, and published archives."""
 
     list_photos: Callable[[Tree, str], Iterator[Photo | Absent]]
-    """From the tree and the name of the splits."""
+    """Function of the tree and the name of a way to split."""
     splits: tuple[str, ...] = ("published",)
     """The first is the default."""
     archives: tuple[Archive, ...] = ()
     planes: tuple[str, ...] = ()
-    """Pictures beside the photos that it knows."""
+    """Pictures beside the photos that it supports."""
     default_root: Callable[[], str] | None = None
-    """Where it lies if the user names no root."""
+    """Function that finds the root if the user names none."""
 
     def list_items(self, root: str, splits: str | None, spool_to: str) -> Iterator[Photo | Absent]:
-        """What lies under the root; what has to come out of archives that cannot be sought is written under `spool_to`.
+        """Photos and absent files under the root; archives that cannot be sought are spooled under `spool_to`.
 
         Raises UsageError for unknown splits, a root in another layout, and torn archives or lists.
         """
         splits = splits or self.splits[0]
         if splits not in self.splits:
-            raise UsageError(f"unknown splits {splits!r}: this source knows {', '.join(self.splits)}")
+            raise UsageError(f"unknown splits {splits!r}: this source has {', '.join(self.splits)}")
         return self.list_photos(Tree(root, self.archives, spool_to), splits)
 
     def list_archives(self, root: str) -> list[str]:
-        """URIs of the archives that are read in place of folders: the root itself, or some of those under it."""
+        """URIs of the archives that are read in place of folders: the root itself, or some under it."""
         return Tree(root, self.archives, "memory://unused").list_archives()
 
 

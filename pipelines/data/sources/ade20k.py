@@ -1,10 +1,10 @@
 """ADE20K as published in 2016: `images/{training,validation}/<letter>/<scene>/ADE_train_00000001.jpg`.
 
-Beside each photo lies its segmentation map `_seg.png`, a plane of it; a map beside none is rejected, `_parts_<n>.png`
-and `_atr.txt` are no photos and are passed over. The splits `aim` take for train what the AIM 2020 challenge lists in
-new_image_names.txt (10,330 names); other training photos are `rest`, and val is ADE20K's own validation, because the
-challenge kept its own. The splits `ade20k` are the dataset's own and need no list. DeepGIN's `train/` is read too, and
-so is a root that holds the letters.
+Beside each photo lies its segmentation map `_seg.png`, a plane of it; a map without a photo is rejected, and
+`_parts_<n>.png` and `_atr.txt` are skipped. In the splits `aim`, train holds the photos that the AIM 2020 challenge
+lists in new_image_names.txt (10,330 names); other training photos are `rest`, and val is ADE20K's own validation,
+because the challenge did not publish its own. The splits `ade20k` are the dataset's own and need no list. DeepGIN's
+`train/` is read too, and so is a root that holds the letters.
 """
 
 import re
@@ -21,7 +21,7 @@ _NO_PHOTO: Final = re.compile(r"(.*)_(?:parts_\d+\.png|atr\.txt)")
 
 
 def list_ade20k(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The photos with their maps, label = the path of the scene; then names of the challenge that are not there."""
+    """Yield the photos with their maps, label = path of the scene; then the challenge's names without a file."""
     listed: set[str] | None = None
     if splits == "aim":
         tree.require(NAME_LIST, needs=f"{NAME_LIST} of the AIM 2020 challenge; without it, take the splits ade20k")

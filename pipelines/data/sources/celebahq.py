@@ -28,13 +28,13 @@ _NO_PHOTOS: Final = {MAPPING, ATTRIBUTES, PARTITION_LIST, *FLISTS.values()}
 _CELEBA_DIGITS: Final = 6
 
 SplitOf = Callable[[int], str]
-"""From the number of a face to its split."""
+"""Function from the number of a face to its split."""
 
 
 def list_celebahq(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The faces with their split, then those of the 30,000 that are not there.
+    """Yield the faces with their split, then those of the 30,000 without a file.
 
-    Without the mapping, faces under CelebA's names are listed for the splits of CelebA, and none is called absent.
+    Without the mapping, faces under CelebA's names are listed for the splits of CelebA, and none is reported absent.
     """
     folder = tree.find_first(*_FOLDERS) or ""
     files = (found for found in tree.files(folder) if found.path not in _NO_PHOTOS)
@@ -49,7 +49,7 @@ def list_celebahq(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
 
 
 class _Names:
-    """Between the path of a face and its number, in whichever way its file is named."""
+    """Conversion between the path and the number of a face, for all ways to name its file."""
 
     def __init__(self, folder: str, originals: list[int]) -> None:
         self._below = f"{folder}/" if folder else ""
@@ -58,7 +58,7 @@ class _Names:
         self._digits, self._suffix = 1, "jpg"
 
     def index_of(self, path: str) -> int | None:
-        """The number; None where there is none in the name."""
+        """Number in the name of a file, None where there is none."""
         stem, _, suffix = path.removeprefix(self._below).rpartition(".")
         if not (stem.isdecimal() and stem.isascii()):
             return None
@@ -68,7 +68,7 @@ class _Names:
         return self._index.get(int(stem)) if len(stem) == _CELEBA_DIGITS else int(stem)
 
     def path_of(self, index: int) -> str:
-        """The path that a face would have, named as those that were seen."""
+        """Path that a face would have, named like the files that were seen."""
         number = self._originals[index] if self._digits == _CELEBA_DIGITS and self._originals else index
         return f"{self._below}{number:0{self._digits}d}.{self._suffix}"
 
@@ -82,6 +82,7 @@ def _photos_by_partition(files: Iterable[Found], splits: dict[int, str]) -> Iter
 
 
 def _make_split_of(tree: Tree, splits: str, originals: list[int]) -> SplitOf:
+    """Function from the number of a face to its split; raises UsageError where a list that it needs has gaps."""
     if splits == "lama":
         return _read_lama_splits(tree).__getitem__
     if splits in ("celeba", "spn"):
@@ -103,7 +104,7 @@ def _find_list(tree: Tree, name: str) -> str | None:
 
 
 def _read_mapping(tree: Tree) -> list[int]:
-    """The number of the CelebA photo of each face, counted from 1 as in CelebA's file names."""
+    """Number of the CelebA photo of each face, counted from 1 as in CelebA's file names."""
     path = _find_list(tree, MAPPING)
     if path is None:
         raise UsageError(f"no {MAPPING} under {tree.root}: it comes with CelebAMask-HQ and these splits need it")
@@ -115,14 +116,14 @@ def _read_mapping(tree: Tree) -> list[int]:
                 if int(from_zero) + 1 != originals[int(index)]:
                     raise ValueError
     except (ValueError, IndexError):
-        raise UsageError(f"{tree.root}/{path} is no mapping: expected lines `0 119613 119614.jpg`") from None
+        raise UsageError(f"{tree.root}/{path} is no mapping: expected lines like `0 119613 119614.jpg`") from None
     if not all(originals) or len(set(originals)) < NUM_FACES:
         raise UsageError(f"{tree.root}/{path} does not map all of the {NUM_FACES} faces, each to another photo")
     return originals
 
 
 def _read_celeba_splits(tree: Tree, splits: str) -> dict[int, str]:
-    """Number of a CelebA photo -> its split."""
+    """Split by number of a CelebA photo."""
     tree.require(PARTITION_LIST, needs=f"{PARTITION_LIST} of CelebA; the splits deepgin need no list")
     of_partition = SPLITS[:3] if splits == "celeba" else ("train", "train", "test")
     try:
@@ -138,7 +139,7 @@ def _refuse_gaps(name: str, originals: list[int], known: Collection[int]) -> Non
 
 
 def _read_sexes(tree: Tree) -> dict[int, bool]:
-    """Number of a CelebA photo -> whether its attribute `Male` is 1."""
+    """Whether the attribute `Male` is 1, by number of a CelebA photo."""
     tree.require(ATTRIBUTES, needs=f"{ATTRIBUTES} of CelebA, which names men and women")
     lines = tree.lines(ATTRIBUTES)
     try:
@@ -150,7 +151,7 @@ def _read_sexes(tree: Tree) -> dict[int, bool]:
 
 
 def _read_lama_splits(tree: Tree) -> list[str]:
-    """The split of each number; `rest` where LaMa's lists do not name it."""
+    """Split of each number; `rest` where LaMa's lists do not name it."""
     tree.require(*FLISTS.values(), needs="LaMa's lists of CelebA-HQ")
     splits = ["rest"] * NUM_FACES
     for split, name in FLISTS.items():
@@ -158,5 +159,5 @@ def _read_lama_splits(tree: Tree) -> list[str]:
             for line in tree.lines(name):
                 splits[int(line.strip().rpartition("/")[2].partition(".")[0])] = split
         except (ValueError, IndexError):
-            raise UsageError(f"{tree.root}/{name} is no list of faces: expected lines `27049.jpg`") from None
+            raise UsageError(f"{tree.root}/{name} is no list of faces: expected lines like `27049.jpg`") from None
     return splits

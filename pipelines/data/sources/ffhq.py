@@ -1,8 +1,8 @@
 """FFHQ as published: `images1024x1024/00000/00000.png` ... `69000/69999.png`, folders of a thousand.
 
-The publisher's split: the first 60,000 are train, the last 10,000 val. With the splits `deepgin`, val is a thousand of
-those 10,000, drawn by a digest of their numbers, and the others are `rest`: DeepGIN measured on a random thousand of
-all 70,000 and never published which.
+The publisher's split: the first 60,000 are train, the last 10,000 val. In the splits `deepgin`, val is a thousand of
+those 10,000, drawn by a digest of their numbers, and the others are `rest`: DeepGIN was measured on a random thousand
+of all 70,000, and its list was not published.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _FOLDER: Final = "images1024x1024"
 
 
 def list_ffhq(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The files of `images1024x1024` with their split, then the numbers that are not there."""
+    """Yield the files of `images1024x1024` with their split, then the numbers without a file."""
     tree.require(_FOLDER, needs=f"the folder or archive {_FOLDER} of FFHQ")
     held_out = range(_NUM_TRAIN, NUM_PHOTOS)
     val = draw_subset(1000, held_out, "ffhq", "deepgin") if splits == "deepgin" else frozenset(held_out)

@@ -1,6 +1,6 @@
 """Any folder or archive of images: every file in it is an input, its first folder is its label.
 
-Maps beside a photo, `x_seg.png` and `x_edge.png` beside `x.jpg`, are planes of it and no inputs.
+Maps beside a photo, `x_seg.png` and `x_edge.png` beside `x.jpg`, are planes of it and no inputs of their own.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pipelines.records import Photo
 
 
 def list_folder(tree: Tree, splits: str) -> Iterator[Photo]:
-    """Every file under the root, split `train`; a held-out share is the recipe's business."""
+    """Yield every file under the root, in the split `train`; the dataset config may hold out a share."""
     for found, planes in tree.pictures():
         folder, slash, _ = found.path.partition("/")
         yield found.as_photo("train", folder if slash else None, planes=planes)

@@ -1,8 +1,8 @@
 """Oxford Buildings: 5,062 photos side by side, `all_souls_000000.jpg` ..., in a folder or in oxbuild_images.tgz.
 
-There is no published split: all are test. With the splits `deepgin`, test is 523 of them, drawn by a digest of their
-names among those that are there, and the others are `rest`: DeepGIN measured on 523 random ones and never published
-which.
+There is no published split: all are test. In the splits `deepgin`, test is 523 of them, drawn by a digest of their
+names among the files under the root, and the others are `rest`: DeepGIN was measured on 523 random ones, and its list
+was not published.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ ARCHIVES: Final = (Archive("oxbuild_images", (_FOLDER,), below=_FOLDER),)
 
 
 def list_oxford_buildings(tree: Tree, splits: str) -> Iterator[Photo]:
-    """The files of `oxbuild_images` where there is such a folder or archive, else all files under the root."""
+    """Yield the files of `oxbuild_images` where there is such a folder or archive, else all files under the root."""
     found = list(tree.files(tree.find_first(_FOLDER) or ""))
     names = [file.path.rpartition("/")[2] for file in found]
     test = draw_subset(523, names, "oxford-buildings", "deepgin") if splits == "deepgin" else frozenset(names)

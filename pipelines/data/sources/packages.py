@@ -1,6 +1,6 @@
-"""The photographs that scikit-image, scikit-learn and matplotlib carry: the data of a demo without any download.
+"""Photos inside scikit-image, scikit-learn and matplotlib: the data of a demo without any download.
 
-Whole photos are held out, never crops of one. Paths are relative to the folder that the packages are installed in.
+Whole photos are held out, never crops of one. Paths are relative to the folder in which the packages are installed.
 """
 
 from collections.abc import Iterator
@@ -39,18 +39,18 @@ VAL: Final = (
 
 
 def find_packages_root() -> str:
-    """The folder that holds the three packages; raises UsageError where one of them is missing."""
+    """Folder that holds the three packages; raises UsageError where one of them is missing."""
     specs = {name: find_spec(name) for name in ("skimage", "sklearn", "matplotlib")}
     for name, spec in specs.items():
         if spec is None or spec.origin is None:
-            raise UsageError(f"the package {name} is not installed: its photos are part of this source")
+            raise UsageError(f"the package {name} is not installed: install it, its photos are part of this source")
     origin = specs["skimage"]
     assert origin is not None and origin.origin is not None
     return str(Path(origin.origin).parent.parent)
 
 
 def list_packages(tree: Tree, splits: str) -> Iterator[Photo]:
-    """The named photos, train and val."""
+    """Yield the photos of `TRAIN` and `VAL`."""
     folders = (folder for folder in (_SKIMAGE, _SKLEARN, _MATPLOTLIB) if tree.exists(folder))
     found = {file.path: file for folder in folders for file in tree.files(folder) if file.path in TRAIN + VAL}
     for split, paths in (("train", TRAIN), ("val", VAL)):

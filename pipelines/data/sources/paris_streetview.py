@@ -1,7 +1,7 @@
 """Paris StreetView as its authors send it: `paris_train_original/` is train, `paris_eval/paris_eval_gt/` is test.
 
-The damaged copies in `paris_eval/paris_eval_corrupted/` are no photos. Where neither folder nor its archive is there,
-the root itself may hold evaluation photos, `001_im.png` ...; other files beside them are rejected.
+The damaged copies in `paris_eval/paris_eval_corrupted/` are no photos. Without these folders and their archives, the
+root itself may hold evaluation photos, `001_im.png` ...; other files beside them are rejected.
 """
 
 import re
@@ -20,7 +20,7 @@ ARCHIVES: Final = (
 
 
 def list_paris_streetview(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The files of the two folders; a folder that is not there is named as a whole."""
+    """Yield the files of the two folders; a missing folder is reported as one absent path."""
     there = {folder for folder in _FOLDERS if tree.exists(folder)}
     if not there:
         yield from _list_crops(tree)

@@ -2,12 +2,12 @@
 
 `data_256/a/airfield/00000001.jpg`, `val_256/Places365_val_00000001.jpg` and `test_256/...`, or the archives that hold
 these folders; `data_large` and so on for the high resolution. The label is the class path, `a/airfield`, and comes
-from the lists of filelist_places365-standard.tar. A part that is not there, such as test, is left out and named.
+from the lists of filelist_places365-standard.tar. A missing part, such as test, is left out and reported as absent.
 
-Splits: `published`, and three that choose among val, the others being `rest`. SPN measured on the first 12,000 of
-val: `first-12000-flat` are the first by number, classes mixed; `first-12000-easy` are the first of the sorted
-easy-format folder, whole classes. `mhtma` are 2,000 drawn by a digest of their numbers: the paper's were random and
-never published.
+Splits: `published`, and three that select photos of val, the others being `rest`. SPN was measured on the first 12,000
+of val: `first-12000-flat` are the first by number, classes mixed; `first-12000-easy` are the first of the sorted
+easy-format folder, whole classes. `mhtma` are 2,000 drawn by a digest of their numbers: the paper's were random, and
+the list was not published.
 """
 
 import re
@@ -29,19 +29,19 @@ _VAL_PER_CLASS: Final = 100
 _NUMBER: Final = re.compile(r".*?(\d{8})\.\w+")
 _NO_CLASS: Final = -1
 
-Chooses = Callable[[str, str | None], bool]
-"""From the path and the label of a val photo to whether it stays in val."""
+IsSelected = Callable[[str, str | None], bool]
+"""Function from path and label of a val photo to whether it stays in val."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split as published: its folder, and its list unless the folders alone say everything."""
+    """One published split: its folder, and its list unless the folders hold all labels."""
 
     split: str
     folder: str
     list: str | None = None
     begin: str = ""
-    """What names in the list begin with that is not below the folder."""
+    """Prefix of names in the list that is not below the folder."""
 
 
 SMALL: Final = (
@@ -71,7 +71,7 @@ LARGE_ARCHIVES: Final = (
 
 
 def list_places365(parts: tuple[Part, ...], tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The photos of all parts that are there, each followed by what its list names and its folder does not hold."""
+    """Yield the photos of all parts under the root, each followed by the names of its list without a file."""
     there = [part for part in parts if tree.exists(part.folder)]
     if not there:
         raise UsageError(f"none of {', '.join(part.folder for part in parts)} under {tree.root}: --root must hold one")
@@ -86,21 +86,23 @@ def list_places365(parts: tuple[Part, ...], tree: Tree, splits: str) -> Iterator
 
 
 def read_categories(tree: Tree) -> dict[int, str]:
-    """Class id -> class path, `a/airfield`."""
+    """Class path, `a/airfield`, by class id."""
     try:
         pairs = (line.split() for line in tree.lines(CATEGORIES))
         return {int(number): path.removeprefix("/") for path, number in pairs}
     except ValueError:
-        raise UsageError(f"{tree.root}/{CATEGORIES} is no list of classes: expected lines `/a/airfield 0`") from None
+        raise UsageError(
+            f"{tree.root}/{CATEGORIES} is no list of classes: expected lines like `/a/airfield 0`"
+        ) from None
 
 
 def to_easy_name(class_path: str) -> str:
-    """The folder of a class in the easy format: without its letter, inner folders joined by `-`."""
+    """Folder of a class in the easy format: without its letter, inner folders joined by `-`."""
     return class_path.partition("/")[2].replace("/", "-")
 
 
-def make_val_choice(splits: str, class_paths: list[str]) -> Chooses:
-    """Which photos of val stay in it; a label may be a class path or the name of an easy-format folder."""
+def make_val_choice(splits: str, class_paths: list[str]) -> IsSelected:
+    """Function that selects the photos of val; a label may be a class path or the name of an easy-format folder."""
     if splits == "published":
         return lambda path, label: True
     if splits == "first-12000-easy":
@@ -113,7 +115,7 @@ def make_val_choice(splits: str, class_paths: list[str]) -> Chooses:
     return lambda path, label: (match := _NUMBER.fullmatch(path)) is not None and int(match[1]) in numbers
 
 
-def _list_part(part: Part, tree: Tree, classes: dict[int, str], stays: Chooses) -> Iterator[Photo | Absent]:
+def _list_part(part: Part, tree: Tree, classes: dict[int, str], stays: IsSelected) -> Iterator[Photo | Absent]:
     def split_of(path: str, label: str | None) -> str:
         return "rest" if part.split == "val" and not stays(path, label) else part.split
 
@@ -133,7 +135,7 @@ def _list_part(part: Part, tree: Tree, classes: dict[int, str], stays: Chooses) 
 
 def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[str, int]]:
     assert part.list is not None
-    is_test = part.split == "test"  # its labels were never published
+    is_test = part.split == "test"  # its labels are not published
     try:
         for line in tree.lines(part.list):
             name, number = (line.strip(), _NO_CLASS) if is_test else _parse_line(line, classes)
@@ -141,7 +143,7 @@ def _entries(part: Part, tree: Tree, classes: dict[int, str]) -> Iterator[tuple[
     except ValueError:
         example = "`<path>`" if is_test else f"`{part.begin}<path> <class id>`"
         raise UsageError(
-            f"{tree.root}/{part.list} is no list of {part.split} photos: expected lines {example}"
+            f"{tree.root}/{part.list} is no list of {part.split} photos: expected lines like {example}"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """Places365-Standard in its easy format: `places365_standard/{train,val}/<class>/Places365_val_00000001.jpg`.
 
-The label is what stands between split and file. The splits are those of the flat layouts; only `first-12000-easy`
-needs a list, categories_places365.txt, to know which classes come first whatever is there.
+The label is the folder between split and file. The splits are those of the flat layouts; only `first-12000-easy` needs
+a list, categories_places365.txt, which decides the first classes whatever the root holds.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ ARCHIVES: Final = (
 
 
 def list_places365_easy(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
-    """The photos of train and val, then whichever of the two is not there; other files of the folder are no photos."""
+    """Yield the photos of train and val, then the missing ones of the two; other files of the folder are no photos."""
     tree.require(_FOLDER, needs=f"the folder {_FOLDER} or the archive places365standard_easyformat.tar")
     class_paths: list[str] = []
     if splits == "first-12000-easy":
