@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.image.decode import upright
+from pipelines.data.image.decode import turn_upright
 from pipelines.data.image.header import Header
 from pipelines.masks.foreign import Turn, refuse_other_size
 from pipelines.records import UsageError
@@ -32,7 +32,7 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
 
     def turn(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if own_orientation != 1:
-            return upright(levels, own_orientation)
+            return turn_upright(levels, own_orientation)
         if photo.orientation == 1 or how == "upright":
             return levels
         fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _stored(photo)))
@@ -41,7 +41,8 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
                 f"{where} may lie as its photo is seen or as it is stored: EXIF turns the photo (orientation "
                 f"{photo.orientation}) and both have one size. Say --mask-orientation upright or stored"
             )
-        return upright(levels, photo.orientation) if fits_stored and (how == "stored" or not fits_upright) else levels
+        is_stored = fits_stored and (how == "stored" or not fits_upright)
+        return turn_upright(levels, photo.orientation) if is_stored else levels
 
     return turn
 

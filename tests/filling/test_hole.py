@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.data.image.decode import upright
+from pipelines.data.image.decode import turn_upright
 from pipelines.filling.hole import HoleSettings, feather, grow, read_hole
 from pipelines.filling.photo_files import Photo, read_photo
 from pipelines.filling.planes import read_plane
@@ -44,7 +44,7 @@ def turned_photo(orientation: int, height: int, width: int) -> Photo:
 def as_stored(seen: np.ndarray, orientation: int) -> np.ndarray:
     """The stored pixels of which these are seen."""
     inverse = {6: 8, 8: 6}.get(orientation, orientation)
-    return upright(seen, inverse)
+    return turn_upright(seen, inverse)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -41,10 +41,10 @@ def decode_picture(
         pixels = _decode_jpeg(raw, header, _choose_scale(header, at_least), done)
     else:
         pixels = _decode_with_pillow(raw, header, done, with_alpha)
-    return (upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
+    return (turn_upright(pixels, header.orientation) if turned and header.format != "TIFF" else pixels), done
 
 
-def describe_tolerated(fault: str) -> str:
+def format_tolerated_fault(fault: str) -> str:
     """Line about a fault for which some reader refuses the file, though no pixel depends on it."""
     return f"passed over: {fault}"
 
@@ -55,8 +55,8 @@ def _choose_scale(header: Header, at_least: tuple[int, int] | None) -> tuple[int
         return 0, 0
     for divisor in (8, 4, 2):  # only these are fast in libjpeg-turbo
         size = -(-header.width_px // divisor), -(-header.height_px // divisor)
-        upright = size if header.orientation < 5 else size[::-1]
-        if upright[0] >= at_least[0] and upright[1] >= at_least[1]:
+        turned = size if header.orientation < 5 else size[::-1]
+        if turned[0] >= at_least[0] and turned[1] >= at_least[1]:
             return size
     return 0, 0
 
@@ -65,7 +65,7 @@ def _decode_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[
     colors = "GRAY" if header.channels == 1 else "RGB"
     pixels, fault = decode_jpeg(raw, colors, scale)
     if fault is not None:
-        done.append(describe_tolerated(fault))
+        done.append(format_tolerated_fault(fault))
     if b"ICC_PROFILE\0" in raw[: header.pixels_at]:
         done.append("colour profile dropped")
     if pixels.shape[:2] != (header.height_px, header.width_px):
@@ -75,7 +75,7 @@ def _decode_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[
 
 def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
     if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
-        done.append(describe_tolerated(fault))
+        done.append(format_tolerated_fault(fault))
     """Pixels of any format that Pillow reads, checked against the header; conversions are added to `done`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -135,7 +135,7 @@ def _scale_to_8_bits(image: Image.Image, done: list[str]) -> Pixels:
     return 255 - levels if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else levels
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Pixels HxW or HxWxC turned upright from an EXIF orientation, 1 to 8.
 
     The orientation states on which sides row 0 and column 0 of the stored picture are seen (EXIF 2.32).

@@ -15,7 +15,7 @@ import cv2
 from PIL import Image
 
 from pipelines.data.config import DatasetConfig
-from pipelines.data.image.decode import ENCODERS, decode_picture, describe_tolerated
+from pipelines.data.image.decode import ENCODERS, decode_picture, format_tolerated_fault
 from pipelines.data.image.header import Header, read_header
 from pipelines.data.image.resize import Pixels, Resize, check_resize, plan_resize, resize_photo
 from pipelines.data.image.truncation import find_missing_part
@@ -72,7 +72,7 @@ def read_pixels(
     try:
         if header.plain and header.orientation == 1:
             pixels, fault = decode_photo(raw)
-            return pixels, (describe_tolerated(fault),) if fault else ()
+            return pixels, (format_tolerated_fault(fault),) if fault else ()
         pixels, done = decode_picture(raw, header, with_alpha=with_alpha)
     except Exception as fault:  # noqa: BLE001 - as above
         return Rejected(_format_reason(fault))
@@ -127,7 +127,7 @@ def _find_refusal(raw: bytes, header: Header, config: DatasetConfig) -> str | No
 def _keep_file(raw: bytes, header: Header, config: DatasetConfig) -> Sample:
     """Sample with the file's own bytes, unless some reader refuses them."""
     if config.decode_check and (fault := find_fault(raw, header.format)) is not None:
-        return _encode_again(raw, header, None, config, describe_tolerated(fault))
+        return _encode_again(raw, header, None, config, format_tolerated_fault(fault))
     return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
 
 
