@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.cli import as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.data.build.benchmark import dataset_rates, place_rates, processor_rates
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, float | None]:
     """What loader processes make of the dataset under the recipe, and how many of them the step needs."""
-    recipe = recipe_of(str(arguments.recipe))
+    recipe = find_recipe(str(arguments.recipe))
     if arguments.data is None:
         raise UsageError("--recipe reads a dataset: give it with --data")
     if arguments.workers < 1 or recipe.batch_size % arguments.workers:

@@ -93,10 +93,10 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
 }
 
 
-def recipe_of(name: str) -> TrainRecipe:
-    """The recipe of a name; raises UsageError naming those that are near it."""
+def find_recipe(name: str) -> TrainRecipe:
+    """Recipe of a name; raises UsageError with the names nearest to it."""
     if name not in RECIPES:
         near = ", ".join(get_close_matches(name.lower(), RECIPES, n=4))
-        told = f"near it are {near}; " if near else ""
-        raise UsageError(f"unknown recipe {name!r}: {told}`lacuna recipe` lists all {len(RECIPES)}")
+        hint = f"nearest are {near}; " if near else ""
+        raise UsageError(f"unknown recipe {name!r}: {hint}`lacuna recipe` lists all {len(RECIPES)}")
     return RECIPES[name]()

@@ -10,7 +10,7 @@ from jobs.evaluate import run as evaluate
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.run import TrainRun
-from pipelines.training.worker import run_rank, told_incidents
+from pipelines.training.worker import read_incidents, run_rank
 from tests.jobs.test_cli import run
 from tests.jobs.test_fill import photo_and_mask
 from tests.training.test_run import copied, flip_byte, silent
@@ -81,6 +81,6 @@ def test_a_training_goes_on_from_the_older_one_and_its_report_says_so(trained: T
     damaged = copied(trained, tmp_path)
     flip_byte(Path(damaged.out) / "checkpoints" / NEWEST / "generator.safetensors")
     run_rank(damaged, World(), silent)
-    assert told_incidents(damaged.out) == ["checkpoint 32 is damaged or gone: the training went on from 24 images"]
+    assert read_incidents(damaged.out) == ["checkpoint 32 is damaged or gone: the training went on from 24 images"]
     assert open_checkpoint(damaged.out).state["files"] == open_checkpoint(trained.out).state["files"]
-    assert told_incidents(trained.out) == []
+    assert read_incidents(trained.out) == []

@@ -6,7 +6,7 @@ from torch import Tensor
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
 from pipelines.noise import SampleNoise
-from pipelines.training.updates import weighted
+from pipelines.training.updates import sum_weighted
 from tests.nets.configs import CONFIGS, WEIGHTS
 
 
@@ -46,4 +46,4 @@ def phase_of(of: Objective, name: str) -> Phase:
 
 def total(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
     """What the phase minimises."""
-    return weighted(phase.terms(outputs), phase.weights)
+    return sum_weighted(phase.terms(outputs), phase.weights)

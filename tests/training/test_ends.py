@@ -10,8 +10,8 @@ from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError
-from pipelines.training.checkpointer import best_of, is_over
-from pipelines.training.points import committed_points
+from pipelines.training.checkpointer import find_best, is_over
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
@@ -27,7 +27,14 @@ def still(**changes: Any) -> TrainRecipe:
 
 def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     best = run_rank(run, World(), silent)
     assert committed_clocks(out)[-1] == 24
     assert open_checkpoint(best).images_seen == 8
@@ -40,20 +47,27 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
 
 def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     assert open_checkpoint(run_rank(run, World(), silent)).images_seen == 32
     assert not is_over(out, recipe, 64)
 
 
 def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
-    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in committed_points(trained.out) if
+    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in read_points(trained.out) if
               "val_psnr_hole" in p["values"]}  # fmt: skip
-    best = best_of(trained.out, replace(trained.recipe, early_stop_images=64), 32)
+    best = find_best(trained.out, replace(trained.recipe, early_stop_images=64), 32)
     assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
 
 
 def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
-    values = committed_points(trained.out)[-1]["values"]
+    values = read_points(trained.out)[-1]["values"]
     bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
     assert len(bins) > 1
     assert min(bins) <= values["val_psnr_hole"] <= max(bins)
@@ -70,7 +84,14 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
 
 def test_points_that_are_missing_and_would_choose_another_best_are_missed(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     run_rank(run, World(), silent)
     (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
     with pytest.raises(
@@ -81,7 +102,14 @@ def test_points_that_are_missing_and_would_choose_another_best_are_missed(datase
 
 def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
     with pytest.raises(CorruptDataError, match=r"000000000008/generator.safetensors is damaged"):
         open_checkpoint(out)
@@ -90,7 +118,14 @@ def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
 def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
     """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
     recipe, out = still(early_stop_images=100), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     run_rank(run, World(), silent)
     checkpoints = tmp_path / "run" / "checkpoints"
     for clock in (24, 32):

@@ -14,8 +14,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.inputs import to_inputs
-from pipelines.training.loop import Meter, Point, train
+from pipelines.training.loop import Meter, Point, to_inputs, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError
@@ -24,7 +23,7 @@ from tests.making import train_recipe
 
 @dataclass
 class Trained:
-    """A training in this process, and all that it told while it ran."""
+    """A training in this process, and all that its loop reported while it ran."""
 
     recipe: TrainRecipe
     state: TrainState
@@ -39,11 +38,26 @@ class Trained:
             self.state,
             stream,
             world,
+            self,
             until_images=until_images,
-            observe=self.points.append,
-            commit=self.committed.append,
         )
         return self
+
+    def begin_step(self, images_seen: int) -> None:
+        """Called before each step."""
+
+    def observe(self, point: Point) -> None:
+        """Keep a point."""
+        self.points.append(point)
+
+    def commit(self, points: list[Point]) -> bool:
+        """Keep the points of a commit; the training goes on."""
+        self.committed.append(points)
+        return False
+
+    def report_incident(self, line: str) -> None:
+        """Fail: these streams have no incidents."""
+        raise AssertionError(line)
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """A copy of the tensors of a network."""
@@ -186,7 +200,7 @@ def test_a_term_of_a_rare_phase_is_averaged_over_its_own_runs() -> None:
     meter = Meter(World(), 0)
     for step in range(4):
         meter.add({"always": torch.tensor(float(step))} | ({"rare": torch.tensor(5.0)} if step == 2 else {}))
-    values = meter.point(16).values
+    values = meter.make_point(16).values
     assert (values["always"], values["rare"]) == (1.5, 5.0)
 
 
@@ -203,7 +217,7 @@ def test_nothing_is_done_at_the_end_already(dataset: Dataset) -> None:
     assert all(torch.equal(tensor, before[key]) for key, tensor in trained.weights("generator").items())
 
 
-def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_any_update(dataset: Dataset) -> None:
+def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_a_step(dataset: Dataset) -> None:
     trained = fresh(objective=objective(adversarial_weight=float("inf"))).run(stream_of(dataset), 16)
     before = trained.weights("generator")
     with pytest.raises(

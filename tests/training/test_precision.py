@@ -170,10 +170,10 @@ def test_a_fault_that_no_factor_mends_is_told() -> None:
 
 
 def test_the_factor_doubles_after_two_thousand_updates_and_only_in_float16() -> None:
-    scale, still = LossScale.of("float16"), LossScale.of("bfloat16")
+    scale, still = LossScale.for_precision("float16"), LossScale.for_precision("bfloat16")
     for _ in range(2000):
-        scale.after_update()
-        still.after_update()
+        scale.count_update()
+        still.count_update()
     assert (scale.factor, scale.num_good) == (2.0**17, 0)
     assert still == LossScale()
 

@@ -26,11 +26,11 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, UsageError, canonical_json
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
-from pipelines.training.validation import watch_of
-from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
+from pipelines.training.validation import open_validator
+from pipelines.training.worker import INCIDENTS, read_incidents, run_rank
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -59,7 +59,7 @@ def flip_byte(path: Path) -> None:
 
 
 def committed_clocks(out: str) -> list[int]:
-    return [point["images_seen"] for point in committed_points(out)]
+    return [point["images_seen"] for point in read_points(out)]
 
 
 def test_the_same_settings_are_the_same_run(dataset: Dataset, tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
     checkpoint = open_checkpoint(trained.out)
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    watch = watch_of(dataset, trained.recipe)
-    assert watch is not None
-    seen = watch.observe(network, World()).values
+    validator = open_validator(dataset, trained.recipe)
+    assert validator is not None
+    seen = validator.score(network, World()).values
     assert network.training
-    told = committed_points(trained.out)[-1]["values"]
+    told = read_points(trained.out)[-1]["values"]
     assert seen == pytest.approx({name: value for name, value in told.items() if name.startswith("val_")}, rel=1e-9)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     worst = [measure(i, m, 255 - i)["psnr_hole"] for i, m in zip(pairs.images, pairs.masks, strict=True)]
@@ -183,7 +183,7 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
 
 def test_nothing_is_observed_where_the_held_out_masks_have_another_size(dataset: Dataset) -> None:
     recipe = train_recipe()
-    assert watch_of(dataset, replace(recipe, stream=replace(recipe.stream, size_px=64))) is None
+    assert open_validator(dataset, replace(recipe, stream=replace(recipe.stream, size_px=64))) is None
 
 
 def test_watching_does_not_change_what_is_learned(trained: TrainRun, tmp_path: Path) -> None:
@@ -284,14 +284,14 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     recipe = replace(trained.recipe, stream=replace(trained.recipe.stream, damaged="replace"))
     run = replace(trained, recipe=recipe, data=(str(tmp_path / "data"),), out=str(tmp_path / "run"))
     run_rank(run, World(), silent)
-    told = told_incidents(run.out)
+    told = read_incidents(run.out)
     assert told
     assert all(shard.file in line and line.startswith("position ") for line in told)
     positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
-    assert told_incidents(trained.out) == []
+    assert read_incidents(trained.out) == []
     storage.publish(
         f"{run.out}/{INCIDENTS}/{recipe.images + 8:012d}-00001.json", canonical_json(["of a start that was lost"])
     )
     run_rank(run, World(), silent)
-    assert told_incidents(run.out) == told
+    assert read_incidents(run.out) == told
