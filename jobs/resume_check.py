@@ -29,13 +29,7 @@ from pipelines.records import UsageError
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
 from pipelines.training.mlflow_sync import read_points
-from pipelines.training.preflight import (
-    TrainRequest,
-    build_run,
-    count_photo_operations,
-    find_missing,
-    refuse_settings,
-)
+from pipelines.training.preflight import TrainRequest, build_run, count_photo_operations, find_missing, refuse_settings
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun
 

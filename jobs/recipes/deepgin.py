@@ -34,8 +34,8 @@ def deepgin_celebahq() -> TrainRecipe:
 def deepgin_ade20k() -> TrainRecipe:
     """The paper's training on 10,330 photos of ADE20K, else as on CelebA-HQ.
 
-    For track 1 of ECCV 2020's challenge on extreme inpainting. Section 5.2; the authors: two and a half days, no figures on
-    ADE20K itself in the paper.
+    For track 1 of ECCV 2020's challenge on extreme inpainting. Section 5.2; the authors: two and a half days, no
+    figures on ADE20K itself in the paper.
     """
     epoch = 10_330
     return replace(

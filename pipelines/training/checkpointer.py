@@ -97,25 +97,21 @@ class Checkpointer:
 
     def commit(self, points: list[Point]) -> None:
         """Score held-out photos, all ranks together; begin this commit when the last one is durable."""
-        with self._heartbeat.pause():
-            self._commit(points)
-
-    def _commit(self, points: list[Point]) -> None:
-        # Score held-out photos.
         sheets: Mapping[str, bytes] = {}
-        if self._validator is not None:
-            validation = self._validator.score(self._state.eval_generator, self._world)
-            sheets = validation.sheets
-            points[-1].values.update(validation.values)
-            self.best.update(self._state.images_seen, validation.values)
-        # Write a copy of the state in a thread.
-        digest = self._state.ledger.sum_over(self._world)
-        self.settle()
-        if self._world.rank == 0:
-            snapshot = self._state.snapshot(self._facts(digest))
-            self._write = self._writes.submit(
-                retry_transient, partial(self._publish_all, snapshot, points, sheets, self.best.kept), log.warning
-            )
+        with self._heartbeat.pause():
+            # Score held-out photos.
+            if self._validator is not None:
+                validation = self._validator.score(self._state.eval_generator, self._world)
+                sheets = validation.sheets
+                points[-1].values.update(validation.values)
+                self.best.update(self._state.images_seen, validation.values)
+            # Write a copy of the state in a thread.
+            digest = self._state.ledger.sum_over(self._world)
+            self.settle()
+            if self._world.rank == 0:
+                snapshot = self._state.snapshot(self._facts(digest))
+                write = partial(self._publish_all, snapshot, points, sheets, self.best.kept)
+                self._write = self._writes.submit(retry_transient, write, log.warning)
 
     def settle(self) -> None:
         """Wait, all ranks together, until the last commit is durable; raises the error that prevents it."""

@@ -53,11 +53,11 @@ class DryRun:
         return self.checkpoint_bytes + 2 * _FLOAT_BYTES * max(self.num_parameters.values())
 
     def count_photo_operations(self, num_masks: int) -> dict[str, float]:
-        """Operations by stage for a photo with so many masks."""
+        """Number of operations by stage for a photo with so many masks."""
         return {stage.name: stage.sample_operations * num_masks for stage in self.stages}
 
     def count_operations(self, images: int, num_masks: int) -> float:
-        """Operations of a training up to this clock."""
+        """Number of operations of a training up to this clock."""
         total, begun = 0.0, 0
         for stage in self.stages:
             end = images if stage.until_images is None else min(images, stage.until_images)

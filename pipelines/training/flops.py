@@ -50,7 +50,7 @@ class DeviceFlops:
 
 
 def measure_peak(device: torch.device, precision: Precision) -> float:
-    """Operations a second in a large matrix product, measured: of a GPU, or of as many cores as this process uses."""
+    """Peak in operations a second, measured in a large matrix product: of a GPU, or of the cores of this process."""
     side = _SIDES[device.type]
     square, times = torch.ones(side, side, device=device, dtype=number_type(precision)), []
     for _ in range(_TRIES):
@@ -65,7 +65,7 @@ def measure_peak(device: torch.device, precision: Precision) -> float:
 
 
 def count_step_operations(stage: Stage, inputs: Inputs, networks: Mapping[str, nn.Module], parts: int = 1) -> float:
-    """Operations of one step on these samples, forward and backward; a phase counts by its share of the steps.
+    """Number of operations of a step on these samples, forward and backward; a phase counts by its share of steps.
 
     The networks run once; where a step comes in parts, once for each phase. In a bilevel phase they run four times: it
     takes the gradient of its objective at one point and that of its inner phase at three (`updates.py`).
@@ -90,7 +90,7 @@ def _count_gradient_operations(
     phase: Phase | BilevelPhase,
     trained: tuple[str, ...],
 ) -> float:
-    """Operations of a phase's terms and of their gradients for the networks `trained`."""
+    """Number of operations of a phase's terms and of their gradients for the networks `trained`."""
     outputs = stage.forward(inputs)
     parameters = [p for name in trained for p in networks[name].parameters()]
     return _count_operations(

@@ -285,7 +285,7 @@ def _sum_over_ranks(world: World, numbers: Sequence[int]) -> list[int]:
 
 
 def _count_starts(run: TrainRun, monitor: Any, num_ranks: int, *, is_elastic: bool) -> tuple[int, bool, int]:
-    """Starts before this one at this clock, whether none is left, and the clock; -1 where it cannot be read."""
+    """Number of starts before this one at this clock, whether none is left, and the clock; -1 if unreadable."""
     clock = _read_clock(run)
     starts, faults = _ask(monitor.begin.remote(clock, num_ranks), (1, 0))
     return starts - 1, not has_starts_left(starts, faults, is_elastic=is_elastic), -1 if clock is None else clock

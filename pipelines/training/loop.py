@@ -174,15 +174,12 @@ def _measure_memory_gb(world: World) -> float:
 def split_batch(batch: Batch, count: int) -> list[Batch]:
     """A batch of N photos as `count` batches of N / count, in order."""
     size = len(batch.keys) // count
+    parts = [slice(start, start + size) for start in range(0, size * count, size)]
     return [
         Batch(
-            batch.keys[start : start + size],
-            batch.positions[start : start + size],
-            batch.image[start : start + size],
-            batch.mask[start : start + size],
-            {name: plane[start : start + size] for name, plane in batch.planes.items()},
+            batch.keys[p], batch.positions[p], batch.image[p], batch.mask[p], {n: x[p] for n, x in batch.planes.items()}
         )
-        for start in range(0, size * count, size)
+        for p in parts
     ]
 
 

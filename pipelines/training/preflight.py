@@ -212,7 +212,7 @@ def _predict_hours(operations: float, device: torch.device, recipe: TrainRecipe)
 
 
 def count_photo_operations(recipe: TrainRecipe) -> dict[str, float]:
-    """Operations of a photo by stage, of a dry run; raises UsageError where the recipe cannot run."""
+    """Number of operations of a photo by stage, by a dry run; raises UsageError where the recipe cannot run."""
     costs = dry_run(recipe, load_weights(recipe.objective.needs_weights))
     return costs.count_photo_operations(len(recipe.stream.masks))
 

@@ -86,6 +86,7 @@ class Updater:
         scale.count_update()
         return self._step(phase, terms, gradients, loss, bad_ranks)
 
+    @exact_products()
     def update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         """Update the phase's networks by the gradient through a step of its inner phase; returns its terms, detached.
 
@@ -93,10 +94,6 @@ class Updater:
         inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients, in
         float32 whatever the recipe's precision, as differences of half-width numbers would be all rounding.
         """
-        with exact_products():
-            return self._update_bilevel(phase, forward, inputs)
-
-    def _update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
         # Compute the inner step, and the outer gradient after it.
         outputs = forward(inputs)

@@ -114,7 +114,7 @@ def _average_scores(sums: torch.Tensor) -> Iterator[tuple[str, float]]:
 
 
 def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validation:
-    """Sheets of the first photos, each with another of its masks, and means of temperatures."""
+    """Validation with sheets of the first photos, each with another of its masks, and with mean temperatures."""
     # Draw the fills.
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])

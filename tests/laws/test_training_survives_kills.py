@@ -1,7 +1,7 @@
 """Laws 6 and 9: a training whose worker, node or driver is killed ends with the bits of an undisturbed one.
 
 LACUNA_SOAK_TRAINING_KILLS says how many kills each paper's training takes in all, the kinds in turn, at random moments;
-after every third it is finished, compared and begun anew, and so where it was over before: only kills in mid-run count.
+after every third it is finished, compared and begun again, and so where it ended before: only kills in mid-run count.
 By default one for each of three papers, which are the three kinds.
 """
 
@@ -103,7 +103,7 @@ class Killed:
             self.process = self._start()
 
     def finish(self) -> None:
-        """Waits for the end; a fault is told, and the same command goes on."""
+        """Wait for the end; after a fault the same command goes on."""
         code, report = end(self.process)
         if code != 0:
             assert report["error"]

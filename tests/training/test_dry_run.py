@@ -70,7 +70,7 @@ def distillation(**changes: Any) -> Any:
     return train_recipe(objective=replace(SMALL_DISTILL, **changes), optimizers=optimizers)
 
 
-def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
+def test_a_fault_of_the_second_stage_is_found_before_the_first() -> None:
     dry_run(distillation(), {})
     with pytest.raises(
         UsageError, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"
@@ -78,19 +78,19 @@ def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
         dry_run(distillation(confidence_px=999), {})
 
 
-def test_a_size_that_the_network_cannot_halve_is_told() -> None:
+def test_a_size_that_the_network_cannot_halve_is_refused() -> None:
     odd = StreamConfig(size_px=33, mask_canvas_px=64)
     with pytest.raises(UsageError, match="recipe tiny: its stage 'warm-up' cannot run"):
         dry_run(train_recipe(stream=odd), {})
 
 
-def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
+def test_a_plane_that_the_stream_does_not_bring_is_refused() -> None:
     objective = replace(train_recipe().objective, network=replace(DeepGINConfig(8, 1, 1), segmentation=True))
     with pytest.raises(UsageError, match=r"stage 'warm-up' cannot run: .*segmentation"):
         dry_run(train_recipe(objective=objective), {})
 
 
-def test_a_network_without_an_optimiser_is_told() -> None:
+def test_a_network_without_an_optimizer_is_refused() -> None:
     optimizers = {"generator": train_recipe().optimizers["generator"]}
     with pytest.raises(UsageError, match="recipe tiny: optimizers of generator for the networks generator, critic"):
         dry_run(train_recipe(optimizers=optimizers), {})

@@ -69,7 +69,7 @@ CPU, GPU = {"CPU": 1, "GPU": 0}, {"CPU": 2, "GPU": 1}
         ),
     ],
 )  # fmt: skip
-def test_a_training_says_that_it_starts_and_waits_only_for_what_lacks(
+def test_a_training_waits_only_for_resources_that_the_cluster_lacks(
     workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, said: str
 ) -> None:
     assert explain_wait(workers, resources, there, queued, 61.4) == said

@@ -167,7 +167,7 @@ def test_an_update_is_made_with_the_learning_rate_of_its_clock(dataset: Dataset)
     assert groups == {"generator": 0.5e-3, "critic": 2e-3}  # the last step began at 24
 
 
-def clipped(norm: float | None) -> Trained:
+def clip(norm: float | None) -> Trained:
     """A fresh training whose generator's gradients are clipped."""
     optimizers = train_recipe().optimizers
     return fresh(optimizers=optimizers | {"generator": replace(optimizers["generator"], clip_norm=norm)})
@@ -175,13 +175,13 @@ def clipped(norm: float | None) -> Trained:
 
 @pytest.mark.parametrize("clip_norm", [1e-3, 0.5])
 def test_gradients_are_clipped_to_the_norm_of_the_network(dataset: Dataset, clip_norm: float) -> None:
-    trained = clipped(clip_norm).run(stream_of(dataset), 4)
+    trained = clip(clip_norm).run(stream_of(dataset), 4)
     assert trained.points[0].values["gradient_norm_reconstruct"] > clip_norm
     assert trained.gradient_norm("generator") == pytest.approx(clip_norm, rel=2e-3)
 
 
 def test_gradients_below_the_norm_or_without_one_stay_as_they_are(dataset: Dataset) -> None:
-    whole, wide = (clipped(norm).run(stream_of(dataset), 4) for norm in (None, 1e9))
+    whole, wide = (clip(norm).run(stream_of(dataset), 4) for norm in (None, 1e9))
     norm = whole.points[0].values["gradient_norm_reconstruct"]
     assert whole.gradient_norm("generator") == pytest.approx(norm, rel=1e-5)
     assert wide.gradient_norm("generator") == pytest.approx(norm, rel=1e-5)
@@ -285,11 +285,11 @@ def test_two_ranks_hold_equal_weights_and_learn_what_one_learns(dataset: Dataset
     assert [p.images_seen for p in first.points] == [p.images_seen for p in alone.points]
 
 
-def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: Dataset) -> None:
+def test_the_error_names_the_rank_and_the_term_at_fault(dataset: Dataset) -> None:
     explosive = fresh(optimizers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
     faults = train_ranks(dataset, (fresh(), explosive), 32)
-    blamed = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
-    assert [str(faults[rank]).startswith(blamed) for rank in (0, 1)] == [True, True]
+    message = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
+    assert [str(faults[rank]).startswith(message) for rank in (0, 1)] == [True, True]
 
 
 def test_a_step_in_parts_is_the_step_to_rounding(dataset: Dataset) -> None:

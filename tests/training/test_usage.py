@@ -1,4 +1,4 @@
-"""What curves tell of the machine: it is what was used."""
+"""Curves of the machine hold what was used."""
 
 import math
 import time
@@ -20,7 +20,7 @@ def busy(seconds: float) -> None:
         pass
 
 
-def test_work_and_rest_are_told_apart() -> None:
+def test_work_and_rest_differ() -> None:
     usage = Usage(torch.device("cpu"))
     busy(0.3)
     worked = usage.measure()["cores_used"]
@@ -50,7 +50,7 @@ def test_a_machine_without_a_network_is_none_the_worse(monkeypatch: pytest.Monke
     assert (used["machine_received_mb_per_second"], used["machine_sent_mb_per_second"]) == (0, 0)
 
 
-def test_a_gpu_that_tells_nothing_has_no_place_in_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_reports_nothing_has_no_place_in_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(World(), 0)
     monkeypatch.setattr(meter._usage, "measure", lambda: {GPU_BUSY: math.nan, "cores_used": 1.0})
     values = meter.make_point(4).values
