@@ -97,5 +97,5 @@ def test_a_network_without_an_optimizer_is_refused() -> None:
 
 
 def test_a_bilevel_phase_in_parts_is_refused() -> None:
-    with pytest.raises(UsageError, match="a bilevel phase takes a step whole, not in 2 parts"):
+    with pytest.raises(UsageError, match="grad_accumulation is 2: use 1 with a bilevel phase"):
         dry_run(replace(distillation(), grad_accumulation=2), {})

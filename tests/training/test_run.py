@@ -271,7 +271,7 @@ def test_a_checkpoint_of_another_dataset_is_refused_by_name(trained: TrainRun, p
     other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
     shutil.copytree(trained.out, tmp_path / "run")
     with pytest.raises(
-        UsageError, match=rf"{other.uri} has the digest .* restore that dataset, or train at another --out"
+        UsageError, match=rf"{other.uri} has the digest .* Restore that dataset, or train at another --out"
     ):
         run_rank(replace(trained, data=(other.uri,), out=str(tmp_path / "run")), World(), silent)
 

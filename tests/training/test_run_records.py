@@ -85,7 +85,7 @@ def test_every_changed_byte_of_an_attempt_is_named_and_ends_no_training(trained:
     for at in range(len(data)):
         (tmp_path / "attempt.json").write_bytes(change_byte(data, at))
         with pytest.raises(
-            CorruptDataError, match=r"attempt.json does not say which command trains there: run the same"
+            CorruptDataError, match=r"attempt.json does not name the command that trains there: run the same"
         ):
             is_superseded(run)
     (tmp_path / "attempt.json").write_bytes(data)
