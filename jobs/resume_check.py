@@ -1,8 +1,8 @@
 """`lacuna resume-check`: proves on your recipe, data and cluster that a killed training ends as an undisturbed one.
 
 Two trainings of the same first steps: one straight through; in the other, rank 0 is killed (SIGKILL) between two
-checkpoints, and goes on. Then all tensors of both last checkpoints are compared, bit for bit, and the curves too. The
-report names the stage that the steps came to: later ones are not tried.
+checkpoints, and resumes. All tensors of both last checkpoints are compared bit for bit, and the curves too. The report
+names the stages that the steps came to: later ones are not tried.
 """
 
 import os
@@ -19,22 +19,21 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.weights import weights_folder
-from jobs import train
 from jobs.cli import as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipes import find_recipe
 from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.manifest import Dataset, open_dataset
+from pipelines.manifest import open_dataset
 from pipelines.records import UsageError
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
 from pipelines.training.mlflow_sync import read_points
+from pipelines.training.preflight import TrainRequest, build_run, count_photo_operations, find_missing, refuse_settings
 from pipelines.training.recipe import TrainRecipe
-from pipelines.training.run import TrainRun, claim_run
+from pipelines.training.run import TrainRun
 
-_TOLD: Final = 20
+_DIFFERENCES_SHOWN: Final = 20
 _KILLED: Final = "killed.json"
 
 
@@ -49,7 +48,7 @@ class Arguments:
     workers: int = 1
     """Processes that train together."""
     device: Device = "auto"
-    """Where they train, as for `lacuna train`."""
+    """Device of the workers, as for `lacuna train`."""
     loader_workers: int = 0
     """Processes that make the batches of each worker ahead."""
     steps: int = 12
@@ -59,77 +58,86 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class KilledOnce(TrainRun):
-    """A run whose rank 0 ends itself by SIGKILL, once, at a clock between two checkpoints."""
+class KillOnce:
+    """Kills the process of rank 0 by SIGKILL, once, at a clock between two checkpoints."""
 
-    fatal_images: int = 0
+    marker: str
+    """URI of the file that records the kill."""
+    images_seen: int
 
-    def observed(self, rank: int, point: Point) -> None:
-        """Ends the process where it is time to and it has not been done before."""
-        done = storage.join(self.out, _KILLED)
-        if rank == 0 and point.images_seen == self.fatal_images and not storage.exists(done):
-            storage.publish(done, b"{}")
+    def __call__(self, rank: int, point: Point) -> None:
+        """Kill the process at the clock, unless that was done before."""
+        if rank == 0 and point.images_seen == self.images_seen and not storage.exists(self.marker):
+            storage.publish(self.marker, b"{}")
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Trains twice and compares; raises VerbError where the ends differ."""
-    recipe = _shortened(find_recipe(arguments.recipe), arguments)
+    """Train twice and compare; raises VerbError where the ends differ."""
+    # Check all that the trainings need.
+    request = _make_request(arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
-    until_images = arguments.steps * recipe.batch_size
-    train.checked(_as_training(arguments), recipe, datasets, until_images)
-    with _folder(arguments.out) as folder:
-        straight = _claimed(arguments, recipe, datasets, storage.join(folder, "straight"))
-        killed = _claimed(arguments, recipe, datasets, storage.join(folder, "killed"))
-        fatal = killed.until_images - recipe.batch_size
-        broken = KilledOnce(**vars(killed), fatal_images=fatal)
-        ends = [_trained(of, arguments, what) for of, what in ((straight, "straight"), (broken, "killed"))]
-        if not storage.exists(storage.join(killed.out, _KILLED)):
+    refuse_settings(request)
+    if missing := list(find_missing(request, datasets)):
+        raise UsageError("; and ".join(missing))
+    count_photo_operations(request.recipe)
+    with _make_folder(arguments.out) as folder:
+        # Train straight through, and with a kill one step before the end.
+        straight, killed = (
+            build_run(replace(request, out=storage.join(folder, name)), datasets) for name in ("straight", "killed")
+        )
+        kill = KillOnce(storage.join(killed.out, _KILLED), killed.until_images - request.recipe.batch_size)
+        ends = [_train(straight, arguments, "straight"), _train(killed, arguments, "killed", kill)]
+        if not storage.exists(kill.marker):
             raise VerbError("the second training was not killed: nothing is proved", {})
-        differing = sorted(_differing(*ends)) + _other_points(straight.out, killed.out)
+        # Compare.
+        differences = sorted(_compare_checkpoints(*ends)) + _compare_points(straight.out, killed.out)
         report = {
             "images_seen": ends[0].images_seen,
-            "killed_at": fatal,
+            "killed_at": kill.images_seen,
             "stages": sorted({end.state["stage"] for end in ends}),
-            "num_tensors": sum(len(ends[0].tensors(_name(file))) for file in ends[0].state["files"]),
-            "equal": not differing,
-            "differing": differing[:_TOLD],
+            "num_tensors": sum(len(ends[0].tensors(_strip_suffix(file))) for file in ends[0].state["files"]),
+            "equal": not differences,
+            "differing": differences[:_DIFFERENCES_SHOWN],
         }
-    if differing:
-        raise VerbError(f"the resumed training differs in {len(differing)} places, first {differing[0]}", report)
+    if differences:
+        raise VerbError(f"the resumed training differs in {len(differences)} places, first {differences[0]}", report)
     return report
 
 
-def _shortened(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
-    """The same training, with four checkpoints in the steps that are asked for and a point at each step.
+def _make_request(arguments: Arguments) -> TrainRequest:
+    recipe = _shorten(find_recipe(arguments.recipe), arguments)
+    return TrainRequest(
+        recipe=recipe,
+        data=arguments.data,
+        out="",
+        until_images=arguments.steps * recipe.batch_size,
+        num_workers=arguments.workers,
+        min_workers=arguments.workers,
+        num_loader_workers=arguments.loader_workers,
+        device=arguments.device,
+    )
 
-    In deterministic mode: on a GPU two runs differ without it, killed or not.
+
+def _shorten(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
+    """Recipe with four checkpoints in the steps of the check and a point at each step.
+
+    It is deterministic: without that, two runs on a GPU differ, killed or not.
     """
     if arguments.out is None and not is_ours():
         raise UsageError("--out is not given: on a cluster name a folder that all of its nodes see")
     if arguments.steps < 4 or arguments.steps % 4:
-        raise UsageError(f"--steps is {arguments.steps}: take a multiple of four, 4 or more")
+        raise UsageError(f"--steps is {arguments.steps}: use a multiple of 4, at least 4")
     if arguments.steps * recipe.batch_size > recipe.images:
-        raise UsageError(f"--steps is {arguments.steps}: the recipe ends after {recipe.images // recipe.batch_size}")
+        most = recipe.images // recipe.batch_size
+        raise UsageError(f"--steps is {arguments.steps}: the recipe ends after {most}")
     every = arguments.steps // 4 * recipe.batch_size
     return replace(recipe, checkpoint_images=every, metric_images=recipe.batch_size, deterministic=True)
 
 
-def _as_training(arguments: Arguments) -> train.Arguments:
-    """The command whose training this is the beginning of."""
-    return train.Arguments(
-        arguments.recipe,
-        arguments.data,
-        "",
-        arguments.workers,
-        device=arguments.device,
-        loader_workers=arguments.loader_workers,
-    )
-
-
 @contextmanager
-def _folder(uri: str | None) -> Iterator[str]:
-    """A folder of our own, gone afterwards; raises InvalidURIError where none can be."""
+def _make_folder(uri: str | None) -> Iterator[str]:
+    """Make a folder for the time of a block; raises InvalidURIError where none can be made."""
     if uri is None:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
@@ -142,44 +150,37 @@ def _folder(uri: str | None) -> Iterator[str]:
         storage.remove(folder)
 
 
-def _claimed(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> TrainRun:
-    data, until = tuple(map(storage.absolute, arguments.data)), arguments.steps * recipe.batch_size
-    return TrainRun(
-        recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loader_workers=arguments.loader_workers,
-        teachers_at=weights_folder(),
-    )  # fmt: skip
-
-
-def _trained(of: TrainRun, arguments: Arguments, what: str) -> Checkpoint:
+def _train(run: TrainRun, arguments: Arguments, title: str, on_point: KillOnce | None = None) -> Checkpoint:
     with progress() as show:
         uri = launch(
-            of,
+            run,
             arguments.workers,
-            lambda point: show(what, point["images_seen"], of.until_images),
+            lambda point: show(title, point["images_seen"], run.until_images),
             arguments.device,
             warn=say,
+            on_point=on_point,
         )
     return open_checkpoint(uri)
 
 
-def _differing(one: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    """What is not the same in both: the photos, tensors by file and name."""
+def _compare_checkpoints(one: Checkpoint, other: Checkpoint) -> Iterator[str]:
+    """Yield what differs: the photos seen, and tensors by file and name."""
     if one.state["ledger"] != other.state["ledger"]:
         yield "the photos that were seen"
     files = one.state["files"], other.state["files"]
     for file in sorted(name for name in files[0].keys() | files[1].keys() if files[0].get(name) != files[1].get(name)):
-        a, b = (end.tensors(_name(file)) if file in end.state["files"] else {} for end in (one, other))
+        a, b = (end.tensors(_strip_suffix(file)) if file in end.state["files"] else {} for end in (one, other))
         for name in a.keys() | b.keys():
-            if name not in a or name not in b or _bits(a[name]) != _bits(b[name]):
-                yield f"{_name(file)}: {name}"
+            if name not in a or name not in b or _to_bytes(a[name]) != _to_bytes(b[name]):
+                yield f"{_strip_suffix(file)}: {name}"
 
 
-def _bits(tensor: torch.Tensor) -> bytes:
+def _to_bytes(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _other_points(one: str, other: str) -> list[str]:
-    """Points of the curves that are not the same in both, speeds apart."""
+def _compare_points(one: str, other: str) -> list[str]:
+    """Points of the curves that differ, measures of the machine apart."""
     curves = [
         {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in read_points(out)}
         for out in (one, other)
@@ -188,7 +189,7 @@ def _other_points(one: str, other: str) -> list[str]:
     return [f"point at {clock} images" for clock in clocks if curves[0].get(clock) != curves[1].get(clock)]
 
 
-def _name(file: str) -> str:
+def _strip_suffix(file: str) -> str:
     return file.removesuffix(".safetensors")
 
 

@@ -49,6 +49,13 @@ def dataset(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster:
 def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainRun:
     """A finished run of the smallest recipe, trained in this process; tests must not change it."""
     out, recipe = str(tmp_path_factory.mktemp("run") / "run"), train_recipe()
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     run_rank(run, World(), silent)
     return run

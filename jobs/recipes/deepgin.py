@@ -32,9 +32,10 @@ def deepgin_celebahq() -> TrainRecipe:
 
 
 def deepgin_ade20k() -> TrainRecipe:
-    """The paper's training for track 1 of the AIM challenge: 10,330 photos of ADE20K, else as on CelebA-HQ.
+    """The paper's training on 10,330 photos of ADE20K, else as on CelebA-HQ.
 
-    Section 5.2; the authors: two and a half days, no figures on ADE20K itself in the paper.
+    For track 1 of ECCV 2020's challenge on extreme inpainting. Section 5.2; the authors: two and a half days, no
+    figures on ADE20K itself in the paper.
     """
     epoch = 10_330
     return replace(
@@ -49,9 +50,9 @@ def deepgin_ade20k() -> TrainRecipe:
 
 
 def deepgin_ade20k_segmentation() -> TrainRecipe:
-    """Track 2 of the AIM challenge: as track 1, and both stages see the segmentation map; no figures were published.
+    """Track 2 of the challenge on extreme inpainting: as track 1, and both stages see the segmentation map.
 
-    Hours: none printed. The dataset must hold the maps: `lacuna shard --planes seg`.
+    No figures were published. Hours: none printed. The dataset must hold the maps: `lacuna shard --planes seg`.
     """
     photos = deepgin_ade20k()
     return replace(
@@ -77,7 +78,7 @@ def deepgin_demo() -> TrainRecipe:
         stream=replace(
             small.stream,
             resize="random-square",
-            augment=tuple(map(Transform, ("HorizontalFlip", "RandomRotate90", "ChannelShuffle"))),  # for few colours
+            augment=tuple(map(Transform, ("HorizontalFlip", "RandomRotate90", "ChannelShuffle"))),  # for few colors
         ),
         images=2_400,
         constant_images=800,

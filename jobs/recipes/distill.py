@@ -77,7 +77,7 @@ def distill_ablation(name: str) -> TrainRecipe:
     """A network of Table 2 on Places2, with as many parameters as Net8 but for one; AN comes first where it teaches.
 
     At 30-40 %: baseline 22.36 dB, Net1 22.84, Net2 22.79, Net3 22.98, Net4 23.54, Net5 22.54, Net6 23.62, Net7 24.08.
-    Hours: none printed. Steps are those of Net8, as the paper tells no others.
+    Hours: none printed. Steps are those of Net8, as the paper names no others.
     """
     return _paper(f"distill-{name}-places2", _PLACES2_STEPS, variant(name, _PAPER))
 

@@ -1,4 +1,4 @@
-"""What the small recipes of all papers share: faces of 64x64, for some minutes of two cores.
+"""Settings that the small recipes of all papers share: faces of 64x64, for some minutes of two cores.
 
 In: an objective. Out: a recipe. Ours, by trial with DeepGIN (docs/log.md): steps of 4 photos with 3 masks each, a high
 learning rate that falls to zero, Adam's (0.9, 0.99) for generators and (0.5, 0.99) for critics, the gradients of both
@@ -27,7 +27,7 @@ def faces(
     sketch_planes: tuple[str, ...] = (),
     large_px: int | None = None,
 ) -> TrainRecipe:
-    """The training of the objective's networks on faces."""
+    """Recipe of the objective's networks on faces."""
     return TrainRecipe(
         name=name,
         objective=objective,

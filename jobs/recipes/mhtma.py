@@ -87,7 +87,7 @@ def _paper(name: str, days: int, epoch: int) -> TrainRecipe:
 def mhtma_faces() -> TrainRecipe:
     """A small MHTMA at 64x64 for minutes of two cores; all parts of the paper but the perceptual loss are there.
 
-    Ours: it adds to a smooth fill instead of starting from a hole of one colour, the critic joins in late, steps of 4
+    Ours: it adds to a smooth fill instead of starting from a hole of one color, the critic joins in late, steps of 4
     photos with 3 masks each, a higher learning rate and Adam's (0.9, 0.99) for the generator.
     """
     network = MHTMAConfig(width=8, dilations=(2, 4), residual=True)

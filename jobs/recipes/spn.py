@@ -33,7 +33,7 @@ def spn_paris() -> TrainRecipe:
 
 
 def spn_celeba() -> TrainRecipe:
-    """The paper's training on CelebA: centre crops, 40 epochs of 162,770 photos, the rate a tenth for the last 10.
+    """The paper's training on CelebA: center crops, 40 epochs of 162,770 photos, the rate a tenth for the last 10.
 
     The authors: 33.52 dB, SSIM 0.937, FID 6.77 on the first 12,000 photos of the test split (Table 1). Hours: none
     printed.

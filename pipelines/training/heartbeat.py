@@ -1,10 +1,10 @@
-"""A rank's sign of life: where it stands, and where in its code if it has not moved for long.
+"""Signs of life of ranks: their step, and where in its code a rank stands that has made none for long.
 
-In: the step that the loop has reached. Out: `Beat`s, sent every few seconds by a thread of their own. A file of its own
-because a rank that hangs cannot say so itself, and the ranks that wait for it look just as still: what tells them apart
-is where they are.
+In: the step that the loop has reached. Out: `Beat`s, sent every few seconds by a thread of their own: a rank that hangs
+cannot report it itself. The ranks that wait for it stand just as still; only their place in the code differs.
 """
 
+import logging
 import os
 import socket
 import statistics
@@ -22,23 +22,25 @@ import infra.world
 
 _SECONDS_BETWEEN: Final = 5.0
 _STILL_SECONDS: Final = 30.0
-"""Without a step for so long, or for _SLOWER times the median of its last steps, a rank says where it is: where steps
-take ten seconds, half a minute is no hanging."""
+"""A rank reports its place in the code after so long without a step, or after _SLOWER times the median of its last
+steps: where steps take ten seconds, half a minute is no hanging."""
 _SLOWER: Final = 5.0
 _STEPS_KEPT: Final = 100
 _STILLEST_SECONDS: Final = 300.0
 """But never later than this."""
 _WRITING_SECONDS: Final = 60.0
-"""A checkpoint that takes longer to write is told, though the steps go on."""
+"""A checkpoint that takes longer to write is reported, though the steps go on."""
 _WAITING_SECONDS: Final = 60.0
-"""Where no rank has been heard of for so long, ranks are only starting, or wait for room to begin."""
+"""Without a beat of any rank for so long, the ranks are starting or wait for resources."""
 _KILLED: Final = "its processes were killed"
 _RESIZED: Final = "their number has changed"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What one rank says of itself."""
+    """The report of one rank about itself."""
 
     rank: int
     host: str
@@ -47,10 +49,10 @@ class Beat:
     still_seconds: float
     """Since its last step, or since it began to write."""
     stack: str = ""
-    """Of its training thread, if that has been still for long and is not waiting for other ranks; of the one that
-    writes, if that is what lasts."""
+    """Of its training thread, where that stands still for long and not because it waits for other ranks; of the thread
+    that writes, where that takes long."""
     last: bool = False
-    """It has ended and will say no more."""
+    """Whether the rank has ended: no beat follows."""
     doing: str = "has made no step"
 
     def __str__(self) -> str:
@@ -74,23 +76,23 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def step(self, images_seen: int) -> None:
-        """Takes note that the thread comes by here."""
+        """Note that the training thread begins a step."""
         now = time.monotonic()
         if self._steps > 1 and not self._paused:  # the first step compiles, and before it there is none
             self._lengths.append(now - self._since)
         self._images_seen, self._since, self._steps, self._paused = images_seen, now, self._steps + 1, False
 
     @contextmanager
-    def pausing(self) -> Iterator[None]:
-        """A block of the training thread that is no part of a step, and says nothing of how long steps take."""
+    def pause(self) -> Iterator[None]:
+        """Exclude a block of the training thread from the lengths of steps."""
         try:
             yield
         finally:
             self._since, self._paused = time.monotonic(), True
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A block in which another thread writes a checkpoint."""
+    def mark_writing(self) -> Iterator[None]:
+        """Mark a block in which another thread writes a checkpoint."""
         self._writer = threading.get_ident(), time.monotonic()
         try:
             yield
@@ -104,27 +106,27 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._send(replace(self.beat(), last=True))
+        self._send(replace(self.make_beat(), last=True))
 
-    def beat(self) -> Beat:
-        """What there is to say now."""
+    def make_beat(self) -> Beat:
+        """Beat of this moment, with a stack where the rank stands still for long."""
         now, writer = time.monotonic(), self._writer
         still = now - self._since
         usual = statistics.median(list(self._lengths) or [0.0])
-        patience = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * usual))
-        of = Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still)
-        if writer is not None and (still > patience or now - writer[1] > _WRITING_SECONDS):
-            seconds, stack = now - writer[1], _stack(writer[0])
-            return replace(of, still_seconds=seconds, stack=stack, doing="has been writing a checkpoint")
-        return replace(of, stack=_stack(self._thread_id)) if still > patience else of
+        allowed = max(_STILL_SECONDS, min(_STILLEST_SECONDS, _SLOWER * usual))
+        beat = Beat(self._rank, socket.gethostname(), os.getpid(), self._images_seen, still)
+        if writer is not None and (still > allowed or now - writer[1] > _WRITING_SECONDS):
+            seconds, stack = now - writer[1], _format_stack(writer[0])
+            return replace(beat, still_seconds=seconds, stack=stack, doing="has been writing a checkpoint")
+        return replace(beat, stack=_format_stack(self._thread_id)) if still > allowed else beat
 
     def _run(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN):
-            self._send(self.beat())
+            self._send(self.make_beat())
 
 
-def _stack(thread_id: int) -> str:
-    """Where the thread is; empty while it waits for other ranks."""
+def _format_stack(thread_id: int) -> str:
+    """Last lines of the thread's stack; empty while it waits for other ranks."""
     frames = traceback.extract_stack(sys._current_frames().get(thread_id))
     if any(frame.filename == infra.world.__file__ for frame in frames):
         return ""
@@ -132,91 +134,146 @@ def _stack(thread_id: int) -> str:
 
 
 class HeartbeatMonitor:
-    """The last beat of each rank, what befell them, and how often they began: kept apart from all ranks."""
+    """The last beat of each rank, the faults of ranks, and the number of their starts, kept outside of all ranks."""
 
     def __init__(self) -> None:
-        self._heard: dict[int, tuple[float, Beat]] = {}
-        self._named: set[tuple[int, int, bool]] = set()
+        self._beats: dict[int, tuple[float, Beat]] = {}
+        self._reported: set[tuple[int, int, bool]] = set()
         self._starts: Counter[int] = Counter()
         self._ends_by_fault: Counter[int] = Counter()
         self._ends: defaultdict[int, list[str]] = defaultdict(list)
         self._images_seen, self._num_ranks = 0, 0
-        self._causes: list[tuple[bool, str]] = []
-        self._news: list[str] = []
-        self._told: set[str] = set()
-        self._since = self._said = time.monotonic()
+        self._faults: list[tuple[bool, str]] = []
+        self._messages: list[str] = []
+        self._known_messages: set[str] = set()
+        self._since = self._reported_wait = time.monotonic()
 
     def begin(self, images_seen: int | None, num_ranks: int) -> tuple[int, int]:
-        """How often the training has begun at this clock, this time included, and how often a fault was its end there.
+        """Number of starts at this clock, this one included, and of those that a fault has ended.
 
-        A change of the number of ranks is a start as well, and no fault. Where the clock cannot be read it is taken to
+        A change of the number of ranks is a start as well, and no fault. A clock that cannot be read (None) is taken to
         stand still.
         """
         images_seen = self._images_seen if images_seen is None else images_seen
         if self._starts:
-            self._take_end(images_seen, num_ranks)
-        self._heard.clear()
+            self._record_end(images_seen, num_ranks)
+        self._beats.clear()
         self._starts[images_seen] += 1
         self._images_seen, self._num_ranks, self._since = images_seen, num_ranks, time.monotonic()
         return self._starts[images_seen], self._ends_by_fault[images_seen]
 
-    def _take_end(self, images_seen: int, num_ranks: int) -> None:
-        """Notes what ended the start before this one."""
+    def _record_end(self, images_seen: int, num_ranks: int) -> None:
+        """Record what ended the start before this one."""
         unknown = _KILLED if num_ranks == self._num_ranks else _RESIZED
-        own, end = min(self._causes, key=lambda cause: not cause[0], default=(False, unknown))
+        own, end = min(self._faults, key=lambda fault: not fault[0], default=(False, unknown))
         self._ends_by_fault[self._images_seen] += own
         self._ends[self._images_seen].append(end)
-        who = "1 rank goes" if num_ranks == 1 else f"{num_ranks} ranks go"
-        self._news.append(f"{who} on at {images_seen} images: {end}")
-        self._causes.clear()
+        ranks = "1 rank goes" if num_ranks == 1 else f"{num_ranks} ranks go"
+        self._messages.append(f"{ranks} on at {images_seen} images: {end}")
+        self._faults.clear()
 
-    def blame(self, fault: str, *, own: bool) -> None:
-        """Takes what a rank died of: of its own, or as it lost others. The first that has died of its own counts."""
-        self._causes.append((own, fault))
+    def record_fault(self, fault: str, *, own: bool) -> None:
+        """Record why a rank has died: by a fault of its `own`, which counts first, or because it lost others."""
+        self._faults.append((own, fault))
 
-    def ends_here(self) -> str:
-        """What starts at this clock died of, by those that could say so; what ended several is said once."""
+    def describe_ends(self) -> str:
+        """Faults that ended the starts at this clock, as far as ranks could report them; equal ones once."""
         return "; then ".join(dict.fromkeys(self._ends[self._images_seen]))
 
-    def tell(self, line: str) -> None:
-        """Takes what a rank has to say to the user; what all say alike is said once."""
-        if line not in self._told:
-            self._told.add(line)
-            self._news.append(line)
+    def add_message(self, line: str) -> None:
+        """Add a line for the user; one that several ranks send alike is kept once."""
+        if line not in self._known_messages:
+            self._known_messages.add(line)
+            self._messages.append(line)
 
-    def news(self) -> list[str]:
-        """What is to be said and was not yet: what befell ranks, and who hangs."""
-        news, self._news = self._news, []
-        return news + self.hung()
+    def drain_messages(self) -> list[str]:
+        """Messages since the last call, and a line for each rank that hangs."""
+        messages, self._messages = self._messages, []
+        return messages + self.find_hung()
 
-    def seconds_waiting(self) -> float:
-        """Seconds since a rank was heard of, once in each minute of them; 0 where there is nothing to say."""
+    def measure_wait(self) -> float:
+        """Seconds since the last beat of any rank, once in a minute; 0 where there is nothing to report."""
         now = time.monotonic()
-        if now - max(self._since, self._said) <= _WAITING_SECONDS:
+        if now - max(self._since, self._reported_wait) <= _WAITING_SECONDS:
             return 0.0
-        self._said = now
+        self._reported_wait = now
         return now - self._since
 
-    def note(self, beat: Beat) -> None:
-        """Takes a beat."""
+    def record_beat(self, beat: Beat) -> None:
+        """Keep the newest beat of a rank, none after its last."""
         self._since = time.monotonic()
-        self._heard[beat.rank] = self._since, beat
+        self._beats[beat.rank] = self._since, beat
         if beat.last:
-            del self._heard[beat.rank]
+            del self._beats[beat.rank]
 
-    def hung(self) -> list[str]:
-        """The ranks that stand still, or have not been heard of for long, each once for a place."""
-        return [_silence(*heard) for heard in self._heard.values() if self._is_news(*heard)]
+    def find_hung(self) -> list[str]:
+        """A line for each rank that stands still, or whose beats stay out, once for each place where it stands."""
+        return [_format_hung(*last) for last in self._beats.values() if self._is_new_place(*last)]
 
-    def _is_news(self, at: float, beat: Beat) -> bool:
+    def _is_new_place(self, at: float, beat: Beat) -> bool:
         silent = time.monotonic() - at > _STILL_SECONDS
         place = (beat.pid, beat.images_seen, silent)
-        if not (silent or beat.stack) or place in self._named:
+        if not (silent or beat.stack) or place in self._reported:
             return False
-        self._named.add(place)
+        self._reported.add(place)
         return True
 
 
-def _silence(at: float, beat: Beat) -> str:
+def _format_hung(at: float, beat: Beat) -> str:
     silent = time.monotonic() - at
     return f"silent for {silent:.0f} s: {beat}" if silent > _STILL_SECONDS else str(beat)
+
+
+def explain_wait(
+    workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, seconds: float
+) -> str:
+    """The line for users while no rank has begun: what the cluster lacks, or that workers are only starting.
+
+    `workers`: the fewest and the most; `resources`: of one worker; `there`: of the whole cluster; `queued`: whether Ray
+    has not placed them yet.
+    """
+    needs = {name: workers[0] * number for name, number in resources.items() if number}
+    lacks = [
+        f"{_pluralize(need, name)}: the cluster has {there[name]}" for name, need in needs.items() if there[name] < need
+    ]
+    so_far = f"({seconds:.0f} s so far)"
+    if lacks:
+        return f"waiting for {'; and for '.join(lacks)} {so_far}"
+    if queued:
+        needed = " and ".join(_pluralize(need, name) for name, need in needs.items())
+        return f"waiting for {needed}: other work holds the cluster's {so_far}"
+    count = " to ".join(str(number) for number in sorted(set(workers)))
+    return f"starting {_pluralize(count, 'worker')} {so_far}"
+
+
+def _pluralize(number: int | str, noun: str) -> str:
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
+
+
+class Every:
+    """Calls a function every so many seconds for the time of a block."""
+
+    def __init__(self, seconds: float, call: Callable[[], object]) -> None:
+        self._seconds, self._call = seconds, call
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Call it a last time, unless the process must stop at once."""
+        self._ended.set()
+        self._thread.join()
+        if kind is None or issubclass(kind, Exception):
+            self._try()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self._try()
+
+    def _try(self) -> None:
+        try:
+            self._call()
+        except Exception as fault:  # noqa: BLE001 - a store that fails for a while does not end the calls
+            log.warning("not shown this time: %s", fault)

@@ -24,17 +24,17 @@ from infra.world import RankLostError, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
-from pipelines.training.heartbeat import HeartbeatMonitor
+from pipelines.training.heartbeat import Every, HeartbeatMonitor, explain_wait
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.updates import NonFiniteError
-from pipelines.training.heartbeat import explain_wait
-from pipelines.training.worker import run_rank
+from pipelines.training.worker import OnPoint, run_rank
 
 _MAX_STARTS: Final = 3
-"""So often a training begins at one checkpoint. A long one that gets further may lose workers many times."""
-_MAX_SIZES: Final = 20
-"""The same where the number of workers may change, which is a new start as well; three faults are the end there too."""
+"""Starts of a training at one checkpoint. A long training that gets further may lose workers many times."""
+_MAX_ELASTIC_STARTS: Final = 20
+"""The same where the number of workers may change, which is a start as well."""
 _MAX_FAILURES: Final = 10_000
+"""Ray Train restarts on every failure: `has_starts_left` decides about the end."""
 _ANSWER_SECONDS: Final = 20.0
 _COLLECTIVE_TIMEOUT_SECONDS: Final = 600
 
@@ -50,77 +50,87 @@ def launch(
     device: Device = "auto",
     warn: Callable[[str], None] = log.warning,
     min_workers: int | None = None,
+    on_point: OnPoint | None = None,
 ) -> str:
-    """Runs the training on `num_workers` ranks, a core for each process; `progress` gets the newest point.
+    """Run the training on `num_workers` ranks, a core for each process; `progress` gets the newest point.
 
-    `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: where there are as many as the
-    training takes at least, else CPUs alone. `warn` hears within a minute of a rank that hangs, by its name and place
-    in the code, of ranks that begin again and why, and of a cluster without room. With `min_workers` the training goes
-    on with as few where nodes are lost, and takes more again when there are some.
+    `cuda`: a GPU for each rank as well, for which a cluster may have to grow; `auto`: GPUs where there are enough for
+    the fewest workers, else CPUs alone. `warn` gets, within a minute, the name of a rank that hangs and its place in
+    the code, restarts and their reasons, and the resources that a cluster lacks. With `min_workers` the training goes
+    on with as few where nodes are lost, and takes more again when there are some. `on_point` is called on the ranks.
     """
     scratch = storage.join(run.out, ".ray")
-    with connected(num_workers * _num_cores(run)):
+    with connected(num_workers * _count_cores(run)):
         import ray
 
-        roll, fewest = _roll(), min_workers or num_workers
-        resources = {"CPU": _num_cores(run), "GPU": int(_takes_gpus(device, fewest, warn))}
-        newest = _newest_point(storage.join(run.out, PROGRESS_FILE), progress)
+        monitor, workers = _start_monitor(), (min_workers or num_workers, num_workers)
+        resources = {"CPU": _count_cores(run), "GPU": int(_use_gpus(device, workers[0], warn))}
+        show_point = _follow_points(storage.join(run.out, PROGRESS_FILE), progress)
         try:
-            with _Every(1.0, newest), _Every(5.0, _listening(roll, (fewest, num_workers), resources, warn)):
-                return _fit(run, (fewest, num_workers), resources, scratch, roll)
+            with Every(1.0, show_point), Every(5.0, _follow_ranks(monitor, workers, resources, warn)):
+                return _fit(run, workers, resources, scratch, {"monitor": monitor, "on_point": on_point})
         finally:
-            ray.kill(roll)
-            _clear(scratch, warn)
+            ray.kill(monitor)
+            _remove_scratch(scratch, warn)
 
 
-def _takes_gpus(device: Device, fewest: int, warn: Callable[[str], None]) -> bool:
-    """Whether ranks train on GPUs; where there are some and too few it is said."""
+def has_starts_left(num_starts: int, num_faults: int, *, is_elastic: bool) -> bool:
+    """Whether a training may start at a checkpoint at which it has started `num_starts` times, this one included.
+
+    `num_faults` of these starts were ended by a fault; the others by a new number of workers or by a lost process.
+    """
+    return num_starts <= (_MAX_ELASTIC_STARTS if is_elastic else _MAX_STARTS) and num_faults < _MAX_STARTS
+
+
+def _use_gpus(device: Device, min_workers: int, warn: Callable[[str], None]) -> bool:
+    """Whether ranks train on GPUs; warns where there are some, but too few."""
     if device != "auto":
         return device == "cuda"
     found = num_gpus()
-    if 0 < found < fewest:
-        warn(f"{found} GPUs for {fewest} workers: they train on CPUs; --device cuda waits for GPUs")
-    return found >= fewest
+    if 0 < found < min_workers:
+        warn(f"{found} GPUs for {min_workers} workers: they train on CPUs; --device cuda waits for GPUs")
+    return found >= min_workers
 
 
-def _listening(
-    roll: Any, workers: tuple[int, int], resources: dict[str, int], warn: Callable[[str], None]
+def _follow_ranks(
+    monitor: Any, workers: tuple[int, int], resources: dict[str, int], warn: Callable[[str], None]
 ) -> Callable[[], None]:
-    """Tells what there is to say of the ranks, and why none has begun."""
+    """Function that warns of new messages of ranks, and of the reason why none has begun."""
 
-    def listen() -> None:
-        for line in _answer(roll.news.remote(), []):
+    def follow() -> None:
+        for line in _ask(monitor.drain_messages.remote(), []):
             warn(line)
-        if seconds := _answer(roll.seconds_waiting.remote(), 0.0):
+        if seconds := _ask(monitor.measure_wait.remote(), 0.0):
             there = {"CPU": num_cores(), "GPU": num_gpus()}
             warn(explain_wait(workers, resources, there, has_waiting_group(resources), seconds))
 
-    return listen
+    return follow
 
 
-def _clear(scratch: str, warn: Callable[[str], None]) -> None:
-    """Removes what Ray Train has left; where that fails the training has ended as it has ended."""
+def _remove_scratch(scratch: str, warn: Callable[[str], None]) -> None:
+    """Remove the files of Ray Train; a failure changes nothing about the end of the training."""
     try:
         storage.remove(scratch)
     except Exception as fault:  # noqa: BLE001 - a store, or a controller that still writes: nothing of ours is there
         warn(f"left behind, and safe to remove: {scratch} ({fault})")
 
 
-def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, roll: Any) -> str:
+def _fit(
+    run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, config: dict[str, Any]
+) -> str:
     from ray import train  # not at the head of the file: `connected` must come before Ray is imported
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    # Describe the training to Ray.
     fs, path = storage.locate(scratch)
-    number: Any = workers if workers[0] < workers[1] else workers[1]
+    is_elastic = workers[0] < workers[1]
     trainer: Any = TorchTrainer(
-        cast("Callable[[dict[Any, Any]], None]", _rank),  # Ray's type forgets that the loop's value comes back
-        train_loop_config={
-            "run": run,
-            "roll": roll,
-            "max_starts": _MAX_STARTS if workers[0] == workers[1] else _MAX_SIZES,
-        },
+        cast("Callable[[dict[Any, Any]], None]", _run_worker),  # Ray's type forgets that the loop's value comes back
+        train_loop_config={"run": run, "is_elastic": is_elastic, **config},
         scaling_config=train.ScalingConfig(
-            num_workers=number, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
+            num_workers=cast("Any", workers if is_elastic else workers[1]),
+            use_gpu=resources["GPU"] > 0,
+            resources_per_worker=resources,
         ),
         torch_config=TorchConfig(
             backend="cpu:gloo,cuda:nccl" if resources["GPU"] else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_SECONDS
@@ -132,8 +142,9 @@ def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scr
             failure_config=train.FailureConfig(max_failures=_MAX_FAILURES),
         ),
     )
+    # Wait for its end.
     try:
-        end = _aside(trainer.fit).return_value
+        end = _run_in_thread(trainer.fit).return_value
     except train.TrainingFailedError as fault:
         raise JobError(_first_fault(fault)) from None
     if isinstance(end, JobError):
@@ -141,76 +152,82 @@ def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scr
     return str(end)
 
 
-def _aside(work: Callable[[], Any]) -> Any:
-    """Runs it in a thread of its own and waits: Ray Train would take over Ctrl-C in this one, and call the end good."""
+def _run_in_thread(work: Callable[[], Any]) -> Any:
+    """Run work in a daemon thread and wait: in this thread Ray Train would take Ctrl-C and report success.
+
+    A ThreadPoolExecutor would join its thread at exit, and Ctrl-C wait for the training.
+    """
     ended: Future[Any] = Future()
 
     def run() -> None:
         try:
             ended.set_result(work())
-        except BaseException as fault:  # noqa: BLE001 - raised again by the one who waits
+        except BaseException as fault:  # noqa: BLE001 - raised again by the thread that waits
             ended.set_exception(fault)
 
     threading.Thread(target=run, daemon=True).start()
     return ended.result()
 
 
-def _num_cores(run: TrainRun) -> int:
-    """Of a rank: its own and one for each of its loader processes."""
+def _count_cores(run: TrainRun) -> int:
+    """Cores of a rank: its own and one for each of its loader processes."""
     return 1 + run.num_loader_workers
 
 
-def _rank(config: dict[str, Any]) -> str | JobError:
-    """A fault that all ranks see alike, and would see again, is a value: Ray Train tries again after exceptions."""
+def _run_worker(config: dict[str, Any]) -> str | JobError:
+    """Run one rank. An error that every start would repeat alike is returned: Ray Train restarts on exceptions."""
     from ray.train import report
     from ray.train.torch import get_device
 
-    run, roll, world = config["run"], config["roll"], current_world(get_device())
+    run, monitor, world = config["run"], config["monitor"], current_world(get_device())
     try:
-        with _overheard(roll):
-            end = _end_before_it_begins(run, roll, world, config["max_starts"])
-            if world.device.type == "cuda" and end is None:  # a start with a GPU that is broken counts too
+        with _forward_warnings(monitor):
+            end = _find_end(run, monitor, world, is_elastic=config["is_elastic"])
+            if end is not None:
+                return end
+            if world.device.type == "cuda":  # only now: a start with a GPU that is broken counts too
                 torch.cuda.set_device(world.device)
-            return end or run_rank(run, world, report, roll.note.remote)
+            hook = {"on_point": config["on_point"]} if config["on_point"] else {}
+            return run_rank(run, world, report, monitor.record_beat.remote, **hook)
     except NonFiniteError as fault:
         return fault
     except Exception as fault:
         own = not isinstance(fault, RankLostError)
-        _answer(roll.blame.remote(f"rank {world.rank}: {_explained(fault)}", own=own), None)
+        _ask(monitor.record_fault.remote(f"rank {world.rank}: {_explain_fault(fault)}", own=own), None)
         raise
 
 
 @contextmanager
-def _overheard(roll: Any) -> Iterator[None]:
-    """Brings warnings of this rank to the launching process for the time of a block."""
-    ear = _Receiver(roll.tell.remote)
+def _forward_warnings(monitor: Any) -> Iterator[None]:
+    """Forward warnings of this rank to the launching process for the time of a block."""
+    handler = _ForwardHandler(monitor.add_message.remote)
     loggers = [logging.getLogger(name) for name in ("pipelines", "infra")]
     for logger in loggers:
-        logger.addHandler(ear)
+        logger.addHandler(handler)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeHandler(ear)
+            logger.removeHandler(handler)
 
 
-class _Receiver(logging.Handler):
-    """Passes on warnings, and what is worse."""
+class _ForwardHandler(logging.Handler):
+    """Forwards warnings and errors."""
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    def __init__(self, send: Callable[[str], object]) -> None:
         super().__init__(logging.WARNING)
-        self._tell, self._pid = tell, os.getpid()
+        self._send, self._pid = send, os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging; loader processes, which are forks and have no way to Ray, say it as they can."""
+        """Called by logging; loader processes, which are forks and cannot reach Ray, print theirs."""
         if os.getpid() == self._pid:
-            self._tell(record.getMessage())
+            self._send(record.getMessage())
         elif logging.lastResort is not None:
             logging.lastResort.handle(record)
 
 
-def _roll() -> Any:
-    """Where ranks report to: a process on this node, as long as the launching one."""
+def _start_monitor() -> Any:
+    """Start the process that ranks report to, on this node; it lasts as long as the launching one."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -218,19 +235,19 @@ def _roll() -> Any:
     return ray.remote(HeartbeatMonitor).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1).remote()
 
 
-def _answer(asked: Any, otherwise: Any) -> Any:
-    """What Ray's object holds, or what to take where it does not come: no training stops for want of a report."""
+def _ask(reference: Any, default: Any) -> Any:
+    """Value of a reference of Ray, or a default where it does not come: a missing report ends no training."""
     import ray
 
     try:
-        return ray.get(asked, timeout=_ANSWER_SECONDS)
+        return ray.get(reference, timeout=_ANSWER_SECONDS)
     except ray.exceptions.RayError as fault:
         log.warning("no answer about the ranks: %s", fault)
-        return otherwise
+        return default
 
 
-def _explained(fault: Exception) -> str:
-    """In its own words; of a GPU's memory, with what helps."""
+def _explain_fault(fault: Exception) -> str:
+    """Message of an error; for a lack of memory on a GPU, with the remedies."""
     if isinstance(fault, torch.OutOfMemoryError):
         first = str(fault).partition(". ")[0]
         return (
@@ -240,42 +257,42 @@ def _explained(fault: Exception) -> str:
     return str(fault)
 
 
-def _end_before_it_begins(run: TrainRun, roll: Any, world: World, max_starts: int) -> JobError | None:
-    """Why it is not to begin, if so, which all ranks find alike.
+def _find_end(run: TrainRun, monitor: Any, world: World, *, is_elastic: bool) -> JobError | None:
+    """Why this start must not begin, if so, which all ranks find alike.
 
-    It has begun at this clock in vain often enough, nodes do not see the run's place, or it is another command's turn.
+    No start is left at this checkpoint, nodes do not see the run's folder, or another command trains there.
     """
-    starts, worn, clock = _over_ranks(
-        world, _counted(run, roll, world.size, max_starts) if world.rank == 0 else (0,) * 3
-    )
-    if worn:
-        ends = _answer(roll.ends_here.remote(), "unknown")
+    counts = _count_starts(run, monitor, world.size, is_elastic=is_elastic) if world.rank == 0 else (0,) * 3
+    starts, is_given_up, clock = _sum_over_ranks(world, counts)
+    if is_given_up:
+        ends = _ask(monitor.describe_ends.remote(), "unknown")
         where = "a clock that cannot be read" if clock < 0 else f"{clock} images"
         return JobError(f"gave up after {starts} starts at {where}: {ends}")
-    blind, anothers = _over_ranks(world, _place_of(run))
-    if blind:
-        return JobError(f"{blind} of {world.size} ranks do not see {run.out}: --out must be a place that all nodes see")
-    if anothers:
+    num_without, is_other = _sum_over_ranks(world, _check_folder(run))
+    if num_without:
+        return JobError(
+            f"{num_without} of {world.size} ranks do not see {run.out}: --out must be a folder that all nodes see"
+        )
+    if is_other:
         return JobError(f"another command has begun to train at {run.out}: this one has ended, that one goes on")
     return None
 
 
-def _over_ranks(world: World, numbers: Sequence[int]) -> list[int]:
-    """Their sums."""
+def _sum_over_ranks(world: World, numbers: Sequence[int]) -> list[int]:
     sums = torch.tensor(numbers, dtype=torch.float64)
     world.average([sums])
     return [round(float(number) * world.size) for number in sums]
 
 
-def _counted(run: TrainRun, roll: Any, num_ranks: int, max_starts: int) -> tuple[int, int, int]:
-    """Starts before this one at this clock, whether they were enough, and the clock; -1 where it cannot be read."""
-    clock = _clock(run)
-    starts, faults = _answer(roll.begin.remote(clock, num_ranks), (1, 0))
-    return starts - 1, starts > max_starts or faults >= _MAX_STARTS, -1 if clock is None else clock
+def _count_starts(run: TrainRun, monitor: Any, num_ranks: int, *, is_elastic: bool) -> tuple[int, bool, int]:
+    """Number of starts before this one at this clock, whether none is left, and the clock; -1 if unreadable."""
+    clock = _read_clock(run)
+    starts, faults = _ask(monitor.begin.remote(clock, num_ranks), (1, 0))
+    return starts - 1, not has_starts_left(starts, faults, is_elastic=is_elastic), -1 if clock is None else clock
 
 
-def _clock(run: TrainRun) -> int | None:
-    """Of the newest checkpoint; None where it cannot be read: the start counts, and whoever restores it says why."""
+def _read_clock(run: TrainRun) -> int | None:
+    """Clock of the newest checkpoint; None where it cannot be read: the start counts, and restoring it raises why."""
     try:
         return newest_clock(run.out)
     except Exception as fault:  # noqa: BLE001 - a store's, of whatever kind
@@ -283,60 +300,31 @@ def _clock(run: TrainRun) -> int | None:
         return None
 
 
-def _place_of(run: TrainRun) -> tuple[int, int]:
-    """Whether this rank does not see the place of the run, and whether it is another command's turn there."""
+def _check_folder(run: TrainRun) -> tuple[int, int]:
+    """Whether this rank does not see the run's folder, and whether another command trains there."""
     try:
         return 0, is_superseded(run)
     except FileNotFoundError as fault:
-        log.warning("%s does not see the place of the run: %s", socket.gethostname(), fault)
+        log.warning("%s does not see the folder of the run: %s", socket.gethostname(), fault)
         return 1, 0
 
 
 def _first_fault(fault: Exception) -> str:
-    """What the lowest failed rank said."""
+    """Message of the lowest rank that has failed."""
     failures: dict[int, Exception] = getattr(fault, "worker_failures", {})
     for rank, cause in sorted(failures.items()):
         return f"rank {rank}: {cause}"
     return str(fault)
 
 
-def _newest_point(uri: str, progress: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
-    """Looks whether the run has left a newer point, and tells it."""
+def _follow_points(uri: str, progress: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Function that passes a newer point of the run on to `progress`."""
     seen = b""
 
-    def look() -> None:
+    def follow() -> None:
         nonlocal seen
         if storage.exists(uri) and (data := storage.read_bytes(uri)) != seen:
             seen = data
             progress(json.loads(data))
 
-    return look
-
-
-class _Every:
-    """Does something again and again, so many seconds apart, for the time of a block."""
-
-    def __init__(self, seconds: float, do: Callable[[], object]) -> None:
-        self._seconds, self._do = seconds, do
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Does it a last time, but for one who is to stop at once."""
-        self._ended.set()
-        self._thread.join()
-        if kind is None or issubclass(kind, Exception):
-            self._try()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._try()
-
-    def _try(self) -> None:
-        try:
-            self._do()
-        except Exception as fault:  # noqa: BLE001 - a store that fails for a while ends no watch
-            log.warning("not told this time: %s", fault)
+    return follow

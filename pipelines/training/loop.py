@@ -4,31 +4,29 @@ The networks run once per step; each phase of the stage turns their outputs into
 `updates.py` makes an optimizer step. The clock is photos seen.
 """
 
-import logging
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from infra.world import World
-from nets.objective import Stage
+from nets.objective import Inputs, Stage
+from pipelines.noise import SampleNoise
+from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.flops import Limit
-from pipelines.training.loop import parts_of, to_inputs
+from pipelines.training.flops import GPU_BUSY, USAGE, DeviceFlops, Usage
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
-from pipelines.training.flops import GPU_BUSY, USAGE, Usage
 
 MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "flops_utilization", *USAGE)
-"""What a point says of the machine; the rest is the same on any machine."""
-
-log = logging.getLogger(__name__)
+"""Values of a point that depend on the machine; the others are the same on any machine."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,26 @@ class Point:
     images_seen: int
     values: dict[str, float]
     unix_ms: int
-    """When it was taken. Kept with it, so that a tracking server that is told twice sees the same point."""
+    """Time at which it was measured. Kept with it, so that a tracking server gets the same point each time."""
 
 
-def _nobody(_: int) -> None:
-    """Hears of steps and does nothing."""
+class Callbacks(Protocol):
+    """Calls that the loop makes on every rank."""
+
+    def begin_step(self, images_seen: int) -> None:
+        """Called with the clock before every step."""
+
+    def observe(self, point: Point) -> None:
+        """Called with each point of the curves."""
+
+    def commit(self, points: list[Point]) -> bool:
+        """Called at the clock of each checkpoint and at the end, with the points since the last call.
+
+        The training ends where it returns True.
+        """
+
+    def report_incident(self, line: str) -> None:
+        """Called with each thing that the stream had to make good."""
 
 
 def train(
@@ -50,58 +63,57 @@ def train(
     state: TrainState,
     stream: Stream,
     world: World,
+    callbacks: Callbacks,
     *,
     until_images: int,
-    observe: Callable[[Point], None],
-    commit: Callable[[list[Point]], bool | None],
-    tell: Callable[[str], None] = log.warning,
-    alive: Callable[[int], None] = _nobody,
     num_loader_workers: int = 0,
-    limit: Limit | None = None,
+    flops: DeviceFlops | None = None,
 ) -> None:
     """Train from the state's clock to `until_images`; `num_loader_workers` processes make batches, or this one if 0.
 
-    On every rank `observe` gets each point of the curves, `tell` what the stream had to make good, and `commit` is
-    called at every checkpoint's clock and at the end with the points since the last commit, and ends the training if it
-    returns True; `alive` gets the clock before every step. With `limit` points say what share of the device's best
-    arithmetic was used. Raises NonFiniteError before a bad update is made.
+    With `flops` points have the share of the device's best arithmetic that was used. Raises NonFiniteError before a bad
+    update is made.
     """
     batches = stream.batches(state.images_seen, recipe.batch_size, world, num_loader_workers)
-    updater = Updater(recipe, state, world)
-    points: list[Point] = []
-    meter = Meter(world, state.images_seen)
+    updater, points, meter = Updater(recipe, state, world), list[Point](), Meter(world, state.images_seen)
     while state.images_seen < until_images:
-        alive(state.images_seen)
-        with meter.waiting():
+        callbacks.begin_step(state.images_seen)
+        # Wait for a batch and bring it to the device.
+        with meter.measure_wait():
             batch = next(batches)
-            parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.grad_accumulation)]
+            parts = [
+                to_inputs(part, recipe.seed, world.device) for part in split_batch(batch, recipe.grad_accumulation)
+            ]
+        # Update the networks.
         stage = state.objective.stage_at(state.images_seen)
         for terms in updater.step(stage, parts):
             meter.add(terms)
         for incident in batch.incidents:
-            tell(incident)
-        state.ledger.take(batch.keys, batch.positions)
+            callbacks.report_incident(incident)
+        state.ledger.add(batch.keys, batch.positions)
         state.advance(recipe.batch_size)
-        committing = state.images_seen % recipe.checkpoint_images == 0 or state.images_seen >= until_images
-        if committing or state.images_seen % recipe.metric_images == 0:
-            points.append(meter.point(state.images_seen))
-            points[-1].values.update(_share(limit, stage, points[-1], world))
-            observe(points[-1])
-        if committing:
-            if commit(points):
+        # Measure and commit where it is time to.
+        commits = state.images_seen % recipe.checkpoint_images == 0 or state.images_seen >= until_images
+        if commits or state.images_seen % recipe.metric_images == 0:
+            points.append(_make_point(meter, state.images_seen, stage, flops, world))
+            callbacks.observe(points[-1])
+        if commits:
+            if callbacks.commit(points):
                 return
             points, meter = [], Meter(world, state.images_seen)
 
 
-def _share(limit: Limit | None, stage: Stage, point: Point, world: World) -> dict[str, float]:
-    """Of the device's best, as the stage of the point's last step has it."""
-    if limit is None:
-        return {}
-    return {"flops_utilization": limit.share(stage.name, point.values["images_per_second"] / world.size)}
+def _make_point(meter: "Meter", images_seen: int, stage: Stage, flops: DeviceFlops | None, world: World) -> Point:
+    """The meter's point; its utilization is computed as if all its steps were of this stage."""
+    point = meter.make_point(images_seen)
+    if flops is not None:
+        speed = point.values["images_per_second"] / world.size
+        point.values["flops_utilization"] = flops.compute_utilization(stage.name, speed)
+    return point
 
 
 class Meter:
-    """Sums of what the steps since the last point gave, and of the time that they took."""
+    """Sums of the terms of the steps since the last point, and of the time that they took."""
 
     def __init__(self, world: World, images_seen: int) -> None:
         self._world = world
@@ -114,28 +126,35 @@ class Meter:
         self._counts: dict[str, int] = {}
         self._started, self._waited = time.monotonic(), 0.0
 
-    def waiting(self) -> "_Waiting":
-        """A block in which the loop waits for data."""
-        return _Waiting(self)
+    @contextmanager
+    def measure_wait(self) -> Iterator[None]:
+        """Count the time of a block as waiting for data."""
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - since
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Takes the terms of one update."""
+        """Add the terms of one update."""
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, torch.zeros(())) + term
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def wait(self, seconds: float) -> None:
-        """Takes time that was spent waiting for data."""
-        self._waited += seconds
-
-    def point(self, images_seen: int) -> Point:
-        """The means since the last point, over all ranks; starts anew."""
+    def make_point(self, images_seen: int) -> Point:
+        """Means since the last point, over all ranks; the sums begin again at zero."""
+        # Average over ranks.
         elapsed = time.monotonic() - self._started
         names = sorted(self._sums)
         rows = [float(self._sums[name]) / self._counts[name] for name in names]
-        local = {"data_wait_share": self._waited / elapsed, "memory_gb": _memory_gb(self._world), **self._usage.since()}
+        local = {
+            "data_wait_share": self._waited / elapsed,
+            "memory_gb": _measure_memory_gb(self._world),
+            **self._usage.measure(),
+        }
         means = torch.tensor([*rows, elapsed, *local.values()], dtype=torch.float64)
         self._world.average([means])
+        # Derive speeds; a GPU that does not report its use has no value.
         values = dict(zip([*names, "seconds", *local], means.tolist(), strict=True))
         values["images_per_second"] = (images_seen - self._since_images) / values.pop("seconds")
         values["num_workers"] = float(self._world.size)
@@ -145,19 +164,42 @@ class Meter:
         return Point(images_seen, values, time.time_ns() // 1_000_000)
 
 
-def _memory_gb(world: World) -> float:
-    """The most that this process, or its part of the GPU, has held so far."""
+def _measure_memory_gb(world: World) -> float:
+    """Peak memory in GB of this process so far, or of its part of the GPU."""
     if world.device.type == "cuda":
         return torch.cuda.max_memory_allocated(world.device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-class _Waiting:
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+def split_batch(batch: Batch, count: int) -> list[Batch]:
+    """A batch of N photos as `count` batches of N / count, in order."""
+    size = len(batch.keys) // count
+    parts = [slice(start, start + size) for start in range(0, size * count, size)]
+    return [
+        Batch(
+            batch.keys[p], batch.positions[p], batch.image[p], batch.mask[p], {n: x[p] for n, x in batch.planes.items()}
+        )
+        for p in parts
+    ]
 
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
-        self._meter.wait(time.monotonic() - self._since)
+def to_inputs(batch: Batch, seed: int, device: torch.device | str = "cpu") -> Inputs:
+    """Image uint8 N3HW, masks NKHW and planes NCHW -> the same as float32 of N*K samples, channels last.
+
+    They travel as bytes, a quarter of the floats, and become floats on the device. The noise belongs to the samples.
+    """
+    num_masks = batch.mask.shape[1]
+    mask = batch.mask.to(device, non_blocking=True).float().flatten(0, 1).unsqueeze(1)
+    samples = [(position, k) for position in batch.positions for k in range(num_masks)]
+    return Inputs(
+        _to_floats(batch.image, num_masks, device),
+        mask.contiguous(memory_format=torch.channels_last),
+        SampleNoise(seed, samples, device),
+        {name: _to_floats(plane, num_masks, device) for name, plane in batch.planes.items()},
+    )
+
+
+def _to_floats(picture: Tensor, num_masks: int, device: torch.device | str) -> Tensor:
+    """uint8 NCHW -> float32 (N*K)CHW in [0, 1], channels last."""
+    levels = picture.to(device, non_blocking=True).float().div_(255).repeat_interleave(num_masks, dim=0)
+    return levels.contiguous(memory_format=torch.channels_last)

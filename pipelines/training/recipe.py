@@ -33,16 +33,16 @@ class AdamConfig:
     clip_norm: float | None = None
     """Norm to which the network's gradients are clipped."""
     unit_norm: bool = False
-    """The network's gradients are brought to norm 1: those of meta-networks are so small, and the first of them so
-    large, that Adam would follow its epsilon and its weight decay, or nothing but its memory of the first."""
+    """Whether the network's gradients are scaled to norm 1. Those of meta-networks are so small, and the first of them
+    so large, that Adam would follow its epsilon and its weight decay, or nothing but its memory of the first."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "weight_decay", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
-                raise UsageError(f"an optimizer's {name} is {value}: take a finite number, 0 or more")
+                raise UsageError(f"an optimizer's {name} is {value}: use a finite number of at least 0")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise UsageError(f"an optimizer's betas are {self.betas}: take numbers from 0 to less than 1")
+            raise UsageError(f"an optimizer's betas are {self.betas}: use numbers of at least 0 and less than 1")
 
 
 @dataclass(frozen=True)
@@ -71,61 +71,62 @@ class TrainRecipe:
     watched_photos: int = 16
     """Held-out photos that are filled at every checkpoint, rounded up to whole chunks of 16."""
     early_stop_images: int | None = None
-    """The training ends where no checkpoint was better than the best for so long; the best is kept."""
+    """The training ends after so many photos without a better checkpoint; the best is kept."""
     average_images: int | None = None
-    """The weights that are watched and registered are averages over about so many photos, not the newest."""
+    """The weights that are validated and registered are averages over about so many photos, not the newest."""
     grad_accumulation: int = 1
-    """In so many parts a rank's share of a step goes through the networks: less memory, more time. A phase then sees
+    """Parts in which a rank's share of a step goes through the networks: less memory, more time. A phase then sees
     networks as the phase before has left them, and terms that compare samples see those of a part."""
     precision: Precision = "float32"
     compiled: bool = False
-    """The generator is compiled at its first step, which takes minutes and repays on GPUs."""
+    """Whether the generator is compiled at its first step, which takes minutes and pays off on GPUs."""
     deterministic: bool = False
-    """On GPUs too, the same weights bit for bit each time. Operators that have no such kernel there raise."""
+    """Whether GPUs too give the same weights bit for bit each time. Operators without such a kernel raise."""
     procedure: Procedure = LOCAL
-    """How the network fills photos of other sizes than its own. Every checkpoint says it; a run is not identified by
-    it, as it changes no weight."""
+    """How the network fills photos of other sizes than its own. It stands in every checkpoint and is no part of a run's
+    identity, as it changes no weight."""
 
     def __post_init__(self) -> None:
         if type(self.objective) not in OBJECTIVES:
             known = ", ".join(kind.__name__ for kind in OBJECTIVES)
-            raise UsageError(
-                f"recipe {self.name}: no objective for a {type(self.objective).__name__}: known are {known}"
-            )
+            raise UsageError(f"recipe {self.name}: objective is a {type(self.objective).__name__}: use one of {known}")
         if self.precision not in PRECISIONS:
-            raise UsageError(f"recipe {self.name}: precision {self.precision!r}: take one of {', '.join(PRECISIONS)}")
+            raise UsageError(f"recipe {self.name}: precision is {self.precision!r}: use one of {', '.join(PRECISIONS)}")
         self._check_numbers()
         if self.checkpoint_images % self.batch_size or self.metric_images % self.batch_size:
-            raise UsageError(f"recipe {self.name}: intervals must be multiples of the batch of {self.batch_size}")
+            raise UsageError(
+                f"recipe {self.name}: checkpoint_images and metric_images must be multiples of the batch size "
+                f"{self.batch_size}"
+            )
 
     def _check_numbers(self) -> None:
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"recipe {self.name}: {name} is {value!r}: take a whole number from 1 up")
+                raise UsageError(f"recipe {self.name}: {name} is {value!r}: use a whole number of at least 1")
         if not 0 <= self.constant_images <= self.images:
             raise UsageError(
-                f"recipe {self.name}: constant_images is {self.constant_images}: take 0 to images, {self.images}"
+                f"recipe {self.name}: constant_images is {self.constant_images}: use 0 to {self.images}, its images"
             )
         for clock, factor in self.lr_milestones:
             if clock < 0 or not 0 <= factor < math.inf:
                 raise UsageError(
-                    f"recipe {self.name}: a drop is {(clock, factor)}: take a clock and a factor from 0 up"
+                    f"recipe {self.name}: a milestone is {(clock, factor)}: use a clock and a factor of at least 0"
                 )
 
     def learning_rate_factor(self, images_seen: int) -> float:
-        """1 during the constant part, then linear to 0 at the end; times the factors of the drops that are past."""
-        dropped = math.prod(factor for clock, factor in self.lr_milestones if images_seen >= clock)
+        """1 during the constant part, then linear to 0 at the end; times the factors of the milestones passed."""
+        factor = math.prod(f for clock, f in self.lr_milestones if images_seen >= clock)
         if images_seen <= self.constant_images:
-            return dropped
-        return dropped * max(0.0, (self.images - images_seen) / (self.images - self.constant_images))
+            return factor
+        return factor * max(0.0, (self.images - images_seen) / (self.images - self.constant_images))
 
     def as_json(self) -> dict[str, Any]:
-        """The recipe as JSON has it; what a run is identified by."""
+        """The recipe as JSON, by which a run is identified."""
         fields = asdict(self)
         del fields["procedure"]
         fields["objective"] = {"kind": type(self.objective).__name__, **asdict(self.objective)}
-        return dict(_without_tuples(fields))
+        return dict(_replace_tuples(fields))
 
     @property
     def network(self) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class TrainRecipe:
         return describe_network(self.objective.network)
 
 
-def _without_tuples(value: Any) -> Any:
+def _replace_tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_tuples(v) for name, v in value.items()}
-    return [_without_tuples(v) for v in value] if isinstance(value, (tuple, list)) else value
+        return {name: _replace_tuples(v) for name, v in value.items()}
+    return [_replace_tuples(v) for v in value] if isinstance(value, (tuple, list)) else value

@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from infra.world import World
 from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Stage, Terms
 from pipelines.records import JobError
-from pipelines.training.precision import as_float32, computing, exact_products
+from pipelines.training.precision import as_float32, autocast, exact_products
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 
 Gradients = list[Tensor | None]
-"""None for parameters on which nothing depends."""
+"""None for parameters on which the loss does not depend."""
 
 
 class NonFiniteError(JobError):
-    """A loss term or a gradient that is no finite number: names rank, clock, phase and term or parameter, on every rank
-    the same."""
+    """A loss term or a gradient is not finite: names rank, clock, phase and term or parameter, alike on every rank."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,15 @@ class Updater:
     world: World
 
     def forward(self, forward: Forward, inputs: Inputs) -> Outputs:
-        """What the networks make of a step's samples, computed in the recipe's precision."""
-        with computing(self.recipe.precision, self.world.device):
+        """Outputs of the networks for a step's samples, computed in the recipe's precision."""
+        with autocast(self.recipe.precision, self.world.device):
             return as_float32(forward(inputs))
 
     def step(self, stage: Stage, parts: Sequence[Inputs]) -> Iterator[Terms]:
-        """One step on these samples, each phase whose turn it is; yields its terms.
+        """Make one step on these samples; yields the terms of each phase whose turn it is.
 
-        The networks run once. Where the samples come in equal parts, they run for each phase and part, so that no more
-        than one part's features are there at a time; gradients are means over the parts.
+        The networks run once. Where the samples come in equal parts, they run for each phase and part, so that memory
+        holds the features of one part at a time; gradients are means over the parts.
         """
         whole = [self.forward(stage.forward, parts[0])] if len(parts) == 1 else None
         number = self.state.images_seen // self.recipe.batch_size
@@ -58,123 +57,125 @@ class Updater:
                 yield self._update(phase, outputs, len(parts))
 
     def update(self, phase: Phase, outputs: Outputs) -> Terms:
-        """One update of the phase's networks from the step's outputs; returns its terms, detached.
+        """Update the phase's networks from the step's outputs; returns its terms, detached.
 
-        Where the gradients of float16 overflow, the update is left out and their factor halved.
+        Where the gradients of float16 overflow, the update is skipped and their factor halved.
         """
         return self._update(phase, [outputs], 1)
 
     def _update(self, phase: Phase, parts: Iterable[Outputs], count: int) -> Terms:
-        """The same from the outputs of so many parts of the step, one after the other."""
+        """Update from the outputs of `count` parts of the step, one after the other."""
+        # Accumulate gradients over the parts.
         scale, parameters = self.state.scale, self._parameters(phase.trains)
         gradients: Gradients = [None] * len(parameters)
-        told, totals = list[Terms](), list[Tensor]()
+        terms_of_parts, totals = list[Terms](), list[Tensor]()
         for outputs in parts:
-            with computing(self.recipe.precision, self.world.device):
+            with autocast(self.recipe.precision, self.world.device):
                 terms = as_float32(phase.terms(outputs))
-            total = weighted(terms, phase.weights) * (scale.factor / count)
-            _add(gradients, torch.autograd.grad(total, parameters, allow_unused=True))
+            total = sum_weighted(terms, phase.weights) * (scale.factor / count)
+            _accumulate(gradients, torch.autograd.grad(total, parameters, allow_unused=True))
             totals.append(total.detach())
-            told.append({name: term.detach() for name, term in terms.items()})
-        aim = torch.stack(totals).sum()
-        bad_ranks = self._average([*gradients, aim], scale.factor)
-        terms = {name: torch.stack([part[name] for part in told]).mean() for name in told[0]}
-        if scale.moves and not bool(torch.isfinite(_norm(gradients) + aim)) and scale.after_overflow():
-            return _told(phase, terms)
-        scale.after_update()
-        return self._step(phase, terms, gradients, aim, bad_ranks)
+            terms_of_parts.append({name: term.detach() for name, term in terms.items()})
+        # Average gradients over ranks.
+        loss = torch.stack(totals).sum()
+        bad_ranks = self._average([*gradients, loss], scale.factor)
+        terms = {name: torch.stack([part[name] for part in terms_of_parts]).mean() for name in terms_of_parts[0]}
+        # Step, or reduce the scale after an overflow.
+        if scale.moves and not bool(torch.isfinite(_norm(gradients) + loss)) and scale.reduce():
+            return _detach_terms(phase, terms)
+        scale.count_update()
+        return self._step(phase, terms, gradients, loss, bad_ranks)
 
+    @exact_products()
     def update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
-        """One update of the phase's networks by the gradient through a step of its inner phase; its terms, detached.
+        """Update the phase's networks by the gradient through a step of its inner phase; returns its terms, detached.
 
-        The networks of the inner phase are as before afterwards, bit for bit. Algorithm 1 of distillation-guided
+        The networks of the inner phase are unchanged afterwards, bit for bit. Algorithm 1 of distillation-guided
         inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients, in
         float32 whatever the recipe's precision, as differences of half-width numbers would be all rounding.
         """
-        with exact_products():
-            return self._update_bilevel(phase, forward, inputs)
-
-    def _update_bilevel(self, phase: BilevelPhase, forward: Forward, inputs: Inputs) -> Terms:
         inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
+        # Compute the inner step, and the outer gradient after it.
         outputs = forward(inputs)
         held = {name: outputs[name].detach() for name in phase.held}
         step = self._inner_gradients(phase, outputs, phase.inner)
-        with moved(inner, step, -phase.alpha):
+        with shift_parameters(inner, step, -phase.alpha):
             terms = phase.terms(forward(inputs))
-            total = weighted(terms, phase.weights)
-            gradients, aim, bad_ranks = self._gradients(total, outer + inner)
-            direct, towards = _split(gradients, len(outer))
+            total = sum_weighted(terms, phase.weights)
+            gradients, loss, bad_ranks = self._gradients(total, outer + inner)
+            direct, towards = gradients[: len(outer)], gradients[len(outer) :]
+        # Differentiate through the inner step by central differences.
         length = float(_norm(towards))
         if not math.isfinite(length):
-            raise NonFiniteError(self._diagnosis(phase, terms, self._not_finite(phase.inner, towards, bad_ranks)))
+            raise NonFiniteError(self._diagnose(phase, terms, self._name_non_finite(phase.inner, towards, bad_ranks)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
-        with moved(inner, towards, arm):
+        with shift_parameters(inner, towards, arm):
             ahead = self._inner_gradients(phase, forward(inputs) | held, phase)
-        with moved(inner, towards, -arm):
+        with shift_parameters(inner, towards, -arm):
             behind = self._inner_gradients(phase, forward(inputs) | held, phase)
         scale = phase.alpha / (2 * arm)
         parts = zip(direct, ahead, behind, strict=True)
-        return self._step(phase, terms, [_hypergradient(*part, scale) for part in parts], aim, bad_ranks)
+        return self._step(phase, terms, [_compute_hypergradient(*part, scale) for part in parts], loss, bad_ranks)
 
-    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, of: Phase | BilevelPhase) -> Gradients:
-        """Of what the inner phase minimises, for the networks of `of`; raises NonFiniteError."""
+    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, trained: Phase | BilevelPhase) -> Gradients:
+        """Gradients of the inner phase's loss for the networks of `trained`; raises NonFiniteError."""
         terms = phase.inner.terms(outputs)
-        total = weighted(terms, phase.inner.weights)
-        gradients, aim, bad_ranks = self._gradients(total, self._parameters(of.trains))
-        if not bool(torch.isfinite(_norm(gradients) + aim)):
-            raise NonFiniteError(self._diagnosis(phase.inner, terms, self._not_finite(of, gradients, bad_ranks)))
+        total = sum_weighted(terms, phase.inner.weights)
+        gradients, loss, bad_ranks = self._gradients(total, self._parameters(trained.trains))
+        if not bool(torch.isfinite(_norm(gradients) + loss)):
+            raise NonFiniteError(
+                self._diagnose(phase.inner, terms, self._name_non_finite(trained, gradients, bad_ranks))
+            )
         return gradients
 
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
     def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor, Tensor]:
-        """Of this scalar, and it, averaged over ranks, and which ranks had some that are not finite."""
+        """Gradients of a scalar, and the scalar, averaged over ranks; and which ranks had non-finite values."""
         gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
-        aim = total.detach().clone()
-        return gradients, aim, self._average([*gradients, aim])
+        loss = total.detach().clone()
+        return gradients, loss, self._average([*gradients, loss])
 
     def _average(self, gradients: Gradients, factor: float = 1.0) -> Tensor:
-        """Makes them means over ranks, without the factor that is in them; which ranks had some that are not finite."""
+        """Average over ranks, in place and without the factor in them; returns which ranks had non-finite values."""
         there = [g for g in gradients if g is not None]
         if factor != 1.0:
             torch._foreach_div_(there, factor)
         if self.world.size > 1 and self.world.device.type == "cuda":
-            torch.cuda.synchronize(
-                self.world.device
-            )  # so that one who waits for others in there waits for nothing else
+            torch.cuda.synchronize(self.world.device)  # a rank in there waits for other ranks alone
         return self.world.average(there)
 
     def _step(
-        self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients, aim: Tensor, bad_ranks: Tensor
+        self, phase: Phase | BilevelPhase, terms: Terms, gradients: Gradients, loss: Tensor, bad_ranks: Tensor
     ) -> Terms:
-        """Steps each network; raises NonFiniteError before anything is changed.
+        """Step each network; raises NonFiniteError before anything is changed.
 
-        `aim` is what the phase minimises, over all ranks: it may be no number where its gradient is one.
+        `loss` is that of the phase over all ranks: it may be not finite where its gradient is.
         """
         norm = _norm(gradients)
-        if not bool(torch.isfinite(norm + aim)):
-            raise NonFiniteError(self._diagnosis(phase, terms, self._not_finite(phase, gradients, bad_ranks)))
+        if not bool(torch.isfinite(norm + loss)):
+            raise NonFiniteError(self._diagnose(phase, terms, self._name_non_finite(phase, gradients, bad_ranks)))
         remaining, rates = iter(gradients), {}
         for name in phase.trains:
             parameters = self._parameters((name,))
             rate = self._step_network(name, parameters, [next(remaining) for _ in parameters])
             rates[f"learning_rate_{name}"] = torch.tensor(rate)
-        return _told(phase, terms) | {f"gradient_norm_{phase.name}": norm} | rates
+        return _detach_terms(phase, terms) | {f"gradient_norm_{phase.name}": norm} | rates
 
     def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> float:
-        """Clips, and steps at the learning rate of the clock, which it returns."""
+        """Clip, and step at the learning rate of the clock, which it returns."""
         optimizer, config = self.state.optimizers[name], self.recipe.optimizers[name]
-        scale = _scale(config, float(_norm(gradients)))
+        scale = _compute_scale(config, float(_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient).mul_(scale)
+            parameter.grad = None if gradient is None else _match_layout(parameter, gradient).mul_(scale)
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         return rate
 
-    def _not_finite(self, phase: Phase | BilevelPhase, gradients: Gradients, bad_ranks: Tensor) -> str:
-        """The first parameter whose averaged gradient is no number, how many more, and whose they were."""
+    def _name_non_finite(self, phase: Phase | BilevelPhase, gradients: Gradients, bad_ranks: Tensor) -> str:
+        """First parameter whose averaged gradient is not finite, how many more there are, and on which ranks."""
         networks = self.state.objective.networks
         names = [f"{name}.{key}" for name in phase.trains for key, _ in networks[name].named_parameters()]
         there = [(name, gradient) for name, gradient in zip(names, gradients, strict=True) if gradient is not None]
@@ -184,8 +185,8 @@ class Updater:
         more = f" and of {len(bad) - 1} more" if bad[1:] else ""
         return f"the gradient of {bad[0]}{more} on {f'rank {ranks}' if ranks else alone}"
 
-    def _diagnosis(self, phase: Phase | BilevelPhase, terms: Terms, gradient: str) -> str:
-        """Every rank looks at the terms of all: only some have the fault, and one of them alone is heard."""
+    def _diagnose(self, phase: Phase | BilevelPhase, terms: Terms, gradient: str) -> str:
+        """Message about the terms of all ranks: only some have the fault, and Ray shows the message of one rank."""
         faults = torch.zeros(self.world.size, len(terms), dtype=torch.float64)
         faults[self.world.rank] = torch.tensor([not bool(torch.isfinite(term)) for term in terms.values()])
         self.world.average([faults])
@@ -197,20 +198,21 @@ class Updater:
         )
 
 
-def _told(phase: Phase | BilevelPhase, terms: Terms) -> Terms:
-    prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""  # its aim is another phase's, elsewhere
-    told = {f"{prefix}{name}": term.detach() for name, term in terms.items()}
-    return told | {f"total_{phase.name}": weighted(terms, phase.weights).detach()}
+def _detach_terms(phase: Phase | BilevelPhase, terms: Terms) -> Terms:
+    """Terms for the curves, with their total; a bilevel phase's have a prefix, as another phase has the same."""
+    prefix = f"{phase.name}_" if isinstance(phase, BilevelPhase) else ""
+    detached = {f"{prefix}{name}": term.detach() for name, term in terms.items()}
+    return detached | {f"total_{phase.name}": sum_weighted(terms, phase.weights).detach()}
 
 
-def weighted(terms: Terms, weights: Mapping[str, float]) -> Tensor:
-    """What a phase minimises: the sum of its terms by their weights."""
+def sum_weighted(terms: Terms, weights: Mapping[str, float]) -> Tensor:
+    """Loss of a phase: the sum of its terms by their weights."""
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 @contextmanager
-def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -> Iterator[None]:
-    """The parameters at p + length * direction for the time of a block; then they are as before, bit for bit."""
+def shift_parameters(parameters: list[nn.Parameter], direction: Gradients, length: float) -> Iterator[None]:
+    """Shift the parameters to p + length * direction for the time of a block; then restore them bit for bit."""
     before = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         for parameter, part in zip(parameters, direction, strict=True):
@@ -224,20 +226,20 @@ def moved(parameters: list[nn.Parameter], direction: Gradients, length: float) -
                 parameter.copy_(value)
 
 
-def _add(gradients: Gradients, more: Sequence[Tensor | None]) -> None:
-    """Adds to each what there is more of it, in place."""
+def _accumulate(gradients: Gradients, more: Sequence[Tensor | None]) -> None:
+    """Add `more` to the gradients in place, each to its own."""
     for number, (sum_, part) in enumerate(zip(gradients, more, strict=True)):
         gradients[number] = part if sum_ is None else sum_ if part is None else sum_.add_(part)
 
 
-def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient with the strides of its parameter, as fused optimizers on GPUs want it."""
+def _match_layout(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient with the strides of its parameter, as fused optimizers on GPUs need it."""
     alike = gradient.stride() == parameter.stride()
     return gradient if alike else torch.empty_like(parameter).copy_(gradient)
 
 
-def _scale(config: AdamConfig, norm: float) -> float:
-    """By which gradients of this norm are multiplied before a step."""
+def _compute_scale(config: AdamConfig, norm: float) -> float:
+    """Factor by which gradients of this norm are multiplied before a step."""
     if config.unit_norm:
         return 1 / max(norm, torch.finfo(torch.float32).tiny)
     return 1.0 if config.clip_norm is None else min(1.0, config.clip_norm / (norm + 1e-6))
@@ -247,12 +249,10 @@ def _norm(gradients: Gradients) -> Tensor:
     return torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
 
 
-def _split(gradients: Gradients, count: int) -> tuple[Gradients, Gradients]:
-    return gradients[:count], gradients[count:]
-
-
-def _hypergradient(direct: Tensor | None, ahead: Tensor | None, behind: Tensor | None, scale: float) -> Tensor | None:
-    """Of a parameter: what the aim has of it at once, and what it has through the inner step."""
+def _compute_hypergradient(
+    direct: Tensor | None, ahead: Tensor | None, behind: Tensor | None, scale: float
+) -> Tensor | None:
+    """Gradient of the outer loss for one parameter: the direct one, and the one through the inner step."""
     if ahead is None or behind is None:
         return direct
     through = (behind - ahead) * scale

@@ -1,13 +1,14 @@
-"""What a training says of itself on held-out photos, always the same ones: scores by hole ratio, and fills to look at.
+"""Validation on held-out photos, always the same ones: scores by hole ratio, and sheets of pictures.
 
-In: the generator at a checkpoint. Out: metrics over the pairs of some photos, all ranks together, and of the first of
-them sheets of pictures: fills, and what the network has made on the way.
+In: the generator at a checkpoint. Out: metrics over the pairs of some photos, all ranks together; sheets of the first
+of them: fills, and maps on the way to them: SPN's priors, DGI's weights of fusion, MHTMA's temperatures.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,19 +24,18 @@ from pipelines.evaluation.protocol import sketches_of
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, bin_of
 from pipelines.noise import SampleNoise
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import clustered, grid_png, with_hole
 from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
-from pipelines.training.validation import draw_sampled_priors, maps_of, average_temperatures
 from pipelines.training.recipe import TrainRecipe
 
-AIM: Final = "val_psnr_hole"
+BEST_METRIC: Final = "val_psnr_hole"
 """The metric by which one checkpoint is better than another: the mean PSNR in the hole over all pairs, in dB."""
 FILLS: Final = "fills"
 MAPS: Final = "maps"
 DRAWS: Final = "draws"
-"""The sheets: priors and weights of fusion are maps; networks without any have fills alone. Draws are two priors and
-fills of each hole, of networks that draw them (SPN, Fig. 11)."""
+"""The sheets. Maps are priors and weights of fusion; networks without any have fills alone. Draws are two priors and
+fills of each hole, of networks that sample them (SPN, Fig. 11)."""
 _METRICS: Final = ("psnr_hole", "l1_hole")
 _ALL: Final = "all"
 _NUM_ROWS: Final = 12
@@ -44,39 +44,41 @@ _NUM_DRAWN: Final = 4
 
 
 @dataclass(frozen=True)
-class Observation:
-    """Scores by name, on all ranks; on rank 0 sheets as PNG, by what they show, and means of temperatures."""
+class Validation:
+    """Scores by name, on all ranks; on rank 0 also means of temperatures, and sheets as PNG by name."""
 
     values: dict[str, float]
     sheets: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Held-out photos of a dataset, in whole chunks, as `lacuna evaluate --resize` of this name shows them."""
+class Validator:
+    """Held-out photos of a dataset, in whole chunks, as `lacuna evaluate --resize` of this name reads them."""
 
     dataset: Dataset
     resize: str
     size_px: int
     num_chunks: int
 
-    def observe(self, generator: nn.Module, world: World) -> Observation:
-        """Fills the pairs, each rank its chunks. A network that takes strokes sees the photos' own edges."""
+    def score(self, generator: nn.Module, world: World) -> Validation:
+        """Fill the pairs, each rank its chunks, and score them. A network that takes strokes gets the photos' edges."""
+        # Fill and score this rank's chunks.
         fill = network_filler(generator.eval(), self.size_px)
-        sums, shown = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Observation({})
+        sums, first = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Validation({})
         for number in range(world.rank, min(self.num_chunks, num_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
-                fills = fill(pairs.images, pairs.masks, _beside(generator, pairs))
-                shown = _shown(generator, pairs, fills) if number == 0 else shown
-            sums += _sums(pairs, fills)
+                fills = fill(pairs.images, pairs.masks, _get_conditions(generator, pairs))
+                first = _draw_sheets(generator, pairs, fills) if number == 0 else first
+            sums += _sum_scores(pairs, fills)
         generator.train()
+        # Average over all pairs of all ranks.
         world.average([sums])
-        return Observation(dict(_means(sums)) | shown.values, shown.sheets)
+        return Validation(dict(_average_scores(sums)) | first.values, first.sheets)
 
 
-def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
-    """The recipe's held-out photos, upright; None where the dataset has none with masks of its size."""
+def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Validator | None:
+    """Validator of the recipe, on upright photos; None where the dataset holds out none with masks of its size."""
     stream = recipe.stream
     resize = HELD_OUT.get(stream.resize, stream.resize)
     try:
@@ -84,15 +86,16 @@ def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     except UsageError:
         return None
     fits = pairs.images.shape[1] == stream.size_px
-    return Watch(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None
+    return Validator(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None
 
 
-def _beside(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
+def _get_conditions(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
+    """Inputs of the generator beside photo and mask."""
     return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator) else NOTHING
 
 
-def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
-    """Of each bin, and of all pairs: how many there are, and the sum of each metric."""
+def _sum_scores(pairs: Pairs, fills: Pictures) -> torch.Tensor:
+    """Number of pairs and sum of each metric, a row for each bin and one for all pairs."""
     names = [*BINS, _ALL]
     sums = torch.zeros(len(names), len(_METRICS) + 1, dtype=torch.float64)
     for image, mask, fill in zip(pairs.images, pairs.masks, fills, strict=True):
@@ -103,32 +106,37 @@ def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
     return sums
 
 
-def _means(sums: torch.Tensor) -> Iterator[tuple[str, float]]:
+def _average_scores(sums: torch.Tensor) -> Iterator[tuple[str, float]]:
     for name, (count, *totals) in zip([*BINS, _ALL], sums.tolist(), strict=True):
         if count:
             suffix = "" if name == _ALL else f"_{name}"
             yield from ((f"val_{m}{suffix}", total / count) for m, total in zip(_METRICS, totals, strict=True))
 
 
-def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
-    """Sheets of the first photos, each with another of its masks."""
+def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validation:
+    """Validation with sheets of the first photos, each with another of its masks, and with mean temperatures."""
+    # Draw the fills.
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
     some = _select_pairs(pairs, chosen)
     size_px = some.images.shape[1]
     columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
-    outputs = _outputs(generator, some, _beside(generator, some))
-    maps = maps_of(outputs, size_px)
+    # Draw maps and samples of networks that have them.
+    outputs = _run_generator(generator, some, _get_conditions(generator, some))
+    maps = draw_maps(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
     few = _select_pairs(some, np.arange(min(_NUM_DRAWN, len(chosen))))
     if samples := _sample_outputs(generator, few):
-        sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
+        drawn = draw_sampled_priors(samples, size_px)
+        sheets[DRAWS] = [(title, pictures[:_NUM_DRAWN]) for title, pictures in columns[:2]] + drawn
     enlarge = max(1, 128 // size_px)
-    return Observation(dict(average_temperatures(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
+    return Validation(
+        dict(average_temperatures(outputs)), {name: grid_png(sheet, enlarge) for name, sheet in sheets.items()}
+    )
 
 
 def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
-    keys, recipes = (tuple(of[i] for i in index) for of in (pairs.keys, pairs.recipes))
+    keys, recipes = (tuple(values[i] for i in index) for values in (pairs.keys, pairs.recipes))
     return Pairs(keys, recipes, pairs.images[index], pairs.masks[index])
 
 
@@ -138,14 +146,57 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
         return []
     shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
-    return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
+    return [_run_generator(generator, pairs, {"noise": SampleNoise(0, s).normal("fill", *shape)}) for s in samples]
 
 
 @torch.inference_mode()
-def _outputs(generator: nn.Module, pairs: Pairs, beside: Mapping[str, Tensor]) -> Outputs:
-    """All that the network makes of the pairs."""
+def _run_generator(generator: nn.Module, pairs: Pairs, conditions: Mapping[str, Tensor]) -> Outputs:
+    """All outputs of the network for the pairs."""
     device = next(generator.parameters()).device
     image, mask = (torch.from_numpy(x).to(device) for x in (pairs.images, pairs.masks))
-    given = {name: x.to(device) for name, x in beside.items()}
+    given = {name: x.to(device) for name, x in conditions.items()}
     outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **given)
     return outputs
+
+
+def draw_maps(outputs: Outputs, size_px: int) -> list[tuple[str, Pictures]]:
+    """Columns of (title, uint8 NxSxSx3), a square for each pixel of a map; none for networks without such maps."""
+    return [
+        (name, np.stack([_enlarge(draw(values), size_px) for values in outputs[name].float().cpu().numpy()]))
+        for name in sorted(outputs)
+        for kind, draw in _DRAW.items()
+        if name.startswith(kind)
+    ]
+
+
+def draw_sampled_priors(samples: Sequence[Outputs], size_px: int) -> list[tuple[str, Pictures]]:
+    """Columns of (title, uint8 NxSxSx3): the finest prior and the fill of each sample (SPN, Fig. 11)."""
+    columns = []
+    for number, outputs in enumerate(samples, start=1):
+        finest = min(name for name in outputs if name.startswith("prior_"))
+        priors = [_enlarge(clustered(values), size_px) for values in outputs[finest].float().cpu().numpy()]
+        fills = outputs["inpainted"].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        columns += [(f"{finest}, {number}", np.stack(priors)), (f"fill {number}", fills)]
+    return columns
+
+
+def average_temperatures(outputs: Outputs) -> Iterator[tuple[str, float]]:
+    """Yield name and mean of the temperature of each head of MHTMA's attention (Eq. 13)."""
+    temperatures: Tensor | None = outputs.get("temperatures")  # N x heads
+    if temperatures is not None:
+        means = temperatures.mean(dim=0).tolist()
+        yield from ((f"val_temperature_{head}", mean) for head, mean in enumerate(means, start=1))
+
+
+def _draw_gray(weights: NDArray[np.float32]) -> Pictures:
+    """1xHxW in [0, 1] -> HxWx3: white where attention counts, black where the convolution does (Eq. 10)."""
+    levels = np.rint(weights[0].clip(0, 1) * 255).astype(np.uint8)
+    return np.repeat(levels[..., None], 3, axis=2)
+
+
+_DRAW: Final[dict[str, Callable[[NDArray[np.float32]], Pictures]]] = {"prior_": clustered, "fusion_": _draw_gray}
+"""By the first letters of the names of outputs."""
+
+
+def _enlarge(picture: Pictures, size_px: int) -> Pictures:
+    return np.asarray(cv2.resize(picture, (size_px, size_px), interpolation=cv2.INTER_NEAREST), np.uint8)

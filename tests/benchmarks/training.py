@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,6 +43,24 @@ STEPS: Final = 3
 TRAININGS: Final = 5
 
 
+@dataclass(frozen=True)
+class OnPoint:
+    """Callbacks of the loop that do something at points alone."""
+
+    observe: Callable[[Point], None]
+
+    def begin_step(self, images_seen: int) -> None:
+        """Called before each step."""
+
+    def commit(self, points: list[Point]) -> bool:
+        """Called at the end."""
+        return False
+
+    def report_incident(self, line: str) -> None:
+        """Fail: faces have no incidents."""
+        raise AssertionError(line)
+
+
 def plain_step(trainee: Trainee, optimizers: dict[str, torch.optim.Optimizer], inputs: Inputs) -> None:
     """What one would write for these networks alone: forward, losses, backward, optimizer."""
     outputs = trainee.stage.forward(inputs)
@@ -67,8 +85,8 @@ def overhead(name: str, data: str) -> None:
     """Steps of the whole loop on one photo of the data, each followed by one by hand; after one of each."""
     torch.set_num_threads(os.cpu_count() or 1)
     full = RECIPES[name]()
-    stream = replace(full.stream, masks=full.stream.masks[:1])
-    recipe = replace(full, stream=stream, batch_size=1, metric_images=1, checkpoint_images=STEPS + 1)
+    one_mask = replace(full.stream, masks=full.stream.masks[:1])
+    recipe = replace(full, stream=one_mask, batch_size=1, metric_images=1, checkpoint_images=STEPS + 1)
     trainee, by_hand = (Trainee(recipe, 1, 1, torch.device("cpu")) for _ in range(2))
     trainee.state.images_seen = start = begun(trainee)
     optimizers: dict[str, torch.optim.Optimizer] = dict(by_hand.state.optimizers)
@@ -79,10 +97,8 @@ def overhead(name: str, data: str) -> None:
         plain.append(seconds(lambda: plain_step(by_hand, optimizers, by_hand.inputs)))
         mark[0] = time.perf_counter()
 
-    train(
-        recipe, trainee.state, Stream((open_dataset(data),), recipe.stream, 0), World(),
-        until_images=start + STEPS + 1, observe=step_by_hand, commit=nobody,
-    )  # fmt: skip
+    stream = Stream((open_dataset(data),), recipe.stream, 0)
+    train(recipe, trainee.state, stream, World(), OnPoint(step_by_hand), until_images=start + STEPS + 1)
     medians = [statistics.median(times[1:]) for times in (ours, plain)]
     share = 100 * (medians[0] / medians[1] - 1)
     print(f"overhead   {name}: {medians[0]:.2f} s a step, by hand {medians[1]:.2f}, so {share:+.1f} % (target 5)")
@@ -104,7 +120,14 @@ def faces(folder: Path) -> str:
 
 def started(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
     """A run that has not begun."""
-    return TrainRun(recipe, (data,), str(out), images, claim_run(recipe, (open_dataset(data),), str(out)), "")
+    return TrainRun(
+        recipe=recipe,
+        data=(data,),
+        out=str(out),
+        until_images=images,
+        run_id=claim_run(recipe, (open_dataset(data),), str(out)),
+        tracking_uri="",
+    )
 
 
 def checkpoints(data: str, folder: Path) -> None:

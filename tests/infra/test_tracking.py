@@ -254,7 +254,7 @@ def test_telling_twice_leaves_each_point_and_sheet_once(
     trained: TrainRun, tracking: Tracking, client: MlflowClient
 ) -> None:
     for _ in range(2):
-        MlflowSync(replace(trained, tracking_uri=tracking.uri)).tell()
+        MlflowSync(replace(trained, tracking_uri=tracking.uri)).sync()
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
     expected = [(p["images_seen"], p["values"]["l1_out"]) for p in read_points(trained.out)]
     assert history(client, run_id, "l1_out") == expected
@@ -271,11 +271,11 @@ def test_a_rank_says_that_a_run_goes_on_where_nobody_could(
     tracking.set_status(run_id, "KILLED")
     time.sleep(0.01)
     of_a_rank = MlflowSync(replace(run, tags={"lacuna.code": "new"}))
-    of_a_rank.tell()
+    of_a_rank.sync()
     found = client.get_run(run_id)
     assert (found.info.status, found.data.tags["lacuna.code"]) == ("RUNNING", "new")
     tracking.set_status(run_id, "KILLED")
-    of_a_rank.tell()
+    of_a_rank.sync()
     assert client.get_run(run_id).info.status == "KILLED"
 
 
@@ -286,15 +286,15 @@ def test_the_end_of_a_command_that_another_has_followed_is_not_told(
     run = replace(trained, out=str(out), tracking_uri=tracking.uri)
     older, newer = (MlflowSync(replace(run, attempt=begin_attempt(str(out)))) for _ in range(2))
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
-    newer.tell("RUNNING")
-    older.tell("FAILED")
+    newer.sync("RUNNING")
+    older.sync("FAILED")
     assert client.get_run(run_id).info.status == "RUNNING"
-    newer.tell("FINISHED")
+    newer.sync("FINISHED")
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
 def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
-    MlflowSync(trained).tell("FINISHED")
+    MlflowSync(trained).sync("FINISHED")
     assert not caplog.records
 
 
@@ -303,9 +303,9 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     started = time.monotonic()
-    MlflowSync(replace(trained, tracking_uri=NOBODY)).tell("RUNNING")
+    MlflowSync(replace(trained, tracking_uri=NOBODY)).sync("RUNNING")
     assert time.monotonic() - started < 20
-    assert f"the tracking server at {NOBODY} was not told all of the training" in caplog.text
+    assert f"the tracking server at {NOBODY} does not have all of the training" in caplog.text
 
 
 def test_a_run_that_ended_without_its_server_is_told_by_the_same_command_later(

@@ -172,10 +172,10 @@ def test_a_training_that_may_not_write_ends_before_its_first_step(trained: Train
     with answering(403, DENIED) as uri:
         run = replace(trained, tracking_uri=uri)
         with pytest.raises(LoginError, match="does not permit this"):
-            MlflowSync(run).tell("RUNNING")
+            MlflowSync(run).sync("RUNNING")
         warnings: list[str] = []
-        MlflowSync(run, warnings.append).tell()
-        MlflowSync(run, warnings.append).tell("FINISHED")
+        MlflowSync(run, warnings.append).sync()
+        MlflowSync(run, warnings.append).sync("FINISHED")
     assert len(warnings) == 2
     assert all("does not permit this" in warning for warning in warnings)
 

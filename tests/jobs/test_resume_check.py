@@ -42,30 +42,30 @@ def test_a_killed_training_is_proved_equal(
 
 def test_the_smallest_difference_is_seen(trained: TrainRun, tmp_path: Path) -> None:
     one = open_checkpoint(trained.out)
-    assert not list(resume_check._differing(one, one))
+    assert not list(resume_check._compare_checkpoints(one, one))
     names = [file.removesuffix(".safetensors") for file in one.state["files"]]
     files = {name: one.tensors(name) for name in names}
     name, tensor = next(iter(files["adam.critic"].items()))
     files["adam.critic"][name] = torch.nextafter(tensor, torch.full_like(tensor, torch.inf))
     facts = {"images_seen": one.images_seen, "ledger": one.state["ledger"]}
     other = save_checkpoint(str(tmp_path / "run"), files, facts)
-    assert list(resume_check._differing(one, other)) == [f"adam.critic: {name}"]
+    assert list(resume_check._compare_checkpoints(one, other)) == [f"adam.critic: {name}"]
 
 
 def test_another_sequence_of_photos_is_seen(trained: TrainRun) -> None:
     one = open_checkpoint(trained.out)
     other = replace(one, state={**one.state, "ledger": {**one.state["ledger"], "photos_digest": 1}})
-    assert list(resume_check._differing(one, other)) == ["the photos that were seen"]
+    assert list(resume_check._compare_checkpoints(one, other)) == ["the photos that were seen"]
 
 
 def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
-    assert resume_check._other_points(trained.out, trained.out) == []
+    assert resume_check._compare_points(trained.out, trained.out) == []
     shutil.copytree(trained.out, tmp_path / "run")
     newest = max((tmp_path / "run" / "metrics").iterdir())
     points = unseal(newest.read_bytes(), "")["points"]
     points[0]["values"]["l1_out"] += 1
     storage.publish(str(newest), format_points(points))
-    assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
+    assert len(resume_check._compare_points(trained.out, str(tmp_path / "run"))) == 1
 
 
 def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset: Dataset) -> None:
@@ -76,10 +76,10 @@ def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"steps": 6}, "--steps is 6: take a multiple of four"),
+        ({"steps": 6}, "--steps is 6: use a multiple of 4"),
         ({"steps": 0}, "--steps is 0"),
         ({"steps": 12}, "--steps is 12: the recipe ends after 8"),
-        ({"workers": 3}, "3 workers: the batch of 4 photos must divide by their number"),
+        ({"workers": 3}, "--workers 3 does not divide the batch size 4: use 1, 2 or 4"),
         ({"data": ()}, "--data is empty"),
     ],
 )

@@ -41,7 +41,7 @@ def test_every_teacher_that_is_missing_is_said_before_any_work(
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
     code, report, stderr = run(capfd, "train", recipe, "--data", dataset.uri, "--out", str(tmp_path / "run"))
     assert code == 2
-    assert report["error"].startswith(f"{recipe} wants weights of others: no file at {tmp_path}/weights/")
+    assert report["error"].startswith(f"recipe {recipe} needs weights of its teachers: no file at {tmp_path}/weights/")
     assert "Traceback" not in stderr
     for name in RECIPES[recipe]().objective.needs_weights:
         assert f"{tmp_path}/weights/{name}.safetensors" in report["error"]
@@ -56,12 +56,12 @@ def test_all_that_is_missing_is_said_at_once(
     words = ("train", "mhtma-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--workers", "8")
     code, report, _ = run(capfd, *words, "--device", "cuda")
     assert code == 2
-    for told in (
+    for problem in (
         "no file at",
         "has none with masks of 256 px; build it with --holdout",
-        "one for each worker: 8; there are 0 on this machine",
+        "8 workers need a GPU each; there are 0 on this machine",
     ):
-        assert told in report["error"]
+        assert problem in report["error"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_all_that_is_missing_is_said_at_once(
         ("distill-paris", 5_280_508),
     ],
 )
-def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
+def test_a_dry_run_shows_its_plan_though_data_and_teachers_are_missing(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, generator: int
 ) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path / "weights"))
@@ -88,9 +88,9 @@ def test_a_dry_run_tells_its_plan_though_data_and_teachers_are_missing(
         "--device",
         "cuda",
     )
-    code, report, told = run(capfd, *words)
+    code, report, stderr = run(capfd, *words)
     assert code == 2
-    assert f"recipe.batch size {report['recipe']['batch_size']}" in " ".join(told.split())
+    assert f"recipe.batch size {report['recipe']['batch_size']}" in " ".join(stderr.split())
     assert len(report["missing"]) == 3
     assert report["error"] == "; and ".join(report["missing"])
     assert str(tmp_path / "none") in report["missing"][0]
@@ -141,16 +141,16 @@ def test_a_dry_run_is_silent_about_hours_on_a_machine_that_it_cannot_measure(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (("--workers", "3"), "3 workers: the batch of 4 photos must divide by their number"),
+        (("--workers", "3"), "--workers 3 does not divide the batch size 4: use 1, 2 or 4"),
         (("--workers", "0"), "--workers is 0"),
-        (("--workers", "2", "--min-workers", "3"), "--min-workers is 3: take 1 or more, and no more than --workers, 2"),
-        (("--workers", "4", "--min-workers", "2"), "3 workers: the batch of 4 photos must divide by their number"),
-        (("--grad-accumulation", "3"), "--grad-accumulation is 3: the 4 photos of a worker must divide"),
+        (("--workers", "2", "--min-workers", "3"), "--min-workers is 3: use 1 to 2, the number of --workers"),
+        (("--workers", "4", "--min-workers", "2"), "--workers 3 does not divide the batch size 4: use 1, 2 or 4"),
+        (("--grad-accumulation", "3"), "--grad-accumulation 3 does not divide the 4 photos of a worker: use 1, 2 or 4"),
         (
             ("--device", "cuda"),
-            "--device is cuda: GPUs wanted, one for each worker: 1; there are 0 on this machine; RAY_ADDRESS ",
+            "--device is cuda: 1 workers need a GPU each; there are 0 on this machine. Use --device cpu, or ",
         ),
-        (("--images", "6"), "--images is 6: take a multiple of the batch of 4, at most "),
+        (("--images", "6"), "--images is 6: use a multiple of the batch size 4, at most "),
         (("--images", "-4"), "--images is -4"),
         (("--images", "4000000"), "--images is 4000000"),
     ],
@@ -171,12 +171,12 @@ def test_a_dry_run_says_that_the_place_belongs_to_another_run(
     out = str(tmp_path / "run")
     claim_run(RECIPES["deepgin-faces"](), (dataset,), out)
     words = ("train", "deepgin-demo", "--data", dataset.uri, "--out", out)
-    told = [run(capfd, *words, *option) for option in (("--dry-run",), ())]
-    assert [code for code, _, _ in told] == [2, 2]
-    for _, report, _ in told:
+    outcomes = [run(capfd, *words, *option) for option in (("--dry-run",), ())]
+    assert [code for code, _, _ in outcomes] == [2, 2]
+    for _, report, _ in outcomes:
         assert report["error"].startswith(f"{out} holds a run with recipe.")
         assert "not 'deepgin-demo'" in report["error"]
-    assert told[0][1]["num_steps"] > 0
+    assert outcomes[0][1]["num_steps"] > 0
 
 
 def test_what_can_be_no_place_is_refused_by_a_dry_run_too(

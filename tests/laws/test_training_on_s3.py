@@ -96,7 +96,7 @@ def objects_below(checkpoint: Checkpoint) -> list[str]:
     return [storage.join(checkpoint.uri, name) for name, _ in storage.list_files(checkpoint.uri)]
 
 
-def test_a_damaged_object_of_the_newest_checkpoint_is_named_and_the_one_before_is_taken(
+def test_a_damaged_object_of_the_newest_checkpoint_is_named_and_the_last_is_used(
     remote: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     objects = objects_below(open_checkpoint(remote))

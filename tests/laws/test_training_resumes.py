@@ -49,12 +49,15 @@ def watched(uri, data):  # the clock for the terminal is another thread's
 
 storage.publish = watched
 recipe = train_recipe()
-run_rank(TrainRun(recipe, (data,), out, recipe.images, run_id, ""), World(), lambda _: None)
+run = TrainRun(
+    recipe=recipe, data=(data,), out=out, until_images=recipe.images, run_id=run_id, tracking_uri=""
+)
+run_rank(run, World(), lambda _: None)
 """
 
 
 def start(run: TrainRun, *, fatal_publish: int = 0, pause_seconds: float = 0.0) -> subprocess.Popen[bytes]:
-    """A training in a process of its own, which kills itself in the middle of one of its writes if it is told to."""
+    """A training in a process of its own, which kills itself in the middle of one of its writes if asked to."""
     arguments = (run.data[0], run.out, run.run_id, str(fatal_publish), str(pause_seconds))
     return subprocess.Popen([sys.executable, "-c", CHILD, *arguments], cwd=PROJECT_ROOT)
 

@@ -1,7 +1,7 @@
 """Laws 6 and 9: a training whose worker, node or driver is killed ends with the bits of an undisturbed one.
 
 LACUNA_SOAK_TRAINING_KILLS says how many kills each paper's training takes in all, the kinds in turn, at random moments;
-after every third it is finished, compared and begun anew, and so where it was over before: only kills in mid-run count.
+after every third it is finished, compared and begun again, and so where it ended before: only kills in mid-run count.
 By default one for each of three papers, which are the three kinds.
 """
 
@@ -20,9 +20,9 @@ from infra.world import World
 from pipelines.checkpoints import newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
-from pipelines.training.state import Ledger
 from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
+from pipelines.training.state import Ledger
 from tests.laws.ends import same_end, told_once, tracked_run
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training
@@ -103,7 +103,7 @@ class Killed:
             self.process = self._start()
 
     def finish(self) -> None:
-        """Waits for the end; a fault is told, and the same command goes on."""
+        """Wait for the end; after a fault the same command goes on."""
         code, report = end(self.process)
         if code != 0:
             assert report["error"]
@@ -190,8 +190,8 @@ def digest_of(recipe: TrainRecipe, dataset: Dataset, images: int) -> int:
     """Of the photos that the recipe means to be seen, by one process that trains nothing."""
     ledger, batches = Ledger(), Stream((dataset,), recipe.stream, recipe.seed).batches(0, recipe.batch_size, World())
     for batch in islice(batches, images // recipe.batch_size):
-        ledger.take(batch.keys, batch.positions)
-    return ledger.over(World())
+        ledger.add(batch.keys, batch.positions)
+    return ledger.sum_over(World())
 
 
 @pytest.mark.soak

@@ -20,11 +20,16 @@ IMAGES: Final = {"deepgin": 20, "distill-net8": 44}
 _FIRST: Final = 4
 
 
-def trained(model: str, dataset: Dataset, out: Path, workers: int) -> str:
+def train_briefly(model: str, dataset: Dataset, out: Path, workers: int) -> str:
     """The first steps of a training, by so many workers; returns the place of its run."""
     recipe = recipe_of(model)
     run = TrainRun(
-        recipe, (dataset.uri,), str(out), IMAGES.get(model, _FIRST), claim_run(recipe, (dataset,), str(out)), ""
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=str(out),
+        until_images=IMAGES.get(model, _FIRST),
+        run_id=claim_run(recipe, (dataset,), str(out)),
+        tracking_uri="",
     )
     launch(run, workers, lambda _: None, "cpu")
     return run.out
@@ -39,7 +44,7 @@ def moments(out: str) -> dict[str, dict[str, Tensor]]:
 
 @pytest.mark.parametrize("model", sampled(MODELS, ("deepgin", "spn-probabilistic", "distill-net8")))
 def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_path: Path) -> None:
-    one, two = (trained(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
+    one, two = (train_briefly(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
     alone, together = moments(one), moments(two)
     assert alone.keys() == together.keys()
     for network, gradients in alone.items():

@@ -98,7 +98,7 @@ def flat(gradients: list[Tensor | None], parameters: list[nn.Parameter]) -> Tens
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
-def unrolled(small: Small) -> Tensor:
+def unroll(small: Small) -> Tensor:
     """The exact gradient: through the graph of the inner step."""
     networks, phase = small.updater.state.objective.networks, small.phase
     inner, outer = small.parameters(phase.inner.trains), small.parameters(phase.trains)
@@ -153,13 +153,13 @@ def assert_near(found: Tensor, exact: Tensor, tolerance: float) -> None:
 @pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("alpha", [2e-4, 0.1, 1.0])
 def test_the_gradient_is_that_of_exact_unrolling(alpha: float, direct: bool) -> None:
-    exact = unrolled(Small.of(toy(alpha=alpha, direct=direct)))
+    exact = unroll(Small.of(toy(alpha=alpha, direct=direct)))
     assert_near(Small.of(toy(alpha=alpha, direct=direct)).hypergradient(), exact, 0.01)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.01, 0.001])
 def test_a_shorter_arm_errs_less(epsilon: float) -> None:
-    exact = unrolled(Small.of(toy()))
+    exact = unroll(Small.of(toy()))
     small = Small.of(toy())
     small.phase = replace(small.phase, epsilon=epsilon)
     assert_near(small.hypergradient(), exact, 4 * epsilon**2)
@@ -173,7 +173,7 @@ def test_the_gradient_of_a_small_dgi_is_that_of_exact_unrolling(alpha: float, mo
     monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)  # these can be differentiated twice
     monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
     with sdpa_kernel(SDPBackend.MATH):
-        assert_near(found, unrolled(Small.of(distill(imagined_rate=alpha))), 0.01)
+        assert_near(found, unroll(Small.of(distill(imagined_rate=alpha))), 0.01)
 
 
 @pytest.mark.parametrize("name", ["cross_distillation", "self_distillation", "attention_transfer"])
@@ -185,7 +185,7 @@ def test_each_kind_of_guidance_has_the_gradient_of_exact_unrolling(name: str, mo
     monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)
     monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
     with sdpa_kernel(SDPBackend.MATH):
-        assert_near(found, unrolled(Small.of(distill(**only))), 0.01)
+        assert_near(found, unroll(Small.of(distill(**only))), 0.01)
 
 
 def test_a_detached_target_that_moves_along_gives_another_gradient() -> None:
@@ -240,7 +240,7 @@ def test_an_update_lessens_what_the_judge_serves_after_the_next_step() -> None:
     assert after_a_step() < before
 
 
-def test_the_terms_are_those_of_the_aim_after_the_imagined_step() -> None:
+def test_the_terms_are_those_of_the_loss_after_the_imagined_step() -> None:
     small = Small.of(toy())
     terms = small.update()
     assert set(terms) == {"guide_picture", "total_guide", "gradient_norm_guide", "learning_rate_meta"}
@@ -249,14 +249,14 @@ def test_the_terms_are_those_of_the_aim_after_the_imagined_step() -> None:
 
 def test_a_judge_that_nothing_depends_on_is_left_alone() -> None:
     small = Small.of(toy())
-    blind = Phase("learn", ("generator",), small.phase.terms, {"picture": 1.0})
-    small.phase = replace(small.phase, inner=blind)
+    unseeing = Phase("learn", ("generator",), small.phase.terms, {"picture": 1.0})
+    small.phase = replace(small.phase, inner=unseeing)
     before = [p.detach().clone() for p in small.parameters(("meta",))]
     small.update()
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("meta",)), strict=True))
 
 
-def test_an_aim_that_is_no_number_stops_before_anything_is_changed() -> None:
+def test_a_loss_that_is_not_finite_stops_before_anything_is_changed() -> None:
     small = Small.of(toy())
     bad = inputs()
     bad.image[0, 0, 0, 0] = float("nan")
@@ -268,7 +268,7 @@ def test_an_aim_that_is_no_number_stops_before_anything_is_changed() -> None:
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
 
 
-def test_an_inner_aim_that_is_no_number_is_told_as_that_of_its_phase() -> None:
+def test_an_inner_loss_that_is_not_finite_is_named_with_its_phase() -> None:
     small = Small.of(toy())
     inner = small.phase.inner
     small.phase = replace(small.phase, inner=replace(inner, weights=dict.fromkeys(inner.weights, float("inf"))))
@@ -276,7 +276,7 @@ def test_an_inner_aim_that_is_no_number_is_told_as_that_of_its_phase() -> None:
         small.update()
 
 
-def test_an_aim_that_is_no_number_while_its_gradient_is_one_stops_too() -> None:
+def test_a_loss_that_is_not_finite_while_its_gradient_is_one_stops_too() -> None:
     small = Small.of(toy())
     small.phase = replace(
         small.phase, terms=lambda o: {"picture": (o["predicted"] - o["image"]).abs().mean() + float("inf")}
@@ -307,7 +307,7 @@ def test_two_ranks_find_the_gradient_of_one() -> None:
     assert_near(found[0], flat([p.grad for p in parameters], parameters), 1e-9)
 
 
-def test_an_aim_that_overflows_stops_before_anything_is_changed() -> None:
+def test_a_loss_that_overflows_stops_before_anything_is_changed() -> None:
     small = Small.of(toy())
     huge = replace(small.phase, weights={"picture": 1e308})
     before = [p.detach().clone() for p in small.parameters(("generator", "meta"))]
@@ -317,7 +317,7 @@ def test_an_aim_that_overflows_stops_before_anything_is_changed() -> None:
     assert all(torch.equal(b, p) for b, p in zip(before, small.parameters(("generator", "meta")), strict=True))
 
 
-def test_gradients_of_unit_norm_make_steps_that_no_scale_of_the_aim_changes() -> None:
+def test_gradients_of_unit_norm_make_steps_that_no_scale_of_the_loss_changes() -> None:
     found = []
     for scale in (1.0, 1e-9):
         small = Small.of(toy())

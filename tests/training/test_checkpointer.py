@@ -3,7 +3,7 @@
 import errno
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.training.test_run import CLOCKS, list_committed_clocks, silent
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after_seconds: float = 0.0) -> None:
-    """No room for the checkpoint of 16 photos."""
+    """Make writes of the checkpoint of 16 photos fail."""
     publish = storage.publish
 
     def full(uri: str, data: bytes) -> None:
@@ -33,7 +33,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after_seconds: float = 0.0) -
     monkeypatch.setattr(storage, "publish", full)
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_stays(
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_keeps_the_last(
     trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_the_disk(monkeypatch)
@@ -44,16 +44,13 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_befor
     assert list_committed_clocks(run.out) == CLOCKS[:2]
 
 
-@dataclass(frozen=True)
-class Watched(TrainRun):
-    """A run that tells when it has come to the clock 12."""
-
-    def observed(self, rank: int, point: Point) -> None:
-        if point.images_seen == 12:
-            COME_TO_12.set()
-
-
 COME_TO_12 = threading.Event()
+
+
+def watch_for_12(_: int, point: Point) -> None:
+    """Set the event when the training has come to the clock 12."""
+    if point.images_seen == 12:
+        COME_TO_12.set()
 
 
 def test_steps_are_made_while_a_checkpoint_is_written(
@@ -68,13 +65,13 @@ def test_steps_are_made_while_a_checkpoint_is_written(
 
     COME_TO_12.clear()
     monkeypatch.setattr(storage, "publish", slow)
-    run = Watched(**vars(replace(trained, out=str(tmp_path / "run"))))
-    run_rank(run, World(), silent)
+    run = replace(trained, out=str(tmp_path / "run"))
+    run_rank(run, World(), silent, on_point=watch_for_12)
     assert in_time == [True]
     assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
 
 
-def test_a_write_that_fails_is_heard_though_something_else_fails_first(
+def test_the_error_of_a_write_is_raised_though_something_else_fails_first(
     trained: TrainRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: Any, point: Point) -> None:
@@ -83,9 +80,9 @@ def test_a_write_that_fails_is_heard_though_something_else_fails_first(
 
     fill_the_disk(monkeypatch, after_seconds=1)
     monkeypatch.setattr(Checkpointer, "show", fails)
-    with pytest.raises(OSError, match="no space to write") as told:
+    with pytest.raises(OSError, match="no space to write") as raised:
         run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent)
-    assert str(told.value.__cause__) == "something else"
+    assert str(raised.value.__cause__) == "something else"
 
 
 def test_a_store_that_fails_for_a_while_ends_no_training(
@@ -119,7 +116,7 @@ def test_no_step_waits_for_progress_to_be_shown(
 
     COME_TO_12.clear()
     monkeypatch.setattr(storage, "publish", slow)
-    run_rank(Watched(**vars(replace(trained, out=str(tmp_path / "run")))), World(), silent)
+    run_rank(replace(trained, out=str(tmp_path / "run")), World(), silent, on_point=watch_for_12)
     assert in_time == [True]
 
 

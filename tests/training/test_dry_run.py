@@ -1,4 +1,4 @@
-"""A rehearsal finds what cannot run, in any stage, before there is any work; what can run it lets pass."""
+"""A dry run finds what cannot run, in any stage, before there is any work; what can run it lets pass."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
 from pipelines.records import UsageError
 from pipelines.stream.config import StreamConfig
-from pipelines.training.dry_run import _Kept, _play, dry_run
+from pipelines.training.dry_run import _run_stage, _SavedTensors, dry_run
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
@@ -33,9 +33,9 @@ def test_every_row_of_a_table_can_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ROWS])
 def test_every_recipe_can_run(name: str) -> None:
-    rehearsal = dry_run(RECIPES[name](), WEIGHTS)
-    assert all(rehearsal.num_parameters.values())
-    assert rehearsal.sample_bytes > 0
+    costs = dry_run(RECIPES[name](), WEIGHTS)
+    assert all(costs.num_parameters.values())
+    assert costs.sample_bytes > 0
 
 
 def test_what_a_sample_keeps_is_what_autograd_keeps_of_it() -> None:
@@ -45,8 +45,8 @@ def test_what_a_sample_keeps_is_what_autograd_keeps_of_it() -> None:
     trained = build_objective(recipe.objective, {})
     noise = SampleNoise(0, [(0, 0), (1, 0)], torch.device("cpu"))
     samples = Inputs(torch.rand(2, 3, size_px, size_px), torch.zeros(2, 1, size_px, size_px), noise)
-    kept = _Kept([*trained.networks.values(), *trained.teachers.values()])
-    most = max(_play(stage, samples, kept) for stage in trained.stages)
+    saved = _SavedTensors([*trained.networks.values(), *trained.teachers.values()])
+    most = max(_run_stage(stage, samples, saved) for stage in trained.stages)
     assert dry_run(recipe, {}).sample_bytes == pytest.approx(most / 2, rel=0.02)
 
 
@@ -70,7 +70,7 @@ def distillation(**changes: Any) -> Any:
     return train_recipe(objective=replace(SMALL_DISTILL, **changes), optimizers=optimizers)
 
 
-def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
+def test_a_fault_of_the_second_stage_is_found_before_the_first() -> None:
     dry_run(distillation(), {})
     with pytest.raises(
         UsageError, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"
@@ -78,24 +78,24 @@ def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
         dry_run(distillation(confidence_px=999), {})
 
 
-def test_a_size_that_the_network_cannot_halve_is_told() -> None:
+def test_a_size_that_the_network_cannot_halve_is_refused() -> None:
     odd = StreamConfig(size_px=33, mask_canvas_px=64)
     with pytest.raises(UsageError, match="recipe tiny: its stage 'warm-up' cannot run"):
         dry_run(train_recipe(stream=odd), {})
 
 
-def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
+def test_a_plane_that_the_stream_does_not_bring_is_refused() -> None:
     objective = replace(train_recipe().objective, network=replace(DeepGINConfig(8, 1, 1), segmentation=True))
     with pytest.raises(UsageError, match=r"stage 'warm-up' cannot run: .*segmentation"):
         dry_run(train_recipe(objective=objective), {})
 
 
-def test_a_network_without_an_optimiser_is_told() -> None:
+def test_a_network_without_an_optimizer_is_refused() -> None:
     optimizers = {"generator": train_recipe().optimizers["generator"]}
     with pytest.raises(UsageError, match="recipe tiny: optimizers of generator for the networks generator, critic"):
         dry_run(train_recipe(optimizers=optimizers), {})
 
 
 def test_a_bilevel_phase_in_parts_is_refused() -> None:
-    with pytest.raises(UsageError, match="a bilevel phase takes a step whole, not in 2 parts"):
+    with pytest.raises(UsageError, match="grad_accumulation is 2: use 1 with a bilevel phase"):
         dry_run(replace(distillation(), grad_accumulation=2), {})

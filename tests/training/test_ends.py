@@ -16,7 +16,7 @@ from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
 from tests.making import train_recipe
-from tests.training.test_run import list_committed_clocks, copy_run, flip_byte, silent
+from tests.training.test_run import copy_run, flip_byte, list_committed_clocks, silent
 
 
 def still(**changes: Any) -> TrainRecipe:
@@ -27,7 +27,14 @@ def still(**changes: Any) -> TrainRecipe:
 
 def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     best = run_rank(run, World(), silent)
     assert list_committed_clocks(out)[-1] == 24
     assert open_checkpoint(best).images_seen == 8
@@ -40,7 +47,14 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
 
 def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     assert open_checkpoint(run_rank(run, World(), silent)).images_seen == 32
     assert not is_over(out, recipe, 64)
 
@@ -52,7 +66,7 @@ def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
     assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
 
 
-def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
+def test_scores_by_bin_add_up(trained: TrainRun) -> None:
     values = read_points(trained.out)[-1]["values"]
     bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
     assert len(bins) > 1
@@ -70,7 +84,14 @@ def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> No
 
 def test_points_that_are_missing_and_would_choose_another_best_are_missed(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     run_rank(run, World(), silent)
     (tmp_path / "run" / "metrics" / f"{8:012d}.json").unlink()
     with pytest.raises(
@@ -79,9 +100,16 @@ def test_points_that_are_missing_and_would_choose_another_best_are_missed(datase
         is_over(out, recipe, recipe.images)
 
 
-def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_damaged_best_is_named(dataset: Dataset, tmp_path: Path) -> None:
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     flip_byte(Path(run_rank(run, World(), silent)) / "generator.safetensors")
     with pytest.raises(CorruptDataError, match=r"000000000008/generator.safetensors is damaged"):
         open_checkpoint(out)
@@ -90,7 +118,14 @@ def test_a_damaged_best_is_told(dataset: Dataset, tmp_path: Path) -> None:
 def test_a_training_that_fell_back_leaves_what_it_makes(dataset: Dataset, tmp_path: Path) -> None:
     """The best and the two newest are there, the newest damaged: the ones made again push those out, not themselves."""
     recipe, out = still(early_stop_images=100), str(tmp_path / "run")
-    run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    run = TrainRun(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
     run_rank(run, World(), silent)
     checkpoints = tmp_path / "run" / "checkpoints"
     for clock in (24, 32):

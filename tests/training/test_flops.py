@@ -14,7 +14,7 @@ from nets.objective import BilevelPhase, Inputs, Phase, Stage
 from pipelines.manifest import Dataset
 from pipelines.noise import SampleNoise
 from pipelines.training.dry_run import DryRun, StageCost, dry_run
-from pipelines.training.flops import Counter, DeviceFlops, measure_peak, count_step_operations
+from pipelines.training.flops import Counter, DeviceFlops, count_step_operations, measure_peak
 from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.run import TrainRun
@@ -34,7 +34,7 @@ def stage_of(*phases: Phase | BilevelPhase, network: nn.Module) -> Stage:
     return Stage("only", None, lambda inputs: {"drawn": network(inputs.image)}, phases)
 
 
-def counted(stage: Stage, network: nn.Module) -> float:
+def count(stage: Stage, network: nn.Module) -> float:
     image = torch.empty(SAMPLES, 3, SIZE_PX, SIZE_PX, device="meta")
     return count_step_operations(stage, Inputs(image, image[:, :1], SampleNoise(0, [])), {"generator": network})
 
@@ -49,11 +49,11 @@ def convolution() -> nn.Module:
 
 
 def test_a_convolution_forward_and_its_weights_gradient(convolution: nn.Module) -> None:
-    assert counted(stage_of(learning(), network=convolution), convolution) == 2 * ONE_RUN
+    assert count(stage_of(learning(), network=convolution), convolution) == 2 * ONE_RUN
 
 
 def test_a_phase_that_has_every_fourth_turn_counts_by_a_quarter(convolution: nn.Module) -> None:
-    assert counted(stage_of(learning(every=4), network=convolution), convolution) == 1.25 * ONE_RUN
+    assert count(stage_of(learning(every=4), network=convolution), convolution) == 1.25 * ONE_RUN
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def test_the_best_of_this_machine_is_more_than_nothing_and_not_beyond_belief() -
 
 
 def test_stages_count_as_long_as_they_last() -> None:
-    rehearsal = DryRun({}, 0, 0, 0, 0, (StageCost("first", 100, 3.0), StageCost("last", None, 5.0)))
-    assert rehearsal.photo_operations(2) == {"first": 6.0, "last": 10.0}
-    assert [rehearsal.operations(images, 2) for images in (50, 100, 110)] == [300.0, 600.0, 700.0]
+    costs = DryRun({}, 0, 0, 0, 0, (StageCost("first", 100, 3.0), StageCost("last", None, 5.0)))
+    assert costs.count_photo_operations(2) == {"first": 6.0, "last": 10.0}
+    assert [costs.count_operations(images, 2) for images in (50, 100, 110)] == [300.0, 600.0, 700.0]
 
 
 def test_a_share_is_what_is_done_of_what_could_be() -> None:
-    assert DeviceFlops({"warm-up": 2e9, "adversarial": 4e9}, peak=1e11).share("adversarial", 5.0) == 0.2
+    assert DeviceFlops({"warm-up": 2e9, "adversarial": 4e9}, peak=1e11).compute_utilization("adversarial", 5.0) == 0.2
 
 
-def test_a_training_that_knows_its_operations_tells_its_share(
+def test_a_training_that_knows_its_operations_has_its_share_in_its_curves(
     trained: TrainRun, dataset: Dataset, tmp_path: Path
 ) -> None:
     run = replace(trained, out=str(tmp_path / "run"), photo_operations={"warm-up": 1e6, "adversarial": 2e6})

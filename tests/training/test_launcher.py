@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,17 @@ class Watched(TrainRun):
         return super().__getattribute__(name)
 
 
-def claimed(recipe: TrainRecipe, dataset: Dataset, folder: Path, kind: type[TrainRun] = TrainRun) -> TrainRun:
+def claim(recipe: TrainRecipe, dataset: Dataset, folder: Path, kind: type[TrainRun] = TrainRun) -> TrainRun:
     """A run of the recipe that has not begun."""
     out = str(folder / "run")
-    return kind(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
+    return kind(
+        recipe=recipe,
+        data=(dataset.uri,),
+        out=out,
+        until_images=recipe.images,
+        run_id=claim_run(recipe, (dataset,), out),
+        tracking_uri="",
+    )
 
 
 def pids(run: TrainRun, rank: int) -> list[int]:
@@ -69,10 +77,10 @@ def same_tensors(one: str, other: str) -> bool:
 
 @pytest.fixture(scope="module")
 def pair(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str, list[dict[str, Any]]]:
-    """The small recipe on two workers, undisturbed: the run, what `launch` gave, and the progress it told."""
-    told: list[dict[str, Any]] = []
-    run = claimed(train_recipe(), dataset, tmp_path_factory.mktemp("pair"))
-    return run, launch(run, 2, told.append), told
+    """The small recipe on two workers, undisturbed: the run, what `launch` gave, and the progress it points."""
+    points: list[dict[str, Any]] = []
+    run = claim(train_recipe(), dataset, tmp_path_factory.mktemp("pair"))
+    return run, launch(run, 2, points.append), points
 
 
 @pytest.fixture(autouse=True)
@@ -95,11 +103,11 @@ def test_two_workers_end_at_the_clock_with_every_point_once(pair: Pair) -> None:
     assert len(list((Path(run.out) / "fills").iterdir())) == 4
 
 
-def test_progress_is_told_to_the_launching_process(pair: Pair) -> None:
-    told = [point["images_seen"] for point in pair[2]]
-    assert told
-    assert told == sorted(told)
-    assert set(told) <= set(CLOCKS)
+def test_the_launching_process_gets_progress(pair: Pair) -> None:
+    points = [point["images_seen"] for point in pair[2]]
+    assert points
+    assert points == sorted(points)
+    assert set(points) <= set(CLOCKS)
 
 
 def test_nothing_of_ray_is_left_in_the_run(pair: Pair) -> None:
@@ -123,7 +131,7 @@ def test_two_workers_learn_what_one_learns(pair: Pair, trained: TrainRun) -> Non
 def test_the_first_gradient_of_two_workers_is_that_of_one(dataset: Dataset, tmp_path: Path) -> None:
     ends = []
     for workers in (1, 2):
-        run = replace(claimed(train_recipe(), dataset, tmp_path / str(workers)), until_images=4)
+        run = replace(claim(train_recipe(), dataset, tmp_path / str(workers)), until_images=4)
         launch(run, workers, lambda _: None)
         ends.append(open_checkpoint(run.out).tensors("adam.generator"))
     one, other = ends
@@ -134,7 +142,7 @@ def test_the_first_gradient_of_two_workers_is_that_of_one(dataset: Dataset, tmp_
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
-    run = claimed(train_recipe(), dataset, tmp_path, Watched)
+    run = claim(train_recipe(), dataset, tmp_path, Watched)
     killed: list[int] = []
 
     def kill_once(point: dict[str, Any]) -> None:
@@ -142,10 +150,10 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dat
             killed.append(pids(run, 1)[-1])
             os.kill(killed[0], signal.SIGKILL)
 
-    heard: list[str] = []
-    launch(run, 2, kill_once, warn=heard.append)
+    lines: list[str] = []
+    launch(run, 2, kill_once, warn=lines.append)
     assert any(
-        re.fullmatch(r"2 ranks go on at (8|16) images: .*(were killed|was lost.*)", line, re.DOTALL) for line in heard
+        re.fullmatch(r"2 ranks go on at (8|16) images: .*(were killed|was lost.*)", line, re.DOTALL) for line in lines
     )
     assert killed == pids(run, 1)[:1]
     assert len(pids(run, 0)) == len(pids(run, 1)) == 2
@@ -155,7 +163,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dat
 
 
 def test_a_training_stopped_and_launched_again_ends_the_same(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
-    run = claimed(train_recipe(), dataset, tmp_path)
+    run = claim(train_recipe(), dataset, tmp_path)
     for until_images in (12, 32):
         launch(replace(run, until_images=until_images), 2, lambda _: None)
     assert same_tensors(run.out, pair[0].out)
@@ -164,24 +172,26 @@ def test_a_training_stopped_and_launched_again_ends_the_same(pair: Pair, dataset
 def test_a_training_that_explodes_says_where_and_leaves_its_last_checkpoint(dataset: Dataset, tmp_path: Path) -> None:
     recipe = train_recipe()
     recipe = replace(recipe, objective=replace(recipe.objective, adversarial_weight=float("inf")))
-    run = claimed(recipe, dataset, tmp_path)
+    run = claim(recipe, dataset, tmp_path)
     named = r"the gradient of generator\.\S+ and of \d+ more on rank 0 and 1"
     with pytest.raises(JobError, match=rf"not finite: {named}, in phase 'generate' at 16 images"):
         launch(run, 2, lambda _: None)
     assert open_checkpoint(run.out).images_seen == 16
 
 
-def test_a_dataset_that_went_away_is_told_by_its_name(pair: Pair, tmp_path: Path) -> None:
+def test_a_dataset_that_went_away_is_named(pair: Pair, tmp_path: Path) -> None:
     run = replace(pair[0], data=(str(tmp_path / "gone"),), out=str(tmp_path / "run"))
     with pytest.raises(JobError, match=r"rank \d: no dataset at .*/gone"):
         launch(run, 2, lambda _: None)
 
 
-def test_a_place_that_nodes_do_not_see_is_told_at_once(dataset: Dataset, tmp_path: Path) -> None:
-    run, heard = replace(claimed(train_recipe(), dataset, tmp_path), attempt="of a command elsewhere"), list[str]()
-    with pytest.raises(JobError, match=rf"2 of 2 ranks do not see {run.out}: --out must be a place that all nodes see"):
-        launch(run, 2, lambda _: None, warn=heard.append)
-    assert any("does not see the place of the run: no file at" in line for line in heard)
+def test_a_folder_that_nodes_do_not_see_is_named_at_once(dataset: Dataset, tmp_path: Path) -> None:
+    run, lines = replace(claim(train_recipe(), dataset, tmp_path), attempt="of a command elsewhere"), list[str]()
+    with pytest.raises(
+        JobError, match=rf"2 of 2 ranks do not see {run.out}: --out must be a folder that all nodes see"
+    ):
+        launch(run, 2, lambda _: None, warn=lines.append)
+    assert any("does not see the folder of the run: no file at" in line for line in lines)
 
 
 LAUNCHER = os.getpid()
@@ -197,31 +207,29 @@ class Unreadable(TrainRun):
 
 
 def test_a_place_whose_clock_cannot_be_read_is_begun_at_three_times(dataset: Dataset, tmp_path: Path) -> None:
-    run, heard = claimed(train_recipe(), dataset, tmp_path, Unreadable), list[str]()
+    run, lines = claim(train_recipe(), dataset, tmp_path, Unreadable), list[str]()
     with pytest.raises(
         JobError, match=r"gave up after 3 starts at a clock that cannot be read: rank \d: .*access denied"
     ):
-        launch(run, 2, lambda _: None, warn=heard.append)
-    assert sum(line.startswith("2 ranks go on at 0 images: rank ") for line in heard) >= 2
+        launch(run, 2, lambda _: None, warn=lines.append)
+    assert sum(line.startswith("2 ranks go on at 0 images: rank ") for line in lines) >= 2
 
 
 def test_a_command_that_another_has_followed_ends_alike_on_all_ranks(dataset: Dataset, tmp_path: Path) -> None:
-    run = claimed(train_recipe(), dataset, tmp_path)
+    run = claim(train_recipe(), dataset, tmp_path)
     older = replace(run, attempt=begin_attempt(run.out))
     begin_attempt(run.out)
     with pytest.raises(JobError, match=r"another command has begun to train at .*: this one has ended"):
         launch(older, 2, lambda _: None)
 
 
-class Stumbling(TrainRun):
-    """A run whose rank 1 stands still for a minute at its third point, and leaves its pid at its fifth."""
-
-    def observed(self, rank: int, point: Point) -> None:
-        if rank == 1 and point.images_seen == 12:
-            wait_for_a_dead_disk()
-        if rank == 1 and point.images_seen == 20:
-            (Path(self.out).parent / "pid").write_text(str(os.getpid()))
-            time.sleep(1)
+def stumble(folder: Path, rank: int, point: Point) -> None:
+    """Let rank 1 stand still for a minute at its third point, and leave its pid at its fifth."""
+    if rank == 1 and point.images_seen == 12:
+        wait_for_a_dead_disk()
+    if rank == 1 and point.images_seen == 20:
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(1)
 
 
 def wait_for_a_dead_disk() -> None:
@@ -229,11 +237,11 @@ def wait_for_a_dead_disk() -> None:
 
 
 def test_a_hung_rank_is_named_within_a_minute_and_so_is_a_stopped_one(dataset: Dataset, tmp_path: Path) -> None:
-    run, heard = claimed(train_recipe(), dataset, tmp_path, Stumbling), list[str]()
+    run, lines = claim(train_recipe(), dataset, tmp_path), list[str]()
     stopped: list[int] = []
 
-    def hear(line: str) -> None:
-        heard.append(line)
+    def take_line(line: str) -> None:
+        lines.append(line)
         if stopped and line.startswith("silent for "):
             os.kill(stopped[0], signal.SIGCONT)
 
@@ -243,10 +251,10 @@ def test_a_hung_rank_is_named_within_a_minute_and_so_is_a_stopped_one(dataset: D
             stopped.append(int(pid.read_text()))
             os.kill(stopped[0], signal.SIGSTOP)
 
-    launch(run, 2, stop_once, warn=hear)
-    (place,) = (line for line in heard if line.startswith("rank 1 (process"))
+    launch(run, 2, stop_once, warn=take_line, on_point=partial(stumble, tmp_path))
+    (place,) = (line for line in lines if line.startswith("rank 1 (process"))
     assert "wait_for_a_dead_disk" in place
-    assert any(line.startswith("silent for ") and f"rank 1 (process {stopped[0]} on" in line for line in heard)
+    assert any(line.startswith("silent for ") and f"rank 1 (process {stopped[0]} on" in line for line in lines)
     assert open_checkpoint(run.out).images_seen == 32
 
 
@@ -257,7 +265,7 @@ def descends(pid: int, ancestor: int) -> bool:
     return pid == ancestor
 
 
-def named(title: str) -> list[int]:
+def find_processes(title: str) -> list[int]:
     """Our Ray's processes of this name."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -268,11 +276,11 @@ def named(title: str) -> list[int]:
 
 
 def test_the_process_that_ranks_report_to_may_be_lost(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:
-    run, killed = claimed(train_recipe(), dataset, tmp_path, Watched), list[int]()
+    run, killed = claim(train_recipe(), dataset, tmp_path, Watched), list[int]()
 
     def kill_both(point: dict[str, Any]) -> None:
         if point["images_seen"] >= 12 and not killed:
-            killed.extend([named("ray::HeartbeatMonitor")[0], pids(run, 0)[-1]])
+            killed.extend([find_processes("ray::HeartbeatMonitor")[0], pids(run, 0)[-1]])
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 

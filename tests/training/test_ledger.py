@@ -31,7 +31,7 @@ def over(ledgers: list[Ledger]) -> int:
     """The digest that the first of these ranks gets."""
     world = OneOf(0, len(ledgers))
     OneOf.others = [halves_of(ledger) for ledger in ledgers[1:]]
-    return ledgers[0].over(world)
+    return ledgers[0].sum_over(world)
 
 
 KEYS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=24)
@@ -40,8 +40,8 @@ KEYS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=24)
 def digest_of(keys: list[str], positions: list[int]) -> int:
     """Of one process that saw them all."""
     ledger = Ledger()
-    ledger.take(keys, positions)
-    return ledger.over(World())
+    ledger.add(keys, positions)
+    return ledger.sum_over(World())
 
 
 @given(KEYS, st.randoms(use_true_random=False))
@@ -50,7 +50,7 @@ def test_it_does_not_matter_who_saw_which_photo_and_when(keys: list[str], chance
     order = sorted(positions, key=lambda _: chance.random())  # type: ignore[attr-defined]
     parts = [Ledger() for _ in range(3)]
     for position in order:
-        parts[position % 3].take([keys[position]], [position])
+        parts[position % 3].add([keys[position]], [position])
     assert over(parts) == digest_of(keys, positions)
 
 
@@ -79,7 +79,7 @@ def test_a_photo_that_is_missing_or_there_twice_is_noticed(keys: list[str]) -> N
 def test_a_ledger_goes_on_where_it_was() -> None:
     keys, positions = [f"photo{number}" for number in range(9)], list(range(9))
     first = digest_of(keys[:4], positions[:4])
-    assert Ledger(first).over(World()) == first
+    assert Ledger(first).sum_over(World()) == first
     resumed = Ledger(first)
-    resumed.take(keys[4:], positions[4:])
-    assert resumed.over(World()) == digest_of(keys, positions)
+    resumed.add(keys[4:], positions[4:])
+    assert resumed.sum_over(World()) == digest_of(keys, positions)

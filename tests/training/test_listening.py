@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from pipelines.training.launcher import Every, _ForwardHandler
-from pipelines.training.heartbeat import explain_wait
+from pipelines.training.heartbeat import Every, explain_wait
+from pipelines.training.launcher import _ForwardHandler
 
 
 def test_what_is_done_again_and_again_is_done_at_the_end() -> None:
@@ -36,16 +36,19 @@ def test_a_fault_of_the_last_time_is_no_fault_of_the_block() -> None:
 
 
 def test_a_fork_says_its_warnings_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    told: list[str] = []
-    ear, record = _ForwardHandler(told.append), logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING})
+    sent: list[str] = []
+    handler, record = (
+        _ForwardHandler(sent.append),
+        logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING}),
+    )
     child = os.fork()
     if child == 0:
-        ear.emit(record)
-        os._exit(1 if told else 0)
+        handler.emit(record)
+        os._exit(1 if sent else 0)
     assert os.waitpid(child, 0)[1] == 0
     assert "S3 is away" in capfd.readouterr().err
-    ear.emit(record)
-    assert told == ["S3 is away"]
+    handler.emit(record)
+    assert sent == ["S3 is away"]
 
 
 CPU, GPU = {"CPU": 1, "GPU": 0}, {"CPU": 2, "GPU": 1}
@@ -66,7 +69,7 @@ CPU, GPU = {"CPU": 1, "GPU": 0}, {"CPU": 2, "GPU": 1}
         ),
     ],
 )  # fmt: skip
-def test_a_training_says_that_it_starts_and_waits_only_for_what_lacks(
+def test_a_training_waits_only_for_resources_that_the_cluster_lacks(
     workers: tuple[int, int], resources: dict[str, int], there: dict[str, int], queued: bool, said: str
 ) -> None:
     assert explain_wait(workers, resources, there, queued, 61.4) == said

@@ -14,8 +14,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.loop import to_inputs
-from pipelines.training.loop import Meter, Point, train
+from pipelines.training.loop import Meter, Point, to_inputs, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError
@@ -24,7 +23,7 @@ from tests.making import train_recipe
 
 @dataclass
 class Trained:
-    """A training in this process, and all that it told while it ran."""
+    """A training in this process, and all that its loop reported while it ran."""
 
     recipe: TrainRecipe
     state: TrainState
@@ -39,11 +38,26 @@ class Trained:
             self.state,
             stream,
             world,
+            self,
             until_images=until_images,
-            observe=self.points.append,
-            commit=self.committed.append,
         )
         return self
+
+    def begin_step(self, images_seen: int) -> None:
+        """Called before each step."""
+
+    def observe(self, point: Point) -> None:
+        """Keep a point."""
+        self.points.append(point)
+
+    def commit(self, points: list[Point]) -> bool:
+        """Keep the points of a commit; the training goes on."""
+        self.committed.append(points)
+        return False
+
+    def report_incident(self, line: str) -> None:
+        """Fail: these streams have no incidents."""
+        raise AssertionError(line)
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """A copy of the tensors of a network."""
@@ -153,7 +167,7 @@ def test_an_update_is_made_with_the_learning_rate_of_its_clock(dataset: Dataset)
     assert groups == {"generator": 0.5e-3, "critic": 2e-3}  # the last step began at 24
 
 
-def clipped(norm: float | None) -> Trained:
+def clip(norm: float | None) -> Trained:
     """A fresh training whose generator's gradients are clipped."""
     optimizers = train_recipe().optimizers
     return fresh(optimizers=optimizers | {"generator": replace(optimizers["generator"], clip_norm=norm)})
@@ -161,13 +175,13 @@ def clipped(norm: float | None) -> Trained:
 
 @pytest.mark.parametrize("clip_norm", [1e-3, 0.5])
 def test_gradients_are_clipped_to_the_norm_of_the_network(dataset: Dataset, clip_norm: float) -> None:
-    trained = clipped(clip_norm).run(stream_of(dataset), 4)
+    trained = clip(clip_norm).run(stream_of(dataset), 4)
     assert trained.points[0].values["gradient_norm_reconstruct"] > clip_norm
     assert trained.gradient_norm("generator") == pytest.approx(clip_norm, rel=2e-3)
 
 
 def test_gradients_below_the_norm_or_without_one_stay_as_they_are(dataset: Dataset) -> None:
-    whole, wide = (clipped(norm).run(stream_of(dataset), 4) for norm in (None, 1e9))
+    whole, wide = (clip(norm).run(stream_of(dataset), 4) for norm in (None, 1e9))
     norm = whole.points[0].values["gradient_norm_reconstruct"]
     assert whole.gradient_norm("generator") == pytest.approx(norm, rel=1e-5)
     assert wide.gradient_norm("generator") == pytest.approx(norm, rel=1e-5)
@@ -186,7 +200,7 @@ def test_a_term_of_a_rare_phase_is_averaged_over_its_own_runs() -> None:
     meter = Meter(World(), 0)
     for step in range(4):
         meter.add({"always": torch.tensor(float(step))} | ({"rare": torch.tensor(5.0)} if step == 2 else {}))
-    values = meter.point(16).values
+    values = meter.make_point(16).values
     assert (values["always"], values["rare"]) == (1.5, 5.0)
 
 
@@ -203,7 +217,7 @@ def test_nothing_is_done_at_the_end_already(dataset: Dataset) -> None:
     assert all(torch.equal(tensor, before[key]) for key, tensor in trained.weights("generator").items())
 
 
-def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_any_update(dataset: Dataset) -> None:
+def test_an_infinite_gradient_is_named_by_parameter_phase_and_clock_before_a_step(dataset: Dataset) -> None:
     trained = fresh(objective=objective(adversarial_weight=float("inf"))).run(stream_of(dataset), 16)
     before = trained.weights("generator")
     with pytest.raises(
@@ -271,11 +285,11 @@ def test_two_ranks_hold_equal_weights_and_learn_what_one_learns(dataset: Dataset
     assert [p.images_seen for p in first.points] == [p.images_seen for p in alone.points]
 
 
-def test_the_user_is_told_of_the_rank_and_the_term_that_were_at_fault(dataset: Dataset) -> None:
+def test_the_error_names_the_rank_and_the_term_at_fault(dataset: Dataset) -> None:
     explosive = fresh(optimizers={"generator": AdamConfig(1e20), "critic": AdamConfig(1e-3)})
     faults = train_ranks(dataset, (fresh(), explosive), 32)
-    blamed = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
-    assert [str(faults[rank]).startswith(blamed) for rank in (0, 1)] == [True, True]
+    message = "not finite: l1_coarse on rank 1, l1_low on rank 1, l1_out on rank 1, in phase 'reconstruct' at 4 images;"
+    assert [str(faults[rank]).startswith(message) for rank in (0, 1)] == [True, True]
 
 
 def test_a_step_in_parts_is_the_step_to_rounding(dataset: Dataset) -> None:

@@ -9,8 +9,7 @@ from PIL import Image
 
 from infra.world import World
 from pipelines.manifest import Dataset
-from pipelines.training.validation import draw_maps, average_temperatures
-from pipelines.training.validation import Validation, open_validator
+from pipelines.training.validation import Validation, average_temperatures, draw_maps, open_validator
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import objective
@@ -19,18 +18,18 @@ CELL = 32 * 4 + 4
 """A picture of 32 px, enlarged, and its gap."""
 
 
-def observed(name: str, dataset: Dataset) -> Validation:
-    """What a training of this objective says of itself before its first step."""
-    watch = open_validator(dataset, train_recipe())
-    assert watch is not None
-    return watch.observe(objective(name).networks["generator"], World())
+def validate(name: str, dataset: Dataset) -> Validation:
+    """Validation of this objective before its first step."""
+    validator = open_validator(dataset, train_recipe())
+    assert validator is not None
+    return validator.score(objective(name).networks["generator"], World())
 
 
 @pytest.mark.parametrize(
     ("name", "num_maps"), [("spn", 3), ("spl", 1), ("spn-probabilistic", 3), ("distill-net8", 3), ("distill-net1", 0)]
 )
 def test_a_sheet_has_a_column_for_every_map_of_the_network(name: str, num_maps: int, dataset: Dataset) -> None:
-    sheets = observed(name, dataset).sheets
+    sheets = validate(name, dataset).sheets
     assert ("maps" in sheets) == (num_maps > 0)
     if num_maps:
         with Image.open(io.BytesIO(sheets["maps"])) as sheet:
@@ -40,7 +39,7 @@ def test_a_sheet_has_a_column_for_every_map_of_the_network(name: str, num_maps: 
 
 
 def test_two_priors_that_are_drawn_for_a_hole_are_shown_with_their_fills(dataset: Dataset) -> None:
-    sheets = observed("spn-probabilistic", dataset).sheets
+    sheets = validate("spn-probabilistic", dataset).sheets
     with Image.open(io.BytesIO(sheets["draws"])) as sheet:
         assert sheet.size == (4 + 6 * CELL, 18 + 4 + 4 * CELL)  # photo, hole, and twice a prior and its fill
         columns = [np.asarray(sheet)[22:, 4 + at * CELL : 4 + at * CELL + 128].astype(int) for at in range(6)]
@@ -53,19 +52,19 @@ def test_two_priors_that_are_drawn_for_a_hole_are_shown_with_their_fills(dataset
 
 @pytest.mark.parametrize("name", ["spn", "mhtma"])
 def test_networks_that_draw_nothing_have_no_sheet_of_draws(name: str, dataset: Dataset) -> None:
-    assert "draws" not in observed(name, dataset).sheets
+    assert "draws" not in validate(name, dataset).sheets
 
 
 def test_every_head_of_the_attention_has_a_curve_of_its_temperature(dataset: Dataset) -> None:
-    seen = observed("mhtma", dataset)
-    told = {name: value for name, value in seen.values.items() if name.startswith("val_temperature_")}
+    seen = validate("mhtma", dataset)
+    temperatures = {name: value for name, value in seen.values.items() if name.startswith("val_temperature_")}
     heads = CONFIGS["mhtma"].network.num_heads
-    assert sorted(told) == [f"val_temperature_{head}" for head in range(1, heads + 1)]
-    assert all(value > 0 for value in told.values())
+    assert sorted(temperatures) == [f"val_temperature_{head}" for head in range(1, heads + 1)]
+    assert all(value > 0 for value in temperatures.values())
     assert "maps" not in seen.sheets
 
 
-def test_a_weight_of_fusion_is_a_shade_of_grey_at_its_place() -> None:
+def test_a_weight_of_fusion_is_a_shade_of_gray_at_its_place() -> None:
     weights = torch.tensor([[[[0.0, 1.0], [0.5, 0.2]]]])
     ((title, pictures),) = draw_maps({"fusion_2": weights, "predicted": torch.zeros(1, 3, 4, 4)}, 4)
     assert title == "fusion_2"

@@ -62,7 +62,7 @@ def updater_of(recipe: TrainRecipe, device: str) -> Updater:
 
 def train(updater: Updater, num_steps: int) -> list[dict[str, float]]:
     """Steps in the last stage; their terms."""
-    state, told = updater.state, []
+    state, reported = updater.state, []
     for _ in range(num_steps):
         number = state.images_seen // updater.recipe.batch_size
         step = inputs(number, updater.world.device.type)
@@ -70,8 +70,8 @@ def train(updater: Updater, num_steps: int) -> list[dict[str, float]]:
         for part in updater.step(state.objective.stages[-1], [step]):
             terms |= part
         state.advance(updater.recipe.batch_size)
-        told.append({name: float(term) for name, term in terms.items()})
-    return told
+        reported.append({name: float(term) for name, term in terms.items()})
+    return reported
 
 
 @GPU
@@ -148,8 +148,8 @@ def test_an_overflow_leaves_the_update_out_and_halves_the_factor() -> None:
     assert value(updater) == before
     while updater.state.scale.factor * 2.0 > 65504:
         train(updater, 1)
-    told = train(updater, 1)[0]
-    assert told["gradient_norm_learn"] == pytest.approx(2.0)
+    reported = train(updater, 1)[0]
+    assert reported["gradient_norm_learn"] == pytest.approx(2.0)
     assert value(updater) < before
 
 
@@ -162,7 +162,7 @@ def test_a_term_that_is_no_number_ends_the_training_though_its_gradient_is_one(o
     assert value(updater) == before
 
 
-def test_a_fault_that_no_factor_mends_is_told() -> None:
+def test_a_fault_that_no_factor_repairs_is_raised() -> None:
     updater = steep(float("inf"))
     with pytest.raises(NonFiniteError, match="not finite: loss on rank 0"):
         train(updater, 30)
@@ -170,10 +170,10 @@ def test_a_fault_that_no_factor_mends_is_told() -> None:
 
 
 def test_the_factor_doubles_after_two_thousand_updates_and_only_in_float16() -> None:
-    scale, still = LossScale.of("float16"), LossScale.of("bfloat16")
+    scale, still = LossScale.for_precision("float16"), LossScale.for_precision("bfloat16")
     for _ in range(2000):
-        scale.after_update()
-        still.after_update()
+        scale.count_update()
+        still.count_update()
     assert (scale.factor, scale.num_good) == (2.0**17, 0)
     assert still == LossScale()
 

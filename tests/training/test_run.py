@@ -30,7 +30,7 @@ from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.validation import open_validator
-from pipelines.training.worker import INCIDENTS, run_rank, read_incidents
+from pipelines.training.worker import INCIDENTS, read_incidents, run_rank
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -170,12 +170,12 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
     checkpoint = open_checkpoint(trained.out)
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    watch = open_validator(dataset, trained.recipe)
-    assert watch is not None
-    seen = watch.observe(network, World()).values
+    validator = open_validator(dataset, trained.recipe)
+    assert validator is not None
+    seen = validator.score(network, World()).values
     assert network.training
-    told = read_points(trained.out)[-1]["values"]
-    assert seen == pytest.approx({name: value for name, value in told.items() if name.startswith("val_")}, rel=1e-9)
+    reported = read_points(trained.out)[-1]["values"]
+    assert seen == pytest.approx({name: value for name, value in reported.items() if name.startswith("val_")}, rel=1e-9)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     worst = [measure(i, m, 255 - i)["psnr_hole"] for i, m in zip(pairs.images, pairs.masks, strict=True)]
     assert seen["val_psnr_hole"] > float(np.mean(worst))
@@ -271,7 +271,7 @@ def test_a_checkpoint_of_another_dataset_is_refused_by_name(trained: TrainRun, p
     other = build_dataset(Plan(str(photos), str(tmp_path / "data"), shard_recipe(masks_per_family=2), seed=0), silent)
     shutil.copytree(trained.out, tmp_path / "run")
     with pytest.raises(
-        UsageError, match=rf"{other.uri} has the digest .* restore that dataset, or train at another --out"
+        UsageError, match=rf"{other.uri} has the digest .* Restore that dataset, or train at another --out"
     ):
         run_rank(replace(trained, data=(other.uri,), out=str(tmp_path / "run")), World(), silent)
 
@@ -284,14 +284,14 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     recipe = replace(trained.recipe, stream=replace(trained.recipe.stream, damaged="replace"))
     run = replace(trained, recipe=recipe, data=(str(tmp_path / "data"),), out=str(tmp_path / "run"))
     run_rank(run, World(), silent)
-    told = read_incidents(run.out)
-    assert told
-    assert all(shard.file in line and line.startswith("position ") for line in told)
-    positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
+    reported = read_incidents(run.out)
+    assert reported
+    assert all(shard.file in line and line.startswith("position ") for line in reported)
+    positions = {int(line.split(":")[0].removeprefix("position ")) for line in reported}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
     assert read_incidents(trained.out) == []
     storage.publish(
         f"{run.out}/{INCIDENTS}/{recipe.images + 8:012d}-00001.json", canonical_json(["of a start that was lost"])
     )
     run_rank(run, World(), silent)
-    assert read_incidents(run.out) == told
+    assert read_incidents(run.out) == reported

@@ -17,12 +17,12 @@ from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.run_record import RUN_FILE
 from pipelines.training.checkpointer import find_best
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
-from pipelines.training.worker import INCIDENTS, run_rank, read_incidents
+from pipelines.training.worker import INCIDENTS, read_incidents, run_rank
 from tests.making import train_recipe
-from tests.training.test_run import CLOCKS, list_committed_clocks, copy_run, silent
+from tests.training.test_run import CLOCKS, copy_run, list_committed_clocks, silent
 
 
-def changed(data: bytes, at: int) -> bytes:
+def change_byte(data: bytes, at: int) -> bytes:
     """The bytes with another one at this place; of a digit another digit, which no parser minds."""
     byte = data[at]
     other = ord("0") + (byte - ord("0") + 1) % 10 if chr(byte).isdigit() else byte ^ 1 << random.Random(at).randrange(8)
@@ -40,7 +40,7 @@ def test_a_changed_byte_of_the_record_of_a_run_is_named(dataset: Dataset, tmp_pa
     data = path.read_bytes()
     at_run_id = data.index(run_id.encode())
     for at in (*places(data), *range(at_run_id, at_run_id + len(run_id))):
-        path.write_bytes(changed(data, at))
+        path.write_bytes(change_byte(data, at))
         with pytest.raises(CorruptDataError, match=rf"{path} is no record of a run: restore it"):
             claim_run(train_recipe(), (dataset,), out)
     with pytest.raises(CorruptDataError, match=rf"{path} is no record of a run: restore it"):
@@ -78,16 +78,14 @@ def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
         refuse_other_run(other, (dataset,), out)
 
 
-def test_every_changed_byte_of_who_trains_is_named_and_ends_no_training_as_superseded(
-    trained: TrainRun, tmp_path: Path
-) -> None:
+def test_every_changed_byte_of_an_attempt_is_named_and_ends_no_training(trained: TrainRun, tmp_path: Path) -> None:
     out = str(tmp_path)
     run = replace(trained, out=out, attempt=begin_attempt(out))
     data = (tmp_path / "attempt.json").read_bytes()
     for at in range(len(data)):
-        (tmp_path / "attempt.json").write_bytes(changed(data, at))
+        (tmp_path / "attempt.json").write_bytes(change_byte(data, at))
         with pytest.raises(
-            CorruptDataError, match=r"attempt.json does not say which command trains there: run the same"
+            CorruptDataError, match=r"attempt.json does not name the command that trains there: run the same"
         ):
             is_superseded(run)
     (tmp_path / "attempt.json").write_bytes(data)
@@ -113,7 +111,7 @@ def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path
     path = Path(run.out) / "metrics" / f"{16:012d}.json"
     data, recipe = path.read_bytes(), replace(run.recipe, early_stop_images=64)
     for at in places(data):
-        path.write_bytes(changed(data, at))
+        path.write_bytes(change_byte(data, at))
         with pytest.raises(CorruptDataError, match=rf"{path} is no list of points"):
             find_best(run.out, recipe, 32)
     path.write_bytes(data)
@@ -124,7 +122,7 @@ def test_a_damaged_account_of_incidents_is_one_more_line(trained: TrainRun, tmp_
     run = copy_run(trained, tmp_path)
     uri = f"{run.out}/{INCIDENTS}/{16:012d}-00000.json"
     storage.publish(uri, b'["torn')
-    assert read_incidents(run.out) == [f"{uri} is damaged: what the stream made good there cannot be read"]
+    assert read_incidents(run.out) == [f"{uri} is damaged: its incidents of the stream cannot be read"]
 
 
 def test_records_are_sealed_once(trained: TrainRun) -> None:
@@ -159,7 +157,11 @@ def test_a_procedure_changes_no_identity_and_stands_in_every_checkpoint(
     assert recipe.as_json() == trained.recipe.as_json()
     run_id = claim_run(train_recipe(), (dataset,), str(tmp_path))
     assert claim_run(recipe, (dataset,), str(tmp_path)) == run_id
-    run_rank(TrainRun(recipe, (dataset.uri,), str(tmp_path), 8, run_id, ""), World(), silent)
+    run_rank(
+        TrainRun(recipe=recipe, data=(dataset.uri,), out=str(tmp_path), until_images=8, run_id=run_id, tracking_uri=""),
+        World(),
+        silent,
+    )
     opened = open_checkpoint(str(tmp_path))
     assert opened.procedure == Procedure("polyphase")
     assert network_model(opened).procedure == "polyphase"

@@ -11,16 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from infra.world import World
 from nets.deepgin.network import DeepGINConfig
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.stream.batching import Stream
-from pipelines.training.loop import train
 from pipelines.training.run import TrainRun
 from pipelines.training.state import TrainState
 from tests.making import train_recipe
+from tests.training.test_loop import Trained
 
 FILES = ("adam.critic", "adam.generator", "critic", "generator")
 
@@ -70,7 +69,7 @@ def test_training_leaves_the_global_generator_alone(dataset: Dataset) -> None:
     state, stream = TrainState(recipe), Stream((dataset,), recipe.stream, recipe.seed)
     torch.set_num_threads(1)
     before = global_states()
-    train(recipe, state, stream, World(), until_images=20, observe=lambda _: None, commit=lambda _: None)
+    Trained(recipe, state).run(stream, 20)
     assert global_states() == before
 
 

@@ -32,9 +32,9 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
     network = build_network(checkpoint.state["network"])  # of a few steps: no symmetry of the square leaves it alone
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     recipe = train_recipe()
-    watch = open_validator(dataset, replace(recipe, stream=replace(recipe.stream, resize=shown)))
-    assert watch is not None
-    watched = watch.observe(network, World()).values
+    validator = open_validator(dataset, replace(recipe, stream=replace(recipe.stream, resize=shown)))
+    assert validator is not None
+    watched = validator.score(network, World()).values
     card = evaluate(trained.out, dataset.uri, "val", evaluated, str(tmp_path / "scores"), silent)
     assert len(card.rows) == 48
     assert watched["val_psnr_hole"] == pytest.approx(card.mean("psnr_hole"), abs=1e-3)
@@ -44,9 +44,9 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("deepgin")])
 def test_held_out_photos_of_deepgin_are_upright(name: str, dataset: Dataset) -> None:
     stream = replace(RECIPES[name]().stream, size_px=32)
-    watch = open_validator(dataset, train_recipe(stream=stream))
-    assert watch is not None
-    views = {RESIZES[watch.resize](48, 40, 32, KeyedRng("view", number)) for number in range(20)}
+    validator = open_validator(dataset, train_recipe(stream=stream))
+    assert validator is not None
+    views = {RESIZES[validator.resize](48, 40, 32, KeyedRng("view", number)) for number in range(20)}
     (view,) = views
     assert (view.quarter_turns, view.phase) == (0, None)
 
