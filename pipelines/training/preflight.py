@@ -14,7 +14,7 @@ from infra import storage
 from infra.cluster import is_ours
 from infra.settings import code_revision, git_commit
 from infra.weights import WeightsError, load_weights, weights_folder, weights_sha256
-from nets import TEACHERS_SHAPES
+from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
 from pipelines.stream.batching import Stream
@@ -191,9 +191,9 @@ def _load_teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:
         try:
             teachers |= load_weights([name])
         except WeightsError:
-            if name not in TEACHERS_SHAPES:
+            if name not in TEACHER_SHAPES:
                 raise
-            teachers[name] = TEACHERS_SHAPES[name]()
+            teachers[name] = TEACHER_SHAPES[name]()
     return teachers
 
 
