@@ -10,7 +10,7 @@ from infra.tracking_values import flatten
 from infra.weights import WeightsError, load_weights
 from jobs.faults import VerbError
 from jobs.progress import say
-from nets import TEACHERS_SHAPES
+from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset
 from pipelines.stream.reading import ShardReader
 from pipelines.training.dry_run import rehearse
@@ -75,9 +75,9 @@ def _teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:
         try:
             teachers |= load_weights([name])
         except WeightsError:
-            if name not in TEACHERS_SHAPES:
+            if name not in TEACHER_SHAPES:
                 raise
-            teachers[name] = TEACHERS_SHAPES[name]()
+            teachers[name] = TEACHER_SHAPES[name]()
     return teachers
 
 

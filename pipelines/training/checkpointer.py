@@ -150,7 +150,7 @@ class Checkpointer:
             "network": self._run.recipe.network,
             "size_px": self._run.recipe.stream.size_px,
             "procedure": asdict(self._run.recipe.procedure),
-            "stage": self._state.objective.stage_at(self._state.images_seen).name,
+            "stage": self._state.objective.find_stage(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": self._code,
             BEST: (self.best.images_seen or None) if self.best.kept else None,

@@ -75,7 +75,7 @@ def train(
         with meter.waiting():
             batch = next(batches)
             parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.grad_accumulation)]
-        stage = state.objective.stage_at(state.images_seen)
+        stage = state.objective.find_stage(state.images_seen)
         for terms in updater.step(stage, parts):
             meter.add(terms)
         for incident in batch.incidents:

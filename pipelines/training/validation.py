@@ -136,7 +136,7 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
     if "noise" not in taken_by(generator):
         return []
-    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
+    shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
     return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 

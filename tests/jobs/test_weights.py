@@ -19,7 +19,7 @@ from nets import build_network, build_objective, describe_network
 from nets.deepgin.published import load_published
 from nets.spn.network import SPN
 from nets.spn.objective import SPNObjectiveConfig
-from nets.spn.targets import PriorTarget, enlarged
+from nets.spn.targets import PriorTarget, enlarge_image
 from pipelines.checkpoints import Checkpoint, open_checkpoint, save_checkpoint
 from pipelines.evaluation.models import open_model
 from pipelines.records import UsageError
@@ -27,7 +27,7 @@ from tests.infra.test_weights_import import torch_file, tresnet
 from tests.making import lacuna
 from tests.nets.configs import TINY_SPL, TINY_SPN
 from tests.nets.objectives import inputs
-from tests.nets.test_deepgin_published import published
+from tests.nets.test_deepgin_published import make_published
 from tests.weights import REAL, random_network, real_weights
 
 PUBLISHED_TRESNET = "Open_ImagesV6_TRresNet_L_448.pth"
@@ -108,7 +108,7 @@ def test_the_generator_of_a_run_becomes_the_teacher_of_another_training(tmp_path
     of = inputs(size_px=32)
     with torch.no_grad():
         outputs = objective.stages[0].forward(of)
-        prior = spn.prior(enlarged(of), torch.zeros(2, 1, 64, 64)).priors[0]
+        prior = spn.prior(enlarge_image(of), torch.zeros(2, 1, 64, 64)).priors[0]
     assert torch.equal(outputs["target_prior_3"], prior)
     assert prior.std() > 0
 
@@ -146,7 +146,7 @@ def test_arguments_that_do_not_go_together_are_refused(
 @pytest.mark.slow
 def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -> None:
     source = tmp_path / "latest_net_G.pth"
-    source.write_bytes(torch_file(published()))
+    source.write_bytes(torch_file(make_published()))
     report = run(Arguments((str(source),), str(tmp_path / "made"), name="deepgin_celebahq"))
     assert report["checkpoint"].startswith(f"{tmp_path}/made/deepgin_celebahq/")
     checkpoint = open_checkpoint(f"{tmp_path}/made/deepgin_celebahq")
@@ -154,7 +154,9 @@ def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -
     assert checkpoint.state["recipe"]["source"] == "latest_net_G.pth"
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    assert all(torch.equal(t, network.state_dict()[k]) for k, t in load_published(published()).state_dict().items())
+    assert all(
+        torch.equal(t, network.state_dict()[k]) for k, t in load_published(make_published()).state_dict().items()
+    )
     image, mask = np.full((1, 40, 30, 3), 90, np.uint8), np.zeros((1, 40, 30), np.uint8)
     mask[:, 10:20, 10:20] = 1
     filled = open_model(checkpoint.uri).fill(image, mask)
@@ -175,7 +177,7 @@ def test_a_published_generator_is_not_written_among_the_checkpoints_of_a_trainin
 
 def test_another_network_is_no_published_generator(tmp_path: Path) -> None:
     (tmp_path / "latest_net_G.pth").write_bytes(torch_file({"model.0.weight": torch.zeros(1)}))
-    with pytest.raises(WeightsError, match=r"latest_net_G.pth: no published generator of DeepGIN: it lacks"):
+    with pytest.raises(WeightsError, match=r"latest_net_G.pth: not a published generator of DeepGIN: it lacks"):
         run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name="deepgin"))
 
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 
-def masked_pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
+def make_masked_pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
     """Random pictures N3HW with a box of hole each, N1HW."""
     mask = torch.zeros(number, 1, size_px, size_px)
     mask[..., size_px // 4 : size_px // 2, size_px // 4 : 3 * size_px // 4] = 1
     return torch.rand(number, 3, size_px, size_px), mask
 
 
-def num_parameters(build: Callable[[], nn.Module]) -> int:
-    """Trainable parameters, counted without making them."""
+def count_parameters(build: Callable[[], nn.Module]) -> int:
+    """Number of trainable parameters, counted without allocating them."""
     with torch.device("meta"):
         return sum(p.numel() for p in build().parameters() if p.requires_grad)

@@ -10,9 +10,9 @@ from nets.deepgin.network import DeepGIN, DeepGINConfig, SPDBlock, project_back
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.layers.attention import NonLocalAttention
 from tests.nets.configs import CONFIGS
+from tests.nets.objectives import find_phase, objective, run
 from tests.nets.objectives import inputs as step_inputs
-from tests.nets.objectives import objective, phase_of, run
-from tests.nets.pictures import masked_pictures
+from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sampled
 
 TABLE_1: dict[str, tuple[dict[str, Any], int]] = {
@@ -28,12 +28,12 @@ VARIANTS = pytest.mark.parametrize("variant", list(TABLE_1))
 SMALL = DeepGINConfig(8, 1, 2)
 
 
-def config(variant: str, of: DeepGINConfig = SMALL) -> DeepGINConfig:
+def make_config(variant: str, of: DeepGINConfig = SMALL) -> DeepGINConfig:
     return replace(of, **TABLE_1[variant][0])
 
 
-def stirred(config: DeepGINConfig) -> DeepGIN:
-    """A network with weights that matter: five times the paper's initialisation."""
+def build_stirred(config: DeepGINConfig) -> DeepGIN:
+    """A network with weights that matter: five times the paper's initialization."""
     network = DeepGIN(config)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -44,7 +44,7 @@ def stirred(config: DeepGINConfig) -> DeepGIN:
 @VARIANTS
 def test_a_row_of_table_1_has_its_parameters(variant: str) -> None:
     with torch.device("meta"):
-        network = DeepGIN(config(variant, DeepGINConfig()))
+        network = DeepGIN(make_config(variant, DeepGINConfig()))
     assert sum(p.numel() for p in network.parameters()) == TABLE_1[variant][1]
 
 
@@ -58,7 +58,7 @@ def test_track_2_has_more_parameters_in_the_two_stems_only() -> None:
 
 @VARIANTS
 def test_forward_and_backward_reach_everything(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), masked_pictures(64)
+    network, (image, mask) = build_stirred(make_config(variant)), make_masked_pictures(64)
     outputs = network(image, mask)
     expected = {"predicted", "inpainted"}
     expected |= {"coarse"} if network.refinement is not None else set()
@@ -71,7 +71,7 @@ def test_forward_and_backward_reach_everything(variant: str) -> None:
     assert {name for name in flat if not name.endswith("key.bias")} == set()  # softmax does not see a common key
 
 
-FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
+FULL = {name: make_config(name, DeepGINConfig()) for name in TABLE_1} | {
     "track 2": DeepGINConfig(segmentation=True),
     "residual": DeepGINConfig(residual=True),
 }
@@ -79,7 +79,7 @@ FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
 
 @pytest.mark.parametrize("variant", sampled(FULL, (tuple(TABLE_1)[-1], "track 2")))
 def test_forward_and_backward_at_full_size(variant: str) -> None:
-    network, (image, mask) = DeepGIN(FULL[variant]), masked_pictures(256, 1)
+    network, (image, mask) = DeepGIN(FULL[variant]), make_masked_pictures(256, 1)
     outputs = network(image, mask, torch.rand_like(image))  # a map, which track 2 alone takes
     gradients = torch.autograd.grad(outputs["inpainted"].mean(), list(network.parameters()), allow_unused=True)
     assert outputs["inpainted"].shape == image.shape
@@ -88,7 +88,7 @@ def test_forward_and_backward_at_full_size(variant: str) -> None:
 
 @VARIANTS
 def test_the_variant_has_its_blocks_and_its_attentions(variant: str) -> None:
-    modules = list(DeepGIN(config(variant)).modules())
+    modules = list(DeepGIN(make_config(variant)).modules())
     branches = {len(m.branches) for m in modules if isinstance(m, SPDBlock)}
     num_attentions = sum(isinstance(m, NonLocalAttention) for m in modules)
     assert branches == ({8, 4} if variant.startswith("SPD") else {1})
@@ -109,7 +109,7 @@ def test_a_block_reaches_as_far_as_its_two_convolutions(block: Any, reach: int) 
 @torch.no_grad()
 @VARIANTS
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), masked_pictures()
+    network, (image, mask) = build_stirred(make_config(variant)), make_masked_pictures()
     hidden = torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -119,20 +119,20 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 
 @torch.no_grad()
 def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
-    (image, mask), black = masked_pictures(), torch.zeros(2, 3, 32, 32)
+    (image, mask), black = make_masked_pictures(), torch.zeros(2, 3, 32, 32)
     other = black.clone()
     other[..., 16, 10] = 1
-    two = stirred(replace(SMALL, segmentation=True))
+    two = build_stirred(replace(SMALL, segmentation=True))
     assert not torch.equal(two(image, mask, black)["inpainted"], two(image, mask, other)["inpainted"])
     assert torch.equal(two(image, mask)["inpainted"], two(image, mask, black)["inpainted"])
-    one = stirred(SMALL)
+    one = build_stirred(SMALL)
     assert torch.equal(one(image, mask, other)["inpainted"], one(image, mask)["inpainted"])
 
 
 @torch.no_grad()
 def test_both_stages_see_the_map() -> None:
-    (image, mask), segmentation = masked_pictures(), torch.rand(2, 3, 32, 32)
-    network = stirred(replace(SMALL, segmentation=True))
+    (image, mask), segmentation = make_masked_pictures(), torch.rand(2, 3, 32, 32)
+    network = build_stirred(replace(SMALL, segmentation=True))
     before = network(image, mask, segmentation)
     assert network.refinement is not None
     network.refinement.stem[0].weight[:, 4:] = 0  # type: ignore[operator]
@@ -159,12 +159,12 @@ def test_back_projection_adds_what_the_small_picture_has_more() -> None:
 )
 def test_every_picture_that_a_variant_makes_is_compared(name: str, terms: set[str]) -> None:
     of = objective(name)
-    assert set(phase_of(of, "reconstruct").terms(run(of))) == terms
+    assert set(find_phase(of, "reconstruct").terms(run(of))) == terms
 
 
 def test_track_2_does_not_train_without_its_maps() -> None:
     of, without = objective("deepgin-segmentation"), replace(step_inputs(), planes={})
-    with pytest.raises(ValueError, match="trains with segmentation maps: name the plane `segmentation`"):
+    with pytest.raises(ValueError, match="no plane 'segmentation' in the batch: DeepGIN of track 2 trains with it"):
         of.stages[0].forward(without)
 
 

@@ -228,7 +228,7 @@ def test_an_optimizers_number_that_cannot_be_is_refused(changes: dict[str, Any],
 
 def test_a_size_that_the_network_cannot_halve_is_refused_before_any_work() -> None:
     recipe = train_recipe(stream=StreamConfig(size_px=40, num_lanes=4, block_size=8))
-    with pytest.raises(UsageError, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
+    with pytest.raises(UsageError, match="input is 40x40 px: height and width must be multiples of 16"):
         rehearse(recipe, {})
 
 
