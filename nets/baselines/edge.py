@@ -53,7 +53,6 @@ class DilatedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         y: Tensor = x + self.layers(x)
         return y
 
@@ -97,21 +96,12 @@ class EC(nn.Module):
         self.config = config
         self.edges = EdgeConnectGenerator(3, 1, config, completion=False) if config.edges else None
         self.picture = EdgeConnectGenerator(4 + config.edges, 3, config, completion=config.completion)
-
-    @property
-    def distilled_channels(self) -> tuple[int, ...]:
-        """Channels of the levels that DGI distills."""
-        return 2 * self.config.width, 4 * self.config.width
-
-    @property
-    def attention_channels(self) -> tuple[int, ...]:
-        """Empty: the network has no attention."""
-        return ()
-
-    @property
-    def multiple_px(self) -> int:
+        self.multiple_px = 4
         """Divisor of valid heights and widths."""
-        return 4
+        self.distilled_channels = 2 * config.width, 4 * config.width
+        """Channels of the levels that DGI distills."""
+        self.attention_channels: tuple[int, ...] = ()
+        """Channels before each attention that DGI distills."""
 
     def forward(
         self, image: Tensor, mask: Tensor, edge: Tensor | None = None, base: Tensor | None = None

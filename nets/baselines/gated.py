@@ -119,21 +119,12 @@ class GC(nn.Module):
         self.config = config
         self.coarse = CoarseNetwork(config)
         self.refinement = RefinementNetwork(config)
-
-    @property
-    def distilled_channels(self) -> tuple[int, ...]:
-        """Channels of the levels that DGI distills."""
-        return 2 * self.config.width, 4 * self.config.width
-
-    @property
-    def attention_channels(self) -> tuple[int, ...]:
-        """Channels before each attention that DGI distills."""
-        return (4 * self.config.width,)
-
-    @property
-    def multiple_px(self) -> int:
+        self.multiple_px = 8
         """Divisor of valid heights and widths."""
-        return 8
+        self.distilled_channels = 2 * config.width, 4 * config.width
+        """Channels of the levels that DGI distills."""
+        self.attention_channels: tuple[int, ...] = (4 * config.width,)
+        """Channels before each attention that DGI distills."""
 
     def forward(
         self, image: Tensor, mask: Tensor, hidden: Tensor | None = None, base: Tensor | None = None

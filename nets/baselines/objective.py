@@ -6,8 +6,9 @@ whose keys are those of the student, EC* and EC# the second generator. The basel
 their pictures and, for EC, the entropy of its edges; the adversarial terms of their papers are left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from nets.objective import Inputs, Objective, Outputs, Terms, Weights
 
 Backbone = GC | EC | PC
 BackboneConfig = GCConfig | ECConfig | PCConfig
+_BACKBONES: Final[dict[type, Callable[[Any], Backbone]]] = {GCConfig: GC, ECConfig: EC, PCConfig: PC}
 ALONE: Final = GuidanceConfig(cross_distillation=False, self_distillation=False, attention_transfer=False)
 ENCODER: Final = GuidanceConfig(attention_transfer=False)
 """Distillation of the encoder; with completion blocks it is * of Table 3, and # for EC without edges."""
@@ -41,10 +43,7 @@ class BaselineObjectiveConfig:
                 f"attention_transfer is on, but a {type(self.network).__name__} has no attention: use a GCConfig"
             )
 
-    @property
-    def needs_weights(self) -> tuple[str, ...]:
-        """No files of weights."""
-        return ()
+    needs_weights: ClassVar[tuple[str, ...]] = ()
 
 
 def build_baseline_objective(config: BaselineObjectiveConfig, _: Weights) -> Objective:
@@ -75,13 +74,7 @@ def _list_pictures(config: BackboneConfig) -> tuple[str, ...]:
 
 def build_backbone(config: BackboneConfig) -> Backbone:
     """Network of a config, with fresh weights."""
-    match config:
-        case GCConfig():
-            return GC(config)
-        case ECConfig():
-            return EC(config)
-        case PCConfig():
-            return PC(config)
+    return _BACKBONES[type(config)](config)
 
 
 def _run(backbone: Backbone, inputs: Inputs) -> Outputs:

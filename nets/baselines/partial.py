@@ -93,22 +93,13 @@ class PC(nn.Module):
             for b, a in reversed(list(pairwise(config.widths)))
         )
         self.picture = PartialConvolution(config.widths[0] + 3, 3, 3)
-        self.completion = CompletionBlocks(self.distilled_channels) if config.completion else None
-
-    @property
-    def distilled_channels(self) -> tuple[int, ...]:
+        self.distilled_channels = config.widths[: config.num_distilled_levels]
         """Channels of the levels that DGI distills."""
-        return self.config.widths[: self.config.num_distilled_levels]
-
-    @property
-    def attention_channels(self) -> tuple[int, ...]:
-        """Empty: the network has no attention."""
-        return ()
-
-    @property
-    def multiple_px(self) -> int:
+        self.attention_channels: tuple[int, ...] = ()
+        """Channels before each attention that DGI distills."""
+        self.multiple_px = 1 << len(self.downs)
         """Divisor of valid heights and widths."""
-        return 1 << len(self.downs)
+        self.completion = CompletionBlocks(self.distilled_channels) if config.completion else None
 
     def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW, mask N1HW -> predicted, inpainted, features; a residual network adds to `base` N3HW."""

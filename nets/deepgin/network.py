@@ -92,7 +92,6 @@ class SPDBlock(nn.Module):
         self.mix = build_conv(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         return x + maybe_checkpoint(self._compute_change, x, checkpointing=self.checkpointing)
 
     def _compute_change(self, x: Tensor) -> Tensor:
@@ -223,12 +222,9 @@ class DeepGIN(nn.Module):
         self.config = config
         self.coarse = CoarseGenerator(config)
         self.refinement = None if config.coarse_only else RefinementGenerator(config)
-        initialize_kaiming(self, config.initial_scale)  # outputs of the SA blocks included, as in the code
-
-    @property
-    def multiple_px(self) -> int:
+        self.multiple_px = 1 << config.num_halvings
         """Divisor of valid heights and widths."""
-        return 1 << self.config.num_halvings
+        initialize_kaiming(self, config.initial_scale)  # outputs of the SA blocks included, as in the code
 
     def forward(
         self, image: Tensor, mask: Tensor, segmentation: Tensor | None = None, base: Tensor | None = None

@@ -104,19 +104,13 @@ def _get_layers(config: DeepGINObjectiveConfig) -> dict[str, float]:
 
 
 def _forward(generator: DeepGIN, inputs: Inputs) -> Outputs:
-    image, mask = inputs.image, inputs.mask
-    outputs: Outputs = generator(image, mask, _get_segmentation(generator.config, inputs))
-    return outputs | inputs.to_outputs() | {"masked": image * (1 - mask) + mask}
-
-
-def _get_segmentation(config: DeepGINConfig, inputs: Inputs) -> Tensor | None:
-    if not config.segmentation:
-        return None
-    if "segmentation" not in inputs.planes:
+    image, mask, segmentation = inputs.image, inputs.mask, inputs.planes.get("segmentation")
+    if generator.config.segmentation and segmentation is None:
         raise ValueError(
             "no plane 'segmentation' in the batch: DeepGIN of track 2 trains with it, name it in the stream's planes"
         )
-    return inputs.planes["segmentation"]
+    outputs: Outputs = generator(image, mask, segmentation)
+    return outputs | inputs.to_outputs() | {"masked": image * (1 - mask) + mask}
 
 
 def _collect_terms(parts: Sequence[Callable[[Outputs], Terms]], o: Outputs) -> Terms:

@@ -26,7 +26,6 @@ class ResidualBlock(nn.Module):
         self.outer = nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         y: Tensor = x + self.outer(self.inner(x))
         return y
 
@@ -39,7 +38,6 @@ class UpBlock(nn.Module):
         self.convolution = add_activation(nn.Conv2d(channels_in, channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out 2H 2W."""
         doubled: Tensor = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
         return doubled
 

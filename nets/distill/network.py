@@ -154,14 +154,11 @@ class InpaintingNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = Backbone(4, config)
+        self.multiple_px = 1 << config.num_levels
+        """Divisor of valid heights and widths."""
         self.backbone.initialize()
         if config.residual:
             scale_init(self.backbone.picture)  # twice, so that it begins near the smooth fill
-
-    @property
-    def multiple_px(self) -> int:
-        """Divisor of valid heights and widths."""
-        return 1 << self.config.num_levels
 
     def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> predicted, inpainted and features; pixels under the mask are not read.

@@ -21,7 +21,6 @@ class NonLocalAttention(nn.Module):
         self.output = nn.Conv2d(channels // 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         query, key, value = (
             layer(x).flatten(2).transpose(1, 2)[:, None] for layer in (self.query, self.key, self.value)
         )

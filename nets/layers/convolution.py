@@ -27,7 +27,6 @@ class UpConvolution(nn.Module):
         self.convolution = add_activation(build_conv(channels_in, channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out 2H 2W."""
         doubled: Tensor = self.convolution(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
         return doubled
 

@@ -30,7 +30,6 @@ class GatedConvolution(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out H/stride W/stride."""
         features, gate = self.convolution(x).chunk(2, dim=1)
         return self.activation(features) * torch.sigmoid(gate)
 
@@ -39,7 +38,6 @@ class GatedUpConvolution(GatedConvolution):
     """Nearest x2, then a gated 3x3 convolution: N C_in H W -> N C_out 2H 2W."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out 2H 2W."""
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 

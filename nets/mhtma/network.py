@@ -157,6 +157,8 @@ class MHTMA(nn.Module):
         self.config = config
         self.coarse = build_coarse_network(config)
         self.refinement = RefinementNetwork(config)
+        self.multiple_px = 8 if config.attention == "contextual" else 4
+        """Divisor of valid heights and widths."""
         self.register_buffer("color", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         initialize_kaiming(self, config.initial_scale)
         for layer in self.modules():
@@ -165,11 +167,6 @@ class MHTMA(nn.Module):
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
                 scale_init(last, 0.01)  # at 0.1 the gates before it close for long, as their output is wrong at first
-
-    @property
-    def multiple_px(self) -> int:
-        """Divisor of valid heights and widths."""
-        return 8 if self.config.attention == "contextual" else 4
 
     def forward(
         self, image: Tensor, mask: Tensor, sketch: Tensor | None = None, base: Tensor | None = None

@@ -44,7 +44,6 @@ class ResidualBlock(nn.Module):
         self.second = build_reflect_conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         refined: Tensor = x + self.second(F.relu(self.first(x)))
         return refined
 
@@ -59,7 +58,6 @@ class ProjectingBlock(nn.Module):
         self.shortcut = build_reflect_conv(channels_in, channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out H W."""
         projected: Tensor = self.shortcut(x) + self.second(F.relu(self.first(x)))
         return projected
 
@@ -73,7 +71,6 @@ class DenseBlock(nn.Module):
         self.fusion = nn.Conv2d(channels + num_layers * growth, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         features = x
         for layer in self.layers:
             features = torch.cat([features, F.relu(layer(features))], dim=1)

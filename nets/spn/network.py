@@ -83,17 +83,14 @@ class SemanticPriorGenerator(nn.Module):
         self.encoder = ImageEncoder(config.width)
         self.blocks = nn.ModuleList(blocks)
         self.out = out
+        self.multiple_px = 4 if prior.variational is None else 32
+        """Divisor of valid heights and widths."""
         if config.residual:
             scale_init(out)  # large first additions kill the last ReLU of a decoder for good
 
     def decode(self, features: Tensor, priors: list[Tensor]) -> Tensor:
         """Decode fused features N 4w H/4 W/4 -> N w H W."""
         raise NotImplementedError
-
-    @property
-    def multiple_px(self) -> int:
-        """Divisor of valid heights and widths."""
-        return 4 if self.prior.variational is None else 32
 
     def _generate(self, image: Tensor, mask: Tensor, noise: Tensor | None, base: Tensor | None) -> dict[str, Tensor]:
         """Generate the outputs of the module's docstring, of KN samples if noise has so many."""

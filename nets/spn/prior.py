@@ -114,7 +114,6 @@ class DenseBottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         features = [self.first(x)]
         for block in self.blocks:
             features.append(maybe_checkpoint(block, features[-1], checkpointing=self.checkpointing))

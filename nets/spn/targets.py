@@ -7,7 +7,7 @@ config knows the channels of its maps, the files of weights that it needs, and h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +63,8 @@ class VGGTarget:
 
     weights: str = "vgg16_features"
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of relu4_1, relu3_1 and relu2_1."""
-        return 512, 256, 128
+    channels: ClassVar[tuple[int, ...]] = (512, 256, 128)
+    """Channels of relu4_1, relu3_1 and relu2_1."""
 
     @property
     def needs_weights(self) -> tuple[str, ...]:
@@ -118,10 +116,7 @@ class MapsTarget:
         """Channels of the plane, at every scale."""
         return (self.channels_of_plane,) * 3
 
-    @property
-    def needs_weights(self) -> tuple[str, ...]:
-        """Empty: no files of weights."""
-        return ()
+    needs_weights: ClassVar[tuple[str, ...]] = ()
 
     def build(self, _: Weights) -> nn.Module:
         """Build the target: the plane at three sizes."""

@@ -34,7 +34,6 @@ class ActivatedNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         normalized = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=_EPSILON)
         return F.leaky_relu(normalized, self.slope)
 
@@ -55,7 +54,6 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(width, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3), keepdim=True)))))
 
 
@@ -71,7 +69,6 @@ class BlurredHalving(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H/2 W/2."""
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=x.shape[1])
 
 
