@@ -14,7 +14,7 @@ from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset
 from pipelines.stream.reading import ShardReader
 from pipelines.training.dry_run import rehearse
-from pipelines.training.flops import peak_of
+from pipelines.training.flops import measure_peak
 from pipelines.training.launcher import Device
 from pipelines.training.precision import prepare_process
 from pipelines.training.recipe import TrainRecipe
@@ -92,4 +92,4 @@ def _hours(operations: float, on: torch.device, recipe: TrainRecipe) -> float | 
     if not is_ours() or (on.type == "cuda" and not torch.cuda.is_available()):
         return None
     prepare_process(recipe.precision, deterministic=recipe.deterministic)
-    return round(operations / peak_of(on, recipe.precision) / 3600, 3)
+    return round(operations / measure_peak(on, recipe.precision) / 3600, 3)

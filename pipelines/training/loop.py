@@ -19,11 +19,11 @@ from infra.world import World
 from nets.objective import Stage
 from pipelines.stream.batching import Stream
 from pipelines.training.flops import Limit
-from pipelines.training.inputs import parts_of, to_inputs
+from pipelines.training.loop import parts_of, to_inputs
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
-from pipelines.training.usage import GPU_BUSY, USAGE, Usage
+from pipelines.training.flops import GPU_BUSY, USAGE, Usage
 
 MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "flops_utilization", *USAGE)
 """What a point says of the machine; the rest is the same on any machine."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
 from pipelines.noise import SampleNoise
-from pipelines.training.updates import weighted
+from pipelines.training.updates import sum_weighted
 from tests.nets.configs import CONFIGS, WEIGHTS
 
 
@@ -46,4 +46,4 @@ def find_phase(of: Objective, name: str) -> Phase:
 
 def sum_terms(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
     """Weighted sum of the terms, which the phase minimizes."""
-    return weighted(phase.terms(outputs), phase.weights)
+    return sum_weighted(phase.terms(outputs), phase.weights)

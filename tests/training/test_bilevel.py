@@ -19,7 +19,7 @@ from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stag
 from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NonFiniteError, Updater, moved, weighted
+from pipelines.training.updates import NonFiniteError, Updater, shift_parameters, sum_weighted
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL
 from tests.nets.references import compare_whole_matrices, convolve_by_taps
@@ -102,12 +102,12 @@ def unrolled(small: Small) -> Tensor:
     """The exact gradient: through the graph of the inner step."""
     networks, phase = small.updater.state.objective.networks, small.phase
     inner, outer = small.parameters(phase.inner.trains), small.parameters(phase.trains)
-    loss = weighted(phase.inner.terms(small.stage.forward(inputs())), phase.inner.weights)
+    loss = sum_weighted(phase.inner.terms(small.stage.forward(inputs())), phase.inner.weights)
     step = torch.autograd.grad(loss, inner, create_graph=True, allow_unused=True)
     stepped = [p if g is None else p - phase.alpha * g for p, g in zip(inner, step, strict=True)]
     names = [(n, name) for n in phase.inner.trains for name, _ in networks[n].named_parameters()]
     with substituted(networks, dict(zip(names, stepped, strict=True))):
-        total = weighted(phase.terms(small.stage.forward(inputs())), phase.weights)
+        total = sum_weighted(phase.terms(small.stage.forward(inputs())), phase.weights)
     return flat(list(torch.autograd.grad(total, outer, allow_unused=True)), outer)
 
 
@@ -230,9 +230,9 @@ def test_an_update_lessens_what_the_judge_serves_after_the_next_step() -> None:
 
     def after_a_step() -> float:
         inner = small.parameters(("generator",))
-        loss = weighted(small.phase.inner.terms(small.stage.forward(inputs())), small.phase.inner.weights)
-        with moved(inner, list(torch.autograd.grad(loss, inner)), -small.phase.alpha):
-            return weighted(small.phase.terms(small.stage.forward(inputs())), small.phase.weights).item()
+        loss = sum_weighted(small.phase.inner.terms(small.stage.forward(inputs())), small.phase.inner.weights)
+        with shift_parameters(inner, list(torch.autograd.grad(loss, inner)), -small.phase.alpha):
+            return sum_weighted(small.phase.terms(small.stage.forward(inputs())), small.phase.weights).item()
 
     before = after_a_step()
     for _ in range(5):
