@@ -1,9 +1,8 @@
 """Networks: tensors in, tensors out.
 
 Images come in as float32 N3HW in [0, 1] and masks as N1HW in {0, 1} with 1 = hole; each network maps them to the
-range of its paper itself. Nothing here reads a file, touches the network or knows how many devices there are.
-`NETWORKS` is the one table by which a checkpoint or a registered version finds the class of its generator again,
-`OBJECTIVES` the one by which a recipe finds its learning step.
+range of its paper itself. Nothing here reads a file, touches the internet or knows the number of devices. `NETWORKS`
+maps the names in checkpoints and registered versions to classes of generators, `OBJECTIVES` configs to learning steps.
 """
 
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from nets.spn.teacher import get_trunk_shapes
 
 @dataclass(frozen=True)
 class NetworkKind:
-    """A generator's class and the class of its configuration."""
+    """Generator class and its config class."""
 
     network: Callable[[Any], nn.Module]
     config: Callable[..., Any]
@@ -57,22 +56,21 @@ OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
     MHTMAObjectiveConfig: build_mhtma_objective,
     SPNObjectiveConfig: build_spn_objective,
 }
-"""Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
-
+"""Each config has `needs_weights`, the names of the files whose state dicts the objective takes."""
 
 TEACHER_SHAPES: dict[str, Callable[[], dict[str, Tensor]]] = {
     "vgg16_features": partial(get_vgg_shapes, 16),
     "vgg19_features": partial(get_vgg_shapes, 19),
     "tresnet_l_openimages": get_trunk_shapes,
 }
-"""State dicts on torch's meta device, of published files that a user may not have yet."""
+"""State dicts on torch's meta device, by published file: its shapes are known before it is downloaded."""
 
 
 def build_network(description: dict[str, Any]) -> nn.Module:
-    """`{"name": ..., "config": {...}}` -> the network with fresh weights; raises ValueError on an unknown name."""
+    """Network with fresh weights from `{"name": ..., "config": {...}}`; raises ValueError for an unknown name."""
     name = description.get("name")
     if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}: known are {', '.join(sorted(NETWORKS))}")
+        raise ValueError(f"unknown network {name!r}: use one of {', '.join(sorted(NETWORKS))}")
     kind = NETWORKS[name]
     network = kind.network(kind.config(**description["config"]))
     lay_channels_last(network)
@@ -80,18 +78,20 @@ def build_network(description: dict[str, Any]) -> nn.Module:
 
 
 def describe_network(config: Any) -> dict[str, Any]:
-    """The description of a network's configuration, from which `build_network` makes the same architecture again.
+    """Description of a network's config, from which `build_network` builds the same architecture.
 
-    Raises ValueError where no network has such a configuration.
+    Raises ValueError if no network has such a config.
     """
     for name, kind in NETWORKS.items():
         if isinstance(config, type(kind.config())):
             return {"name": name, "config": asdict(config)}
-    raise ValueError(f"{type(config).__name__} configures no network: known are {', '.join(sorted(NETWORKS))}")
+    raise ValueError(
+        f"{type(config).__name__} configures no network: use the config of one of {', '.join(sorted(NETWORKS))}"
+    )
 
 
 def build_objective(config: Any, weights: Weights) -> Objective:
-    """The learning step of a configuration, its networks with fresh weights, its teachers with those that are given."""
+    """Learning step of a config: networks with fresh weights, teachers with the given ones."""
     objective = OBJECTIVES[type(config)](config, weights)
     for network in objective.networks.values():
         lay_channels_last(network)

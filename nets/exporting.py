@@ -1,8 +1,8 @@
-"""A generator as one module for programs that know nothing of Lacuna: any size in, the filled picture out.
+"""A generator as one module for programs without Lacuna: any size in, the filled picture out.
 
 In: `image` N3HW in [0, 1] and `mask` N1HW, more than 0 = hole, of any height and width. Out: N3HW in [0, 1], known
-pixels as they were given. What other programs load is a trace of it: whatever depends on the size stands in functions
-that are compiled instead of traced.
+pixels unchanged. Other programs load a trace of it: code that depends on the size is in functions that are compiled
+instead of traced.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from nets.procedures.resize import LEAST_PX, pad_to_multiple
 
 
 class Exported(nn.Module):
-    """Pads the photo to what the network takes, fills it, crops, and puts the known pixels back.
+    """Pad the photo to a valid size, fill it, crop it, and restore the known pixels.
 
-    What a network could be given beside photo and mask it is not given: no strokes, a black segmentation map, and
-    the mean of the posterior for noise.
+    The network gets photo and mask only: it sees no strokes, a black segmentation map, and the mean of the posterior
+    for noise.
     """
 
     def __init__(self, network: Any) -> None:

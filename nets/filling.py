@@ -1,7 +1,7 @@
 """A fill of any size from a network of fixed size.
 
-In: photos and masks, 1 = hole. Out: the photos with their holes filled; outside the hole they are the input, bit for
-bit. How a photo of another size comes to the network is a procedure, and data of the model.
+In: photos and masks, 1 = hole. Out: the photos with filled holes; outside the hole they are the input, bit for bit.
+The procedure brings photos of other sizes to the network; it is stored with the model.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,16 +36,16 @@ PROCEDURES: Final[tuple[str, ...]] = get_args(ProcedureName)
 
 @dataclass(frozen=True)
 class Procedure:
-    """How a network of one size fills photos of other sizes; stands beside the network in its description."""
+    """Way in which a network of one size fills photos of other sizes; part of the model's description."""
 
     name: ProcedureName = "local"
     """`local`: windows around the holes. `polyphase`: DeepGIN's, the whole photo as pictures of interleaved pixels.
     `whole`: the whole photo at once, for networks that take any size."""
     context: float = 2.0
-    """Side of a window over that of its hole's box, for `local`."""
+    """Side of a window over the side of its hole's box, for `local`."""
     scale: int = 1
-    """What windows are brought to over the network's own size, for `local`: more than 1 is for networks of convolutions
-    that take any size."""
+    """Size of scaled windows over the network's own size, for `local`; only networks that take any size allow more
+    than 1."""
 
     def __post_init__(self) -> None:
         if self.name not in PROCEDURES:
@@ -70,12 +70,12 @@ def fill_levels(
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
-    They come and go in ordinary memory, wherever the network is. Raises NonFiniteFillError.
-    Pictures of the network's own size go through it as one batch, others one by one by the procedure. `beside`: what
-    the network takes beside photo and mask, by the names of its arguments, of the photos' size: `sketch` N1HW in
-    {0, 1}, `segmentation` N3HW in [0, 1]. `noise`: of a photo of the batch, by its number, for probabilistic networks;
-    without it they take the mean of their posterior.
+    All are in CPU memory, wherever the network is. Pictures of the network's own size go through it as one batch,
+    others one by one by the procedure. `beside` are further inputs by the names of the network's arguments, of the
+    photos' size: `sketch` N1HW in {0, 1}, `segmentation` N3HW in [0, 1]. `noise` maps the number of a photo in the
+    batch to its noise; without it probabilistic networks take the mean of their posterior. Raises NonFiniteFillError.
     """
+    # Bring each photo together with its further inputs.
     photos = [
         Photo(*pair, {name: x[i] for name, x in beside.items()}, noise(i) if noise else None)
         for i, pair in enumerate(zip(images, masks, strict=True))
@@ -83,6 +83,7 @@ def fill_levels(
     with torch.inference_mode():
         if images.shape[1:3] == (size_px, size_px):
             return torch.where(masks.unsqueeze(3) > 0, fill_whole(network, photos, steps), images)
+        # Fill photos of other sizes one by one.
         filled = []
         for number, photo in enumerate(photos):
             try:
@@ -92,17 +93,10 @@ def fill_levels(
         return filled[0][None] if len(filled) == 1 else torch.stack(filled)  # a copy of a large photo is large
 
 
-def _fill_photo(
-    network: Any,
-    photo: Photo,
-    size_px: int,
-    procedure: Procedure,
-    steps: ChallengeSteps,
-) -> Tensor:
-    """A photo that is not of the network's size -> uint8 HW3, known pixels those of the photo."""
+def _fill_photo(network: Any, photo: Photo, size_px: int, procedure: Procedure, steps: ChallengeSteps) -> Tensor:
+    """Fill a photo of another size than the network's -> uint8 HW3, known pixels those of the photo."""
     if procedure.name == "local":
-        size = WindowSize(size_px, procedure.scale, procedure.context)
-        return fill_local(network, photo, size, steps)
+        return fill_local(network, photo, WindowSize(size_px, procedure.scale, procedure.context), steps)
     if procedure.name == "whole":
         levels = fill_whole(network, [photo], steps, network.multiple_px)[0]
     else:

@@ -1,4 +1,7 @@
-"""One small function per loss term: float tensors in, one scalar out, the mean over all elements unless it says so."""
+"""Loss terms: float tensors in, one scalar out, the mean over all elements unless the docstring names another sum.
+
+As in `torch.nn.functional`, a function is named for its loss.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -6,6 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Mode = Literal["paper", "code"]
+"""Source of a formula where a paper and its authors' code differ."""
 
 
 def hole_weighted_l1(predicted: Tensor, image: Tensor, mask: Tensor, hole_weight: float) -> Tensor:
@@ -27,35 +33,35 @@ def hinge_critic(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Mean absolute difference of vertical and of horizontal neighbours, N3HW -> scalar (DeepGIN Eq. 6, L1 form)."""
+    """Mean absolute difference of vertical and of horizontal neighbors, N3HW -> scalar (DeepGIN Eq. 6, L1 form)."""
     return (image[:, :, 1:] - image[:, :, :-1]).abs().mean() + (image[..., 1:] - image[..., :-1]).abs().mean()
 
 
 def total_variation_l2(image: Tensor) -> Tensor:
-    """Twice the mean squared differences of vertical and of horizontal neighbours, N3HW -> scalar (DeepGIN's code)."""
+    """Twice the mean squared differences of vertical and of horizontal neighbors, N3HW -> scalar (DeepGIN's code)."""
     down, across = image[:, :, 1:] - image[:, :, :-1], image[..., 1:] - image[..., :-1]
     return 2 * (down.square().mean() + across.square().mean())
 
 
 def perceptual(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """sum over layers of weight * mean|of - target|, feature maps by name (DeepGIN Eq. 4, Johnson et al. 2016)."""
-    return _weighted_sum({name: F.l1_loss(of[name], target[name]) for name in weights}, weights)
+    return _sum_weighted({name: F.l1_loss(of[name], target[name]) for name in weights}, weights)
 
 
 def gram(features: Tensor) -> Tensor:
-    """Products of channels, summed over positions and divided by their number C*H*W: N C H W -> N C C (Gatys 2016)."""
+    """Gram matrix: products of channels, summed over positions and divided by C*H*W: N C H W -> N C C (Gatys 2016)."""
     flat = features.flatten(2)
     return flat @ flat.mT / flat[0].numel()
 
 
 def style_l1(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """sum over layers of weight * mean|gram(of) - gram(target)|, feature maps by name (DeepGIN Eq. 5)."""
-    return _weighted_sum({name: F.l1_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
+    return _sum_weighted({name: F.l1_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
 
 
 def style_l2(of: Mapping[str, Tensor], target: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """sum over layers of weight * mean (gram(of) - gram(target))^2, feature maps by name (DeepGIN's code)."""
-    return _weighted_sum({name: F.mse_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
+    return _sum_weighted({name: F.mse_loss(gram(of[name]), gram(target[name])) for name in weights}, weights)
 
 
 def feature_matching(of: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
@@ -64,7 +70,7 @@ def feature_matching(of: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
     return sum(rest, start=first) / len(of)
 
 
-def _weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+def _sum_weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     first, *rest = (weights[name] * loss for name, loss in losses.items())
     return sum(rest, start=first)
 
@@ -91,7 +97,7 @@ def cross_entropy_critic(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def gaussian_divergence(mean: Tensor, deviation: Tensor, mode: Literal["paper", "code"]) -> Tensor:
+def gaussian_divergence(mean: Tensor, deviation: Tensor, mode: Mode) -> Tensor:
     """Mean over elements of KL(q || p), q = N(mean, deviation^2), p = N(0, 1) (SPN Eq. 6); the code has KL(p || q)."""
     spread = deviation.square()
     if mode == "paper":
@@ -99,15 +105,13 @@ def gaussian_divergence(mean: Tensor, deviation: Tensor, mode: Literal["paper", 
     return ((1 + mean.square()) / (2 * spread) + deviation.log() - 0.5).mean()
 
 
-def perceptual_diversity(
-    one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Tensor, mode: Literal["paper", "code"]
-) -> Tensor:
-    """How alike the feature maps of two fills are in the hole N1HW, their distance inverted (SPN Eq. 14).
+def perceptual_diversity(one: Mapping[str, Tensor], other: Mapping[str, Tensor], mask: Tensor, mode: Mode) -> Tensor:
+    """Inverse distance of the feature maps of two fills in the hole N1HW (SPN Eq. 14).
 
-    Paper: mean over layers of 1 / (sum|(a - b) M| + 1e-5), norms as printed. A mean in their place has a gradient that
-    is larger by the number of elements of a map, and nothing else is learned. Code: 1 / (sum over layers of
-    mean|(a - b) M| / mean M + 1e-5). Both of each sample, then the mean over samples: the authors invert the mean of a
-    GPU's batch, which makes the loss another one for every number of GPUs.
+    Paper: mean over layers of 1 / (sum|(a - b) M| + 1e-5), norms as printed. With a mean instead of the norm the
+    gradient is larger by the number of elements of a map, and the network learns nothing else. Code: 1 / (sum over
+    layers of mean|(a - b) M| / mean M + 1e-5). Both per sample, then the mean over samples: the authors invert the mean
+    of a GPU's batch, so that their loss depends on the number of GPUs.
     """
     holes = [F.interpolate(mask, size=maps.shape[2:], mode="nearest") for maps in one.values()]
     differences = [((one[name] - other[name]) * hole).abs() for name, hole in zip(one, holes, strict=True)]
@@ -121,7 +125,7 @@ def perceptual_diversity(
 
 
 def confidence_weighted_l1(predicted: Tensor, image: Tensor, mask: Tensor, confidence: Tensor) -> Tensor:
-    """mean|(P-I)w| / mean(M) + mean|(P-I)(1-M)| / mean(1-M), each of a picture's own mask N1HW (DGI, R_recon).
+    """mean|(P-I)w| / mean(M) + mean|(P-I)(1-M)| / mean(1-M), each with the picture's own mask N1HW (DGI, R_recon).
 
     GMCNN's code (Wang et al. 2018) divides by the means of the whole batch, all of whose holes have one size.
     """

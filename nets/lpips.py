@@ -1,7 +1,6 @@
-"""LPIPS: learned perceptual image patch similarity, version 0.1 (Zhang et al., CVPR 2018, Eq. 1).
+"""LPIPS: learned perceptual image patch similarity, version 0.1 (Zhang et al., CVPR 2018, Eq. 1), as a metric.
 
-In: two batches of pictures N3HW in [0, 1]. Out: a distance for each pair, 0 for equal pictures. A file of its own
-because it is a metric: no network is trained by it here.
+In: two batches of pictures N3HW in [0, 1]. Out: a distance for each pair, 0 for equal pictures.
 """
 
 from collections.abc import Mapping
@@ -16,14 +15,14 @@ _LAYERS: Final = {
     "alex": {"relu1": 64, "relu2": 192, "relu3": 384, "relu4": 256, "relu5": 256},
     "vgg": {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512, "relu5_3": 512},
 }
-"""The layers that are compared, and their channels."""
+"""Compared layers and their channels."""
 
 
 class LPIPS(nn.Module):
-    """The distance over a pretrained backbone: `features` is its state dict, `heads` has `lin<k>.model.1.weight`.
+    """Distance over a pretrained backbone: `features` is its state dict, `heads` has `lin<k>.model.1.weight`.
 
     Its published shift and scale of pictures in [-1, 1] are ImageNet's mean and deviation of pictures in [0, 1]. Raises
-    ValueError where a tensor lacks or has another shape.
+    ValueError if a tensor is missing or has another shape.
     """
 
     def __init__(
@@ -42,13 +41,13 @@ class LPIPS(nn.Module):
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
         """N3HW and N3HW in [0, 1] -> N distances."""
         maps, others = self.backbone(image), self.backbone(other)
-        pairs = ((_unit(maps[name]), _unit(others[name])) for name in self.layers)
+        pairs = ((_normalize_channels(maps[name]), _normalize_channels(others[name])) for name in self.layers)
         distances = [head((one - two).square()) for head, (one, two) in zip(self.heads.values(), pairs, strict=True)]
         return torch.stack(distances).sum(dim=0)
 
 
 class _Head(nn.Module):
-    """A weight for each channel, under the published key `model.1.weight`; the dropout before it is for training."""
+    """Weight of each channel, under the published key `model.1.weight`; the dropout before it is for training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,8 +59,8 @@ class _Head(nn.Module):
         return mean
 
 
-def _unit(features: Tensor) -> Tensor:
-    """Scales the channel vector of every position to length 1, N C H W -> same."""
+def _normalize_channels(features: Tensor) -> Tensor:
+    """Scale the channel vector of every position to length 1, N C H W -> same."""
     length = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # its gradient at 0 is 0, not NaN
     scaled: Tensor = features / (length + 1e-10)
     return scaled

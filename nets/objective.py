@@ -1,7 +1,7 @@
-"""The contract between a paper's learning step and the one training loop: stages and phases as data.
+"""The contract between a paper's learning step and the training loop: stages and phases as data.
 
-A file of its own because the loop in `pipelines.training` knows every paper only through these types. An objective
-never calls backward, never steps and never averages: it says which scalar trains which networks.
+The loop in `pipelines.training` knows every paper only through these types. An objective never calls backward, steps or
+averages: it names the scalars and the networks that each of them trains.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 Outputs = dict[str, Tensor]
-"""What one run of the networks gives, the batch's own `image` and `mask` among it."""
+"""Outputs of one run of the networks, with the batch's `image` and `mask`."""
 
 Terms = dict[str, Tensor]
 """Scalars by name."""
@@ -21,7 +21,7 @@ Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 class Noise(Protocol):
-    """Random numbers of a step's samples: a function of each sample's number and the purpose, the same on any rank."""
+    """Random numbers of a step's samples, which depend on sample number and purpose, not on the rank."""
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal numbers, N x shape."""
@@ -34,7 +34,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step's samples are, on the device that trains."""
+    """Samples of a step, on the training device."""
 
     image: Tensor
     """N3HW in [0, 1]."""
@@ -45,7 +45,7 @@ class Inputs:
     """Further pictures by name, NCHW in [0, 1]: `image_large`, `segmentation`, `edge`, `sketch`."""
 
     def to_outputs(self) -> Outputs:
-        """Image and mask, as the terms of a phase want them beside what the networks made."""
+        """Convert to outputs: image and mask, which the terms of a phase need."""
         return {"image": self.image, "mask": self.mask}
 
 
@@ -56,7 +56,7 @@ Forward = Callable[[Inputs], Outputs]
 class Phase:
     """One optimizer update inside a step: sum of weights[name] * terms(outputs)[name] trains the named networks.
 
-    A parameter of these networks on which no term depends is left alone.
+    A parameter of these networks on which no term depends stays as it is.
     """
 
     name: str
@@ -64,24 +64,25 @@ class Phase:
     terms: Callable[[Outputs], Terms]
     weights: Mapping[str, float]
     every: int = 1
-    """The phase runs in steps whose number is a multiple of this."""
+    """Period in steps: the phase runs in steps whose number is a multiple of it."""
 
     def __post_init__(self) -> None:
-        _refuse_never(self.name, self.every)
+        _check_every(self.name, self.every)
 
 
-def _refuse_never(name: str, every: int) -> None:
+def _check_every(name: str, every: int) -> None:
     if every < 1:
-        raise ValueError(f"phase {name!r} runs every {every} steps: take 1 or more")
+        raise ValueError(f"phase {name!r} runs every {every} steps: use 1 or more")
 
 
 @dataclass(frozen=True)
 class BilevelPhase:
-    """One update of the networks `trains` so that a step of `inner` serves another aim: sum of weights * terms.
+    """One update of the networks `trains` so that a step of `inner` lowers another loss: sum of weights * terms.
 
-    theta: what `inner` trains. theta' = theta - alpha * grad inner(theta). The update: by the gradient of the aim at
-    theta' with respect to the parameters of `trains`, on which `inner` depends, by central differences (distillation-
-    guided inpainting, Algorithm 1; DARTS, Liu et al., ICLR 2019, Eq. 8). Each part of it runs the networks anew.
+    theta are the parameters that `inner` trains, theta' = theta - alpha * grad inner(theta). The update follows the
+    gradient of the loss at theta' with respect to the parameters of `trains`, on which `inner` depends, by central
+    differences (distillation-guided inpainting, Algorithm 1; DARTS, Liu et al., ICLR 2019, Eq. 8). Each of its parts
+    runs the networks once.
     """
 
     name: str
@@ -90,39 +91,39 @@ class BilevelPhase:
     terms: Callable[[Outputs], Terms]
     weights: Mapping[str, float]
     alpha: float
-    """Learning rate of the step of `inner` that is imagined."""
+    """Learning rate of the imagined step of `inner`."""
     epsilon: float = 0.01
-    """Length of the difference's arm, in the norm of all parameters of `inner`."""
+    """Length of the arm of the central difference, in the norm of all parameters of `inner`."""
     held: tuple[str, ...] = ()
-    """Outputs that `inner` takes for constants though they change with theta, such as a detached target. On both arms
-    they are held at theta: the step does not see them change either."""
+    """Outputs that are constants for `inner` although they change with theta, such as a detached target. On both arms
+    they keep their values at theta, as the step does not see them change either."""
     every: int = 1
 
     def __post_init__(self) -> None:
-        _refuse_never(self.name, self.every)
+        _check_every(self.name, self.every)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A period of training on the clock of images seen; the last stage has no end."""
+    """Period of training on the clock of images seen; the last stage has no end."""
 
     name: str
     until_images: int | None
     forward: Forward
-    """Runs once per step, before its phases; a bilevel phase runs it as often as its formula says."""
+    """Function that runs once per step, before its phases; bilevel phases run it again."""
     phases: tuple[Phase | BilevelPhase, ...]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """All networks of a training and the stages that train them."""
+    """Networks of a training and the stages that train them."""
 
     networks: dict[str, nn.Module]
-    """Trained in some phase and kept in checkpoints; `generator` is the one that is registered."""
+    """Networks that a phase trains and checkpoints keep; `generator` is the registered one."""
     stages: tuple[Stage, ...]
     teachers: dict[str, nn.Module] = field(default_factory=dict)
-    """Never trained and not kept: made from files of weights."""
+    """Networks from files of weights, neither trained nor kept."""
 
     def find_stage(self, images_seen: int) -> Stage:
-        """The stage whose period holds this clock."""
+        """Find the stage whose period includes this clock."""
         return next(s for s in self.stages if s.until_images is None or images_seen < s.until_images)

@@ -1,7 +1,7 @@
-"""What the baselines have in common: completion blocks for levels of unlike width.
+"""Completion blocks and encoder that the baselines share, for levels of unequal width.
 
-A file of its own because DGI's distillation needs the same of every backbone: `encoded_<level>` among its outputs, a
-switch for completion blocks, and `taught`, the channels of those levels.
+DGI's distillation needs the same of every backbone: outputs `encoded_<level>`, a switch for completion blocks, and
+`distilled_channels`, the channels of those levels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ from nets.layers.adaptive import AdaptiveConvolution
 
 
 class CompletionBlocks(nn.Module):
-    """CB of DGI (Eq. 5) for several levels, which share their predictors of kernels and offsets.
+    """CB of DGI (Eq. 5) for several levels with shared predictors of kernels and offsets.
 
-    The predictors see as many channels as the narrowest level has; 1x1 convolutions bring wider levels to it.
+    The predictors take the channels of the narrowest level; 1x1 convolutions reduce wider levels to them.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -27,15 +27,15 @@ class CompletionBlocks(nn.Module):
         self.adaptive = AdaptiveConvolution(narrowest)
 
     def forward(self, x: Tensor, mask: Tensor, level: int) -> Tensor:
-        """Features N C h w of a level, from 0, and hole N1HW -> N C h w, changed in the hole alone."""
+        """Features N C h w of level 0, 1, … and hole N1HW -> N C h w, changed in the hole only."""
         completed: Tensor = x + self.adaptive(x, self.adapters[level](x)) * reduce_hole(mask, x)
         return completed
 
 
-def encode(
+def encode_levels(
     levels: Iterable[nn.Module], completion: CompletionBlocks | None, x: Tensor, mask: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """N C HW and hole N1HW -> features of the deepest level, and of each as `encoded_<level>`, completed if asked."""
+    """N C HW and hole N1HW -> features of the deepest level, and those of each level as `encoded_<level>`."""
     features = {}
     for number, level in enumerate(levels):
         x = level(x)

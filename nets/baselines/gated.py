@@ -1,11 +1,11 @@
 """GC: free-form inpainting with gated convolution (Yu et al., ICCV 2019), generator with its contextual attention.
 
 In: `image` N3HW in [0, 1] and `mask` N1HW in {0, 1}, 1 = hole; H and W multiples of 8. Out: a dict with `coarse`,
-`predicted` and `inpainted` N3HW, and what DGI teaches: `encoded_1` and `encoded_2` of the coarse network (Table 3,
+`predicted` and `inpainted` N3HW, and what DGI distills: `encoded_1` and `encoded_2` of the coarse network (Table 3,
 GC*), and `query_1`, `key_1` and `decoded_1` of the contextual attention (GC-dagger). Width and layers are those of the
-authors' release. Ours, so that what is taught is one softmax over rows: scores are not fused with those of neighbours,
-keys that touch the hole are left out of the softmax (theirs score 0 in it and are dropped after it), and maps are
-halved by means (theirs by every second value). The attention as released is `nets.mhtma.contextual`.
+authors' release. Ours, so that the distilled attention is one softmax over rows: scores are not fused with those of
+neighbors, keys that touch the hole are left out of the softmax (the authors' score 0 in it and are dropped after it),
+and maps are halved by means (the authors' by every second value). `nets.mhtma.contextual` has the released attention.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.baselines.backbone import CompletionBlocks, encode
+from nets.baselines.backbone import CompletionBlocks, encode_levels
 from nets.layers.gated import GatedConvolution, build_encoder_start, build_picture_decoder
 from nets.layers.patches import unfold_patches
 from nets.layers.precision import disable_autocast
@@ -23,26 +23,26 @@ from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole, to_image
 
 _SHARPNESS: Final = 10.0
-"""Factor on the products of queries with keys of unit length before the softmax."""
+"""Factor on products of queries and unit-length keys before the softmax."""
 _HIDDEN: Final = -1e4
 """Score of keys that touch the hole."""
 
 
 @dataclass(frozen=True)
 class GCConfig:
-    """The size of the network; the defaults are those of the authors' release."""
+    """Size of the network; the defaults are those of the authors' release."""
 
     width: int = 24
     """Channels after the first convolution."""
     dilations: tuple[int, ...] = (2, 4, 8, 16)
     completion: bool = False
-    """GC*: DGI's completion blocks in the encoder of the coarse network."""
+    """Completion blocks of DGI in the encoder of the coarse network: GC*."""
     residual: bool = False
     """Ours, for short trainings: the networks add to a smooth fill of the hole and to the first guess."""
 
 
 class ContextualAttention(nn.Module):
-    """Replaces 4x4 patches by mixtures of known ones, matched by 3x3 patches at half the resolution; no parameters."""
+    """Mix 4x4 patches from known ones, matched by 3x3 patches at half the resolution; no parameters."""
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features N C h w, hole N1HW -> attended N C h w, queries and keys N L D, whose last values hide keys."""
@@ -60,7 +60,7 @@ class ContextualAttention(nn.Module):
 
 
 class CoarseNetwork(nn.Module):
-    """First guess from picture and mask: N4HW -> N3HW, and the features of its two halvings."""
+    """First guess from picture and mask: N4HW -> N3HW, and the features after both halvings."""
 
     def __init__(self, config: GCConfig) -> None:
         super().__init__()
@@ -70,42 +70,44 @@ class CoarseNetwork(nn.Module):
                 nn.Sequential(
                     GatedConvolution(4, w, 5), GatedConvolution(w, 2 * w, stride=2), GatedConvolution(2 * w, 2 * w)
                 ),
-                nn.Sequential(GatedConvolution(2 * w, 4 * w, stride=2), _same(w), _same(w)),
+                nn.Sequential(GatedConvolution(2 * w, 4 * w, stride=2), _build_conv(w), _build_conv(w)),
             ]
         )
-        self.middle = nn.Sequential(*(_same(w, d) for d in config.dilations), _same(w), _same(w))
+        self.middle = nn.Sequential(*(_build_conv(w, d) for d in config.dilations), _build_conv(w), _build_conv(w))
         self.decoder = nn.Sequential(*build_picture_decoder(w))
         self.completion = CompletionBlocks((2 * w, 4 * w)) if config.completion else None
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """N4HW and hole N1HW -> N3HW, unbounded, and features."""
-        x, features = encode(self.levels, self.completion, x, mask)
+        x, features = encode_levels(self.levels, self.completion, x, mask)
         raw: Tensor = self.decoder(self.middle(x))
         return raw, features
 
 
 class RefinementNetwork(nn.Module):
-    """A branch of dilated convolutions and one with attention, joined: N4HW -> N3HW."""
+    """Branch of dilated convolutions and branch with attention, joined: N4HW -> N3HW."""
 
     def __init__(self, config: GCConfig) -> None:
         super().__init__()
         w = config.width
-        self.near = nn.Sequential(*build_encoder_start(4, w, 2 * w), _same(w), *(_same(w, d) for d in config.dilations))
+        self.near = nn.Sequential(
+            *build_encoder_start(4, w, 2 * w), _build_conv(w), *(_build_conv(w, d) for d in config.dilations)
+        )
         self.far = nn.Sequential(*build_encoder_start(4, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu))
         self.attention = ContextualAttention()
-        self.after = nn.Sequential(_same(w), _same(w))
-        self.join = nn.Sequential(GatedConvolution(8 * w, 4 * w), _same(w))
+        self.after = nn.Sequential(_build_conv(w), _build_conv(w))
+        self.join = nn.Sequential(GatedConvolution(8 * w, 4 * w), _build_conv(w))
         self.decoder = nn.Sequential(*build_picture_decoder(w))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """N4HW and the hole whose patches are no keys, N1HW -> N3HW, unbounded, and what the attention compares."""
+        """N4HW and the hole N1HW whose patches are no keys -> N3HW, unbounded, and the queries and keys."""
         near, far = self.near(x), self.far(x)
         attended, query, key = self.attention(far, mask)
         raw = self.decoder(self.join(torch.cat([near, self.after(attended)], dim=1)))
         return raw, {"query_1": query, "key_1": key, "decoded_1": F.avg_pool2d(far, 2)}
 
 
-def _same(width: int, dilation: int = 1) -> GatedConvolution:
+def _build_conv(width: int, dilation: int = 1) -> GatedConvolution:
     return GatedConvolution(4 * width, 4 * width, dilation=dilation)
 
 
@@ -117,27 +119,21 @@ class GC(nn.Module):
         self.config = config
         self.coarse = CoarseNetwork(config)
         self.refinement = RefinementNetwork(config)
-
-    @property
-    def taught(self) -> tuple[int, ...]:
-        """Channels of the levels that DGI teaches."""
-        return 2 * self.config.width, 4 * self.config.width
-
-    @property
-    def attended(self) -> tuple[int, ...]:
-        """Channels before each attention that DGI teaches."""
-        return (4 * self.config.width,)
-
-    @property
-    def multiple_px(self) -> int:
-        """What divides the heights and widths that it takes."""
-        return 8
+        self.multiple_px = 8
+        """Divisor of valid heights and widths."""
+        self.distilled_channels = 2 * config.width, 4 * config.width
+        """Channels of the levels that DGI distills."""
+        self.attention_channels: tuple[int, ...] = (4 * config.width,)
+        """Channels before each attention that DGI distills."""
 
     def forward(
         self, image: Tensor, mask: Tensor, hidden: Tensor | None = None, base: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Image N3HW, mask N1HW -> coarse, predicted, inpainted, features; patches of `hidden` are no keys, else the
-        mask's. `base` N3HW: what a residual network adds to, a smooth fill if not given."""
+        """Image N3HW, mask N1HW -> coarse, predicted, inpainted, features.
+
+        Patches of `hidden` N1HW, by default the mask, are no keys. A residual network adds to `base` N3HW, by default a
+        smooth fill.
+        """
         refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
         painted = paint_hole(known, mask, base) if self.config.residual else known

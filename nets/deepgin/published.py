@@ -1,8 +1,8 @@
 """The authors' published checkpoints of DeepGIN (`latest_net_G.pth`, `latest_net_D.pth`) as networks of ours.
 
-In: the state dict of the generator or of both critics as their file has it. Out: a `DeepGIN` or a `TwoScalePatchCritic`
-that computes the same. A file of its own because the names are theirs; they number the layers of the coarse stage and
-of the critics together with paddings and activations.
+In: the state dict of the generator or of both critics as in their file. Out: a `DeepGIN` or a `TwoScalePatchCritic`
+that computes the same. Their names number the layers of the coarse stage and of the critics together with paddings and
+activations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,15 +34,13 @@ _BLOCKS: Final = {f"{_COARSE}.{12 + n}": (f"coarse.layers.{4 + n}", 8) for n in 
     f"r_md_mres{number}": (f"refinement.middle.{place}", 4)
     for place, number in {0: 1, 1: 2, 2: 5, 4: 3, 5: 4, 6: 6}.items()  # the order in which they run
 }
-"""SPD blocks and their numbers of branches."""
+"""SPD blocks, theirs to ours, and their numbers of branches."""
 _ATTENTIONS: Final = {
     "r_md_satn1": "refinement.middle.3",
     "r_de_satn2": "refinement.skip_near.1",
     "r_de_satn3": "refinement.skip_far.1",
 }
 _ATTENTION_LAYERS: Final = {"theta": "query", "phi": "key", "g": "value", "W": "output"}
-
-
 _CRITIC_LAYERS: Final = (0, 2, 4, 6)
 _CRITIC_TENSORS: Final = {
     "bias": "bias",
@@ -50,16 +48,16 @@ _CRITIC_TENSORS: Final = {
     "weight_u": "parametrizations.weight.0._u",
     "weight_v": "parametrizations.weight.0._v",
 }
-"""Of a convolution under spectral normalisation."""
+"""Tensors of a convolution with spectral norm, theirs to ours."""
 
 
 def load_published(state: Mapping[str, Tensor]) -> DeepGIN:
-    """The network of a published generator, of track 2 if its first layer has 7 channels.
+    """Load a published generator, of track 2 if its first layer has 7 channels.
 
-    Raises ValueError naming the tensors that lack, that are too many or that have another shape.
+    Raises ValueError naming tensors that are missing, left over or of another shape.
     """
-    names = {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in _pairs() for part in ("weight", "bias")}
-    found = _renamed(state, names, "generator")
+    names = {f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in _name_pairs() for part in ("weight", "bias")}
+    found = _rename_tensors(state, names, "generator")
     num_channels = found[names[f"{_COARSE}.1.weight"]].shape[1]
     network = DeepGIN(DeepGINConfig(segmentation=num_channels == DeepGINConfig(segmentation=True).num_channels))
     _load(network, found, "generator")
@@ -67,37 +65,37 @@ def load_published(state: Mapping[str, Tensor]) -> DeepGIN:
 
 
 def load_published_critics(state: Mapping[str, Tensor]) -> TwoScalePatchCritic:
-    """Both critics of a published checkpoint, of any width; raises ValueError as `load_published` does.
+    """Load both critics of a published checkpoint, of any width; raises ValueError as `load_published` does.
 
-    Their layers are one sequence each, or one module each where they were trained with feature matching. The last of
-    theirs is the one that sees the whole resolution.
+    Each critic is one sequence, or one module per layer if it was trained with feature matching. Their last critic is
+    our first, at full resolution.
     """
     matching = any(key.removeprefix("module.").startswith("scale") for key in state)
-    found = _renamed(state, dict(_critic_pairs(matching)), "critics")
+    found = _rename_tensors(state, dict(_critic_name_pairs(matching)), "critics")
     network = TwoScalePatchCritic(found["scales.0.0.bias"].shape[0])
     _load(network, found, "critics")
     return network
 
 
-def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> dict[str, Tensor]:
-    """Their tensors under our names; raises ValueError where they are not those that `names` maps."""
+def _rename_tensors(state: Mapping[str, Tensor], names: Mapping[str, str], what: str) -> dict[str, Tensor]:
+    """Rename their tensors to ours; raises ValueError unless they are exactly those in `names`."""
     found = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     for problem, keys in (("lacks", names.keys() - found), ("has unknown", found.keys() - names)):
         if keys:
             first = ", ".join(sorted(keys)[:3])
-            raise ValueError(f"no published {what} of DeepGIN: it {problem} {first} ({len(keys)} in all)")
+            raise ValueError(f"not a published {what} of DeepGIN: it {problem} {first} ({len(keys)} in all)")
     return {ours: found[theirs] for theirs, ours in names.items()}
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     try:
         network.load_state_dict(state)
-    except RuntimeError as fault:
-        raise ValueError(f"no published {what} of DeepGIN: {fault}") from None
+    except RuntimeError as error:
+        raise ValueError(f"not a published {what} of DeepGIN: {error}") from None
 
 
-def _critic_pairs(matching: bool) -> Iterator[tuple[str, str]]:
-    """Names of all tensors of the critics, theirs and ours."""
+def _critic_name_pairs(matching: bool) -> Iterator[tuple[str, str]]:
+    """Yield names of all tensors of the critics, theirs and ours."""
     for scale in range(2):
         for number, layer in enumerate(_CRITIC_LAYERS):
             theirs = f"scale{1 - scale}_layer{number}.0" if matching else f"layer{1 - scale}.{layer}"
@@ -105,8 +103,8 @@ def _critic_pairs(matching: bool) -> Iterator[tuple[str, str]]:
                 yield f"{theirs}.module.{their_part}", f"scales.{scale}.{layer}.{our_part}"
 
 
-def _pairs() -> Iterator[tuple[str, str]]:
-    """Names of all convolutions, theirs and ours."""
+def _name_pairs() -> Iterator[tuple[str, str]]:
+    """Yield names of all convolutions, theirs and ours."""
     yield from _LAYERS.items()
     for theirs, (ours, num_branches) in _BLOCKS.items():
         yield from ((f"{theirs}.branch{n + 1}.conv", f"{ours}.branches.{n}") for n in range(num_branches))

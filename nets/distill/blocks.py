@@ -1,6 +1,6 @@
 """The blocks of DGI's encoders and decoders (sections 3.1 to 3.3): residual, attention, fusion.
 
-In and out: N C H W. A file of its own because the inpainting and the auxiliary network share them.
+In and out: N C H W.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.convolution import add_activation
 
 _FIRST_ATTENTION: Final = -3.0
-"""Where PGL adds, attention begins with the weight sigmoid(-3) = 0.05, as its shares are uniform at first."""
+"""First bias of additive PGL: attention has the weight sigmoid(-3) = 0.05, as its shares are uniform at first."""
 
 
 class ResidualBlock(nn.Module):
@@ -26,7 +26,6 @@ class ResidualBlock(nn.Module):
         self.outer = nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         y: Tensor = x + self.outer(self.inner(x))
         return y
 
@@ -39,16 +38,15 @@ class UpBlock(nn.Module):
         self.convolution = add_activation(nn.Conv2d(channels_in, channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out 2H 2W."""
         doubled: Tensor = self.convolution(F.interpolate(x, scale_factor=2, mode="nearest"))
         return doubled
 
 
 class Affinity(nn.Module):
-    """Attention without values of its own: a_i = sum over j of softmax_j(Q(d_i) K(d_j)) d_j (Eqs. 7 and 8).
+    """Attention without a value projection: a_i = sum over j of softmax_j(Q(d_i) K(d_j)) d_j (Eqs. 7 and 8).
 
     Eq. 7 as printed has its softmax over i and Eq. 8 sums over j: here both are over the keys j. Scores are not scaled.
-    `pooling` averages keys and what they stand for over squares of so many pixels.
+    `pooling` is the side in pixels of the squares over which keys and values are averaged.
     """
 
     def __init__(self, channels: int, pooling: int) -> None:
@@ -70,7 +68,7 @@ class Affinity(nn.Module):
 class DecoderLevel(nn.Module):
     """Residual blocks, then attention, alone or fused with adaptive convolution: N C H W -> N C H W.
 
-    With PGL a weight of each position chooses between both (Eq. 10): O = f_att(D) W + f_ada(D) (1 - W).
+    With PGL each position has a weight between both (Eq. 10): O = f_att(D) W + f_ada(D) (1 - W).
     """
 
     def __init__(self, channels: int, num_blocks: int, pooling: int, *, fused: bool, additive_fusion: bool) -> None:
@@ -81,7 +79,7 @@ class DecoderLevel(nn.Module):
         self.additive_fusion = additive_fusion
 
     def begin_fusion(self) -> None:
-        """Sets the initial weights of PGL, in place: the same weight of attention at every position."""
+        """Initialize PGL in place: the same weight of attention at every position."""
         if self.weight is not None and self.weight.bias is not None:
             nn.init.zeros_(self.weight.weight)
             nn.init.constant_(self.weight.bias, _FIRST_ATTENTION if self.additive_fusion else 0.0)
@@ -95,9 +93,9 @@ class DecoderLevel(nn.Module):
         if self.affinity is None:
             return {"output": decoded}
         mixed, query, key = self.affinity(decoded)
-        found = {"decoded": decoded, "query": query, "key": key}
+        outputs = {"decoded": decoded, "query": query, "key": key}
         if self.weight is not None and local is not None:
             near = local(decoded)
-            found["fusion"] = torch.sigmoid(self.weight(decoded))
-            mixed = near + (mixed - near) * found["fusion"]
-        return found | {"output": decoded + mixed if self.additive_fusion else mixed}
+            outputs["fusion"] = torch.sigmoid(self.weight(decoded))
+            mixed = near + (mixed - near) * outputs["fusion"]
+        return outputs | {"output": decoded + mixed if self.additive_fusion else mixed}

@@ -1,7 +1,6 @@
-"""How much the error of each hole pixel counts: less the farther it is from what is known (GMCNN, Wang et al. 2018).
+"""Weights of the errors of hole pixels: less the farther a pixel is from known ones (GMCNN, Wang et al. 2018).
 
-In: the hole N1HW. Out: its weights N1HW in [0, 1), 0 outside the hole. A file of its own because the map depends on the
-mask alone and not on what is compared.
+In: the hole N1HW. Out: its weights N1HW in [0, 1), 0 outside the hole.
 """
 
 from typing import Final, Literal
@@ -18,18 +17,18 @@ _DEVIATIONS: Final = 1.6
 """Kernel width, less its middle, in standard deviations of the Gaussian: 64 / 40."""
 
 
-def confidence(mask: Tensor, kernel: int = 65, blur: Blur = "code") -> Tensor:
-    """Hole N1HW in {0, 1} -> N1HW: seven times w <- (blur of w + (1 - M)) M, from 0, borders mirrored.
+def compute_confidence(mask: Tensor, kernel: int = 65, blur: Blur = "code") -> Tensor:
+    """Hole N1HW in {0, 1} -> weights N1HW: seven times w <- (blur of w + (1 - M)) M, from 0, reflection padding.
 
-    Raises ValueError where the kernel is even or reaches beyond the mirror of the picture.
+    Raises ValueError if the kernel is even, or half of it as long as a side of the mask.
     """
     half = kernel // 2
     if kernel % 2 == 0 or half >= min(mask.shape[2:]):
         size = "x".join(map(str, mask.shape[2:]))
         raise ValueError(
-            f"the kernel is {kernel} px wide, the mask {size}: take an odd one of less than twice its size"
+            f"the kernel is {kernel} px wide, the mask {size}: use an odd width of less than twice its size"
         )
-    profile = _profile(kernel, blur).to(mask)
+    profile = _make_profile(kernel, blur).to(mask)
     known, weights = 1 - mask, torch.zeros_like(mask)
     for _ in range(_ROUNDS):
         padded = F.pad(weights + known, (half, half, half, half), mode="reflect")
@@ -37,8 +36,8 @@ def confidence(mask: Tensor, kernel: int = 65, blur: Blur = "code") -> Tensor:
     return weights
 
 
-def _profile(kernel: int, blur: Blur) -> Tensor:
-    """A row of the kernel, which is the product of its row and its column; sums to 1."""
+def _make_profile(kernel: int, blur: Blur) -> Tensor:
+    """Row of the separable kernel; it sums to 1."""
     if blur == "code":
         return torch.full((kernel,), 1 / kernel)
     places = (torch.arange(kernel) - kernel // 2) * (_DEVIATIONS / max(kernel - 1, 1))

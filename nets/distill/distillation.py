@@ -1,8 +1,7 @@
 """The distillation terms of DGI for any student: of its encoder (Eqs. 2 to 4) and of its attention (Eq. 9).
 
-In: features of student and teacher by level, the hole, and the meta-networks. Out: scalars by name. A file of its own
-because other papers' backbones learn by the same terms (Table 3, `nets/baselines`). The teacher's features carry no
-gradient; gamma, rho, phi and t are differentiable, for the phase that trains them.
+In: features of student and teacher by level, the hole, and the meta-networks. Out: scalars by name. The teacher's
+features carry no gradient; gamma, rho, phi and t are differentiable, for the phase that trains them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from nets.objective import Terms
 
 @dataclass(frozen=True)
 class Attended:
-    """What an attention compares, and the features N C h w that it was made from."""
+    """Queries and keys of an attention, and the features N C h w from which they come."""
 
     query: Tensor
     """N hw D."""
@@ -31,7 +30,7 @@ class Attended:
 
 @dataclass(frozen=True)
 class Features:
-    """Of one network: the encoder's from the finest level on, N C h w, and its attentions."""
+    """Features of one network: the encoder's from the finest level on, N C h w, and its attentions."""
 
     encoded: Sequence[Tensor] = ()
     attended: Sequence[Attended] = ()
@@ -39,15 +38,15 @@ class Features:
 
 @dataclass(frozen=True)
 class Distillation:
-    """Which terms there are: those for which there are meta-networks."""
+    """Distillation terms, as many as there are meta-networks for."""
 
     meta: MetaNetworks
     alignment: Alignment | None
 
     def terms(self, student: Features, teacher: Features, held: Sequence[Tensor], mask: Tensor) -> Terms:
-        """`cross`, `self` and `attention`, as far as asked for; hole N1HW at full resolution.
+        """`cross`, `self` and `attention`, those that have meta-networks; hole N1HW at full resolution.
 
-        `held` are the student's own features of all levels but the first, without a gradient: they teach too.
+        `held` are the student's features of all levels but the first, without a gradient: targets of self-distillation.
         """
         terms: Terms = {}
         if len(self.meta.gamma):
@@ -73,8 +72,8 @@ class Distillation:
     def _attention(self, student: Sequence[Attended], teacher: Sequence[Attended], mask: Tensor) -> Tensor:
         """sum over attentions of the distance of their shares, the mean over the queries in the hole (Eq. 9)."""
         distances = []
-        for number, (of, taught) in enumerate(zip(student, teacher, strict=True)):
-            hole, trust = reduce_hole(mask, of.decoded).flatten(1), self.meta.trust(number, taught.decoded)
-            total = attention_transfer(of.query, of.key, taught.query, taught.key, trust, hole)
+        for number, (learned, target) in enumerate(zip(student, teacher, strict=True)):
+            hole, trust = reduce_hole(mask, learned.decoded).flatten(1), self.meta.trust(number, target.decoded)
+            total = attention_transfer(learned.query, learned.key, target.query, target.key, trust, hole)
             distances.append((total / hole.sum(dim=1).clamp_min(1)).mean())
         return torch.stack(distances).sum()

@@ -1,11 +1,10 @@
-"""The meta-networks of DGI: what of the teacher's features the student should learn (sections 3.1 and 3.2).
+"""The meta-networks of DGI: they weigh which of the teacher's features the student should learn (sections 3.1 and 3.2).
 
-In: features N C h w of the teacher. Out: transformed features, weights of channels, weights of positions. A file of its
-own because they are trained by another phase than what they judge, and are not needed at inference. At width 128 and
-three levels they have 132,483 parameters, and the alignment convolutions 524,544.
+In: features N C h w of the teacher. Out: transformed features, weights of channels, weights of positions. They are not
+needed at inference. At width 128 and three levels they have 132,483 parameters, the alignment convolutions 524,544.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _FIRST_TRUST: Final = 2.0
-"""Bias of t: each position begins with the weight sigmoid(2) = 0.88."""
+"""First bias of t: each position has the weight sigmoid(2) = 0.88."""
 
 
 class ChannelImportance(nn.Module):
@@ -33,7 +32,7 @@ class ChannelImportance(nn.Module):
 
 
 class MetaNetworks(nn.Module):
-    """gamma and rho of each level, phi of each but the first, t of each attention; those that are not asked for lack.
+    """gamma and rho of each level, phi of each but the first, t of each attention, as far as the lessons need them.
 
     `channels` are the encoder's, from the finest level on, `decoded` those of the features before each attention.
     """
@@ -47,11 +46,11 @@ class MetaNetworks(nn.Module):
         self_distillation: bool = True,
     ) -> None:
         super().__init__()
-        taught, deeper = (channels if cross_distillation else ()), (channels[1:] if self_distillation else ())
-        self.gamma = nn.ModuleList(_identity(c) for c in taught)
-        self.rho = nn.ModuleList(ChannelImportance(c) for c in taught)
+        crossed, deeper = (channels if cross_distillation else ()), (channels[1:] if self_distillation else ())
+        self.gamma = nn.ModuleList(_init_constant(nn.Conv2d(c, c, 1), nn.init.dirac_, 0.0) for c in crossed)
+        self.rho = nn.ModuleList(ChannelImportance(c) for c in crossed)
         self.phi = nn.ModuleList(ChannelImportance(c) for c in deeper)
-        self.t = nn.ModuleList(_trusting(c) for c in decoded)
+        self.t = nn.ModuleList(_init_constant(nn.Conv2d(c, 1, 1), nn.init.zeros_, _FIRST_TRUST) for c in decoded)
 
     def trust(self, number: int, decoded: Tensor) -> Tensor:
         """t of an attention: the teacher's features N C h w -> N hw in (0, 1)."""
@@ -59,7 +58,7 @@ class MetaNetworks(nn.Module):
 
 
 class Alignment(nn.Module):
-    """f_l of Eq. 3: brings the features of each level but the last to the shape of the next, by 4x4 convolutions."""
+    """f_l of Eq. 3: 4x4 convolutions from the features of each level but the last to the shape of the next."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -70,19 +69,9 @@ class Alignment(nn.Module):
         return [layer(x) for layer, x in zip(self.layers, features[:-1], strict=True)]
 
 
-def _identity(channels: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, channels, 1)
-    nn.init.dirac_(layer.weight)
-    return _with_bias(layer, 0.0)
-
-
-def _trusting(channels: int) -> nn.Conv2d:
-    layer = nn.Conv2d(channels, 1, 1)
-    nn.init.zeros_(layer.weight)
-    return _with_bias(layer, _FIRST_TRUST)
-
-
-def _with_bias(layer: nn.Conv2d, value: float) -> nn.Conv2d:
+def _init_constant(layer: nn.Conv2d, init: Callable[[Tensor], Tensor], bias: float) -> nn.Conv2d:
+    """Initialize the weight by a function and the bias by a constant, in place."""
     assert layer.bias is not None
-    nn.init.constant_(layer.bias, value)
+    init(layer.weight)
+    nn.init.constant_(layer.bias, bias)
     return layer

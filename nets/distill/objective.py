@@ -1,9 +1,9 @@
 """The learning step of DGI: the auxiliary network, then the inpainting network under its guidance (Algorithm 1).
 
 First AN learns to reproduce whole pictures (L1) and is frozen. Then each step updates theta, the inpainting network and
-the convolutions that align its levels, by Eq. 11; and every so often the meta-networks Psi by the gradient of the
-inpainting terms through such a step. Those terms are R_recon and R_style alone: as printed, Eq. 11 gives their name to
-the sum with the distillation terms, which Psi could then lower without any use to the picture.
+the convolutions that align its levels, by Eq. 11; some steps also update the meta-networks Psi, by the gradient of the
+inpainting terms through such a step. Those terms are R_recon and R_style alone: Eq. 11 as printed includes the
+distillation terms, which Psi could lower without any use to the picture.
 
 Variants of Table 2 are fields; `VARIANTS` names them.
 """
@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from nets.distill.confidence import Blur, confidence
+from nets.distill.confidence import Blur, compute_confidence
 from nets.distill.guidance import GuidanceConfig, Student, Teacher, build_guided_objective
 from nets.distill.network import AuxiliaryNetwork, DistillConfig, InpaintingNetwork
 from nets.features import VGGFeatures
@@ -25,28 +25,28 @@ from nets.objective import Objective, Outputs, Terms, Weights
 
 _VGG: Final = "vgg16_features"
 _STYLE: Final = {"relu2_2": 1 / 2, "relu3_3": 1 / 4, "relu4_3": 1 / 8}
-"""Of VGG-16, with the divisors of the code of the cited loss (Chang et al. 2019)."""
+"""Layers of VGG-16, with the divisors of the code of the cited loss (Chang et al. 2019)."""
 
 
 @dataclass(frozen=True)
 class DistillObjectiveConfig(LiteralChecked):
-    """Parts and weights of a DGI training; the defaults are the paper's, or ours where it is silent."""
+    """Parts and weights of a DGI training; the defaults are the paper's, or ours where it gives none."""
 
     network: DistillConfig = field(default_factory=DistillConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     reconstruction_weight: float = 1.0
     style_weight: float = 150.0
-    """0: no VGG-16 is needed."""
+    """Weight of the style term; 0: no VGG-16 is needed."""
     confidence_px: int = 65
-    """Width of the blur by which the hole's pixels get their confidence."""
+    """Width of the blur that makes the confidence of hole pixels."""
     blur: Blur = "code"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.guidance.attention_transfer and not (self.network.attention and self.network.attended_levels):
-            raise ValueError("transfer is on and the network has no attention: set its attention, or transfer off")
+            raise ValueError("attention_transfer is on, but the network has no attention: set attention on or that off")
         if self.guidance.self_distillation and self.network.num_levels < 2:
-            raise ValueError("within is on and the encoder has one level: take two at least, or set within off")
+            raise ValueError("self_distillation is on, but the encoder has one level: use two or more, or set it off")
 
     @property
     def needs_weights(self) -> tuple[str, ...]:
@@ -65,26 +65,26 @@ VARIANTS: Final[dict[str, tuple[bool, bool, bool, bool, bool, bool]]] = {
     "net7": (True, True, True, True, True, False),
     "net8": (True, True, True, True, True, True),
 }
-"""CD, SD, CB, Att, AttD and PGL of the networks of Table 2, as its text defines them."""
+"""CD, SD, CB, Att, AttD and PGL of the networks of Table 2, as the paper's text defines them."""
 
 
-def variant(name: str, config: DistillObjectiveConfig) -> DistillObjectiveConfig:
-    """The configuration with the parts of a network of VARIANTS, and with Net8's number of parameters (section 4.1)."""
+def make_variant(name: str, config: DistillObjectiveConfig) -> DistillObjectiveConfig:
+    """Config with the parts of a network of VARIANTS and with Net8's number of parameters (section 4.1)."""
     if name not in VARIANTS:
-        raise ValueError(f"unknown variant {name!r}: known are {', '.join(VARIANTS)}")
-    cross, within, completion, attention, transfer, fusion = VARIANTS[name]
+        raise ValueError(f"unknown variant {name!r}: use one of {', '.join(VARIANTS)}")
+    cross, self_distillation, completion, attention, transfer, fusion = VARIANTS[name]
     network = replace(config.network, completion=completion, attention=attention, fusion=fusion, matched=True)
-    return replace(
-        config,
-        network=network,
-        guidance=replace(
-            config.guidance, cross_distillation=cross, self_distillation=within, attention_transfer=transfer
-        ),
+    guidance = replace(
+        config.guidance,
+        cross_distillation=cross,
+        self_distillation=self_distillation,
+        attention_transfer=transfer,
     )
+    return replace(config, network=network, guidance=guidance)
 
 
 def build_distill_objective(config: DistillObjectiveConfig, weights: Weights) -> Objective:
-    """All networks with fresh weights, those alone that this variant trains; VGG-16 with those given."""
+    """Objective of the networks that this variant trains, with fresh weights, and VGG-16 with the given ones."""
     generator = InpaintingNetwork(config.network)
     vgg = VGGFeatures(16, tuple(_STYLE), weights[_VGG]) if config.style_weight else None
     width, levels = config.network.width, config.network.attended_levels
@@ -96,19 +96,19 @@ def build_distill_objective(config: DistillObjectiveConfig, weights: Weights) ->
         [width] * config.network.num_levels,
         dict.fromkeys(levels, width),
     )
-    teacher = _auxiliary(config.network) if config.guidance.has_teacher else None
+    teacher = None
+    if config.guidance.has_teacher:
+        auxiliary = AuxiliaryNetwork(config.network)
+        teacher = Teacher(auxiliary, lambda i: auxiliary(i.image))
     return build_guided_objective(student, teacher, config.guidance, {"vgg16": vgg} if vgg else {})
 
 
-def _auxiliary(config: DistillConfig) -> Teacher:
-    network = AuxiliaryNetwork(config)
-    return Teacher(network, lambda i: network(i.image))
-
-
 def inpainting_terms(vgg: VGGFeatures | None, confidence_px: int, blur: Blur, o: Outputs) -> Terms:
-    """R_recon and, given VGG-16, R_style, of the prediction and of the composite (Eq. 11)."""
+    """R_recon and, given VGG-16, R_style of the prediction and of the composite (Eq. 11)."""
     image, mask = o["image"], o["mask"]
-    terms = {"l1_out": confidence_weighted_l1(o["predicted"], image, mask, confidence(mask, confidence_px, blur))}
+    terms = {
+        "l1_out": confidence_weighted_l1(o["predicted"], image, mask, compute_confidence(mask, confidence_px, blur))
+    }
     if vgg is not None:
         with torch.no_grad():
             target = vgg(image)

@@ -1,8 +1,7 @@
-"""Adaptive convolution: at every position a kernel and sampling places of its own, the same for all channels.
+"""Adaptive convolution: each position has its own kernel and sampling places, the same for all channels.
 
-In: N C H W features. Out: the same shape. A file of its own because several networks fill holes with it, and because of
-how it is computed: a position's result is a weighted sum of few rows of the features, one row a pixel, so one pass over
-all taps and corners gathers it and no tap has a copy of the features.
+In: N C H W features. Out: the same shape. Each position is a weighted sum of few rows of the features, one row per
+pixel: one pass over all taps and corners gathers it, and no tap copies the features.
 """
 
 from typing import Any, Final, cast
@@ -15,18 +14,18 @@ from torch.nn import functional as F
 from nets.layers.precision import disable_autocast
 
 _SUM: Final = 0
-"""The kernel's number for embedding_bag's mode "sum"."""
-_PACE: Final = 0.1
-"""By which the predictors' outputs are multiplied, so that kernels and offsets move a tenth as far in a step as other
-values would: ours, as features that are multiplied by kernels of their own else run away (docs/log.md)."""
+"""Number of embedding_bag's mode "sum" in torch's kernels."""
+_GAIN: Final = 0.1
+"""Factor on the predictors' outputs, so that a step moves kernels and offsets a tenth as far as other values. Ours:
+without it features that are multiplied by their own kernels diverge (docs/log.md)."""
 _FIRST_STD: Final = 0.01
 
 
 class AdaptiveConvolution(nn.Module):
     """f_ada-conv of distillation-guided inpainting (Eq. 6): N C H W -> N C H W.
 
-    A convolution each gives K^2 kernel values and 2K^2 offsets of a position. What it makes begins near zero, to be
-    added to something, with no offset.
+    Two convolutions predict K^2 kernel values and 2K^2 offsets of each position. The output begins near zero, to be
+    added to other features, and without offsets.
     """
 
     def __init__(self, channels: int, kernel: int = 3) -> None:
@@ -37,50 +36,52 @@ class AdaptiveConvolution(nn.Module):
         self.begin_near_zero()
 
     def begin_near_zero(self) -> None:
-        """Sets the initial weights, in place: kernels that are small and not zero, as offsets learn through them."""
+        """Initialize in place: kernels are small but not zero, as offsets learn through them."""
         for layer, std in ((self.kernel, _FIRST_STD), (self.offset, 0.0)):
             nn.init.normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
     def begin_as_box(self) -> None:
-        """Makes it a box filter at first, in place: all kernel values 1/K^2."""
+        """Initialize in place as a box filter: all kernel values 1/K^2."""
         self.begin_near_zero()
         nn.init.zeros_(self.kernel.weight)
         if self.kernel.bias is not None:
-            nn.init.constant_(self.kernel.bias, 1 / (_PACE * self.kernel.out_channels))
+            nn.init.constant_(self.kernel.bias, 1 / (_GAIN * self.kernel.out_channels))
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Features N C H W -> N C H W; kernels and offsets are read from `seen` where features have another width."""
-        source = x if seen is None else seen
-        return adaptive_convolution(x, _PACE * self.kernel(source), _PACE * self.offset(source))
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """Features N C H W -> N C H W; kernels and offsets come from `source`, by default the features."""
+        source = x if source is None else source
+        return adaptive_convolution(x, _GAIN * self.kernel(source), _GAIN * self.offset(source))
 
 
 def adaptive_convolution(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
     """y(j) = sum over taps k of V_k(j) x(j + k + offset_k(j)): N C H W, N K^2 H W, N 2K^2 H W -> N C H W (Eq. 6).
 
-    Taps go row by row; of each tap there are two offsets, down and to the right, in pixels. Values between pixels are
-    bilinear, those outside the features 0. Once differentiable; summed in float32 also in mixed precision.
+    Taps go row by row; each tap has two offsets, down and to the right, in pixels. Values between pixels are bilinear,
+    those outside the features 0. Once differentiable; summed in float32 also in mixed precision.
     """
     number, channels, height, width = x.shape
-    rows, weights = _gathered(kernels, offsets, torch.promote_types(kernels.dtype, torch.float32))
+    rows, weights = _gather_rows(kernels, offsets, torch.promote_types(kernels.dtype, torch.float32))
     pixels = x.permute(0, 2, 3, 1).reshape(-1, channels).to(weights.dtype)
     sum_rows = _RowSums.apply if torch.is_grad_enabled() else _sum_rows
     y: Tensor = sum_rows(pixels, weights.flatten(1), rows.flatten(1))
     return y.view(number, height, width, channels).permute(0, 3, 1, 2).to(x.dtype)
 
 
-# So that a trace takes sizes and the device from its input.
+# A trace takes sizes and the device from its input.
 @torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
-def _gathered(kernels: Tensor, offsets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """For each position the pixels that it sums and their weights: both NHW x K^2 x 4."""
+def _gather_rows(kernels: Tensor, offsets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Pixels that each position sums, and their weights: both NHW x K^2 x 4."""
     number, taps, height, width = kernels.shape
     reach = torch.arange(taps, device=kernels.device)
     side = int(taps**0.5 + 0.5)
+    # Place of each tap, and the pixels around it.
     shift = offsets.permute(0, 2, 3, 1).reshape(number, height, width, taps, 2).to(dtype)
     down = torch.arange(height, device=kernels.device).view(-1, 1, 1) + reach // side - side // 2 + shift[..., 0]
     right = torch.arange(width, device=kernels.device).view(-1, 1) + reach % side - side // 2 + shift[..., 1]
-    (row, row_weight), (column, column_weight) = _neighbours(down, height), _neighbours(right, width)
+    (row, row_weight), (column, column_weight) = _find_neighbors(down, height), _find_neighbors(right, width)
+    # Row number and weight of each pixel.
     sample = torch.arange(number, device=kernels.device, dtype=torch.int32).view(-1, 1, 1, 1, 1, 1)
     pixel = (sample * height + row.unsqueeze(-1)) * width + column.unsqueeze(-2)
     kernel = kernels.permute(0, 2, 3, 1).to(dtype)[..., None, None]
@@ -88,8 +89,8 @@ def _gathered(kernels: Tensor, offsets: Tensor, dtype: torch.dtype) -> tuple[Ten
     return pixel.view(-1, taps, 4), weight.reshape(-1, taps, 4)
 
 
-def _neighbours(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Places on an axis -> the two pixels around each, int32, and their weights, 0 outside the axis: ... x 2 both."""
+def _find_neighbors(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Places on an axis -> the two pixels around each, int32, and their weights, 0 outside the axis: both ... x 2."""
     below = place.detach().floor()
     fraction = place - below
     pixels = torch.stack([below, below + 1], dim=-1)
@@ -112,8 +113,8 @@ def _sum_bags(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
 class _RowSums(Function):
     """y_b = sum over t of w_bt x[r_bt]: rows P C, weights B T and row numbers B T -> B C; without autocast.
 
-    Torch's own gradient by the rows of features adds them one by one; in the order of their numbers it is a sum of the
-    same kind, on a CPU in a third of the time.
+    Torch's own gradient with respect to features adds rows one by one; sorted by row number it is again a sum of bags,
+    on a CPU in a third of the time.
     """
 
     @staticmethod
@@ -128,14 +129,14 @@ class _RowSums(Function):
         gradient = gradient.contiguous()
         with disable_autocast(features):
             return (
-                _by_features(gradient, weights, rows, len(features)),
-                _by_weights(gradient, features, weights, rows),
+                _grad_by_features(gradient, weights, rows, len(features)),
+                _grad_by_weights(gradient, features, weights, rows),
                 None,
             )
 
 
-def _by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: int) -> Tensor:
-    """P C: each row of features gets the gradients of the sums that it is part of."""
+def _grad_by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: int) -> Tensor:
+    """Gradient P C: each row of features gets the gradients of its sums."""
     numbers, order = torch.sort(rows.flatten(), stable=True)
     ends = torch.arange(num_features + 1, device=rows.device, dtype=rows.dtype)
     starts = torch.searchsorted(numbers, ends, out_int32=True)
@@ -143,8 +144,8 @@ def _by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: 
     return F.embedding_bag(sums, gradient, starts, mode="sum", per_sample_weights=shares, include_last_offset=True)
 
 
-def _by_weights(gradient: Tensor, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-    """B T: products of a sum's gradient and each of its rows, by torch's own kernel, which copies none of them."""
+def _grad_by_weights(gradient: Tensor, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+    """Gradient B T: products of a sum's gradient and each of its rows, by torch's own kernel, which copies no row."""
     number, taps = rows.shape
     sums = torch.arange(number, device=rows.device, dtype=rows.dtype)
     products = torch.ops.aten._embedding_bag_per_sample_weights_backward(

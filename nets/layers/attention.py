@@ -1,7 +1,6 @@
 """Self-attention over all positions of a feature map.
 
-In and out: N C H W. A file of its own because attention is the costly layer: torch's fused kernel computes it block by
-block, without the (HW)^2 matrix.
+In and out: N C H W. Torch's fused kernel computes it in blocks, without the (HW)^2 matrix.
 """
 
 from torch import Tensor, nn
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 
 
 class NonLocalAttention(nn.Module):
-    """The SA block of DeepGIN (section 4.1): embedded-Gaussian non-local attention, residual sum, N C H W -> same.
+    """SA block of DeepGIN (section 4.1): embedded-Gaussian non-local attention, residual sum, N C H W -> same.
 
     Queries, keys and values have C/2 channels; the softmax runs over keys and is not scaled.
     """
@@ -22,7 +21,6 @@ class NonLocalAttention(nn.Module):
         self.output = nn.Conv2d(channels // 2, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         query, key, value = (
             layer(x).flatten(2).transpose(1, 2)[:, None] for layer in (self.query, self.key, self.value)
         )

@@ -1,8 +1,7 @@
 """Gated convolutions (Yu et al., Free-form image inpainting with gated convolution, ICCV 2019, Eq. 3).
 
-In: N C H W features. Out: the same at the new width or resolution, each value let through as far as its gate says; and
-the layers of DeepFillv2 that MHTMA shares with it. A file of its own because several generators are built from it
-alone.
+In: N C H W features. Out: features of the new width or resolution, each value times its gate in (0, 1). With them go
+the layers of DeepFillv2 that GC and MHTMA share.
 """
 
 from collections.abc import Callable
@@ -31,7 +30,6 @@ class GatedConvolution(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out H/stride W/stride."""
         features, gate = self.convolution(x).chunk(2, dim=1)
         return self.activation(features) * torch.sigmoid(gate)
 
@@ -40,12 +38,11 @@ class GatedUpConvolution(GatedConvolution):
     """Nearest x2, then a gated 3x3 convolution: N C_in H W -> N C_out 2H 2W."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C_in H W -> N C_out 2H 2W."""
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 def build_encoder_start(channels_in: int, width: int, at_quarter: int) -> list[nn.Module]:
-    """The first five layers of a refinement branch, N C HW -> N 4W H/4 W/4; the fourth gives `at_quarter` channels."""
+    """Build the first five layers of a refinement branch, N C HW -> N 4W H/4 W/4; layer 4 has `at_quarter` channels."""
     return [
         GatedConvolution(channels_in, width, 5),
         GatedConvolution(width, width, stride=2),
@@ -56,7 +53,7 @@ def build_encoder_start(channels_in: int, width: int, at_quarter: int) -> list[n
 
 
 def build_picture_decoder(width: int) -> list[nn.Module]:
-    """The last five layers of a generator, N 4W h w -> N3 4h 4w, unbounded."""
+    """Build the last five layers of a generator, N 4W h w -> N3 4h 4w, unbounded."""
     return [
         GatedUpConvolution(4 * width, 2 * width),
         GatedConvolution(2 * width, 2 * width),

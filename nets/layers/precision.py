@@ -1,7 +1,4 @@
-"""Full precision for a few lines inside mixed precision.
-
-A file of its own because softmaxes over thousands of scores lose their small shares in bfloat16, wherever they stand.
-"""
+"""Full precision inside mixed precision: in bfloat16, softmaxes over thousands of scores lose small shares."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,5 +7,5 @@ from torch import Tensor
 
 
 def disable_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """A block in which products of float32 tensors on the device of `x` stay float32 under autocast."""
+    """Disable autocast in a block: products of float32 tensors on the device of `x` stay float32."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -1,8 +1,8 @@
-"""Attention transfer: how far one attention's shares are from another's, without any matrix of shares.
+"""Attention transfer: the distance of one attention's shares from another's, without any matrix of shares.
 
-In: queries and keys of student and teacher, as rows. Out: a distance for each sample. A file of its own because the
-matrix would have (HW)^2 entries: here blocks of rows are compared in turn, and as a distance is one number, its
-gradients are found on the same way; memory grows with the number of rows. Rows outside the hole cost nothing.
+In: queries and keys of student and teacher, as rows. Out: a distance for each sample. The matrix would have (HW)^2
+entries: instead, blocks of rows are compared in turn, and their gradients computed at once, as a distance is one
+number. Memory grows with the number of rows. Rows outside the hole cost nothing.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ from nets.layers.precision import disable_autocast
 _BLOCK: Final = 2**20
 """Shares that exist at a time: 4 MiB of float32."""
 _GPU_BLOCK: Final = 2**25
-"""The same on a GPU: 128 MiB."""
+"""Shares at a time on a GPU: 128 MiB."""
 
 
 def attention_transfer(
@@ -24,8 +24,8 @@ def attention_transfer(
 ) -> Tensor:
     """sum over i in the hole of t_i * sum over j of (r'_ij - r_ij)^2, per sample: N (DGI Eq. 9).
 
-    Queries N Q D, keys N K D, with r = softmax over keys of query * key; the teacher's likewise, with a D of its own,
-    and without a gradient. `importance` t is N Q, `hole` N Q in {0, 1}. Once differentiable; float32 at least.
+    Queries N Q D, keys N K D, with r = softmax over keys of query * key; the teacher's D may differ, and it gets no
+    gradient. `importance` t is N Q, `hole` N Q in {0, 1}. Once differentiable; float32 at least.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     rows = (t.to(dtype) for t in (query, key, teacher_query, teacher_key, importance))
@@ -35,18 +35,18 @@ def attention_transfer(
 
 
 class _Transfer(Function):
-    """The distance of each sample, and the gradients by query, key and importance of its sum."""
+    """Distance of each sample, with the gradients of its sum by query, key and importance."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, *others: Tensor) -> Tensor:
         teacher_query, teacher_key, importance, hole = others
         gradients = tuple(torch.zeros_like(t) for t in (query, key, importance))
         ctx.save_for_backward(*gradients)
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        if query.is_meta:  # shapes alone: no one knows which rows are in the hole
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        if query.is_meta:  # shapes alone: rows in the hole are unknown
             return importance.sum(dim=1)
         for n, sample in enumerate(zip(query, key, teacher_query, teacher_key, importance, strict=True)):
-            _compare(hole[n].nonzero()[:, 0], sample, tuple(g[n] for g in gradients), wanted)
+            _compare(hole[n].nonzero()[:, 0], sample, tuple(g[n] for g in gradients), needs_gradient)
         return (gradients[2] * importance).sum(dim=1)
 
     @staticmethod
@@ -57,8 +57,8 @@ class _Transfer(Function):
         return each[..., None] * by_query, each[..., None] * by_key, None, None, each * by_importance, None
 
 
-def _compare(rows: Tensor, sample: tuple[Tensor, ...], gradients: tuple[Tensor, ...], wanted: bool) -> None:
-    """Writes the gradients of one sample: by importance, which are the distances of rows, and by query and key."""
+def _compare(rows: Tensor, sample: tuple[Tensor, ...], gradients: tuple[Tensor, ...], needs_gradient: bool) -> None:
+    """Write one sample's gradients: by importance, which are the distances of rows, and by query and key."""
     query, key, teacher_query, teacher_key, importance = sample
     by_query, by_key, by_importance = gradients
     most = _GPU_BLOCK if rows.is_cuda else _BLOCK
@@ -66,8 +66,8 @@ def _compare(rows: Tensor, sample: tuple[Tensor, ...], gradients: tuple[Tensor, 
         shares = torch.softmax(query[block] @ key.mT, dim=1)
         error = shares - torch.softmax(teacher_query[block] @ teacher_key.mT, dim=1)
         by_importance[block] = error.square().sum(dim=1)
-        if wanted:
-            to_scores = error.mul_(shares)  # of the square of the error; a softmax takes its sum off again
+        if needs_gradient:
+            to_scores = error.mul_(shares)  # of the squared error; softmax subtracts its sum
             to_scores.sub_(shares.mul_(to_scores.sum(dim=1, keepdim=True))).mul_(2 * importance[block, None])
             by_query[block] = to_scores @ key
             by_key.addmm_(to_scores.mT, query[block])

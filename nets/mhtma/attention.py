@@ -1,7 +1,7 @@
 """The attention layers of MHTMA and their learned temperatures (sections III-C and III-D), and that of ATMA.
 
 In: features N C h w and the hole N1HW of the picture. Out: features of the same shape, and the temperatures N x heads.
-A file of its own because the three attentions of Table I stand in for each other; the third is in `contextual.py`.
+The three attentions of Table I can replace each other; the third is in `contextual.py`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from nets.layers.patches import fold_patches, unfold_patches
 from nets.layers.precision import disable_autocast
 
 Heads = Literal["all", "highest", "lowest"]
-"""Which heads speak, by their temperature: at inference all but one may be silenced (Fig. 8)."""
+"""Active heads, by their temperature: at inference all but one can be switched off (Fig. 8)."""
 _LEAST_TEMPERATURE: Final = 1e-4
 _LEAST_NORM: Final = 1e-8
 
@@ -38,7 +38,7 @@ class TemperatureNetwork(nn.Module):
         nn.init.constant_(self.linear.bias, 0.0 if positive else 0.69)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C h w -> N, in float32 also under autocast; never nearer to 0 than 0.0001."""
+        """N C h w -> N, in float32 also under autocast; its distance from 0 is at least 0.0001."""
         with disable_autocast(x):
             x = x.float()
             for convolution in self.convolutions:
@@ -52,15 +52,15 @@ class TemperatureNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Matching:
-    """How patches are compared; MHTMA's if nothing is given."""
+    """Comparison of patches; the defaults are MHTMA's."""
 
     patch_px: int = 3
     hidden_share: float = 0.0
-    """A key is hidden where more than this share of its pixels is missing."""
+    """Largest missing share of the pixels of a key that is not hidden."""
     level: float = -1e4
-    """The score of hidden keys."""
-    normalised: bool = True
-    """Queries of unit length and positive temperatures; false: ATMA's, of any length and of either sign."""
+    """Score of hidden keys."""
+    normalized: bool = True
+    """Whether queries have unit length and temperatures are positive; ATMA's have any length and either sign."""
 
 
 class AttentionHead(nn.Module):
@@ -69,15 +69,15 @@ class AttentionHead(nn.Module):
     def __init__(self, channels: int, embedded: int, matching: Matching) -> None:
         super().__init__()
         self.embedding = nn.Conv2d(channels, embedded, 1)
-        self.temperature = TemperatureNetwork(channels, positive=matching.normalised)
+        self.temperature = TemperatureNetwork(channels, positive=matching.normalized)
         self.matching = matching
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Features N C h w and hole N1hw -> attended N C' h w and temperature N; scores are float32 always."""
+        """Features N C h w and hole N1hw -> attended N C' h w and temperature N; scores are always float32."""
         embedded, temperature = self.embedding(x).float(), self.temperature(x)
         size, (height, width) = self.matching.patch_px, x.shape[2:]
         query, patches = unfold_patches(embedded, size, size // 2), unfold_patches(embedded, size)
-        if self.matching.normalised:
+        if self.matching.normalized:
             query = F.normalize(query, dim=2, eps=_LEAST_NORM)
         key = F.normalize(patches, dim=2, eps=_LEAST_NORM)
         hidden = find_hidden_patches(mask, size, self.matching.hidden_share)
@@ -86,15 +86,15 @@ class AttentionHead(nn.Module):
 
 
 def find_hidden_patches(mask: Tensor, patch_px: int, share: float) -> Tensor:
-    """Hole N1hw -> N L in {0, 1}: 1 where more than this share of a patch without padding is missing (Eq. 8)."""
+    """Find patches to hide: hole N1hw -> N L, 1 if more than this share of a patch is missing (Eq. 8); no padding."""
     return (F.avg_pool2d(mask.float(), patch_px, stride=1).flatten(1) > share).float()
 
 
 class TemperatureAttention(nn.Module):
-    """H heads side by side: MHTMA (section III-C), or with `normalised` false ATMA's attention.
+    """H parallel heads: MHTMA (section III-C), or with `normalized` false ATMA's attention.
 
     ATMA (BMVC 2021) matches by convolution with the keys as kernels, which is the same product of rows, but with
-    queries of any length. That it has MHTMA's embeddings is ours: they make it a drop-in of the same widths.
+    queries of any length. Its embeddings, MHTMA's, are ours: with them it is a drop-in of the same widths.
     """
 
     def __init__(self, channels: int, num_heads: int, matching: Matching, *, residual: bool = False) -> None:
@@ -108,12 +108,12 @@ class TemperatureAttention(nn.Module):
         attended, temperatures = zip(*(head(x, reduced) for head in self.heads), strict=True)
         together, by_head = torch.stack(attended, dim=1), torch.stack(temperatures, dim=1)
         if active_heads != "all":
-            together = together * _only(by_head, active_heads)[:, :, None, None, None]
+            together = together * _select_head(by_head, active_heads)[:, :, None, None, None]
         mixed = together.flatten(1, 2)
         return (x + mixed if self.residual else mixed), by_head
 
 
-def _only(temperatures: Tensor, which: Heads) -> Tensor:
-    """N x heads -> the same with 1 at the head of the highest or the lowest temperature of each sample, else 0."""
+def _select_head(temperatures: Tensor, which: Heads) -> Tensor:
+    """Select the head of the highest or lowest temperature of each sample: N x heads -> N x heads in {0, 1}."""
     chosen = temperatures.argmax(dim=1) if which == "highest" else temperatures.argmin(dim=1)
     return F.one_hot(chosen, temperatures.shape[1]).to(temperatures.dtype)

@@ -1,8 +1,8 @@
 """Contextual attention of DeepFillv2 (Yu et al., ICCV 2019; the row "w/ CA" of MHTMA's Table I).
 
 In: features N C h w and the hole N1HW of the picture; h and w even. Out: features of the same shape, each 4x4 patch a
-mixture of those that are wholly known. A file of its own because it shares no step with the attention over heads:
-it matches at half the resolution, looks for neighbours that agree, has no parameters and one constant temperature.
+mixture of fully known ones. Unlike the attention over heads it matches at half the resolution, fuses scores with those
+of neighbors, and has no parameters and one constant temperature.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ _LEAST_NORM: Final = 1e-4
 
 
 class ContextualAttention(nn.Module):
-    """Matches 3x3 patches at half resolution, fuses the scores, pastes 4x4 patches: N C h w -> N C h w.
+    """Match 3x3 patches at half resolution, fuse the scores, paste 4x4 patches: N C h w -> N C h w.
 
     Scores of keys that touch the hole are 0 before the softmax and their shares 0 after it.
     """
@@ -38,21 +38,21 @@ class ContextualAttention(nn.Module):
 
 
 def fuse_scores(scores: Tensor, height: int, width: int) -> Tensor:
-    """N hw hw -> N hw hw: to a score those of the pairs of neighbours are added, in rows and then in columns.
+    """Add to each score N hw hw those of neighboring pairs, in row order and then in column order.
 
-    A pair's neighbours lie one step on for both; steps are taken through the map as one line, in either order.
+    Neighbors of a pair lie one step before or after both, along the map as one line.
     """
-    in_rows = _with_neighbours(scores)
-    return _turned(_with_neighbours(_turned(in_rows, height, width)), width, height)
+    in_rows = _add_neighbors(scores)
+    return _transpose_order(_add_neighbors(_transpose_order(in_rows, height, width)), width, height)
 
 
-def _with_neighbours(scores: Tensor) -> Tensor:
-    """The 3x3 convolution with the identity as its kernel."""
+def _add_neighbors(scores: Tensor) -> Tensor:
+    """Add both diagonal neighbors: a 3x3 convolution with the identity as its kernel."""
     around = F.pad(scores, (1, 1, 1, 1))
     return scores + around[:, :-2, :-2] + around[:, 2:, 2:]
 
 
-def _turned(scores: Tensor, height: int, width: int) -> Tensor:
-    """Both sides' places from row by row to column by column."""
+def _transpose_order(scores: Tensor, height: int, width: int) -> Tensor:
+    """Transpose the places of both sides from row by row to column by column."""
     grid = scores.view(-1, height, width, height, width)
     return grid.permute(0, 2, 1, 4, 3).reshape(scores.shape)

@@ -1,11 +1,11 @@
-"""The generator of MHTMA: what runs at inference (Zhou, Zeng, Gong, arXiv 2302.06130, sections III and IV-F).
+"""The generator of MHTMA (Zhou, Zeng, Gong, arXiv 2302.06130, sections III and IV-F): the part that runs at inference.
 
 In: `image` N3HW in [0, 1], `mask` N1HW in {0, 1}, 1 = hole, and for the sketch-guided variant `sketch` N1HW in [0, 1],
-of which only what lies in the hole is read; H and W multiples of 4 (8 with contextual attention), the paper's are 256.
+read in the hole only; H and W multiples of 4 (8 with contextual attention), the paper's are 256.
 Out: a dict with `coarse`, `predicted` and `inpainted` N3HW in [0, 1] (not clamped with `residual`), and `temperatures`
-N x heads. Inside pictures are in [-1, 1] and the hole has ImageNet's mean colour. At width 48 the generator has
+N x heads. Inside pictures are in [-1, 1] and the hole has ImageNet's mean color. At width 48 the generator has
 16,169,624 parameters, at 24 it has DeepFillv2's size, 4,052,816. The published text lost its numbers and there is no
-code: layers are DeepFillv2's (Yu et al., ICCV 2019) where it does not say, at twice its width, which is ours.
+code: where it gives none, layers are DeepFillv2's (Yu et al., ICCV 2019) at twice the width, which is ours.
 """
 
 from dataclasses import dataclass
@@ -25,72 +25,72 @@ from nets.literals import LiteralChecked
 from nets.mhtma.attention import Heads, Matching, TemperatureAttention, TemperatureNetwork
 from nets.mhtma.contextual import ContextualAttention
 
-Speaking = Literal["all", "convolution", "attention", "highest-temperature", "lowest-temperature"]
+ActiveHeads = Literal["all", "convolution", "attention", "highest-temperature", "lowest-temperature"]
 _HEADS: Final[dict[str, Heads]] = {"highest-temperature": "highest", "lowest-temperature": "lowest"}
 
 
 @dataclass(frozen=True)
 class MHTMAConfig(LiteralChecked):
-    """The size of the network and its variants; the defaults are the paper's where it tells them."""
+    """Size of the network and its variants; the defaults are the paper's where it gives them."""
 
     width: int = 48
     """Channels after the first convolution, even; every other width is a multiple of it, the last one half of it."""
     dilations: tuple[int, ...] = (2, 4, 8, 16)
-    """Of the gated convolutions in the middle of the coarse network and of the convolution branch."""
+    """Dilations of the gated convolutions in the middle of the coarse network and of the convolution branch."""
     attention: Literal["mhtma", "atma", "contextual"] = "mhtma"
     """Table I: the paper's, its predecessor's with LeakyReLU temperatures, or DeepFillv2's with a constant one."""
     num_heads: int = 2
-    """Each with an embedding and a temperature of its own; Fig. 6 shows two. Contextual attention has none."""
+    """Heads, each with its own embedding and temperature; Fig. 6 shows two. Contextual attention has none."""
     patch_px: int = 3
     """Side of the patches that attention compares, odd."""
     hidden_share: float = 0.0
-    """A key is hidden where more than this share of its pixels is missing (Eq. 8); at 0 one missing pixel is enough."""
+    """Largest missing share of the pixels of a key that is not hidden (Eq. 8); at 0 one missing pixel hides it."""
     hidden_level: float = -1e4
-    """Lambda of Eq. 9, the score of hidden keys; so low that they count only where all keys are hidden; so also at
-    ATMA's temperatures below 0."""
+    """Lambda of Eq. 9, the score of hidden keys, so low that they count only if all keys are hidden, also at ATMA's
+    temperatures below 0."""
     attention_residual: bool = False
-    """The attention adds to its input instead of replacing it; the paper's and DeepFillv2's do not."""
+    """Whether the attention adds to its input, which is ours; the paper's and DeepFillv2's replace it."""
     sketch: bool = False
-    """The sketch-guided variant: a fifth channel with strokes in the hole (section IV-F)."""
-    active_heads: Speaking = "all"
-    """Fig. 8: the part of the refinement network that is heard at inference; the others give zeros to the decoder."""
+    """Sketch-guided variant: a fifth channel with strokes in the hole (section IV-F)."""
+    active_heads: ActiveHeads = "all"
+    """Active part of the refinement network at inference (Fig. 8); the others give zeros to the decoder."""
     initial_scale: float = 1.6
-    """Factor on Kaiming's initial weights; ours, the paper does not tell its own. A gate lets half pass: at 1 features
-    shrink a hundredfold through the coarse network, at 1.6 they keep their size."""
+    """Factor on Kaiming's initial weights; ours, the paper gives none. A gate halves features: at 1 they shrink a
+    hundredfold through the coarse network, at 1.6 they keep their size."""
     residual: bool = False
-    """Ours, for short trainings: in the hole the networks add to a smooth fill and to the first guess; the paper's make
-    the whole picture, from a hole of one colour and between -1 and 1 by tanh."""
+    """Ours, for short trainings: in the hole the networks add to a smooth fill and to the first guess. The paper's make
+    the whole picture, from a hole of one color, in [-1, 1] by tanh."""
     checkpointing: bool = False
-    """Backward runs encoders and decoder anew instead of keeping their features: less memory, a third more time."""
+    """Backward recomputes the features of encoders and decoder: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.width < 1 or self.num_heads < 1 or self.patch_px < 1:
             raise ValueError(
-                f"width is {self.width}, num_heads {self.num_heads}, patch_px {self.patch_px}: take 1 or more"
+                f"width is {self.width}, num_heads {self.num_heads}, patch_px {self.patch_px}: use 1 or more"
             )
         if self.width % 2 or self.width % self.num_heads:
             raise ValueError(
-                f"width is {self.width}, num_heads {self.num_heads}: take an even width that the heads divide"
+                f"width is {self.width}, num_heads {self.num_heads}: use an even width that num_heads divides"
             )
         if self.patch_px % 2 == 0:
-            raise ValueError(f"patch_px is {self.patch_px}: take an odd number, a patch lies around a pixel")
+            raise ValueError(f"patch_px is {self.patch_px}: use an odd number, as a patch lies around a pixel")
         if self.attention == "contextual" and self.active_heads in _HEADS:
-            raise ValueError(f"speaking is {self.active_heads!r}: contextual attention has one temperature only")
+            raise ValueError(f"active_heads is {self.active_heads!r}: contextual attention has a single temperature")
 
     @property
     def channels_in(self) -> int:
-        """Colours, mask and, where there are any, strokes."""
+        """Input channels: colors, mask and, in the sketch-guided variant, strokes."""
         return 5 if self.sketch else 4
 
 
-def _dilated(config: MHTMAConfig) -> list[nn.Module]:
+def _build_dilated(config: MHTMAConfig) -> list[nn.Module]:
     channels = 4 * config.width
     return [GatedConvolution(channels, channels, dilation=d) for d in config.dilations]
 
 
 def build_coarse_network(config: MHTMAConfig) -> nn.Sequential:
-    """Gated at both ends, dilated in the middle (section III-A): painted picture and condition N C HW -> N3HW."""
+    """Build the coarse network (section III-A): painted picture and condition N C HW -> N3HW."""
     w = config.width
     return nn.Sequential(
         GatedConvolution(config.channels_in, w, 5),
@@ -98,13 +98,13 @@ def build_coarse_network(config: MHTMAConfig) -> nn.Sequential:
         GatedConvolution(2 * w, 2 * w),
         GatedConvolution(2 * w, 4 * w, stride=2),
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
-        *_dilated(config),
+        *_build_dilated(config),
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
         *build_picture_decoder(w),
     )
 
 
-def _attention_of(config: MHTMAConfig) -> TemperatureAttention | ContextualAttention:
+def _build_attention(config: MHTMAConfig) -> TemperatureAttention | ContextualAttention:
     if config.attention == "contextual":
         return ContextualAttention()
     matching = Matching(config.patch_px, config.hidden_share, config.hidden_level, config.attention == "mhtma")
@@ -112,19 +112,19 @@ def _attention_of(config: MHTMAConfig) -> TemperatureAttention | ContextualAtten
 
 
 class RefinementNetwork(nn.Module):
-    """Two encoders side by side and one decoder (section III-A): composited first guess -> picture N3HW, unbounded."""
+    """Two parallel encoders and one decoder (section III-A): composited first guess -> picture N3HW, unbounded."""
 
     def __init__(self, config: MHTMAConfig) -> None:
         super().__init__()
         w = config.width
         self.config = config
         self.convolution_encoder = nn.Sequential(
-            *build_encoder_start(config.channels_in, w, 2 * w), GatedConvolution(4 * w, 4 * w), *_dilated(config)
+            *build_encoder_start(config.channels_in, w, 2 * w), GatedConvolution(4 * w, 4 * w), *_build_dilated(config)
         )
         self.attention_encoder = nn.Sequential(
             *build_encoder_start(config.channels_in, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu)
         )
-        self.attention = _attention_of(config)
+        self.attention = _build_attention(config)
         self.after_attention = nn.Sequential(*(GatedConvolution(4 * w, 4 * w) for _ in range(2)))
         self.decoder = nn.Sequential(GatedConvolution(8 * w, 4 * w), *build_picture_decoder(w))
 
@@ -150,55 +150,52 @@ class RefinementNetwork(nn.Module):
 class MHTMA(nn.Module):
     """Coarse and refinement network; see the module's docstring for shapes and ranges."""
 
-    colour: Tensor
+    color: Tensor
 
     def __init__(self, config: MHTMAConfig) -> None:
         super().__init__()
         self.config = config
         self.coarse = build_coarse_network(config)
         self.refinement = RefinementNetwork(config)
-        self.register_buffer("colour", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.multiple_px = 8 if config.attention == "contextual" else 4
+        """Divisor of valid heights and widths."""
+        self.register_buffer("color", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         initialize_kaiming(self, config.initial_scale)
         for layer in self.modules():
             if isinstance(layer, TemperatureNetwork):
-                initialize_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
+                initialize_kaiming(layer, 1.0)  # it has no gates, and all temperatures should begin equal
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
-                scale_init(
-                    last, 0.01
-                )  # at a tenth, gates before it close for long, as what passes them is wrong at first
-
-    @property
-    def multiple_px(self) -> int:
-        """What divides the heights and widths that it takes."""
-        return 8 if self.config.attention == "contextual" else 4
+                scale_init(last, 0.01)  # at 0.1 the gates before it close for long, as their output is wrong at first
 
     def forward(
         self, image: Tensor, mask: Tensor, sketch: Tensor | None = None, base: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Image N3HW in [0, 1], mask N1HW, sketch N1HW (no strokes if not given) -> coarse, predicted, inpainted,
-        temperatures; neither pixels under the mask nor strokes outside it are read; raises ValueError on strokes for a
-        network that takes none. `base` N3HW: what a residual network adds to, a smooth fill if not given."""
+        """Image N3HW in [0, 1], mask N1HW, sketch N1HW -> coarse, predicted, inpainted, temperatures.
+
+        Pixels under the mask and strokes outside it are not read; by default there are no strokes. A residual network
+        adds to `base` N3HW, by default a smooth fill. Raises ValueError for a sketch in a network without that channel.
+        """
         refuse_odd_size(image, self.multiple_px)
         known = image * (1 - mask)
-        painted = paint_hole(known, mask, base) if self.config.residual else known + self.colour * mask
-        condition, residual = self._condition(mask, sketch), self.config.residual
-        drawn = maybe_checkpoint(self.coarse, _signed(painted, condition), checkpointing=self.config.checkpointing)
-        coarse = to_image(drawn, painted, mask, residual)
+        painted = paint_hole(known, mask, base) if self.config.residual else known + self.color * mask
+        condition, residual = self._build_condition(mask, sketch), self.config.residual
+        raw = maybe_checkpoint(self.coarse, _to_signed(painted, condition), checkpointing=self.config.checkpointing)
+        coarse = to_image(raw, painted, mask, residual)
         guess = coarse * mask + known
-        raw, temperatures = self.refinement(_signed(guess, condition), mask)
+        raw, temperatures = self.refinement(_to_signed(guess, condition), mask)
         predicted = to_image(raw, guess, mask, residual)
         inpainted = predicted * mask + known
         return {"coarse": coarse, "predicted": predicted, "inpainted": inpainted, "temperatures": temperatures}
 
-    def _condition(self, mask: Tensor, sketch: Tensor | None) -> Tensor:
+    def _build_condition(self, mask: Tensor, sketch: Tensor | None) -> Tensor:
         if not self.config.sketch:
             if sketch is not None:
-                raise ValueError("a sketch is given to a network without its channel: take a config with sketch=True")
+                raise ValueError("the network has no channel for a sketch: set sketch=True in its config")
             return mask
         return torch.cat([mask, torch.zeros_like(mask) if sketch is None else sketch * mask], dim=1)
 
 
-def _signed(picture: Tensor, condition: Tensor) -> Tensor:
-    """Picture from [0, 1] to [-1, 1], condition as it is."""
+def _to_signed(picture: Tensor, condition: Tensor) -> Tensor:
+    """Convert the picture from [0, 1] to [-1, 1] and append the condition."""
     return torch.cat([2 * picture - 1, condition], dim=1)

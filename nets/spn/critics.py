@@ -1,7 +1,6 @@
-"""The critics of SPN: patches of a picture -> scores; the probabilistic one also tells what it saw on the way.
+"""The critics of SPN: patches of a picture -> scores; the probabilistic one also gives its features.
 
-In: pictures N3HW in [0, 1], as raw predictions, without a mask. Out: score maps N1(H/8-2)(W/8-2). A file of its own
-because no other paper uses them.
+In: pictures N3HW in [0, 1], as raw predictions, without a mask. Out: score maps N1(H/8-2)(W/8-2).
 """
 
 from itertools import pairwise
@@ -13,8 +12,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 _STRIDES = (2, 2, 2, 1, 1)
 
 
-def _convolutions(width: int, *, plain: tuple[int, ...]) -> nn.ModuleList:
-    """Five 4x4 convolutions; those of the numbers in `plain` have a bias, all others a spectral norm."""
+def _build_convolutions(width: int, *, plain: tuple[int, ...]) -> nn.ModuleList:
+    """Build five 4x4 convolutions; those whose numbers are in `plain` have a bias, the others a spectral norm."""
     widths = [3, width, 2 * width, 4 * width, 8 * width, 1]
     layers = [
         nn.Conv2d(*pair, 4, stride, padding=1, bias=number in plain)
@@ -24,14 +23,14 @@ def _convolutions(width: int, *, plain: tuple[int, ...]) -> nn.ModuleList:
 
 
 class PatchCritic(nn.Module):
-    """The critic of the deterministic SPN and of SPL: spectral norms, no biases. 2,763,776 parameters at width 64.
+    """Critic of the deterministic SPN and of SPL: spectral norms, no biases. 2,763,776 parameters at width 64.
 
     The authors' code ends with a sigmoid; here the losses take the logits.
     """
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.layers = _convolutions(width, plain=())
+        self.layers = _build_convolutions(width, plain=())
 
     def forward(self, image: Tensor) -> Tensor:
         """N3HW in [0, 1] -> logits N1hw, 30x30 for 256x256."""
@@ -43,11 +42,11 @@ class PatchCritic(nn.Module):
 
 
 class MatchingCritic(nn.Module):
-    """The critic of the probabilistic SPN: instance norms within, and features to match. 2,763,841 at width 64."""
+    """Critic of the probabilistic SPN: instance norms inside, and features to match. 2,763,841 at width 64."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.layers = _convolutions(width, plain=(0, 4))
+        self.layers = _build_convolutions(width, plain=(0, 4))
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """N3HW in [0, 1] -> scores N1hw, unbounded, and the features after the second, third and fourth convolution."""

@@ -1,14 +1,14 @@
 """The learning step of SPN and SPL: a critic, then prior learner and image generator as one (section 3.3).
 
 The critic's update comes first, both from one run of the generator. While priors are distilled the heads are trained
-with the generator; after `prior_until_images` the maps of the teacher have no say any more. The probabilistic network
-draws two samples for each picture, laid one after another; image and mask stay single and are repeated by the terms.
+with the generator; after `prior_until_images` the teacher's maps are not used. The probabilistic network draws two
+samples for each picture, one batch after the other; image and mask stay single, and the terms repeat them.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from nets.features import VGGFeatures
 from nets.layers.precision import disable_autocast
 from nets.literals import LiteralChecked
 from nets.losses import (
+    Mode,
     cross_entropy_critic,
     cross_entropy_generator,
     feature_matching,
@@ -51,17 +52,17 @@ class SPNObjectiveConfig(LiteralChecked):
 
     network: SPNConfig | SPLConfig = field(default_factory=SPNConfig)
     target: Target | None = field(default_factory=TResNetTarget)
-    """What priors are distilled from; nothing is "w/o ASL" of Fig. 7."""
+    """Source of the distilled priors; None is "w/o ASL" of Fig. 7."""
     critic_width: int = 64
     prior_until_images: int | None = None
-    """Clock at which the distillation ends; the code: 10 or 15 epochs before the end on Paris, and of a
-    probabilistic one after 60 on all datasets. Never in the paper."""
-    mode: Literal["paper", "code"] = "paper"
-    """Where they differ. Errors in the hole weigh 1 + 4 in the paper, 1 + 2 in the code (Eq. 10). The perceptual loss
-    is a plain mean over layers, or weighs them 1/32, 1/16, 1/8, 1/4, 1 (Eq. 13). The diversity loss is a mean of
+    """Images seen when the distillation ends. In the code: 10 or 15 epochs before the end on Paris, and for the
+    probabilistic network after 60 on all datasets. In the paper: never."""
+    mode: Mode = "paper"
+    """Source where they differ. Errors in the hole weigh 1 + 4 in the paper, 1 + 2 in the code (Eq. 10). The perceptual
+    loss is a plain mean over layers, or weighs them 1/32, 1/16, 1/8, 1/4, 1 (Eq. 13). The diversity loss is a mean of
     inverted norms, or the inverse of a sum of mean distances per hole pixel (Eq. 14). The divergence is that of the
-    posterior from the normal distribution, or the other way round (Eq. 6). Published checkpoints were made by the
-    code."""
+    posterior from the normal distribution, or of the normal distribution from the posterior (Eq. 6). Published
+    checkpoints come from the code."""
     prior_emphasis: float = 3.0
     """alpha of Eq. 4: errors in the hole weigh 1 + alpha."""
     prior_weight: float = 1.0
@@ -70,7 +71,7 @@ class SPNObjectiveConfig(LiteralChecked):
     adversarial_weight: float = 1.0
     """lambda 2."""
     feature_matching_weight: float = 10.0
-    """lambda 3, first part; this and all below of the probabilistic network alone."""
+    """lambda 3, first part; this and all below are for the probabilistic network only."""
     perceptual_weight: float = 10.0
     """lambda 3, second part."""
     diversity_weight: float = 1.0
@@ -85,7 +86,7 @@ class SPNObjectiveConfig(LiteralChecked):
 
     @property
     def num_scales(self) -> int:
-        """Priors that are distilled."""
+        """Number of distilled priors."""
         return self.network.num_scales if isinstance(self.network, SPNConfig) else 1
 
     @property
@@ -95,37 +96,40 @@ class SPNObjectiveConfig(LiteralChecked):
 
     @property
     def needs_weights(self) -> tuple[str, ...]:
-        """The target's files, and VGG-19 where features are compared."""
+        """Files of the target, and VGG-19 if features are compared."""
         files = () if self.target is None else self.target.needs_weights
         return files + ((_VGG_FILE,) if self.has_feature_terms else ())
 
 
 def build_spn_objective(config: SPNObjectiveConfig, weights: Weights) -> Objective:
-    """Generator, heads and critic with fresh weights; a stage with and, where the clock says so, one without priors."""
+    """Generator, heads and critic with fresh weights; a stage with priors and, if the clock is set, one without."""
     network = config.network
     generator = SPN(network) if isinstance(network, SPNConfig) else SPL(network)
-    critic, parts, criticise = _adversaries(config)
+    critic, parts, criticize = _build_adversaries(config)
     parts.append((partial(_image_terms, emphasis=_HOLE_EMPHASIS[config.mode]), {"image": config.image_weight}))
+    # Networks and teachers.
     networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
     teachers: dict[str, nn.Module] = {}
     if config.has_feature_terms:
-        teachers["features"] = VGGFeatures(19, list(_VGG_WEIGHTS["code"]), weights[_VGG_FILE], normalise=False)
-        parts.append(_feature_part(config, teachers["features"]))
+        teachers["features"] = VGGFeatures(19, list(_VGG_WEIGHTS["code"]), weights[_VGG_FILE], normalize=False)
+        feature_weights = {"perceptual": config.perceptual_weight, "diversity": config.diversity_weight}
+        parts.append((partial(_feature_terms, teachers["features"], mode=config.mode), feature_weights))
     forward = partial(_forward, generator)
-    last = Stage("adversarial", None, forward, (criticise, _generate(("generator",), parts)))
+    last = Stage("adversarial", None, forward, (criticize, _build_generate_phase(("generator",), parts)))
     if config.target is None:
         return Objective(networks, (last,), teachers)
     teachers["target"] = config.target.build(weights)
     networks["heads"] = heads = DistillationHeads(network.width, config.target.channels[: config.num_scales])
-    distil = partial(_distil, forward, heads, teachers["target"])
-    both = _generate(("generator", "heads"), [*parts, _prior_part(config)])
+    # A stage that distills priors before the last one.
+    distill = partial(_forward_distilling, forward, heads, teachers["target"])
+    both = _build_generate_phase(("generator", "heads"), [*parts, _build_prior_part(config)])
     until = config.prior_until_images
-    distillation = Stage("distillation", until, distil, (criticise, both))
+    distillation = Stage("distillation", until, distill, (criticize, both))
     return Objective(networks, (distillation,) if until is None else (distillation, last), teachers)
 
 
-def _generate(trains: tuple[str, ...], parts: list[Part]) -> Phase:
-    """The generator's phase of these parts."""
+def _build_generate_phase(trains: tuple[str, ...], parts: list[Part]) -> Phase:
+    """Build the generator's phase from parts."""
 
     def terms(o: Outputs) -> Terms:
         return {name: term for make, _ in parts for name, term in make(o).items()}
@@ -133,32 +137,27 @@ def _generate(trains: tuple[str, ...], parts: list[Part]) -> Phase:
     return Phase("generate", trains, terms, {name: weight for _, own in parts for name, weight in own.items()})
 
 
-def _adversaries(config: SPNObjectiveConfig) -> tuple[nn.Module, list[Part], Phase]:
-    """Critic, what the generator has of it, and its own phase."""
+def _build_adversaries(config: SPNObjectiveConfig) -> tuple[nn.Module, list[Part], Phase]:
+    """Build the critic, the generator's parts with it, and its own phase."""
     if not config.probabilistic:
         patch = PatchCritic(config.critic_width)
-        criticise = Phase("criticise", ("critic",), partial(_patch_critic_terms, patch), {"critic": 0.5})
-        return patch, [(partial(_patch_terms, patch), {"adversarial": config.adversarial_weight})], criticise
+        criticize = Phase("criticise", ("critic",), partial(_patch_critic_terms, patch), {"critic": 0.5})
+        return patch, [(partial(_patch_terms, patch), {"adversarial": config.adversarial_weight})], criticize
     matching = MatchingCritic(config.critic_width)
-    criticise = Phase("criticise", ("critic",), partial(_matching_critic_terms, matching), {"critic": 0.5})
+    criticize = Phase("criticise", ("critic",), partial(_matching_critic_terms, matching), {"critic": 0.5})
     weights = {"adversarial": config.adversarial_weight, "feature_matching": config.feature_matching_weight}
     posterior = (partial(_posterior_terms, mode=config.mode), {"divergence": config.divergence_weight})
-    return matching, [(partial(_matching_terms, matching), weights), posterior], criticise
+    return matching, [(partial(_matching_terms, matching), weights), posterior], criticize
 
 
-def _feature_part(config: SPNObjectiveConfig, features: nn.Module) -> Part:
-    weights = {"perceptual": config.perceptual_weight, "diversity": config.diversity_weight}
-    return partial(_feature_terms, features, mode=config.mode), weights
-
-
-def _prior_part(config: SPNObjectiveConfig) -> Part:
+def _build_prior_part(config: SPNObjectiveConfig) -> Part:
     scales = [f"prior_{3 - depth}" for depth in range(config.num_scales)]
     terms = partial(_prior_terms, scales=scales, emphasis=config.prior_emphasis)
     return terms, dict.fromkeys(scales, config.prior_weight)
 
 
 def _forward(generator: SPN | SPL, inputs: Inputs) -> Outputs:
-    """The generator's outputs, of two samples for each picture where priors are drawn."""
+    """Outputs of the generator, of two samples for each picture if priors are drawn."""
     if isinstance(generator, SPN) and generator.probabilistic:
         shape = generator.get_noise_shape(inputs.image)
         noise = torch.cat([inputs.noise.normal(f"prior-{sample}", *shape) for sample in range(2)])
@@ -168,34 +167,36 @@ def _forward(generator: SPN | SPL, inputs: Inputs) -> Outputs:
     return outputs | inputs.to_outputs()
 
 
-def _distil(
+def _forward_distilling(
     forward: Callable[[Inputs], Outputs], heads: DistillationHeads, target: nn.Module, inputs: Inputs
 ) -> Outputs:
-    """The same, and for each scale what its head says and what the target is."""
+    """Outputs of the generator and, for each scale, the mapped prior and the target."""
     outputs = forward(inputs)
     with torch.no_grad():
         maps = target(inputs)
     scales = [scale for scale in ("prior_3", "prior_2", "prior_1") if scale in outputs]
-    told = heads([outputs[scale] for scale in scales])
-    pairs = zip(scales, told, maps, strict=False)  # fewer priors than maps
-    return outputs | {f"{what}_{s}": x for s, *both in pairs for what, x in zip(("told", "target"), both, strict=True)}
+    mapped = heads([outputs[scale] for scale in scales])
+    pairs = zip(scales, mapped, maps, strict=False)  # there may be fewer priors than maps
+    return outputs | {
+        f"{kind}_{s}": x for s, *both in pairs for kind, x in zip(("mapped", "target"), both, strict=True)
+    }
 
 
 def _prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
-    """Eq. 4 at each scale; a target of another size is resized to the prior's, nearest neighbours."""
+    """Prior loss at each scale (Eq. 4); targets are resized to the prior's size by nearest neighbors."""
     terms = {}
     for scale in scales:
-        told = o[f"told_{scale}"]
+        mapped = o[f"mapped_{scale}"]
         target, mask = (
-            repeat_samples(F.interpolate(x, size=told.shape[2:], mode="nearest"), told)
+            repeat_samples(F.interpolate(x, size=mapped.shape[2:], mode="nearest"), mapped)
             for x in (o[f"target_{scale}"], o["mask"])
         )
-        terms[scale] = hole_weighted_l1(told, target, mask, 1 + emphasis)
+        terms[scale] = hole_weighted_l1(mapped, target, mask, 1 + emphasis)
     return terms
 
 
 def _image_terms(o: Outputs, *, emphasis: float) -> Terms:
-    """Eq. 10."""
+    """Image loss (Eq. 10)."""
     predicted = o["predicted"]
     image, mask = repeat_samples(o["image"], predicted), repeat_samples(o["mask"], predicted)
     return {"image": hole_weighted_l1(predicted, image, mask, 1 + emphasis)}
@@ -210,7 +211,7 @@ def _patch_critic_terms(critic: PatchCritic, o: Outputs) -> Terms:
 
 
 def _matching_terms(critic: MatchingCritic, o: Outputs) -> Terms:
-    """Hinge, and the first part of Eq. 13; features of the real picture are constants."""
+    """Hinge loss and the first part of Eq. 13; features of the real picture are constants."""
     scores, features = critic(o["predicted"])
     with torch.no_grad():
         _, real = critic(o["image"])
@@ -223,26 +224,22 @@ def _matching_critic_terms(critic: MatchingCritic, o: Outputs) -> Terms:
     return {"critic": hinge_critic([real], [fake])}
 
 
-def _posterior_terms(o: Outputs, *, mode: Literal["paper", "code"]) -> Terms:
-    """Eq. 6."""
+def _posterior_terms(o: Outputs, *, mode: Mode) -> Terms:
+    """Divergence of the posterior (Eq. 6)."""
     return {"divergence": gaussian_divergence(o["mean"], o["deviation"], mode)}
 
 
-def _feature_terms(features: nn.Module, o: Outputs, *, mode: Literal["paper", "code"]) -> Terms:
-    """The second part of Eq. 13, and Eq. 14 of the two samples, in float32.
+def _feature_terms(features: nn.Module, o: Outputs, *, mode: Mode) -> Terms:
+    """Perceptual loss, the second part of Eq. 13, and diversity of the two samples (Eq. 14), in float32.
 
-    Eq. 14 divides by how far the samples' features are apart: rounded ones are never near, and nothing is learned.
+    Eq. 14 divides by the distance of the samples' features: rounded features are never near, and nothing is learned.
     """
     with disable_autocast(o["predicted"]):
-        return _compared(features, o, mode)
-
-
-def _compared(features: nn.Module, o: Outputs, mode: Literal["paper", "code"]) -> Terms:
-    maps = features(o["predicted"])
-    with torch.no_grad():
-        real = {name: repeat_samples(r, maps[name]) for name, r in features(o["image"]).items()}
-    first, second = ({name: m.chunk(2)[sample] for name, m in maps.items()} for sample in range(2))
-    return {
-        "perceptual": perceptual(maps, real, _VGG_WEIGHTS[mode]),
-        "diversity": perceptual_diversity(first, second, o["mask"], mode),
-    }
+        maps = features(o["predicted"])
+        with torch.no_grad():
+            real = {name: repeat_samples(r, maps[name]) for name, r in features(o["image"]).items()}
+        first, second = ({name: m.chunk(2)[sample] for name, m in maps.items()} for sample in range(2))
+        return {
+            "perceptual": perceptual(maps, real, _VGG_WEIGHTS[mode]),
+            "diversity": perceptual_diversity(first, second, o["mask"], mode),
+        }

@@ -1,11 +1,10 @@
 """State dicts of the authors' SPN and SPL -> those of our networks.
 
 In: the tensors of a published checkpoint, `generator.module.…`, `discriminator.module.…`, `tresnet_xL_hold.body.…`, and
-those of losses, which belong to no network. Out: networks, or state dicts by network, the last of which is what
-`nets.spn.teacher.load_published_trunk` takes. A file of its own because the names are theirs. They are those of the authors'
-networks, run beside ours; no published file was at hand. What no map of keys names is taken by its shape where one
-tensor of either side has that shape, and refused otherwise. Never by order, which would take one layer for another in
-silence.
+those of losses, which belong to no network. Out: networks, or state dicts by network; `nets.spn.teacher` loads the last
+of them. The names are those of the authors' networks, run beside ours; no published file was at hand. A tensor without
+a known name is matched by its shape if that is unique on both sides, and refused otherwise. It is never matched by
+order, which could swap layers silently.
 """
 
 from collections import defaultdict
@@ -22,10 +21,10 @@ from nets.spn.targets import TResNetTarget
 
 _NETWORKS: Final = {"generator": "generator.", "critic": "discriminator.", "target": "tresnet_xL_hold."}
 _OF_NO_NETWORK: Final = ("adversarial_loss.real_label", "adversarial_loss.fake_label", "vgg_loss.vgg.slice")
-"""What the keys of the losses' constants and of VGG-19 begin with."""
+"""Prefixes of the losses' constants and of VGG-19."""
 _WRAPPER: Final = "module."
-_TWICE: Final = ("conv1.0.", "features.0.")
-"""The first convolution of the deterministic critics stands in the file under two names."""
+_DOUBLE_NAMES: Final = ("conv1.0.", "features.0.")
+"""Names under which the file has the first convolution of the deterministic critics twice."""
 _SPADE: Final = {"mlp_shared.0": "shared", "mlp_gamma": "scale", "mlp_beta": "shift"}
 _REGIONS: Final = {
     f"{region}_{factor}": f"{ours}_{ours_factor}"
@@ -44,38 +43,32 @@ CRITIC_KEYS: Final = {
     for number in range(5)
     for theirs, ours in _CRITIC_TENSORS.items()
 }
-"""Names of the tensors of all three critics -> ours; each has some of them."""
+"""Names of the tensors of all three critics -> ours; each critic has some of them."""
 
 
 def read_published(state: Mapping[str, Tensor], config: SPNConfig | SPLConfig) -> dict[str, nn.Module]:
     """Networks of a published checkpoint: `generator`, `heads` and, where the file has one, `critic`.
 
-    `config` says which of the three kinds it is. Raises ValueError where a tensor is missing, left over or of another
-    shape.
+    `config` selects one of the three kinds. Raises ValueError if a tensor is missing, left over or of another shape.
     """
     parts = split_published(state)
-    both = nn.ModuleDict({"generator": _build_generator(config), "heads": _build_heads(config)})
+    is_probabilistic, num_scales = False, 1
+    if isinstance(config, SPNConfig):
+        is_probabilistic, num_scales = config.probabilistic, config.num_scales
+    generator = SPN(config) if isinstance(config, SPNConfig) else SPL(config)
+    heads = DistillationHeads(config.width, TResNetTarget().channels[:num_scales])
+    both = nn.ModuleDict({"generator": generator, "heads": heads})
     load_published(both, parts.get("generator", {}), map_generator_keys(config))
     networks = dict(both.items())
     if "critic" in parts:
-        probabilistic = isinstance(config, SPNConfig) and config.probabilistic
-        networks["critic"] = critic = MatchingCritic() if probabilistic else PatchCritic()
+        networks["critic"] = critic = MatchingCritic() if is_probabilistic else PatchCritic()
         load_published(critic, parts["critic"], CRITIC_KEYS)
     return networks
 
 
-def _build_generator(config: SPNConfig | SPLConfig) -> SPN | SPL:
-    return SPN(config) if isinstance(config, SPNConfig) else SPL(config)
-
-
-def _build_heads(config: SPNConfig | SPLConfig) -> DistillationHeads:
-    num_scales = config.num_scales if isinstance(config, SPNConfig) else 1
-    return DistillationHeads(config.width, TResNetTarget().channels[:num_scales])
-
-
 def map_generator_keys(config: SPNConfig | SPLConfig) -> dict[str, str]:
-    """Names or prefixes in a published generator -> ours, `generator.…` and `heads.…`."""
-    keys = dict(_shared_keys(config))
+    """Map names or prefixes in a published generator to ours, `generator.…` and `heads.…`."""
+    keys = dict(_common_keys(config))
     if isinstance(config, SPLConfig):
         return keys | dict(_plain_decoder_keys())
     if config.probabilistic:
@@ -83,18 +76,21 @@ def map_generator_keys(config: SPNConfig | SPLConfig) -> dict[str, str]:
     return keys | dict(_pyramid_keys())
 
 
-def _shared_keys(config: SPNConfig | SPLConfig) -> Iterator[tuple[str, str]]:
-    """Both encoders, the dense bottleneck, the deepest prior and its head, and the fusion at its scale."""
+def _common_keys(config: SPNConfig | SPLConfig) -> Iterator[tuple[str, str]]:
+    """Yield keys of both encoders, the dense bottleneck, the deepest prior, its head, and the fusion at its scale."""
+    # Encoders.
     for level in range(3):
         yield f"encoder_conv{level + 1}", f"generator.encoder.layers.{level}"
         yield f"encoder_conv{level + 2}_sm", f"generator.prior.downs.{level}"
         for theirs, ours in _REGIONS.items():
             yield f"encoder_in{level + 1}.{theirs}", f"generator.encoder.norms.{level}.{ours}"
+    # SPADE blocks.
     for block in range(config.num_spade_blocks):
         theirs, ours = f"middle.{block}.conv_block", f"generator.blocks.{block}"
         yield from {f"{theirs}.3": f"{ours}.first", f"{theirs}.7": f"{ours}.second"}.items()
         yield from _spade_keys(f"{theirs}.0", f"{ours}.adapt_first")
         yield from _spade_keys(f"{theirs}.4", f"{ours}.adapt_second")
+    # Prior learner.
     yield "encoder_conv1_sm", "generator.prior.stem"
     yield "encoder_sm_out", "generator.prior.dense.first"
     for block in range(config.num_dense_blocks):
@@ -112,13 +108,13 @@ def _spade_keys(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
 
 
 def _residual_keys(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
-    """Names of the layers of a residual block, and of the shortcut that some have."""
+    """Yield keys of the layers of a residual block and of its shortcut, which some lack."""
     for part, name in {"conv_block.1": "first", "conv_block.4": "second", "shortcut.1": "shortcut"}.items():
         yield f"{theirs}.{part}", f"{ours}.{name}"
 
 
 def _pyramid_keys() -> Iterator[tuple[str, str]]:
-    """SPN: the finer priors, their heads, and the decoder under them."""
+    """Yield keys of SPN: the finer priors, their heads, and the decoder under them."""
     for level, size_px in enumerate((128, 256)):
         yield f"feature_mapping_{size_px}", f"heads.heads.{level + 1}"
         yield f"feature_recon_decoder.{4 * level}", f"generator.prior.ups.{level}.0"
@@ -139,7 +135,7 @@ def _variational_keys() -> Iterator[tuple[str, str]]:
 
 
 def _plain_decoder_keys() -> Iterator[tuple[str, str]]:
-    """SPL: two doublings with learned region normalization."""
+    """Yield keys of SPL: two doublings with learned region normalization."""
     for level in range(2):
         yield f"decoder.{4 * level}", f"generator.ups.{level}.0"
         for part, name in {"conv1": "importance", "gamma_conv": "scale", "beta_conv": "shift"}.items():
@@ -148,10 +144,10 @@ def _plain_decoder_keys() -> Iterator[tuple[str, str]]:
 
 
 def split_published(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """State dicts of `generator`, `critic` and `target` without the wrappers' `module.`; those that there are.
+    """Split a checkpoint into state dicts of `generator`, `critic` and `target`, without the wrappers' `module.`.
 
-    What the losses hold is dropped, and the second name of the critic's first convolution. Raises ValueError on a key
-    of none of them, and where tensors of the two names differ.
+    Tensors of the losses are dropped, and the second name of the critic's first convolution. Raises ValueError for a
+    key of no network, and if the tensors under both names differ.
     """
     parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in state.items():
@@ -159,7 +155,9 @@ def split_published(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
             continue
         name = next((name for name, prefix in _NETWORKS.items() if key.startswith(prefix)), None)
         if name is None:
-            raise ValueError(f"{key!r} is of no known network: keys begin with {', '.join(_NETWORKS.values())}")
+            raise ValueError(
+                f"{key!r} belongs to no known network: keys must begin with {', '.join(_NETWORKS.values())}"
+            )
         parts[name][key.removeprefix(_NETWORKS[name]).removeprefix(_WRAPPER)] = tensor
     if "critic" in parts:
         parts["critic"] = _drop_second_names(parts["critic"])
@@ -167,66 +165,63 @@ def split_published(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def _drop_second_names(critic: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    first, second = _TWICE
+    first, second = _DOUBLE_NAMES
     doubles = {key: first + key.removeprefix(second) for key in critic if key.startswith(second)}
     for key, name in doubles.items():
         if name not in critic or not torch.equal(critic[key], critic[name]):
-            raise ValueError(
-                f"{key!r} of the critic differs from {name!r}, whose second name it is: take an unaltered file"
-            )
+            raise ValueError(f"{key!r} of the critic differs from {name!r}, its other name: use an unaltered file")
     return {key: tensor for key, tensor in critic.items() if key not in doubles}
 
 
 def load_published(network: nn.Module, state: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:
-    """Gives a network the tensors of a published state dict; `keys` are its names or prefixes -> ours.
+    """Load a published state dict into a network; `keys` maps its names or prefixes to ours.
 
-    The published generator holds the heads: load it into an `nn.ModuleDict` of our generator and our heads. Tensors
-    of shape (C,) come into those of (1, C, 1, 1), as region normalization has them.
-
-    Raises ValueError where a tensor of either side has no counterpart, more than one, or one of another shape.
+    The published generator includes the heads: load it into an `nn.ModuleDict` of our generator and our heads. Tensors
+    of shape (C,) fill those of (1, C, 1, 1), as in region normalization. Raises ValueError if a tensor of either side
+    has no counterpart, more than one, or one of another shape.
     """
-    wanted = network.state_dict()
-    pairs = _named_pairs(state, wanted, keys)
+    needed = network.state_dict()
+    pairs = _pair_by_name(state, needed, keys)
     rest = [key for key in state if key not in pairs]
-    open_ones = [key for key in wanted if key not in pairs.values()]
-    pairs |= _pairs_by_shape({k: state[k] for k in rest}, {k: wanted[k] for k in open_ones})
-    network.load_state_dict({ours: state[theirs].view_as(wanted[ours]) for theirs, ours in pairs.items()})
+    open_ones = [key for key in needed if key not in pairs.values()]
+    pairs |= _pair_by_shape({k: state[k] for k in rest}, {k: needed[k] for k in open_ones})
+    network.load_state_dict({ours: state[theirs].view_as(needed[ours]) for theirs, ours in pairs.items()})
 
 
-def _named_pairs(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, str]:
-    """Published key -> ours, by the longest prefix in the map, up to a dot or the whole name."""
+def _pair_by_name(state: Mapping[str, Tensor], needed: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, str]:
+    """Pair published keys with ours by the longest prefix in the map, up to a dot or the whole name."""
     pairs: dict[str, str] = {}
     for key in state:
         prefix = max((p for p in keys if key == p or key.startswith(f"{p}.")), key=len, default=None)
         if prefix is None:
             continue
         ours = keys[prefix] + key[len(prefix) :]
-        if ours not in wanted or ours in pairs.values():
-            fault = "which is not there" if ours not in wanted else "which another key is mapped to as well"
-            raise ValueError(f"{key!r} is mapped to {ours!r}, {fault}: correct the map of keys")
-        if tuple(wanted[ours].shape) not in (shape := tuple(state[key].shape), (1, *shape, 1, 1)):
-            shapes = f"{shape}, {ours!r} has {tuple(wanted[ours].shape)}"
+        if ours not in needed or ours in pairs.values():
+            problem = "which does not exist" if ours not in needed else "as another key is"
+            raise ValueError(f"{key!r} is mapped to {ours!r}, {problem}: correct the map of keys")
+        if tuple(needed[ours].shape) not in (shape := tuple(state[key].shape), (1, *shape, 1, 1)):
+            shapes = f"{shape}, {ours!r} has {tuple(needed[ours].shape)}"
             raise ValueError(f"{key!r} has the shape {shapes}: correct the map of keys or the sizes of the network")
         pairs[key] = ours
     return pairs
 
 
-def _pairs_by_shape(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, str]:
-    """Published key -> ours where exactly one of each side has a shape; anything else is refused."""
-    theirs, ours = _by_shape(state), _by_shape(wanted)
+def _pair_by_shape(state: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> dict[str, str]:
+    """Pair published keys with ours if a shape occurs exactly once on each side; raises ValueError otherwise."""
+    theirs, ours = _group_by_shape(state), _group_by_shape(needed)
     for shape in theirs.keys() | ours.keys():
         if len(theirs[shape]) != 1 or len(ours[shape]) != 1:
-            found = f"the published state has {_listed(theirs[shape])}, the network {_listed(ours[shape])}"
-            raise ValueError(f"of shape {shape} {found}: say in the map of keys which is which")
+            found = f"the published state has {_join_keys(theirs[shape])}, the network {_join_keys(ours[shape])}"
+            raise ValueError(f"of shape {shape} {found}: pair them in the map of keys")
     return {theirs[shape][0]: ours[shape][0] for shape in theirs}
 
 
-def _by_shape(state: Mapping[str, Tensor]) -> dict[tuple[int, ...], list[str]]:
+def _group_by_shape(state: Mapping[str, Tensor]) -> dict[tuple[int, ...], list[str]]:
     shapes: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for key, tensor in state.items():
         shapes[tuple(tensor.shape)].append(key)
     return shapes
 
 
-def _listed(keys: Iterable[str]) -> str:
+def _join_keys(keys: Iterable[str]) -> str:
     return ", ".join(map(repr, keys)) or "none"

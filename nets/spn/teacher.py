@@ -1,8 +1,8 @@
-"""The trunk of TResNet-L, which SPN's priors are distilled from, in plain torch.
+"""The trunk of TResNet-L, from which SPN's priors are distilled, in plain torch.
 
-In: pictures N3HW in [0, 1], not standardised, H and W multiples of 8; for published weights a state dict in the layout
-of the ASL repository (`body.conv1.0.weight`, …). Out: three feature maps. A file of its own because the published
-network is written with a fused add_activation normalisation that plain torch does not have.
+In: pictures N3HW in [0, 1], not standardized, H and W multiples of 8; for published weights a state dict in the layout
+of the ASL repository (`body.conv1.0.weight`, …). Out: three feature maps. The published network needs a fused activated
+normalization, which plain torch does not have.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from nets.features import load_pretrained
 _EPSILON: Final = 1e-5
 _PREFIX: Final = "body."
 _IDENTITY: Final = 1.0
-"""The slope of an activation that changes nothing."""
+"""Slope of an activation that changes nothing."""
 
 
 class ActivatedNorm(nn.Module):
-    """Batch normalisation by stored statistics and a leaky ReLU, N C H W -> same; it is never trained."""
+    """Batch normalization by stored statistics and a leaky ReLU, never trained, N C H W -> same."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -34,19 +34,18 @@ class ActivatedNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
-        normalised = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=_EPSILON)
-        return F.leaky_relu(normalised, self.slope)
+        normalized = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=_EPSILON)
+        return F.leaky_relu(normalized, self.slope)
 
 
-def _normed(channels_in: int, channels_out: int, kernel: int, slope: float) -> nn.Sequential:
+def _build_norm_conv(channels_in: int, channels_out: int, kernel: int, slope: float) -> nn.Sequential:
     convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight)
     return nn.Sequential(convolution, ActivatedNorm(channels_out, slope))
 
 
 class SqueezeExcite(nn.Module):
-    """Channels scaled by what their means say, N C H W -> same."""
+    """Squeeze and excitation: channels scaled by a function of their means, N C H W -> same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -55,12 +54,11 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(width, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H W."""
         return x * torch.sigmoid(self.fc2(F.relu(self.fc1(x.mean(dim=(2, 3), keepdim=True)))))
 
 
 class BlurredHalving(nn.Module):
-    """A fixed binomial 3x3 filter of stride 2, padded with reflections, N C H W -> N C H/2 W/2."""
+    """Fixed binomial 3x3 filter of stride 2, padded with reflections, N C H W -> N C H/2 W/2."""
 
     kernel: Tensor
 
@@ -71,22 +69,21 @@ class BlurredHalving(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N C H/2 W/2."""
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=x.shape[1])
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with squeeze and excitation; where the channels change, the resolution is halved."""
+    """Two 3x3 convolutions with squeeze and excitation; if the channels change, the resolution is halved."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         halves = channels_in != channels_out
-        first = _normed(channels_in, channels_out, 3, slope=1e-3)
+        first = _build_norm_conv(channels_in, channels_out, 3, slope=1e-3)
         self.conv1 = nn.Sequential(first, BlurredHalving(channels_out)) if halves else first
-        self.conv2 = _normed(channels_out, channels_out, 3, _IDENTITY)
+        self.conv2 = _build_norm_conv(channels_out, channels_out, 3, _IDENTITY)
         self.se = SqueezeExcite(channels_out)
         pool = nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)
-        shortcut = nn.Sequential(pool, _normed(channels_in, channels_out, 1, _IDENTITY))
+        shortcut = nn.Sequential(pool, _build_norm_conv(channels_in, channels_out, 1, _IDENTITY))
         self.downsample = shortcut if halves else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +99,7 @@ class TResNetTrunk(nn.Module):
 
     def __init__(self, width: int = 76) -> None:
         super().__init__()
-        self.conv1 = _normed(48, width, 3, slope=0.01)
+        self.conv1 = _build_norm_conv(48, width, 3, slope=0.01)
         self.layer1 = nn.Sequential(*(BasicBlock(width, width) for _ in range(4)))
         self.layer2 = nn.Sequential(
             BasicBlock(width, 2 * width), *(BasicBlock(2 * width, 2 * width) for _ in range(4))
@@ -116,16 +113,16 @@ class TResNetTrunk(nn.Module):
 
 
 def space_to_depth(image: Tensor) -> Tensor:
-    """N C H W -> N 16C H/4 W/4, channels in the order row in the 4x4 block, column in it, colour."""
+    """Move 4x4 blocks into channels, in the order row, column, color: N C H W -> N 16C H/4 W/4."""
     n, channels, height, width = image.shape
     blocks = image.reshape(n, channels, height // 4, 4, width // 4, 4)
     return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, 16 * channels, height // 4, width // 4)
 
 
 def load_published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
-    """TResNet-L's trunk out of the published state dict, which may hold more; raises ValueError on what does not fit.
+    """Load TResNet-L's trunk from the published state dict, which may hold more; raises ValueError if it does not fit.
 
-    In-place add_activation normalisation scales by |weight| + 1e-5, batch normalisation by weight: converted here.
+    In-place activated normalization scales by |weight| + 1e-5, batch normalization by weight: weights are converted.
     """
     trunk = TResNetTrunk()
     body = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
@@ -136,6 +133,6 @@ def load_published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
 
 
 def get_trunk_shapes() -> dict[str, Tensor]:
-    """What of the published file the trunk takes, on torch's meta device: shapes without numbers."""
+    """State dict of the trunk as in the published file, on torch's meta device: shapes without numbers."""
     with torch.device("meta"):
         return {f"{_PREFIX}{key}": tensor for key, tensor in TResNetTrunk().state_dict().items()}

@@ -15,8 +15,7 @@ from infra.tracking import CLOCK_METRIC, EXPERIMENT, RUN_TAG, Tracking
 from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
-from pipelines.training.mlflow_sync import MlflowSync
-from pipelines.training.mlflow_sync import read_points
+from pipelines.training.mlflow_sync import MlflowSync, read_points
 from pipelines.training.run import TrainRun, begin_attempt
 from tests.making import train_recipe
 

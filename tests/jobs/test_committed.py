@@ -10,7 +10,7 @@ from jobs.evaluate import run as evaluate
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.run import TrainRun
-from pipelines.training.worker import run_rank, read_incidents
+from pipelines.training.worker import read_incidents, run_rank
 from tests.jobs.test_cli import run
 from tests.jobs.test_fill import photo_and_mask
 from tests.training.test_run import copy_run, flip_byte, silent

@@ -27,7 +27,7 @@ from tests.infra.test_weights_import import torch_file, tresnet
 from tests.making import lacuna
 from tests.nets.configs import TINY_SPL, TINY_SPN
 from tests.nets.objectives import inputs
-from tests.nets.test_deepgin_published import published
+from tests.nets.test_deepgin_published import make_published
 from tests.weights import REAL, random_network, real_weights
 
 PUBLISHED_TRESNET = "Open_ImagesV6_TRresNet_L_448.pth"
@@ -146,7 +146,7 @@ def test_arguments_that_do_not_go_together_are_refused(
 @pytest.mark.slow
 def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -> None:
     source = tmp_path / "latest_net_G.pth"
-    source.write_bytes(torch_file(published()))
+    source.write_bytes(torch_file(make_published()))
     report = run(Arguments((str(source),), str(tmp_path / "made"), name="deepgin_celebahq"))
     assert report["checkpoint"].startswith(f"{tmp_path}/made/deepgin_celebahq/")
     checkpoint = open_checkpoint(f"{tmp_path}/made/deepgin_celebahq")
@@ -154,7 +154,9 @@ def test_a_published_generator_becomes_a_checkpoint_that_fills(tmp_path: Path) -
     assert checkpoint.state["recipe"]["source"] == "latest_net_G.pth"
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    assert all(torch.equal(t, network.state_dict()[k]) for k, t in load_published(published()).state_dict().items())
+    assert all(
+        torch.equal(t, network.state_dict()[k]) for k, t in load_published(make_published()).state_dict().items()
+    )
     image, mask = np.full((1, 40, 30, 3), 90, np.uint8), np.zeros((1, 40, 30), np.uint8)
     mask[:, 10:20, 10:20] = 1
     filled = open_model(checkpoint.uri).fill(image, mask)
@@ -175,7 +177,7 @@ def test_a_published_generator_is_not_written_among_the_checkpoints_of_a_trainin
 
 def test_another_network_is_no_published_generator(tmp_path: Path) -> None:
     (tmp_path / "latest_net_G.pth").write_bytes(torch_file({"model.0.weight": torch.zeros(1)}))
-    with pytest.raises(WeightsError, match=r"latest_net_G.pth: no published generator of DeepGIN: it lacks"):
+    with pytest.raises(WeightsError, match=r"latest_net_G.pth: not a published generator of DeepGIN: it lacks"):
         run(Arguments((f"{tmp_path}/latest_net_G.pth",), str(tmp_path), name="deepgin"))
 
 

@@ -1,4 +1,4 @@
-"""The smallest configuration of every objective and of each of its variants, and weights for their teachers."""
+"""Smallest configuration of every objective and of each of its variants, and weights for their teachers."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig
 from nets.baselines.partial import PCConfig
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
-from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, make_variant
 from nets.mhtma.critic import GlobalLocalCriticConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig
@@ -34,12 +34,12 @@ SMALL_DISTILL = DistillObjectiveConfig(
 )
 
 
-def _variant(of: Any, **changes: Any) -> Any:
-    """The objective with a variant of its network."""
+def _change_network(of: Any, **changes: Any) -> Any:
+    """Change fields of the network of an objective's config."""
     return replace(of, network=replace(of.network, **changes))
 
 
-def _briefly(guidance: GuidanceConfig) -> GuidanceConfig:
+def _shorten(guidance: GuidanceConfig) -> GuidanceConfig:
     return replace(guidance, auxiliary_images=16)
 
 
@@ -47,17 +47,17 @@ DEEPGIN = {
     "deepgin": _DEEPGIN,
     "deepgin-all-losses": _ALL_LOSSES,
     "deepgin-code": replace(_ALL_LOSSES, mode="code", vgg_size_px=32),
-    "deepgin-coarse-only": _variant(_DEEPGIN, block="standard", coarse_only=True),
-    "deepgin-standard": _variant(_DEEPGIN, block="standard", attention="none", back_projection=False),
-    "deepgin-single": _variant(_DEEPGIN, block="dilated", attention="single", back_projection=False),
-    "deepgin-segmentation": _variant(_DEEPGIN, segmentation=True, checkpointing=True),
+    "deepgin-coarse-only": _change_network(_DEEPGIN, block="standard", coarse_only=True),
+    "deepgin-standard": _change_network(_DEEPGIN, block="standard", attention="none", back_projection=False),
+    "deepgin-single": _change_network(_DEEPGIN, block="dilated", attention="single", back_projection=False),
+    "deepgin-segmentation": _change_network(_DEEPGIN, segmentation=True, checkpointing=True),
 }
 MHTMAS = {
     "mhtma": SMALL_MHTMA,
-    "mhtma-atma": _variant(replace(SMALL_MHTMA, perceptual_on="both"), attention="atma"),
-    "mhtma-contextual": _variant(SMALL_MHTMA, attention="contextual"),
+    "mhtma-atma": _change_network(replace(SMALL_MHTMA, perceptual_on="both"), attention="atma"),
+    "mhtma-contextual": _change_network(SMALL_MHTMA, attention="contextual"),
     "mhtma-wgan": replace(SMALL_MHTMA, adversarial="wgan-gp", perceptual_on="final"),
-    "mhtma-sketch": _variant(
+    "mhtma-sketch": _change_network(
         replace(SMALL_MHTMA, perceptual_weight=0.0, warm_up_images=16), sketch=True, residual=True
     ),
 }
@@ -68,14 +68,14 @@ DISTILLATIONS = {
         network=replace(SMALL_DISTILL.network, residual=True, additive_fusion=False, key_pooling=(0, 2, 1)),
     ),
     "gc": BaselineObjectiveConfig(GCConfig(4, (2,), residual=True)),
-    "gc*": BaselineObjectiveConfig(GCConfig(4, (2,), completion=True), _briefly(ENCODER)),
-    "gc-dagger": BaselineObjectiveConfig(GCConfig(4, (2,)), _briefly(ATTENTION)),
+    "gc*": BaselineObjectiveConfig(GCConfig(4, (2,), completion=True), _shorten(ENCODER)),
+    "gc-dagger": BaselineObjectiveConfig(GCConfig(4, (2,)), _shorten(ATTENTION)),
     "ec": BaselineObjectiveConfig(ECConfig(4, 1, residual=True)),
-    "ec*": BaselineObjectiveConfig(ECConfig(4, 1, completion=True), _briefly(ENCODER)),
-    "ec#": BaselineObjectiveConfig(ECConfig(4, 1, edges=False, completion=True, residual=True), _briefly(ENCODER)),
+    "ec*": BaselineObjectiveConfig(ECConfig(4, 1, completion=True), _shorten(ENCODER)),
+    "ec#": BaselineObjectiveConfig(ECConfig(4, 1, edges=False, completion=True, residual=True), _shorten(ENCODER)),
     "pc": BaselineObjectiveConfig(PCConfig((4, 8, 8), (5, 3, 3), residual=True)),
-    "pc*": BaselineObjectiveConfig(PCConfig((4, 8, 8), (5, 3, 3), completion=True), _briefly(ENCODER)),
-    **{f"distill-{name}": variant(name, SMALL_DISTILL) for name in VARIANTS},
+    "pc*": BaselineObjectiveConfig(PCConfig((4, 8, 8), (5, 3, 3), completion=True), _shorten(ENCODER)),
+    **{f"distill-{name}": make_variant(name, SMALL_DISTILL) for name in VARIANTS},
 }
 SPNS = {
     "spn": SPNObjectiveConfig(TINY_SPN, RANDOM_TRESNET, critic_width=4, prior_until_images=16),
@@ -96,4 +96,4 @@ WEIGHTS: dict[str, dict[str, Tensor]] = {
     "vgg16_features": random_vgg(16),
     "vgg19_features": random_vgg(19),
 }
-"""Random state dicts of the right shapes, for objectives that want teachers."""
+"""Random state dicts of the right shapes, for objectives that need teachers."""

@@ -1,4 +1,4 @@
-"""What tests do with objectives: a step's inputs, outputs and totals."""
+"""Objectives in tests: a step's inputs, outputs and sums of terms."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from tests.nets.configs import CONFIGS, WEIGHTS
 
 
 def objective(name: str = "deepgin") -> Objective:
-    """The objective of this name, always with the same fresh weights."""
+    """Objective of this name, always with the same fresh weights."""
     torch.manual_seed(0)
     return build_objective(CONFIGS[name], WEIGHTS)
 
@@ -30,20 +30,20 @@ def inputs(seed: int = 1, size_px: int = 32) -> Inputs:
 
 
 def run(of: Objective, stage: int = -1) -> Outputs:
-    """The outputs of one step of the stage."""
+    """Outputs of one step of the stage."""
     return of.stages[stage].forward(inputs())
 
 
-def phases(of: Objective) -> list[tuple[Stage, Phase | BilevelPhase]]:
-    """All phases of all stages, with their stages."""
+def list_phases(of: Objective) -> list[tuple[Stage, Phase | BilevelPhase]]:
+    """Phases of all stages, with their stages."""
     return [(stage, phase) for stage in of.stages for phase in stage.phases]
 
 
 def find_phase(of: Objective, name: str) -> Phase:
-    """The ordinary phase of this name."""
-    return next(p for _, p in phases(of) if p.name == name and isinstance(p, Phase))
+    """Find the ordinary phase of this name."""
+    return next(p for _, p in list_phases(of) if p.name == name and isinstance(p, Phase))
 
 
 def sum_terms(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
-    """What the phase minimises."""
+    """Weighted sum of the terms, which the phase minimizes."""
     return sum_weighted(phase.terms(outputs), phase.weights)

@@ -13,7 +13,7 @@ def make_masked_pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Te
     return torch.rand(number, 3, size_px, size_px), mask
 
 
-def num_parameters(build: Callable[[], nn.Module]) -> int:
-    """Trainable parameters, counted without making them."""
+def count_parameters(build: Callable[[], nn.Module]) -> int:
+    """Number of trainable parameters, counted without allocating them."""
     with torch.device("meta"):
         return sum(p.numel() for p in build().parameters() if p.requires_grad)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def adaptive_reference(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
+def convolve_by_taps(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
     """Eq. 6, tap by tap and corner by corner: N C H W, N K^2 H W, N 2K^2 H W -> N C H W."""
     height, width = x.shape[2:]
     taps = kernels.shape[1]
@@ -14,21 +14,21 @@ def adaptive_reference(x: Tensor, kernels: Tensor, offsets: Tensor) -> Tensor:
     for tap in range(taps):
         down = rows + tap // side - side // 2 + offsets[:, 2 * tap]
         right = columns + tap % side - side // 2 + offsets[:, 2 * tap + 1]
-        total = total + kernels[:, tap, None] * _between(x, down, right)
+        total = total + kernels[:, tap, None] * _interpolate(x, down, right)
     return total
 
 
-def _between(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def _interpolate(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Bilinear values of N C H W at places NHW, 0 outside."""
     top, left = down.detach().floor().long(), right.detach().floor().long()
     value = torch.zeros_like(x)
     for row, by_row in ((top, top + 1 - down), (top + 1, down - top)):
         for column, by_column in ((left, left + 1 - right), (left + 1, right - left)):
-            value = value + _at(x, row, column) * (by_row * by_column)[:, None]
+            value = value + _gather(x, row, column) * (by_row * by_column)[:, None]
     return value
 
 
-def _at(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def _gather(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """The pixels of N C H W at NHW places, 0 outside."""
     height, width = x.shape[2:]
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -37,7 +37,7 @@ def _at(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     return pixels * inside[:, None]
 
 
-def transfer_reference(
+def compare_whole_matrices(
     query: Tensor, key: Tensor, teacher_query: Tensor, teacher_key: Tensor, importance: Tensor, hole: Tensor
 ) -> Tensor:
     """Eq. 9 with whole matrices: N."""

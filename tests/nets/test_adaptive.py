@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.layers.adaptive import AdaptiveConvolution, adaptive_convolution
-from tests.nets.references import adaptive_reference
+from tests.nets.references import convolve_by_taps
 
 
-def case(seed: int, channels: int, height: int, width: int, side: int = 3, reach: float = 2.0) -> tuple[Tensor, ...]:
+def make_case(
+    seed: int, channels: int, height: int, width: int, side: int = 3, reach: float = 2.0
+) -> tuple[Tensor, ...]:
     """Random features, kernels and offsets in float64, all of which want gradients."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(2, channels), (2, side**2), (2, 2 * side**2)]
@@ -20,7 +22,7 @@ def case(seed: int, channels: int, height: int, width: int, side: int = 3, reach
     return tuple(t.requires_grad_() for t in made)
 
 
-def gradients(y: Tensor, of: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def compute_gradients(y: Tensor, of: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Of a scalar that weighs all values otherwise."""
     return torch.autograd.grad((y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape)).sum(), of)
 
@@ -37,23 +39,23 @@ def gradients(y: Tensor, of: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def test_it_is_its_formula_with_its_gradients(
     seed: int, channels: int, height: int, width: int, side: int, reach: float
 ) -> None:
-    x = case(seed, channels, height, width, side, reach)
-    found, exact = adaptive_convolution(*x), adaptive_reference(*x)
+    x = make_case(seed, channels, height, width, side, reach)
+    found, exact = adaptive_convolution(*x), convolve_by_taps(*x)
     assert torch.allclose(found, exact, atol=1e-12)
-    for of, reference in zip(gradients(found, x), gradients(exact, x), strict=True):
+    for of, reference in zip(compute_gradients(found, x), compute_gradients(exact, x), strict=True):
         assert torch.allclose(of, reference, atol=1e-12)
 
 
 def test_single_precision_is_as_near_as_single_precision_can_be() -> None:
-    x = case(0, 8, 16, 12)
-    exact = adaptive_reference(*x)
+    x = make_case(0, 8, 16, 12)
+    exact = convolve_by_taps(*x)
     found = adaptive_convolution(*(t.detach().float() for t in x))
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), exact, atol=1e-5)
 
 
 def test_channels_last_features_give_the_same_in_the_same_layout() -> None:
-    x, kernels, offsets = (t.detach() for t in case(1, 4, 6, 5))
+    x, kernels, offsets = (t.detach() for t in make_case(1, 4, 6, 5))
     laid = adaptive_convolution(x.contiguous(memory_format=torch.channels_last), kernels, offsets)
     assert torch.equal(laid, adaptive_convolution(x, kernels, offsets))
     assert laid.is_contiguous(memory_format=torch.channels_last)
@@ -107,7 +109,7 @@ def test_every_weight_of_the_module_learns_from_the_first_step_on() -> None:
 
 
 def test_it_keeps_no_copy_of_the_features_for_each_tap() -> None:
-    x, kernels, offsets = case(0, 128, 32, 32)
+    x, kernels, offsets = make_case(0, 128, 32, 32)
     sizes: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def test_it_keeps_no_copy_of_the_features_for_each_tap() -> None:
 
 
 def test_broken_offsets_give_broken_numbers_and_no_fault() -> None:
-    x, kernels, offsets = (t.detach().clone() for t in case(3, 2, 4, 4))
+    x, kernels, offsets = (t.detach().clone() for t in make_case(3, 2, 4, 4))
     offsets[0, 0, 0, 0], offsets[0, 0, 1, 1] = float("nan"), float("inf")
     y = adaptive_convolution(x, kernels, offsets)
     assert bool(torch.isnan(y[0, :, 0, 0]).all())

@@ -20,7 +20,7 @@ from nets.layers.smooth import fill_smoothly
 from nets.objective import BilevelPhase, Inputs, Phase
 from pipelines.noise import SampleNoise
 from tests.nets.configs import CONFIGS
-from tests.nets.objectives import inputs, objective, find_phase, total
+from tests.nets.objectives import find_phase, inputs, objective, sum_terms
 from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sampled
 
@@ -34,7 +34,7 @@ NAMES = pytest.mark.parametrize("name", list(SMALL))
 WAYS = pytest.mark.parametrize("changes", [{}, {"completion": True}, {"residual": True}], ids=str)
 
 
-def num_parameters(config: Any) -> int:
+def count_parameters(config: Any) -> int:
     """Trainable parameters, counted without making them."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_backbone(config).parameters())
@@ -47,9 +47,9 @@ def test_forward_gives_pictures_and_the_features_that_can_be_taught(name: str, c
     network, (image, mask) = build_backbone(replace(SMALL[name], **changes)), make_masked_pictures()
     o = network(image, mask)
     assert o["predicted"].shape == o["inpainted"].shape == image.shape
-    for level, channels in enumerate(network.taught, start=1):
+    for level, channels in enumerate(network.distilled_channels, start=1):
         assert o[f"encoded_{level}"].shape == (2, channels, 32 >> level, 32 >> level)
-    for level, channels in enumerate(network.attended, start=1):
+    for level, channels in enumerate(network.attention_channels, start=1):
         assert o[f"decoded_{level}"].shape[:2] == (2, channels)
     assert all(bool(torch.isfinite(t).all()) for t in o.values())
 
@@ -92,17 +92,17 @@ def test_full_size_learns_at_256(name: str) -> None:
     inpaint = find_phase(of, "inpaint")
     outputs = of.stages[-1].forward(Inputs(*make_masked_pictures(256, 1), SampleNoise(0, [(0, 0)]), {}))
     parameters = [p for network in inpaint.trains for p in of.networks[network].parameters()]
-    gradients = torch.autograd.grad(total(inpaint, outputs), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(sum_terms(inpaint, outputs), parameters, allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
 
 def test_sizes_are_those_of_the_authors_releases() -> None:
-    assert num_parameters(GCConfig()) == pytest.approx(4.05e6, rel=0.02)
+    assert count_parameters(GCConfig()) == pytest.approx(4.05e6, rel=0.02)
     with torch.device("meta"):
         generator = EdgeConnectGenerator(4, 3, ECConfig(), completion=False)
-    biases = 64 + 128 + 256 + 16 * 256 + 128 + 64  # before normalisations, which take them off: ours has none
+    biases = 64 + 128 + 256 + 16 * 256 + 128 + 64  # before normalizations, which remove them: ours has none
     assert sum(p.numel() for p in generator.parameters()) + biases == 10_774_595
-    assert num_parameters(PCConfig()) == pytest.approx(25.8e6, rel=0.02)
+    assert count_parameters(PCConfig()) == pytest.approx(25.8e6, rel=0.02)
 
 
 @torch.no_grad()
@@ -181,14 +181,14 @@ def test_given_edges_are_read_outside_the_hole_alone() -> None:
 def test_widths_without_kernels_are_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"widths are \(4, 8\), kernels \(3,\), num_distilled_levels is 2: give one kernel for each width",
+        match=r"widths are \(4, 8\), kernels \(3,\), num_distilled_levels is 2: give one kernel per width",
     ):
         PCConfig((4, 8), (3,), 2)
 
 
 @pytest.mark.parametrize("network", [ECConfig(), PCConfig()], ids=lambda c: type(c).__name__)
 def test_attention_transfer_is_for_a_backbone_with_attention(network: Any) -> None:
-    with pytest.raises(ValueError, match=f"transfer is on and a {type(network).__name__} has no attention"):
+    with pytest.raises(ValueError, match=f"attention_transfer is on, but a {type(network).__name__} has no attention"):
         BaselineObjectiveConfig(network, ATTENTION)
 
 

@@ -22,13 +22,13 @@ from nets.deepgin.network import (
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, lay_channels_last
 from nets.layers.smooth import fill_smoothly
-from tests.nets.pictures import make_masked_pictures, num_parameters
+from tests.nets.pictures import count_parameters, make_masked_pictures
 
 SMALL = DeepGINConfig(8, 1, 2)
 
 
-def small_network(residual: bool = False) -> DeepGIN:
-    """A small generator with weights that matter: five times the paper's initialisation."""
+def build_small_network(residual: bool = False) -> DeepGIN:
+    """A small generator with weights that matter: five times the paper's initialization."""
     network = DeepGIN(replace(SMALL, residual=residual))
     with torch.no_grad():
         for parameter in network.parameters():
@@ -49,13 +49,13 @@ def small_network(residual: bool = False) -> DeepGIN:
     ids=["coarse", "SPD-8", "SPD-4", "SA-512", "SA-128", "SA-64"],
 )
 def test_component_has_the_parameters_of_the_paper(build: Callable[[], nn.Module], count: int) -> None:
-    assert num_parameters(build) == count
+    assert count_parameters(build) == count
 
 
 @pytest.mark.parametrize("dilations", [COARSE_DILATIONS, REFINEMENT_DILATIONS, (1,), (2,)], ids=str)
 @pytest.mark.parametrize("channels", [8, 16, 64])
 def test_every_kind_of_block_has_the_same_count(channels: int, dilations: tuple[int, ...]) -> None:
-    assert num_parameters(lambda: SPDBlock(channels, dilations)) == 18 * channels**2 + 2 * channels
+    assert count_parameters(lambda: SPDBlock(channels, dilations)) == 18 * channels**2 + 2 * channels
 
 
 def test_back_projection_costs_38052_parameters() -> None:
@@ -92,25 +92,25 @@ def test_network_can_be_described_and_built_again(name: str) -> None:
 
 
 def test_an_unknown_network_is_named_with_the_known() -> None:
-    with pytest.raises(ValueError, match="unknown network 'deepfill': known are deepgin"):
+    with pytest.raises(ValueError, match="unknown network 'deepfill': use one of deepgin"):
         build_network({"name": "deepfill", "config": {}})
 
 
 @pytest.mark.parametrize("width", [6, 10, 31])
 def test_a_width_that_does_not_divide_into_branches_is_refused(width: int) -> None:
-    with pytest.raises(ValueError, match=f"width is {width}: take a multiple of 4"):
+    with pytest.raises(ValueError, match=f"width is {width}: use a multiple of 4"):
         DeepGIN(DeepGINConfig(width))
 
 
 def test_too_few_halvings_for_the_skips_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_halvings is 2: the skips need at least 3"):
+    with pytest.raises(ValueError, match="num_halvings is 2: use 3 or more"):
         DeepGIN(DeepGINConfig(num_halvings=2))
 
 
 @torch.no_grad()
 def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
     image, mask = make_masked_pictures(32)
-    inpainted, known = small_network()(image, mask)["inpainted"], mask.expand_as(image) == 0
+    inpainted, known = build_small_network()(image, mask)["inpainted"], mask.expand_as(image) == 0
     assert torch.equal(inpainted[known], image[known])
     assert not torch.equal(inpainted[~known], image[~known])
 
@@ -118,7 +118,7 @@ def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
 @torch.no_grad()
 def test_inside_the_hole_inpainted_is_predicted() -> None:
     image, mask = make_masked_pictures(32)
-    outputs, hole = small_network()(image, mask), mask.expand_as(image) == 1
+    outputs, hole = build_small_network()(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
 
 
@@ -126,7 +126,7 @@ def test_inside_the_hole_inpainted_is_predicted() -> None:
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
     image, mask = make_masked_pictures(32)
-    network, hidden = small_network(residual), torch.where(mask > 0, torch.rand_like(image), image)
+    network, hidden = build_small_network(residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -136,7 +136,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
     image, mask = make_masked_pictures(32)
     image[..., *place] = 1  # as white as the paint of holes, so that only the mask can tell them apart
-    other, wider, network = image.clone(), mask.clone(), small_network()
+    other, wider, network = image.clone(), mask.clone(), build_small_network()
     other[..., *place] = 0
     wider[..., *place] = 1
     before = network(image, mask)["coarse"]
@@ -147,7 +147,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 @torch.no_grad()
 def test_a_residual_network_adds_in_the_hole_alone() -> None:
     image, mask = make_masked_pictures(32)
-    outputs, known = small_network(residual=True)(image, mask), mask.expand_as(image) == 0
+    outputs, known = build_small_network(residual=True)(image, mask), mask.expand_as(image) == 0
     low, base = outputs["low"], reduce_to(outputs["coarse"] * mask + image * (1 - mask), outputs["low"])
     near = F.max_pool2d(mask, 4).expand_as(low) == 1
     assert torch.equal(outputs["coarse"][known], image[known])
@@ -166,14 +166,14 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
     image, mask = make_masked_pictures(32, 3)
-    network = small_network()
+    network = build_small_network()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
 
 
 @torch.no_grad()
 def test_the_layout_of_weights_does_not_change_the_picture() -> None:
-    network, (image, mask) = small_network(), make_masked_pictures(32)
+    network, (image, mask) = build_small_network(), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     lay_channels_last(network)
     assert torch.allclose(network(image, mask)["predicted"], before, atol=1e-5)

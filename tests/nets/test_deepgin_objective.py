@@ -13,7 +13,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.features import IMAGENET_MEAN, IMAGENET_STD
 from nets.objective import Objective, Outputs
 from tests.nets.configs import CONFIGS, WEIGHTS
-from tests.nets.objectives import objective, find_phase, run
+from tests.nets.objectives import find_phase, objective, run
 from tests.weights import random_vgg
 
 VGG_INDICES = {"conv1_1": 0, "conv2_1": 5, "conv3_1": 10, "conv4_1": 19, "conv5_1": 28}
@@ -22,7 +22,7 @@ MODES = pytest.mark.parametrize("mode", ["paper", "code"])
 NAMES = {"paper": "deepgin-all-losses", "code": "deepgin-code"}
 
 
-def reference_maps(mode: str, picture: Tensor) -> list[Tensor]:
+def compute_reference_maps(mode: str, picture: Tensor) -> list[Tensor]:
     """The five maps of VGG-19 in float64, by indices; in the mode of the code the first four are rectified."""
     state = {key: tensor.double() for key, tensor in random_vgg(19).items()}
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -39,18 +39,18 @@ def reference_maps(mode: str, picture: Tensor) -> list[Tensor]:
     return maps
 
 
-def reference_gram(features: Tensor) -> Tensor:
+def compute_reference_gram(features: Tensor) -> Tensor:
     _, c, h, w = features.shape
     return torch.einsum("nchw,ndhw->ncd", features, features) / (c * h * w)
 
 
-def reference(mode: str, o: Outputs) -> dict[str, float]:
+def compute_reference(mode: str, o: Outputs) -> dict[str, float]:
     """Eq. 4 to 6, or what the code has instead, summed over prediction and inpainted picture."""
-    target = reference_maps(mode, o["image"])
+    target = compute_reference_maps(mode, o["image"])
     terms = {"perceptual": 0.0, "style": 0.0}
     for picture in (o["predicted"], o["inpainted"]):
-        for weight, x, y in zip(LAYER_WEIGHTS[mode], reference_maps(mode, picture), target, strict=True):
-            gap = reference_gram(x) - reference_gram(y)
+        for weight, x, y in zip(LAYER_WEIGHTS[mode], compute_reference_maps(mode, picture), target, strict=True):
+            gap = compute_reference_gram(x) - compute_reference_gram(y)
             terms["perceptual"] += weight * float((x - y).abs().mean())
             terms["style"] += weight * float(gap.abs().mean() if mode == "paper" else gap.square().mean())
     inpainted = o["inpainted"].double()
@@ -70,7 +70,7 @@ def test_the_terms_are_those_of_the_paper_or_of_the_code(mode: str) -> None:
     of = objective(NAMES[mode])
     outputs = run(of)
     terms = find_phase(of, "generate").terms(outputs)
-    for name, value in reference(mode, outputs).items():
+    for name, value in compute_reference(mode, outputs).items():
         assert terms[name].item() == pytest.approx(value, rel=1e-4), name
 
 
@@ -85,7 +85,7 @@ def test_the_code_looks_at_pictures_of_its_own_size() -> None:
     }
     terms = find_phase(larger, "generate").terms(outputs)
     for name in ("perceptual", "style"):
-        assert terms[name].item() == pytest.approx(reference("code", resized)[name], rel=1e-4)
+        assert terms[name].item() == pytest.approx(compute_reference("code", resized)[name], rel=1e-4)
 
 
 @MODES
@@ -132,7 +132,7 @@ def test_the_teacher_is_no_part_of_what_is_trained_or_kept() -> None:
     assert not any(p.requires_grad for teacher in of.teachers.values() for p in teacher.parameters())
 
 
-def gradient(of: Objective, term: str) -> Tensor:
+def compute_gradient(of: Objective, term: str) -> Tensor:
     """Of a term with respect to the generator's first weights."""
     terms = find_phase(of, "generate").terms(run(of))
     (found,) = torch.autograd.grad(terms[term], [next(of.networks["generator"].parameters())])
@@ -142,4 +142,4 @@ def gradient(of: Objective, term: str) -> Tensor:
 @MODES
 @pytest.mark.parametrize("term", ["perceptual", "style", "total_variation", "adversarial"])
 def test_every_term_teaches_the_generator(mode: str, term: str) -> None:
-    assert gradient(objective(NAMES[mode]), term).abs().sum() > 0
+    assert compute_gradient(objective(NAMES[mode]), term).abs().sum() > 0

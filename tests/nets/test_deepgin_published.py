@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 COARSE_DILATIONS = (2, 3, 4, 5, 6, 8, 10, 1)
 
 
-def shapes(channels_in: int = 4, w: int = 32) -> dict[str, tuple[int, ...]]:
+def list_shapes(channels_in: int = 4, w: int = 32) -> dict[str, tuple[int, ...]]:
     """Keys and shapes of the weights of `latest_net_G.pth`: what the spec's tables say, in the authors' names."""
     t = "lr_coarse_tinker"
     convs = {f"{t}.1": (w, channels_in, 7), f"{t}.31": (3, w, 7)}
@@ -37,10 +37,10 @@ def shapes(channels_in: int = 4, w: int = 32) -> dict[str, tuple[int, ...]]:
     return {name: (out, into, kernel, kernel) for name, (out, into, kernel) in convs.items()}
 
 
-def published(channels_in: int = 4) -> State:
+def make_published(channels_in: int = 4) -> State:
     """A random checkpoint whose maps neither vanish nor explode."""
     generator, state = torch.Generator().manual_seed(0), {}
-    for name, shape in shapes(channels_in).items():
+    for name, shape in list_shapes(channels_in).items():
         scale = 0.7 / torch.Size(shape[1:]).numel() ** 0.5
         state[f"{name}.weight"] = torch.randn(shape, generator=generator) * scale
         state[f"{name}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
@@ -111,12 +111,12 @@ class Theirs:
 
 
 def test_the_checkpoint_has_the_parameters_of_the_paper() -> None:
-    assert sum(torch.Size(s).numel() + s[0] for s in shapes().values()) == 42_930_186
+    assert sum(torch.Size(s).numel() + s[0] for s in list_shapes().values()) == 42_930_186
 
 
 @torch.no_grad()
 def test_the_network_computes_what_theirs_does() -> None:
-    state = published()
+    state = make_published()
     image, mask = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.zeros(1, 1, 32, 32)
     mask[..., 8:24, 4:20] = 1
     outputs, (coarse, predicted) = load_published(state)(image, mask), Theirs(state)(image, mask)
@@ -126,17 +126,17 @@ def test_the_network_computes_what_theirs_does() -> None:
 
 
 def test_a_checkpoint_of_several_devices_is_the_same() -> None:
-    state = published()
+    state = make_published()
     prefixed = load_published({f"module.{key}": tensor for key, tensor in state.items()}).state_dict()
     assert all(torch.equal(tensor, prefixed[key]) for key, tensor in load_published(state).state_dict().items())
 
 
 def test_seven_channels_are_track_2() -> None:
-    assert load_published(published(7)).config.segmentation
+    assert load_published(make_published(7)).config.segmentation
 
 
 def test_every_tensor_of_ours_comes_from_theirs() -> None:
-    loaded, fresh = load_published(published()).state_dict(), DeepGIN(DeepGINConfig()).state_dict()
+    loaded, fresh = load_published(make_published()).state_dict(), DeepGIN(DeepGINConfig()).state_dict()
     assert all(not torch.equal(loaded[key], fresh[key]) for key in fresh)
 
 
@@ -149,12 +149,12 @@ def test_every_tensor_of_ours_comes_from_theirs() -> None:
     ],
 )
 def test_another_state_dict_is_refused_by_its_tensors(change: dict[str, Tensor | None], words: str) -> None:
-    state = {key: tensor for key, tensor in (published() | change).items() if tensor is not None}
-    with pytest.raises(ValueError, match=f"(?s)no published generator of DeepGIN: .*{words}"):
+    state = {key: tensor for key, tensor in (make_published() | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=f"(?s)not a published generator of DeepGIN: .*{words}"):
         load_published(state)
 
 
-def published_critics(width: int = 64, *, matching: bool = False) -> State:
+def make_published_critics(width: int = 64, *, matching: bool = False) -> State:
     """A random `latest_net_D.pth`: weights, their leading singular vectors, biases; one list of layers or modules."""
     generator, state = torch.Generator().manual_seed(1), {}
     channels = (6, width, width * 2, width * 4, width * 4)
@@ -169,7 +169,7 @@ def published_critics(width: int = 64, *, matching: bool = False) -> State:
     return state
 
 
-def their_scores(state: State, critic: int, x: Tensor) -> Tensor:
+def compute_their_scores(state: State, critic: int, x: Tensor) -> Tensor:
     """What one of the authors' critics computes, by the spec's section 3.4."""
     for number, stride in enumerate((2, 2, 1, 1)):
         name = f"layer{critic}.{2 * number}.module"
@@ -180,25 +180,27 @@ def their_scores(state: State, critic: int, x: Tensor) -> Tensor:
 
 
 def test_the_critics_have_the_parameters_of_the_paper() -> None:
-    sizes = {name: tensor.numel() for name, tensor in published_critics().items()}
+    sizes = {name: tensor.numel() for name, tensor in make_published_critics().items()}
     assert sum(size for name, size in sizes.items() if name.endswith(("bias", "weight_bar"))) == 3_421_568
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("training", [False, True])
 def test_the_critics_compute_what_theirs_do(training: bool) -> None:
-    state, generator = published_critics(8), torch.Generator().manual_seed(2)
+    state, generator = make_published_critics(8), torch.Generator().manual_seed(2)
     masked, image = torch.rand(2, 2, 3, 32, 32, generator=generator)
     pair = torch.cat([masked, image], dim=1)
     halved = F.avg_pool2d(pair, 3, stride=2, padding=1, count_include_pad=False)
     whole, half = load_published_critics(state).train(training)(masked, image)
-    assert torch.allclose(whole, their_scores(state, 1, pair), atol=1e-5)
-    assert torch.allclose(half, their_scores(state, 0, halved), atol=1e-5)
+    assert torch.allclose(whole, compute_their_scores(state, 1, pair), atol=1e-5)
+    assert torch.allclose(half, compute_their_scores(state, 0, halved), atol=1e-5)
     assert whole.std() > 0.01
 
 
 def test_critics_that_were_trained_with_feature_matching_are_the_same() -> None:
-    plain, matching = (load_published_critics(published_critics(8, matching=m)).state_dict() for m in (False, True))
+    plain, matching = (
+        load_published_critics(make_published_critics(8, matching=m)).state_dict() for m in (False, True)
+    )
     assert all(torch.equal(tensor, matching[key]) for key, tensor in plain.items())
 
 
@@ -211,6 +213,6 @@ def test_critics_that_were_trained_with_feature_matching_are_the_same() -> None:
     ],
 )
 def test_other_critics_are_refused_by_their_tensors(change: dict[str, Tensor | None], words: str) -> None:
-    state = {key: tensor for key, tensor in (published_critics(8) | change).items() if tensor is not None}
-    with pytest.raises(ValueError, match=f"(?s)no published critics of DeepGIN: .*{words}"):
+    state = {key: tensor for key, tensor in (make_published_critics(8) | change).items() if tensor is not None}
+    with pytest.raises(ValueError, match=f"(?s)not a published critics of DeepGIN: .*{words}"):
         load_published_critics(state)

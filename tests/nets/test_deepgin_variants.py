@@ -10,8 +10,8 @@ from nets.deepgin.network import DeepGIN, DeepGINConfig, SPDBlock, project_back
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.layers.attention import NonLocalAttention
 from tests.nets.configs import CONFIGS
+from tests.nets.objectives import find_phase, objective, run
 from tests.nets.objectives import inputs as step_inputs
-from tests.nets.objectives import objective, find_phase, run
 from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sampled
 
@@ -28,12 +28,12 @@ VARIANTS = pytest.mark.parametrize("variant", list(TABLE_1))
 SMALL = DeepGINConfig(8, 1, 2)
 
 
-def config(variant: str, of: DeepGINConfig = SMALL) -> DeepGINConfig:
+def make_config(variant: str, of: DeepGINConfig = SMALL) -> DeepGINConfig:
     return replace(of, **TABLE_1[variant][0])
 
 
-def stirred(config: DeepGINConfig) -> DeepGIN:
-    """A network with weights that matter: five times the paper's initialisation."""
+def build_stirred(config: DeepGINConfig) -> DeepGIN:
+    """A network with weights that matter: five times the paper's initialization."""
     network = DeepGIN(config)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -44,7 +44,7 @@ def stirred(config: DeepGINConfig) -> DeepGIN:
 @VARIANTS
 def test_a_row_of_table_1_has_its_parameters(variant: str) -> None:
     with torch.device("meta"):
-        network = DeepGIN(config(variant, DeepGINConfig()))
+        network = DeepGIN(make_config(variant, DeepGINConfig()))
     assert sum(p.numel() for p in network.parameters()) == TABLE_1[variant][1]
 
 
@@ -58,7 +58,7 @@ def test_track_2_has_more_parameters_in_the_two_stems_only() -> None:
 
 @VARIANTS
 def test_forward_and_backward_reach_everything(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), make_masked_pictures(64)
+    network, (image, mask) = build_stirred(make_config(variant)), make_masked_pictures(64)
     outputs = network(image, mask)
     expected = {"predicted", "inpainted"}
     expected |= {"coarse"} if network.refinement is not None else set()
@@ -71,7 +71,7 @@ def test_forward_and_backward_reach_everything(variant: str) -> None:
     assert {name for name in flat if not name.endswith("key.bias")} == set()  # softmax does not see a common key
 
 
-FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
+FULL = {name: make_config(name, DeepGINConfig()) for name in TABLE_1} | {
     "track 2": DeepGINConfig(segmentation=True),
     "residual": DeepGINConfig(residual=True),
 }
@@ -88,7 +88,7 @@ def test_forward_and_backward_at_full_size(variant: str) -> None:
 
 @VARIANTS
 def test_the_variant_has_its_blocks_and_its_attentions(variant: str) -> None:
-    modules = list(DeepGIN(config(variant)).modules())
+    modules = list(DeepGIN(make_config(variant)).modules())
     branches = {len(m.branches) for m in modules if isinstance(m, SPDBlock)}
     num_attentions = sum(isinstance(m, NonLocalAttention) for m in modules)
     assert branches == ({8, 4} if variant.startswith("SPD") else {1})
@@ -109,7 +109,7 @@ def test_a_block_reaches_as_far_as_its_two_convolutions(block: Any, reach: int) 
 @torch.no_grad()
 @VARIANTS
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), make_masked_pictures()
+    network, (image, mask) = build_stirred(make_config(variant)), make_masked_pictures()
     hidden = torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -122,17 +122,17 @@ def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
     (image, mask), black = make_masked_pictures(), torch.zeros(2, 3, 32, 32)
     other = black.clone()
     other[..., 16, 10] = 1
-    two = stirred(replace(SMALL, segmentation=True))
+    two = build_stirred(replace(SMALL, segmentation=True))
     assert not torch.equal(two(image, mask, black)["inpainted"], two(image, mask, other)["inpainted"])
     assert torch.equal(two(image, mask)["inpainted"], two(image, mask, black)["inpainted"])
-    one = stirred(SMALL)
+    one = build_stirred(SMALL)
     assert torch.equal(one(image, mask, other)["inpainted"], one(image, mask)["inpainted"])
 
 
 @torch.no_grad()
 def test_both_stages_see_the_map() -> None:
     (image, mask), segmentation = make_masked_pictures(), torch.rand(2, 3, 32, 32)
-    network = stirred(replace(SMALL, segmentation=True))
+    network = build_stirred(replace(SMALL, segmentation=True))
     before = network(image, mask, segmentation)
     assert network.refinement is not None
     network.refinement.stem[0].weight[:, 4:] = 0  # type: ignore[operator]
@@ -164,7 +164,7 @@ def test_every_picture_that_a_variant_makes_is_compared(name: str, terms: set[st
 
 def test_track_2_does_not_train_without_its_maps() -> None:
     of, without = objective("deepgin-segmentation"), replace(step_inputs(), planes={})
-    with pytest.raises(ValueError, match="trains with segmentation maps: name the plane `segmentation`"):
+    with pytest.raises(ValueError, match="no plane 'segmentation' in the batch: DeepGIN of track 2 trains with it"):
         of.stages[0].forward(without)
 
 

@@ -16,19 +16,19 @@ from nets.distill.network import (
     Backbone,
     DistillConfig,
     InpaintingNetwork,
-    reduce_hole,
     find_matching_widths,
+    reduce_hole,
 )
-from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, make_variant
 from nets.layers.smooth import fill_smoothly
-from tests.nets.pictures import make_masked_pictures, num_parameters
+from tests.nets.pictures import count_parameters, make_masked_pictures
 from tests.sampling import sampled
 
 SMALL = DistillConfig(8, 6, (1, 1, 1), 1)
 PAPER = DistillObjectiveConfig()
 
 
-def lively(**changes: Any) -> InpaintingNetwork:
+def build_lively(**changes: Any) -> InpaintingNetwork:
     """A small network with offsets, kernels and fusion weights that matter."""
     network = InpaintingNetwork(replace(SMALL, **changes))
     with torch.no_grad():
@@ -44,23 +44,23 @@ def lively(**changes: Any) -> InpaintingNetwork:
         (lambda: AuxiliaryNetwork(DistillConfig()), 5_213_187),
         (lambda: Alignment([128] * 3), 524_544),
         (lambda: MetaNetworks([128] * 3, [128] * 3), 132_483),
-        (lambda: InpaintingNetwork(variant("baseline", PAPER).network), 5_280_508),
+        (lambda: InpaintingNetwork(make_variant("baseline", PAPER).network), 5_280_508),
     ],
     ids=["IN", "AN", "f_l", "meta", "baseline"],
 )
 def test_network_has_its_number_of_parameters(build: Callable[[], nn.Module], count: int) -> None:
-    assert num_parameters(build) == count
+    assert count_parameters(build) == count
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_every_variant_has_the_number_of_the_final_model_or_one_more(name: str) -> None:
-    count = num_parameters(lambda: InpaintingNetwork(variant(name, PAPER).network))
+    count = count_parameters(lambda: InpaintingNetwork(make_variant(name, PAPER).network))
     assert count == 5_280_508 + (name in ("net4", "net5"))  # no widths of the matching blocks come nearer there
 
 
 def test_the_bare_backbone_lacks_what_the_parts_have() -> None:
     bare = replace(DistillConfig(), completion=False, attention=False, fusion=False)
-    assert num_parameters(lambda: InpaintingNetwork(bare)) == 5_280_508 - 2 * 31_131 - 3 * (16_512 + 1_153)
+    assert count_parameters(lambda: InpaintingNetwork(bare)) == 5_280_508 - 2 * 31_131 - 3 * (16_512 + 1_153)
 
 
 @pytest.mark.parametrize("channels", [8, 24, 32, 128])
@@ -78,7 +78,7 @@ def test_matching_blocks_come_as_near_as_any_of_their_kind(channels: int) -> Non
 @pytest.mark.parametrize("name", list(VARIANTS))
 @pytest.mark.parametrize("size", [(64, 64), (32, 48)], ids=str)
 def test_forward_gives_finite_pictures_and_features_of_their_shapes(name: str, size: tuple[int, int]) -> None:
-    config = variant(name, replace(PAPER, network=SMALL)).network
+    config = make_variant(name, replace(PAPER, network=SMALL)).network
     height, width = size
     o = InpaintingNetwork(config)(torch.rand(2, 3, *size), (torch.rand(2, 1, *size) > 0.5).float())
     assert o["predicted"].shape == o["inpainted"].shape == (2, 3, height, width)
@@ -92,7 +92,7 @@ def test_forward_gives_finite_pictures_and_features_of_their_shapes(name: str, s
     assert all(bool(torch.isfinite(t).all()) for t in o.values())
 
 
-FULL = {name: variant(name, PAPER).network for name in VARIANTS} | {
+FULL = {name: make_variant(name, PAPER).network for name in VARIANTS} | {
     "replacing": DistillConfig(additive_fusion=False),
     "residual": DistillConfig(residual=True),
 }
@@ -110,7 +110,7 @@ def test_the_full_size_learns_at_256(name: str) -> None:
 @pytest.mark.parametrize("residual", [False, True])
 def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(residual: bool) -> None:
     image, mask = make_masked_pictures()
-    o, hole = lively(residual=residual)(image, mask), mask.expand_as(image) == 1
+    o, hole = build_lively(residual=residual)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(o["inpainted"][~hole], image[~hole])
     assert torch.equal(o["inpainted"][hole], o["predicted"][hole])
 
@@ -119,7 +119,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(resi
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
     image, mask = make_masked_pictures()
-    network, hidden = lively(residual=residual), torch.where(mask > 0, torch.rand_like(image), image)
+    network, hidden = build_lively(residual=residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -129,7 +129,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
     image, mask = make_masked_pictures()
     image[..., *place] = 0  # as black as a hole, so that only the mask can tell them apart
-    other, wider, network = image.clone(), mask.clone(), lively()
+    other, wider, network = image.clone(), mask.clone(), build_lively()
     other[..., *place] = 1
     wider[..., *place] = 1
     before = network(image, mask)["predicted"]
@@ -139,7 +139,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    (image, mask), network = make_masked_pictures(), lively(residual=True)
+    (image, mask), network = make_masked_pictures(), build_lively(residual=True)
     network.backbone.picture.weight.zero_()
     network.backbone.picture.bias = None
     assert torch.equal(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask))
@@ -148,7 +148,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
     image, mask = make_masked_pictures(32, 3)
-    network = lively()
+    network = build_lively()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
 
@@ -172,7 +172,7 @@ def test_a_completion_block_changes_the_hole_alone() -> None:
 @pytest.mark.parametrize("additive_fusion", [True, False])
 def test_fusion_begins_quietly_where_it_adds_and_as_a_box_filter_where_it_replaces(additive_fusion: bool) -> None:
     network, x = Backbone(4, replace(SMALL, additive_fusion=additive_fusion)), torch.rand(2, 8, 16, 16)
-    network.initialise()
+    network.initialize()
     level, local = network.decoder[0], network.local
     assert isinstance(level, DecoderLevel) and local is not None
     found = level(x, local)
@@ -189,7 +189,7 @@ def test_a_cell_is_hole_if_any_of_its_pixels_is() -> None:
     assert reduce_hole(mask, torch.empty(1, 5, 2, 2)).flatten().tolist() == [0, 1, 0, 0]
 
 
-def attention_reference(layer: Affinity, x: Tensor) -> Tensor:
+def attend_by_matrix(layer: Affinity, x: Tensor) -> Tensor:
     """Eqs. 7 and 8 with the whole matrix."""
     pooled = F.avg_pool2d(x, layer.pooling)
     scores = torch.einsum("ncij,nckl->nijkl", layer.query(x), layer.key(pooled)).flatten(3)
@@ -199,7 +199,7 @@ def attention_reference(layer: Affinity, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("pooling", [1, 2])
 def test_attention_is_its_formula_with_its_gradients(pooling: int) -> None:
     layer, x = Affinity(8, pooling).double(), torch.randn(2, 8, 6, 4, dtype=torch.float64, requires_grad=True)
-    found, exact = layer(x)[0], attention_reference(layer, x)
+    found, exact = layer(x)[0], attend_by_matrix(layer, x)
     assert torch.allclose(found, exact, atol=1e-10)
     weights, of = torch.randn_like(found), [x, *layer.parameters()]
     pairs = zip(*(torch.autograd.grad((y * weights).sum(), of) for y in (found, exact)), strict=True)
@@ -217,7 +217,7 @@ def test_attention_gives_the_shares_that_transfer_compares() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("additive_fusion", [False, True])
 @pytest.mark.parametrize("weight", [-100.0, 0.0, 100.0])
-def test_fusion_chooses_between_attention_and_neighbourhood(weight: float, additive_fusion: bool) -> None:
+def test_fusion_chooses_between_attention_and_neighborhood(weight: float, additive_fusion: bool) -> None:
     network = Backbone(4, replace(SMALL, additive_fusion=additive_fusion))
     level, x, local = network.decoder[0], torch.randn(1, 8, 8, 8), network.local
     assert isinstance(level, DecoderLevel)
@@ -258,7 +258,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_it_compiles_as_one_graph() -> None:
-    network, (image, mask) = lively(), make_masked_pictures()
+    network, (image, mask) = build_lively(), make_masked_pictures()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     for name, tensor in network(image, mask).items():
         assert torch.allclose(compiled(image, mask)[name], tensor, atol=1e-5), name
@@ -267,8 +267,8 @@ def test_it_compiles_as_one_graph() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"key_pooling": (1, 1)}, r"key_pooling is \(1, 1\), encoder_blocks \(1, 1, 1\): give each level one of both"),
-        ({"attention": False}, "fusion is on and attention off: .* set both"),
+        ({"key_pooling": (1, 1)}, r"key_pooling is \(1, 1\), encoder_blocks \(1, 1, 1\): give both a number per level"),
+        ({"attention": False}, "fusion is on, but attention is off: .* set both"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from nets import build_objective
-from nets.distill.confidence import confidence
+from nets.distill.confidence import compute_confidence
 from nets.distill.distillation import Attended, Distillation, Features
 from nets.distill.meta import Alignment, MetaNetworks
 from nets.distill.network import AuxiliaryNetwork
-from nets.distill.objective import VARIANTS, DistillObjectiveConfig, inpainting_terms, variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, inpainting_terms, make_variant
 from nets.features import VGGFeatures
 from nets.losses import confidence_weighted_l1, gram, importance_weighted_l2
 from nets.objective import BilevelPhase, Objective, Phase
 from tests.nets.configs import SMALL_DISTILL
 from tests.nets.objectives import inputs
-from tests.nets.references import transfer_reference
+from tests.nets.references import compare_whole_matrices
 from tests.weights import random_vgg
 
 
-def centred(side: int, hole: int) -> Tensor:
+def make_centered_hole(side: int, hole: int) -> Tensor:
     """A square hole in the middle of a square."""
     mask = torch.zeros(1, 1, side, side)
     start = (side - hole) // 2
@@ -33,10 +33,10 @@ def centred(side: int, hole: int) -> Tensor:
 @pytest.mark.parametrize(
     ("blur", "edge", "corner", "middle", "mean"), [("code", 0.85, 0.96, 0.50, 0.73), ("paper", 0.84, None, 0.45, 0.71)]
 )
-def test_confidence_of_a_centred_square_is_what_was_measured(
+def test_confidence_of_a_centered_square_is_what_was_measured(
     blur: Any, edge: float, corner: float | None, middle: float, mean: float
 ) -> None:
-    w = confidence(centred(256, 128), blur=blur)[0, 0]
+    w = compute_confidence(make_centered_hole(256, 128), blur=blur)[0, 0]
     assert w[64, 128].item() == pytest.approx(edge, abs=0.006)
     assert corner is None or w[64, 64].item() == pytest.approx(corner, abs=0.006)
     assert w[128, 128].item() == pytest.approx(middle, abs=0.006)
@@ -45,8 +45,8 @@ def test_confidence_of_a_centred_square_is_what_was_measured(
 
 @pytest.mark.parametrize("blur", ["paper", "code"])
 def test_confidence_lies_in_the_hole_and_is_symmetric(blur: Any) -> None:
-    mask = centred(32, 14)
-    w = confidence(mask, 9, blur)
+    mask = make_centered_hole(32, 14)
+    w = compute_confidence(mask, 9, blur)
     assert not w[mask == 0].any()
     assert float(w[mask == 1].min()) > 0
     assert float(w.max()) < 1
@@ -59,13 +59,13 @@ def test_confidence_of_one_pixel_after_seven_rounds_is_reckoned() -> None:
     mask[..., 2, 2] = 1
     for _ in range(7):
         w = (w + 8) / 9
-    assert confidence(mask, 3)[0, 0, 2, 2].item() == pytest.approx(w)
+    assert compute_confidence(mask, 3)[0, 0, 2, 2].item() == pytest.approx(w)
 
 
 @pytest.mark.parametrize(("kernel", "side"), [(8, 32), (65, 32), (11, 5)])
 def test_a_kernel_that_does_not_fit_is_refused(kernel: int, side: int) -> None:
     with pytest.raises(ValueError, match=f"the kernel is {kernel} px wide, the mask {side}x{side}"):
-        confidence(centred(side, 3), kernel)
+        compute_confidence(make_centered_hole(side, 3), kernel)
 
 
 def test_reconstruction_is_what_one_reckons() -> None:
@@ -90,25 +90,25 @@ def test_channels_count_by_their_importance_and_positions_by_the_mask() -> None:
     assert loss.item() == pytest.approx(0.25 * 1 / 2 + 0.75 * 4 / 2)
 
 
-def encoder(batch: int = 2, channels: tuple[int, ...] = (4, 4, 4), side: int = 16) -> list[Tensor]:
+def make_encoder_features(batch: int = 2, channels: tuple[int, ...] = (4, 4, 4), side: int = 16) -> list[Tensor]:
     """Random features of an encoder's levels in float64."""
     return [torch.randn(batch, c, side >> n, side >> n, dtype=torch.float64) for n, c in enumerate(channels)]
 
 
-def attentions(number: int) -> list[Attended]:
+def make_attentions(number: int) -> list[Attended]:
     """Random queries, keys and features of attentions at 8x8."""
     rows = [(torch.randn(2, 64, 3), torch.randn(2, 16, 3), torch.randn(2, 4, 8, 8)) for _ in range(number)]
     return [Attended(*(t.double() for t in row)) for row in rows]
 
 
-def stirred(meta: MetaNetworks) -> MetaNetworks:
+def stir(meta: MetaNetworks) -> MetaNetworks:
     """In float64 with random weights."""
     for parameter in meta.double().parameters():
         parameter.data.normal_()
     return meta
 
 
-def importance_reference(of: nn.Module, features: Tensor) -> Tensor:
+def compute_importance(of: nn.Module, features: Tensor) -> Tensor:
     """Mean over positions, linear layer, softmax."""
     weight, bias = of.parameters()
     scores = (features.mean((2, 3)) @ weight.mT + bias).exp()
@@ -117,8 +117,12 @@ def importance_reference(of: nn.Module, features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_all_terms_are_their_formulas() -> None:
-    meta, alignment = stirred(MetaNetworks([4] * 3, [4, 4])), Alignment([4] * 3).double()
-    student, teacher, shares = encoder(), encoder(), (attentions(2), attentions(2))
+    meta, alignment = stir(MetaNetworks([4] * 3, [4, 4])), Alignment([4] * 3).double()
+    student, teacher, shares = (
+        make_encoder_features(),
+        make_encoder_features(),
+        (make_attentions(2), make_attentions(2)),
+    )
     mask = (torch.rand(2, 1, 32, 32) > 0.97).double()
     terms = Distillation(meta, alignment).terms(
         Features(student, shares[0]), Features(teacher, shares[1]), student[1:], mask
@@ -126,17 +130,17 @@ def test_all_terms_are_their_formulas() -> None:
     holes = [mask.unfold(2, 2 << n, 2 << n).unfold(3, 2 << n, 2 << n).amax(dim=(4, 5)) for n in range(3)]
     cross = within = attention = 0.0
     for n in range(3):
-        rho = importance_reference(meta.rho[n], teacher[n])
+        rho = compute_importance(meta.rho[n], teacher[n])
         gap = ((student[n] - meta.gamma[n](teacher[n])) * holes[n]) ** 2
         cross += float((rho[:, :, None, None] * gap).sum(1).mean())
     for n in range(2):
-        phi = importance_reference(meta.phi[n], student[n + 1])
+        phi = compute_importance(meta.phi[n], student[n + 1])
         gap = ((alignment.layers[n](student[n]) - student[n + 1]) * holes[n + 1]) ** 2
         within += float((phi[:, :, None, None] * gap).sum(1).mean())
     hole = mask.unfold(2, 4, 4).unfold(3, 4, 4).amax(dim=(4, 5)).flatten(1)
     for n, (of, taught) in enumerate(zip(*shares, strict=True)):
         trust = torch.sigmoid(meta.t[n](taught.decoded)).flatten(1)
-        total = transfer_reference(of.query, of.key, taught.query, taught.key, trust, hole)
+        total = compare_whole_matrices(of.query, of.key, taught.query, taught.key, trust, hole)
         attention += float((total / hole.sum(1)).mean())
     assert terms["cross"].item() == pytest.approx(cross, rel=1e-10)
     assert terms["self"].item() == pytest.approx(within, rel=1e-10)
@@ -154,19 +158,22 @@ def test_meta_networks_begin_as_if_they_were_not_there() -> None:
 
 @torch.no_grad()
 def test_importances_of_channels_are_shares_whatever_was_learned() -> None:
-    meta = stirred(MetaNetworks([6, 6]))
+    meta = stir(MetaNetworks([6, 6]))
     shares = meta.rho[0](torch.randn(5, 6, 4, 4, dtype=torch.float64))
     assert bool((shares >= 0).all())
     assert torch.allclose(shares.sum(1), torch.ones(5, dtype=torch.float64))
 
 
-def small(**changes: Any) -> Objective:
+def build_small(**changes: Any) -> Objective:
     """The smallest training of DGI."""
     return build_objective(replace(SMALL_DISTILL, **changes), {"vgg16_features": random_vgg(16)})
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
-    meta, features = MetaNetworks([4] * 2, [4]).double(), Features(encoder(channels=(4, 4)), attentions(1))
+    meta, features = (
+        MetaNetworks([4] * 2, [4]).double(),
+        Features(make_encoder_features(channels=(4, 4)), make_attentions(1)),
+    )
     terms = Distillation(meta, None).terms(features, features, [], torch.ones(2, 1, 32, 32).double())
     assert {name: term.item() for name, term in terms.items()} == {"cross": 0.0, "attention": 0.0}
 
@@ -186,7 +193,7 @@ def test_style_compares_gram_matrices_of_prediction_and_composite() -> None:
 
 
 def test_terms_and_weights_are_those_of_equation_11() -> None:
-    inpaint, guide = small(style_weight=150.0).stages[1].phases
+    inpaint, guide = build_small(style_weight=150.0).stages[1].phases
     assert inpaint.weights == {"l1_out": 1, "style": 150, "cross": 20, "self": 20, "attention": 20}
     assert guide.weights == {"l1_out": 1, "style": 150}
     assert inpaint.trains == ("generator", "alignment")
@@ -195,7 +202,7 @@ def test_terms_and_weights_are_those_of_equation_11() -> None:
 
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_a_variant_has_the_terms_and_networks_of_its_parts(name: str) -> None:
-    of = build_objective(variant(name, SMALL_DISTILL), {})
+    of = build_objective(make_variant(name, SMALL_DISTILL), {})
     cross, within, completion, attention, transfer, fusion = VARIANTS[name]
     terms = {"l1_out"} | {n for n, on in (("cross", cross), ("self", within), ("attention", transfer)) if on}
     assert set(of.stages[-1].phases[0].weights) == terms
@@ -209,7 +216,7 @@ def test_a_variant_has_the_terms_and_networks_of_its_parts(name: str) -> None:
 
 
 def test_the_teacher_is_frozen_while_it_teaches() -> None:
-    of = small()
+    of = build_small()
     auxiliary = list(of.networks["auxiliary"].parameters())
     phase = of.stages[1].phases[0]
     assert isinstance(phase, Phase)
@@ -218,7 +225,7 @@ def test_the_teacher_is_frozen_while_it_teaches() -> None:
 
 
 def test_the_teacher_learns_to_reproduce_whole_pictures_before() -> None:
-    of = small()
+    of = build_small()
     stage, teacher = of.stages[0], of.networks["auxiliary"]
     assert isinstance(teacher, AuxiliaryNetwork)
     (phase,) = stage.phases
@@ -230,10 +237,10 @@ def test_the_teacher_learns_to_reproduce_whole_pictures_before() -> None:
 
 def test_transfer_without_attention_is_refused() -> None:
     network = replace(SMALL_DISTILL.network, attention=False, fusion=False)
-    with pytest.raises(ValueError, match="transfer is on and the network has no attention"):
+    with pytest.raises(ValueError, match="attention_transfer is on, but the network has no attention"):
         DistillObjectiveConfig(network)
 
 
 def test_an_unknown_variant_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="unknown variant 'net9': known are baseline, net1"):
-        variant("net9", SMALL_DISTILL)
+    with pytest.raises(ValueError, match="unknown variant 'net9': use one of baseline, net1"):
+        make_variant("net9", SMALL_DISTILL)

@@ -19,7 +19,7 @@ from nets.critics import TwoScalePatchCritic
 from nets.deepgin.network import DeepGINConfig
 from nets.distill.meta import Alignment, MetaNetworks
 from nets.distill.network import AuxiliaryNetwork, DistillConfig
-from nets.distill.objective import DistillObjectiveConfig, variant
+from nets.distill.objective import DistillObjectiveConfig, make_variant
 from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.spn.critics import MatchingCritic, PatchCritic
@@ -28,7 +28,7 @@ from nets.spn.objective import SPNObjectiveConfig
 from nets.spn.prior import DistillationHeads
 from nets.spn.targets import MapsTarget, PriorTarget, Target, TResNetTarget, VGGTarget
 from tests.nets.configs import WEIGHTS
-from tests.nets.pictures import num_parameters
+from tests.nets.pictures import count_parameters
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 SMALLEST = 130_000
@@ -113,14 +113,14 @@ SMALL: dict[str, int] = {
 }
 
 
-def of_network(config: Any) -> int:
-    return num_parameters(lambda: build_network(describe_network(config)))
+def count_network_parameters(config: Any) -> int:
+    return count_parameters(lambda: build_network(describe_network(config)))
 
 
 @pytest.mark.parametrize("row", GENERATORS)
 def test_a_generator_has_its_count(row: str) -> None:
     config, count = GENERATORS[row]
-    assert of_network(config) == count
+    assert count_network_parameters(config) == count
 
 
 @pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning")
@@ -130,24 +130,26 @@ def test_a_target_of_priors_does_not_change_the_generator(row: str) -> None:
     with torch.device("meta"):
         spn = build_network(describe_network(SPNConfig())).state_dict()
         of = build_objective(SPNObjectiveConfig(network, target), WEIGHTS | {"spn": spn})
-    assert num_parameters(lambda: of.networks["generator"]) == count
+    assert count_parameters(lambda: of.networks["generator"]) == count
 
 
 @pytest.mark.parametrize("name", TABLE_2)
 def test_a_network_of_table_2_has_its_counts(name: str) -> None:
-    network = variant(name, DistillObjectiveConfig()).network
-    assert (of_network(network), of_network(replace(network, matched=False))) == TABLE_2[name]
+    network = make_variant(name, DistillObjectiveConfig()).network
+    assert (count_network_parameters(network), count_network_parameters(replace(network, matched=False))) == TABLE_2[
+        name
+    ]
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_for_training_has_its_count(part: str) -> None:
     build, count = PARTS[part]
-    assert num_parameters(build) == count
+    assert count_parameters(build) == count
 
 
 @pytest.mark.parametrize("recipe", SMALL)
 def test_a_small_recipe_has_its_count(recipe: str) -> None:
-    assert of_network(RECIPES[recipe]().objective.network) == SMALL[recipe]
+    assert count_network_parameters(RECIPES[recipe]().objective.network) == SMALL[recipe]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_small_recipe_has_its_count(recipe: str) -> None:
     ids=["SPN", "SPL"],
 )
 def test_the_papers_count_heads_in(network: SPNConfig | SPLConfig, heads: tuple[int, ...], count: int) -> None:
-    assert of_network(network) + num_parameters(lambda: DistillationHeads(64, heads)) == count
+    assert count_network_parameters(network) + count_parameters(lambda: DistillationHeads(64, heads)) == count
 
 
 def test_the_page_prints_these_counts_and_its_tables_no_others() -> None:

@@ -29,7 +29,7 @@ IN_ONNX = ("pc", "distill-net1", "spl", "spn", "spn-one-scale", "spn-probabilist
 SIZES = ((1, 64, 64), (2, 35, 150), (1, 1, 9))
 
 
-def network_of(name: str) -> nn.Module:
+def build_network_of(name: str) -> nn.Module:
     """A network whose layers all do something: the first weights of some are near 0."""
     torch.manual_seed(0)
     network = build_network(describe_network(CONFIGS[name].network)).eval()
@@ -39,7 +39,7 @@ def network_of(name: str) -> nn.Module:
     return network
 
 
-def pair(number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+def make_pair(number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Photos of noise; of an odd height, all but a corner is hole."""
     mask = torch.zeros(number, 1, height, width)
     mask[..., height // 4 : height // 2 + 1, width // 3 :] = 1
@@ -60,7 +60,7 @@ def load(data: bytes, form: Format) -> Callable[[Tensor, Tensor], Tensor]:
 def assert_fills_as(network: nn.Module, run: Callable[[Tensor, Tensor], Tensor]) -> None:
     reference = Exported(network)
     for size in SIZES:
-        image, mask = pair(*size)
+        image, mask = make_pair(*size)
         filled = run(image, mask)
         assert (filled - reference(image, mask)).abs().max() < 1e-4
         assert not torch.equal(filled, image)
@@ -77,7 +77,7 @@ def assert_keeps_no_device(traced: Any) -> None:
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 @torch.no_grad()
 def test_torchscript_fills_any_size_on_any_device_as_the_network_does(name: str) -> None:
-    network = network_of(name)
+    network = build_network_of(name)
     traced = load(write_file(network, {}, "torchscript"), "torchscript")
     assert_fills_as(network, traced)
     assert_keeps_no_device(traced)
@@ -86,7 +86,7 @@ def test_torchscript_fills_any_size_on_any_device_as_the_network_does(name: str)
 @pytest.mark.parametrize("name", ["deepgin", *(pytest.param(name, marks=pytest.mark.slow) for name in IN_ONNX)])
 @torch.no_grad()
 def test_onnx_fills_any_size_as_the_network_does(name: str) -> None:
-    network = network_of(name)
+    network = build_network_of(name)
     assert_fills_as(network, load(write_file(network, {}, "onnx"), "onnx"))
 
 
@@ -106,7 +106,7 @@ def test_every_network_is_among_them() -> None:
 @pytest.mark.parametrize("name", ["deepgin", "distill-residual", "mhtma", "spl"])
 @torch.no_grad()
 def test_at_the_networks_own_size_it_is_our_fill(name: str) -> None:
-    network, (image, mask) = network_of(name), pair(2, 64, 64)
+    network, (image, mask) = build_network_of(name), make_pair(2, 64, 64)
     levels = (image * 255).byte()
     ours = fill_levels(network, levels.permute(0, 2, 3, 1), mask[:, 0].byte(), 64)
     filled = Exported(network)(levels.float() / 255, mask)
@@ -114,9 +114,9 @@ def test_at_the_networks_own_size_it_is_our_fill(name: str) -> None:
 
 
 @cache
-def exported_file() -> Callable[[Tensor, Tensor], Tensor]:
-    """A file that is made once for all examples."""
-    return load(write_file(network_of("pc"), {}, "torchscript"), "torchscript")
+def load_exported() -> Callable[[Tensor, Tensor], Tensor]:
+    """Load a file that is written once for all examples."""
+    return load(write_file(build_network_of("pc"), {}, "torchscript"), "torchscript")
 
 
 @settings(max_examples=15, deadline=None)
@@ -128,7 +128,7 @@ def test_known_pixels_come_back_as_given_and_the_rest_is_in_range(
     random = torch.Generator().manual_seed(seed)
     image = torch.rand(number, 3, height, width, generator=random)
     mask = (torch.rand(number, 1, height, width, generator=random) < 0.5).long()  # IOPaint's masks are integers
-    run = exported_file()
+    run = load_exported()
     filled = run(image, mask)
     hole = mask.bool().expand_as(image)
     assert torch.equal(filled[~hole], image[~hole])
@@ -144,12 +144,12 @@ def test_known_pixels_come_back_as_given_and_the_rest_is_in_range(
 )  # fmt: skip
 def test_a_network_without_an_onnx_file_is_refused_with_its_layer(name: str, layer: str) -> None:
     with pytest.raises(UsageError, match=rf"no ONNX file .* {layer}\. Use --format torchscript"):
-        refuse_format(network_of(name), "onnx")
-    refuse_format(network_of(name), "torchscript")
+        refuse_format(build_network_of(name), "onnx")
+    refuse_format(build_network_of(name), "torchscript")
 
 
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_a_file_holds_no_path_of_this_machine(form: Format) -> None:
-    data = write_file(network_of("pc"), {}, form)
+    data = write_file(build_network_of("pc"), {}, form)
     assert str(PROJECT_ROOT).encode() not in data
     assert b"site-packages" not in data

@@ -19,11 +19,11 @@ INDICES = {
 """Where torchvision has these layers in `features`."""
 
 
-def picture(number: int = 2, size_px: int = 32) -> Tensor:
+def make_picture(number: int = 2, size_px: int = 32) -> Tensor:
     return torch.rand(number, 3, size_px, size_px, generator=torch.Generator().manual_seed(size_px))
 
 
-def vgg_by_hand(state: dict[str, Tensor], x: Tensor, until: int) -> Tensor:
+def run_vgg_by_hand(state: dict[str, Tensor], x: Tensor, until: int) -> Tensor:
     """The output of torchvision's layer of this index; a ReLU follows a convolution, then comes one more or a pool."""
     index = 0
     while True:
@@ -40,11 +40,11 @@ def vgg_by_hand(state: dict[str, Tensor], x: Tensor, until: int) -> Tensor:
 
 @pytest.mark.parametrize("depth", [16, 19])
 def test_layers_have_the_indices_of_torchvision(depth: int) -> None:
-    state, x = random_vgg(depth), picture()
-    maps = VGGFeatures(depth, tuple(INDICES[depth]), state, normalise=False)(x)  # type: ignore[arg-type]
+    state, x = random_vgg(depth), make_picture()
+    maps = VGGFeatures(depth, tuple(INDICES[depth]), state, normalize=False)(x)  # type: ignore[arg-type]
     assert set(maps) == set(INDICES[depth])
     for name, index in INDICES[depth].items():
-        assert torch.allclose(maps[name], vgg_by_hand(state, x, index), atol=1e-4), name
+        assert torch.allclose(maps[name], run_vgg_by_hand(state, x, index), atol=1e-4), name
 
 
 @pytest.mark.parametrize(("depth", "count"), [(16, 14_714_688), (19, 20_024_384)])
@@ -54,8 +54,8 @@ def test_vgg_has_the_parameters_of_torchvision(depth: int, count: int) -> None:
 
 
 def test_alexnet_is_its_five_convolutions() -> None:
-    state, x = random_alexnet(), picture(1, 64)
-    maps = AlexNetFeatures(("relu1", "conv3", "pool5"), state, normalise=False)(x)
+    state, x = random_alexnet(), make_picture(1, 64)
+    maps = AlexNetFeatures(("relu1", "conv3", "pool5"), state, normalize=False)(x)
     w = {i: (state[f"features.{i}.weight"], state[f"features.{i}.bias"]) for i in (0, 3, 6, 8, 10)}
     one = F.conv2d(x, *w[0], stride=4, padding=2).relu()
     two = F.conv2d(F.max_pool2d(one, 3, 2), *w[3], padding=2).relu()
@@ -67,14 +67,14 @@ def test_alexnet_is_its_five_convolutions() -> None:
 
 def test_a_map_before_its_activation_keeps_its_negative_values() -> None:
     layers = ("conv1_1", "relu1_1", "conv2_1")
-    maps = VGGFeatures(16, layers, random_vgg(16))(picture())
+    maps = VGGFeatures(16, layers, random_vgg(16))(make_picture())
     assert (maps["conv1_1"] < 0).any()
     assert torch.equal(maps["conv1_1"].clamp(min=0), maps["relu1_1"])
 
 
 def test_what_is_asked_for_beside_a_map_does_not_change_it() -> None:
-    alone = VGGFeatures(19, ("conv3_1",), random_vgg(19))(picture())["conv3_1"]
-    among = VGGFeatures(19, ("pool3", "conv3_1", "relu1_1", "conv1_1"), random_vgg(19))(picture())["conv3_1"]
+    alone = VGGFeatures(19, ("conv3_1",), random_vgg(19))(make_picture())["conv3_1"]
+    among = VGGFeatures(19, ("pool3", "conv3_1", "relu1_1", "conv1_1"), random_vgg(19))(make_picture())["conv3_1"]
     assert torch.equal(alone, among)
 
 
@@ -86,18 +86,18 @@ def test_nothing_deeper_than_asked_for_is_built_or_wanted() -> None:
         VGGFeatures(19, ("conv2_1",), shallow)
 
 
-def test_pictures_are_normalised_by_the_statistics_of_imagenet() -> None:
-    x = picture()
+def test_pictures_are_normalized_by_the_statistics_of_imagenet() -> None:
+    x = make_picture()
     by_hand = torch.stack([(x[:, c] - IMAGENET_MEAN[c]) / IMAGENET_STD[c] for c in range(3)], dim=1)
     state = random_vgg(16)
-    normalised = VGGFeatures(16, ("relu1_2",), state)(x)["relu1_2"]
+    normalized = VGGFeatures(16, ("relu1_2",), state)(x)["relu1_2"]
     assert torch.allclose(
-        normalised, VGGFeatures(16, ("relu1_2",), state, normalise=False)(by_hand)["relu1_2"], atol=1e-4
+        normalized, VGGFeatures(16, ("relu1_2",), state, normalize=False)(by_hand)["relu1_2"], atol=1e-4
     )
 
 
 def test_pictures_get_gradients_and_weights_none() -> None:
-    network, x = VGGFeatures(16, ("conv1_2", "relu2_2"), random_vgg(16)), picture().requires_grad_()
+    network, x = VGGFeatures(16, ("conv1_2", "relu2_2"), random_vgg(16)), make_picture().requires_grad_()
     sum((m.square().mean() for m in network(x).values()), start=torch.zeros(())).backward()
     assert x.grad is not None and bool(x.grad.abs().sum() > 0)
     assert not any(p.requires_grad for p in network.parameters())
@@ -105,16 +105,16 @@ def test_pictures_get_gradients_and_weights_none() -> None:
 
 @pytest.mark.parametrize("layers", [("relu6_1",), ("conv1_1", "features.0")])
 def test_an_unknown_layer_is_refused_with_those_there_are(layers: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=rf"unknown layer '{re.escape(layers[-1])}': known are conv1_1, .*pool5"):
+    with pytest.raises(ValueError, match=rf"unknown layer '{re.escape(layers[-1])}': use one of conv1_1, .*pool5"):
         VGGFeatures(16, layers, random_vgg(16))
 
 
 def test_no_layer_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="layers is empty: take at least one of conv1, "):
+    with pytest.raises(ValueError, match="layers is empty: use one or more of conv1, "):
         AlexNetFeatures((), random_alexnet())
 
 
-def test_weights_of_another_network_are_refused_by_the_first_tensor_that_does_not_fit() -> None:
+def test_weights_of_another_network_are_refused_by_the_first_misfit() -> None:
     with pytest.raises(
         ValueError, match=r"VGGFeatures: features.0.weight has the shape \(64, 3, 11, 11\), not \(64, 3, 3, 3\)"
     ):
@@ -129,11 +129,11 @@ def test_real_vgg16_has_the_first_weights_of_torchvision() -> None:
     state = real_weights("vgg16_features")
     assert state["features.0.weight"].flatten()[:3].tolist() == pytest.approx([-0.5537, 0.1427, 0.5290], abs=1e-4)
     assert sum(tensor.numel() for tensor in state.values()) == 14_714_688
-    assert VGGFeatures(16, ("pool5",), state)(picture(1, 64))["pool5"].shape == (1, 512, 2, 2)
+    assert VGGFeatures(16, ("pool5",), state)(make_picture(1, 64))["pool5"].shape == (1, 512, 2, 2)
 
 
 @REAL
 @pytest.mark.realdata
 def test_real_alexnet_fits() -> None:
-    maps = AlexNetFeatures(("relu1", "pool5"), real_weights("alexnet_features"))(picture(1, 64))
+    maps = AlexNetFeatures(("relu1", "pool5"), real_weights("alexnet_features"))(make_picture(1, 64))
     assert {name: tuple(m.shape) for name, m in maps.items()} == {"relu1": (1, 64, 15, 15), "pool5": (1, 256, 1, 1)}

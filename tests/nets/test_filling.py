@@ -32,7 +32,7 @@ class Painter(nn.Module):
         return {"predicted": painted, "inpainted": painted}
 
 
-def photo(height: int, width: int, number: int = 1) -> tuple[Tensor, Tensor]:
+def make_photo(height: int, width: int, number: int = 1) -> tuple[Tensor, Tensor]:
     """Random pictures uint8 NHWC and masks NHW with a box and some single pixels of hole."""
     torch.manual_seed(height * 1000 + width)
     mask = (torch.rand(number, height, width) < 0.05).to(torch.uint8)
@@ -68,7 +68,7 @@ def test_the_four_phases_of_a_small_picture() -> None:
 @example(height=SIZE_PX, width=SIZE_PX)
 @example(height=2 * SIZE_PX, width=3 * SIZE_PX)
 def test_known_pixels_of_any_photo_stay_what_they_are(height: int, width: int) -> None:
-    images, masks = photo(height, width)
+    images, masks = make_photo(height, width)
     for name in ("local", "polyphase"):
         filled = fill_levels(Painter(0.5), images, masks, SIZE_PX, Procedure(name))
         assert (filled.shape, filled.dtype) == (images.shape, torch.uint8)
@@ -78,7 +78,7 @@ def test_known_pixels_of_any_photo_stay_what_they_are(height: int, width: int) -
 @pytest.mark.parametrize("name", ["local", "polyphase"])
 @pytest.mark.parametrize("size", [(16, 16), (32, 48), (20, 20), (5, 7), (2, 2), (50, 30), (100, 16)], ids=str)
 def test_the_hole_is_what_the_network_paints(size: tuple[int, int], name: ProcedureName) -> None:
-    images, masks = photo(*size)
+    images, masks = make_photo(*size)
     filled = fill_levels(Painter(1.0), torch.full_like(images, 255), masks, SIZE_PX, Procedure(name))
     assert torch.equal(filled, torch.full_like(images, 255))
 
@@ -86,13 +86,13 @@ def test_the_hole_is_what_the_network_paints(size: tuple[int, int], name: Proced
 @pytest.mark.parametrize(("size", "phases"), [((16, 16), 1), ((32, 48), 6), ((23, 25), 2), ((5, 90), 6), ((3, 3), 1)])
 def test_a_photo_becomes_as_many_pictures_as_its_nearest_multiple_has(size: tuple[int, int], phases: int) -> None:
     painter = Painter(0.5)
-    fill_levels(painter, *photo(*size), SIZE_PX, POLYPHASE)
+    fill_levels(painter, *make_photo(*size), SIZE_PX, POLYPHASE)
     assert sum(len(image) for image, _ in painter.shown) == phases
 
 
 def test_photos_of_the_networks_size_go_through_it_as_one_batch() -> None:
     painter = Painter(0.5)
-    images, masks = photo(SIZE_PX, SIZE_PX, 5)
+    images, masks = make_photo(SIZE_PX, SIZE_PX, 5)
     filled = fill_levels(painter, images, masks, SIZE_PX)
     assert [len(image) for image, _ in painter.shown] == [5]
     assert torch.equal(filled[masks == 1], torch.full_like(filled[masks == 1], 128))
@@ -100,7 +100,7 @@ def test_photos_of_the_networks_size_go_through_it_as_one_batch() -> None:
 
 def test_a_large_photo_goes_through_the_network_in_bounded_batches() -> None:
     painter = Painter(0.5)
-    images, masks = photo(SIZE_PX * 7, SIZE_PX * 7)
+    images, masks = make_photo(SIZE_PX * 7, SIZE_PX * 7)
     filled = fill_levels(painter, images, masks, SIZE_PX, POLYPHASE)
     assert max(len(image) for image, _ in painter.shown) <= 32
     assert torch.equal(filled[masks == 1], torch.full_like(filled[masks == 1], 128))
@@ -108,7 +108,7 @@ def test_a_large_photo_goes_through_the_network_in_bounded_batches() -> None:
 
 @pytest.mark.parametrize(("level", "painted"), [(-3.0, 0), (0.0, 0), (0.5, 128), (1.0, 255), (7.0, 255)])
 def test_levels_are_rounded_and_kept_in_range(level: float, painted: int) -> None:
-    images, masks = photo(SIZE_PX, SIZE_PX)
+    images, masks = make_photo(SIZE_PX, SIZE_PX)
     filled = fill_levels(Painter(level), images, masks, SIZE_PX)
     assert set(filled[masks == 1].flatten().tolist()) == {painted}
 
@@ -118,7 +118,7 @@ def test_levels_are_rounded_and_kept_in_range(level: float, painted: int) -> Non
 @pytest.mark.parametrize("size", [(16, 16), (32, 48), (20, 20), (300, 45), (41, 25), (7, 5)], ids=str)
 def test_hidden_pixels_do_not_influence_the_fill(size: tuple[int, int], residual: bool, name: ProcedureName) -> None:
     torch.manual_seed(0)
-    network, (images, masks) = DeepGIN(DeepGINConfig(4, 1, 1, residual=residual)), photo(*size)
+    network, (images, masks) = DeepGIN(DeepGINConfig(4, 1, 1, residual=residual)), make_photo(*size)
     dark, bright = (torch.where(masks[..., None] > 0, level, images).to(torch.uint8) for level in (0, 255))
     filled = [fill_levels(network, x, masks, SIZE_PX, Procedure(name)) for x in (dark, bright)]
     assert torch.equal(*filled)
@@ -127,7 +127,7 @@ def test_hidden_pixels_do_not_influence_the_fill(size: tuple[int, int], residual
 @pytest.mark.parametrize("name", ["local", "polyphase"])
 @pytest.mark.parametrize("size", [(20, 20), (300, 45), (41, 25), (7, 5)], ids=str)
 def test_what_is_shown_as_known_was_known(size: tuple[int, int], name: ProcedureName) -> None:
-    images, masks = photo(*size)
+    images, masks = make_photo(*size)
     shown = []
     for level in (0, 255):
         painter = Painter(0.5)
@@ -139,14 +139,14 @@ def test_what_is_shown_as_known_was_known(size: tuple[int, int], name: Procedure
 
 @pytest.mark.parametrize("name", ["local", "polyphase"])
 def test_photos_of_a_batch_are_filled_as_each_alone(name: ProcedureName) -> None:
-    images, masks = photo(20, 30, 3)
+    images, masks = make_photo(20, 30, 3)
     together = fill_levels(Painter(0.3), images, masks, SIZE_PX, Procedure(name))
     alone = [fill_levels(Painter(0.3), images[i : i + 1], masks[i : i + 1], SIZE_PX, Procedure(name)) for i in range(3)]
     assert torch.equal(together, torch.cat(alone))
 
 
 def test_filling_does_not_change_its_input_and_needs_no_gradient() -> None:
-    images, masks = photo(20, 30)
+    images, masks = make_photo(20, 30)
     before = images.clone(), masks.clone()
     fill_levels(DeepGIN(DeepGINConfig(4, 1, 1)), images, masks, SIZE_PX)
     assert torch.equal(images, before[0])
@@ -173,7 +173,7 @@ class Spoiler(nn.Module):
 def test_a_fill_that_is_not_finite_is_refused_with_its_number(
     value: float, size: tuple[int, int], name: ProcedureName
 ) -> None:
-    images, masks = photo(*size, number=3)
+    images, masks = make_photo(*size, number=3)
     masks[:] = 1
     masks[:, 0, 0] = 0
     with pytest.raises(NonFiniteFillError, match=r"the fill of picture [13] of 3 is not finite") as refused:
@@ -207,7 +207,7 @@ ENSEMBLE, BLUR = ChallengeSteps(ensemble=True), ChallengeSteps(blur=True)
 
 
 def test_the_ensemble_is_the_mean_of_five_views_each_turned_back() -> None:
-    images, masks = photo(SIZE_PX, SIZE_PX)
+    images, masks = make_photo(SIZE_PX, SIZE_PX)
     marker = Marker()
     filled = fill_levels(marker, images, torch.ones_like(masks), SIZE_PX, steps=ENSEMBLE)[0, ..., 0].float() / 255
     across = torch.linspace(0, 1, SIZE_PX).expand(SIZE_PX, SIZE_PX)
@@ -231,7 +231,7 @@ class Askew(nn.Module):
         return {"predicted": predicted, "inpainted": predicted * mask + image * (1 - mask)}
 
 
-def filled_by_the_script(network: nn.Module, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def fill_by_the_script(network: nn.Module, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A photo HxWx3 in [0, 1] of whole tiles as the challenge script fills it, on arrays, without its whole levels.
 
     Pixel (y, x) of tile (down, right) is the photo's in column right + columns * y and row down + rows * x.
@@ -257,11 +257,11 @@ def filled_by_the_script(network: nn.Module, image: np.ndarray, mask: np.ndarray
 
 @pytest.mark.parametrize("size", [(SIZE_PX, SIZE_PX), (2 * SIZE_PX, 3 * SIZE_PX)], ids=str)
 def test_the_ensemble_sees_and_gives_what_the_challenge_script_does(size: tuple[int, int]) -> None:
-    images, masks = photo(*size)
+    images, masks = make_photo(*size)
     image, mask = images[0].float() / 255, masks[0].float()
     ours, theirs = Askew(), Askew()
     filled = fill_levels(ours, images, masks, SIZE_PX, POLYPHASE, ENSEMBLE)[0]
-    by_the_script = torch.from_numpy(filled_by_the_script(theirs, image.numpy(), mask.numpy()))
+    by_the_script = torch.from_numpy(fill_by_the_script(theirs, image.numpy(), mask.numpy()))
     assert (filled - 255 * by_the_script.clamp(0, 1)).abs().max() < 0.501
     for tiles in (ours.shown, theirs.shown):
         tiles[:] = [tile[None] for batch in tiles for tile in batch]
@@ -276,7 +276,7 @@ def test_the_mean_over_views_of_a_network_that_knows_no_direction_is_its_fill() 
             mean = (known.sum(dim=(2, 3), keepdim=True) / (1 - mask).sum(dim=(2, 3), keepdim=True)).expand_as(image)
             return {"predicted": mean, "inpainted": torch.where(mask > 0, mean, image)}
 
-    images, masks = photo(40, 50)
+    images, masks = make_photo(40, 50)
     plain, ensemble = (
         fill_levels(Mean(), images, masks, SIZE_PX, POLYPHASE, steps) for steps in (ChallengeSteps(), ENSEMBLE)
     )
@@ -287,7 +287,7 @@ def test_the_mean_over_views_of_a_network_that_knows_no_direction_is_its_fill() 
 @pytest.mark.parametrize("size", [(SIZE_PX, SIZE_PX), (40, 50), (17, 90)], ids=str)
 @pytest.mark.parametrize("steps", [ENSEMBLE, BLUR, ChallengeSteps(True, True)])
 def test_the_steps_of_the_challenge_leave_known_pixels_alone(size: tuple[int, int], steps: ChallengeSteps) -> None:
-    images, masks = photo(*size)
+    images, masks = make_photo(*size)
     filled = fill_levels(Marker(), images, masks, SIZE_PX, steps=steps)
     assert torch.equal(filled[masks == 0], images[masks == 0])
     assert not torch.equal(filled, images)
@@ -299,7 +299,7 @@ def test_blur_takes_what_is_finer_than_two_pixels() -> None:
             stripes = torch.arange(image.shape[3]).remainder(2).float().expand_as(image)
             return {"predicted": stripes, "inpainted": stripes}
 
-    images, masks = photo(SIZE_PX, SIZE_PX)
+    images, masks = make_photo(SIZE_PX, SIZE_PX)
     plain, blurred = (
         fill_levels(Stripes(), images, torch.ones_like(masks), SIZE_PX, steps=s)[:, :, 4:-4].float()
         for s in (ChallengeSteps(), BLUR)

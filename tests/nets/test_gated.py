@@ -39,7 +39,7 @@ def test_it_costs_two_convolutions(kernel: int, channels_in: int, channels_out: 
     assert count == 2 * (kernel**2 * channels_in * channels_out + channels_out)
 
 
-def test_up_doubles_by_nearest_neighbours_before_it_convolves() -> None:
+def test_up_doubles_by_nearest_neighbors_before_it_convolves() -> None:
     up, plain, x = GatedUpConvolution(3, 4), GatedConvolution(3, 4), torch.randn(1, 3, 4, 5)
     plain.load_state_dict(up.state_dict())
     assert torch.equal(up(x), plain(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)))

@@ -21,13 +21,13 @@ MULTIPLES = {"deepgin": 16, "mhtma": 4, "mhtma-contextual": 8, "spn": 4, "spn-on
 NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 
 
-def generator(name: str) -> nn.Module:
+def build_generator(name: str) -> nn.Module:
     """The generator of a configuration, always with the same weights."""
     torch.manual_seed(0)
     return build_network(describe_network(CONFIGS[name].network))
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def make_pictures() -> tuple[Tensor, Tensor]:
     step = inputs()
     return step.image, step.mask
 
@@ -40,7 +40,7 @@ def test_the_description_is_plain(name: str) -> None:
 @NAMES
 @torch.no_grad()
 def test_bfloat16_is_near_float32(name: str) -> None:
-    network, (image, mask) = generator(name).eval(), pictures()
+    network, (image, mask) = build_generator(name).eval(), make_pictures()
     exact = network(image, mask)["inpainted"]
     with torch.autocast("cpu", torch.bfloat16):
         rounded = network(image, mask)["inpainted"]
@@ -50,7 +50,7 @@ def test_bfloat16_is_near_float32(name: str) -> None:
 
 @NAMES
 def test_it_goes_forward_and_backward_at_64(name: str) -> None:
-    network, step = generator(name), inputs(size_px=64)
+    network, step = build_generator(name), inputs(size_px=64)
     outputs = network(step.image, step.mask)
     loss = outputs["predicted"].square().mean()
     gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
@@ -62,19 +62,19 @@ def test_it_goes_forward_and_backward_at_64(name: str) -> None:
 @pytest.mark.parametrize(("name", "multiple"), MULTIPLES.items())
 @torch.no_grad()
 def test_it_takes_sizes_that_it_can_halve_and_refuses_others(name: str, multiple: int) -> None:
-    network = generator(name)
+    network = build_generator(name)
     image, mask = torch.rand(1, 3, 64, 64 + multiple), torch.zeros(1, 1, 64, 64 + multiple)
     mask[..., 20:40, 30:] = 1
     assert network(image, mask)["inpainted"].shape == image.shape
     for odd in (image[..., : 64 + multiple // 2], image[..., : 64 - multiple // 2, :]):
         height, width = odd.shape[2:]
-        with pytest.raises(ValueError, match=f"pictures of {height}x{width} px: .* that {multiple} divides"):
+        with pytest.raises(ValueError, match=f"input is {height}x{width} px: .* must be multiples of {multiple}$"):
             network(odd, mask[..., :height, :width])
 
 
 @pytest.mark.parametrize("name", sampled(CONFIGS, COMPILED))
 def test_it_compiles_without_a_break(name: str) -> None:
-    network, (image, mask) = generator(name), pictures()
+    network, (image, mask) = build_generator(name), make_pictures()
     compiled: Any = torch.compile(network, fullgraph=True, backend="aot_eager")
     torch.compiler.reset()
     outputs, plain = compiled(image, mask), network(image, mask)
@@ -94,10 +94,10 @@ class CountsSaved:
         return tensor
 
 
-def saved_bytes(network: nn.Module) -> int:
+def count_saved_bytes(network: nn.Module) -> int:
     counts = CountsSaved()
     with torch.autograd.graph.saved_tensors_hooks(counts.pack, lambda tensor: tensor):
-        network(*pictures())
+        network(*make_pictures())
     return counts.num_bytes
 
 
@@ -108,8 +108,8 @@ def test_checkpointing_saves_memory_and_changes_no_gradient() -> None:
     saving = DeepGIN(replace(config, checkpointing=True))
     saving.load_state_dict(plain.state_dict())
     gradients = [
-        torch.autograd.grad(network(*pictures())["inpainted"].square().mean(), list(network.parameters()))
+        torch.autograd.grad(network(*make_pictures())["inpainted"].square().mean(), list(network.parameters()))
         for network in (plain, saving)
     ]
     assert all(torch.allclose(p, s, atol=1e-6) for p, s in zip(*gradients, strict=True))
-    assert saved_bytes(saving) < saved_bytes(plain) - 3 * 2 * 64 * 4 * 4 * 4
+    assert count_saved_bytes(saving) < count_saved_bytes(plain) - 3 * 2 * 64 * 4 * 4 * 4

@@ -13,36 +13,36 @@ from nets.losses import (
     hinge_generator,
     hole_weighted_l1,
     perceptual,
-    total_variation_l2,
     style_l1,
     style_l2,
     total_variation,
+    total_variation_l2,
 )
 
 
-def plane(*rows: list[float]) -> Tensor:
+def make_plane(*rows: list[float]) -> Tensor:
     """1 3 H W with the same rows in every channel."""
     return torch.tensor([[rows] * 3], dtype=torch.float32)
 
 
-def mask_of(*rows: list[float]) -> Tensor:
+def make_mask(*rows: list[float]) -> Tensor:
     """1 1 H W."""
     return torch.tensor([[rows]], dtype=torch.float32)
 
 
-IMAGE = plane([0, 0], [0, 0])
-HOLE = mask_of([1, 0], [0, 0])
+IMAGE = make_plane([0, 0], [0, 0])
+HOLE = make_mask([1, 0], [0, 0])
 
 
 @pytest.mark.parametrize(
     ("predicted", "loss"),
     [
-        (plane([0, 0], [0, 0]), 0.0),
-        (plane([1, 0], [0, 0]), 5 * 0.25),
-        (plane([0, 1], [0, 0]), 0.25),
-        (plane([-1, 0], [0, -1]), 5 * 0.25 + 0.25),
-        (plane([1, 1], [1, 1]), 5 * 0.25 + 0.75),
-        (plane([0.5, 0], [0, 0]), 5 * 0.125),
+        (make_plane([0, 0], [0, 0]), 0.0),
+        (make_plane([1, 0], [0, 0]), 5 * 0.25),
+        (make_plane([0, 1], [0, 0]), 0.25),
+        (make_plane([-1, 0], [0, -1]), 5 * 0.25 + 0.25),
+        (make_plane([1, 1], [1, 1]), 5 * 0.25 + 0.75),
+        (make_plane([0.5, 0], [0, 0]), 5 * 0.125),
     ],
 )
 def test_an_error_in_the_hole_counts_five_times(predicted: Tensor, loss: float) -> None:
@@ -58,8 +58,8 @@ def test_l1_of_weight_one_is_the_mean_absolute_error() -> None:
 
 
 def test_l1_takes_a_fractional_mask() -> None:
-    half = mask_of([0.5, 0.5], [0.5, 0.5])
-    assert hole_weighted_l1(plane([1, 1], [1, 1]), IMAGE, half, 5.0).item() == pytest.approx(5 * 0.5 + 0.5)
+    half = make_mask([0.5, 0.5], [0.5, 0.5])
+    assert hole_weighted_l1(make_plane([1, 1], [1, 1]), IMAGE, half, 5.0).item() == pytest.approx(5 * 0.5 + 0.5)
 
 
 def test_generator_is_praised_for_high_scores_of_both_critics() -> None:
@@ -95,12 +95,12 @@ def test_critics_without_counterparts_are_a_fault() -> None:
 @pytest.mark.parametrize(
     ("image", "loss"),
     [
-        (plane([7, 7], [7, 7]), 0.0),
-        (plane([0, 1], [0, 1]), 1.0),
-        (plane([0, 0], [2, 2]), 2.0),
-        (plane([0, 1], [1, 2]), 2.0),
-        (plane([0, 3, 0], [0, 3, 0]), 3.0),
-        (plane([0, -1], [0, 0]), 0.5 + 0.5),
+        (make_plane([7, 7], [7, 7]), 0.0),
+        (make_plane([0, 1], [0, 1]), 1.0),
+        (make_plane([0, 0], [2, 2]), 2.0),
+        (make_plane([0, 1], [1, 2]), 2.0),
+        (make_plane([0, 3, 0], [0, 3, 0]), 3.0),
+        (make_plane([0, -1], [0, 0]), 0.5 + 0.5),
     ],
 )
 def test_total_variation_is_the_mean_step_down_and_across(image: Tensor, loss: float) -> None:
@@ -110,10 +110,10 @@ def test_total_variation_is_the_mean_step_down_and_across(image: Tensor, loss: f
 @pytest.mark.parametrize(
     ("image", "loss"),
     [
-        (plane([7, 7], [7, 7]), 0.0),
-        (plane([0, 2], [0, 2]), 2 * 4.0),
-        (plane([0, 0], [3, 3]), 2 * 9.0),
-        (plane([0, -1], [0, 0]), 2 * (0.5 + 0.5)),
+        (make_plane([7, 7], [7, 7]), 0.0),
+        (make_plane([0, 2], [0, 2]), 2 * 4.0),
+        (make_plane([0, 0], [3, 3]), 2 * 9.0),
+        (make_plane([0, -1], [0, 0]), 2 * (0.5 + 0.5)),
     ],
 )
 def test_squared_variation_is_twice_the_mean_squared_steps(image: Tensor, loss: float) -> None:
@@ -121,7 +121,7 @@ def test_squared_variation_is_twice_the_mean_squared_steps(image: Tensor, loss: 
     assert total_variation_l2(image.repeat(3, 1, 1, 1)).item() == pytest.approx(loss)
 
 
-def maps(*values: float) -> dict[str, Tensor]:
+def make_maps(*values: float) -> dict[str, Tensor]:
     """A layer of 1x1 with a channel of each value, and a layer of 2x2 with one channel of their sum."""
     return {"near": torch.tensor(values).view(1, -1, 1, 1), "far": torch.full((1, 1, 2, 2), sum(values))}
 
@@ -131,7 +131,7 @@ def maps(*values: float) -> dict[str, Tensor]:
     [({"near": 1.0, "far": 1.0}, 1.5 + 3.0), ({"near": 2.0, "far": 0.5}, 3.0 + 1.5), ({"far": 1.0}, 3.0)],
 )
 def test_perceptual_loss_is_the_weighted_sum_of_mean_differences(weights: dict[str, float], loss: float) -> None:
-    assert perceptual(maps(1.0, 2.0), maps(0.0, 0.0), weights).item() == pytest.approx(loss)
+    assert perceptual(make_maps(1.0, 2.0), make_maps(0.0, 0.0), weights).item() == pytest.approx(loss)
 
 
 def test_a_gram_matrix_holds_the_products_of_channels() -> None:
@@ -158,9 +158,9 @@ def test_style_does_not_see_where_things_are() -> None:
 
 @pytest.mark.parametrize(("loss", "value"), [(style_l1, (0.5 + 1 + 1 + 2) / 4), (style_l2, (0.25 + 1 + 1 + 4) / 4)])
 def test_style_loss_is_the_mean_difference_of_gram_matrices(loss: Any, value: float) -> None:
-    one = maps(1.0, 2.0)  # gram 1/2 * (1 2; 2 4) beside nothing
-    assert loss(one, maps(0.0, 0.0), {"near": 1.0}).item() == pytest.approx(value)
-    assert loss(one, maps(0.0, 0.0), {"near": 3.0}).item() == pytest.approx(3 * value)
+    one = make_maps(1.0, 2.0)  # gram 1/2 * (1 2; 2 4) beside nothing
+    assert loss(one, make_maps(0.0, 0.0), {"near": 1.0}).item() == pytest.approx(value)
+    assert loss(one, make_maps(0.0, 0.0), {"near": 3.0}).item() == pytest.approx(3 * value)
 
 
 def test_feature_matching_is_the_mean_over_layers_of_mean_differences() -> None:

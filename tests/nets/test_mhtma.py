@@ -28,12 +28,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 ALL = pytest.mark.parametrize("variant", list(VARIANTS))
 
 
-def network(variant: str = "mhtma", **changes: Any) -> MHTMA:
+def build_network(variant: str = "mhtma", **changes: Any) -> MHTMA:
     """A small generator."""
     return MHTMA(replace(SMALL, **VARIANTS[variant], **changes))
 
 
-def num_parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
@@ -60,13 +60,13 @@ def test_every_part_has_the_parameters_of_the_reconstruction(
     refinement = built.refinement
     heads = refinement.attention.heads
     assert isinstance(heads, nn.ModuleList)
-    assert num_parameters(built.coarse) == coarse
-    assert num_parameters(refinement.convolution_encoder) == convolution
-    assert num_parameters(refinement.attention_encoder) + num_parameters(refinement.after_attention) == attention
-    assert sum(num_parameters(head.get_submodule("embedding")) for head in heads) == embeddings
-    assert sum(num_parameters(head.get_submodule("temperature")) for head in heads) == temperatures
-    assert num_parameters(refinement.decoder) == decoder
-    assert num_parameters(built) == whole
+    assert count_parameters(built.coarse) == coarse
+    assert count_parameters(refinement.convolution_encoder) == convolution
+    assert count_parameters(refinement.attention_encoder) + count_parameters(refinement.after_attention) == attention
+    assert sum(count_parameters(head.get_submodule("embedding")) for head in heads) == embeddings
+    assert sum(count_parameters(head.get_submodule("temperature")) for head in heads) == temperatures
+    assert count_parameters(refinement.decoder) == decoder
+    assert count_parameters(built) == whole
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_every_part_has_the_parameters_of_the_reconstruction(
 )
 def test_variants_differ_in_what_they_add_or_leave_out(changes: dict[str, Any], count: int) -> None:
     with torch.device("meta"):
-        assert num_parameters(MHTMA(MHTMAConfig(24, **changes))) == count
+        assert count_parameters(MHTMA(MHTMAConfig(24, **changes))) == count
 
 
 @ALL
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (32, 48)], ids=str)
 def test_forward_gives_finite_pictures_and_positive_temperatures(variant: str, size: tuple[int, int]) -> None:
-    outputs = network(variant)(torch.rand(2, 3, *size), (torch.rand(2, 1, *size) > 0.9).float())
+    outputs = build_network(variant)(torch.rand(2, 3, *size), (torch.rand(2, 1, *size) > 0.9).float())
     temperatures = outputs.pop("temperatures")
     assert {name: tuple(t.shape) for name, t in outputs.items()} == {
         "coarse": (2, 3, *size),
@@ -110,7 +110,7 @@ def test_the_full_size_goes_forward_and_backward(variant: str) -> None:
 @ALL
 def test_outside_the_hole_inpainted_is_the_image_and_inside_what_is_predicted(variant: str) -> None:
     image, mask = make_masked_pictures()
-    outputs, hole = network(variant)(image, mask), mask.expand_as(image) == 1
+    outputs, hole = build_network(variant)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][~hole], image[~hole])
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
     assert not torch.equal(outputs["inpainted"][hole], image[hole])
@@ -120,7 +120,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_what_is_predicted(va
 @ALL
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
     image, mask = make_masked_pictures()
-    built, hidden = network(variant), torch.where(mask > 0, torch.rand_like(image), image)
+    built, hidden = build_network(variant), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = built(image, mask), built(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -131,8 +131,8 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
     image, mask = make_masked_pictures()
     image[..., *place] = torch.tensor(
         [0.485, 0.456, 0.406]
-    )  # the colour of holes, so that only the mask tells them apart
-    other, wider, built = image.clone(), mask.clone(), network()
+    )  # the color of holes, so that only the mask tells them apart
+    other, wider, built = image.clone(), mask.clone(), build_network()
     other[..., *place] = 0
     wider[..., *place] = 1
     before = built(image, mask)["coarse"]
@@ -167,14 +167,14 @@ def test_fresh_weights_neither_drown_nor_inflate_what_passes() -> None:
 
 
 @torch.no_grad()
-def test_a_network_that_says_nothing_gives_mid_grey() -> None:
+def test_zero_output_gives_mid_gray() -> None:
     outputs = MHTMA(replace(SMALL, initial_scale=0.0))(*make_masked_pictures())
     assert torch.equal(outputs["predicted"], torch.full_like(outputs["predicted"], 0.5))
 
 
 @torch.no_grad()
 def test_strokes_in_the_hole_are_read_and_those_outside_are_not() -> None:
-    (image, mask), built = make_masked_pictures(), network("sketch")
+    (image, mask), built = make_masked_pictures(), build_network("sketch")
     inside, outside = torch.zeros_like(mask), torch.zeros_like(mask)
     inside[..., 9:13, 10] = 1
     outside[..., 20:30, 6] = 1
@@ -187,16 +187,16 @@ def test_strokes_in_the_hole_are_read_and_those_outside_are_not() -> None:
 
 def test_a_sketch_for_a_network_without_its_channel_is_refused() -> None:
     image, mask = make_masked_pictures()
-    with pytest.raises(ValueError, match="a network without its channel: take a config with sketch=True"):
-        network()(image, mask, mask)
+    with pytest.raises(ValueError, match="the network has no channel for a sketch: set sketch=True"):
+        build_network()(image, mask, mask)
 
 
 @torch.no_grad()
-def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
+def test_each_part_of_the_refinement_can_be_active_alone() -> None:
     image, mask = make_masked_pictures()
-    full, parts = network(), {}
+    full, parts = build_network(), {}
     for active_heads in ("all", "convolution", "attention", "highest-temperature", "lowest-temperature"):
-        part = network(active_heads=active_heads)
+        part = build_network(active_heads=active_heads)
         part.load_state_dict(full.state_dict())
         parts[active_heads] = part(image, mask)
     assert all(torch.equal(part["coarse"], parts["all"]["coarse"]) for part in parts.values())
@@ -206,22 +206,22 @@ def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("active_heads", "deaf_to"), [("convolution", "attention_encoder"), ("attention", "convolution_encoder")]
+    ("active_heads", "inactive"), [("convolution", "attention_encoder"), ("attention", "convolution_encoder")]
 )
-def test_a_branch_that_is_not_heard_has_no_influence(active_heads: Any, deaf_to: str) -> None:
-    built, (image, mask) = network(active_heads=active_heads), make_masked_pictures()
+def test_an_inactive_branch_has_no_influence(active_heads: Any, inactive: str) -> None:
+    built, (image, mask) = build_network(active_heads=active_heads), make_masked_pictures()
     before = built(image, mask)["predicted"]
-    for parameter in built.refinement.get_submodule(deaf_to).parameters():
+    for parameter in built.refinement.get_submodule(inactive).parameters():
         parameter.mul_(2)
     assert torch.equal(built(image, mask)["predicted"], before)
 
 
 @ALL
-def test_running_anew_what_was_not_kept_gives_the_same_gradients(variant: str) -> None:
-    kept, anew = network(variant), network(variant, checkpointing=True)
-    anew.load_state_dict(kept.state_dict())
+def test_recomputed_features_give_the_same_gradients(variant: str) -> None:
+    kept, again = build_network(variant), build_network(variant, checkpointing=True)
+    again.load_state_dict(kept.state_dict())
     image, mask = make_masked_pictures()
-    by = [torch.autograd.grad(n(image, mask)["predicted"].square().mean(), list(n.parameters())) for n in (kept, anew)]
+    by = [torch.autograd.grad(n(image, mask)["predicted"].square().mean(), list(n.parameters())) for n in (kept, again)]
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*by, strict=True))
 
 
@@ -229,7 +229,7 @@ def test_running_anew_what_was_not_kept_gives_the_same_gradients(variant: str) -
 @ALL
 def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
     image, mask = make_masked_pictures(32, 3)
-    built = network(variant)
+    built = build_network(variant)
     together, alone = built(image, mask), built(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
 
@@ -239,14 +239,14 @@ def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
     "variant", ["mhtma", *(pytest.param(v, marks=pytest.mark.slow) for v in ("contextual", "atma"))]
 )
 def test_the_compiler_needs_no_break_in_the_graph(variant: str) -> None:
-    built, (image, mask) = network(variant), make_masked_pictures()
+    built, (image, mask) = build_network(variant), make_masked_pictures()
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(built, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(image, mask)["predicted"], built(image, mask)["predicted"], atol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_compiler_follows_backward_too() -> None:
-    built, (image, mask) = network(), make_masked_pictures()
+    built, (image, mask) = build_network(), make_masked_pictures()
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(built, backend="aot_eager", fullgraph=True)
     by = [torch.autograd.grad(n(image, mask)["predicted"].mean(), list(built.parameters())) for n in (compiled, built)]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*by, strict=True))
@@ -255,7 +255,7 @@ def test_the_compiler_follows_backward_too() -> None:
 @torch.no_grad()
 @ALL
 def test_half_precision_draws_nearly_the_same_picture(variant: str) -> None:
-    built, (image, mask) = network(variant), make_masked_pictures()
+    built, (image, mask) = build_network(variant), make_masked_pictures()
     exact = built(image, mask)
     with torch.autocast("cpu", torch.bfloat16):
         rough = built(image, mask)
@@ -266,12 +266,12 @@ def test_half_precision_draws_nearly_the_same_picture(variant: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"width": 9}, "width is 9, num_heads 2: take an even width that the heads divide"),
+        ({"width": 9}, "width is 9, num_heads 2: use an even width that num_heads divides"),
         ({"num_heads": 3}, "width is 8, num_heads 3"),
-        ({"patch_px": 4}, "patch_px is 4: take an odd number"),
+        ({"patch_px": 4}, "patch_px is 4: use an odd number"),
         (
             {"attention": "contextual", "active_heads": "lowest-temperature"},
-            "contextual attention has one temperature only",
+            "contextual attention has a single temperature",
         ),
     ],
 )

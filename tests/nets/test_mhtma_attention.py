@@ -14,14 +14,14 @@ from nets.mhtma.contextual import TEMPERATURE, ContextualAttention, fuse_scores
 SIDES = st.integers(3, 9)
 
 
-def hole(side: int, top: int, left: int, length: int) -> Tensor:
+def make_hole(side: int, top: int, left: int, length: int) -> Tensor:
     """11SS with a square hole."""
     mask = torch.zeros(1, 1, side, side)
     mask[..., top : top + length, left : left + length] = 1
     return mask
 
 
-def tempered(attention: TemperatureAttention, *temperatures: float) -> TemperatureAttention:
+def set_temperatures(attention: TemperatureAttention, *temperatures: float) -> TemperatureAttention:
     """The same with these temperatures, whatever is seen."""
     for head, temperature in zip(attention.heads, temperatures, strict=True):
         assert isinstance(head, AttentionHead)
@@ -58,7 +58,7 @@ def test_a_pixel_is_the_mean_of_what_the_patches_around_it_say() -> None:
 def test_a_key_is_hidden_where_more_than_the_share_of_it_is_missing(
     side: int, top: int, left: int, length: int, share: float
 ) -> None:
-    mask = hole(side, top, left, length)
+    mask = make_hole(side, top, left, length)
     hidden = find_hidden_patches(mask, 3, share).view(side - 2, side - 2)
     for row in range(side - 2):
         for column in range(side - 2):
@@ -101,7 +101,7 @@ def test_temperatures_are_of_full_precision_under_autocast(dtype: torch.dtype) -
 
 @torch.no_grad()
 def test_at_a_low_temperature_without_a_hole_the_layer_gives_its_embedding_back() -> None:
-    layer, x = tempered(TemperatureAttention(16, 2, Matching()), 0.001, 0.001), torch.randn(1, 16, 10, 10)
+    layer, x = set_temperatures(TemperatureAttention(16, 2, Matching()), 0.001, 0.001), torch.randn(1, 16, 10, 10)
     attended, _ = layer(x, torch.zeros(1, 1, 40, 40))
     embedded = torch.cat([head.embedding(x) for head in layer.heads if isinstance(head, AttentionHead)], dim=1)
     inside = slice(2, -2)  # at the border the queries have padding that no key has
@@ -110,7 +110,7 @@ def test_at_a_low_temperature_without_a_hole_the_layer_gives_its_embedding_back(
 
 @torch.no_grad()
 def test_features_under_the_hole_are_asked_but_never_answer() -> None:
-    layer, x, mask = TemperatureAttention(16, 2, Matching()), torch.randn(1, 16, 10, 10), hole(40, 12, 12, 12)
+    layer, x, mask = TemperatureAttention(16, 2, Matching()), torch.randn(1, 16, 10, 10), make_hole(40, 12, 12, 12)
     for head in layer.heads:
         assert isinstance(head, AttentionHead)
         torch.nn.init.zeros_(head.temperature.linear.weight)  # the temperature looks at everything
@@ -125,31 +125,31 @@ def test_features_under_the_hole_are_asked_but_never_answer() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("active_heads", "silent"), [("highest", slice(8, 16)), ("lowest", slice(0, 8))])
-def test_one_head_can_speak_alone(active_heads: str, silent: slice) -> None:
+def test_one_head_can_be_active_alone(active_heads: str, silent: slice) -> None:
     layer, x, mask = (
-        tempered(TemperatureAttention(16, 2, Matching()), 2.0, 0.5),
+        set_temperatures(TemperatureAttention(16, 2, Matching()), 2.0, 0.5),
         torch.randn(2, 16, 8, 8),
-        hole(8, 2, 2, 3),
+        make_hole(8, 2, 2, 3),
     )
     both, temperatures = layer(x, mask.expand(2, 1, 8, 8))
     alone, _ = layer(x, mask.expand(2, 1, 8, 8), active_heads)
-    heard = [i for i in range(16) if i not in range(16)[silent]]
+    active = [i for i in range(16) if i not in range(16)[silent]]
     assert temperatures[0].tolist() == pytest.approx([2.0001, 0.5001], abs=1e-4)
     assert not alone[:, silent].any()
-    assert torch.equal(alone[:, heard], both[:, heard])
+    assert torch.equal(alone[:, active], both[:, active])
 
 
 @torch.no_grad()
 def test_a_residual_layer_adds_to_its_input() -> None:
     plain, added = (TemperatureAttention(8, 2, Matching(), residual=r) for r in (False, True))
     added.load_state_dict(plain.state_dict())
-    x, mask = torch.randn(1, 8, 8, 8), hole(8, 2, 2, 3)
+    x, mask = torch.randn(1, 8, 8, 8), make_hole(8, 2, 2, 3)
     assert torch.allclose(added(x, mask)[0], x + plain(x, mask)[0])
 
 
 @torch.no_grad()
 def test_atma_is_a_convolution_with_the_keys_as_kernels() -> None:
-    head, x, mask = AttentionHead(8, 4, Matching(normalised=False)), torch.randn(1, 8, 7, 7), hole(7, 2, 2, 2)
+    head, x, mask = AttentionHead(8, 4, Matching(normalized=False)), torch.randn(1, 8, 7, 7), make_hole(7, 2, 2, 2)
     attended, temperature = head(x, mask)
     embedded = head.embedding(x)
     patches = torch.stack([embedded[0, :, i : i + 3, j : j + 3] for i in range(5) for j in range(5)])
@@ -163,7 +163,7 @@ def test_atma_is_a_convolution_with_the_keys_as_kernels() -> None:
     assert torch.allclose(attended, pasted / overlaps, atol=1e-5)
 
 
-def contextual(x: Tensor, mask: Tensor) -> Tensor:
+def attend_by_context(x: Tensor, mask: Tensor) -> Tensor:
     """Contextual attention of one sample by convolutions, as DeepFillv2 words it; small square maps."""
     side = x.shape[2] // 2
     small, small_mask = x[..., ::2, ::2], mask[..., ::2, ::2]
@@ -184,17 +184,17 @@ def contextual(x: Tensor, mask: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_contextual_attention_is_what_deepfill_does_by_convolutions() -> None:
-    x, mask = torch.randn(2, 6, 12, 12), hole(12, 4, 4, 3).repeat(2, 1, 1, 1)
+    x, mask = torch.randn(2, 6, 12, 12), make_hole(12, 4, 4, 3).repeat(2, 1, 1, 1)
     mask[1, :, 0, 0] = 1
     attended, temperatures = ContextualAttention()(x, mask)
     for sample in range(2):
-        assert torch.allclose(attended[sample], contextual(x[sample, None], mask[sample, None])[0], atol=1e-5)
+        assert torch.allclose(attended[sample], attend_by_context(x[sample, None], mask[sample, None])[0], atol=1e-5)
     assert temperatures.tolist() == [[pytest.approx(TEMPERATURE)]] * 2
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("height", "width"), [(3, 5), (4, 4), (6, 2)])
-def test_fusion_adds_the_scores_of_neighbours_in_both_orders(height: int, width: int) -> None:
+def test_fusion_adds_the_scores_of_neighbors_in_both_orders(height: int, width: int) -> None:
     scores = torch.zeros(1, height * width, height * width)
     middle = (height // 2) * width + width // 2
     scores[0, middle, middle] = 1

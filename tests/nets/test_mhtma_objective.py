@@ -18,13 +18,13 @@ from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig, choose
 from nets.mhtma.objective import MHTMAObjectiveConfig
 from nets.objective import Objective
 from tests.nets.configs import SMALL_MHTMA, WEIGHTS
-from tests.nets.objectives import inputs, objective, find_phase, run
+from tests.nets.objectives import find_phase, inputs, objective, run
 
 SMALL = GlobalLocalCriticConfig(32, 16, width=4, num_global=3, num_local=2, num_features=8)
 Scores = Callable[[Tensor], Tensor]
 
 
-def small(**changes: Any) -> Objective:
+def build_small(**changes: Any) -> Objective:
     """The objective of the smallest configuration, changed."""
     torch.manual_seed(0)
     return build_objective(replace(SMALL_MHTMA, **changes), WEIGHTS)
@@ -94,7 +94,7 @@ def test_spectral_norms_come_near_to_one_with_use_and_only_where_they_are_wanted
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="a picture of 64x64 for a critic of 32 px: give it that as size_px"):
+    with pytest.raises(ValueError, match="picture is 64x64 px, size_px of the critic is 32: make them equal"):
         GlobalLocalCritic(SMALL)(torch.rand(1, 3, 64, 64), torch.zeros(1, 2, dtype=torch.int64))
 
 
@@ -124,7 +124,7 @@ def test_the_penalty_pulls_on_the_critic() -> None:
 
 
 def test_errors_are_those_of_pictures_between_minus_one_and_one() -> None:
-    of = small(perceptual_weight=0.0, coarse_weight=2.0, final_weight=3.0)
+    of = build_small(perceptual_weight=0.0, coarse_weight=2.0, final_weight=3.0)
     outputs = run(of)
     outputs |= {"coarse": outputs["image"] + 0.1, "predicted": outputs["image"] - 0.2}
     terms, weights = find_phase(of, "generate").terms(outputs), find_phase(of, "generate").weights
@@ -137,7 +137,7 @@ def test_errors_are_those_of_pictures_between_minus_one_and_one() -> None:
     ("on", "seen"), [("coarse", ["coarse"]), ("final", ["predicted"]), ("both", ["coarse", "predicted"])]
 )
 def test_the_perceptual_term_is_the_distance_of_three_pools(on: Any, seen: list[str]) -> None:
-    of = small(perceptual_on=on)
+    of = build_small(perceptual_on=on)
     outputs = run(of)
     vgg = VGGFeatures(16, ("pool1", "pool2", "pool3"), WEIGHTS["vgg16_features"]).double()
     target = vgg(outputs["image"].double())
@@ -189,7 +189,7 @@ def test_strokes_are_taken_from_a_share_of_the_samples() -> None:
     step = inputs()
     seen = []
     for share in (0.0, 1.0):
-        of = small(network=replace(SMALL_MHTMA.network, sketch=True), sketch_dropout=share)
+        of = build_small(network=replace(SMALL_MHTMA.network, sketch=True), sketch_dropout=share)
         seen.append(of.stages[0].forward(step)["coarse"])
         bare = of.networks["generator"](step.image, step.mask)["coarse"]
         assert torch.equal(seen[-1], bare) == (share == 1.0)
@@ -198,6 +198,6 @@ def test_strokes_are_taken_from_a_share_of_the_samples() -> None:
 def test_a_sketch_guided_training_without_sketches_is_refused() -> None:
     of = objective("mhtma-sketch")
     with pytest.raises(
-        ValueError, match="no plane 'sketch' to learn from: name it in the stream's planes, or in drawn"
+        ValueError, match="no plane 'sketch' in the batch: name it in the stream's planes, or in sketch_planes"
     ):
         of.stages[0].forward(replace(inputs(), planes={}))

@@ -15,10 +15,10 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError, Updater
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
-from tests.nets.objectives import inputs, objective, find_phase, phases, run, total
+from tests.nets.objectives import find_phase, inputs, list_phases, objective, run, sum_terms
 
 
-def stirred(of: Objective) -> Objective:
+def stir(of: Objective) -> Objective:
     """The same with random biases in all but the generator, and in critics larger ones and larger weights.
 
     At first a critic's scores are so much alike that the pulls of real and fake on its last biases are exactly nothing.
@@ -34,18 +34,18 @@ def stirred(of: Objective) -> Objective:
     return of
 
 
-def updates(**changes: Any) -> Updater:
+def make_updater(**changes: Any) -> Updater:
     """The updates of the tiny training."""
     recipe = train_recipe(**changes)
     return Updater(recipe, TrainState(recipe), World())
 
 
-def weights_of(state: TrainState, name: str) -> list[Tensor]:
+def copy_weights(state: TrainState, name: str) -> list[Tensor]:
     """Copies of a network's parameters."""
     return [p.detach().clone() for p in state.objective.networks[name].parameters()]
 
 
-def changed(before: list[Tensor], after: list[Tensor]) -> bool:
+def is_changed(before: list[Tensor], after: list[Tensor]) -> bool:
     """Whether any tensor is another."""
     return any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
@@ -53,14 +53,14 @@ def changed(before: list[Tensor], after: list[Tensor]) -> bool:
 NAMES = pytest.mark.parametrize("name", list(CONFIGS))
 
 
-def reached(of: Objective) -> set[str]:
-    """The parameters that get a gradient in some phase; of a bilevel one those that its inner phase knows."""
+def find_reached(of: Objective) -> set[str]:
+    """Parameters that get a gradient in some phase; for a bilevel phase those of its inner phase."""
     found: set[str] = set()
-    for stage, phase in phases(of):
+    for stage, phase in list_phases(of):
         names = [f"{n}.{p}" for n in phase.trains for p, _ in of.networks[n].named_parameters()]
         parameters = [p for n in phase.trains for p in of.networks[n].parameters()]
-        minimised = phase.inner if isinstance(phase, BilevelPhase) else phase
-        gradients = torch.autograd.grad(total(minimised, stage.forward(inputs())), parameters, allow_unused=True)
+        minimized = phase.inner if isinstance(phase, BilevelPhase) else phase
+        gradients = torch.autograd.grad(sum_terms(minimized, stage.forward(inputs())), parameters, allow_unused=True)
         pairs = zip(names, gradients, strict=True)
         found |= {name for name, g in pairs if g is not None and bool(g.abs().sum() > 0)}
     return found
@@ -72,19 +72,19 @@ def test_every_kind_of_objective_is_tested() -> None:
 
 @NAMES
 def test_every_parameter_gets_a_gradient_in_some_phase(name: str) -> None:
-    of = stirred(objective(name))
-    assert reached(of) == {f"{n}.{p}" for n, network in of.networks.items() for p, _ in network.named_parameters()}
+    of = stir(objective(name))
+    assert find_reached(of) == {f"{n}.{p}" for n, network in of.networks.items() for p, _ in network.named_parameters()}
 
 
 @NAMES
 def test_every_term_of_every_phase_has_a_weight_and_is_a_finite_scalar(name: str) -> None:
-    for stage, phase in phases(objective(name)):
+    for stage, phase in list_phases(objective(name)):
         terms = phase.terms(stage.forward(inputs()))
         assert terms.keys() == phase.weights.keys()
         assert all(term.shape == () and bool(torch.isfinite(term)) for term in terms.values())
 
 
-def halves(given: Inputs) -> list[Inputs]:
+def halve(given: Inputs) -> list[Inputs]:
     """The two samples apart, as two ranks have them."""
     return [
         Inputs(given.image[n : n + 1], given.mask[n : n + 1], SampleNoise(1, [(n, 0)]),
@@ -98,9 +98,9 @@ def test_the_mean_over_ranks_is_what_one_rank_computes(name: str) -> None:
     of = objective(name)
     for network in of.networks.values():
         network.eval()  # spectral norms of critics stay as they are
-    for stage, phase in phases(of):
+    for stage, phase in list_phases(of):
         whole = phase.terms(stage.forward(inputs()))
-        parts = [phase.terms(stage.forward(half)) for half in halves(inputs())]
+        parts = [phase.terms(stage.forward(half)) for half in halve(inputs())]
         for term, value in whole.items():
             mean = sum(part[term].item() for part in parts) / 2
             assert mean == pytest.approx(value.item(), rel=1e-4, abs=1e-6), (phase.name, term)
@@ -116,7 +116,7 @@ def test_stages_follow_each_other_and_the_last_has_no_end(name: str) -> None:
 @NAMES
 def test_phases_train_networks_that_there_are(name: str) -> None:
     of = objective(name)
-    assert {trains for _, phase in phases(of) for trains in phase.trains} == set(of.networks)
+    assert {trains for _, phase in list_phases(of) for trains in phase.trains} == set(of.networks)
 
 
 @pytest.mark.parametrize(
@@ -131,16 +131,16 @@ def test_critics_join_in_when_the_warm_up_ends(images_seen: int, stage: str) -> 
     [("reconstruct", "generator", "critic"), ("generate", "generator", "critic"), ("criticise", "critic", "generator")],
 )
 def test_an_update_changes_the_networks_of_its_phase_alone(phase: str, trained: str, untouched: str) -> None:
-    updater = updates()
+    updater = make_updater()
     state = updater.state
-    before = {name: weights_of(state, name) for name in state.objective.networks}
+    before = {name: copy_weights(state, name) for name in state.objective.networks}
     updater.update(find_phase(state.objective, phase), run(state.objective))
-    assert changed(before[trained], weights_of(state, trained))
-    assert not changed(before[untouched], weights_of(state, untouched))
+    assert is_changed(before[trained], copy_weights(state, trained))
+    assert not is_changed(before[untouched], copy_weights(state, untouched))
 
 
 def test_generator_phase_leaves_no_gradient_on_the_critic_and_the_other_way_round() -> None:
-    updater = updates()
+    updater = make_updater()
     objective = updater.state.objective
     networks, outputs = objective.networks, run(objective)
     updater.update(find_phase(objective, "generate"), outputs)
@@ -153,7 +153,7 @@ def test_generator_phase_leaves_no_gradient_on_the_critic_and_the_other_way_roun
 
 
 def test_both_adversarial_updates_come_from_one_run_of_the_generator() -> None:
-    updater, runs = updates(), []
+    updater, runs = make_updater(), []
     objective = updater.state.objective
     objective.networks["generator"].register_forward_hook(lambda *_: runs.append(1))
     outputs = run(objective)
@@ -164,13 +164,13 @@ def test_both_adversarial_updates_come_from_one_run_of_the_generator() -> None:
 
 def test_critic_terms_do_not_reach_the_generator() -> None:
     of = objective()
-    loss = total(find_phase(of, "criticise"), run(of))
+    loss = sum_terms(find_phase(of, "criticise"), run(of))
     gradients = torch.autograd.grad(loss, list(of.networks["generator"].parameters()), allow_unused=True)
     assert all(g is None for g in gradients)
 
 
 def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
-    updater = updates(optimizers={"generator": AdamConfig(5e-4), "critic": AdamConfig(5e-4)})
+    updater = make_updater(optimizers={"generator": AdamConfig(5e-4), "critic": AdamConfig(5e-4)})
     phase = find_phase(updater.state.objective, "reconstruct")
     losses = [float(updater.update(phase, run(updater.state.objective))["l1_out"]) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
@@ -178,7 +178,7 @@ def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
 
 
 def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
-    updater = updates(optimizers=dict.fromkeys(("generator", "critic"), AdamConfig(1e-3, clip_norm=1e-3)))
+    updater = make_updater(optimizers=dict.fromkeys(("generator", "critic"), AdamConfig(1e-3, clip_norm=1e-3)))
     objective = updater.state.objective
     terms = updater.update(find_phase(objective, "reconstruct"), run(objective))
     gradients = [p.grad for p in objective.networks["generator"].parameters() if p.grad is not None]
@@ -187,13 +187,13 @@ def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
 
 
 def test_a_term_that_is_no_number_stops_before_anything_is_updated() -> None:
-    updater = updates()
+    updater = make_updater()
     state = updater.state
-    before, outputs = weights_of(state, "generator"), run(state.objective)
+    before, outputs = copy_weights(state, "generator"), run(state.objective)
     broken = outputs | {"coarse": outputs["coarse"] * float("nan")}
     with pytest.raises(NonFiniteError, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
         updater.update(find_phase(state.objective, "reconstruct"), broken)
-    assert not changed(before, weights_of(state, "generator"))
+    assert not is_changed(before, copy_weights(state, "generator"))
 
 
 def test_terms_of_a_constant_picture_are_what_one_reckons() -> None:
@@ -214,6 +214,6 @@ def test_fresh_weights_depend_on_the_seed_alone() -> None:
     one = TrainState(train_recipe())
     torch.manual_seed(2)
     again, other = TrainState(train_recipe()), TrainState(train_recipe(seed=1))
-    assert not changed(weights_of(one, "generator"), weights_of(again, "generator"))
-    assert not changed(weights_of(one, "critic"), weights_of(again, "critic"))
-    assert changed(weights_of(one, "generator"), weights_of(other, "generator"))
+    assert not is_changed(copy_weights(one, "generator"), copy_weights(again, "generator"))
+    assert not is_changed(copy_weights(one, "critic"), copy_weights(again, "critic"))
+    assert is_changed(copy_weights(one, "generator"), copy_weights(other, "generator"))

@@ -37,20 +37,20 @@ def fill(photo: Tensor, hole: Tensor, network: nn.Module | None = None) -> Tenso
     return fill_levels(network or Smooth(), photo[None], hole[None], SIZE_PX)[0]
 
 
-def ramp(height: int, width: int) -> Tensor:
+def make_ramp(height: int, width: int) -> Tensor:
     """A photo that grows lighter to the right and redder downwards, uint8 HW3."""
     across, down = (torch.linspace(40, 200, n) for n in (width, height))
     red, green = down[:, None].expand(height, width), across.expand(height, width)
     return torch.stack([red, green, green], dim=2).round().to(torch.uint8)
 
 
-def specks(seed: int, height: int, width: int, share: float) -> np.ndarray:
+def make_specks(seed: int, height: int, width: int, share: float) -> np.ndarray:
     """A mask HW with about this share of hole pixels."""
     return (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
 
 
 masks = st.builds(
-    specks,
+    make_specks,
     st.integers(0, 10**6),
     st.integers(1, 90),
     st.integers(1, 90),
@@ -60,7 +60,7 @@ masks = st.builds(
 
 @settings(deadline=None, max_examples=60)
 @given(mask=masks)
-@example(mask=specks(153, 16, 52, 0.01))  # another group's hole lies in the box of cells
+@example(mask=make_specks(153, 16, 52, 0.01))  # another group's hole lies in the box of cells
 def test_every_hole_pixel_is_in_one_group_and_its_window_goes_beyond_it(mask: np.ndarray) -> None:
     hole = torch.from_numpy(mask)
     groups = group_holes(hole, SIZE_PX, 2.0)
@@ -84,7 +84,7 @@ def test_near_holes_are_one_group_and_far_ones_are_not() -> None:
 
 def test_specks_of_dust_are_some_windows_and_not_as_many_as_specks() -> None:
     rng = np.random.default_rng(0)
-    photo, hole = ramp(900, 1200), torch.zeros(900, 1200, dtype=torch.uint8)
+    photo, hole = make_ramp(900, 1200), torch.zeros(900, 1200, dtype=torch.uint8)
     rows, columns = (torch.from_numpy(rng.integers(0, n, 20_000)) for n in (900, 1200))
     hole[rows, columns] = 1
     network = Smooth()
@@ -94,14 +94,14 @@ def test_specks_of_dust_are_some_windows_and_not_as_many_as_specks() -> None:
 
 
 def test_a_photo_without_a_hole_stays_as_it_is_and_runs_no_network() -> None:
-    network, photo = Smooth(), ramp(40, 50)
+    network, photo = Smooth(), make_ramp(40, 50)
     assert torch.equal(fill(photo, torch.zeros(40, 50, dtype=torch.uint8), network), photo)
     assert not network.shown
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 200), (2, 2)], ids=str)
 def test_the_smallest_photos_are_filled(size: tuple[int, int]) -> None:
-    photo, hole = ramp(*size), torch.zeros(size, dtype=torch.uint8)
+    photo, hole = make_ramp(*size), torch.zeros(size, dtype=torch.uint8)
     hole[-1, -1] = 1
     filled = fill(photo, hole)
     assert filled.shape == photo.shape
@@ -111,13 +111,13 @@ def test_the_smallest_photos_are_filled(size: tuple[int, int]) -> None:
 
 def test_a_photo_that_is_all_hole_is_what_the_network_makes_of_nothing() -> None:
     network = Smooth()
-    filled = fill(ramp(40, 50), torch.ones(40, 50, dtype=torch.uint8), network)
+    filled = fill(make_ramp(40, 50), torch.ones(40, 50, dtype=torch.uint8), network)
     assert not (network.shown[0][0] * (1 - network.shown[0][1])).any()
     assert not filled.any()
 
 
 def test_a_hole_that_touches_all_borders_is_filled_from_within() -> None:
-    photo, hole = ramp(70, 90), torch.ones(70, 90, dtype=torch.uint8)
+    photo, hole = make_ramp(70, 90), torch.ones(70, 90, dtype=torch.uint8)
     hole[5:-5, 5:-5] = 0
     filled = fill(photo, hole)
     assert torch.equal(filled[hole == 0], photo[hole == 0])
@@ -126,7 +126,7 @@ def test_a_hole_that_touches_all_borders_is_filled_from_within() -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 131), (300, 90)], ids=str)
 def test_a_smooth_photo_is_filled_without_a_step_at_the_border(size: tuple[int, int]) -> None:
-    photo, hole = ramp(*size), torch.zeros(size, dtype=torch.uint8)
+    photo, hole = make_ramp(*size), torch.zeros(size, dtype=torch.uint8)
     hole[20:50, 20:60] = 1
     filled = fill(photo, hole)
     step = (filled[20, 20:60].int() - photo[19, 20:60].int()).abs()
@@ -145,7 +145,7 @@ def test_a_network_of_another_brightness_leaves_no_step_at_the_border() -> None:
 
 
 def test_what_lies_beside_a_photo_comes_with_its_window() -> None:
-    photo, hole, network = ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
+    photo, hole, network = make_ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
     hole[150:158, 150:158] = 1
     sketch, segmentation = torch.zeros(1, 1, 200, 200), torch.zeros(1, 3, 200, 200)
     sketch[..., 154, :] = segmentation[..., 154:, :] = 1
@@ -158,14 +158,14 @@ def test_what_lies_beside_a_photo_comes_with_its_window() -> None:
 
 
 def test_windows_are_filled_as_one_batch() -> None:
-    photo, hole, network = ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
+    photo, hole, network = make_ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
     hole[10:14, 10:14] = hole[100:104, 10:14] = hole[150:154, 150:154] = 1
     fill_levels(network, photo[None], hole[None], SIZE_PX)
     assert [len(image) for image, *_ in network.shown] == [3]
 
 
 def test_the_network_is_shown_its_size_times_the_scale() -> None:
-    photo, hole, network = ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
+    photo, hole, network = make_ramp(200, 200), torch.zeros(200, 200, dtype=torch.uint8), Smooth()
     hole[90:120, 90:120] = 1
     fill_levels(network, photo[None], hole[None], SIZE_PX, Procedure(scale=3))
     assert network.shown[0][0].shape[2:] == (3 * SIZE_PX, 3 * SIZE_PX)

@@ -30,7 +30,7 @@ CONFIGS: Final[dict[str, Any]] = {
 }
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def make_pictures() -> tuple[Tensor, Tensor]:
     """Two random pictures and the same box of hole in both."""
     mask = torch.zeros(2, 1, 32, 32)
     mask[..., 6:20, 4:24] = 1
@@ -39,14 +39,20 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_base_that_a_network_is_given_is_the_one_it_would_make(name: str) -> None:
-    network, (image, mask) = build_network(describe_network(replace(CONFIGS[name], residual=True))).eval(), pictures()
+    network, (image, mask) = (
+        build_network(describe_network(replace(CONFIGS[name], residual=True))).eval(),
+        make_pictures(),
+    )
     alone, given = network(image, mask), network(image, mask, **smooth_base(network, image, mask))
     assert torch.equal(alone["predicted"], given["predicted"])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_network_adds_to_the_base_it_is_given_and_does_not_look_outside_the_hole(name: str) -> None:
-    network, (image, mask) = build_network(describe_network(replace(CONFIGS[name], residual=True))).eval(), pictures()
+    network, (image, mask) = (
+        build_network(describe_network(replace(CONFIGS[name], residual=True))).eval(),
+        make_pictures(),
+    )
     base = torch.rand_like(image)
     first, second = (network(image, mask, base=b)["inpainted"] for b in (base, torch.where(mask > 0, base, 0.5)))
     assert torch.equal(first, second)
@@ -55,11 +61,11 @@ def test_a_network_adds_to_the_base_it_is_given_and_does_not_look_outside_the_ho
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_network_that_is_not_residual_is_given_no_base(name: str) -> None:
-    assert smooth_base(build_network(describe_network(CONFIGS[name])), *pictures()) == {}
+    assert smooth_base(build_network(describe_network(CONFIGS[name])), *make_pictures()) == {}
 
 
 @pytest.mark.parametrize("size", [(64, 96), (48, 16)], ids=str)
-def test_phases_of_a_network_that_adds_nothing_are_the_smooth_fill_of_the_whole_photo(size: tuple[int, int]) -> None:
+def test_phases_of_a_network_that_adds_nothing_are_the_smooth_fill_of_the_photo(size: tuple[int, int]) -> None:
     photo, hole = torch.randint(0, 256, (1, *size, 3)).to(torch.uint8), torch.zeros(1, *size, dtype=torch.uint8)
     hole[:, 9:31, 3:14] = 1
     network = DeepGIN(DeepGINConfig(4, 1, 1, residual=True, initial_scale=0.0))

@@ -32,23 +32,23 @@ EACH = pytest.mark.parametrize("variant", VARIANTS)
 PAPER = SPNConfig()
 
 
-def built(config: SPNConfig | SPLConfig) -> SemanticPriorGenerator:
+def build(config: SPNConfig | SPLConfig) -> SemanticPriorGenerator:
     return SPN(config) if isinstance(config, SPNConfig) else SPL(config)
 
 
-def small(variant: str) -> SemanticPriorGenerator:
-    return built(VARIANTS[variant])
+def build_small(variant: str) -> SemanticPriorGenerator:
+    return build(VARIANTS[variant])
 
 
-def probabilistic() -> SPN:
+def build_probabilistic() -> SPN:
     return SPN(PROBABILISTIC)
 
 
-def size_of(*modules: nn.Module | None) -> int:
+def count_parameters(*modules: nn.Module | None) -> int:
     return sum(p.numel() for m in modules if m is not None for p in m.parameters())
 
 
-def heads_of(config: SPNConfig | SPLConfig) -> DistillationHeads:
+def build_heads(config: SPNConfig | SPLConfig) -> DistillationHeads:
     scales = (152, 76, 76) if isinstance(config, SPNConfig) else (152,)
     return DistillationHeads(config.width, scales)
 
@@ -68,14 +68,14 @@ def test_generators_have_the_parameters_of_the_papers(
     config: SPNConfig | SPLConfig, count: int, with_heads: int
 ) -> None:
     with torch.device("meta"):
-        network, heads = built(config), heads_of(config)
-    assert size_of(network) == count
-    assert size_of(network, heads) == with_heads
+        network, heads = build(config), build_heads(config)
+    assert count_parameters(network) == count
+    assert count_parameters(network, heads) == with_heads
 
 
 SUBTOTALS: dict[str, tuple[Callable[[SPN], list[nn.Module | None]], int]] = {
     "image encoder": (lambda n: [n.encoder], 667_008),
-    "region normalisation": (lambda n: [n.encoder.norms], 1_792),
+    "region normalization": (lambda n: [n.encoder.norms], 1_792),
     "SPADE blocks": (lambda n: [n.blocks], 23_607_296),
     "SPADE block": (lambda n: [n.blocks[0]], 2_950_912),
     "stem": (lambda n: [n.prior.stem], 12_608),
@@ -98,7 +98,7 @@ SUBTOTALS: dict[str, tuple[Callable[[SPN], list[nn.Module | None]], int]] = {
 def test_parts_of_spn_have_the_parameters_of_the_paper(part: str) -> None:
     parts, count = SUBTOTALS[part]
     with torch.device("meta"):
-        assert size_of(*parts(SPN(PAPER))) == count
+        assert count_parameters(*parts(SPN(PAPER))) == count
 
 
 def test_parts_of_the_probabilistic_network_have_the_parameters_of_the_paper() -> None:
@@ -106,13 +106,16 @@ def test_parts_of_the_probabilistic_network_have_the_parameters_of_the_paper() -
         network = SPN(replace(PAPER, probabilistic=True))
     module = network.prior.variational
     assert module is not None
-    counts = [size_of(m) for m in (module.encoder, module.mean, module.deviation, module.decoder, network.prior.blocks)]
+    counts = [
+        count_parameters(m)
+        for m in (module.encoder, module.mean, module.deviation, module.decoder, network.prior.blocks)
+    ]
     assert counts == [10_487_296, 65_664, 65_664, 5_901_312, 6_490_368]
-    assert size_of(network.ups, network.out) == 3_330_243
+    assert count_parameters(network.ups, network.out) == 3_330_243
 
 
 def test_heads_have_the_parameters_of_the_paper() -> None:
-    assert [size_of(head) for head in heads_of(PAPER).heads] == [39_064, 9_804, 4_940]
+    assert [count_parameters(head) for head in build_heads(PAPER).heads] == [39_064, 9_804, 4_940]
 
 
 @torch.no_grad()
@@ -121,7 +124,7 @@ def test_heads_have_the_parameters_of_the_paper() -> None:
 def test_outputs_are_finite_and_of_their_shapes(variant: str, size: tuple[int, int]) -> None:
     height, width = size
     image, mask = torch.rand(2, 3, height, width), (torch.rand(2, 1, height, width) > 0.5).float()
-    outputs = small(variant)(image, mask)
+    outputs = build_small(variant)(image, mask)
     shapes = {
         "predicted": (3, height, width),
         "inpainted": (3, height, width),
@@ -146,12 +149,12 @@ def test_outputs_are_finite_and_of_their_shapes(variant: str, size: tuple[int, i
     ],
 )
 def test_a_network_has_the_priors_of_its_scales(variant: str, names: set[str]) -> None:
-    assert set(small(variant)(*make_masked_pictures(32))) == names | {"predicted", "inpainted"}
+    assert set(build_small(variant)(*make_masked_pictures(32))) == names | {"predicted", "inpainted"}
 
 
 @EACH
 def test_every_parameter_has_a_part_in_the_prediction(variant: str) -> None:
-    network, (image, mask) = small(variant), make_masked_pictures(64)
+    network, (image, mask) = build_small(variant), make_masked_pictures(64)
     noise = {}
     if isinstance(network, SPN) and network.probabilistic:
         noise = {"noise": torch.randn(2, *network.get_noise_shape(image))}
@@ -165,7 +168,7 @@ def test_every_parameter_has_a_part_in_the_prediction(variant: str) -> None:
 @EACH
 def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(variant: str) -> None:
     image, mask = make_masked_pictures(32)
-    outputs, hole = small(variant)(image, mask), mask.expand_as(image) == 1
+    outputs, hole = build_small(variant)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][~hole], image[~hole])
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
 
@@ -174,7 +177,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(vari
 @EACH
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
     image, mask = make_masked_pictures(32)
-    network, hidden = small(variant), torch.where(mask > 0, torch.rand_like(image), image)
+    network, hidden = build_small(variant), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -185,7 +188,7 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 def test_known_pixels_and_the_mask_are_read(variant: str, place: tuple[int, int]) -> None:
     image, mask = make_masked_pictures(32)
     image[..., *place] = 1  # as white as the paint of holes, so that only the mask can tell them apart
-    other, wider, network = image.clone(), mask.clone(), small(variant)
+    other, wider, network = image.clone(), mask.clone(), build_small(variant)
     other[..., *place] = 0
     wider[..., *place] = 1
     before = network(image, mask)["predicted"]
@@ -196,7 +199,7 @@ def test_known_pixels_and_the_mask_are_read(variant: str, place: tuple[int, int]
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["spn", "probabilistic", "spl", "without SPADE"])
 def test_predictions_are_within_the_range_of_pictures(variant: str) -> None:
-    network = small(variant)
+    network = build_small(variant)
     for parameter in network.out.parameters():
         parameter.mul_(100)
     predicted = network(*make_masked_pictures(32))["predicted"]
@@ -209,7 +212,7 @@ def test_predictions_are_within_the_range_of_pictures(variant: str) -> None:
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
     image, mask = make_masked_pictures(32)
-    outputs = small(variant)(image, mask)
+    outputs = build_small(variant)(image, mask)
     known = (image * (1 - mask), outputs["predicted"] * (1 - mask))
     assert torch.equal(*known)
     assert not torch.equal(outputs["predicted"], fill_smoothly(known[0], mask))
@@ -219,7 +222,7 @@ def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str) -> None:
     image, mask = make_masked_pictures(32)
-    network = small(variant)
+    network = build_small(variant)
     for parameter in network.out.parameters():
         parameter.zero_()
     assert torch.equal(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask))
@@ -229,7 +232,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str
 @EACH
 def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
     image, mask = make_masked_pictures(32, 3)
-    network = small(variant)
+    network = build_small(variant)
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-4) for n in alone)
 
@@ -237,7 +240,7 @@ def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
 @torch.no_grad()
 @EACH
 def test_the_layout_of_weights_does_not_change_the_picture(variant: str) -> None:
-    network, (image, mask) = small(variant), make_masked_pictures(32)
+    network, (image, mask) = build_small(variant), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     lay_channels_last(network)
     assert torch.allclose(network(image, mask)["predicted"], before, atol=1e-4)
@@ -245,8 +248,8 @@ def test_the_layout_of_weights_does_not_change_the_picture(variant: str) -> None
 
 @pytest.mark.parametrize("variant", ["spn", "probabilistic", "spl", "without SPADE"])
 def test_checkpointing_changes_neither_picture_nor_gradient(variant: str) -> None:
-    network, (image, mask) = small(variant), make_masked_pictures(32)
-    frugal = built(replace(VARIANTS[variant], checkpointing=True))
+    network, (image, mask) = build_small(variant), make_masked_pictures(32)
+    frugal = build(replace(VARIANTS[variant], checkpointing=True))
     frugal.load_state_dict(network.state_dict())
     pictures = [n(image, mask)["predicted"] for n in (network, frugal)]
     assert torch.equal(*pictures)
@@ -259,7 +262,7 @@ def test_checkpointing_changes_neither_picture_nor_gradient(variant: str) -> Non
 
 @pytest.mark.parametrize("num_scales", [0, 4])
 def test_a_number_of_scales_that_there_is_not_is_refused(num_scales: int) -> None:
-    with pytest.raises(ValueError, match=f"num_scales is {num_scales}: there are scales 1 to 3"):
+    with pytest.raises(ValueError, match=f"num_scales is {num_scales}: use 1, 2 or 3"):
         SPN(replace(SMALL, num_scales=num_scales))
 
 
@@ -267,7 +270,7 @@ def test_a_number_of_scales_that_there_is_not_is_refused(num_scales: int) -> Non
 @pytest.mark.parametrize("variant", ["spn", "without SPADE", "probabilistic"])
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_every_prior_has_a_say_in_the_picture(variant: str, scale: int) -> None:
-    network, (image, mask) = small(variant), make_masked_pictures(32)
+    network, (image, mask) = build_small(variant), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     prior = network.prior.blocks if scale == 3 else network.prior.joins[2 - scale]
     prior.register_forward_hook(lambda _, __, out: out.flip(2))
@@ -302,7 +305,7 @@ FULL: dict[str, SPNConfig | SPLConfig] = {
 @pytest.mark.parametrize("variant", sampled(FULL, ("spn", "probabilistic", "spl")))
 def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(variant: str) -> None:
     image, mask = make_masked_pictures(256, 1)
-    network = built(FULL[variant])
+    network = build(FULL[variant])
     outputs = network(image, mask)
     gradients = torch.autograd.grad(outputs["predicted"].sum(), list(network.parameters()), allow_unused=True)
     assert torch.isfinite(outputs["inpainted"]).all()
@@ -312,7 +315,7 @@ def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(varia
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["spn", "probabilistic", "spl", "without SPADE", "residual"])
 def test_generators_compile_without_a_break(variant: str) -> None:
-    network, (image, mask) = small(variant).eval(), make_masked_pictures(64)
+    network, (image, mask) = build_small(variant).eval(), make_masked_pictures(64)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     with torch.no_grad():
         assert torch.allclose(compiled(image, mask)["predicted"], network(image, mask)["predicted"], atol=1e-5)

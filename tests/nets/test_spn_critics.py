@@ -1,4 +1,4 @@
-"""The critics of SPN: the authors' sizes, what is normalised, and what their scores depend on."""
+"""The critics of SPN: the authors' sizes, what is normalized, and what their scores depend on."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from nets.spn.critics import MatchingCritic, PatchCritic
 
 
-def convolutions(critic: nn.Module) -> list[nn.Conv2d]:
+def list_convolutions(critic: nn.Module) -> list[nn.Conv2d]:
     return [m for m in critic.modules() if isinstance(m, nn.Conv2d)]
 
 
@@ -30,7 +30,7 @@ def test_scores_of_a_paper_sized_picture_are_30_by_30() -> None:
 def test_the_patch_critic_is_its_five_convolutions() -> None:
     critic, picture = PatchCritic(4).eval(), torch.rand(2, 3, 32, 32)
     x = picture
-    for number, (layer, stride) in enumerate(zip(convolutions(critic), (2, 2, 2, 1, 1), strict=True)):
+    for number, (layer, stride) in enumerate(zip(list_convolutions(critic), (2, 2, 2, 1, 1), strict=True)):
         assert layer.bias is None
         x = F.conv2d(x, layer.weight, stride=stride, padding=1)
         x = torch.where(x > 0, x, 0.2 * x) if number < 4 else x
@@ -38,10 +38,10 @@ def test_the_patch_critic_is_its_five_convolutions() -> None:
 
 
 @torch.no_grad()
-def test_the_matching_critic_normalises_within_and_has_biases_at_its_ends() -> None:
+def test_the_matching_critic_normalizes_within_and_has_biases_at_its_ends() -> None:
     critic, picture = MatchingCritic(4).eval(), torch.rand(2, 3, 32, 32)
     x, seen = picture, []
-    for number, (layer, stride) in enumerate(zip(convolutions(critic), (2, 2, 2, 1, 1), strict=True)):
+    for number, (layer, stride) in enumerate(zip(list_convolutions(critic), (2, 2, 2, 1, 1), strict=True)):
         assert (layer.bias is not None) == (number in (0, 4))
         x = F.conv2d(x, layer.weight, layer.bias, stride=stride, padding=1)
         if 0 < number < 4:
@@ -59,13 +59,13 @@ def test_spectral_norms_come_near_to_one_with_use(kind: type[nn.Module], normed:
     critic, picture = kind(4), torch.rand(1, 3, 32, 32)
     for _ in range(30):
         critic(picture)
-    norms = [torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in convolutions(critic)]
+    norms = [torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in list_convolutions(critic)]
     assert sum(norm == pytest.approx(1.0, abs=0.05) for norm in norms) >= normed
-    parametrized = [layer for layer in convolutions(critic) if hasattr(layer, "parametrizations")]
+    parametrized = [layer for layer in list_convolutions(critic) if hasattr(layer, "parametrizations")]
     assert len(parametrized) == normed
 
 
-def scores_of(critic: nn.Module, picture: Tensor) -> Tensor:
+def compute_scores(critic: nn.Module, picture: Tensor) -> Tensor:
     judged = critic(picture)
     scores: Tensor = judged[0] if isinstance(judged, tuple) else judged
     return scores
@@ -74,7 +74,7 @@ def scores_of(critic: nn.Module, picture: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", [PatchCritic, MatchingCritic])
 def test_every_parameter_gets_a_gradient(kind: type[nn.Module]) -> None:
     critic = kind(4)
-    loss = scores_of(critic, torch.rand(1, 3, 32, 32)).square().mean()
+    loss = compute_scores(critic, torch.rand(1, 3, 32, 32)).square().mean()
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(loss, list(critic.parameters())))
 
 
@@ -82,4 +82,4 @@ def test_every_parameter_gets_a_gradient(kind: type[nn.Module]) -> None:
 @pytest.mark.parametrize("kind", [PatchCritic, MatchingCritic])
 def test_samples_of_a_batch_do_not_see_each_other(kind: type[nn.Module]) -> None:
     critic, pictures = kind(4).eval(), torch.rand(3, 3, 32, 32)
-    assert torch.allclose(scores_of(critic, pictures)[1:2], scores_of(critic, pictures[1:2]), atol=1e-5)
+    assert torch.allclose(compute_scores(critic, pictures)[1:2], compute_scores(critic, pictures[1:2]), atol=1e-5)

@@ -19,14 +19,14 @@ State = dict[str, Tensor]
 TINY = SPNConfig(width=4, spade_width=4, num_spade_blocks=1, num_dense_blocks=1, num_dense_layers=1, growth=4)
 
 
-def with_heads(config: SPNConfig | SPLConfig) -> nn.ModuleDict:
+def add_heads(config: SPNConfig | SPLConfig) -> nn.ModuleDict:
     """What the published generator holds."""
     network = SPN(config) if isinstance(config, SPNConfig) else SPL(config)
     channels = (152, 76, 76) if isinstance(config, SPNConfig) else (152,)
     return nn.ModuleDict({"generator": network, "heads": DistillationHeads(config.width, channels)})
 
 
-def renamed(state: State) -> tuple[State, dict[str, str]]:
+def rename_tensors(state: State) -> tuple[State, dict[str, str]]:
     """The state under other names, as if by other hands, and the map of keys back to ours."""
     names = {key.rpartition(".")[0] for key in state}
     numbers = {name: f"layer{number}" for number, name in enumerate(sorted(names))}
@@ -47,7 +47,9 @@ def test_a_checkpoint_is_split_by_its_prefixes_and_unwrapped() -> None:
 
 
 def test_a_key_of_no_network_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'optimizer.a' is of no known network: keys begin with generator\., "):
+    with pytest.raises(
+        ValueError, match=r"'optimizer.a' belongs to no known network: keys must begin with generator\., "
+    ):
         split_published({"optimizer.a": torch.zeros(1)})
 
 
@@ -61,17 +63,17 @@ def test_the_target_of_a_checkpoint_is_the_trunk() -> None:
     "config", [TINY, SPNConfig(**vars(TINY) | {"probabilistic": True}), SPLConfig(4, 4, 1, 1, 1, 4)]
 )
 def test_with_a_map_of_keys_every_tensor_comes_to_its_place(config: SPNConfig | SPLConfig) -> None:
-    network = with_heads(config)
+    network = add_heads(config)
     state = random_network(network, seed=3)
-    published, keys = renamed(state)
+    published, keys = rename_tensors(state)
     load_published(network, published, keys)
     assert all(torch.equal(t, state[k]) for k, t in network.state_dict().items())
 
 
 def test_a_full_sized_published_state_is_taken_and_has_the_papers_number_of_tensors() -> None:
     with torch.device("meta"):
-        network = with_heads(SPNConfig())
-        published, keys = renamed(dict(network.state_dict()))
+        network = add_heads(SPNConfig())
+        published, keys = rename_tensors(dict(network.state_dict()))
         split = split_published({f"generator.module.{k}": t for k, t in published.items()})
         load_published(network, split["generator"], keys)
     assert sum(t.numel() for t in published.values()) == 50_702_643
@@ -94,18 +96,18 @@ def test_a_tensor_whose_shape_no_other_has_needs_no_name() -> None:
 
 
 @pytest.mark.parametrize("config", [TINY, SPLConfig(4, 4, 1, 1, 1, 4)])
-def test_what_shapes_do_not_tell_apart_is_refused_and_nothing_is_loaded(config: SPNConfig | SPLConfig) -> None:
-    network = with_heads(config)
+def test_what_shapes_do_not_distinguish_is_refused_and_nothing_is_loaded(config: SPNConfig | SPLConfig) -> None:
+    network = add_heads(config)
     before = {k: t.clone() for k, t in network.state_dict().items()}
-    with pytest.raises(ValueError, match="say in the map of keys which is which"):
-        load_published(network, renamed(random_network(network))[0], {})
+    with pytest.raises(ValueError, match="pair them in the map of keys"):
+        load_published(network, rename_tensors(random_network(network))[0], {})
     assert all(torch.equal(t, before[k]) for k, t in network.state_dict().items())
 
 
 def test_every_candidate_of_an_ambiguous_shape_is_listed() -> None:
     network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     published = {"gamma": torch.ones(2, 2), "beta": torch.zeros(2, 2)}
-    words = r"of shape \(2, 2\) the published state has 'gamma', 'beta', the network '0.weight', '1.weight': say"
+    words = r"of shape \(2, 2\) the published state has 'gamma', 'beta', the network '0.weight', '1.weight': pair"
     with pytest.raises(ValueError, match=words):
         load_published(network, published, {})
     load_published(network, published, {"gamma": "1.weight"})  # one name leaves one of each
@@ -117,11 +119,11 @@ def test_every_candidate_of_an_ambiguous_shape_is_listed() -> None:
     [
         ({}, {}, r"the published state has none, the network '(weight|bias)'"),
         ({"w": torch.ones(2, 2), "b": torch.ones(2), "c": torch.ones(9)}, {}, r"has 'c', the network none"),
-        ({"w": torch.ones(2, 2), "b": torch.ones(2)}, {"w": "wait"}, "'w' is mapped to 'wait', which is not there"),
+        ({"w": torch.ones(2, 2), "b": torch.ones(2)}, {"w": "wait"}, "'w' is mapped to 'wait', which does not exist"),
         (
             {"w": torch.ones(2, 2), "v": torch.ones(2, 2)},
             {"w": "weight", "v": "weight"},
-            "'v' is mapped to 'weight', which another key is mapped to as well",
+            "'v' is mapped to 'weight', as another key is",
         ),
         (
             {"w": torch.ones(2, 3)},
@@ -130,7 +132,7 @@ def test_every_candidate_of_an_ambiguous_shape_is_listed() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_said(published: State, keys: dict[str, str], words: str) -> None:
+def test_what_does_not_fit_is_named(published: State, keys: dict[str, str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load_published(nn.Linear(2, 2), published, keys)
 
@@ -167,10 +169,10 @@ KINDS: dict[str, tuple[SPNConfig | SPLConfig, type[PatchCritic | MatchingCritic]
 _THEIRS = {"original": "weight_orig", "_u": "weight_u", "_v": "weight_v"}
 
 
-def published_file(config: SPNConfig | SPLConfig, critic: nn.Module, seed: int = 5) -> tuple[State, State, State]:
+def make_published_file(config: SPNConfig | SPLConfig, critic: nn.Module, seed: int = 5) -> tuple[State, State, State]:
     """A checkpoint as the authors' code writes one, with random numbers; what of it is ours, generator and critic."""
     back = {ours: theirs for theirs, ours in map_generator_keys(config).items()}
-    generator = random_network(with_heads(config), seed)
+    generator = random_network(add_heads(config), seed)
     judge = {k: torch.rand_like(t) for k, t in critic.state_dict().items()}
     file: State = {}
     for key, tensor in generator.items():
@@ -195,7 +197,7 @@ def published_file(config: SPNConfig | SPLConfig, critic: nn.Module, seed: int =
 def test_the_names_of_a_published_file_are_the_authors(kind: str) -> None:
     config, critic, num_tensors, digest = KINDS[kind]
     with torch.device("meta"):
-        names = {key: tensor.shape for key, tensor in published_file(config, critic())[0].items()}
+        names = {key: tensor.shape for key, tensor in make_published_file(config, critic())[0].items()}
     assert sum(name.startswith("generator.") for name in names) == num_tensors
     assert sha256("\n".join(sorted(names)).encode()).hexdigest() == digest
     assert sum(len(shape) == 1 for name, shape in names.items() if ".encoder_in" in name) == 12
@@ -203,7 +205,7 @@ def test_the_names_of_a_published_file_are_the_authors(kind: str) -> None:
 
 def test_the_page_says_how_many_names_there_are() -> None:
     with torch.device("meta"):
-        counts = [len(published_file(config, critic())[0]) for config, critic, *_ in KINDS.values()]
+        counts = [len(make_published_file(config, critic())[0]) for config, critic, *_ in KINDS.values()]
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
     assert "all {}, {} and {} names".format(*counts) in page
 
@@ -212,7 +214,7 @@ def test_the_page_says_how_many_names_there_are() -> None:
 def test_a_whole_published_file_comes_into_generator_heads_and_critic(kind: str) -> None:
     config, critic, *_ = KINDS[kind]
     small = replace(config, width=8, spade_width=8, num_spade_blocks=2, num_dense_blocks=2, growth=4)
-    file, generator, judge = published_file(small, critic())
+    file, generator, judge = make_published_file(small, critic())
     networks = read_published(file, small)
     assert set(networks) == {"generator", "heads", "critic"}
     for name in ("generator", "heads"):
@@ -224,7 +226,7 @@ def test_a_whole_published_file_comes_into_generator_heads_and_critic(kind: str)
 
 
 def test_a_file_without_critic_gives_none() -> None:
-    file, _, _ = published_file(TINY, PatchCritic())
+    file, _, _ = make_published_file(TINY, PatchCritic())
     alone = {key: tensor for key, tensor in file.items() if key.startswith("generator.")}
     assert set(read_published(alone, TINY)) == {"generator", "heads"}
 
@@ -238,11 +240,11 @@ def test_a_file_without_critic_gives_none() -> None:
 )
 def test_a_file_of_another_kind_is_refused(other: SPNConfig | SPLConfig, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        read_published(published_file(TINY, PatchCritic())[0], other)
+        read_published(make_published_file(TINY, PatchCritic())[0], other)
 
 
 def test_a_second_name_whose_tensor_differs_is_refused() -> None:
-    file, _, _ = published_file(TINY, PatchCritic())
+    file, _, _ = make_published_file(TINY, PatchCritic())
     file["discriminator.module.features.0.weight_u"] += 1
     with pytest.raises(ValueError, match=r"'features\.0\.weight_u' of the critic differs from 'conv1\.0\.weight_u'"):
         split_published(file)

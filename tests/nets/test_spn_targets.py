@@ -31,19 +31,19 @@ def test_maps_of_512_pixels_have_the_papers_shapes() -> None:
     assert [tuple(m.shape[1:]) for m in maps] == [(152, 64, 64), (76, 128, 128), (76, 128, 128)]
 
 
-def test_space_to_depth_has_the_colour_last() -> None:
+def test_space_to_depth_has_the_color_last() -> None:
     image = torch.rand(2, 3, 8, 12)
     deep = space_to_depth(image)
     assert deep.shape == (2, 48, 2, 3)
     for row in range(4):
         for column in range(4):
-            for colour in range(3):
-                channel = (row * 4 + column) * 3 + colour
-                assert torch.equal(deep[:, channel], image[:, colour, row::4, column::4])
+            for color in range(3):
+                channel = (row * 4 + column) * 3 + color
+                assert torch.equal(deep[:, channel], image[:, color, row::4, column::4])
 
 
-def norm(x: Tensor, state: State, name: str, slope: float) -> Tensor:
-    """In-place activated normalisation as the published network has it: scaled by |weight| + eps."""
+def normalize(x: Tensor, state: State, name: str, slope: float) -> Tensor:
+    """In-place activated normalization as the published network has it: scaled by |weight| + eps."""
     shape = (1, -1, 1, 1)
     mean, variance = state[f"{name}.running_mean"].view(shape), state[f"{name}.running_var"].view(shape)
     scale = state[f"{name}.weight"].abs().view(shape) + 1e-5
@@ -51,18 +51,20 @@ def norm(x: Tensor, state: State, name: str, slope: float) -> Tensor:
     return torch.where(y > 0, y, y * slope)
 
 
-def block(x: Tensor, state: State, name: str, halved: bool) -> Tensor:
+def run_block(x: Tensor, state: State, name: str, halved: bool) -> Tensor:
     """A basic block, from its description."""
     first = f"{name}.conv1.0" if halved else f"{name}.conv1"
-    y = norm(F.conv2d(x, state[f"{first}.0.weight"], padding=1), state, f"{first}.1", 1e-3)
+    y = normalize(F.conv2d(x, state[f"{first}.0.weight"], padding=1), state, f"{first}.1", 1e-3)
     shortcut = x
     if halved:
         row = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype)
         padded = F.pad(y, (1, 1, 1, 1), mode="reflect").unfold(2, 3, 2).unfold(3, 3, 2)
         y = torch.einsum("nchwij,i,j->nchw", padded, row, row)
         pooled = F.avg_pool2d(x, 2)
-        shortcut = norm(F.conv2d(pooled, state[f"{name}.downsample.1.0.weight"]), state, f"{name}.downsample.1.1", 1.0)
-    y = norm(F.conv2d(y, state[f"{name}.conv2.0.weight"], padding=1), state, f"{name}.conv2.1", 1.0)
+        shortcut = normalize(
+            F.conv2d(pooled, state[f"{name}.downsample.1.0.weight"]), state, f"{name}.downsample.1.1", 1.0
+        )
+    y = normalize(F.conv2d(y, state[f"{name}.conv2.0.weight"], padding=1), state, f"{name}.conv2.1", 1.0)
     weights = [state[f"{name}.se.{fc}.weight"][..., 0, 0] for fc in ("fc1", "fc2")]
     biases = [state[f"{name}.se.{fc}.bias"] for fc in ("fc1", "fc2")]
     hidden = (y.mean((2, 3)) @ weights[0].T + biases[0]).relu()
@@ -73,15 +75,15 @@ def block(x: Tensor, state: State, name: str, halved: bool) -> Tensor:
 def test_the_published_weights_give_the_published_network() -> None:
     state, image = random_tresnet(), torch.rand(1, 3, 32, 40)
     doubles = {k.removeprefix("body."): t.double() for k, t in state.items()}
-    conv1 = norm(
+    conv1 = normalize(
         F.conv2d(space_to_depth(image).double(), doubles["conv1.0.weight"], padding=1), doubles, "conv1.1", 0.01
     )
     layer1 = conv1
     for number in range(4):
-        layer1 = block(layer1, doubles, f"layer1.{number}", halved=False)
+        layer1 = run_block(layer1, doubles, f"layer1.{number}", halved=False)
     layer2 = layer1
     for number in range(5):
-        layer2 = block(layer2, doubles, f"layer2.{number}", halved=number == 0)
+        layer2 = run_block(layer2, doubles, f"layer2.{number}", halved=number == 0)
     maps = load_published_trunk(state)(image)
     for ours, reference in zip(maps, (layer2, layer1, conv1), strict=True):
         assert ours.shape == reference.shape
@@ -130,7 +132,7 @@ WEIGHTS = {
 EACH = pytest.mark.parametrize("name", TARGETS)
 
 
-def maps_of(name: str, of: Inputs) -> list[Tensor]:
+def compute_maps(name: str, of: Inputs) -> list[Tensor]:
     target = TARGETS[name]
     assert set(target.needs_weights) <= set(WEIGHTS)
     with torch.no_grad():
@@ -140,7 +142,7 @@ def maps_of(name: str, of: Inputs) -> list[Tensor]:
 
 @EACH
 def test_a_target_has_the_channels_it_says_from_the_deepest_scale_to_the_finest(name: str) -> None:
-    maps = maps_of(name, inputs(size_px=32))
+    maps = compute_maps(name, inputs(size_px=32))
     assert tuple(m.shape[1] for m in maps) == TARGETS[name].channels
     finest = 16 if name in ("tresnet", "random") else 32  # TResNet has no map as large as the picture
     assert [m.shape[2] for m in maps] == [8, 16, finest]
@@ -150,9 +152,9 @@ def test_a_target_has_the_channels_it_says_from_the_deepest_scale_to_the_finest(
 @EACH
 def test_a_target_is_that_of_the_whole_picture_whatever_the_mask(name: str) -> None:
     of = inputs(size_px=32)
-    before = maps_of(name, of)
-    masked = maps_of(name, replace(of, mask=1 - of.mask))
-    other = maps_of(name, replace(of, image=of.image.flip(3)))
+    before = compute_maps(name, of)
+    masked = compute_maps(name, replace(of, mask=1 - of.mask))
+    other = compute_maps(name, replace(of, image=of.image.flip(3)))
     assert all(torch.equal(m, b) for m, b in zip(masked, before, strict=True))
     assert not any(torch.equal(o, b) for o, b in zip(other, before, strict=True))
 
@@ -160,14 +162,14 @@ def test_a_target_is_that_of_the_whole_picture_whatever_the_mask(name: str) -> N
 @EACH
 def test_the_large_picture_is_seen_where_there_is_one(name: str) -> None:
     of, large = inputs(size_px=32), torch.rand(2, 3, 64, 64)
-    without = maps_of(name, of)
-    given = maps_of(name, replace(of, planes={"image_large": large}))
-    darker = maps_of(name, replace(of, image=of.image / 2, planes={"image_large": large}))
+    without = compute_maps(name, of)
+    given = compute_maps(name, replace(of, planes={"image_large": large}))
+    darker = compute_maps(name, replace(of, image=of.image / 2, planes={"image_large": large}))
     assert not any(torch.equal(w, g) for w, g in zip(without, given, strict=True))
     assert all(torch.equal(g, d) for g, d in zip(given, darker, strict=True))
 
 
-def test_a_random_teacher_is_the_same_whatever_was_drawn_before_and_changes_nothing_that_is_drawn_after() -> None:
+def test_a_random_teacher_neither_depends_on_earlier_draws_nor_changes_later_ones() -> None:
     target, drawn, states = TResNetTarget(None, 8), [], []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -192,7 +194,7 @@ def test_priors_of_a_trained_network_are_what_it_learned_of_the_whole_picture() 
     of = Inputs(torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32), inputs().noise, {"image_large": large})
     with torch.no_grad():
         priors = network.prior(large, torch.zeros(1, 1, 64, 64)).priors
-    assert all(torch.equal(p, m) for p, m in zip(priors, maps_of("prior", of), strict=True))
+    assert all(torch.equal(p, m) for p, m in zip(priors, compute_maps("prior", of), strict=True))
 
 
 def test_edges_are_steps_of_brightness() -> None:
@@ -207,7 +209,7 @@ def test_edges_are_steps_of_brightness() -> None:
 
 def test_edges_that_come_with_the_photo_are_taken_as_they_are() -> None:
     plane = torch.rand(2, 1, 32, 32)
-    maps = maps_of("edges", replace(inputs(size_px=32), planes={"edge": plane}))
+    maps = compute_maps("edges", replace(inputs(size_px=32), planes={"edge": plane}))
     assert torch.equal(maps[2], plane)
     assert torch.allclose(maps[0], F.avg_pool2d(plane, 4))
 
@@ -221,5 +223,5 @@ def test_a_plane_of_other_channels_is_refused_and_not_spread(there: int, said: i
 
 def test_a_plane_that_no_batch_has_is_named() -> None:
     target = MapsTarget("depth", 1).build({})
-    with pytest.raises(ValueError, match="the target is the plane 'depth', which no batch has"):
+    with pytest.raises(ValueError, match="no plane 'depth' in the batch"):
         target(inputs())

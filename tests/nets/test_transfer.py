@@ -11,10 +11,10 @@ from torch import Tensor
 
 from nets.layers import transfer
 from nets.layers.transfer import attention_transfer
-from tests.nets.references import transfer_reference
+from tests.nets.references import compare_whole_matrices
 
 
-def case(
+def make_case(
     seed: int, number: int = 2, queries: int = 12, keys: int = 9, dtype: torch.dtype = torch.float64
 ) -> list[Tensor]:
     """Random rows of student and teacher, importance and hole; the student's and the importance want gradients."""
@@ -28,7 +28,7 @@ def case(
     return [*rows, importance, hole]
 
 
-def differentiated(x: list[Tensor], distance: Tensor) -> tuple[Tensor, ...]:
+def differentiate(x: list[Tensor], distance: Tensor) -> tuple[Tensor, ...]:
     """Gradients by query, key and importance of a sum that weighs samples otherwise."""
     weights = torch.arange(1, len(distance) + 1, dtype=distance.dtype)
     return torch.autograd.grad((distance * weights).sum(), [x[0], x[1], x[4]])
@@ -43,26 +43,26 @@ def differentiated(x: list[Tensor], distance: Tensor) -> tuple[Tensor, ...]:
     block=st.sampled_from([1, 7, 50, 10_000]),
 )
 def test_it_is_its_formula_with_its_gradients(seed: int, number: int, queries: int, keys: int, block: int) -> None:
-    x = case(seed, number, queries, keys)
+    x = make_case(seed, number, queries, keys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transfer, "_BLOCK", block)
-        found, exact = attention_transfer(*x), transfer_reference(*x)
+        found, exact = attention_transfer(*x), compare_whole_matrices(*x)
         assert torch.allclose(found, exact, atol=1e-12)
-        for of, reference in zip(differentiated(x, found), differentiated(x, exact), strict=True):
+        for of, reference in zip(differentiate(x, found), differentiate(x, exact), strict=True):
             assert torch.allclose(of, reference, atol=1e-12)
 
 
 def test_single_precision_is_exact_to_a_hundred_thousandth() -> None:
-    x = case(0, 2, 1024, 256, torch.float32)
+    x = make_case(0, 2, 1024, 256, torch.float32)
     wide = [t.detach().double().requires_grad_(t.requires_grad) for t in x]
-    found, exact = attention_transfer(*x), transfer_reference(*wide)
+    found, exact = attention_transfer(*x), compare_whole_matrices(*wide)
     assert torch.allclose(found.double(), exact, rtol=1e-5)
-    for of, reference in zip(differentiated(x, found), differentiated(wide, exact), strict=True):
+    for of, reference in zip(differentiate(x, found), differentiate(wide, exact), strict=True):
         assert float((of.double() - reference).abs().max()) < 1e-5 * float(reference.abs().max())
 
 
 def test_equal_attentions_are_no_distance_apart() -> None:
-    query, key, *_, importance, hole = case(0)
+    query, key, *_, importance, hole = make_case(0)
     assert attention_transfer(query, key, query.detach(), key.detach(), importance, hole).tolist() == [0, 0]
 
 
@@ -74,9 +74,9 @@ def test_shares_of_two_keys_are_what_one_reckons() -> None:
 
 
 def test_queries_outside_the_hole_neither_count_nor_learn() -> None:
-    x = case(1)
+    x = make_case(1)
     hole = x[5].bool()
-    by_query, _, by_importance = differentiated(x, attention_transfer(*x))
+    by_query, _, by_importance = differentiate(x, attention_transfer(*x))
     assert not by_query[~hole].any()
     assert not by_importance[~hole].any()
     moved = [x[0] + (1 - x[5])[..., None], *x[1:]]
@@ -84,53 +84,53 @@ def test_queries_outside_the_hole_neither_count_nor_learn() -> None:
 
 
 def test_a_picture_without_a_hole_gives_nothing() -> None:
-    x = case(2)
+    x = make_case(2)
     x[5] = torch.zeros_like(x[5])
     assert attention_transfer(*x).tolist() == [0, 0]
 
 
 def test_the_teacher_gets_no_gradient() -> None:
-    x = case(0)
+    x = make_case(0)
     taught = [x[2].requires_grad_(), x[3].requires_grad_()]
     gradients = torch.autograd.grad(attention_transfer(*x).sum(), taught, allow_unused=True)
     assert all(gradient is None for gradient in gradients)
 
 
 def test_a_second_derivative_is_refused() -> None:
-    x, scale = case(0), torch.ones(2, dtype=torch.float64, requires_grad=True)
+    x, scale = make_case(0), torch.ones(2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad((attention_transfer(*x) * scale).sum(), x[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_mixed_precision_compares_in_single_precision() -> None:
-    x = [t.detach().bfloat16() for t in case(0, 1, 64, 64, torch.float32)]
+    x = [t.detach().bfloat16() for t in make_case(0, 1, 64, 64, torch.float32)]
     with torch.autocast("cpu", torch.bfloat16):
         distance = attention_transfer(*x)
     assert distance.dtype == torch.float32
-    assert torch.allclose(distance, transfer_reference(*(t.float() for t in x)), rtol=1e-5)
+    assert torch.allclose(distance, compare_whole_matrices(*(t.float() for t in x)), rtol=1e-5)
 
 
 _PEAK = """
 import sys, torch
 from pathlib import Path
 from nets.layers.transfer import attention_transfer
-from tests.nets.references import transfer_reference
+from tests.nets.references import compare_whole_matrices
 def kib(name):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(name))
 torch.set_num_threads(1)
 size = int(sys.argv[2])
 rows = [torch.randn(1, size, 64).requires_grad_(k < 2) for k in range(4)]
 importance, hole = torch.rand(1, size).requires_grad_(), torch.ones(1, size)
-Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+Path("/proc/self/clear_refs").write_text("5")  # reset the peak
 before = kib("VmRSS")
-distance = {"blocks": attention_transfer, "whole": transfer_reference}[sys.argv[1]](*rows, importance, hole)
+distance = {"blocks": attention_transfer, "whole": compare_whole_matrices}[sys.argv[1]](*rows, importance, hole)
 distance.sum().backward()
 print(kib("VmHWM") - before)
 """
 
 
-def peak_kib(way: str, size: int) -> int:
+def measure_peak_kib(way: str, size: int) -> int:
     """How much more memory a process took at most for the distance of so many queries and keys and its gradients."""
     done = subprocess.run([sys.executable, "-c", _PEAK, way, str(size)], capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -138,9 +138,9 @@ def peak_kib(way: str, size: int) -> int:
 
 @pytest.mark.slow
 def test_at_128_by_128_it_takes_an_eighth_of_the_memory_at_most() -> None:
-    assert peak_kib("blocks", 128**2) * 8 <= peak_kib("whole", 128**2)
+    assert measure_peak_kib("blocks", 128**2) * 8 <= measure_peak_kib("whole", 128**2)
 
 
 @pytest.mark.slow
 def test_its_memory_grows_with_the_number_of_positions_and_not_with_its_square() -> None:
-    assert 0 < peak_kib("blocks", 2**14) < 2.5 * peak_kib("blocks", 2**13)
+    assert 0 < measure_peak_kib("blocks", 2**14) < 2.5 * measure_peak_kib("blocks", 2**13)

@@ -22,7 +22,7 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError, Updater, shift_parameters, sum_weighted
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL
-from tests.nets.references import convolve_by_taps, compare_whole_matrices
+from tests.nets.references import compare_whole_matrices, convolve_by_taps
 from tests.training.test_loop import ThreadWorld
 
 
@@ -335,5 +335,5 @@ def test_gradients_of_unit_norm_make_steps_that_no_scale_of_the_loss_changes() -
 @pytest.mark.parametrize("every", [0, -1])
 def test_a_phase_that_would_never_run_is_refused(every: int) -> None:
     phase = toy().stages[0].phases[1]
-    with pytest.raises(ValueError, match=f"phase 'guide' runs every {every} steps: take 1 or more"):
+    with pytest.raises(ValueError, match=f"phase 'guide' runs every {every} steps: use 1 or more"):
         replace(phase, every=every)
