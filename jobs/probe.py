@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
 from jobs.recipes import find_recipe
 from pipelines.data.build.benchmark import measure_dataset_rates, measure_processor_rates, measure_storage_rates
@@ -79,4 +79,4 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
 
 
 if __name__ == "__main__":
-    as_module("probe")
+    run_as_module("probe")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infra import storage
 from infra.uris import refuse_read_only
 from infra.world import World
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
 from jobs.recipes import find_recipe
 from pipelines.manifest import open_dataset
@@ -93,4 +93,4 @@ def _ratios(masks: torch.Tensor) -> list[float]:
 
 
 if __name__ == "__main__":
-    as_module("stream")
+    run_as_module("stream")

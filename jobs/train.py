@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import tyro
 
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.settings import tracking_uri
 from infra.tracking import Status, require_login
 from infra.tracking_faults import LoginError
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipe import show_settings
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     operations = count_photo_operations(request.recipe)
     # Train, or only send what the tracking server lacks.
-    with exclusive(arguments.out):
+    with lock_folder(arguments.out):
         train_run = build_run(request, datasets, tracking_uri=tracking_uri(), photo_operations=operations)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, request.recipe, request.until_images):
@@ -169,4 +169,4 @@ def _format_point(point: dict[str, Any], until_images: int) -> tuple[int, int, s
 
 
 if __name__ == "__main__":
-    as_module("train")
+    run_as_module("train")
