@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.plan import told_settings
 from jobs.progress import say
 from jobs.recipes import RECIPES, recipe_of
@@ -44,4 +44,4 @@ def _description(name: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("recipe")
+    run_as_module("recipe")

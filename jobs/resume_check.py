@@ -19,9 +19,9 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.weights import weights_folder
+from infra.weights import resolve_weights_folder
 from jobs import train
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
@@ -134,8 +134,8 @@ def _folder(uri: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
         return
-    storage.folder_to_write(uri)
-    folder = storage.absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
+    storage.to_writable_folder(uri)
+    folder = storage.to_absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
     try:
         yield folder
     finally:
@@ -143,10 +143,10 @@ def _folder(uri: str | None) -> Iterator[str]:
 
 
 def _claimed(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> TrainRun:
-    data, until = tuple(map(storage.absolute, arguments.data)), arguments.steps * recipe.batch_size
+    data, until = tuple(map(storage.to_absolute, arguments.data)), arguments.steps * recipe.batch_size
     return TrainRun(
         recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loader_workers=arguments.loader_workers,
-        teachers_at=weights_folder(),
+        teachers_at=resolve_weights_folder(),
     )  # fmt: skip
 
 
@@ -193,4 +193,4 @@ def _name(file: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("resume-check")
+    run_as_module("resume-check")

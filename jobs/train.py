@@ -9,12 +9,12 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status, require_login
 from infra.tracking_faults import LoginError
-from infra.weights import WeightsError, load_weights, weights_folder, weights_sha256
-from jobs.cli import as_module
+from infra.weights import WeightsError, load_weights, resolve_weights_folder, weights_sha256
+from jobs.cli import run_as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
@@ -87,7 +87,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if missing:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
-    with exclusive(arguments.out):
+    with lock_folder(arguments.out):
         train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, recipe, until_images):
@@ -177,7 +177,7 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """That the run cannot be at its place, or that another one is."""
-    storage.folder_to_write(arguments.out)
+    storage.to_writable_folder(arguments.out)
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.mix)
     except (UsageError, CorruptDataError) as fault:
@@ -230,8 +230,8 @@ def _run_of(
     """The run at --out, by absolute places: ranks stand elsewhere."""
     return TrainRun(
         recipe,
-        tuple(map(storage.absolute, arguments.data)),
-        storage.absolute(arguments.out),
+        tuple(map(storage.to_absolute, arguments.data)),
+        storage.to_absolute(arguments.out),
         until_images,
         claim_run(recipe, datasets, arguments.out, arguments.mix),
         tracking_uri(),
@@ -240,7 +240,7 @@ def _run_of(
         arguments.mix,
         arguments.loader_workers,
         rehearsal.photo_operations(len(recipe.stream.masks)),
-        weights_folder(),
+        resolve_weights_folder(),
     )
 
 
@@ -255,7 +255,7 @@ def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tupl
     for dataset in datasets:
         yield dataset.name, dataset.manifest_sha256, dataset.uri
     for name, digest in weights_sha256(recipe.objective.needs_weights).items():
-        yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
+        yield name, digest, storage.join(resolve_weights_folder(), f"{name}.safetensors")
 
 
 def _teller(run: TrainRun) -> MlflowSync:
@@ -299,4 +299,4 @@ def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:
 
 
 if __name__ == "__main__":
-    as_module("train")
+    run_as_module("train")

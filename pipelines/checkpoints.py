@@ -233,7 +233,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
     That is the newest that was committed, or the one that it calls the best. Its state and generator are checked, files
     that filling does not need are not read. Raises CorruptDataError where they are not whole, naming another that is.
     """
-    uri = storage.absolute(uri).rstrip("/")
+    uri = storage.to_absolute(uri).rstrip("/")
     out = _run_of(uri)
     try:
         if storage.exists(storage.join(uri, STATE_FILE)):

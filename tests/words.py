@@ -36,7 +36,7 @@ BRITISH: Final = re.compile(
     r"es|er|ers|ing|ation|ations)(?![a-z]))",
     re.IGNORECASE,
 )
-FROZEN: Final = re.compile(r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`")
+FROZEN: Final = re.compile(r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`|ade20k-aim|AIM challenge")
 """Strings that stand in shards, tables and mask lines."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
 """No docstring begins with them."""
@@ -56,7 +56,7 @@ _NOT_VERBS: Final = _words(
     strides kernels dilations filters heads tokens queries temperatures priors targets logits gradients moments
     averages buffers slots lanes orders worlds chunks buckets offsets ranges intervals matches neighbors
     candidates duplicates twins rejections inputs outputs results rules laws doors contents children owners
-    users others
+    users others convolutions variables incidents commands status
     """
 )
 _PARTICIPLES: Final = _words(

@@ -88,8 +88,8 @@ class PriorLearner(nn.Module):
             skips.append(x)
         deep, posterior = self.dense(x), {}
         if self.variational is not None:
-            sampled, posterior = self.variational(deep, noise)
-            deep = torch.cat([copied(deep, sampled), sampled], dim=1)
+            sample_cases, posterior = self.variational(deep, noise)
+            deep = torch.cat([copied(deep, sample_cases), sample_cases], dim=1)
         priors = [self.blocks(deep)]
         for up, join, skip in zip(self.ups, self.joins, skips[1::-1], strict=False):  # fewer scales use fewer skips
             fine = F.relu(up(priors[-1]))

@@ -112,7 +112,7 @@ def _keep_first(made: Version, tracking: Tracking) -> Version:
 
 def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
     """The first version before this number with these weights and scores whose files are whole."""
-    for version in (version for version in tracking.versions(name) if int(version.number) < before):
+    for version in (version for version in tracking.list_versions(name) if int(version.number) < before):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
         if is_same and _is_whole(version, tracking):
             return version

@@ -122,7 +122,7 @@ def test_a_link_to_a_file_is_a_file_and_one_to_a_folder_is_not_followed(tmp_path
     ("uri", "path"), [("/a/b", "/a/b"), ("file:///a/b", "/a/b"), ("memory://a/b", None), ("relative", "relative")]
 )
 def test_local_uris_have_a_path(uri: str, path: str | None) -> None:
-    assert storage.local_path(uri) == (None if path is None else Path.cwd() / path)
+    assert storage.to_local_path(uri) == (None if path is None else Path.cwd() / path)
 
 
 def test_join_knows_one_slash() -> None:
@@ -210,9 +210,9 @@ def test_only_files_are_written_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"old")
     for name, message in {
-        "folder": "folder is a folder: name a file to write to",
-        "pipe": "pipe is a device or the like: name a file to write to",
-        "file/new": "file/new cannot be written: a part of its path is a file and no folder",
+        "folder": "folder is a folder: give a file to write to",
+        "pipe": "pipe is a device or the like: give a file to write to",
+        "file/new": "could not write .*file/new: a part of its path is a file",
     }.items():
         with pytest.raises(OSError, match=message):
             storage.publish(str(tmp_path / name), b"new")

@@ -28,7 +28,7 @@ CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database; making one takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracking(f"sqlite:///{path}").versions("none")
+    Tracking(f"sqlite:///{path}").list_versions("none")
     return path
 
 
@@ -93,9 +93,7 @@ def test_of_several_runs_the_one_with_points_counts(tracking: Tracking, client: 
     assert [run.info.run_id for run in client.search_runs([experiment])] == [first]
 
 
-def test_an_end_that_was_told_after_a_moment_stays_and_one_before_it_does_not(
-    tracking: Tracking, client: MlflowClient
-) -> None:
+def test_an_end_after_a_moment_stays_and_one_before_it_does_not(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_run("abc", "tiny", {}, {})
     tracking.set_status(run_id, "KILLED")
     ended_ms = client.get_run(run_id).info.end_time
@@ -123,7 +121,7 @@ def test_a_run_that_has_ended_keeps_its_end(tracking: Tracking, client: MlflowCl
     assert client.get_run(run_id).info.end_time == ended
 
 
-def test_a_point_of_more_terms_than_a_request_takes_is_told_whole(tracking: Tracking, client: MlflowClient) -> None:
+def test_a_point_of_more_terms_than_a_request_takes_is_stored_whole(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_run("abc", "tiny", {}, {})
     values = {f"term_{number}": float(number) for number in range(1000)}
     tracking.log_points(run_id, [(4, 4000, {**values, CLOCK_METRIC: 1.0})])
@@ -138,8 +136,8 @@ def test_a_run_carries_its_recipe_and_tags(tracking: Tracking, client: MlflowCli
     assert (run.data.tags[RUN_TAG], run.data.tags["lacuna.datasets"]) == ("abc", "d")
     assert run.data.params["objective.network.width"] == "8"
     assert run.data.params["name"] == "tiny"
-    told = {key: json.loads(value) for key, value in run.data.params.items() if key.endswith(("width", "augment"))}
-    assert told == {key: value for key, value in flatten(recipe).items() if key in told}
+    logged = {key: json.loads(value) for key, value in run.data.params.items() if key.endswith(("width", "augment"))}
+    assert logged == {key: value for key, value in flatten(recipe).items() if key in logged}
     assert run.data.params.keys() == flatten(recipe).keys()
 
 
@@ -224,26 +222,26 @@ def test_versions_count_up_in_order_of_their_numbers(tracking: Tracking, tmp_pat
     for number in range(1, 12):
         made = tracking.create_version("model", tmp_path.as_uri(), run_id, {"n": str(number)})
         assert (made.number, made.tags, made.run_id) == (str(number), {"n": str(number)}, run_id)
-    assert [v.number for v in tracking.versions("model")] == [str(n) for n in range(1, 12)]
-    assert tracking.version("model", "10").uri == "models:/model/10"
+    assert [v.number for v in tracking.list_versions("model")] == [str(n) for n in range(1, 12)]
+    assert tracking.get_version("model", "10").uri == "models:/model/10"
 
 
 def test_an_alias_points_where_it_was_moved(tracking: Tracking, tmp_path: Path) -> None:
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     run_id = tracking.open_run("abc", "tiny", {}, {})
     for _ in range(2):
         tracking.create_version("model", tmp_path.as_uri(), run_id, {})
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     for number in ("2", "1"):
         tracking.move_alias("model", "champion", number)
-        found = tracking.aliased("model", "champion")
+        found = tracking.find_alias("model", "champion")
         assert found is not None
         assert found.number == number
 
 
-def test_an_unknown_version_is_told_with_those_there_are(tracking: Tracking, tmp_path: Path) -> None:
+def test_an_unknown_version_is_reported_with_the_existing_ones(tracking: Tracking, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no version 1 of model 'model' at sqlite:.*: its versions are none"):
-        tracking.version("model", "1")
+        tracking.get_version("model", "1")
 
 
 def test_nested_values_get_dotted_names() -> None:
@@ -279,7 +277,7 @@ def test_a_rank_says_that_a_run_goes_on_where_nobody_could(
     assert client.get_run(run_id).info.status == "KILLED"
 
 
-def test_the_end_of_a_command_that_another_has_followed_is_not_told(
+def test_the_end_of_a_command_that_another_has_followed_is_not_reported(
     trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.out, out := tmp_path / "run")
@@ -293,7 +291,7 @@ def test_the_end_of_a_command_that_another_has_followed_is_not_told(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_without_a_server_is_reported_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
     MlflowSync(trained).tell("FINISHED")
     assert not caplog.records
 
@@ -308,7 +306,7 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
     assert f"the tracking server at {NOBODY} was not told all of the training" in caplog.text
 
 
-def test_a_run_that_ended_without_its_server_is_told_by_the_same_command_later(
+def test_a_run_that_ended_without_its_server_is_reported_by_the_same_command_later(
     trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RECIPES, "tiny", train_recipe)

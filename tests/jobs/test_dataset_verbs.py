@@ -111,7 +111,7 @@ def test_relative_paths_are_those_of_the_caller(
     assert (report["num_samples"], report["num_tables_without_rejections"], report["damaged"]) == (11, 1, [])
 
 
-def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
+def test_a_damaged_record_is_reported_with_its_repair(data: str) -> None:
     record = Path(data, COMMIT_FILE).read_bytes()
     Path(data, COMMIT_FILE).write_bytes(record[:-1])
     with pytest.raises(VerbError, match=rf"1 damages .*{COMMIT_FILE}.*`lacuna verify {data} --rebuild`"):
@@ -132,7 +132,7 @@ def test_one_change_at_a_time(data: str) -> None:
         run_shard("--out", data, "--compact", "--remove", "class0/0002")
 
 
-def test_what_the_record_does_not_name_is_told_and_is_no_damage(data: str) -> None:
+def test_what_the_record_does_not_name_is_reported_and_is_no_damage(data: str) -> None:
     old = {f"{path.parent.name}/{path.name}" for path in Path(data).glob("*/*.tar")}
     run_shard("--out", data, "--remove", "class0/0002")
     Path(data, "train", "strange.tar").write_text("not a shard")

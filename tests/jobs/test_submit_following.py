@@ -1,4 +1,4 @@
-"""A job is followed to its end through breaks and by several at once; who leaves is told how to go on."""
+"""A job is followed to its end through breaks and by several at once; an interrupted command says how to go on."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
         monkeypatch.setenv(name, value)
 
 
-def shown_lines(text: str) -> list[str]:
+def find_lines(text: str) -> list[str]:
     return re.findall(r"^line \d+$", text, re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def test_a_log_that_breaks_off_goes_on_without_a_doubled_line(
             between.join()
             end = following.result()
     assert (end.status, end.exit_code) == ("SUCCEEDED", 0)
-    assert shown_lines(shown + capsys.readouterr().err) == [f"line {i}" for i in range(60)]
+    assert find_lines(shown + capsys.readouterr().err) == [f"line {i}" for i in range(60)]
     assert any("does not answer" in line and job.id in line for line in warnings)
     assert any("answers again after" in line for line in warnings)
 
@@ -66,7 +66,7 @@ def test_a_log_that_breaks_off_goes_on_without_a_doubled_line(
 def wait_for_lines(capsys: pytest.CaptureFixture[str], count: int) -> str:
     """What is shown until `count` more lines of the job are."""
     text = ""
-    while len(shown_lines(text)) < count:
+    while len(find_lines(text)) < count:
         time.sleep(0.1)
         text += capsys.readouterr().err
     return text
@@ -116,7 +116,7 @@ def test_equal_submissions_at_one_moment_are_one_job(cluster: Cluster, own_envir
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
+def test_an_interrupted_command_says_how_to_go_on_and_how_to_stop(
     cluster: Cluster, number: signal.Signals, exit_code: int
 ) -> None:
     """The job asks a tracking server that never answers, and so runs for a while."""
@@ -140,6 +140,6 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
         assert "the same command follows it again" in report["error"]
         stop = re.search(r"`(ray job stop \S+ --address \S+)` stops it", report["error"])
         assert stop
-        told = [RAY, *stop[1].split()[1:]]
-        assert subprocess.run(told, env=environment, capture_output=True, check=False, timeout=60).returncode == 0
+        command = [RAY, *stop[1].split()[1:]]
+        assert subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode == 0
         assert cluster.head.get(f"/api/jobs/{report['job_id']}")["status"] == "STOPPED"

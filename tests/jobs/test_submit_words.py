@@ -9,7 +9,7 @@ from infra.settings import PROJECT_ROOT
 from infra.tracking import require_login
 from infra.tracking_faults import LoginError
 from jobs.cli import main
-from jobs.submit import Arguments, _leave_local_weights, parse
+from jobs.submit import Arguments, _drop_local_weights, parse
 from pipelines.records import UsageError
 from tests.listening import listening
 from tests.making import lacuna
@@ -81,7 +81,7 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         address = f"http://0.0.0.0:{server.server_port}"
         code, report, stderr = lacuna("submit", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
         assert (code, server.asked) == (2, [])
-        assert f"--cluster {address} is clear http to another machine" in report["error"]
+        assert f"--cluster {address} is plain http to another machine" in report["error"]
         assert report["error"] in stderr
         code, report, _ = lacuna("submit", "--insecure", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
         assert code == 1
@@ -155,7 +155,7 @@ def test_a_login_that_a_server_refuses_is_named_with_its_variables(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass4711")
     with listening(status, b"no") as server, pytest.raises(LoginError) as refusal:
         require_login(server.address)
-    words = "does not take the login" if status == 401 else "does not permit this to its user"
+    words = "does not take the login" if status == 401 else "forbids this to its user"
     assert f"the tracking server at {server.address} {words}" in str(refusal.value)
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(refusal.value)
     assert "4711" not in str(refusal.value)
@@ -176,6 +176,6 @@ def test_a_login_that_is_taken_or_a_server_that_is_away_ends_nothing() -> None:
 )
 def test_only_weights_of_a_store_travel_with_a_job(given: str, travels: bool) -> None:
     environment = {"LACUNA_WEIGHTS": given, "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
-    _leave_local_weights(environment)
+    _drop_local_weights(environment)
     assert ("LACUNA_WEIGHTS" in environment) is travels
     assert environment["MLFLOW_TRACKING_URI"]

@@ -75,7 +75,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "vgg.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=rf"{tmp_path}/vgg.pth: torch cannot read it as weights only"):
+    with pytest.raises(WeightsError, match=rf"{tmp_path}/vgg.pth: torch could not read it as weights only"):
         run(Arguments((f"{tmp_path}/vgg.pth",), str(tmp_path / "made")))
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from infra import storage
-from infra.weights import WeightsError, keep_weights
+from infra.weights import WeightsError, publish_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
@@ -103,7 +103,7 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
     digests = []
     for number in (1.0, 2.0):
         state = {"features.0.weight": torch.full((1,), number)}
-        digests.append(keep_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
+        digests.append(publish_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
         if number == 1.0:
             assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
     with pytest.raises(UsageError, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):

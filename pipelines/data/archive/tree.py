@@ -40,7 +40,7 @@ class Tree:
     """The files under a root; what must be unpacked of an archive is spilled into containers under `spill_to`."""
 
     def __init__(self, root: str, archives: tuple[Archive, ...], spill_to: str) -> None:
-        self.root = storage.absolute(root)
+        self.root = storage.to_absolute(root)
         self._archives = archives
         self._spill_to = spill_to
         self._spilled: dict[str, SpooledArchive] = {}

@@ -59,7 +59,7 @@ def record_of_root(plan: Plan) -> dict[str, Any]:
 
 def record_of_archives(root: str, archives: list[str]) -> dict[str, Any]:
     """The record of a root that is an archive or holds some: all files under it, and the ends of those archives."""
-    root, recorder = storage.absolute(root).rstrip("/"), RootRecorder()
+    root, recorder = storage.to_absolute(root).rstrip("/"), RootRecorder()
     for name, size in storage.list_files(root) if archives != [root] else ():
         if system_file_reason(name) is None:
             recorder.add_file(name, size)

@@ -81,7 +81,7 @@ def open_to_change(uri: str) -> Dataset:
 
     Its URI is one that tasks understand, who stand elsewhere.
     """
-    uri = storage.absolute(uri)
+    uri = storage.to_absolute(uri)
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)
