@@ -34,7 +34,7 @@ class InvalidURIError(ValueError):
 def refuse_invalid_uri(uri: str) -> None:
     """Raise InvalidURIError for a URI that is empty, malformed, or of an unknown scheme."""
     if not uri.strip():
-        raise InvalidURIError(f"a path or URI is {uri!r}: {_EXAMPLE}")
+        raise InvalidURIError(f"a path or URI is empty: {_EXAMPLE}")
     scheme = SCHEME.match(uri)
     if scheme and scheme[1] in _WITH_KEYS and has_password(uri):
         raise InvalidURIError(

@@ -40,7 +40,7 @@ class World:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.size:
-            raise ValueError(f"rank {self.rank} of {self.size}: ranks range from 0 to size - 1")
+            raise ValueError(f"rank {self.rank} of {self.size}: ranks are from 0 to size - 1")
 
     def average(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         """Replace each tensor by its mean over ranks, in one flat all-reduce; all ranks must call it alike.

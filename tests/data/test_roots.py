@@ -179,7 +179,7 @@ def test_an_older_dataset_is_compared_as_it_was_and_that_is_said(
     photo(900).save(root / "late.png")
     capsys.readouterr()
     assert shard.run(shard.parse(words))["num_inputs"] == 6
-    assert "does not say what its root held: --root was not compared" in capsys.readouterr().err
+    assert "has no record of its root's files, so --root was not compared" in capsys.readouterr().err
     with pytest.raises(UsageError, match="seed = 0, not 1"):
         shard.run(shard.parse([*words, "--seed", "1"]))
 

@@ -251,5 +251,5 @@ def test_a_file_that_is_far_too_large_is_not_read(folder: Path) -> None:
 
 
 def test_a_folder_is_no_cluster_file(folder: Path) -> None:
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         run(parse(["--check-cluster", str(folder)]))

@@ -155,8 +155,8 @@ def test_nothing_in_a_torch_file_is_run(tmp_path: Path, legacy: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "cannot read it as weights only"),
-        (b"\x80\x02no pickle", "cannot read it as weights only"),
+        (b"", "could not read it as weights only"),
+        (b"\x80\x02no pickle", "could not read it as weights only"),
         (torch_file([torch.rand(2)]), "holds a list, not a state dict"),
         (torch_file({"conv.weight": torch.rand(2)}), "none of its 1 entries"),
     ],

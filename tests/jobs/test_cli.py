@@ -128,7 +128,7 @@ sys.exit(cli.main(["trial"]))
 def test_an_unknown_verb_is_answered_with_the_known_ones(capfd: pytest.CaptureFixture[str]) -> None:
     code, report, stderr = run(capfd, "tran")
     assert (code, report["verb"]) == (2, "tran")
-    assert report["error"].startswith("unknown verb 'tran': known are demo, shard, ")
+    assert report["error"].startswith("unknown verb 'tran': use one of demo, shard, ")
     assert "usage: lacuna VERB" in stderr
 
 
@@ -138,7 +138,7 @@ def test_no_verb_is_answered_with_the_known_ones(
     monkeypatch.setattr(sys, "argv", ["lacuna"])
     assert cli.main() == 2
     report = json.loads(capfd.readouterr().out)
-    assert report["error"].startswith("no verb given: known are ")
+    assert report["error"].startswith("no verb given: use one of ")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["nothing"]])
@@ -200,13 +200,13 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
         (("verify",), "bad usage: see `lacuna verify --help`"),
         (("verify", "a", "b"), "bad usage"),
         (("shard", "--source", "folder", "--out", "o", "--holdout", "much"), "bad usage"),
-        (("fill", "--hole", "grey"), "bad usage"),
+        (("fill", "--hole", "teal"), "bad usage"),
         (("submit", "shard"), "--cluster ADDRESS is missing"),
-        (("submit", "--cluster", "http://127.0.0.1:9"), "no verb to run: give one of demo, shard"),
-        (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "no verb to run"),
-        (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "no verb to run"),
-        (("demo", "--out", ""), "a place is '': name a folder"),
-        (("weights", "vgg.pth", "--out", ""), "a place is '': name a folder"),
+        (("submit", "--cluster", "http://127.0.0.1:9"), "no verb given: use one of demo, shard"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "cannot submit 'dance': use one of demo"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "cannot submit 'submit'"),
+        (("demo", "--out", ""), "a path or URI is empty: give a folder"),
+        (("weights", "vgg.pth", "--out", ""), "a path or URI is empty: give a folder"),
         (("weights", "vgg.pth", "--out", "http://127.0.0.1:9/o"), "is read-only, as all of http://"),
         (("probe", "--out", "github://o:r@main/o"), "is read-only, as all of github://"),
         (("stream", "d", "--out", "zip://o.png"), "is read-only, as all of zip://"),
@@ -214,7 +214,7 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
             ("fill", "--model", "telea", "--image", "i", "--mask", "m", "--out", "tar://o.png"),
             "is read-only, as all of tar://",
         ),
-        (("demo", "--out", "s3://bucket/demo"), "--out is s3://bucket/demo: all of a demo, .* name that"),
+        (("demo", "--out", "s3://bucket/demo"), "--out is s3://bucket/demo: give a local folder"),
         (("demo", "--source", "imagenet"), "unknown source 'imagenet'"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
@@ -241,7 +241,7 @@ def test_bad_usage_says_what_and_what_to_do(
         (OSError(28, "no space to write x: free some"), 1, "no space to write x: free some"),
         (ConnectionError("no cluster"), 1, "no cluster"),
         (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero"),
-        (KeyboardInterrupt(), 1, "interrupted: the same command goes on from here"),
+        (KeyboardInterrupt(), 1, "interrupted: run the same command again to continue"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

@@ -84,8 +84,8 @@ def test_a_dataset_is_read_and_not_changed(capfd: pytest.CaptureFixture[str], da
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("--budget-seconds", "0"), "--budget-seconds is 0.0: it must be more than 0"),
-        (("--budget-seconds", "nan"), "--budget-seconds is nan: it must be more than 0"),
+        (("--budget-seconds", "0"), "--budget-seconds is 0.0: it must be a finite number greater than 0"),
+        (("--budget-seconds", "nan"), "--budget-seconds is nan: it must be a finite number greater than 0"),
         (("--out", "{tmp}/no"), "no folder at {tmp}/no: --out must be there, or name an object store"),
         (("--data", "{tmp}"), "no dataset at {tmp}: dataset.json is missing"),
     ],

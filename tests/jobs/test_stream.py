@@ -95,10 +95,13 @@ def test_probe_reports_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--recipe", "deepgin-faces"), "--recipe reads a dataset: give it with --data"),
-        (("--step-seconds", "0.2"), "--step-seconds and --workers are for a recipe: give it with --recipe"),
-        (("--budget-seconds", "inf"), "--budget-seconds is inf: it must be more than 0 and have an end"),
-        (("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"), "the batch of 4 photos must divide by it"),
+        (("--recipe", "deepgin-faces"), "--recipe needs a dataset: give one with --data"),
+        (("--step-seconds", "0.2"), "--step-seconds and --workers need a recipe: give one with --recipe"),
+        (("--budget-seconds", "inf"), "--budget-seconds is inf: it must be a finite number greater than 0"),
+        (
+            ("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"),
+            "--workers 3 does not divide the batch size 4: use 1, 2 or 4",
+        ),
         (("--recipe", "deepgin-faces", "--data", "DATA", "--step-seconds", "0"), "--step-seconds is 0.0"),
     ],
 )

@@ -100,7 +100,7 @@ def test_a_wrong_or_missing_token_is_reported(cluster: Cluster, token: str) -> N
     words = ("verify", "data")
     code, report, _ = cluster.submit(*words, RAY_AUTH_TOKEN=token, RAY_AUTH_TOKEN_PATH="", HOME="/nonexistent")
     assert code == 1
-    assert report["error"].startswith(f"no Ray cluster takes jobs at {cluster.address}: ")
+    assert report["error"].startswith(f"no Ray cluster accepts jobs at {cluster.address}: ")
     assert "RAY_AUTH_TOKEN" in report["error"]
     assert cluster.head.token not in report["error"]
 
@@ -109,5 +109,5 @@ def test_no_cluster_at_the_address_is_reported() -> None:
     (port,) = free_ports(1)
     code, report, _ = lacuna("submit", "--cluster", f"http://127.0.0.1:{port}", "verify", "data", cwd=PROJECT_ROOT)
     assert code == 1
-    assert report["error"].startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
-    assert "give the address of its dashboard" in report["error"]
+    assert report["error"].startswith(f"no Ray cluster accepts jobs at http://127.0.0.1:{port}: ")
+    assert "Give the address of its dashboard" in report["error"]
