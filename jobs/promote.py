@@ -25,8 +25,7 @@ class Arguments:
     version: tyro.conf.Positional[str]
     """Number of the version."""
     force: str | None = None
-    """Reason to promote it in spite of the comparison; the verdict stores it. It does not override damaged files,
-    scores of different protocols, or scores that are not finite."""
+    """Reason to promote it in spite of the comparison; it overrides no damaged file, protocol or non-finite score."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

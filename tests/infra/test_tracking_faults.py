@@ -177,7 +177,7 @@ def test_a_training_that_may_not_write_ends_before_its_first_step(trained: Train
         MlflowSync(run, warnings.append).tell()
         MlflowSync(run, warnings.append).tell("FINISHED")
     assert len(warnings) == 2
-    assert all("does not permit this" in warning for warning in warnings)
+    assert all("forbids this" in warning for warning in warnings)
 
 
 def test_a_dry_run_says_that_the_login_is_wrong(words: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
