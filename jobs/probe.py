@@ -7,8 +7,8 @@ from typing import Any
 
 from jobs.cli import run_as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
-from pipelines.data.build.benchmark import dataset_rates, place_rates, processor_rates
+from jobs.recipes import find_recipe
+from pipelines.data.build.benchmark import measure_dataset_rates, measure_storage_rates, measure_processor_rates
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, join_choices
@@ -47,8 +47,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
     num_cores = len(os.sched_getaffinity(0))
     loading = _measure_loading(arguments, num_cores, share) if arguments.recipe is not None else {}
-    read = dataset_rates(arguments.data, share) if arguments.data is not None else {}
-    rates = place_rates(arguments.out, share) | read | processor_rates(share, DatasetConfig("folder").masks) | loading
+    read = measure_dataset_rates(arguments.data, share) if arguments.data is not None else {}
+    rates = measure_storage_rates(arguments.out, share) | read | measure_processor_rates(share, DatasetConfig("folder").masks) | loading
     rounded = {name: rate if rate is None else float(f"{rate:.4g}") for name, rate in rates.items()}
     for name, rate in rounded.items():
         say(f"{name.replace('_', ' '):<46} {'not enough' if rate is None else f'{rate:,.2f}':>12}")
@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _measure_loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, float | None]:
     """Rates of loader workers for the recipe on the dataset, and the number of them that its step needs."""
-    recipe = recipe_of(str(arguments.recipe))
+    recipe = find_recipe(str(arguments.recipe))
     if arguments.data is None:
         raise UsageError("--recipe needs a dataset: give one with --data")
     if arguments.workers < 1 or recipe.batch_size % arguments.workers:

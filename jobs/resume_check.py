@@ -24,13 +24,13 @@ from jobs import train
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import UsageError
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 
@@ -74,7 +74,7 @@ class KilledOnce(TrainRun):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains twice and compares; raises VerbError where the ends differ."""
-    recipe = _shortened(recipe_of(arguments.recipe), arguments)
+    recipe = _shortened(find_recipe(arguments.recipe), arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = arguments.steps * recipe.batch_size
     train.checked(_as_training(arguments), recipe, datasets, until_images)
@@ -181,7 +181,7 @@ def _bits(tensor: torch.Tensor) -> bytes:
 def _other_points(one: str, other: str) -> list[str]:
     """Points of the curves that are not the same in both, speeds apart."""
     curves = [
-        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in committed_points(out)}
+        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in read_points(out)}
         for out in (one, other)
     ]
     clocks = sorted(curves[0].keys() | curves[1].keys())

@@ -12,7 +12,7 @@ import tyro
 from infra.lock import lock_folder
 from jobs.cli import run_as_module
 from jobs.progress import progress, say
-from pipelines.data.build.eval_masks import files_digest, needs_files
+from pipelines.data.build.eval_masks import hash_mask_files, has_file_masks
 from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, checked
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.commit.commit import prune
@@ -100,7 +100,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "manifest_sha256": dataset.manifest_sha256,
         "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
-        **effort.told(time.monotonic() - started),
+        **effort.summarize(time.monotonic() - started),
     }
 
 
@@ -122,8 +122,8 @@ def _prepare_build(arguments: Arguments) -> Work:
 
 def _plan(arguments: Arguments) -> Plan:
     recipe, files = arguments.recipe, arguments.mask_files
-    if files is not None and needs_files(recipe):
-        recipe = replace(recipe, mask_files_sha256=files_digest(files))
+    if files is not None and has_file_masks(recipe):
+        recipe = replace(recipe, mask_files_sha256=hash_mask_files(files))
     return Plan(resolve_root(arguments), arguments.out, recipe, arguments.seed, files)
 
 

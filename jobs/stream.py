@@ -14,7 +14,7 @@ from infra.uris import refuse_read_only
 from infra.world import World
 from jobs.cli import run_as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.manifest import open_dataset
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import Batch, UsageError
@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
-        recipe = recipe_of(arguments.recipe)
+        recipe = find_recipe(arguments.recipe)
         config, seed = recipe.stream, recipe.seed
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:

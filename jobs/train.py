@@ -17,7 +17,7 @@ from infra.weights import WeightsError, load_weights, resolve_weights_folder, we
 from jobs.cli import run_as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
@@ -31,8 +31,8 @@ from pipelines.training.loop import MEASURES
 from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, refuse_other_run
-from pipelines.training.validation import watch_of
-from pipelines.training.worker import told_incidents
+from pipelines.training.validation import open_validator
+from pipelines.training.worker import read_incidents
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
@@ -70,7 +70,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
-    recipe = recipe_of(arguments.recipe)
+    recipe = find_recipe(arguments.recipe)
     recipe = (
         recipe
         if arguments.grad_accumulation is None
@@ -95,7 +95,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         else:
             _train(replace(train_run, attempt=begin_attempt(train_run.out)), arguments)
         done = open_checkpoint(arguments.out)
-    incidents = told_incidents(arguments.out)
+    incidents = read_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
         "images_seen": newest_clock(arguments.out),
@@ -207,7 +207,7 @@ def _missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Itera
 def _missing_photos(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """Held-out ones, where the training stops by them."""
     size_px = recipe.stream.size_px
-    if recipe.early_stop_images is not None and watch_of(datasets[0], recipe) is None:
+    if recipe.early_stop_images is not None and open_validator(datasets[0], recipe) is None:
         yield (
             f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
             f"{size_px} px; build it with --holdout and --mask-size-px {size_px}"

@@ -9,9 +9,9 @@ from infra.lock import lock_folder
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress
-from pipelines.data.commit.commit import unnamed_files
+from pipelines.data.commit.commit import list_unnamed_files
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
-from pipelines.data.dataset.verify import num_checked, verify_dataset
+from pipelines.data.dataset.verify import count_checked_shards, verify_dataset
 from pipelines.records import UsageError
 
 
@@ -42,9 +42,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     report |= {
         "num_shards": len(dataset.shards) if dataset else 0,
         "num_samples": sum(s.num_samples for s in dataset.shards) if dataset else 0,
-        "num_shards_checked": num_checked(len(dataset.shards), arguments.share) if dataset else 0,
+        "num_shards_checked": count_checked_shards(len(dataset.shards), arguments.share) if dataset else 0,
         "damaged": [asdict(damage) for damage in damages],
-        "unnamed": unnamed_files(dataset) if dataset else [],
+        "unnamed": list_unnamed_files(dataset) if dataset else [],
     }
     if damages:
         first = damages[0]

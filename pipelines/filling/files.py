@@ -10,7 +10,7 @@ from typing import Final
 
 from infra import storage
 from infra.object_store import translate_faults
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.image.mask_files import has_picture_name
 from pipelines.records import UsageError
 
@@ -114,4 +114,4 @@ def _split(pattern: str) -> tuple[str, str]:
 
 def _is_picture(path: str) -> bool:
     name = Path(path).name
-    return has_picture_name(path) and system_file_reason(path) is None and not name.startswith(storage.ASIDE)
+    return has_picture_name(path) and find_system_file_reason(path) is None and not name.startswith(storage.ASIDE)

@@ -27,7 +27,7 @@ from pipelines.training.checkpointer import PROGRESS_FILE
 from pipelines.training.heartbeat import HeartbeatMonitor
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.updates import NonFiniteError
-from pipelines.training.waiting import explain_wait
+from pipelines.training.heartbeat import explain_wait
 from pipelines.training.worker import run_rank
 
 _MAX_STARTS: Final = 3

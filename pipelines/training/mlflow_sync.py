@@ -12,7 +12,7 @@ from infra import storage
 from infra.credentials import hide_credentials
 from infra.tracking_faults import LoginError
 from pipelines.checkpoints import newest_clock
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.validation import DRAWS, FILLS, MAPS
 
@@ -65,7 +65,7 @@ class MlflowSync:
         elif status is not None and not self._is_anothers():
             tracking.set_status(run_id, status)
         self._begun = True
-        points = committed_points(self._run.out, tracking.get_last_step(run_id))
+        points = read_points(self._run.out, tracking.get_last_step(run_id))
         tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
         for folder in _SHEETS:
             self._tell_sheets(tracking, run_id, folder)

@@ -26,7 +26,7 @@ from pipelines.noise import SampleNoise
 from pipelines.pictures import grid_png, with_hole
 from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
-from pipelines.training.maps import draw_sampled_priors, maps_of, temperatures_of
+from pipelines.training.validation import draw_sampled_priors, maps_of, average_temperatures
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
@@ -75,7 +75,7 @@ class Watch:
         return Observation(dict(_means(sums)) | shown.values, shown.sheets)
 
 
-def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
+def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     """The recipe's held-out photos, upright; None where the dataset has none with masks of its size."""
     stream = recipe.stream
     resize = HELD_OUT.get(stream.resize, stream.resize)
@@ -124,7 +124,7 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     if samples := _sample_outputs(generator, few):
         sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
     enlarge = max(1, 128 // size_px)
-    return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
+    return Observation(dict(average_temperatures(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
 
 
 def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
@@ -136,7 +136,7 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
     if "noise" not in taken_by(generator):
         return []
-    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
+    shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
     return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 

@@ -17,7 +17,7 @@ from typing import Any
 import simplejpeg
 
 from infra.cluster import connect_ray
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
@@ -65,7 +65,7 @@ def _status_mb(field: str) -> float:
 
 def photos(folder: Path, num_bytes: int, first: int = 0) -> Path:
     """Photos of some 33 kB, no two alike by a comment in each, numbered from the first."""
-    picture = simplejpeg.encode_jpeg(natural_photo(400, 400), 75, "RGB", "420")
+    picture = simplejpeg.encode_jpeg(make_natural_photo(400, 400), 75, "RGB", "420")
     for number in range(first, first + -(-num_bytes // len(picture))):
         note = b"%08d" % number
         path = folder / f"{number // 1000:03d}" / f"{number:08d}.jpg"

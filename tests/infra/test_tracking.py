@@ -16,7 +16,7 @@ from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
 from pipelines.training.mlflow_sync import MlflowSync
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, begin_attempt
 from tests.making import train_recipe
 
@@ -254,7 +254,7 @@ def test_telling_twice_leaves_each_point_and_sheet_once(
     for _ in range(2):
         MlflowSync(replace(trained, tracking_uri=tracking.uri)).tell()
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
-    expected = [(p["images_seen"], p["values"]["l1_out"]) for p in committed_points(trained.out)]
+    expected = [(p["images_seen"], p["values"]["l1_out"]) for p in read_points(trained.out)]
     assert history(client, run_id, "l1_out") == expected
     assert [step for step, _ in expected] == CLOCKS
     sheets = [f"fills/{clock:012d}.png" for clock in CLOCKS if clock % 8 == 0]

@@ -62,12 +62,12 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
         tasks = [(match[0], _verify_by_name, (uri, match[0], match[1] or match[2])) for match in names]
     drawn = sorted(tasks, key=lambda task: KeyedRng(seed, "verify", task[0]).fraction())
     with connect_ray():
-        for damages in run_tasks(_called, [task[1:] for task in drawn[: num_checked(len(tasks), share)]]):
+        for damages in run_tasks(_called, [task[1:] for task in drawn[: count_checked_shards(len(tasks), share)]]):
             found += damages
     return dataset, sorted(found, key=lambda d: (d.file, d.key or ""))
 
 
-def num_checked(count: int, share: float) -> int:
+def count_checked_shards(count: int, share: float) -> int:
     """How many shards a share of so many is; one at least."""
     return max(1, round(share * count))
 
