@@ -20,18 +20,18 @@ def refuse_unsafe_address(address: str, insecure: bool) -> None:
     match = _ADDRESS.fullmatch(address)
     shown = hide_credentials(address)
     if match is None:
-        fault = "holds a login" if has_credentials(address) else "is not an http or https address"
-        raise InvalidURIError(f"--cluster {shown!r} {fault}: give {_EXAMPLES}; a token goes in RAY_AUTH_TOKEN_PATH")
+        problem = "holds a login" if has_credentials(address) else "is not an http or https address"
+        raise InvalidURIError(f"--cluster {shown!r} {problem}: give {_EXAMPLES}; a token goes in RAY_AUTH_TOKEN_PATH")
     scheme, host = match.groups()
     if not (scheme == "https" or insecure or is_this_machine(host)):
         raise InvalidURIError(
-            f"--cluster {shown} is clear http to another machine: code and token could be read on the way. "
+            f"--cluster {shown} is plain http to another machine: others could read code and token on the way. "
             f"Give {_EXAMPLES}, or write --insecure before the verb"
         )
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host's name or number is one of the loopback interface."""
+    """Whether a host name or IP address is this machine's loopback interface."""
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""The Ray cluster: a private one in this process's care, or the one that RAY_ADDRESS names.
+"""The Ray cluster: a private one that this process starts, or the one that RAY_ADDRESS names.
 
 In: functions and small arguments. Out: small results. Pixels never pass here: tasks read and write files themselves.
 """
@@ -23,13 +23,12 @@ Result = TypeVar("Result")
 
 _JOB_VARIABLE: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _MIN_IN_FLIGHT: Final = 16
-"""So many tasks wait on a cluster that has no cores yet: its autoscaler sees them."""
-_PASSING: Final = [ConnectionError, MemoryError]
-"""Faults that may be gone at the next try."""
+"""Tasks that wait on a cluster without cores yet, so that its autoscaler sees them."""
+_TRANSIENT: Final = [ConnectionError, MemoryError]
 _JOIN_TRIES: Final = "2"
-"""Each lasts 40 s. Ray's own number of tries is 20: that is a quarter of an hour without a word."""
+"""Each lasts 40 s. Ray's default of 20 would be a quarter of an hour without a message."""
 _OOM_RETRIES: Final = "RAY_task_oom_retries"
-_GOES_ON: Final = "The same command goes on from here."
+_RUN_AGAIN: Final = "Run the same command again to continue."
 _CONNECT_SECONDS: Final = 10.0
 _NAME_LENGTH: Final = 200
 
@@ -37,19 +36,19 @@ log = logging.getLogger(__name__)
 
 
 class TaskLostError(RuntimeError):
-    """A task whose process was killed each time it was tried."""
+    """A task whose process was killed at every try."""
 
 
 @contextmanager
 def connect_ray(num_cpus: int | None = None) -> Iterator[None]:
-    """Ray for the time of the block: RAY_ADDRESS if it is set, else a cluster of our own that ends with the block.
+    """Connect to Ray for a block: to RAY_ADDRESS if it is set, else to an own cluster that ends with the block.
 
-    Inside another such block this one changes nothing. A cluster of our own has a fresh token that only its own
-    processes know. Raises ConnectionError where no cluster answers at RAY_ADDRESS, or one of our own does not start.
+    A nested block changes nothing. An own cluster has a fresh token that only its own processes know. Raises
+    ConnectionError if no cluster answers at RAY_ADDRESS, or if an own one does not start.
     """
     apply_defaults()
     if not is_ours():
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _JOIN_TRIES)  # read as Ray is imported
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _JOIN_TRIES)  # Ray reads it at import
     elif "ray" not in sys.modules:
         set_own_token()
     import ray
@@ -57,7 +56,7 @@ def connect_ray(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with chdir(PROJECT_ROOT), _own_end():  # Ray lets tasks import from where it starts: not a user's own folder `infra`
+    with chdir(PROJECT_ROOT), _keep_sigterm():  # tasks import from the folder Ray starts in: not from a user's `infra`
         if is_ours():
             _start(ray, num_cpus)
         else:
@@ -69,8 +68,8 @@ def connect_ray(num_cpus: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _own_end() -> Iterator[None]:
-    """Keeps what SIGTERM does here: Ray would make it end this process at once, and nothing would be put in order."""
+def _keep_sigterm() -> Iterator[None]:
+    """Keep this process's SIGTERM handler: Ray's own would end the process at once, without cleaning up."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -80,39 +79,38 @@ def _own_end() -> Iterator[None]:
 
 
 def _join(ray: Any, address: str) -> None:
-    """Connects to the cluster at the address."""
-    in_job = _JOB_VARIABLE in os.environ  # a job has its environment from its submission, and may name it only once
-    runtime_env = None if in_job else {"env_vars": DEFAULTS}
+    is_job = _JOB_VARIABLE in os.environ  # a job gets its environment at submission, and may set it only once
+    runtime_env = None if is_job else {"env_vars": DEFAULTS}
     try:
-        _knock(address)
+        _check_listener(address)
         ray.init(runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as fault:  # noqa: BLE001 - Ray raises bare exceptions here
         raise ConnectionError(
-            f"no Ray cluster can be joined at RAY_ADDRESS={address}: {_first_line(fault)}; correct the address or "
+            f"could not join the Ray cluster at RAY_ADDRESS={address}: {_first_line(fault)}; correct the address or "
             "RAY_AUTH_TOKEN, or unset RAY_ADDRESS to work on this machine alone"
         ) from None
 
 
-def _knock(address: str) -> None:
-    """Raises OSError where nobody listens, for which Ray itself would wait for minutes; `auto` has no address yet."""
+def _check_listener(address: str) -> None:
+    """Raise OSError where nothing listens, for which Ray would wait minutes; `auto` has no address to check."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 def _start(ray: Any, num_cpus: int | None) -> None:
-    """Starts a cluster of our own; a second time where the first is not up in Ray's time, as on a busy machine."""
-    before = _children()
+    """Start an own cluster; try twice, as on a busy machine the first may exceed Ray's time limit."""
+    before = _find_ray_children()
     try:
         _start_once(ray, num_cpus)
         return
     except Exception as fault:  # noqa: BLE001 - Ray raises bare exceptions here
-        log.warning("Ray did not start on this machine: %s; once more", _first_line(fault))
-    _end(ray, _children() - before)
+        log.warning("Ray did not start on this machine: %s; trying once more", _first_line(fault))
+    _kill_children(ray, _find_ray_children() - before)
     try:
         _start_once(ray, num_cpus)
     except Exception as fault:  # noqa: BLE001 - as above
-        _end(ray, _children() - before)
+        _kill_children(ray, _find_ray_children() - before)
         raise ConnectionError(
             f"Ray did not start on this machine in two tries: {_first_line(fault)}; end other work or free memory, "
             "then run the same command again"
@@ -130,8 +128,8 @@ def _start_once(ray: Any, num_cpus: int | None) -> None:
     )
 
 
-def _children() -> set[psutil.Process]:
-    """Processes of Ray's that this one has started."""
+def _find_ray_children() -> set[psutil.Process]:
+    """Ray processes that this one has started."""
     found = set()
     for process in psutil.Process().children():
         with suppress(psutil.Error):
@@ -140,37 +138,37 @@ def _children() -> set[psutil.Process]:
     return found
 
 
-def _end(ray: Any, left: set[psutil.Process]) -> None:
-    """Ends what a start has left that failed: it would take the next one's time."""
+def _kill_children(ray: Any, processes: set[psutil.Process]) -> None:
+    """Kill what a failed start has left: it would slow the next one down."""
     ray.shutdown()
-    for process in left:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, _CONNECT_SECONDS)
+    psutil.wait_procs(processes, _CONNECT_SECONDS)
 
 
 def _first_line(fault: Exception) -> str:
-    """The first sentence that it says."""
+    """First sentence of an exception's message."""
     line = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
     return line.partition(". ")[0].rstrip(".")
 
 
 def count_cores() -> int:
-    """The cores that the cluster has now; inside a `connect_ray` block."""
+    """Cores that the cluster has now; inside a `connect_ray` block."""
     import ray
 
     return int(ray.cluster_resources().get("CPU", 0))
 
 
 def count_gpus() -> int:
-    """The GPUs that the cluster has now; inside a `connect_ray` block."""
+    """GPUs that the cluster has now; inside a `connect_ray` block."""
     import ray
 
     return int(ray.cluster_resources().get("GPU", 0))
 
 
 def has_waiting_group(resources: dict[str, int]) -> bool:
-    """Whether a group of bundles, each of these resources by name, has no place in the cluster yet."""
+    """Whether a placement group with a bundle of these resources by name still waits for nodes."""
     from ray.util import placement_group_table
 
     ours = {name: float(number) for name, number in resources.items() if number}
@@ -179,14 +177,14 @@ def has_waiting_group(resources: dict[str, int]) -> bool:
 
 
 def is_ours() -> bool:
-    """Whether the cluster is one of our own on this machine, which never grows."""
+    """Whether the cluster is an own one on this machine, which never grows."""
     return not os.environ.get("RAY_ADDRESS")
 
 
 def set_own_token() -> None:
-    """Gives this process and its children a token for a cluster of their own, unless the user has one configured.
+    """Set a token for an own cluster in this process's environment, unless the user has configured one.
 
-    Only before Ray is imported: it reads its authentication mode once.
+    Call it before Ray is imported: Ray reads its authentication mode once.
     """
     if not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -196,15 +194,15 @@ def set_own_token() -> None:
 def run_tasks(
     function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], *, max_retries: int = 3
 ) -> Iterator[Result]:
-    """Calls the function once per argument tuple in Ray tasks of one core; results come in the order of completion.
+    """Yield results of calls, one per argument tuple, as Ray tasks of one core each, in order of completion.
 
-    At most two tasks per core are under way, cores counted anew each time, for a cluster grows on demand. Lost workers,
-    broken connections and want of memory are tried again; any other exception is raised here as itself. Raises
-    TaskLostError, with the task's name, where its process was killed at each try.
+    At most two tasks per core run or wait. Cores are counted each time, for a cluster grows on demand. Lost workers,
+    broken connections and lack of memory are retried; any other exception is raised here as itself. Raises
+    TaskLostError, with the task's name, if its process was killed at every try.
     """
     import ray
 
-    remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=_PASSING)
+    remote = ray.remote(function).options(num_cpus=1, max_retries=max_retries, retry_exceptions=_TRANSIENT)
     waiting = iter(arguments)
     running: dict[Any, tuple[Any, ...]] = {}
     while True:
@@ -213,10 +211,10 @@ def run_tasks(
         if not running:
             return
         (done,), _ = ray.wait(list(running), num_returns=1)
-        yield _result(ray, done, format_task_name(function, running.pop(done)))
+        yield _get_result(ray, done, format_task_name(function, running.pop(done)))
 
 
-def _result(ray: Any, reference: Any, name: str) -> Any:
+def _get_result(ray: Any, reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as fault:
@@ -226,26 +224,26 @@ def _result(ray: Any, reference: Any, name: str) -> Any:
     except ray.exceptions.OutOfMemoryError:
         raise TaskLostError(
             f"{name} was killed at each of {1 + int(os.environ[_OOM_RETRIES])} tries: its node ran out of memory. "
-            f"Free memory there, or take nodes with more. {_GOES_ON}"
+            f"Free memory there, or use nodes with more. {_RUN_AGAIN}"
         ) from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as fault:
         what = "node was lost" if isinstance(fault, ray.exceptions.NodeDiedError) else "process died"
         raise TaskLostError(
-            f"{name} failed at each try: its {what}. The kernel kills where memory is short (dmesg tells), and "
-            f"a library may crash at a damaged file. {_GOES_ON}"
+            f"{name} failed at each try: its {what}. The kernel kills processes when memory is short (see dmesg), "
+            f"and a library may crash on a damaged file. {_RUN_AGAIN}"
         ) from None
 
 
 def format_task_name(function: Callable[..., Any], arguments: Iterable[Any]) -> str:
-    """Function and those of its arguments that are words, numbers or files: `write_shard train 3`, for messages."""
-    return f"{function.__name__.strip('_')} {' '.join(_words(arguments))}"[:_NAME_LENGTH]
+    """Name of a call for messages, with its arguments that are words, numbers or files: `write_shard train 3`."""
+    return f"{function.__name__.strip('_')} {' '.join(_format_words(arguments))}"[:_NAME_LENGTH]
 
 
-def _words(arguments: Iterable[Any]) -> Iterator[str]:
+def _format_words(arguments: Iterable[Any]) -> Iterator[str]:
     for argument in arguments:
         if isinstance(argument, (str, int)):
             yield str(argument)
         elif isinstance(argument, tuple):
-            yield from _words(argument)
+            yield from _format_words(argument)
         elif name := getattr(argument, "file", getattr(argument, "__name__", "")):
             yield str(name)

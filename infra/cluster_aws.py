@@ -1,7 +1,7 @@
-"""Mistakes in what a cluster file says of AWS: region, node types, images, disks, and who may reach them.
+"""Mistakes in the AWS part of a cluster file: region, node types, images, disks, and open ports.
 
 In: the file as loaded. Out: one line for each mistake. botocore's model of EC2 says which keys, values, regions and
-instance types there are; what a node must have to run Lacuna is said here.
+instance types there are. What a node needs to run Lacuna is defined here.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import botocore.session
 
-from infra.cluster_parts import choose, number, part, shown, unknown
+from infra.cluster_parts import number, part, report_unknown, shorten, suggest
 
 Lines = Iterator[str]
 
@@ -21,91 +21,93 @@ _PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,), "integer": (int,), "long": (int,), "boolean": (bool,), "structure": (dict,), "list": (list,),
 }  # fmt: skip
 _GPU_INSTANCE: Final = re.compile(r"(p[4-9]|g[4-9]|gr[6-9])(?!ad\.)[a-z0-9-]*\.")
-"""Instances with NVIDIA's GPUs of compute capability 7.5 or more, which CUDA 13 wants; g4ad has AMD's."""
+"""Instances with NVIDIA GPUs of compute capability 7.5 or more, as CUDA 13 needs; g4ad has AMD GPUs."""
 _ARM_INSTANCE: Final = re.compile(r"(a1|[a-z]+\d+g[a-z]*)\.")
 _REGION_OF: Final = {"ami-028357be7d5b15c53": "us-east-1"}
-"""The image of our own file: an id is of one region."""
+"""Image of our own file: an id belongs to one region."""
 _NO_BOOT: Final = ("st1", "sc1")
-"""Disks from which no node starts."""
+"""Disk types from which no node can start."""
 _SSH: Final = 22
 _CIDR: Final = ("CidrIp", "CidrIpv6")
 _ANYONE: Final = ("0.0.0.0/0", "::/0")
 _IMAGE: Final = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
 _MIN_DISK_GB: Final = 100
-"""The image with driver and CUDA takes some 60 GB, torch with its CUDA libraries 8, spilled objects the rest."""
+"""The image with driver and CUDA takes about 60 GB, torch with its CUDA libraries 8, spilled objects the rest."""
 _GPU_NAME: Final = re.compile(r"(?<![a-z])(?<!no[-_])gpu")
 
 
-def aws_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
-    """Yields what is wrong with a cluster on AWS."""
-    yield from _region_mistakes(provider)
+def find_aws_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
+    """Yield mistakes of a cluster on AWS."""
+    # Check provider and head.
+    yield from _find_region_mistakes(provider)
     if provider.get("aws_credentials"):
-        yield "provider.aws_credentials is set: leave keys out and use a profile of the AWS CLI"
-    yield from _open_mistakes(part(provider, "security_group"))
+        yield "provider.aws_credentials is set: remove it and use a profile of the AWS CLI"
+    yield from _find_open_mistakes(part(provider, "security_group"))
     if "key_pair" in provider and "key_name" not in part(provider, "key_pair"):
-        yield f"provider.key_pair is {shown(provider['key_pair'])}: give {{key_name: ...}}"
+        yield f"provider.key_pair is {shorten(provider['key_pair'])}: give {{key_name: ...}}"
     types, head = part(config, "available_node_types"), config.get("head_node_type")
     if not isinstance(head, str) or head not in types:
-        yield f"head_node_type is {shown(head)}: {choose(str(head), types)}"
-    yield from _count_mistakes(config, types)
+        yield f"head_node_type is {shorten(head)}: {suggest(str(head), types)}"
+    # Check node types, images and containers.
+    yield from _find_count_mistakes(config, types)
     for name in types:
-        yield from _type_mistakes(f"available_node_types.{name}", part(types, name), is_head=name == head)
-    yield from _image_mistakes({name: part(part(types, name), "node_config") for name in types}, provider)
-    yield from _docker_mistakes(part(config, "docker"))
+        yield from _find_type_mistakes(f"available_node_types.{name}", part(types, name), is_head=name == head)
+    yield from _find_image_mistakes({name: part(part(types, name), "node_config") for name in types}, provider)
+    yield from _find_docker_mistakes(part(config, "docker"))
 
 
-def _open_mistakes(group: dict[str, Any]) -> Lines:
-    """A door that stands open to the whole internet; SSH's own asks for a key."""
+def _find_open_mistakes(group: dict[str, Any]) -> Lines:
+    """Yield ports that are open to the whole internet; SSH may be, as it needs a key."""
     for rule in _list(group, "IpPermissions"):
         addresses = [r for key in ("IpRanges", "Ipv6Ranges") for r in _list(rule, key)]
-        to_anyone = any(str(r.get(key)) in _ANYONE for r in addresses if isinstance(r, dict) for key in _CIDR)
-        if to_anyone and (rule.get("FromPort"), rule.get("ToPort")) != (_SSH, _SSH):
+        is_open = any(str(r.get(key)) in _ANYONE for r in addresses if isinstance(r, dict) for key in _CIDR)
+        if is_open and (rule.get("FromPort"), rule.get("ToPort")) != (_SSH, _SSH):
             ports = f"{rule.get('FromPort', 'all')} to {rule.get('ToPort', 'all')}"
             yield f"provider.security_group opens ports {ports} to anyone: name the addresses that need them"
 
 
-def _image_mistakes(launches: dict[str, dict[str, Any]], provider: dict[str, Any]) -> Lines:
-    """An image of another region, or for another processor."""
+def _find_image_mistakes(launches: dict[str, dict[str, Any]], provider: dict[str, Any]) -> Lines:
+    """Yield images of another region or for another processor."""
     seen: dict[str, str] = {}
     for name, launch in launches.items():
         image, instance = str(launch.get("ImageId", "")), str(launch.get("InstanceType", ""))
         at, region = f"available_node_types.{name}.node_config", provider.get("region")
         if region in _regions() and _REGION_OF.get(image, region) != region:
-            yield f"{at}.ImageId is {image}: it is of {_REGION_OF[image]}, not {shown(region)}; take the region's own"
+            yield f"{at}.ImageId is {image}: it is of {_REGION_OF[image]}, not {shorten(region)}; use another image"
         other = seen.setdefault(image, instance)
         if image and instance and other and bool(_ARM_INSTANCE.match(instance)) != bool(_ARM_INSTANCE.match(other)):
-            yield f"{at}.ImageId is that of {other}: {instance} has another processor (ARM and x86) and needs its own"
+            yield f"{at}.ImageId is that of {other}: {instance} has another processor (ARM or x86); use another image"
 
 
-def _docker_mistakes(docker: dict[str, Any]) -> Lines:
+def _find_docker_mistakes(docker: dict[str, Any]) -> Lines:
     for key in ("image", "head_image", "worker_image"):
         image = str(docker.get(key, ""))
         tag = image.rpartition("/")[2].partition(":")[2]
         if image and re.fullmatch("|latest.*|nightly.*", tag) and "@sha256:" not in image:
             yield f"docker.{key} is {image!r}: pin a tag with a version, not latest"
     if docker and not any(docker.get(key) for key in ("image", "head_image", "worker_image")):
-        yield "docker.image is missing: Ray starts no container without it"
+        yield "docker.image is missing: Ray needs it to start a container"
     if docker and not docker.get("container_name"):
-        yield "docker.container_name is missing: Ray takes no image without it"
+        yield "docker.container_name is missing: Ray needs it to start a container"
 
 
-def _region_mistakes(provider: dict[str, Any]) -> Lines:
+def _find_region_mistakes(provider: dict[str, Any]) -> Lines:
     region, zones = provider.get("region"), provider.get("availability_zone", "")
     known = _regions()
     if region not in known:
-        yield f"provider.region is {shown(region)}: AWS has no such region; {choose(str(region), known)}"
+        yield f"provider.region is {shorten(region)}: AWS has no such region; {suggest(str(region), known)}"
         return
     for zone in str(zones).split(",") if zones else ():
         if not re.fullmatch(rf"{re.escape(region)}(-[a-z]{{3}}-\d)?[a-z]", zone.strip()):
-            yield f"provider.availability_zone names {zone.strip()!r}: it is no zone of {region}, such as {region}a"
+            yield f"provider.availability_zone names {zone.strip()!r}: give a zone of {region}, such as {region}a"
 
 
-def _count_mistakes(config: dict[str, Any], types: dict[str, Any]) -> Lines:
+def _find_count_mistakes(config: dict[str, Any], types: dict[str, Any]) -> Lines:
     total = config.get("max_workers", 2)  # Ray's own default
-    if type(total) is not int:  # which the schema names
+    if type(total) is not int:  # the schema check reports it
         return
     if "max_workers" not in config:
-        yield "max_workers is missing: Ray would take 2"
+        yield "max_workers is missing: Ray would use 2"
     for name in types:
         where, node = f"available_node_types.{name}", part(types, name)
         least = number(node.get("min_workers"))
@@ -114,87 +116,89 @@ def _count_mistakes(config: dict[str, Any], types: dict[str, Any]) -> Lines:
             if number(node.get(key)) < 0:
                 yield f"{where}.{key} is {node[key]}: it must be 0 or more"
         if most > total:
-            yield f"{where}.max_workers is {most}: the cluster's is {total}; lower the one or raise the other"
+            yield f"{where}.max_workers is {most}: the cluster's is {total}; lower the first or raise the second"
         if least > most:
-            yield f"{where}.min_workers is {least}: its max_workers is {most}; lower the one or raise the other"
+            yield f"{where}.min_workers is {least}: its max_workers is {most}; lower the first or raise the second"
     asked = sum(number(part(types, name).get("min_workers")) for name in types)
     if asked > total:
-        yield f"min_workers of all types are {asked}: the cluster's max_workers is {total}"
+        yield f"min_workers of all types add up to {asked}: the cluster's max_workers is {total}"
 
 
-def _type_mistakes(where: str, node: dict[str, Any], *, is_head: bool) -> Lines:
-    """Of one node type."""
+def _find_type_mistakes(where: str, node: dict[str, Any], *, is_head: bool) -> Lines:
+    """Yield mistakes of one node type."""
+    # Check keys and values by EC2's model; a template's contents only the account knows.
     launch, resources = part(node, "node_config"), part(node, "resources")
-    yield from (unknown(f"{where}.resources.{key}", key, _RESOURCES) for key in resources if _is_misspelt(key))
-    yield from _shape_mistakes(launch, _run_instances(), f"{where}.node_config")
-    if "LaunchTemplate" in launch:  # what it holds only the account knows
+    yield from (report_unknown(f"{where}.resources.{key}", key, _RESOURCES) for key in resources if _is_misspelt(key))
+    yield from _find_shape_mistakes(launch, _run_instances(), f"{where}.node_config")
+    if "LaunchTemplate" in launch:
         return
+    # Check image and instance type.
     image, instance = launch.get("ImageId"), str(launch.get("InstanceType", ""))
     at = f"{where}.node_config"
     if not image:
-        yield f"{at}.ImageId is missing: Ray would take Ubuntu 18.04; name a dated image of the region"
+        yield f"{at}.ImageId is missing: Ray would use Ubuntu 18.04; name a dated image of the region"
     elif "latest" in str(image):
-        yield f"{at}.ImageId is {shown(image)}: it is another image each month; pin the id of a dated one"
+        yield f"{at}.ImageId is {shorten(image)}: the latest image changes each month; pin the id of a dated one"
     elif not _IMAGE.fullmatch(str(image)):
-        yield f"{at}.ImageId is {shown(image)}: give ami- and 17 hexadecimal digits"
+        yield f"{at}.ImageId is {shorten(image)}: give ami- and 17 hexadecimal digits"
     if not instance:
         yield f"{at}.InstanceType is missing: name one, such as c7i.4xlarge"
     if (resources.get("GPU") or _GPU_NAME.search(where.rpartition(".")[2])) and not _GPU_INSTANCE.match(instance):
-        yield f"{at}.InstanceType is {instance!r}: it has no NVIDIA GPU for the pinned torch; take g6e.12xlarge"
+        yield f"{at}.InstanceType is {instance!r}: it has no NVIDIA GPU for the pinned torch; use g6e.12xlarge"
     if is_head and "InstanceMarketOptions" in launch:
-        yield f"{at}.InstanceMarketOptions is set: a head that AWS takes away ends all jobs; leave it out"
-    yield from _profile_mistakes(part(launch, "IamInstanceProfile"), at, is_head=is_head)
-    yield from _disk_mistakes(launch, at)
+        yield f"{at}.InstanceMarketOptions is set: when AWS reclaims the head all jobs end; remove it"
+    yield from _find_profile_mistakes(part(launch, "IamInstanceProfile"), at, is_head=is_head)
+    yield from _find_disk_mistakes(launch, at)
 
 
 def _is_misspelt(resource: str) -> bool:
-    """Whether it is nearly one of Ray's own; others are a user's, and Ray takes any."""
+    """Whether a resource is nearly one of Ray's own; Ray accepts any other name of a user."""
     near = get_close_matches(resource.lower(), [known.lower() for known in _RESOURCES])
     return resource not in _RESOURCES and bool(near)
 
 
-def _profile_mistakes(profile: dict[str, Any], at: str, *, is_head: bool) -> Lines:
+def _find_profile_mistakes(profile: dict[str, Any], at: str, *, is_head: bool) -> Lines:
     name, arn = profile.get("Name"), str(profile.get("Arn") or "")
     if not (name or arn):
         needs = "start workers" if is_head else "read or write s3://"
-        yield f"{at}.IamInstanceProfile is missing: the node could not {needs}; give {{Name: ...}}"
+        yield f"{at}.IamInstanceProfile is missing: the node needs it to {needs}; give {{Name: ...}}"
     if name and arn:
-        yield f"{at}.IamInstanceProfile has Name and Arn: EC2 takes one of them"
+        yield f"{at}.IamInstanceProfile has Name and Arn: give one of them"
     if arn and ":instance-profile/" not in arn:
-        yield f"{at}.IamInstanceProfile.Arn is {shown(arn)}: give that of an instance profile, not of a role"
+        yield f"{at}.IamInstanceProfile.Arn is {shorten(arn)}: give that of an instance profile, not of a role"
 
 
-def _disk_mistakes(launch: dict[str, Any], at: str) -> Lines:
+def _find_disk_mistakes(launch: dict[str, Any], at: str) -> Lines:
     disks = [part(disk, "Ebs") for disk in _list(launch, "BlockDeviceMappings")]
     size = max((number(disk.get("VolumeSize")) for disk in disks), default=0)
     if disks and disks[0].get("VolumeType") in _NO_BOOT:
-        yield f"{at}.BlockDeviceMappings.0.Ebs.VolumeType is {disks[0]['VolumeType']}: no node starts from it; take gp3"
+        yield f"{at}.BlockDeviceMappings.0.Ebs.VolumeType is {disks[0]['VolumeType']}: no node starts from it; use gp3"
     if size < _MIN_DISK_GB:
-        held = f"{size} GB" if size else "not given"
-        yield f"{at}.BlockDeviceMappings: VolumeSize is {held}; image, torch and spilled objects need {_MIN_DISK_GB} GB"
+        given = f"{size} GB" if size else "not given"
+        yield f"{at}.BlockDeviceMappings: VolumeSize is {given}; image, torch and spilled objects need {_MIN_DISK_GB}"
 
 
 def _list(config: object, key: str) -> list[Any]:
-    """The list under the key; empty where there is none, which the schema names."""
+    """List under the key; empty for anything else, which the schema check reports."""
     value = config.get(key) if isinstance(config, dict) else None
     return value if isinstance(value, list) else []
 
 
-def _shape_mistakes(value: object, shape: Any, where: str) -> Lines:
-    """What EC2 would not understand, by botocore's model of the call that starts a node."""
+def _find_shape_mistakes(value: object, shape: Any, where: str) -> Lines:
+    """Yield what EC2 would refuse, by botocore's model of the call that starts a node."""
     if type(value) not in _PYTHON_TYPES.get(shape.type_name, (type(value),)):
-        yield f"{where} is {shown(value)}: it must be of type {shape.type_name}"
+        yield f"{where} is {shorten(value)}: it must be of type {shape.type_name}"
     elif isinstance(value, dict):
         for key, item in value.items():
             if key in shape.members:
-                yield from _shape_mistakes(item, shape.members[key], f"{where}.{key}")
-            elif key != "SubnetIds":  # Ray's own
-                yield unknown(f"{where}.{key}", str(key), shape.members)
+                yield from _find_shape_mistakes(item, shape.members[key], f"{where}.{key}")
+            elif key != "SubnetIds":  # a key of Ray's own
+                yield report_unknown(f"{where}.{key}", str(key), shape.members)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _shape_mistakes(item, shape.member, f"{where}.{index}")
+            yield from _find_shape_mistakes(item, shape.member, f"{where}.{index}")
     elif getattr(shape, "enum", ()) and value not in shape.enum:
-        yield f"{where} is {shown(value)}: EC2 has no such value; {choose(str(value), shape.enum)}"
+        yield f"{where} is {shorten(value)}: EC2 has no such value; {suggest(str(value), shape.enum)}"
 
 
 @cache

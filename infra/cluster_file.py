@@ -1,4 +1,4 @@
-"""Mistakes in a file for `ray up`: all that can be known of it without an account at a cloud.
+"""Mistakes in a file for `ray up`, as far as they show without an account at a cloud.
 
 In: a YAML file's path. Out: one line for each mistake. Ray's schema says which keys there are.
 """
@@ -15,10 +15,10 @@ from typing import Any, Final
 import jsonschema
 import yaml
 
-from infra.cluster_aws import aws_mistakes
-from infra.cluster_commands import setup_mistakes, start_mistakes
-from infra.cluster_parts import number, part, shown, unknown
-from infra.cluster_secrets import secret_mistakes
+from infra.cluster_aws import find_aws_mistakes
+from infra.cluster_commands import find_setup_mistakes, find_start_mistakes
+from infra.cluster_parts import number, part, report_unknown, shorten
+from infra.cluster_secrets import find_secrets
 
 Lines = Iterator[str]
 
@@ -32,115 +32,114 @@ _PROVIDER_KEYS: Final = {
 }  # fmt: skip
 _MAX_BYTES: Final = 1 << 20
 _CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Ray writes it into names of files, and AWS into names of groups."""
+"""Ray uses it in file names, and AWS in group names."""
 
 
 def find_mistakes(path: Path) -> list[str]:
-    """One line for each mistake in the cluster file, without the values of secrets; raises OSError where unreadable."""
+    """Messages about all mistakes in the cluster file, without secret values; raises OSError for an unreadable one."""
     if (size := path.stat().st_size) > _MAX_BYTES:
-        return [f"the file has {size} bytes: one for `ray up` has some thousands; name another"]
+        return [f"the file has {size} bytes, more than {_MAX_BYTES}: name a file for `ray up`"]
+    # Find secrets in the text, then load the file strictly.
     text = path.read_text(errors="replace")
-    mistakes = list(secret_mistakes(text))
+    mistakes = list(find_secrets(text))
     try:
         loader = _StrictLoader(text)
         config = loader.get_single_data()
     except yaml.YAMLError as fault:
-        return [*mistakes, _no_yaml(fault)]
-    except (ValueError, RecursionError) as fault:  # a date or a number that is none, lists in lists without end
-        return [*mistakes, f"a value cannot be read: {' '.join(str(fault).split())}; correct it, or write it in quotes"]
+        return [*mistakes, _describe_yaml_error(fault)]
+    except (ValueError, RecursionError) as fault:  # an impossible date or number, lists nested without end
+        return [*mistakes, f"invalid value: {' '.join(str(fault).split())}; correct it, or write it in quotes"]
     if not isinstance(config, dict):
-        return [
-            *mistakes,
-            f"the file holds a {type(config).__name__}: it must be a mapping with cluster_name: and more",
-        ]
-    mistakes += [*loader.mistakes, *_schema_mistakes(config)]
-    mistakes += _provider_mistakes(config)
-    mistakes += start_mistakes(config)
-    mistakes += setup_mistakes(config, path.parent)
+        return [*mistakes, f"the file holds a {type(config).__name__}: it must be a mapping, as ray_cluster.yaml is"]
+    # Check the loaded mapping part by part.
+    mistakes += [*loader.mistakes, *_find_schema_mistakes(config)]
+    mistakes += _find_provider_mistakes(config)
+    mistakes += find_start_mistakes(config)
+    mistakes += find_setup_mistakes(config, path.parent)
     return list(dict.fromkeys(mistakes))
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Notes keys that stand twice in one mapping, of which YAML's own loader takes the last without a word."""
+    """Records repeated keys of a mapping, of which YAML's own loader silently takes the last."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.mistakes: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, as YAML's own; called by it."""
+        """Mapping of a node; YAML's loader calls this."""
         seen: set[str] = set()
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if str(key.value) in seen:
-                self.mistakes.append(f"line {line}: {key.value} stands twice in one mapping; remove one")
+                self.mistakes.append(f"line {line}: {key.value} occurs twice in one mapping; remove one")
             seen.add(str(key.value))
         made = super().construct_mapping(node, deep)
         self.mistakes += [
-            f"line {node.start_mark.line + 1}: key {shown(key)} is no text; write it in quotes"
+            f"line {node.start_mark.line + 1}: key {shorten(key)} is not text; write it in quotes"
             for key in made
             if not isinstance(key, str)
         ]
         return {str(key): value for key, value in made.items()}
 
 
-def _no_yaml(fault: yaml.YAMLError) -> str:
+def _describe_yaml_error(fault: yaml.YAMLError) -> str:
     mark = getattr(fault, "problem_mark", None)
     problem = getattr(fault, "problem", None) or getattr(fault, "reason", None) or str(fault)
     line = f"line {mark.line + 1}" if mark else "the file"
-    help_ = "indent with spaces" if "\\t" in problem else "the file is no YAML from there on"
-    return f"{line}: {' '.join(problem.split())}: {help_}"
+    advice = "indent with spaces" if "\\t" in problem else "correct the YAML there"
+    return f"{line}: {' '.join(problem.split())}: {advice}"
 
 
-def _schema_mistakes(config: dict[str, Any]) -> Lines:
-    """Against Ray's own schema, which is closed but for the provider, node configs and resources."""
-    on_aws = part(config, "provider").get("type") == "aws"  # there Ray asks for a type's resources itself
-    if part(config, "provider").get("type") == "local":  # Ray takes this one away before it looks
+def _find_schema_mistakes(config: dict[str, Any]) -> Lines:
+    """Yield violations of Ray's own schema, which leaves open provider, node configs and resources."""
+    is_aws = part(config, "provider").get("type") == "aws"  # there Ray finds a node type's resources itself
+    if part(config, "provider").get("type") == "local":  # Ray removes this key before it validates
         config = {key: value for key, value in config.items() if key != "min_workers"}
     for error in jsonschema.Draft7Validator(_ray_schema()).iter_errors(config):
         where = ".".join(map(str, error.absolute_path))
         at = f"{where}." if where else ""
         if error.validator == "additionalProperties":
             known = error.schema["properties"]
-            yield from (unknown(f"{at}{key}", key, known) for key in error.instance if key not in known)
+            yield from (report_unknown(f"{at}{key}", key, known) for key in error.instance if key not in known)
         elif error.validator == "required":
-            lacking = (key for key in error.validator_value if key not in error.instance)
-            yield from (f"{at}{key} is missing" for key in lacking if key != "resources" or not on_aws)
+            missing = (key for key in error.validator_value if key not in error.instance)
+            yield from (f"{at}{key} is missing" for key in missing if key != "resources" or not is_aws)
         elif error.validator == "type":
-            yield f"{where} is {shown(error.instance)}: it must be of type {error.validator_value}"
+            yield f"{where} is {shorten(error.instance)}: it must be of type {error.validator_value}"
         elif error.validator == "minimum":
             yield f"{where} is {error.instance}: it must be {error.validator_value} or more"
         else:
             yield f"{where}: {error.message}"
     name = config.get("cluster_name")
     if isinstance(name, str) and not _CLUSTER_NAME.fullmatch(name):
-        yield f"cluster_name is {shown(name)}: give letters, digits, - and _"
+        yield f"cluster_name is {shorten(name)}: use letters, digits, - and _"
 
 
 @cache
 def _ray_schema() -> dict[str, Any]:
-    """Of the installed Ray, read without importing it: that would start its authentication."""
+    """Schema of the installed Ray, read without importing it: an import would start its authentication."""
     spec = find_spec("ray")
     (root,) = (spec and spec.submodule_search_locations) or ["ray"]
     schema: dict[str, Any] = json.loads((Path(root) / "autoscaler" / "ray-schema.json").read_text())
     return schema
 
 
-def _provider_mistakes(config: dict[str, Any]) -> Lines:
+def _find_provider_mistakes(config: dict[str, Any]) -> Lines:
     provider = part(config, "provider")
     kind = str(provider.get("type"))
     keys = _PROVIDER_KEYS.get(kind, set().union(*_PROVIDER_KEYS.values()))
-    yield from (unknown(f"provider.{key}", key, keys) for key in provider if key not in keys)
+    yield from (report_unknown(f"provider.{key}", key, keys) for key in provider if key not in keys)
     if kind not in _PROVIDER_KEYS:
-        yield f"provider.type is {kind!r}: this check knows {' and '.join(_PROVIDER_KEYS)}"
+        yield f"provider.type is {kind!r}: this check supports {' and '.join(_PROVIDER_KEYS)}"
         return
     if not part(config, "auth").get("ssh_user"):
         yield "auth.ssh_user is missing: name the user of the image, such as ubuntu"
-    yield from _local_mistakes(config, provider) if kind == "local" else aws_mistakes(config, provider)
+    yield from _find_local_mistakes(config, provider) if kind == "local" else find_aws_mistakes(config, provider)
 
 
-def _local_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
-    """Of a cluster of machines that are there."""
+def _find_local_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
+    """Yield mistakes of a cluster of existing machines."""
     for key in ("available_node_types", "head_node_type"):
         if key in config:
             yield f"{key} is for clouds: remove it where provider.type is local"
@@ -155,7 +154,7 @@ def _local_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
     addresses = [provider.get("head_ip"), *ips]
     for name, address in zip(("head_ip", *("worker_ips" for _ in ips)), addresses, strict=True):
         if not _is_host(address):
-            yield f"provider.{name} holds {address!r}: give an IP address or a host's name"
+            yield f"provider.{name} holds {address!r}: give an IP address or a host name"
     yield from (f"provider names {a} twice: a machine is one node" for a in addresses if addresses.count(a) > 1)
     for key in ("min_workers", "max_workers"):
         if ips and number(config.get(key)) > len(ips):
@@ -163,7 +162,7 @@ def _local_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines:
 
 
 def _is_host(address: object) -> bool:
-    """Whether it is an IP address, or a name that cannot be mistaken for a broken one."""
+    """Whether the address is an IP address, or a host name that is no broken IP address."""
     try:
         return isinstance(address, str) and bool(ip_address(address))
     except ValueError:

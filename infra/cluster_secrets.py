@@ -1,4 +1,4 @@
-"""Secrets that stand in the text of a cluster file, where everyone reads them who has the file.
+"""Secrets in the text of a cluster file, which everyone with the file can read.
 
 In: the text. Out: one line for each place, without the secret.
 """
@@ -10,7 +10,7 @@ from typing import Final
 from infra.credentials import has_credentials
 
 _VALUE: Final = r"(?:'[^'\s]|\"?[^\s'\"$~/<.;])"
-"""How a value begins that is one: not another variable or a file's name, but in single quotes anything is."""
+"""Start of a literal value: no variable and no file name; in single quotes anything is literal."""
 _SECRETS: Final = {
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
     "a private key": re.compile(r"BEGIN [A-Z ]*PRIVATE KEY"),
@@ -23,17 +23,17 @@ _SECRETS: Final = {
 }  # fmt: skip
 _LOGIN: Final = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 _PROSE: Final = re.compile(r"\s*#.*\w: \S+ \S")
-"""A sentence of a comment: it has more words behind its colon than a value is."""
+"""A sentence in a comment: more words follow its colon than a value has."""
 
 
-def secret_mistakes(text: str) -> Iterator[str]:
-    """Yields the lines that hold a secret, by their numbers."""
+def find_secrets(text: str) -> Iterator[str]:
+    """Yield a message for each line that holds a secret, by its number."""
     for number, line in enumerate(text.splitlines(), 1):
-        for what in _secrets_in(line):
+        for what in _find_in_line(line):
             yield f"line {number} holds {what}: move it to the file that LACUNA_SECRETS names"
 
 
-def _secrets_in(line: str) -> Iterator[str]:
+def _find_in_line(line: str) -> Iterator[str]:
     for what, pattern in _SECRETS.items():
         if (match := pattern.search(line)) and not (":" in match[0] and _PROSE.match(line)):
             yield what

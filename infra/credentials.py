@@ -1,4 +1,4 @@
-"""Credentials: found in URIs, hidden in what is printed, and read from the file that LACUNA_SECRETS names.
+"""Credentials: find and hide them in text, and read them from the file that LACUNA_SECRETS names.
 
 In: text, and a file that only its owner can read. Out: masked text, and variables of this process's environment.
 """
@@ -21,7 +21,7 @@ _SERVICES: Final = (
     (*LOGIN_VARIABLES, "MLFLOW_TRACKING_TOKEN"),
     ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
 )
-"""Variables that a file of secrets may set: those of one service are taken together or not at all."""
+"""Variables that a file of secrets may set, grouped by service: a group is read together or not at all."""
 _LINE: Final = re.compile(r"([A-Z_]+)=(\S|\S.*\S)")
 _MAX_FILE_BYTES: Final = 1 << 16
 _MODES: Final = (0o600, 0o400)
@@ -44,16 +44,16 @@ _NAMED_SECRET: Final = re.compile(
     r"(?:=|['\"]\s*:)\s*['\"]?[^\s'\"]",
     re.IGNORECASE,
 )
-"""NAME=value, --name=value and "name": value, where the name says that the value is one."""
+"""NAME=value, --name=value and "name": value, where the name is one of a secret."""
 _AWS_KEY: Final = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 
 
 class SecretsError(ValueError):
-    """A file of secrets that others can read, or that holds what it must not; no value is ever named."""
+    """A file of secrets that others can read or that is malformed; the message never holds a value."""
 
 
 def hide_credentials(text: str) -> str:
-    """Text that may be shown: no login before the host of a URI, no value of a secret option in its query."""
+    """Text to show, without logins in URIs and without values of secret options in queries."""
     hidden = _hide(text)
     plain = unquote(hidden)
     return hidden if _hide(plain) == plain else _hide(plain)
@@ -66,7 +66,7 @@ def _hide(text: str) -> str:
 def has_credentials(text: str) -> bool:
     """Whether a URI in the text holds a password, a key or a token.
 
-    A name alone before `@` is none where it is part of an address: `abfs://container@account`, `postgresql://me@host`.
+    A name alone before `@` does not count, as in `abfs://container@account` and `postgresql://me@host`.
     """
     return any(
         has_password(spelling) or _WEB_LOGIN.search(spelling) or _SECRET_OPTION.search(spelling)
@@ -75,19 +75,19 @@ def has_credentials(text: str) -> bool:
 
 
 def names_secret(word: str) -> bool:
-    """Whether a word of a command, which is no URI, gives a password, key or token by its name or its form."""
+    """Whether a word of a command, no URI, gives a password, key or token by its name or form."""
     return any(_NAMED_SECRET.search(spelling) or _AWS_KEY.search(spelling) for spelling in (word, unquote(word)))
 
 
 def has_password(uri: str) -> bool:
-    """Whether `user:password@` stands before the host; names of files behind it may hold anything."""
+    """Whether `user:password@` stands before the host; paths may hold anything."""
     return _PASSWORD.search(uri) is not None
 
 
 def load_secrets() -> None:
-    """Put what the file of LACUNA_SECRETS holds into this process's environment; raise SecretsError where it cannot be.
+    """Put the variables of the file LACUNA_SECRETS into this process's environment; raise SecretsError on failure.
 
-    Variables of a service of which the user has set one are left as they are.
+    If the user has set a variable of a service, all of that service stay as they are.
     """
     if name := os.environ.get(SECRETS_VARIABLE):
         _load(name)
@@ -102,7 +102,7 @@ def _load(name: str) -> None:
 
 
 def _read_private(path: Path) -> bytes:
-    """Bytes of a regular file that is ours and that nobody else can read."""
+    """Bytes of a regular file that belongs to this user and that nobody else can read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as fault:
@@ -116,20 +116,20 @@ def _read_private(path: Path) -> bytes:
 
 
 def _refuse_readable(facts: os.stat_result, path: Path) -> None:
-    """Raise SecretsError for what is no file, not ours, readable by others, or too large."""
-    mode, named = stat.S_IMODE(facts.st_mode), f"{SECRETS_VARIABLE} names {path}"
+    """Raise SecretsError for anything but a small file of this user that nobody else can read."""
+    mode, subject = stat.S_IMODE(facts.st_mode), f"{SECRETS_VARIABLE} names {path}"
     if not stat.S_ISREG(facts.st_mode):
-        raise SecretsError(f"{named}, which is not a file")
+        raise SecretsError(f"{subject}, which is not a file")
     if facts.st_uid != os.geteuid():
-        raise SecretsError(f"{named}, which belongs to user {facts.st_uid}: it must be yours")
+        raise SecretsError(f"{subject}, which belongs to user {facts.st_uid}: it must be yours")
     if mode not in _MODES:
-        raise SecretsError(f"{named}, which has mode {mode:03o}: run `chmod 600 {path}`, so that others cannot read it")
+        raise SecretsError(f"{subject}, which others can read (mode {mode:03o}): run `chmod 600 {path}`")
     if facts.st_size > _MAX_FILE_BYTES:
-        raise SecretsError(f"{named} of {facts.st_size} bytes: give a few lines NAME=value")
+        raise SecretsError(f"{subject} of {facts.st_size} bytes: give a few lines NAME=value")
 
 
 def _parse(data: bytes, name: str) -> dict[str, str]:
-    """Variables by name; empty lines and comments are passed over."""
+    """Variables by name, without empty lines and comments."""
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError:
@@ -147,11 +147,11 @@ def _parse(data: bytes, name: str) -> dict[str, str]:
 def _parse_line(line: str, where: str) -> tuple[str, str]:
     match = _LINE.fullmatch(line)
     if match is None or "\0" in line:
-        raise SecretsError(f"{where} is not NAME=value: write no spaces around it, no `export`")
+        raise SecretsError(f"{where} is not NAME=value: remove spaces around = and any `export`")
     variable, value = match.groups()
     if not any(variable in service for service in _SERVICES):
         allowed = ", ".join(name for service in _SERVICES for name in service)
-        raise SecretsError(f"{where} sets another variable than {allowed}")
+        raise SecretsError(f"{where} sets an unknown variable: use {allowed}")
     if value[0] == value[-1] and value[0] in "'\"":
-        raise SecretsError(f"{where} has quotes around the value of {variable}: write it without")
+        raise SecretsError(f"{where} has quotes around the value of {variable}: remove them")
     return variable, value

@@ -1,7 +1,7 @@
-"""Ray jobs: a command of ours on a cluster that is running, followed to its true end.
+"""Ray jobs: a command of ours on a running cluster, followed to its end.
 
-In: a command and the cluster's dashboard address. Out: the job's identifier, status and exit code. The identifier is a
-digest of the command and of our code, so that the same submission twice is one job.
+In: a command and the address of the cluster's dashboard. Out: the job's identifier, status and exit code. The
+identifier is a digest of the command and of our code, so that the same submission twice is one job.
 """
 
 import asyncio
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from infra.dashboard import Dashboard
 
 SECONDS_AWAY: Final = 300.0
-"""After so long without an answer a cluster counts as lost."""
+"""Time without an answer after which a cluster counts as lost."""
 _ENDED: Final = ("SUCCEEDED", "FAILED", "STOPPED")
-_SECONDS_BETWEEN_LOOKS: Final = 0.5
+_SECONDS_BETWEEN_TRIES: Final = 0.5
 _SECONDS_OF_SILENCE: Final = 20.0
-"""After so long without a line the job's status is asked for: a stream can be cut without a sign."""
-_MOST_SECONDS_BETWEEN_TRIES: Final = 10.0
+"""Time without a line after which the job's status is read: a stream can break without an error."""
+_MAX_SECONDS_BETWEEN_TRIES: Final = 10.0
 _TRIES_FOR_LOG: Final = 6
 _SECONDS_AT_THE_END: Final = 5.0
 _ADVICE: Final = re.compile(r"\.+ (?:Ensure|Note|Create|To generate|Please)\b")
-"""Where Ray's words on a token begin to say what to do: ours follow."""
+"""Start of the advice in Ray's messages about tokens, which ours replaces."""
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_BYTES: Final = 8 << 20
-"""Of code that is sent: ours is a megabyte in all."""
+"""Limit of sent code: ours is a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,27 @@ class JobEnd:
     exit_code: int | None
     message: str
     log: str
-    """All of it; empty where the cluster no longer has it."""
+    """Whole log; empty if the cluster no longer has it."""
 
 
 def connect(address: str) -> "Dashboard":
-    """A client of the cluster's dashboard; raises ConnectionError where none answers or it does not take our token."""
+    """Client of the cluster's dashboard; raises ConnectionError if none answers or it refuses our token."""
     from infra.dashboard import Dashboard
 
     try:
         return Dashboard(address)
-    except Exception as fault:  # noqa: BLE001 - Ray raises several kinds here, all of them mean the same to a user
+    except Exception as fault:  # noqa: BLE001 - Ray raises several kinds here that mean the same to a user
         reason = _ADVICE.split(" ".join(str(fault).split()))[0].rstrip(".")[:300]
         raise ConnectionError(
-            f"no Ray cluster takes jobs at {address}: {reason}; give the address of its dashboard, such as "
-            "http://127.0.0.1:8265, and its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH with RAY_AUTH_MODE=token"
+            f"no Ray cluster accepts jobs at {address}: {reason}. Give the address of its dashboard, such as "
+            "http://127.0.0.1:8265. Give its token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH with RAY_AUTH_MODE=token"
         ) from None
 
 
 def find_job(cluster: "Dashboard", command: Sequence[str], environment: dict[str, str]) -> Job:
-    """The job that is at this command with this code and environment now, or the next attempt at it.
+    """Job that runs this command with this code and environment now, or else the next attempt at it.
 
-    After a job has ended, the next is a new attempt: every verb finds what is done already.
+    After a job has ended the next one is a new attempt: every verb finds the work that is done already.
     """
     asked = [*command, code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
     digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
@@ -95,7 +95,7 @@ def find_job(cluster: "Dashboard", command: Sequence[str], environment: dict[str
 
 
 def start(cluster: "Dashboard", job: Job) -> None:
-    """Send code and command; where the same job was sent at this moment by another command, it is that one."""
+    """Send code and command; if another process has just sent the same job, use that one."""
     with stage_code() as folder:
         try:
             cluster.submit_job(
@@ -107,7 +107,7 @@ def start(cluster: "Dashboard", job: Job) -> None:
         except ConnectionError as fault:
             if _is_known(cluster, job.id):
                 return
-            raise ConnectionError(f"{cluster.get_address()} did not take job {job.id}: {fault}") from None
+            raise ConnectionError(f"{cluster.get_address()} did not accept job {job.id}: {fault}") from None
 
 
 def _is_known(cluster: "Dashboard", job_id: str) -> bool:
@@ -118,7 +118,7 @@ def _is_known(cluster: "Dashboard", job_id: str) -> bool:
 
 
 def ask_status(cluster: "Dashboard", job_id: str) -> str:
-    """The job's status now, UNKNOWN where nobody answers soon: this is asked when a user wants to leave."""
+    """Status of the job now; UNKNOWN if no answer comes soon, as a user wants to leave."""
     cluster.seconds_to_answer = _SECONDS_AT_THE_END
     with suppress(OSError):
         return str(cluster.get_job_info(job_id).status)
@@ -128,16 +128,15 @@ def ask_status(cluster: "Dashboard", job_id: str) -> str:
 def follow(
     cluster: "Dashboard", job_id: str, warn: Callable[[str], None], seconds_away: float = SECONDS_AWAY
 ) -> JobEnd:
-    """Copy the job's log to stderr until it ends, each character once, however often the stream breaks.
+    """Copy the job's log to stderr until the job ends, each character once, however often the stream breaks.
 
-    Raises ConnectionError after `seconds_away` seconds without an answer, FileNotFoundError where the cluster knows no
-    such job.
+    Raises ConnectionError after `seconds_away` seconds without an answer, FileNotFoundError for an unknown job.
     """
     return asyncio.run(_Follower(cluster, job_id, warn, seconds_away).follow())
 
 
 class _Follower:
-    """One job's log, of which so many characters are shown already."""
+    """Follows one job, and counts the characters of its log that are shown."""
 
     def __init__(self, cluster: "Dashboard", job_id: str, warn: Callable[[str], None], seconds_away: float) -> None:
         self._cluster, self._job_id, self._warn, self._seconds_away = cluster, job_id, warn, seconds_away
@@ -152,14 +151,14 @@ class _Follower:
             fault: Exception | None = None
             try:
                 fault = await self._copy_log()
-                if (end := self._look()) is not None:
+                if (end := self._check_end()) is not None:
                     return end
             except AwayError as silence:
                 self._note_away(silence)
             await self._wait(fault)
 
     async def _copy_log(self) -> Exception | None:
-        """Show the log from where it stopped, until the stream ends or the job has; returns why it broke."""
+        """Show the log from where it stopped until the stream or the job ends; return the error that broke it."""
         stream: Any = self._cluster.tail_job_logs(self._job_id)
         position = 0
         waiting = asyncio.ensure_future(_next(stream))
@@ -167,7 +166,7 @@ class _Follower:
             while True:
                 await asyncio.wait([waiting], timeout=_SECONDS_OF_SILENCE)
                 if not waiting.done():
-                    if self._status() in _ENDED:
+                    if str(self._cluster.get_job_info(self._job_id).status) in _ENDED:
                         return None
                     continue
                 if isinstance(text := waiting.result(), Exception | None):
@@ -187,30 +186,27 @@ class _Follower:
             self._num_shown += len(text)
             self._num_tries = 0
 
-    def _status(self) -> str:
-        return str(self._cluster.get_job_info(self._job_id).status)
-
-    def _look(self) -> JobEnd | None:
-        """How the job ended, with what of its log was not shown; None while it runs."""
+    def _check_end(self) -> JobEnd | None:
+        """End of the job, after the rest of its log is shown; None while it runs."""
         info = self._cluster.get_job_info(self._job_id)
         self._note_answer()
         if str(info.status) not in _ENDED:
             return None
-        log = self._last_log()
+        log = self._read_whole_log()
         self._show(log[self._num_shown :])
         return JobEnd(self._job_id, str(info.status), info.driver_exit_code, str(info.message or ""), log)
 
-    def _last_log(self) -> str:
-        """All of the log of a job that has ended; empty where its node took it along."""
+    def _read_whole_log(self) -> str:
+        """Log of a job that has ended; empty if it was lost with its node."""
         for _ in range(_TRIES_FOR_LOG):
             with suppress(OSError):
                 return str(self._cluster.get_job_logs(self._job_id))
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        self._warn(f"{self._cluster.get_address()} does not give the last of the log of job {self._job_id}")
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        self._warn(f"{self._cluster.get_address()} did not return the end of the log of job {self._job_id}")
         return ""
 
     def _note_away(self, fault: Exception) -> None:
-        """Say once that the cluster does not answer; raise ConnectionError where it has been away for too long."""
+        """Warn once that the cluster does not answer; raise ConnectionError if it has been away for too long."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -230,16 +226,16 @@ class _Follower:
             self._away_since = None
 
     async def _wait(self, fault: Exception | None) -> None:
-        """Wait before the next try, longer each time that brings nothing."""
+        """Wait before the next try, longer after each one that brought nothing."""
         if fault is not None and self._away_since is None and self._num_tries == 0:
-            self._warn(f"the log of job {self._job_id} broke off: {fault or type(fault).__name__}; taking it up again")
-        seconds = _SECONDS_BETWEEN_LOOKS * 2**self._num_tries
-        self._num_tries += seconds < _MOST_SECONDS_BETWEEN_TRIES
-        await asyncio.sleep(min(_MOST_SECONDS_BETWEEN_TRIES, seconds))
+            self._warn(f"the log of job {self._job_id} broke off: {fault or type(fault).__name__}; resuming it")
+        seconds = _SECONDS_BETWEEN_TRIES * 2**self._num_tries
+        self._num_tries += seconds < _MAX_SECONDS_BETWEEN_TRIES
+        await asyncio.sleep(min(_MAX_SECONDS_BETWEEN_TRIES, seconds))
 
 
 async def _next(stream: AsyncIterator[str]) -> str | Exception | None:
-    """The next piece of a log; None at its end, a fault where it broke off: Ray's client has several kinds of them."""
+    """Next piece of a log; None at its end, the exception if it broke off, of which Ray's client has several."""
     import aiohttp
 
     try:
@@ -250,7 +246,7 @@ async def _next(stream: AsyncIterator[str]) -> str | Exception | None:
 
 @contextmanager
 def stage_code() -> Iterator[Path]:
-    """A folder with our Python files and nothing else: no data, no keys, no virtual environment goes to the cluster."""
+    """Yield a folder with only our Python files: no data, keys or virtual environment goes to the cluster."""
     sources = _read_sources()
     with TemporaryDirectory() as scratch:
         for name, data in sources.items():
@@ -261,20 +257,15 @@ def stage_code() -> Iterator[Path]:
 
 
 def _read_sources() -> dict[str, bytes]:
-    """Our Python files by name.
-
-    Raises InvalidURIError where one is a link or too large, or has changed since we started.
-    """
+    """Our Python files by name; raises InvalidURIError for links, for too large files and for changed code."""
     sources: dict[str, bytes] = {}
     for path in source_files():
         _refuse_unsendable(path)
         sources[str(path.relative_to(PROJECT_ROOT))] = path.read_bytes()
     if (total := sum(map(len, sources.values()))) > _MAX_BYTES:
-        raise InvalidURIError(
-            f"our Python files are {total} bytes, {_MAX_BYTES} at most are sent: take out what is no code"
-        )
+        raise InvalidURIError(f"our Python files have {total} bytes, more than {_MAX_BYTES}: remove what is not code")
     if revision_of(sources) != code_revision():
-        raise InvalidURIError("our Python files changed in this moment: give the same command again")
+        raise InvalidURIError("our Python files have changed since the start: run the same command again")
     return sources
 
 
@@ -282,9 +273,7 @@ def _refuse_unsendable(path: Path) -> None:
     linked = next((part for part in (path, *path.parents) if part.is_symlink() and PROJECT_ROOT in part.parents), None)
     if linked:
         raise InvalidURIError(
-            f"{linked} is a symbolic link, and only files are sent: put a copy there, or take it away"
+            f"{linked} is a symbolic link, and only files are sent: replace it by a copy or remove it"
         )
     if (size := path.stat().st_size) > _MAX_FILE_BYTES:
-        raise InvalidURIError(
-            f"{path} has {size} bytes, {_MAX_FILE_BYTES} at most are sent: take it away if it is no code"
-        )
+        raise InvalidURIError(f"{path} has {size} bytes, more than {_MAX_FILE_BYTES}: remove it if it is not code")

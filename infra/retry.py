@@ -1,7 +1,6 @@
-"""Calls to services that fail for a while: tried again after growing waits, each failure told.
+"""Retries of calls to services that fail for a while, after growing waits.
 
-In: a call and where its failures are told. Out: its result, or its last fault. A file of its own because what is worth
-another try is decided once for all stores.
+In: a call, and a function that takes a line per failure. Out: its result, or its last exception.
 """
 
 import secrets
@@ -9,25 +8,25 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from infra.object_store import may_pass
+from infra.object_store import is_transient
 
 Result = TypeVar("Result")
 
 WAITS_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-"""About 40 s in all, beside the tries that a store's own client makes."""
+"""About 40 s in all, on top of the retries of a store's own client."""
 
 
-def retry_transient(call: Callable[[], Result], told: Callable[[str], None]) -> Result:
-    """The result of the call, tried once more after each of WAITS_SECONDS; every failure but the last is `told`.
+def retry_transient(call: Callable[[], Result], report: Callable[[str], None]) -> Result:
+    """Result of the call, tried again after each of WAITS_SECONDS; `report` gets every failure but the last.
 
-    A file that is not there is asked for again too: a store may know of it a moment later. Access denied is final.
+    A missing file is requested again too: a store may list it a moment later. Access denied is final.
     """
     for number, wait in enumerate(WAITS_SECONDS, 1):
         try:
             return call()
         except Exception as fault:
-            if not (may_pass(fault) or isinstance(fault, FileNotFoundError)):
+            if not (is_transient(fault) or isinstance(fault, FileNotFoundError)):
                 raise
-            told(f"try {number} of {len(WAITS_SECONDS) + 1} failed: {type(fault).__name__}: {fault}")
-        time.sleep(wait * (1 + secrets.randbelow(500) / 1000))  # so that a thousand ranks do not come back together
+            report(f"try {number} of {len(WAITS_SECONDS) + 1} failed: {type(fault).__name__}: {fault}")
+        time.sleep(wait * (1 + secrets.randbelow(500) / 1000))  # so that a thousand ranks do not return at once
     return call()

@@ -1,6 +1,6 @@
-"""What the environment decides: defaults for the libraries we stand on, the tracking server, the revision of our code.
+"""Settings from the environment: defaults for libraries, the tracking server, the revision of our code.
 
-In: environment variables. Out: plain values. No secret is stored or printed; keys of S3 are left to s3fs and its usual
+In: environment variables. Out: plain values. No secret is stored or printed; s3fs reads keys of S3 from its usual
 AWS_* variables.
 """
 
@@ -40,45 +40,38 @@ DEFAULTS: Final = {
 }
 """Telemetry and update checks off, pickled models refused; a variable that the user has set wins.
 
-What Ray's memory monitor kills it would start again without end, whatever `max_retries` says.
-cuBLAS gives equal sums each time only with a workspace of fixed size. glibc keeps freed memory: tensors come and go
-each step, and giving them back costs a tenth of a CPU training's time.
+Ray would restart tasks that its memory monitor kills without end, whatever `max_retries` says. cuBLAS needs a workspace
+of fixed size for reproducible sums. glibc keeps freed memory: returning it each step costs a tenth of a CPU training.
 """
 
 
 def apply_defaults() -> None:
-    """Puts the defaults into this process's environment, before any of the libraries is imported."""
+    """Put the defaults into this process's environment; call it before the libraries are imported."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def tracking_uri() -> str:
-    """The MLflow server: MLFLOW_TRACKING_URI, or a database in the folder one stands in.
+    """URI of the MLflow server: MLFLOW_TRACKING_URI, or a database in the working folder.
 
-    Raises InvalidURIError for another.
-
-    A server's login stands elsewhere: MLflow prints the URI. A database has no other place for it.
+    Raises InvalidURIError for any other URI, and for a server's URI with a login, as MLflow prints it. The URI of a
+    database may hold one.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     if not (_TRACKING.match(uri) or entry_points(group="mlflow.tracking_store", name=uri.partition(":")[0])):
         raise InvalidURIError(
             f"MLFLOW_TRACKING_URI is {hide_credentials(uri)}: give http://HOST:PORT or https://HOST of a server, "
-            "sqlite:///FILE, or another database's URI"
+            "sqlite:///FILE, or the URI of another database"
         )
     if uri.startswith("http") and has_credentials(uri):
         raise InvalidURIError(f"MLFLOW_TRACKING_URI holds a login, and MLflow prints it: {HOW_TO_LOG_IN}")
     return uri
 
 
-def hide_credentials(uri: str) -> str:
-    """The URI as it may be shown: without the name and password that may stand before its host."""
-    return hide_credentials(uri)
-
-
 def source_files() -> list[Path]:
-    """Our Python modules, sorted: what the revision covers and what a job takes along, and nothing else.
+    """Our Python modules, sorted: the files that the revision covers and that a job gets.
 
-    Names that Python cannot import are none; folders behind symbolic links are not entered.
+    Files with names that Python cannot import are left out, and folders behind symbolic links are not entered.
     """
     found = (path for package in PACKAGES for path in (PROJECT_ROOT / package).rglob("*.py"))
     return sorted(path for path in found if path.is_file() and _is_module(path.relative_to(PROJECT_ROOT)))
@@ -90,15 +83,15 @@ def _is_module(path: Path) -> bool:
 
 @cache
 def code_revision() -> str:
-    """`source:<digest>` over all our Python files, the same in a checkout, a wheel and a job's working directory.
+    """`source:<digest>` over all our Python files, equal in a checkout, a wheel and a job's working folder.
 
-    As they were when this process first asked: files that change later are not what it runs.
+    Read once per process: files that change later are not the ones it runs.
     """
     return revision_of({str(path.relative_to(PROJECT_ROOT)): path.read_bytes() for path in source_files()})
 
 
 def revision_of(sources: Mapping[str, bytes]) -> str:
-    """`source:<digest>` over files by their names, sorted."""
+    """`source:<digest>` over files by name, in sorted order."""
     digest = hashlib.sha256()
     for name, data in sources.items():
         digest.update(name.encode() + b"\0" + data + b"\0")
@@ -106,7 +99,7 @@ def revision_of(sources: Mapping[str, bytes]) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that the code runs from, `-dirty` behind it if files differ; None outside one."""
+    """Commit of the checkout that the code runs from, with `-dirty` if files differ; None outside a checkout."""
     describe = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,7 +1,7 @@
-"""Files by URI, anywhere fsspec reaches: local paths, s3://, memory://.
+"""Files by URI, on anything fsspec supports: local paths, s3://, memory://.
 
-Whatever is published appears at once and whole: locally by a file written aside and renamed, on object stores by one
-put. A file of its own because nobody else may know which of the two it is.
+A published file appears whole or not at all: on a local disk a temporary file is renamed, on an object store one put
+writes it. No other module distinguishes the two.
 """
 
 import os
@@ -29,48 +29,48 @@ from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_file, refuse_inval
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
 _UPLOAD: Final = {"chunksize": 16 << 20, "max_concurrency": 2}
-"""What s3fs holds of a file on its way up: by its own choice it would be all of a shard."""
+"""Limits of s3fs's memory for an upload: by default it would hold a whole shard."""
 
 Files = list[tuple[str, int]]
 """Names and sizes in bytes."""
 Entries = tuple[Files, list[str]]
-"""What a folder holds itself: files, and the names of folders; both in byte order."""
+"""Files of a folder, and the names of its folders; both in byte order."""
 
 
 class NotAFileError(OSError):
-    """What stands under a name is neither a file nor a link to one."""
+    """A path that is neither a file nor a link to one."""
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of something below `uri`; raises InvalidURIError where that is none."""
+    """URI of a path below `uri`; raises InvalidURIError for an invalid `uri`."""
     refuse_invalid_uri(uri)
     return "/".join([uri.rstrip("/"), *parts])
 
 
 def locate(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
+    """File system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
     refuse_invalid_uri(uri)
     if not SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
     load_secrets()
     try:
-        fs, path = url_to_fs(uri, use_listings_cache=False)  # what another process wrote must be seen
-    except (ImportError, ValueError) as fault:  # of a store whose package is not there, and of an odd chain
-        raise InvalidURIError(f"{uri} cannot be reached: {fault}") from None
+        fs, path = url_to_fs(uri, use_listings_cache=False)  # files of other processes must be seen
+    except (ImportError, ValueError) as fault:  # the store's package is missing, or a chain of schemes is odd
+        raise InvalidURIError(f"could not open {uri}: {fault}") from None
     return fs, str(path)
 
 
-def _writable(uri: str) -> tuple[AbstractFileSystem, str]:
+def _locate_writable(uri: str) -> tuple[AbstractFileSystem, str]:
     refuse_read_only(uri)
     return locate(uri)
 
 
 def read_below(root: str, path: str) -> bytes:
-    """A file by its path under a root, whatever its name holds: it is a name here and never a URI.
+    """Bytes of a file by its path under a root, which is never read as a URI, whatever it holds.
 
-    Raises NotAFileError for what need not have an end: a pipe, a device, a folder.
+    Raises NotAFileError for a pipe, a device or a folder, which need not have an end.
     """
-    if (folder := _local_folder(root)) is not None:
+    if (folder := _find_local_root(root)) is not None:
         return _read_regular(f"{folder}/{path}")
     fs, base = locate(root)
     with translate_faults(fs, f"{root}/{path}"):
@@ -78,17 +78,17 @@ def read_below(root: str, path: str) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _local_folder(root: str) -> str | None:
+def _find_local_root(root: str) -> str | None:
     return None if SCHEME.match(root) else root.rstrip("/")
 
 
 def _read_regular(name: str) -> bytes:
-    """A local file by system calls alone: fsspec costs more than the digest of a photo, and there are many photos."""
-    file = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # who opens a pipe waits for its writer
+    """Bytes of a local file, by system calls alone: fsspec costs more than the digest of a photo."""
+    file = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # otherwise open waits for the writer of a pipe
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise NotAFileError(f"{name} is no regular file")
+            raise NotAFileError(f"{name} is not a regular file")
         data = os.read(file, status.st_size + 1)
         while len(data) != status.st_size and (more := os.read(file, 1 << 20)):  # it grew, or is longer than one read
             data += more
@@ -97,38 +97,35 @@ def _read_regular(name: str) -> bytes:
         os.close(file)
 
 
-def local_path(uri: str) -> Path | None:
-    """The path of a local URI, None for any other."""
+def to_local_path(uri: str) -> Path | None:
+    """Path of a local URI, None for any other."""
     fs, path = locate(uri)
     return Path(path) if isinstance(fs, LocalFileSystem) else None
 
 
-def folder_to_write(uri: str) -> Path | None:
-    """The path of a local folder, None on a store.
-
-    Raises InvalidURIError where none can be written: a file, or only read.
-    """
+def to_writable_folder(uri: str) -> Path | None:
+    """Path of a local folder, None on a store; raises InvalidURIError for a file and for a read-only URI."""
     refuse_read_only(uri)
-    if (folder := local_path(uri)) is not None:
+    if (folder := to_local_path(uri)) is not None:
         refuse_file(folder)
     return folder
 
 
-def absolute(uri: str) -> str:
-    """The URI as every process means it, wherever it stands: a local one becomes an absolute path."""
+def to_absolute(uri: str) -> str:
+    """URI that does not depend on the working folder: a local one becomes an absolute path."""
     scheme = SCHEME.match(uri)
     return uri if scheme and scheme[1] not in LOCAL else locate(uri)[1]
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether the file or folder exists."""
     fs, path = locate(uri)
     with translate_faults(fs, uri):
         return bool(fs.exists(path))
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole file; FileNotFoundError names the URI."""
+    """Bytes of the whole file; FileNotFoundError names the URI."""
     fs, path = locate(uri)
     try:
         with translate_faults(fs, uri):
@@ -138,109 +135,106 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_range(uri: str, start: int, end: int) -> bytes:
-    """The bytes [start, end) of a file."""
+    """Bytes [start, end) of a file."""
     fs, path = locate(uri)
     with translate_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def read_range_once(uri: str, start: int, end: int) -> bytes:
-    """As `read_range`, by one request: the client does not try again in silence, so that who asks can tell of it."""
+    """Bytes [start, end) of a file, by one request: the client does not retry, so that the caller can report it."""
     if not uri.startswith("s3://"):
         return read_range(uri, start, end)
     fs, path = url_to_fs(uri, config_kwargs={"retries": {"total_max_attempts": 1}})
-    fs.retries = 1  # s3fs has its own tries above those of botocore
+    fs.retries = 1  # s3fs has its own retries on top of botocore's
     with translate_faults(fs, uri):
         return bytes(fs.cat_file(path, start=start, end=end))
 
 
 def publish(uri: str, data: bytes) -> None:
-    """Writes the file at once and whole, over an older one if there is one.
-
-    Raises InvalidURIError where none is written.
-    """
-    fs, path = _writable(uri)
+    """Write the file at once and whole, over an older one; raises InvalidURIError for a read-only URI."""
+    fs, path = _locate_writable(uri)
     with translate_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
-            with _written_aside(Path(path)) as aside:
+            with _write_aside(Path(path)) as aside:
                 aside.write_bytes(data)
         else:
             fs.pipe_file(path, data)
 
 
 def create(uri: str, data: bytes) -> bool:
-    """As `publish`, but leaves a file that is there as it is; whether this call made it.
+    """Publish the file unless it exists, and return whether this call created it.
 
-    Of several at the same moment one wins: on a local disk by a link, on S3 by a conditional put. For a store that
-    knows no condition see `create_remote`.
+    Of several calls at once one wins: on a local disk by a link, on S3 by a conditional put. For a store without
+    conditions see `create_remote`.
     """
-    fs, path = _writable(uri)
+    fs, path = _locate_writable(uri)
     with translate_faults(fs, uri):
         return _link_new(Path(path), data) if isinstance(fs, LocalFileSystem) else create_remote(fs, path, data)
 
 
 def publish_file(uri: str, source: Path) -> None:
-    """As `publish`, from a local file that nobody needs afterwards: on the same disk it is moved and not copied."""
-    fs, path = _writable(uri)
+    """Publish a local file that is not needed afterwards: on the same disk it is moved, not copied."""
+    fs, path = _locate_writable(uri)
     with translate_faults(fs, uri):
         if isinstance(fs, LocalFileSystem):
-            with _written_aside(Path(path)) as aside:
+            with _write_aside(Path(path)) as aside:
                 shutil.move(source, aside)
         else:
             fs.put_file(str(source), path, **(_UPLOAD if "s3" in fs.protocol else {}))
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
-    """Every file below the folder as (path relative to it, size in bytes), in the order of `list_folders`."""
+    """Yield every file below the folder as (relative path, size in bytes), in the order of `list_folders`."""
     for folder, files in list_folders(uri):
         below = f"{folder}/" if folder else ""
         yield from ((below + name, size) for name, size in files)
 
 
 def list_folders(uri: str) -> Iterator[tuple[str, Files]]:
-    """The folder itself, as "", and each below it: (path relative to it, its files), all names in byte order.
+    """Yield (relative path, files) of the folder itself, as "", and of each below it, all names in byte order.
 
-    A link to a folder is not followed; what is written aside is passed over. Folders are asked for ahead of their turn,
-    some at once: on an object store each costs a request.
+    Links to folders are not followed, temporary files are left out. Folders are listed ahead of their turn, several at
+    once: on an object store each costs a request.
     """
     fs, root = locate(uri)
-    look = _look_on_disk if isinstance(fs, LocalFileSystem) else partial(_look, fs)
+    list_folder = _list_on_disk if isinstance(fs, LocalFileSystem) else partial(_list_on_store, fs)
     with ThreadPoolExecutor(_FOLDERS_AHEAD) as pool:
 
         def ask(below: str) -> Future[Entries]:
-            return pool.submit(look, f"{root.rstrip('/')}/{below}".rstrip("/"))
+            return pool.submit(list_folder, f"{root.rstrip('/')}/{below}".rstrip("/"))
 
         try:
             yield from _walk(ask, "", ask(""))
         finally:
-            pool.shutdown(cancel_futures=True)  # whoever stops early waits for no folder
+            pool.shutdown(cancel_futures=True)  # a caller that stops early waits for no folder
 
 
 def remove(uri: str) -> None:
-    """Removes a file or a folder with all in it; nothing there, or no longer there, is no fault."""
+    """Remove a file or a folder with all in it, if it exists."""
     fs, path = locate(uri)
-    with translate_faults(fs, uri), suppress(FileNotFoundError):  # another process removes it too
+    with translate_faults(fs, uri), suppress(FileNotFoundError):  # another process may remove it too
         if fs.exists(path):
             fs.rm(path, recursive=True)
 
 
 def remove_empty(uri: str) -> None:
-    """Removes a local folder if nothing is in it; on an object store there is no such thing."""
-    folder = local_path(uri)
+    """Remove a local folder if it is empty; object stores have no empty folders."""
+    folder = to_local_path(uri)
     if folder is not None:
-        with suppress(OSError):  # it is not empty, or not there
+        with suppress(OSError):  # it is not empty, or does not exist
             folder.rmdir()
 
 
 def sweep(uri: str) -> None:
-    """Removes what killed processes had written aside in a local folder, not in those below it."""
-    folder = local_path(uri)
+    """Remove temporary files of killed processes in a local folder, not below it."""
+    folder = to_local_path(uri)
     for aside in list(folder.glob(f"{ASIDE}*")) if folder else []:
         remove(str(aside))
 
 
 def digest_file(uri: str, digest: Any) -> int:
-    """Feeds the file to a hashlib digest, a megabyte at a time; returns its size in bytes."""
+    """Feed the file to a hashlib digest, a megabyte at a time, and return its size in bytes."""
     fs, path = locate(uri)
     size = 0
     with translate_faults(fs, uri), fs.open(path, "rb") as stream:
@@ -252,8 +246,8 @@ def digest_file(uri: str, digest: Any) -> int:
 
 @contextmanager
 def scratch_folder(uri: str) -> Iterator[Path]:
-    """A local folder for work in progress, gone afterwards; beside a local `uri`, else in the temporary folder."""
-    here = local_path(uri)
+    """Yield a temporary local folder, removed afterwards; inside a local `uri`, else in the system's."""
+    here = to_local_path(uri)
     if here is not None:
         here.mkdir(parents=True, exist_ok=True)
     with (
@@ -274,38 +268,38 @@ def _walk(ask: Callable[[str], Future[Entries]], below: str, asked: Future[Entri
         yield from _walk(ask, path, ahead.popleft())
 
 
-def _look(fs: AbstractFileSystem, folder: str) -> Entries:
-    """What a folder of a store holds; links count as files, be it to a folder, and pipes and the like as nothing."""
+def _list_on_store(fs: AbstractFileSystem, folder: str) -> Entries:
+    """Entries of a folder of a store; all links count as files, and pipes and the like are left out."""
     files, folders = [], []
     with translate_faults(fs, folder):
-        listed = fs.ls(folder, detail=True)
-    for entry in listed:
+        entries = fs.ls(folder, detail=True)
+    for entry in entries:
         name = entry["name"].rstrip("/").rpartition("/")[2]
         if name.startswith(ASIDE) or not name or entry["name"].rstrip("/") == folder:
-            continue  # the last: a folder's own marker, as object stores have it
+            continue  # the last is a folder's own marker, as object stores have it
         if entry["type"] == "directory" and not entry.get("islink"):
             folders.append(name)
         elif entry["type"] == "file" or entry.get("islink"):
             files.append((name, int(entry["size"] or 0)))
-    return _in_byte_order(files, folders)
+    return _sort_bytewise(files, folders)
 
 
-def _look_on_disk(folder: str) -> Entries:
-    """As `_look`, by system calls: fsspec makes a dict of twenty fields of each file."""
+def _list_on_disk(folder: str) -> Entries:
+    """Entries of a local folder, by system calls: fsspec makes a dict of twenty fields of each file."""
     files, folders = [], []
-    with suppress(NotADirectoryError), os.scandir(folder or "/") as entries:  # a file has no files below it
+    with suppress(NotADirectoryError), os.scandir(folder or "/") as entries:  # a file has no entries
         for entry in entries:
             if entry.name.startswith(ASIDE):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.is_symlink() or entry.is_file():
-                files.append((entry.name, _size(entry)))
-    return _in_byte_order(files, folders)
+                files.append((entry.name, _read_size(entry)))
+    return _sort_bytewise(files, folders)
 
 
-def _size(entry: "os.DirEntry[str]") -> int:
-    """Of a file, or of what a link leads to, 0 where it leads nowhere."""
+def _read_size(entry: "os.DirEntry[str]") -> int:
+    """Size of a file or of a link's target in bytes, 0 for a broken link."""
     try:
         return entry.stat().st_size
     except OSError:
@@ -314,12 +308,12 @@ def _size(entry: "os.DirEntry[str]") -> int:
         raise
 
 
-def _in_byte_order(files: Files, folders: list[str]) -> Entries:
+def _sort_bytewise(files: Files, folders: list[str]) -> Entries:
     return sorted(files, key=lambda file: os.fsencode(file[0])), sorted(folders, key=os.fsencode)
 
 
 def _link_new(path: Path, data: bytes) -> bool:
-    """A file that appears whole, and only where none is."""
+    """Create a file that appears whole, and return whether it did not exist before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.parent / f"{ASIDE}{secrets.token_hex(6)}"
     try:
@@ -335,15 +329,16 @@ def _link_new(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
+def _write_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; synchronize and rename it after the block."""
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file to write to")
+        raise IsADirectoryError(f"{path} is a folder: give a file to write to")
     if path.exists() and not path.is_file():
-        raise NotAFileError(f"{path} is a device or the like: name a file to write to")
+        raise NotAFileError(f"{path} is a device or the like: give a file to write to")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise NotADirectoryError(f"{path} cannot be written: a part of its path is a file and no folder") from None
+        raise NotADirectoryError(f"could not write {path}: a part of its path is a file; give another path") from None
     aside = path.parent / f"{ASIDE}{secrets.token_hex(6)}"
     try:
         yield aside

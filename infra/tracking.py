@@ -1,7 +1,7 @@
-"""MLflow: runs, curves, pictures, model versions and aliases. The only file that talks to its server.
+"""MLflow: runs, curves, pictures, model versions and aliases. The only module that calls its server.
 
-In: plain values, files and URIs. Out: identifiers. One logical run is found again by its tag `lacuna.run`, whatever the
-number of attempts; a point of a curve is written once, because points go up in order and the server knows the last.
+In: plain values, files and URIs. Out: identifiers. A logical run is found again by its tag `lacuna.run`, whatever the
+number of attempts. A point of a curve is written once: points are sent in order, and the server knows the last.
 """
 
 import json
@@ -19,24 +19,22 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import numpy as np
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from infra.credentials import load_secrets
-from infra.settings import hide_credentials
+from infra.credentials import hide_credentials, load_secrets
 from infra.tracking_faults import ExplainedCalls, TrackingError, explain_faults
-from infra.tracking_values import example_input, flatten, spell
+from infra.tracking_values import flatten, format_param, make_example_input
 
 EXPERIMENT: Final = "lacuna"
 RUN_TAG: Final = "lacuna.run"
 CLOCK_METRIC: Final = "images_per_second"
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 _MAX_BATCH: Final = 900
-"""Of metrics in one request; the clock's is the last of a point, so that a point that the server knows is whole."""
+"""Metrics in one request; the clock's is the last of a point, so that a point that the server knows is whole."""
 _MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
 _LOGIN_SECONDS: Final = 5
@@ -57,12 +55,12 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """What MLflow loads it by."""
+        """URI by which MLflow loads it."""
         return f"models:/{self.name}/{self.number}"
 
 
 class Tracking:
-    """A client of one tracking server or database; raises LoginError or TrackingError for what that refuses."""
+    """A client of one tracking server or database; its methods raise LoginError or TrackingError."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -73,34 +71,34 @@ class Tracking:
         self._client = cast("MlflowClient", ExplainedCalls(MlflowClient(uri, uri), uri))
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The MLflow run of a logical run, made with the tags if it is not there; returns MLflow's id of it."""
-        experiment = self._experiment()
-        found = self._runs_of(experiment, logical_id)
+        """Find the MLflow run of a logical run, or create it with the tags; return MLflow's id of it."""
+        experiment = self._open_experiment()
+        found = self._find_runs(experiment, logical_id)
         if not found:
             self._client.create_run(experiment, run_name=name, tags={**tags, RUN_TAG: logical_id})
-            found = self._runs_of(experiment, logical_id)
+            found = self._find_runs(experiment, logical_id)
         for extra in found[1:]:
             if not extra.data.metrics:
                 self._client.delete_run(extra.info.run_id)
         run_id = str(found[0].info.run_id)
-        flat = [Param(key, spell(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
+        flat = [Param(key, format_param(value)[:_MAX_PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         self._client.log_batch(run_id, params=flat)
         return run_id
 
-    def _runs_of(self, experiment: str, logical_id: str) -> list[Run]:
-        """All MLflow runs of a logical run, the one that counts first.
+    def _find_runs(self, experiment: str, logical_id: str) -> list[Run]:
+        """MLflow runs of a logical run, the valid one first.
 
-        There are several where an answer was lost: MLflow's client asks again, and the server makes another.
+        There are several if an answer was lost: MLflow's client repeats the request, and the server creates another.
         """
         found = self._client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{logical_id}'")
         return sorted(found, key=lambda run: (not run.data.metrics, run.info.start_time, run.info.run_id))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Sets tags of a run."""
+        """Set tags of a run."""
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def log_inputs(self, run_id: str, inputs: Sequence[tuple[str, str, str]]) -> None:
-        """Notes what a run was made from, as (name, SHA-256, URI); what is there already is there once."""
+        """Record the inputs of a run, as (name, SHA-256, URI); repeated ones are recorded once."""
         sources = [
             Dataset(name, digest[:_MAX_DIGEST_CHARACTERS], "uri", json.dumps({"uri": uri, "sha256": digest}))
             for name, digest, uri in inputs
@@ -108,9 +106,9 @@ class Tracking:
         self._client.log_inputs(run_id, datasets=[DatasetInput(source) for source in sources])
 
     def set_status(self, run_id: str, status: Status, unless_ended_after_ms: float = math.inf) -> None:
-        """Says what the run is doing, or how it ended; one that has ended so already keeps the time at which it did.
+        """Set the status of a run; a run with that status keeps its end time.
 
-        So does one whose end was told after this moment, in ms since 1970.
+        So does a run that ended after `unless_ended_after_ms`, in ms since 1970.
         """
         there = self._client.get_run(run_id).info
         if there.status == status or (there.end_time or 0) > unless_ended_after_ms:
@@ -120,16 +118,16 @@ class Tracking:
         else:
             self._client.set_terminated(run_id, status)
 
-    def last_step(self, run_id: str) -> int:
-        """The step of the newest point that the server has; -1 where it has none."""
+    def get_last_step(self, run_id: str) -> int:
+        """Step of the newest point that the server has; -1 if it has none."""
         return max((m.step for m in self._client.get_metric_history(run_id, CLOCK_METRIC)), default=-1)
 
     def log_points(self, run_id: str, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
-        """Writes (step, time in ms, values) points in order, those that the server already has left out.
+        """Write (step, time in ms, values) points in order, without those that the server has.
 
-        A point that the server took without saying so is sent again: as its time is the same, it is there once.
+        A point whose answer was lost is sent again: as its time is the same, the server stores it once.
         """
-        last = self.last_step(run_id)
+        last = self.get_last_step(run_id)
         for step, time_ms, values in points:
             if step > last:
                 last = step
@@ -139,14 +137,14 @@ class Tracking:
                     self._client.log_batch(run_id, metrics=metrics[start : start + _MAX_BATCH])
 
     def log_file(self, run_id: str, folder: str, name: str, data: bytes) -> None:
-        """Stores a file among the run's artifacts, over an older one of that name."""
+        """Store a file among the run's artifacts, over an older one of that name."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / name
             path.write_bytes(data)
             self._client.log_artifact(run_id, str(path), folder)
 
-    def files(self, run_id: str, folder: str) -> list[str]:
-        """Paths of what is in a folder of the run's artifacts."""
+    def list_files(self, run_id: str, folder: str) -> list[str]:
+        """Paths of the files in a folder of the run's artifacts."""
         return [str(found.path) for found in self._client.list_artifacts(run_id, folder)]
 
     def log_model(
@@ -163,11 +161,11 @@ class Tracking:
         has_optional_inputs: bool,
         metadata: Mapping[str, Any],
     ) -> str:
-        """Stores a pyfunc made from a code file, other files and packages of ours; returns the model's URI.
+        """Store a pyfunc made of a code file, other files and our packages; return the model's URI.
 
-        `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length; `params` are whole
-        numbers and `config` words for `load_model`, with their defaults. With `has_optional_inputs`, for which MLflow's
-        tensors have no sign, the model itself checks what it is given.
+        `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length. `params` are whole
+        numbers and `config` text for `load_model`, with their defaults. With `has_optional_inputs`, which MLflow's
+        tensors cannot express, the model itself checks its inputs.
         """
         status = self._client.get_run(run_id).info.status
         try:
@@ -177,59 +175,61 @@ class Tracking:
                     python_model=str(code),
                     artifacts=dict(files),
                     code_paths=[str(package) for package in packages],
-                    signature=_signature(shapes, params, has_optional_inputs),
-                    input_example=example_input(shapes),
+                    signature=_build_signature(shapes, params, has_optional_inputs),
+                    input_example=make_example_input(shapes),
                     model_config=dict(config),
                     pip_requirements=list(requirements),
                     metadata=dict(metadata),
                 )
         finally:
-            self._client.update_run(run_id, status)  # `start_run` has called it finished, or failed
+            self._client.update_run(run_id, status)  # `start_run` has set it to finished or failed
         return str(info.model_uri)
 
     def create_version(self, name: str, source: str, run_id: str, tags: Mapping[str, str]) -> Version:
-        """Registers a stored model as the next version of a name, its tags set with it."""
+        """Register a stored model as the next version of a name, with tags."""
         try:
             self._client.create_registered_model(name)
         except TrackingError as fault:
             if fault.code != "RESOURCE_ALREADY_EXISTS":
                 raise
         model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
-        made = self._client.create_model_version(name, source, run_id=run_id, tags=dict(tags), model_id=model_id)
-        return self.version(name, str(made.version))
+        version = self._client.create_model_version(name, source, run_id=run_id, tags=dict(tags), model_id=model_id)
+        return self.get_version(name, str(version.version))
 
-    def version(self, name: str, number: str) -> Version:
-        """One version; raises FileNotFoundError naming what there is instead."""
-        for version in self.versions(name):
+    def get_version(self, name: str, number: str) -> Version:
+        """Version with this number; raises FileNotFoundError naming the existing ones."""
+        versions = self.list_versions(name)
+        for version in versions:
             if version.number == number:
                 return version
-        numbers = ", ".join(v.number for v in self.versions(name)) or "none"
+        numbers = ", ".join(version.number for version in versions) or "none"
         raise FileNotFoundError(
             f"no version {number} of model {name!r} at {hide_credentials(self.uri)}: its versions are {numbers}"
         )
 
-    def versions(self, name: str) -> list[Version]:
-        """All versions of a name, oldest first; empty where the name is unknown."""
+    def list_versions(self, name: str) -> list[Version]:
+        """Versions of a name, oldest first; empty for an unknown name."""
         found = self._client.search_model_versions(f"name = '{name}'")
-        return sorted((_version(v) for v in found), key=lambda v: int(v.number))
+        versions = (Version(v.name, str(v.version), str(v.run_id), dict(v.tags)) for v in found)
+        return sorted(versions, key=lambda version: int(version.number))
 
     def find_alias(self, name: str, alias: str) -> Version | None:
-        """The version that the alias points at, None where there is no such alias or model."""
+        """Version that the alias points at, None if there is no such alias or model."""
         try:
             found = self._client.get_model_version_by_alias(name, alias)
         except TrackingError as fault:
             if fault.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
             raise
-        return self.version(name, str(found.version))
+        return self.get_version(name, str(found.version))
 
     def find_version(self, uri: str) -> Version:
-        """The version that models:/NAME/NUMBER or models:/NAME@ALIAS means now; raises FileNotFoundError for none."""
+        """Version that models:/NAME/NUMBER or models:/NAME@ALIAS means now; raises FileNotFoundError if none does."""
         asked = _VERSION_URI.fullmatch(uri)
         if asked is None:
             raise FileNotFoundError(f"{uri} names no version: give models:/NAME/NUMBER or models:/NAME@ALIAS")
         if asked["number"] is not None:
-            return self.version(asked["name"], asked["number"])
+            return self.get_version(asked["name"], asked["number"])
         found = self.find_alias(asked["name"], asked["alias"])
         if found is None:
             raise FileNotFoundError(
@@ -239,7 +239,7 @@ class Tracking:
         return found
 
     def delete_version(self, version: Version) -> bool:
-        """Deletes a version that has no alias; whether it is deleted."""
+        """Delete a version unless it has an alias, and return whether it is deleted."""
         aliases = self._client.get_registered_model(version.name).aliases
         if version.number in map(str, aliases.values()):
             return False
@@ -247,33 +247,33 @@ class Tracking:
         return True
 
     def move_alias(self, name: str, alias: str, number: str) -> None:
-        """Points the alias at the version."""
+        """Point the alias at the version."""
         self._client.set_registered_model_alias(name, alias, number)
 
     def tag_version(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Sets tags of a version."""
+        """Set tags of a version."""
         for key, value in tags.items():
             self._client.set_model_version_tag(version.name, version.number, key, value)
 
     def download(self, version: Version, folder: Path) -> Path:
-        """Copies all files of a version into the folder; raises OSError where some are missing."""
+        """Copy all files of a version into the folder; raise OSError if some are missing."""
         return self.download_model(version.uri, folder)
 
     def download_model(self, uri: str, folder: Path) -> Path:
-        """Copies all files of a stored model into the folder; raises OSError where some are missing."""
+        """Copy all files of a stored model into the folder; raise OSError if some are missing."""
         try:
             with explain_faults(self.uri):
                 return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri))
         except (TrackingError, OSError) as fault:
             raise OSError(f"could not download the files of {uri}: {fault}") from None
 
-    def local_folder(self, version: Version) -> Path | None:
-        """Where this machine's own disk holds the files of a version; None where a server has them."""
+    def find_local_folder(self, version: Version) -> Path | None:
+        """Folder on this machine's disk with the files of a version; None if a server has them."""
         uri = str(self._client.get_model_version_download_uri(version.name, version.number))
         place = urlsplit(uri)
         return Path(unquote(place.path)) if place.scheme in ("", "file") else None
 
-    def _experiment(self) -> str:
+    def _open_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
@@ -282,11 +282,11 @@ class Tracking:
         except TrackingError as fault:
             if fault.code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self._experiment()  # another process made it in this moment
+            return self._open_experiment()  # another process has just created it
 
 
 def require_login(uri: str) -> None:
-    """Raises LoginError where a server does not let the caller see our experiment; one that is out of reach passes."""
+    """Raise LoginError if the server refuses to show our experiment; pass if it is unreachable."""
     if not uri.startswith("http"):
         return
     load_secrets()
@@ -300,14 +300,14 @@ def require_login(uri: str) -> None:
 
 
 def load_model(folder: Path, config: Mapping[str, str]) -> Any:
-    """The pyfunc whose files lie in the folder, pickle disallowed; its own code runs in this process.
+    """Pyfunc from its files in the folder, without pickle; its own code runs in this process.
 
-    `config` sets what it lets be set, and nothing where it lets nothing be set.
+    `config` sets those of its options that the model has.
     """
     return mlflow.pyfunc.load_model(str(folder), model_config=dict(config))
 
 
-def _signature(
+def _build_signature(
     shapes: Mapping[str, Sequence[int]], params: Mapping[str, int], has_optional_inputs: bool
 ) -> ModelSignature:
     levels = np.dtype(np.uint8)
@@ -318,12 +318,8 @@ def _signature(
     )
 
 
-def _version(version: ModelVersion) -> Version:
-    return Version(version.name, str(version.version), str(version.run_id), dict(version.tags))
-
-
 def _make_database(uri: str) -> None:
-    """Makes a database in a file aside and whole: a process killed in MLflow's migrations would leave it unusable."""
+    """Create a database in a temporary file and rename it: a kill during MLflow's migrations would spoil it."""
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or path.exists():
         return
@@ -337,7 +333,7 @@ def _make_database(uri: str) -> None:
 
 
 def _artifacts_beside(uri: str) -> str | None:
-    """For a database in a file: a folder beside it, wherever one stands. Servers know their own place."""
+    """Artifact folder beside a database file, wherever the process works; None for a server, which has its own."""
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()

@@ -1,6 +1,6 @@
-"""Faults of a tracking server in one line each: no login, out of reach, no MLflow server, a request that it refuses.
+"""Errors of a tracking server in one line each: no login, unreachable, no MLflow server, a refused request.
 
-In: what MLflow, its HTTP client or its database raised. Out: LoginError or TrackingError. Imports none of these
+In: exceptions of MLflow, its HTTP client or its database. Out: LoginError or TrackingError. Imports none of these
 libraries, so that a command knows the classes without waiting for MLflow.
 """
 
@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from infra.credentials import HOW_TO_LOG_IN
-from infra.settings import hide_credentials
+from infra.credentials import HOW_TO_LOG_IN, hide_credentials
 
 _UNKNOWN_CALLER: Final = frozenset({401, "CUSTOMER_UNAUTHORIZED", "UNAUTHENTICATED"})
 _FORBIDDEN: Final = frozenset({403, "PERMISSION_DENIED"})
@@ -23,11 +22,11 @@ _MAX_CHARACTERS: Final = 300
 
 
 class LoginError(ValueError):
-    """A tracking server that does not know who asks, or does not let this user do it: says what to set."""
+    """A tracking server that refuses the login, or forbids the request to its user."""
 
 
 class TrackingError(RuntimeError):
-    """A tracking server that is out of reach, is none, or refuses a request; `code` is MLflow's word for it."""
+    """A tracking server that is unreachable, is no MLflow server, or refuses a request; `code` is MLflow's."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -36,7 +35,7 @@ class TrackingError(RuntimeError):
 
 @contextmanager
 def explain_faults(uri: str) -> Iterator[None]:
-    """Raise LoginError or TrackingError for a fault of MLflow's libraries inside the block; others pass."""
+    """Raise LoginError or TrackingError for exceptions of MLflow's libraries inside the block; others pass."""
     try:
         yield
     except Exception as fault:
@@ -46,7 +45,7 @@ def explain_faults(uri: str) -> Iterator[None]:
 
 
 class ExplainedCalls:
-    """A client of MLflow, each of whose calls raises LoginError or TrackingError for a fault."""
+    """A client of MLflow whose calls raise LoginError or TrackingError."""
 
     def __init__(self, client: Any, uri: str) -> None:
         self._client, self._uri = client, uri
@@ -54,23 +53,23 @@ class ExplainedCalls:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._client, name)
 
-        def explained(*args: Any, **kwargs: Any) -> Any:
+        def call_with_explanation(*args: Any, **kwargs: Any) -> Any:
             with explain_faults(self._uri):
                 return call(*args, **kwargs)
 
-        return explained
+        return call_with_explanation
 
 
 def explain(fault: Exception, uri: str) -> LoginError | TrackingError:
-    """The fault in one line that names the server, without any password."""
-    server, code = f"the tracking server at {hide_credentials(uri)}", _code(fault)
+    """Exception with one line that names the server, without any password."""
+    server, code = f"the tracking server at {hide_credentials(uri)}", _get_code(fault)
     if code in _UNKNOWN_CALLER:
-        return LoginError(f"{server} does not take the login, or there is none: {HOW_TO_LOG_IN}")
-    words = _one_line(str(fault))
+        return LoginError(f"{server} refuses the login, or there is none: {HOW_TO_LOG_IN}")
+    words = _join_lines(str(fault))
     if code in _FORBIDDEN:
-        return LoginError(f"{server} does not permit this to its user ({words}): for another user, {HOW_TO_LOG_IN}")
+        return LoginError(f"{server} forbids this to its user ({words}): for another user, {HOW_TO_LOG_IN}")
     if (unreachable := _NO_ANSWER.match(str(fault))) is not None:
-        return TrackingError(f"{server} cannot be reached: {_one_line(unreachable[1])}", str(code))
+        return TrackingError(f"could not reach {server}: {_join_lines(unreachable[1])}", str(code))
     if _NO_JSON in str(fault) or (_BODY.search(str(fault)) and code not in _OUTAGE):
         return TrackingError(
             f"{server} does not answer as MLflow does ({words}): correct MLFLOW_TRACKING_URI", str(code)
@@ -78,13 +77,13 @@ def explain(fault: Exception, uri: str) -> LoginError | TrackingError:
     return TrackingError(f"{server}: {words}", str(code))
 
 
-def _code(fault: Exception) -> Any:
-    """The HTTP status where the fault has one, else MLflow's name of the error."""
+def _get_code(fault: Exception) -> Any:
+    """HTTP status if the exception has one, else MLflow's name of the error."""
     status = getattr(getattr(fault, "response", None), "status_code", None)
     return status or getattr(fault, "error_code", "")
 
 
-def _one_line(words: str) -> str:
-    """The words without the page that a server sent, as one line of limited length."""
+def _join_lines(words: str) -> str:
+    """Message without the page that a server sent, as one line of limited length."""
     line = " ".join(hide_credentials(_BODY.sub("", words)).split())
     return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"

@@ -1,6 +1,6 @@
-"""Values as a tracking server takes them: parameters as flat text, and an input by which a stored model is tried.
+"""Values in the form of a tracking server: parameters as flat text, and the example input of a stored model.
 
-In: settings and shapes. Out: text by dotted names, and arrays. A file of its own because it needs no server.
+In: settings and shapes. Out: text by dotted names, and arrays.
 """
 
 import json
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 
-def example_input(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
-    """One small all-zero input of the signature, which MLflow stores and tries."""
+def make_example_input(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """Small input of zeros for the signature, which MLflow stores and tries."""
     sizes = {name: [1, *(16 if n < 0 else n for n in s[1:])] for name, s in shapes.items() if name != "output"}
     return {name: np.zeros(size, np.uint8) for name, size in sizes.items()}
 
 
-def spell(value: Any) -> str:
-    """One spelling for one value, whatever order its fields are in: the server takes no other for the same run."""
+def format_param(value: Any) -> str:
+    """Text of a parameter, whatever the order of its fields: the server refuses another text for the same run."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 

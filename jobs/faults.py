@@ -1,4 +1,4 @@
-"""Which exceptions a command explains in their own words, and which of them other arguments would mend."""
+"""Expected exceptions, which a command reports by their messages, and those that mean bad usage."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ from pipelines.records import CorruptDataError, JobError, UsageError
 
 
 class VerbError(RuntimeError):
-    """The verb came to an end without doing what it is for; `report` holds what it found."""
+    """A verb that ended without success; `report` holds its results."""
 
     def __init__(self, message: str, report: Mapping[str, Any], exit_code: int = 1) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class VerbError(RuntimeError):
 
 
 BAD_USAGE: Final = (UsageError, LockedError, InvalidURIError, SecretsError, LoginError)
-FORESEEN: Final = (
+EXPECTED: Final = (
     *BAD_USAGE,
     TrackingError,
     CorruptDataError,

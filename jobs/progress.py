@@ -1,4 +1,4 @@
-"""Live progress on stderr: bars on a terminal, a line now and then elsewhere."""
+"""Live progress on stderr: bars on a terminal, occasional lines elsewhere."""
 
 import sys
 import threading
@@ -15,14 +15,14 @@ _SECONDS_UNTIL_SLOW, _SECONDS_BETWEEN_LOOKS = 2.0, 0.5
 
 
 class Show(Protocol):
-    """Takes what is being done, how much of it is done, how much there is, and a remark."""
+    """Function of a task, its number of steps done, their total, and a remark."""
 
     def __call__(self, what: str, done: int, total: int, remark: str = "") -> None: ...
 
 
 @contextmanager
 def progress() -> Iterator[Show]:
-    """Shows progress for the time of a block."""
+    """Show progress for a block."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -33,9 +33,9 @@ def progress() -> Iterator[Show]:
 
 @contextmanager
 def slow_progress(what: str, look: Callable[[], tuple[int, int, str]]) -> Iterator[None]:
-    """Show progress of a block that takes longer than two seconds; `look` gives done, total and a remark.
+    """Show progress of a block that takes longer than two seconds; `look` returns done, total and a remark.
 
-    For work without steps at which it could show anything itself: another thread looks now and then.
+    For work that cannot call a function after each step: another thread calls `look` from time to time.
     """
     ended = threading.Event()
 
@@ -79,5 +79,5 @@ class _Lines:
 
 
 def say(line: str = "") -> None:
-    """A line of text on stderr."""
+    """Print a line of text on stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`lacuna promote`: the alias `champion` moves to a version that is better on the same pairs, and to no other."""
+"""`lacuna promote`: move the alias `champion` to a version that is better on the same pairs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from pipelines.registry.promotion import CHAMPION, promote
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make a version the champion if a paired comparison finds it better; exit 1 and the verdict if not.
+    """Make a version the champion if a paired comparison finds it better; otherwise report why not and exit with 1.
 
     A first version must reach OpenCV's Telea and Navier-Stokes, which `lacuna evaluate` scores on the same pairs.
     """
@@ -25,12 +25,11 @@ class Arguments:
     version: tyro.conf.Positional[str]
     """Number of the version."""
     force: str | None = None
-    """Promote it against the judgment, for this reason, which the verdict keeps. It overrides a comparison and the
-    baselines, never damaged files, unlike passports or scores that are not finite."""
+    """Reason to promote it in spite of the comparison; it overrides no damaged file, protocol or non-finite score."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Judges, moves the alias, reports."""
+    """Compare the version with the champion, move the alias and report."""
     tracking = Tracking(tracking_uri())
     verdict = promote(arguments.name, arguments.version, tracking, arguments.force)
     champion = tracking.find_alias(arguments.name, CHAMPION)
@@ -41,7 +40,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
     if not verdict.promoted:
         advice = "" if verdict.champion else "; train on, or promote it with --force REASON"
-        message = f"version {arguments.version} of {arguments.name!r} stays as it is: {verdict.reason}{advice}"
+        message = f"version {arguments.version} of {arguments.name!r} is not promoted: {verdict.reason}{advice}"
         raise VerbError(message, report)
     say(f"version {arguments.version} of {arguments.name!r} is champion: {verdict.reason}")
     return report

@@ -13,18 +13,18 @@ from pipelines.registry.package import register
 
 @dataclass(frozen=True)
 class Arguments:
-    """Register a scored checkpoint as a model version; done before, it is found again."""
+    """Register a scored checkpoint as a model version. The same command again finds that version."""
 
     checkpoint: str
-    """URI of the checkpoint, or of a run for its newest."""
+    """URI of the checkpoint, or of a run for its newest one."""
     scores: str
-    """URI that `lacuna evaluate` wrote the checkpoint's scores to."""
+    """Folder or URI of the scores: the --out of `lacuna evaluate`."""
     name: str
     """Name of the registered model."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Registers and reports."""
+    """Register the checkpoint and report."""
     require_login(tracking_uri())
     card, checkpoint = load_scorecard(arguments.scores), open_checkpoint(arguments.checkpoint)
     version = register(checkpoint, card, arguments.name, Tracking(tracking_uri()))

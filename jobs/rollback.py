@@ -1,4 +1,4 @@
-"""`lacuna rollback`: the champion before the present one is champion again."""
+"""`lacuna rollback`: make the previous champion the champion again."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ from pipelines.registry.promotion import rollback
 
 @dataclass(frozen=True)
 class Arguments:
-    """Point the alias `champion` back at the version that had it before."""
+    """Move the alias `champion` back to the version that had it before."""
 
     name: tyro.conf.Positional[str]
     """Name of the registered model."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Rolls back and reports."""
+    """Move the alias back and report."""
     version = rollback(arguments.name, Tracking(tracking_uri()))
     return {"model": version.name, "champion_version": version.number}
 

@@ -26,40 +26,41 @@ from pipelines.records import UsageError
 
 @dataclass(frozen=True)
 class Arguments:
-    """Build a dataset of webdataset shards from photos. The same command again resumes or finds it done.
+    """Build a dataset of webdataset shards from photos. The same command continues an interrupted build.
 
-    A root whose files have other names or sizes is refused at the same --out, wherever it lies: that costs one listing.
-    A committed dataset is changed with `--out URI` and one of `--add ROOT` (photos of a further root, as a layer of
-    their own), `--remove KEY ...` (`@FILE`: its lines), `--compact` (layers into one) and `--prune` (old files away).
+    At the same --out, a root with other file names or sizes is refused. To change a dataset, give `--out URI` and one
+    of `--add ROOT` (add the photos of another root as a new layer), `--remove KEY ...` (remove photos; `@FILE` reads
+    keys from lines of a file) and `--compact` (merge all layers into one). `--prune` deletes files that only older
+    versions of the dataset use, also together with one of these.
     """
 
     recipe: Annotated[DatasetConfig, tyro.conf.arg(name="")]
     out: str
-    """URI of the dataset to make."""
+    """Folder or URI of the dataset to build."""
     root: str | None = None
-    """URI of the folder or archive that holds the source; `packages` needs none."""
+    """Folder, archive or URI of the source; packages needs none."""
     seed: int = 0
     """Seed of the held-out share and of the stored masks."""
     mask_files: str | None = None
-    """URI of the folder with the files of mask families such as `irregular`."""
+    """Folder or URI with the files of mask families such as irregular."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Change a committed dataset; its recipe stays. Who reads it goes on with the old files until they are pruned."""
+    """Change a dataset and keep its settings. Running readers continue with the old files until these are pruned."""
 
     out: str
-    """URI of the dataset."""
+    """Folder or URI of the dataset."""
     add: str | None = None
-    """URI of a further root of the same source, whose photos become a layer."""
+    """Folder, archive or URI of another root of the same source, whose photos become a layer."""
     mask_files: str | None = None
-    """As in the build, for the masks of that layer."""
+    """Folder or URI with mask files, as in the build, for that layer."""
     remove: tuple[str, ...] = ()
-    """Keys of photos to take out; `@FILE` stands for the lines of a file."""
+    """Keys of photos to remove; @FILE reads keys from the lines of a file."""
     compact: bool = False
     """Merge all layers into one."""
     prune: bool = False
-    """Delete the files that only older commits name."""
+    """Delete the files that only older versions of the dataset use."""
 
 
 Work = Callable[[Progress, BuildStats], tuple[Dataset, list[str]]]
@@ -67,29 +68,32 @@ CHANGES: Final = ("--add", "--remove", "--compact", "--prune")
 
 
 def parse(words: list[str]) -> Arguments | Change:
-    """A build, or a change if one is named."""
+    """Arguments of a change if one of its options is given, else of a build."""
     if any(word.partition("=")[0] in CHANGES for word in words):
         return tyro.cli(Change, args=words, prog="lacuna shard")
     return tyro.cli(Arguments, args=words, prog="lacuna shard")
 
 
 def run(arguments: Arguments | Change) -> dict[str, Any]:
-    """Builds or changes, and reports."""
+    """Build or change the dataset, and report."""
+    # Check the arguments before any file is made.
     started, effort = time.monotonic(), BuildStats()
-    work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
+    work = _prepare_change(arguments) if isinstance(arguments, Change) else _prepare_build(arguments)
+    # Do the work.
     with lock_folder(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
+    # Warn of what was not checked, and report.
     if isinstance(arguments, Arguments) and dataset.root is None:
-        say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
+        say(f"note: {arguments.out} has no record of its root's files, so --root was not compared with it")
     checked_pixels = DatasetConfig.from_json(dataset.commit["recipe"]).decode_check
     if not checked_pixels:
-        say("note: photos were stored without decoding them (--no-decode-check): a training may meet damaged pixels")
+        say("note: photos were stored without decoding (--no-decode-check), so some may have damaged pixels")
     return {
         "dataset": arguments.out,
         **dataset.commit["ledger"],
         "num_planes": sum(shard.num_planes for shard in dataset.shards),
         "num_planes_rejected": sum(shard.num_planes_rejected for shard in dataset.shards),
-        **_apart(dataset),
+        **_count_rejected_files(dataset),
         "num_absent": sum(layer["num_absent"] for layer in dataset.layers),
         "num_shards": dataset.commit["num_shards"],
         "num_layers": len(dataset.layers),
@@ -100,18 +104,18 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     }
 
 
-def _apart(dataset: Dataset) -> dict[str, int]:
-    """Numbers of rejected files that are no photos at all, which are said on stderr too."""
+def _count_rejected_files(dataset: Dataset) -> dict[str, int]:
+    """Numbers of rejected files that are masks or system files; shown on stderr too."""
     num_masks = sum(shard.num_masks for shard in dataset.shards)
     num_system_files = sum(shard.num_system_files for shard in dataset.shards)
     if num_masks:
-        say(f"masks, not taken for photos: {num_masks} (a build with --masks-as-photos takes them)")
+        say(f"left out as masks: {num_masks} (--masks-as-photos stores them as photos)")
     if num_system_files:
-        say(f"files of an operating system (.DS_Store, ._x.jpg ...), not taken for photos: {num_system_files}")
+        say(f"left out as files of an operating system (.DS_Store, ._x.jpg ...): {num_system_files}")
     return {"num_masks": num_masks, "num_system_files": num_system_files}
 
 
-def _build(arguments: Arguments) -> Work:
+def _prepare_build(arguments: Arguments) -> Work:
     plan = check_plan(_plan(arguments))
     return lambda show, effort: (build_dataset(plan, show, effort), [])
 
@@ -123,51 +127,52 @@ def _plan(arguments: Arguments) -> Plan:
     return Plan(resolve_root(arguments), arguments.out, recipe, arguments.seed, files)
 
 
-def _change(change: Change) -> Work:
+def _prepare_change(change: Change) -> Work:
     open_dataset(change.out)
     if not (change.add or change.remove or change.compact or change.prune):
-        raise UsageError("nothing to change: give --add ROOT, keys after --remove, --compact or --prune")
+        raise UsageError("no change given: give --add ROOT, --remove KEY, --compact or --prune")
     if sum((change.add is not None, bool(change.remove), change.compact)) > 1:
         raise UsageError(
-            "too many changes at once: give one of --add, --remove and --compact; --prune may go with each"
+            "more than one change given: give one of --add, --remove and --compact, with or without --prune"
         )
-    return partial(_changed, change)
+    return partial(_change, change)
 
 
-def _changed(change: Change, show: Progress, effort: BuildStats) -> tuple[Dataset, list[str]]:
-    """The dataset after all that was asked for, and the files that were deleted."""
+def _change(change: Change, show: Progress, effort: BuildStats) -> tuple[Dataset, list[str]]:
+    """Change the dataset, and return it with the names of deleted files."""
     dataset = open_dataset(change.out)
     if change.add is not None:
         recipe = DatasetConfig.from_json(dataset.commit["recipe"])
         plan = Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files)
         dataset = add_layer(plan, show, effort)
     if change.remove:
-        dataset = remove_photos(change.out, _keys(change.remove), show, effort)
+        dataset = remove_photos(change.out, _read_keys(change.remove), show, effort)
     if change.compact:
         dataset = merge_layers(change.out, show, effort)
     return dataset, prune(change.out) if change.prune else []
 
 
-def _keys(words: tuple[str, ...]) -> list[str]:
-    """The keys, those of `@FILE` read from it."""
-    return [key for word in words for key in (_lines(word[1:]) if word.startswith("@") else [word])]
+def _read_keys(words: tuple[str, ...]) -> list[str]:
+    """Keys from the command line, with those of each `@FILE`."""
+    return [key for word in words for key in (_read_lines(word[1:]) if word.startswith("@") else [word])]
 
 
-def _lines(path: str) -> list[str]:
+def _read_lines(path: str) -> list[str]:
     if not Path(path).is_file():
-        raise UsageError(f"no file {path} with the keys to remove: give one key a line")
+        raise UsageError(f"--remove @{path}: no such file; give one with a key in each line")
     return [line for line in Path(path).read_text().splitlines() if line]
 
 
 def resolve_root(arguments: Arguments) -> str:
+    """Root of the source, by default that of the source itself; raises UsageError without one."""
     name = arguments.recipe.source
     if name not in DATASETS:
-        raise UsageError(f"unknown source {name!r}: known are {', '.join(DATASETS)}")
+        raise UsageError(f"unknown source {name!r}: use one of {', '.join(DATASETS)}")
     default_root = DATASETS[name].default_root
     if arguments.root is not None:
         return arguments.root
     if default_root is None:
-        raise UsageError(f"--root is missing: give the folder that holds the source {name!r}")
+        raise UsageError(f"--root is missing: give the folder of the source {name!r}")
     return default_root()
 
 

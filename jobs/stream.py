@@ -1,4 +1,4 @@
-"""`lacuna stream`: datasets -> a contact sheet of what a network would see, photo by photo, mask by mask."""
+"""`lacuna stream`: datasets -> a contact sheet of the photos and masks that a training would see."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -26,28 +26,29 @@ _MAX_SHOWN: Final = 256
 
 @dataclass(frozen=True)
 class Arguments:
-    """Show the batches of a training before it is paid for: the same photos, crops, flips and masks at a clock."""
+    """Write a picture of the photos, crops, flips and masks that a training sees, before it is started."""
 
     data: tyro.conf.Positional[tuple[str, ...]]
     """URIs of datasets."""
     show: int = 8
-    """How many photos."""
+    """Number of photos."""
     recipe: str | None = None
-    """Name of the recipe whose stream and seed it is; the stream's defaults and seed 0 if not given."""
+    """Name of the recipe that sets stream and seed; by default the stream's defaults and seed 0."""
     images_seen: int = 0
-    """The clock of the training at which to look."""
+    """Number of images that the training has seen before those shown."""
     mix: tuple[int, ...] = ()
-    """So many photos of each dataset in turn; all photos alike if not given."""
+    """Numbers of photos taken from each dataset in turn; by default photos are drawn from all alike."""
     out: str = "stream.png"
-    """URI of the picture."""
+    """File or URI of the picture."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Draws the sheet and reports what is on it."""
+    """Write the contact sheet and report what it shows."""
+    # Check the arguments.
     if not arguments.data:
-        raise UsageError("no dataset given: name the URI of at least one")
+        raise UsageError("no dataset given: give the URI of at least one")
     if not 1 <= arguments.show <= _MAX_SHOWN:
-        raise UsageError(f"--show is {arguments.show}: a sheet holds from 1 to {_MAX_SHOWN} photos")
+        raise UsageError(f"--show is {arguments.show}: it must be from 1 to {_MAX_SHOWN}")
     refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
@@ -56,39 +57,40 @@ def run(arguments: Arguments) -> dict[str, Any]:
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:
         refuse_missing_planes(dataset, config)
+    # Read one batch and draw it.
     stream = Stream(datasets, config, seed, arguments.mix)
     (batch,) = islice(stream.batches(arguments.images_seen, arguments.show, World()), 1)
-    storage.publish(arguments.out, sheet(batch, config))
+    storage.publish(arguments.out, draw_sheet(batch, config))
     for incident in batch.incidents:
         say(f"warning: {incident}")
     return {
         "picture": arguments.out,
         "keys": list(batch.keys),
         "positions": list(batch.positions),
-        "hole_ratios": {name: _ratios(batch.mask[:, k]) for k, name in enumerate(config.masks)},
+        "hole_ratios": {name: _measure_ratios(batch.mask[:, k]) for k, name in enumerate(config.masks)},
         "num_samples": stream.num_samples,
         "incidents": list(batch.incidents),
     }
 
 
-def sheet(batch: Batch, config: StreamConfig) -> bytes:
-    """A PNG with a row for each photo: itself, its planes, and each of its masks alone and as a hole."""
-    image = _pictures(batch.image)
+def draw_sheet(batch: Batch, config: StreamConfig) -> bytes:
+    """PNG with a row per photo: the photo, its planes, and each of its masks alone and as a hole."""
+    image = _to_rgb(batch.image)
     columns = [("photo", image)]
-    columns += [(name, _pictures(plane)) for name, plane in batch.planes.items() if plane.shape[2] == config.size_px]
+    columns += [(name, _to_rgb(plane)) for name, plane in batch.planes.items() if plane.shape[2] == config.size_px]
     for number, name in enumerate(config.masks):
         mask = batch.mask[:, number].numpy()
         columns += [(name, np.repeat(mask[..., None] * np.uint8(255), 3, axis=3)), ("masked", with_hole(image, mask))]
     return grid_png(columns, enlarge=max(1, 128 // config.size_px))
 
 
-def _pictures(stack: torch.Tensor) -> NDArray[np.uint8]:
-    """uint8 NCHW -> NHWx3: grey ones get three channels, a fourth channel goes."""
+def _to_rgb(stack: torch.Tensor) -> NDArray[np.uint8]:
+    """Pictures uint8 NHWx3 from uint8 NCHW: gray ones get three channels, a fourth channel is dropped."""
     pictures = stack.permute(0, 2, 3, 1).numpy()
     return np.repeat(pictures, 3, axis=3) if pictures.shape[3] == 1 else np.ascontiguousarray(pictures[..., :3])
 
 
-def _ratios(masks: torch.Tensor) -> list[float]:
+def _measure_ratios(masks: torch.Tensor) -> list[float]:
     return [round(float(mask.float().mean()), 4) for mask in masks]
 
 

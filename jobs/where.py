@@ -1,4 +1,4 @@
-"""`lacuna where`: what became of a photo, and in which shard it lies if it lies in one."""
+"""`lacuna where`: the outcome of a photo in a dataset, and the shard that holds it, if any."""
 
 import json
 from dataclasses import dataclass
@@ -14,20 +14,22 @@ from pipelines.data.dataset.edit import find_photo
 
 @dataclass(frozen=True)
 class Arguments:
-    """Find a photo by its key; exit 1 where the dataset does not know it."""
+    """Find a photo by its key, and print its outcome and its shard; exit 1 if the dataset does not know it."""
 
     key: tyro.conf.Positional[str]
-    """The key, as in the shards' member names."""
+    """The key: the photo's path under the root without its suffix, as in the shards' member names."""
     data: str
     """URI of the dataset."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Looks the key up in the tables that can hold it."""
+    """Look the key up in the tables that can hold it, and report."""
     places = find_photo(arguments.data, arguments.key)
     report = {"key": arguments.key, "data": arguments.data, "places": places}
     if not places:
-        raise VerbError(f"no photo {arguments.key!r} in {arguments.data}: keys are paths without their suffix", report)
+        raise VerbError(
+            f"no photo {arguments.key!r} in {arguments.data}: give its path under the root without suffix", report
+        )
     for place in places:
         say(json.dumps({name: place[name] for name in ("outcome", "reason", "shard", "layer", "source")}))
     return report

@@ -91,9 +91,9 @@ def bucket(folder: Path, name: str) -> Iterator[str]:
 def objects_of(uri: str) -> dict[str, bytes]:
     """Every object below the URI, by its path below it, as the server itself lists them."""
     name, _, prefix = uri.removeprefix("s3://").partition("/")
-    told = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=name, Prefix=f"{prefix}/")
-    assert not told["IsTruncated"]
-    keys = [item["Key"] for item in told.get("Contents", [])]
+    listed = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=name, Prefix=f"{prefix}/")
+    assert not listed["IsTruncated"]
+    keys = [item["Key"] for item in listed.get("Contents", [])]
     return {key.removeprefix(f"{prefix}/"): storage.read_bytes(f"s3://{name}/{key}") for key in keys}
 
 

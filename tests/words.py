@@ -59,7 +59,7 @@ _NOT_VERBS: Final = _words(
     strides kernels dilations filters heads tokens queries temperatures priors targets logits gradients moments
     averages buffers slots lanes orders worlds chunks buckets offsets ranges intervals matches neighbors
     candidates duplicates twins rejections inputs outputs results rules laws doors contents children owners
-    users others
+    users others convolutions variables incidents commands status
     """
 )
 _PARTICIPLES: Final = _words(

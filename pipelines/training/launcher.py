@@ -19,7 +19,7 @@ import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connect_ray, has_waiting_group, count_cores, count_gpus
+from infra.cluster import connect_ray, count_cores, count_gpus, has_waiting_group
 from infra.world import RankLostError, World, current_world
 from pipelines.checkpoints import newest_clock
 from pipelines.records import JobError

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from infra import storage
-from infra.settings import hide_credentials
+from infra.credentials import hide_credentials
 from infra.tracking_faults import LoginError
 from pipelines.checkpoints import newest_clock
 from pipelines.manifest import seal, unseal

@@ -79,7 +79,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({}, "no folder or archive at .*/none"),
-        ({"source": "imagenet"}, "unknown source 'imagenet': known are .*celeba, .*folder, .*packages"),
+        ({"source": "imagenet"}, "unknown source 'imagenet': use one of .*celeba, .*folder, .*packages"),
         ({"masks": ("rectangle", "heart")}, "unknown mask family 'heart': known are rectangle"),
         ({"holdout": 1.0}, r"holdout is 1\.0"),
         ({"holdout": -0.1}, r"holdout is -0\.1"),

@@ -285,7 +285,7 @@ def test_masks_are_counted_and_said_and_do_not_stop_a_build(tmp_path: Path, caps
     report = shard.run(shard.parse(words))
     counts = {"num_inputs": 24, "num_written": 12, "num_rejected": 12, "num_masks": 12, "num_system_files": 0}
     assert {name: report[name] for name in counts} == counts
-    assert "masks, not taken for photos: 12 (a build with --masks-as-photos takes them)" in capsys.readouterr().err
+    assert "left out as masks: 12 (--masks-as-photos stores them as photos)" in capsys.readouterr().err
     with pytest.raises(UsageError, match="1 of 1 keys are not in"):
         shard.run(shard.parse(["--out", str(tmp_path / "out"), "--remove", "class0/0000_mask"]))
     assert open_dataset(str(tmp_path / "out")).commit["ledger"]["num_rejected"] == 12

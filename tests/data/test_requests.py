@@ -62,7 +62,7 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pl
     plan = Plan("counting://bucket/photos", "counting://bucket/out", shard_recipe(holdout=0, shard_bytes=60_000), 0)
     yield plan, list_source(plan)
     _Counting.store.clear()
-    object_store._HEEDING.clear()
+    object_store._HAS_CONDITIONS.clear()
 
 
 def count_requests(plan: Plan, layout: Layout, step: Step) -> tuple[int, int]:

@@ -179,7 +179,7 @@ def test_an_older_dataset_is_compared_as_it_was_and_that_is_said(
     photo(900).save(root / "late.png")
     capsys.readouterr()
     assert shard.run(shard.parse(words))["num_inputs"] == 6
-    assert "does not say what its root held: --root was not compared" in capsys.readouterr().err
+    assert "has no record of its root's files, so --root was not compared" in capsys.readouterr().err
     with pytest.raises(UsageError, match="seed = 0, not 1"):
         shard.run(shard.parse([*words, "--seed", "1"]))
 
@@ -214,12 +214,12 @@ def test_a_stopped_addition_of_another_root_is_not_mixed(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_finished_demo_refuses_another_root(tmp_path: Path) -> None:
-    course = demo.course("folder")
+    config = demo.choose_config("folder")
     root, out = photo_folder(tmp_path / "in", 12), tmp_path / "out"
-    shard.run(shard.Arguments(course.shards, str(out / "data"), str(root)))
+    shard.run(shard.Arguments(config.shards, str(out / "data"), str(root)))
     (out / demo.REPORT_FILE).write_text("{}")
     with pytest.raises(UsageError, match=OTHER.format("12 files.*13 files.*")):
-        demo.walk(course, str(photo_folder(tmp_path / "other", 13)), out)
+        demo.run_demo(config, str(photo_folder(tmp_path / "other", 13)), out)
 
 
 def test_a_listing_keeps_the_record_that_is_compared(tmp_path: Path) -> None:

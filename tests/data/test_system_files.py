@@ -53,7 +53,7 @@ def test_more_of_them_than_photos_stop_no_build(tmp_path: Path, capsys: pytest.C
     words = ["--source", "folder", "--root", str(tmp_path / "all.zip"), "--out", str(tmp_path / "out"), "--masks"]
     report = shard.run(shard.parse(words))
     assert (report["num_inputs"], report["num_written"], report["num_system_files"]) == (25, 12, 13)
-    assert "operating system (.DS_Store, ._x.jpg ...), not taken for photos: 13" in capsys.readouterr().err
+    assert "left out as files of an operating system (.DS_Store, ._x.jpg ...): 13" in capsys.readouterr().err
 
 
 def test_a_source_with_a_list_says_the_same_of_them(tmp_path: Path) -> None:

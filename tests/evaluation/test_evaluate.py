@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.evaluate import table
+from jobs.evaluate import format_table
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
@@ -268,13 +268,13 @@ def test_the_list_of_pairs_is_in_the_passport(card: Scorecard, heldout: Dataset,
 
 
 def test_the_table_ends_with_the_classical_methods(card: Scorecard) -> None:
-    rows = {row.split()[0]: row.split() for row in table(card).split("\n")[-len(BASELINES) :]}
+    rows = {row.split()[0]: row.split() for row in format_table(card).split("\n")[-len(BASELINES) :]}
     for name in BASELINES:
         assert rows[name][1:3] == [str(len(card.rows)), f"{card.baselines[name]['psnr_hole'][ALL].mean:.3f}"]
 
 
 def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
-    head, everything, *bins = table(card).split("\n")[: -len(BASELINES)]
+    head, everything, *bins = format_table(card).split("\n")[: -len(BASELINES)]
     assert head.split()[-6:] == list(METRICS)
     assert everything.split()[:2] == ["all", str(len(card.rows))]
     assert {row.split()[0] for row in bins} == {row["bin"] for row in card.rows}

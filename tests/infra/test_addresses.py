@@ -43,7 +43,7 @@ def test_this_machine_and_tls_are_taken(address: str) -> None:
     ],
 )
 def test_clear_http_to_others_needs_a_word(address: str) -> None:
-    with pytest.raises(InvalidURIError, match=r"is clear http to another machine.*--insecure before the verb"):
+    with pytest.raises(InvalidURIError, match=r"is plain http to another machine.*--insecure before the verb"):
         refuse_unsafe_address(address, insecure=False)
     refuse_unsafe_address(address, insecure=True)
 

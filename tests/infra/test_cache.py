@@ -111,7 +111,7 @@ def test_eviction_leaves_what_another_process_is_writing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", [b"", b"short", bytes(PAGE)])
-def test_a_page_that_is_not_what_was_stored_can_be_had_anew(tmp_path: Path, wrong: bytes) -> None:
+def test_a_page_that_is_not_what_was_stored_is_fetched_again(tmp_path: Path, wrong: bytes) -> None:
     open_cached(tmp_path)[0].read(0, 10)
     pages(tmp_path)[0].write_bytes(wrong)
     file, _, _ = open_cached(tmp_path)
@@ -127,7 +127,7 @@ def test_another_content_under_the_same_name_is_another_file(tmp_path: Path) -> 
     assert open_cached(tmp_path, data=other)[0].read(0, 10) == other[:10]
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     file, traffic, _ = open_cached(tmp_path)
     storage.remove(URI)
     with pytest.raises(FileNotFoundError):
@@ -136,10 +136,10 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert traffic.drain() == []
 
 
-def test_a_file_shorter_than_it_was_is_told_at_once(tmp_path: Path) -> None:
+def test_a_file_shorter_than_it_was_is_reported_at_once(tmp_path: Path) -> None:
     file, traffic, _ = open_cached(tmp_path)
     storage.publish(URI, LARGE[:1000])
-    with pytest.raises(EOFError, match=f"{URI} gave 1000 of the bytes 0 to {PAGE}"):
+    with pytest.raises(EOFError, match=f"{URI} returned 1000 of {PAGE} bytes from 0 to {PAGE}"):
         file.read(0, 10)
     assert traffic.incidents == []
     assert pages(tmp_path) == []
@@ -173,7 +173,7 @@ def test_a_process_killed_while_it_fetches_blocks_nobody(tmp_path: Path) -> None
     assert not aside.exists()
 
 
-def test_a_page_that_is_cut_while_it_is_open_is_had_anew(tmp_path: Path) -> None:
+def test_a_page_that_is_truncated_while_it_is_open_is_fetched_again(tmp_path: Path) -> None:
     file, _, _ = open_cached(tmp_path)
     assert file.read(0, 10) == LARGE[:10]
     os.truncate(pages(tmp_path)[0], 5)
@@ -184,12 +184,12 @@ def test_nothing_lies_past_the_end(tmp_path: Path) -> None:
     file, _, _ = open_cached(tmp_path)
     assert file.read(len(LARGE) - 3, len(LARGE)) == LARGE[-3:]
     for end in (len(LARGE) + 1, 3 * len(LARGE)):
-        with pytest.raises(EOFError, match=f"has {len(LARGE)} bytes and not {end}"):
+        with pytest.raises(EOFError, match=f"has {len(LARGE)} bytes, fewer than {end}"):
             file.read(len(LARGE) - 3, end)
 
 
 def test_a_cache_of_less_than_some_pages_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=f"set LACUNA_CACHE_BYTES to {4 * PAGE} at the very least"):
+    with pytest.raises(OSError, match=f"give at least {4 * PAGE}"):
         CachedFile(Cache(tmp_path, 4 * PAGE - 1), URI, sha256_hex(LARGE), len(LARGE), Traffic())
 
 
@@ -200,15 +200,15 @@ def test_readers_of_a_process_share_what_is_open(tmp_path: Path, monkeypatch: py
     assert open_default_cache().folder == tmp_path / "other"
 
 
-def test_a_place_or_a_size_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_folder_or_size_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LACUNA_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(OSError, match=r"no cache can be in .*file/cache .*: set LACUNA_CACHE to a folder"):
+    with pytest.raises(OSError, match=r"could not make the cache folder .*file/cache .*: set LACUNA_CACHE"):
         open_default_cache()
     monkeypatch.setenv("LACUNA_CACHE", str(tmp_path))
     for wrong in ("much", "-1", "1.5"):
         monkeypatch.setenv("LACUNA_CACHE_BYTES", wrong)
-        with pytest.raises(OSError, match=f"LACUNA_CACHE_BYTES is '{wrong}': give a number of bytes"):
+        with pytest.raises(OSError, match=f"LACUNA_CACHE_BYTES is '{wrong}': give a whole number of bytes"):
             open_default_cache()
 
 

@@ -1,4 +1,4 @@
-"""Ray tasks through our own door: every result once, faults as themselves, a lost worker tried again, little ahead."""
+"""Ray tasks through our own interface: every result once, faults as themselves, lost workers retried, little ahead."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra.cluster import TaskLostError, connect_ray, run_tasks, format_task_name
+from infra.cluster import TaskLostError, connect_ray, format_task_name, run_tasks
 from infra.settings import PROJECT_ROOT
 from pipelines.records import CorruptDataError, UsageError
 from tests.making import lacuna, photo_folder
@@ -33,9 +33,9 @@ def test_tasks_take_several_arguments_and_run_elsewhere() -> None:
     def describe(word: str, number: int) -> tuple[str, int, int]:
         return word, number, os.getpid()
 
-    (told,) = run_tasks(describe, [("x", 3)])
-    assert told[:2] == ("x", 3)
-    assert told[2] != os.getpid()
+    (result,) = run_tasks(describe, [("x", 3)])
+    assert result[:2] == ("x", 3)
+    assert result[2] != os.getpid()
 
 
 def test_quick_results_do_not_wait_for_slow_ones() -> None:
@@ -164,13 +164,18 @@ def test_a_task_that_is_killed_each_time_is_named() -> None:
         return number
 
     tasks = [({"plan": 1}, "train", number) for number in range(4)]
-    with pytest.raises(TaskLostError, match=r"^write_shard train 3 failed at each try: its process died\. .*goes on"):
+    with pytest.raises(
+        TaskLostError, match=r"^write_shard train 3 failed at each try: its process died\. .*to continue"
+    ):
         list(run_tasks(write_shard, tasks, max_retries=1))
 
 
 def test_the_name_of_a_task_has_its_words_numbers_and_files() -> None:
     record = SimpleNamespace(file="train-00007.tar", sha256="0" * 64)
-    assert format_task_name(run_tasks, ("s3://b/data", 7, record, {"a": 1}, None)) == "run_tasks s3://b/data 7 train-00007.tar"
+    assert (
+        format_task_name(run_tasks, ("s3://b/data", 7, record, {"a": 1}, None))
+        == "run_tasks s3://b/data 7 train-00007.tar"
+    )
     assert format_task_name(_helper, (run_tasks, ("data", record))) == "helper run_tasks data train-00007.tar"
     assert len(format_task_name(_helper, ("x" * 1000,))) == 200
 
@@ -196,7 +201,7 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None
     words = ("shard", "--source", "folder", "--root", str(root), "--out", str(tmp_path / "out"))
     code, report, stderr = lacuna(*words, cwd=PROJECT_ROOT, RAY_ADDRESS=address)
     assert code == 1
-    assert report["error"].startswith(f"no Ray cluster can be joined at RAY_ADDRESS={address}: ")
+    assert report["error"].startswith(f"could not join the Ray cluster at RAY_ADDRESS={address}: ")
     assert report["error"].endswith("or unset RAY_ADDRESS to work on this machine alone")
     assert "Traceback" not in stderr
 

@@ -117,7 +117,7 @@ PLANTED = [
     ("amd gpu", "InstanceType: g6e.12xlarge", "InstanceType: g4ad.16xlarge", r"it has no NVIDIA GPU"),
     ("top key", "idle_timeout_minutes:", "idle_timeout_minute:", r"idle_timeout_minute is no known key: did you mean"),
     ("provider key", "cache_stopped_nodes:", "cache_stoped_nodes:", r"provider\.cache_stoped_nodes is no known key"),
-    ("type key", "    priority: 1", "    priorty: 1", r"cpu-spot\.priorty is no known key: take one of .*priority"),
+    ("type key", "    priority: 1", "    priorty: 1", r"cpu-spot\.priorty is no known key: use one of .*priority"),
     ("node key", "ImageId: *image", "ImageID: *image", r"ImageID is no known key: did you mean ImageId\?"),
     ("deep key", "VolumeType: gp3", "VolumTyp: gp3", r"0\.Ebs\.VolumTyp is no known key"),
     ("deep value", "VolumeType: gp3", "VolumeType: gp4", r"VolumeType is 'gp4': EC2 has no such value"),
@@ -126,7 +126,7 @@ PLANTED = [
     ("open dashboard", "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", r"--dashboard-host is 0\.0\.0\.0"),
     ("open dashboard, apart", "--dashboard-host=127.0.0.1", "--dashboard-host 0.0.0.0", r"-host is 0\.0\.0\.0"),
     ("no address", "ray start --address=$RAY_HEAD_IP:6379", "ray start", r"worker_.*without --address"),
-    ("fixed address", "--address=$RAY_HEAD_IP:6379", "--address=10.0.0.5:6379", r"--address is 10\.0\.0\.5:6379: take"),
+    ("fixed address", "--address=$RAY_HEAD_IP:6379", "--address=10.0.0.5:6379", r"--address is 10\.0\.0\.5:6379: use"),
     ("no head", "ray start --head", "ray start", r"head_start_ray_commands: `ray start` without --head"),
     ("worker as head", "ray start --address", "ray start --head --address", r"worker_.*with --head"),
     ("ports differ", "--port=6379", "--port=6380", r"ends in port 6379: the head listens on 6380"),
@@ -138,23 +138,23 @@ PLANTED = [
         "region: us-eats-1",
         r"provider\.region is 'us-eats-1': .* did you mean us-east-1\?",
     ),
-    ("zone", "us-east-1a,", "us-west-2a,", r"availability_zone names 'us-west-2a': it is no zone of us-east-1"),
+    ("zone", "us-east-1a,", "us-west-2a,", r"availability_zone names 'us-west-2a': give a zone of us-east-1"),
     ("no token mode", "RAY_AUTH_MODE=token RAY_USAGE", "RAY_USAGE", r"head_start_ray_commands: RAY_AUTH_MODE is None"),
     ("token mode off", "RAY_AUTH_MODE=token RAY_USAGE", "RAY_AUTH_MODE=disabled RAY_USAGE", r"MODE is 'disabled'"),
     ("no token", "  ~/.ray/auth_token: ~/.ray/auth_token\n", "", r"file_mounts has no ~/\.ray/auth_token"),
-    ("open token", "chmod 600 ~/.ray/auth_token ", "chmod 600 ", r"leave ~/\.ray/auth_token open"),
+    ("open token", "chmod 600 ~/.ray/auth_token ", "chmod 600 ", r"setup_commands do not protect ~/\.ray/auth_token"),
     (
         "no image",
         "      ImageId: *image\n",
         "",
-        r"cpu-spot\.node_config\.ImageId is missing: Ray would take Ubuntu 18\.04",
+        r"cpu-spot\.node_config\.ImageId is missing: Ray would use Ubuntu 18\.04",
     ),
     ("no ami", "ami-028357be7d5b15c53", "ubuntu-24.04", r"ImageId is 'ubuntu-24\.04': give ami-"),
     (
         "latest ami",
         "ami-028357be7d5b15c53",
         "latest_dlami",
-        r"ImageId is 'latest_dlami': it is another image each month",
+        r"ImageId is 'latest_dlami': the latest image changes each month",
     ),
     (
         "latest image",
@@ -194,16 +194,16 @@ PLANTED = [
     ("password", "RAY_USAGE_STATS_ENABLED=0", "MLFLOW_TRACKING_PASSWORD=hunter2", r"holds a password, key or token"),
     ("login", "RAY_USAGE_STATS_ENABLED=0", "MLFLOW_TRACKING_URI=http://ann:hunter2@m:5000", r"holds a login in a URI"),
     ("aws credentials", "  region:", "  aws_credentials: {aws_access_key_id: x}\n  region:", r"aws_credentials is set"),
-    ("head type", "head_node_type: head", "head_node_type: haed", r"head_node_type is 'haed': take one of .*head"),
+    ("head type", "head_node_type: head", "head_node_type: haed", r"head_node_type is 'haed': use one of .*head"),
     ("no head type", "head_node_type: head\n", "", r"head_node_type is None"),
-    ("small disk", "VolumeSize: 200", "VolumeSize: 20", r"VolumeSize is 20 GB; image, torch and .* need 100 GB"),
+    ("small disk", "VolumeSize: 200", "VolumeSize: 20", r"VolumeSize is 20 GB; image, torch and .* need 100"),
     ("no disk", "      BlockDeviceMappings: *disk\n", "", r"VolumeSize is not given"),
     ("no user", "  ssh_user: ubuntu", "  ssh_private_key: ~/.ssh/key.pem", r"auth\.ssh_user is missing"),
     (
         "no constraints",
         "  ~/lacuna/constraints.txt: constraints.txt\n",
         "",
-        r"takes constraints from .*no file of file_mounts",
+        r"takes constraints from .*file_mounts mounts no file",
     ),
     ("constraints lost", ": constraints.txt", ": requirements.txt", r"brings requirements\.txt: there is no such file"),
     (
@@ -216,7 +216,7 @@ PLANTED = [
         "no secrets",
         "  ~/lacuna/secrets.env: ~/.lacuna/secrets.env\n",
         "",
-        r"LACUNA_SECRETS is .*no file of file_mounts",
+        r"LACUNA_SECRETS is .*file_mounts mounts no file",
     ),
     (
         "open secrets",
@@ -227,13 +227,18 @@ PLANTED = [
     ("readable secrets", "chmod 600", "chmod 644", r"LACUNA_SECRETS is .*add chmod 600"),
     ("secrets not named", "    LACUNA_SECRETS=$HOME/lacuna/secrets.env\n", "", r"head_.*LACUNA_SECRETS is not set"),
     ("no name", "cluster_name: lacuna\n", "", r"^cluster_name is missing"),
-    ("unknown provider", "type: aws", "type: awss", r"provider\.type is 'awss': this check knows aws and local"),
-    ("key twice", "max_workers: 24", "max_workers: 24\nmax_workers: 2", r"line \d+: max_workers stands twice"),
-    ("deep key twice", "Name: lacuna-worker", "Name: lacuna-worker, Name: x", r"line \d+: Name stands twice"),
+    ("unknown provider", "type: aws", "type: awss", r"provider\.type is 'awss': this check supports aws and local"),
+    ("key twice", "max_workers: 24", "max_workers: 24\nmax_workers: 2", r"line \d+: max_workers occurs twice"),
+    ("deep key twice", "Name: lacuna-worker", "Name: lacuna-worker, Name: x", r"line \d+: Name occurs twice"),
     ("tab", "  type: aws", "\ttype: aws", r"line \d+: .*'\\t'.*: indent with spaces"),
-    ("no yaml", "cluster_name: lacuna", "cluster_name: [lacuna", r"line \d+: expected .*: the file is no YAML"),
+    ("no yaml", "cluster_name: lacuna", "cluster_name: [lacuna", r"line \d+: expected .*: correct the YAML"),
     ("few open files", "ulimit -n 65536; ", "", r"head_start_ray_commands: no `ulimit -n`"),
-    ("no wait for apt", "-o DPkg::Lock::Timeout=300 ", "", r"setup_commands: apt waits for no lock"),
+    (
+        "no wait for apt",
+        "-o DPkg::Lock::Timeout=300 ",
+        "",
+        r"setup_commands: apt fails while the first boot holds its lock",
+    ),
     (
         "boto3 of any version",
         "head_setup_commands:",
@@ -247,7 +252,9 @@ PLANTED = [
 def test_a_planted_mistake_is_named(old: str, new: str, named: str | None, folder: Path) -> None:
     assert old in TEXT
     found = mistakes_in(TEXT.replace(old, new, 1) if named else TEXT.replace(old, new), folder)
-    assert any(re.search(named or r"min_workers of all types are 32: the cluster's", line) for line in found), found
+    assert any(re.search(named or r"min_workers of all types add up to 32: the cluster's", line) for line in found), (
+        found
+    )
     assert all("\n" not in line for line in found)
     assert not any(secret in line for line in found for secret in (TOKEN, "hunter2", "AKIAIOSFODNN7EXAMPLE"))
 
@@ -319,7 +326,7 @@ def test_a_cluster_of_machines_that_are_there_is_checked_as_one(folder: Path) ->
         ("[10.0.0.2, gpu-3.lab]", "[]", r"provider\.worker_ips is \[\]"),
         ("10.0.0.2", "10.0.0.1", r"provider names 10\.0\.0\.1 twice"),
         ("max_workers: 2", "max_workers: 3", r"max_workers is 3: provider\.worker_ips names 2"),
-        ("worker_ips:", "worker_ip:", r"provider\.worker_ip is no known key: take one of .*worker_ips"),
+        ("worker_ips:", "worker_ip:", r"provider\.worker_ip is no known key: use one of .*worker_ips"),
         ("ssh_user: ubuntu", "ssh_private_key: x", r"auth\.ssh_user is missing"),
         ("auth:", "head_node_type: head\nauth:", r"head_node_type is for clouds"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from ray.scripts.scripts import start
 
 from infra.cluster_commands import _START_OPTIONS
-from infra.cluster_secrets import secret_mistakes
+from infra.cluster_secrets import find_secrets
 from jobs.submit import parse, run
 from pipelines.records import UsageError
 from tests.infra.test_cluster_file import TEXT, mistakes_in
@@ -121,7 +121,7 @@ WRONG: dict[str, tuple[Changes, str]] = {
     "profile of a role": ((("{Name: lacuna-head}", "{Arn: 'arn:aws:iam::1:role/x'}"),), r"Arn is .*not of a role"),
     "profile twice": (
         (("{Name: lacuna-head}", "{Name: x, Arn: 'arn:aws:iam::1:instance-profile/x'}"),),
-        r"has Name and Arn: EC2 takes one",
+        r"has Name and Arn: give one",
     ),
     "disk that boots nothing": (
         (("VolumeType: gp3", "VolumeType: st1"),),
@@ -171,31 +171,34 @@ WRONG: dict[str, tuple[Changes, str]] = {
         (("\nfile_mounts:", "\nfile_mounts:\n  ~/x: nowhere.txt"),),
         r"brings nowhere\.txt: there is no",
     ),
-    "nothing mounted": ((("secrets.env: ~/.lacuna/secrets.env", "secrets.env:"),), r"secrets\.env brings nothing"),
+    "nothing mounted": ((("secrets.env: ~/.lacuna/secrets.env", "secrets.env:"),), r"secrets\.env is empty"),
     "no boto3": ((("constraints.txt boto3", "constraints.txt six"),), r"head_setup_commands install no boto3"),
     "apt asks": ((("install -y -qq", "install -q"),), r"apt asks before it installs"),
-    "opened again": (((CHMOD, f"{CHMOD}\n  - chmod 644 ~/.ray/auth_token"),), r"leave ~/\.ray/auth_token open"),
+    "opened again": (
+        ((CHMOD, f"{CHMOD}\n  - chmod 644 ~/.ray/auth_token"),),
+        r"setup_commands do not protect ~/\.ray/auth_token",
+    ),
     "no dashboard": (
         (("--dashboard-host", "--include-dashboard=false --dashboard-host"),),
         r"--include-dashboard is off",
     ),
     "ray alone": ((("ray[default,train]", "ray"),), r"install ray without its extras"),
     "extra": ((("[default,train]", "[default,trian]"),), r"install ray without its extras"),
-    "old Python": ((("python3.12", "python3.9"),), r"python3\.9 makes the environment: take one of 3\.11"),
+    "old Python": ((("python3.12", "python3.9"),), r"python3\.9 makes the environment: use one of 3\.11"),
     "nightly": (
         before("auth:", "docker: {image: 'rayproject/ray:nightly', container_name: r}"),
         r"docker\.image is .*pin",
     ),
     "container of nothing": (before("auth:", "docker: {container_name: r}"), r"docker\.image is missing"),
-    "name": ((("cluster_name: lacuna", "cluster_name: my lab/1"),), r"cluster_name is 'my lab/1': give letters"),
+    "name": ((("cluster_name: lacuna", "cluster_name: my lab/1"),), r"cluster_name is 'my lab/1': use letters"),
     "no name": ((("cluster_name: lacuna", "cluster_name: ''"),), r"cluster_name is ''"),
-    "key that is no text": ((("  gpu:\n", "  5:\n"),), r"line \d+: key 5 is no text"),
+    "key that is no text": ((("  gpu:\n", "  5:\n"),), r"line \d+: key 5 is not text"),
     "key that is a list": ((("  gpu:\n", "  [a]:\n"),), r"line \d+: found unhashable key"),
     "head that is a list": ((("head_node_type: head", "head_node_type: [head]"),), r"head_node_type is \['head'\]"),
-    "no date": ((("cluster_name: lacuna", "cluster_name: 2026-13-45"),), r"a value cannot be read: month must be"),
-    "no number": ((("max_workers: 24", "max_workers: 1" + "0" * 5000),), r"a value cannot be read"),
+    "no date": ((("cluster_name: lacuna", "cluster_name: 2026-13-45"),), r"invalid value: month must be"),
+    "no number": ((("max_workers: 24", "max_workers: 1" + "0" * 5000),), r"invalid value"),
     "NUL": ((("auth:", "\0auth:"),), r"special characters are not allowed"),
-    "lists without end": ((("cluster_name: lacuna", "cluster_name: " + "[" * 3000),), r"a value cannot be read"),
+    "lists without end": ((("cluster_name: lacuna", "cluster_name: " + "[" * 3000),), r"invalid value"),
 }
 
 
@@ -225,9 +228,9 @@ def test_we_know_the_options_of_ray_start() -> None:
     ],
 )  # fmt: skip
 def test_a_secret_is_found_in_each_of_its_forms(line: str) -> None:
-    (told, *_) = secret_mistakes(f"a: b\n{line}")
-    assert told.startswith("line 2 holds ")
-    assert "4711" not in told
+    (message, *_) = find_secrets(f"a: b\n{line}")
+    assert message.startswith("line 2 holds ")
+    assert "4711" not in message
 
 
 @pytest.mark.parametrize(
@@ -239,14 +242,14 @@ def test_a_secret_is_found_in_each_of_its_forms(line: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_secret_is_not_called_one(line: str) -> None:
-    assert list(secret_mistakes(line)) == []
+    assert list(find_secrets(line)) == []
 
 
 def test_a_file_that_is_far_too_large_is_not_read(folder: Path) -> None:
-    (told,) = mistakes_in("a" * (2 << 20), folder)
-    assert told.startswith("the file has 2097152 bytes")
+    (line,) = mistakes_in("a" * (2 << 20), folder)
+    assert line.startswith("the file has 2097152 bytes")
 
 
 def test_a_folder_is_no_cluster_file(folder: Path) -> None:
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         run(parse(["--check-cluster", str(folder)]))

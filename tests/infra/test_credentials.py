@@ -72,7 +72,7 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def named_file(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, mode: int = 0o600) -> Path:
+def write_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, mode: int = 0o600) -> Path:
     """A file that LACUNA_SECRETS names."""
     path = folder / "secrets.env"
     path.write_bytes(text.encode())
@@ -86,7 +86,7 @@ def test_a_private_file_is_read(no_service: None, tmp_path: Path, monkeypatch: p
     text = (
         "# of the nodes\n\nMLFLOW_TRACKING_USERNAME=me\r\nMLFLOW_TRACKING_PASSWORD=a=b #c\nAWS_SECRET_ACCESS_KEY=x/y+z="
     )
-    named_file(tmp_path, monkeypatch, text, mode)
+    write_secrets(tmp_path, monkeypatch, text, mode)
     load_secrets()
     assert {name: os.environ[name] for name in NAMES if name in os.environ} == {
         "MLFLOW_TRACKING_USERNAME": "me",
@@ -99,7 +99,7 @@ def test_what_the_user_has_set_wins_for_the_whole_service(
     no_service: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One's own name with another's password would be a wrong login."""
-    named_file(
+    write_secrets(
         tmp_path, monkeypatch, "MLFLOW_TRACKING_USERNAME=file\nMLFLOW_TRACKING_PASSWORD=file\nAWS_SESSION_TOKEN=t"
     )
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "mine")
@@ -112,7 +112,7 @@ def test_what_the_user_has_set_wins_for_the_whole_service(
 def test_a_folder_of_ones_home_may_be_named_by_tilde(
     no_service: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named_file(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=t")
+    write_secrets(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=t")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LACUNA_SECRETS", "~/secrets.env")
     load_secrets()
@@ -123,8 +123,8 @@ def test_a_folder_of_ones_home_may_be_named_by_tilde(
 def test_a_file_that_others_could_read_is_refused(
     no_service: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    path = named_file(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=pass4711", mode)
-    with pytest.raises(SecretsError, match=f"mode {mode:03o}: run `chmod 600 {path}`") as refusal:
+    path = write_secrets(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=pass4711", mode)
+    with pytest.raises(SecretsError, match=rf"\(mode {mode:03o}\): run `chmod 600 {path}`") as refusal:
         load_secrets()
     assert "4711" not in str(refusal.value)
     assert "MLFLOW_TRACKING_TOKEN" not in os.environ
@@ -140,8 +140,8 @@ def test_a_file_that_others_could_read_is_refused(
         ("MLFLOW_TRACKING_TOKEN=pass4711 ", "line 1 of .* is not NAME=value"),
         ("MLFLOW_TRACKING_TOKEN=pass\x004711", "line 1 of .* is not NAME=value"),
         ('MLFLOW_TRACKING_TOKEN="pass4711"', "line 1 of .* has quotes around the value of MLFLOW_TRACKING_TOKEN"),
-        ("LD_PRELOAD=pass4711", "line 1 of .* sets another variable than MLFLOW_TRACKING_USERNAME, "),
-        ("PATH=pass4711", "line 1 of .* sets another variable"),
+        ("LD_PRELOAD=pass4711", "line 1 of .* sets an unknown variable: use MLFLOW_TRACKING_USERNAME, "),
+        ("PATH=pass4711", "line 1 of .* sets an unknown variable"),
         ("MLFLOW_TRACKING_TOKEN=pass4711\nMLFLOW_TRACKING_TOKEN=x", "line 2 of .* sets MLFLOW_TRACKING_TOKEN again"),
         ("#" * (1 << 17), "of 131072 bytes"),
     ],
@@ -149,14 +149,14 @@ def test_a_file_that_others_could_read_is_refused(
 def test_other_lines_are_refused_without_their_values(
     no_service: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
 ) -> None:
-    named_file(tmp_path, monkeypatch, text)
+    write_secrets(tmp_path, monkeypatch, text)
     with pytest.raises(SecretsError, match=words) as refusal:
         load_secrets()
     assert "4711" not in str(refusal.value)
 
 
 def test_what_is_no_file_of_ours_is_refused(no_service: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = named_file(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=t")
+    path = write_secrets(tmp_path, monkeypatch, "MLFLOW_TRACKING_TOKEN=t")
     link = tmp_path / "link"
     link.symlink_to(path)
     os.mkfifo(tmp_path / "pipe", 0o600)

@@ -1,4 +1,4 @@
-"""The lock of a folder: a second process is told who holds it, and it is free as soon as the holder is gone."""
+"""The lock of a folder: a second process reads which one holds it, and it is free as soon as the holder ends."""
 
 import os
 import signal
@@ -53,8 +53,10 @@ def free_within(folder: Path, seconds: float) -> bool:
     return False
 
 
-def test_a_second_process_is_told_who_works_where_and_what_to_do(folder: Path, holder: subprocess.Popen[str]) -> None:
-    expected = f"process {holder.pid} works in {folder}: wait for its end, or name another --out"
+def test_a_second_process_reads_which_process_works_where_and_what_to_do(
+    folder: Path, holder: subprocess.Popen[str]
+) -> None:
+    expected = f"process {holder.pid} works in {folder}: wait for its end, or give another --out"
     for _ in range(2):
         with pytest.raises(LockedError, match=expected), lock_folder(str(folder)):
             pytest.fail("two processes hold one folder")

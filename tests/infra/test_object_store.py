@@ -53,14 +53,14 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(object_store, "_CONFLICT_WAITS_SECONDS", (0.01, 0.01))
     _Peer.heeds, _Peer.seconds, _Peer.faults, _Peer.puts = True, 0.0, [], []
     _Peer.store.clear()
-    object_store._HEEDING.clear()
+    object_store._HAS_CONDITIONS.clear()
     yield "peer://bucket/place"
-    object_store._HEEDING.clear()
+    object_store._HAS_CONDITIONS.clear()
 
 
-def told(code: str, status: int) -> Exception:
+def make_fault(code: str, status: int) -> Exception:
     """What s3fs raises where S3 answers so."""
-    answer = {"Error": {"Code": code, "Message": "told"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return translate_boto_error(ClientError(answer, "PutObject"))  # type: ignore[no-any-return]
 
 
@@ -95,7 +95,9 @@ def test_a_store_is_asked_once_whether_it_heeds_conditions(place: str) -> None:
     assert len([path for path in _Peer.puts if ".aside-" in path]) == 2
 
 
-@pytest.mark.parametrize("answer", [NotImplementedError("mode"), told("NotImplemented", 501)], ids=["fsspec", "S3"])
+@pytest.mark.parametrize(
+    "answer", [NotImplementedError("mode"), make_fault("NotImplemented", 501)], ids=["fsspec", "S3"]
+)
 def test_a_store_that_does_not_know_conditions_is_written_without(place: str, answer: Exception) -> None:
     _Peer.faults = [answer]
     assert storage.create(f"{place}/file", b"first")
@@ -104,28 +106,28 @@ def test_a_store_that_does_not_know_conditions_is_written_without(place: str, an
 
 def test_a_creation_that_meets_another_is_tried_again(place: str) -> None:
     assert storage.create(f"{place}/first", b"")
-    _Peer.faults = [told("ConditionalRequestConflict", 409)]
+    _Peer.faults = [make_fault("ConditionalRequestConflict", 409)]
     assert storage.create(f"{place}/file", b"mine")
-    _Peer.faults = [told("ConditionalRequestConflict", 409) for _ in range(3)]
+    _Peer.faults = [make_fault("ConditionalRequestConflict", 409) for _ in range(3)]
     with pytest.raises(ConnectionError, match="run the same command again"):
         storage.create(f"{place}/other", b"mine")
 
 
 PASSING = {
-    "slow down": told("SlowDown", 503),
-    "unavailable": told("ServiceUnavailable", 503),
-    "internal": told("InternalError", 500),
-    "status alone": told("500", 500),
-    "request timeout": told("RequestTimeout", 400),
+    "slow down": make_fault("SlowDown", 503),
+    "unavailable": make_fault("ServiceUnavailable", 503),
+    "internal": make_fault("InternalError", 500),
+    "status alone": make_fault("500", 500),
+    "request timeout": make_fault("RequestTimeout", 400),
     "timeout": TimeoutError("of the event loop"),
     "read timeout": ReadTimeoutError(endpoint_url="http://x"),
     "unreachable": EndpointConnectionError(endpoint_url="http://x"),
     "reset": ConnectionResetError("by peer"),
 }
 STAYING = {
-    "missing": told("NoSuchKey", 404),
-    "forbidden": told("AccessDenied", 403),
-    "invalid": told("InvalidArgument", 400),
+    "missing": make_fault("NoSuchKey", 404),
+    "forbidden": make_fault("AccessDenied", 403),
+    "invalid": make_fault("InvalidArgument", 400),
     "no space": OSError(errno.ENOSPC, "full"),
 }
 
@@ -156,9 +158,9 @@ def test_faults_that_stay_are_not(place: str, fault: Exception) -> None:
 @pytest.mark.parametrize(
     "fault", [NoCredentialsError(), PartialCredentialsError(provider="x", cred_var="y")], ids=["none", "half"]
 )
-def test_without_keys_it_is_said_what_to_set(place: str, fault: Exception) -> None:
+def test_without_keys_the_message_says_what_to_set(place: str, fault: Exception) -> None:
     _Peer.faults = [fault]
-    with pytest.raises(PermissionError, match=r"/file: there are no keys for its store: set AWS_ACCESS_KEY_ID"):
+    with pytest.raises(PermissionError, match=r"/file: no keys for its store: set AWS_ACCESS_KEY_ID"):
         storage.read_range(f"{place}/file", 0, 3)
 
 

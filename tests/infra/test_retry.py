@@ -34,11 +34,11 @@ def fault_of(name: str) -> Exception:
 @pytest.mark.parametrize(
     "fault", [OSError(5, "SlowDown"), ConnectionResetError(), TimeoutError(), FileNotFoundError("stale")], ids=repr
 )
-def test_what_may_pass_is_tried_again_and_told(fault: Exception) -> None:
-    service, told = Service(fault, fault), list[str]()
-    assert retry_transient(service, told.append) == "answer"
-    assert [line.partition(":")[0] for line in told] == ["try 1 of 4 failed", "try 2 of 4 failed"]
-    assert all(type(fault).__name__ in line for line in told)
+def test_a_transient_fault_is_retried_and_reported(fault: Exception) -> None:
+    service, lines = Service(fault, fault), list[str]()
+    assert retry_transient(service, lines.append) == "answer"
+    assert [line.partition(":")[0] for line in lines] == ["try 1 of 4 failed", "try 2 of 4 failed"]
+    assert all(type(fault).__name__ in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["HTTPClientError", "ClientPayloadError"])
@@ -47,7 +47,7 @@ def test_faults_of_the_clients_below_are_tried_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [PermissionError("no"), ValueError("a bug"), fault_of("Elsewhere")], ids=repr)
-def test_what_will_not_pass_is_raised_at_once(fault: Exception) -> None:
+def test_a_permanent_fault_is_raised_at_once(fault: Exception) -> None:
     service = Service(fault)
     with pytest.raises(type(fault)):
         retry_transient(service, pytest.fail)
@@ -55,7 +55,7 @@ def test_what_will_not_pass_is_raised_at_once(fault: Exception) -> None:
 
 
 def test_the_last_fault_is_raised_when_all_tries_are_used() -> None:
-    service, told = Service(*(OSError(5, f"fault {n}") for n in range(9))), list[str]()
+    service, lines = Service(*(OSError(5, f"fault {n}") for n in range(9))), list[str]()
     with pytest.raises(OSError, match="fault 3"):
-        retry_transient(service, told.append)
-    assert (service.calls, len(told)) == (4, 3)
+        retry_transient(service, lines.append)
+    assert (service.calls, len(lines)) == (4, 3)

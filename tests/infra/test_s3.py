@@ -1,4 +1,4 @@
-"""An object store in earnest: the same doors and the same bytes on a real S3 server as on a local disk.
+"""An object store in earnest: the same functions and the same bytes on a real S3 server as on a local disk.
 
 The server is SeaweedFS from a package, on loopback; see tests/s3.py.
 """
@@ -234,7 +234,7 @@ def test_ranges_and_large_objects(place: str, tmp_path: Path) -> None:
     assert storage.read_bytes(f"{place}/large") == data[:10]
 
 
-def test_a_wrong_key_is_told_and_not_taken_for_an_empty_place(store: str, photos_of_s3: Path, remote: str) -> None:
+def test_a_wrong_key_is_reported_and_not_taken_for_an_empty_folder(store: str, photos_of_s3: Path, remote: str) -> None:
     words = ("shard", *OPTIONS, "--root", str(photos_of_s3), "--out", remote)
     code, report, _ = lacuna(*words, cwd=PROJECT_ROOT, AWS_SECRET_ACCESS_KEY="wrong")
     assert code != 0

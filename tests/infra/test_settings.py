@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra import settings
+from infra.credentials import hide_credentials
 from infra.settings import (
     DEFAULTS,
     PACKAGES,
@@ -16,7 +17,6 @@ from infra.settings import (
     code_revision,
     git_commit,
     tracking_uri,
-    hide_credentials,
 )
 from infra.uris import InvalidURIError
 
@@ -106,7 +106,7 @@ def test_the_revision_changes_with_a_name_and_not_with_other_files(copied: Path)
     assert revision() != before
 
 
-def test_the_commit_is_told_in_a_checkout_and_only_there(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_is_known_in_a_checkout_and_only_there(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_commit() is None
     monkeypatch.setattr(settings, "PROJECT_ROOT", PROJECT_ROOT)
     if (PROJECT_ROOT / ".git").exists():

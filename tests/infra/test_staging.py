@@ -22,14 +22,14 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def staged() -> dict[str, bytes]:
+def read_staged() -> dict[str, bytes]:
     """What is sent, by name."""
     with stage_code() as folder:
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if not p.is_dir()}
 
 
 def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
-    before = staged()
+    before = read_staged()
     assert before == {
         str(path.relative_to(PROJECT_ROOT)): path.read_bytes()
         for package in PACKAGES
@@ -48,7 +48,7 @@ def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
     (tree / "infra" / "home").symlink_to(Path.home())
     (tree / "secrets.py").write_text("KEY = 1")
     code_revision.cache_clear()
-    assert staged() == before
+    assert read_staged() == before
 
 
 def test_the_revision_is_that_of_what_is_sent(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -63,31 +63,31 @@ def test_a_link_under_a_name_of_ours_is_refused(tree: Path) -> None:
     (tree / "token").write_text("KEY = 1")
     (tree / "infra" / "token.py").symlink_to(tree / "token")
     with pytest.raises(InvalidURIError, match=f"{tree}/infra/token.py is a symbolic link, and only files are sent"):
-        staged()
+        read_staged()
 
 
 def test_a_package_that_is_a_link_is_refused(tree: Path) -> None:
     (tree / "nets").rename(tree / "elsewhere")
     (tree / "nets").symlink_to(tree / "elsewhere")
     with pytest.raises(InvalidURIError, match=f"{tree}/nets is a symbolic link"):
-        staged()
+        read_staged()
 
 
 def test_large_files_are_refused(tree: Path) -> None:
     (tree / "nets" / "table.py").write_bytes(b"#" * ((1 << 20) + 1))
-    with pytest.raises(InvalidURIError, match=f"{tree}/nets/table.py has 1048577 bytes, 1048576 at most are sent"):
-        staged()
+    with pytest.raises(InvalidURIError, match=f"{tree}/nets/table.py has 1048577 bytes, more than 1048576"):
+        read_staged()
 
 
 def test_much_code_is_refused(tree: Path) -> None:
     for number in range(8):
         (tree / "nets" / f"table{number}.py").write_bytes(b"#" * (1 << 20))
-    with pytest.raises(InvalidURIError, match="8388608 at most are sent: take out what is no code"):
-        staged()
+    with pytest.raises(InvalidURIError, match="more than 8388608: remove what is not code"):
+        read_staged()
 
 
 def test_code_that_changes_meanwhile_is_not_sent_under_the_old_revision(tree: Path) -> None:
     code_revision()
     (tree / "nets" / "losses.py").write_text("")
-    with pytest.raises(InvalidURIError, match="changed in this moment: give the same command again"):
-        staged()
+    with pytest.raises(InvalidURIError, match="changed since the start: run the same command again"):
+        read_staged()

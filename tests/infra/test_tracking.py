@@ -27,7 +27,7 @@ CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database; making one takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracking(f"sqlite:///{path}").versions("none")
+    Tracking(f"sqlite:///{path}").list_versions("none")
     return path
 
 
@@ -92,9 +92,7 @@ def test_of_several_runs_the_one_with_points_counts(tracking: Tracking, client: 
     assert [run.info.run_id for run in client.search_runs([experiment])] == [first]
 
 
-def test_an_end_that_was_told_after_a_moment_stays_and_one_before_it_does_not(
-    tracking: Tracking, client: MlflowClient
-) -> None:
+def test_an_end_after_a_moment_stays_and_one_before_it_does_not(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_run("abc", "tiny", {}, {})
     tracking.set_status(run_id, "KILLED")
     ended_ms = client.get_run(run_id).info.end_time
@@ -122,7 +120,7 @@ def test_a_run_that_has_ended_keeps_its_end(tracking: Tracking, client: MlflowCl
     assert client.get_run(run_id).info.end_time == ended
 
 
-def test_a_point_of_more_terms_than_a_request_takes_is_told_whole(tracking: Tracking, client: MlflowClient) -> None:
+def test_a_point_of_more_terms_than_a_request_takes_is_stored_whole(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_run("abc", "tiny", {}, {})
     values = {f"term_{number}": float(number) for number in range(1000)}
     tracking.log_points(run_id, [(4, 4000, {**values, CLOCK_METRIC: 1.0})])
@@ -137,8 +135,8 @@ def test_a_run_carries_its_recipe_and_tags(tracking: Tracking, client: MlflowCli
     assert (run.data.tags[RUN_TAG], run.data.tags["lacuna.datasets"]) == ("abc", "d")
     assert run.data.params["objective.network.width"] == "8"
     assert run.data.params["name"] == "tiny"
-    told = {key: json.loads(value) for key, value in run.data.params.items() if key.endswith(("width", "augment"))}
-    assert told == {key: value for key, value in flatten(recipe).items() if key in told}
+    logged = {key: json.loads(value) for key, value in run.data.params.items() if key.endswith(("width", "augment"))}
+    assert logged == {key: value for key, value in flatten(recipe).items() if key in logged}
     assert run.data.params.keys() == flatten(recipe).keys()
 
 
@@ -240,7 +238,7 @@ def test_an_alias_points_where_it_was_moved(tracking: Tracking, tmp_path: Path) 
         assert found.number == number
 
 
-def test_an_unknown_version_is_told_with_those_there_are(tracking: Tracking, tmp_path: Path) -> None:
+def test_an_unknown_version_is_reported_with_the_existing_ones(tracking: Tracking, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no version 1 of model 'model' at sqlite:.*: its versions are none"):
         tracking.get_version("model", "1")
 
@@ -278,7 +276,7 @@ def test_a_rank_says_that_a_run_goes_on_where_nobody_could(
     assert client.get_run(run_id).info.status == "KILLED"
 
 
-def test_the_end_of_a_command_that_another_has_followed_is_not_told(
+def test_the_end_of_a_command_that_another_has_followed_is_not_reported(
     trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path
 ) -> None:
     shutil.copytree(trained.out, out := tmp_path / "run")
@@ -292,7 +290,7 @@ def test_the_end_of_a_command_that_another_has_followed_is_not_told(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_run_without_a_server_is_told_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_without_a_server_is_reported_to_nobody(trained: TrainRun, caplog: pytest.LogCaptureFixture) -> None:
     MlflowSync(trained).sync("FINISHED")
     assert not caplog.records
 
@@ -307,7 +305,7 @@ def test_a_server_that_is_away_is_a_warning_within_seconds(
     assert f"the tracking server at {NOBODY} does not have all of the training" in caplog.text
 
 
-def test_a_run_that_ended_without_its_server_is_told_by_the_same_command_later(
+def test_a_run_that_ended_without_its_server_is_reported_by_the_same_command_later(
     trained: TrainRun, tracking: Tracking, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RECIPES, "tiny", train_recipe)

@@ -64,35 +64,35 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (401, "You are not authenticated.", LoginError, f"does not take the login, or there is none: {VARIABLES}"),
+        (401, "You are not authenticated.", LoginError, f"refuses the login, or there is none: {VARIABLES}"),
         (401, json.dumps({"error_code": "UNAUTHENTICATED", "message": "no"}), LoginError, VARIABLES),
         (401, PAGE, LoginError, VARIABLES),
-        (403, DENIED, LoginError, r"does not permit this to its user \(PERMISSION_DENIED: Permission denied\): for"),
+        (403, DENIED, LoginError, r"forbids this to its user \(PERMISSION_DENIED: Permission denied\): for"),
         (403, PAGE, LoginError, VARIABLES),
         (200, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
         (404, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
         (501, PAGE, TrackingError, "does not answer as MLflow does .*: correct MLFLOW_TRACKING_URI"),
-        (502, PAGE, TrackingError, "cannot be reached: .*502 error"),
+        (502, PAGE, TrackingError, "could not reach .*: .*502 error"),
         (400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "odd"}), TrackingError, "odd"),
     ],
 )
 def test_a_refusal_is_one_line_with_what_to_do(status: int, body: str, kind: type[Exception], words: str) -> None:
     with answering(status, body) as uri, pytest.raises(kind, match=words) as refusal:
-        Tracking(uri).versions("model")
+        Tracking(uri).list_versions("model")
     line = str(refusal.value)
     assert uri in line
     assert not any(part in line for part in ("\n", "<html", PASSWORD))
 
 
 def test_a_server_that_is_away_is_one_line() -> None:
-    with pytest.raises(TrackingError, match=f"the tracking server at {ABSENT} cannot be reached: ") as fault:
-        Tracking(ABSENT).versions("model")
+    with pytest.raises(TrackingError, match=f"could not reach the tracking server at {ABSENT}: ") as fault:
+        Tracking(ABSENT).list_versions("model")
     assert "\n" not in str(fault.value)
 
 
 def test_a_password_in_the_address_is_not_shown() -> None:
     with answering(404, PAGE) as uri, pytest.raises(TrackingError) as fault:
-        Tracking(uri.replace("//", f"//me:{PASSWORD}@")).versions("model")
+        Tracking(uri.replace("//", f"//me:{PASSWORD}@")).list_versions("model")
     assert PASSWORD not in str(fault.value)
 
 
@@ -171,13 +171,13 @@ def test_no_verb_ends_in_a_traceback_where_something_else_answers(
 def test_a_training_that_may_not_write_ends_before_its_first_step(trained: TrainRun, dataset: Dataset) -> None:
     with answering(403, DENIED) as uri:
         run = replace(trained, tracking_uri=uri)
-        with pytest.raises(LoginError, match="does not permit this"):
+        with pytest.raises(LoginError, match="forbids this"):
             MlflowSync(run).sync("RUNNING")
         warnings: list[str] = []
         MlflowSync(run, warnings.append).sync()
         MlflowSync(run, warnings.append).sync("FINISHED")
     assert len(warnings) == 2
-    assert all("does not permit this" in warning for warning in warnings)
+    assert all("forbids this" in warning for warning in warnings)
 
 
 def test_a_dry_run_says_that_the_login_is_wrong(words: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,12 @@ from infra.uris import InvalidURIError, refuse_invalid_uri
 @pytest.mark.parametrize("uri", ["", " ", "\n"])
 def test_an_empty_name_is_no_place(uri: str) -> None:
     for use in (storage.exists, storage.read_bytes, lambda of: storage.join(of, "run.json")):
-        with pytest.raises(InvalidURIError, match="name a folder, or one on a store"):
+        with pytest.raises(InvalidURIError, match="give a folder or a URI such as s3://bucket/folder"):
             use(uri)
 
 
 def test_an_unknown_scheme_is_no_place() -> None:
-    with pytest.raises(InvalidURIError, match="s33://bucket/run: there is no storage s33://: name a folder"):
+    with pytest.raises(InvalidURIError, match="s33://bucket/run has the unknown scheme s33://: give a folder"):
         storage.exists("s33://bucket/run")
 
 
@@ -35,13 +35,13 @@ def test_paths_and_known_schemes_are_places(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "memory:// "])
 def test_a_store_alone_is_no_place(uri: str) -> None:
-    with pytest.raises(InvalidURIError, match=f"{uri} names nothing on its store: name a folder there"):
+    with pytest.raises(InvalidURIError, match=f"{uri} names no bucket or folder: give a folder"):
         storage.exists(uri)
 
 
 @pytest.mark.parametrize("uri", ["git://nowhere", "zip://a::nonsense"])
 def test_a_store_that_cannot_be_reached_from_here_is_no_place(uri: str) -> None:
-    with pytest.raises(InvalidURIError, match=f"{uri} cannot be reached: "):
+    with pytest.raises(InvalidURIError, match=f"could not open {uri}: "):
         storage.exists(uri)
 
 
@@ -61,13 +61,13 @@ def test_a_local_place_is_absolute_for_processes_that_stand_elsewhere(
     ],
 )
 def test_nothing_is_written_where_files_are_only_read(uri: str) -> None:
-    told = r"nothing can be written to \w+://: name a folder, or one on a store"
-    with pytest.raises(InvalidURIError, match=f"{uri}: {told}"), lock_folder(uri):
+    message = r"is read-only, as all of \w+://: give a folder or a URI"
+    with pytest.raises(InvalidURIError, match=f"{uri} {message}"), lock_folder(uri):
         pass
     for write in (storage.publish, storage.create):
-        with pytest.raises(InvalidURIError, match=told):
+        with pytest.raises(InvalidURIError, match=message):
             write(f"{uri}/run.json", b"{}")
-    with pytest.raises(InvalidURIError, match=told):
+    with pytest.raises(InvalidURIError, match=message):
         storage.publish_file(f"{uri}/run.json", Path("nowhere"))
 
 
@@ -76,7 +76,7 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     with (
-        pytest.raises(InvalidURIError, match=f"{file}{below} cannot be a folder, as {file} is a file"),
+        pytest.raises(InvalidURIError, match=f"{file}{below} cannot be a folder: {file} is a file"),
         lock_folder(f"{file}{below}"),
     ):
         pass
@@ -85,8 +85,8 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
 
 @pytest.mark.parametrize("uri", ["s3://key:pass4711@bucket/data", "s3a://key:pa/ss4711@bucket"])
 def test_a_key_in_a_uri_is_refused_and_not_shown(uri: str) -> None:
-    """URIs are kept in runs, and told to the tracking server."""
-    with pytest.raises(InvalidURIError, match="the key in AWS_ACCESS_KEY_ID") as refusal:
+    """URIs are stored in runs and sent to the tracking server."""
+    with pytest.raises(InvalidURIError, match="remove it, and set AWS_ACCESS_KEY_ID") as refusal:
         storage.exists(uri)
     assert "4711" not in str(refusal.value)
 

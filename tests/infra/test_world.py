@@ -37,7 +37,7 @@ def together(work: Work, folder: Path) -> None:
         list(pool.map(_rank, range(NUM_RANKS), repeat(work), repeat(folder)))
 
 
-def saved(folder: Path, rank: int) -> dict[str, Tensor]:
+def load_saved(folder: Path, rank: int) -> dict[str, Tensor]:
     """What this rank has left in the folder."""
     values: dict[str, Tensor] = torch.load(folder / f"{rank}.pt")
     return values
@@ -87,7 +87,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     """What each of the two ranks has after the exchange."""
     folder = tmp_path_factory.mktemp("world")
     together(exchange, folder)
-    return [saved(folder, rank) for rank in range(NUM_RANKS)]
+    return [load_saved(folder, rank) for rank in range(NUM_RANKS)]
 
 
 def test_every_process_knows_its_rank_and_the_size(ranks: list[dict[str, Tensor]]) -> None:

@@ -125,18 +125,20 @@ sys.exit(cli.main(["trial"]))
     assert set(done.stderr.splitlines()) == {"from Python", "from a child", "from C"}
 
 
-def test_an_unknown_verb_is_told_those_there_are(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_verb_is_answered_with_the_known_ones(capfd: pytest.CaptureFixture[str]) -> None:
     code, report, stderr = run(capfd, "tran")
     assert (code, report["verb"]) == (2, "tran")
-    assert report["error"].startswith("unknown verb 'tran': known are demo, shard, ")
+    assert report["error"].startswith("unknown verb 'tran': use one of demo, shard, ")
     assert "usage: lacuna VERB" in stderr
 
 
-def test_no_verb_is_told_those_there_are(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_verb_is_answered_with_the_known_ones(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["lacuna"])
     assert cli.main() == 2
     report = json.loads(capfd.readouterr().out)
-    assert report["error"].startswith("no verb given: known are ")
+    assert report["error"].startswith("no verb given: use one of ")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["nothing"]])
@@ -152,10 +154,10 @@ def test_a_reader_who_leaves_early_gets_no_traceback(words: list[str]) -> None:
     assert process.stdout
     assert process.stderr
     process.stdout.close()
-    told = process.stderr.read()
+    stderr = process.stderr.read()
     assert process.wait() == 1
-    assert "Traceback" not in told
-    assert "BrokenPipe" not in told
+    assert "Traceback" not in stderr
+    assert "BrokenPipe" not in stderr
 
 
 @pytest.mark.parametrize("word", ["-h", "--help", "help"])
@@ -186,7 +188,7 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
             r"unknown recipe 'nonsense': `lacuna recipe` lists all \d\d",
         ),
         (("recipe", "spn-celebb"), "unknown recipe 'spn-celebb': near it are spn-celeba, .*; `lacuna recipe` lists"),
-        (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': known are ade20k-aim, celeba"),
+        (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': use one of ade20k-aim, celeba"),
         (("shard", "--source", "folder", "--out", "{tmp}/o"), "--root is missing: .*folder"),
         (
             ("shard", "--source", "folder", "--root", "{tmp}/no", "--out", "{tmp}/o"),
@@ -198,21 +200,21 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
         (("verify",), "bad usage: see `lacuna verify --help`"),
         (("verify", "a", "b"), "bad usage"),
         (("shard", "--source", "folder", "--out", "o", "--holdout", "much"), "bad usage"),
-        (("fill", "--hole", "grey"), "bad usage"),
+        (("fill", "--hole", "teal"), "bad usage"),
         (("submit", "shard"), "--cluster ADDRESS is missing"),
-        (("submit", "--cluster", "http://127.0.0.1:9"), "no verb to run: give one of demo, shard"),
-        (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "no verb to run"),
-        (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "no verb to run"),
-        (("demo", "--out", ""), "a place is '': name a folder"),
-        (("weights", "vgg.pth", "--out", ""), "a place is '': name a folder"),
-        (("weights", "vgg.pth", "--out", "http://127.0.0.1:9/o"), "nothing can be written to http://"),
-        (("probe", "--out", "github://o:r@main/o"), "nothing can be written to github://"),
-        (("stream", "d", "--out", "zip://o.png"), "nothing can be written to zip://"),
+        (("submit", "--cluster", "http://127.0.0.1:9"), "no verb given: use one of demo, shard"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "dance"), "cannot submit 'dance': use one of demo"),
+        (("submit", "--cluster", "http://127.0.0.1:9", "submit"), "cannot submit 'submit'"),
+        (("demo", "--out", ""), "a path or URI is empty: give a folder"),
+        (("weights", "vgg.pth", "--out", ""), "a path or URI is empty: give a folder"),
+        (("weights", "vgg.pth", "--out", "http://127.0.0.1:9/o"), "is read-only, as all of http://"),
+        (("probe", "--out", "github://o:r@main/o"), "is read-only, as all of github://"),
+        (("stream", "d", "--out", "zip://o.png"), "is read-only, as all of zip://"),
         (
             ("fill", "--model", "telea", "--image", "i", "--mask", "m", "--out", "tar://o.png"),
-            "nothing can be written to tar://",
+            "is read-only, as all of tar://",
         ),
-        (("demo", "--out", "s3://bucket/demo"), "--out is s3://bucket/demo: all of a demo, .* name that"),
+        (("demo", "--out", "s3://bucket/demo"), "--out is s3://bucket/demo: give a local folder"),
         (("demo", "--source", "imagenet"), "unknown source 'imagenet'"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
@@ -239,7 +241,7 @@ def test_bad_usage_says_what_and_what_to_do(
         (OSError(28, "no space to write x: free some"), 1, "no space to write x: free some"),
         (ConnectionError("no cluster"), 1, "no cluster"),
         (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero"),
-        (KeyboardInterrupt(), 1, "interrupted: the same command goes on from here"),
+        (KeyboardInterrupt(), 1, "interrupted: run the same command again to continue"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -266,7 +268,8 @@ def test_the_report_of_a_fault_carries_what_was_found(capfd: pytest.CaptureFixtu
 
 
 def test_a_verb_in_use_says_by_whom(capfd: pytest.CaptureFixture[str], tmp_path: Path, photos: Path) -> None:
-    code = "import sys\nfrom infra.lock import lock_folder\nwith lock_folder(sys.argv[1]):\n print(1, flush=True)\n input()"
+    hold = "with lock_folder(sys.argv[1]):\n print(1, flush=True)\n input()"
+    code = f"import sys\nfrom infra.lock import lock_folder\n{hold}"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -274,22 +277,22 @@ def test_a_verb_in_use_says_by_whom(capfd: pytest.CaptureFixture[str], tmp_path:
     assert other.stdout.readline()
     found, report, _ = run(capfd, "shard", "--source", "folder", "--root", str(photos), "--out", str(tmp_path))
     assert found == 2
-    assert report["error"] == f"process {other.pid} works in {tmp_path}: wait for its end, or name another --out"
+    assert report["error"] == f"process {other.pid} works in {tmp_path}: wait for its end, or give another --out"
     other.communicate(b"\n")
 
 
-def test_a_store_without_keys_is_told_what_to_set(tmp_path: Path) -> None:
+def test_a_store_without_keys_says_what_to_set(tmp_path: Path) -> None:
     nowhere = {name: str(tmp_path / "none") for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "HOME")}
     nowhere |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
     words = ("evaluate", "--model", "telea", "--data", "s3://nobody/data", "--out", str(tmp_path / "scores"))
     code, report, stderr = lacuna(*words, cwd=PROJECT_ROOT, **nowhere)
     assert code == 1
-    assert report["error"].startswith("s3://nobody/data/dataset.json: there are no keys for its store: set AWS_ACCESS")
+    assert report["error"].startswith("s3://nobody/data/dataset.json: no keys for its store: set AWS_ACCESS")
     assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(
     ("fault", "words"), [(MemoryError(), "not enough memory"), (EOFError("cut"), "cut"), (OSError(), "OSError")]
 )
-def test_a_fault_is_never_told_without_words(fault: Exception, words: str) -> None:
-    assert words in cli._message(fault)
+def test_a_fault_always_has_a_message(fault: Exception, words: str) -> None:
+    assert words in cli._format_fault(fault)

@@ -1,4 +1,4 @@
-"""`lacuna probe`: every rate is there and can be true, nothing stays behind, and bad arguments are told."""
+"""`lacuna probe`: every rate is there and plausible, nothing stays behind, and bad arguments are reported."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def rates_of(report: dict[str, Any]) -> dict[str, float]:
     return {name: rate for name, rate in report.items() if name.endswith("_per_second")}
 
 
-def test_a_probe_tells_what_a_build_stands_on(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_probe_reports_the_rates_that_a_build_depends_on(capfd: pytest.CaptureFixture[str]) -> None:
     code, report, stderr = probe(capfd)
     rates = rates_of(report)
     assert code == 0
@@ -84,9 +84,9 @@ def test_a_dataset_is_read_and_not_changed(capfd: pytest.CaptureFixture[str], da
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("--budget-seconds", "0"), "--budget-seconds is 0.0: it must be more than 0"),
-        (("--budget-seconds", "nan"), "--budget-seconds is nan: it must be more than 0"),
-        (("--out", "{tmp}/no"), "no folder at {tmp}/no: create it, or give the URI of an object store with --out"),
+        (("--budget-seconds", "0"), "--budget-seconds is 0.0: it must be a finite number greater than 0"),
+        (("--budget-seconds", "nan"), "--budget-seconds is nan: it must be a finite number greater than 0"),
+        (("--out", "{tmp}/no"), "no folder at {tmp}/no: --out must be there, or name an object store"),
         (("--data", "{tmp}"), "no dataset at {tmp}: dataset.json is missing"),
     ],
     ids=["no time", "no number", "no folder", "no dataset"],

@@ -69,7 +69,7 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
 
 
 def test_a_place_that_is_only_read_is_refused_before_anything_is_trained(dataset: Dataset) -> None:
-    with pytest.raises(InvalidURIError, match="nothing can be written to http://"):
+    with pytest.raises(InvalidURIError, match="is read-only, as all of http://"):
         resume_check.run(Arguments("tiny", (dataset.uri,), steps=8, out="http://127.0.0.1:9/here"))
 
 

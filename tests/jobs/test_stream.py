@@ -1,4 +1,4 @@
-"""`lacuna stream` and the loaders that `lacuna probe` tells: what they show is what a training would see."""
+"""`lacuna stream` and the loaders that `lacuna probe` reports: what they show is what a training would see."""
 
 import io
 import json
@@ -71,7 +71,7 @@ def test_without_a_recipe_the_defaults_are_shown(
         (("nowhere",), "no dataset at nowhere"),
     ],
 )
-def test_bad_arguments_are_told(
+def test_bad_arguments_are_reported(
     capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
     out = tmp_path / "s.png"
@@ -82,27 +82,30 @@ def test_bad_arguments_are_told(
     assert not out.exists()
 
 
-def test_probe_tells_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixture[str], dataset: Dataset) -> None:
+def test_probe_reports_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixture[str], dataset: Dataset) -> None:
     words = ("--budget-seconds", "0.01", "--data", dataset.uri, "--recipe", "deepgin-faces", "--step-seconds")
     slow, fast = (lacuna(capfd, "probe", *words, seconds) for seconds in ("10", "1e-9"))
     assert (slow[0], fast[0]) == (0, 0)
     assert slow[1]["images_per_second_of_1_loaders"] > 0
     assert slow[1]["loaders_needed"] == 1
     assert fast[1]["loaders_needed"] is None
-    assert "none suffice" in fast[2]
+    assert "not enough" in fast[2]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--recipe", "deepgin-faces"), "--recipe reads a dataset: give it with --data"),
-        (("--step-seconds", "0.2"), "--step-seconds and --workers are for a recipe: give it with --recipe"),
-        (("--budget-seconds", "inf"), "--budget-seconds is inf: it must be more than 0 and have an end"),
-        (("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"), "the batch of 4 photos must divide by it"),
+        (("--recipe", "deepgin-faces"), "--recipe needs a dataset: give one with --data"),
+        (("--step-seconds", "0.2"), "--step-seconds and --workers need a recipe: give one with --recipe"),
+        (("--budget-seconds", "inf"), "--budget-seconds is inf: it must be a finite number greater than 0"),
+        (
+            ("--recipe", "deepgin-faces", "--data", "DATA", "--workers", "3"),
+            "--workers 3 does not divide the batch size 4: use 1, 2 or 4",
+        ),
         (("--recipe", "deepgin-faces", "--data", "DATA", "--step-seconds", "0"), "--step-seconds is 0.0"),
     ],
 )
-def test_probe_refuses_what_it_cannot_tell(
+def test_probe_refuses_what_it_cannot_measure(
     capfd: pytest.CaptureFixture[str], dataset: Dataset, words: tuple[str, ...], message: str
 ) -> None:
     given = [dataset.uri if word == "DATA" else word for word in words]

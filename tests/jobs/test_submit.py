@@ -29,7 +29,7 @@ def test_a_verb_runs_as_a_job_and_its_report_comes_back(done: Any) -> None:
     assert verb["manifest_sha256"] == open_dataset(data_of(words)).manifest_sha256
 
 
-def test_the_log_of_the_job_is_told_while_it_runs(done: Any) -> None:
+def test_the_log_of_the_job_is_shown_while_it_runs(done: Any) -> None:
     _, (_, report, stderr) = done
     assert f"job {report['job_id']} at http://127.0.0.1:" in stderr
     assert "sharding" in stderr
@@ -96,18 +96,18 @@ def test_a_training_runs_as_a_job(cluster: Cluster, done: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("token", ["a" * 64, ""])
-def test_a_wrong_or_missing_token_is_told(cluster: Cluster, token: str) -> None:
+def test_a_wrong_or_missing_token_is_reported(cluster: Cluster, token: str) -> None:
     words = ("verify", "data")
     code, report, _ = cluster.submit(*words, RAY_AUTH_TOKEN=token, RAY_AUTH_TOKEN_PATH="", HOME="/nonexistent")
     assert code == 1
-    assert report["error"].startswith(f"no Ray cluster takes jobs at {cluster.address}: ")
+    assert report["error"].startswith(f"no Ray cluster accepts jobs at {cluster.address}: ")
     assert "RAY_AUTH_TOKEN" in report["error"]
     assert cluster.head.token not in report["error"]
 
 
-def test_no_cluster_at_the_address_is_told() -> None:
+def test_no_cluster_at_the_address_is_reported() -> None:
     (port,) = free_ports(1)
     code, report, _ = lacuna("submit", "--cluster", f"http://127.0.0.1:{port}", "verify", "data", cwd=PROJECT_ROOT)
     assert code == 1
-    assert report["error"].startswith(f"no Ray cluster takes jobs at http://127.0.0.1:{port}: ")
-    assert "give the address of its dashboard" in report["error"]
+    assert report["error"].startswith(f"no Ray cluster accepts jobs at http://127.0.0.1:{port}: ")
+    assert "Give the address of its dashboard" in report["error"]

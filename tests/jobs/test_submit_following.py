@@ -1,4 +1,4 @@
-"""A job is followed to its end through breaks and by several at once; who leaves is told how to go on."""
+"""A job is followed to its end through breaks and by several at once; an interrupted command says how to go on."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_equal_submissions_at_one_moment_are_one_job(cluster: Cluster, own_envir
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
+def test_an_interrupted_command_says_how_to_go_on_and_how_to_stop(
     cluster: Cluster, number: signal.Signals, exit_code: int
 ) -> None:
     """The job asks a tracking server that never answers, and so runs for a while."""
@@ -140,6 +140,6 @@ def test_who_leaves_is_told_how_to_go_on_and_how_to_stop(
         assert "the same command follows it again" in report["error"]
         stop = re.search(r"`(ray job stop \S+ --address \S+)` stops it", report["error"])
         assert stop
-        told = [RAY, *stop[1].split()[1:]]
-        assert subprocess.run(told, env=environment, capture_output=True, check=False, timeout=60).returncode == 0
+        command = [RAY, *stop[1].split()[1:]]
+        assert subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60).returncode == 0
         assert cluster.head.get(f"/api/jobs/{report['job_id']}")["status"] == "STOPPED"

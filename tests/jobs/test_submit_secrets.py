@@ -9,7 +9,7 @@ import pytest
 
 from infra.settings import PACKAGES, PROJECT_ROOT
 from tests.listening import listening
-from tests.planted import NODE_LOGIN, PLANTED, Cluster, data_of, secrets_in, find_sent_archives
+from tests.planted import NODE_LOGIN, PLANTED, Cluster, data_of, find_sent_archives, secrets_in
 from tests.ray_head import RAY
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_wrong_login_of_the_nodes_ends_the_job_at_once(cluster: Cluster, done:
     with listening(401, b"no") as server:
         code, report, _ = cluster.submit(*words, MLFLOW_TRACKING_URI=server.address)
     assert (code, report["status"]) == (2, "FAILED")
-    assert f"the tracking server at {server.address} does not take the login" in report["error"]
+    assert f"the tracking server at {server.address} refuses the login" in report["error"]
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in report["error"]
     assert [login for _, _, login in server.asked] == [f"Basic {NODE_LOGIN}"], "one call, with the login of the nodes"
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ from infra.settings import PROJECT_ROOT
 from infra.tracking import require_login
 from infra.tracking_faults import LoginError
 from jobs.cli import main
-from jobs.submit import Arguments, _leave_local_weights, parse
+from jobs.submit import Arguments, _drop_local_weights, parse
 from pipelines.records import UsageError
 from tests.listening import listening
 from tests.making import lacuna
@@ -46,12 +46,12 @@ def test_options_before_the_verb_are_ours_and_those_behind_it_are_its_own(
         (("--cluster", AT, "verify", "--cluster", AT), "--cluster is given 2 times"),
         (("--cluster", AT, "--fast", "verify"), "unknown option --fast before the verb"),
         (("--cluster", AT, "--data", "d", "train"), "unknown option --data before the verb"),
-        (("--cluster", AT, "--check-cluster", "f"), "--check-cluster FILE stands alone"),
+        (("--cluster", AT, "--check-cluster", "f"), "--check-cluster is given with other options"),
         (("--check-cluster=f", "--cluster", AT), "--check-cluster takes one file, not 3"),
         (("--check-cluster=",), "--check-cluster takes one file, not 0"),
-        (("--cluster", AT), "no verb to run: give one of demo, shard"),
-        (("--cluster", AT, "dance"), "'dance' is no verb to run"),
-        (("--cluster", AT, "submit", "verify"), "'submit' is no verb to run"),
+        (("--cluster", AT), "no verb given: use one of demo, shard"),
+        (("--cluster", AT, "dance"), "cannot submit 'dance'"),
+        (("--cluster", AT, "submit", "verify"), "cannot submit 'submit'"),
     ],
 )
 def test_other_words_are_refused(words: tuple[str, ...], error: str) -> None:
@@ -81,7 +81,7 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         address = f"http://0.0.0.0:{server.server_port}"
         code, report, stderr = lacuna("submit", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
         assert (code, server.asked) == (2, [])
-        assert f"--cluster {address} is clear http to another machine" in report["error"]
+        assert f"--cluster {address} is plain http to another machine" in report["error"]
         assert report["error"] in stderr
         code, report, _ = lacuna("submit", "--insecure", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
         assert code == 1
@@ -103,7 +103,7 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
         (
             ("promote", "n", "1"),
             {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
-            "MLFLOW_TRACKING_URI is sqlite:///mlflow.db: the job's own folder goes with it",
+            "MLFLOW_TRACKING_URI is sqlite:///mlflow.db, in the job's own folder",
         ),
         (("shard", "--out", "data"), {}, "--out data is relative"),
         (("shard", "--out=data"), {}, "--out data is relative"),
@@ -143,7 +143,7 @@ def test_a_file_of_secrets_that_others_can_read_ends_every_verb_in_words(tmp_pat
     (tmp_path / "secrets.env").chmod(0o644)
     code, report, stderr = lacuna("recipe", cwd=PROJECT_ROOT, LACUNA_SECRETS=str(tmp_path / "secrets.env"))
     assert code == 2
-    assert "has mode 644: run `chmod 600" in report["error"]
+    assert "others can read (mode 644): run `chmod 600" in report["error"]
     assert "4711" not in str(report) + stderr
 
 
@@ -155,7 +155,7 @@ def test_a_login_that_a_server_refuses_is_named_with_its_variables(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass4711")
     with listening(status, b"no") as server, pytest.raises(LoginError) as refusal:
         require_login(server.address)
-    words = "does not take the login" if status == 401 else "does not permit this to its user"
+    words = "refuses the login" if status == 401 else "forbids this to its user"
     assert f"the tracking server at {server.address} {words}" in str(refusal.value)
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in str(refusal.value)
     assert "4711" not in str(refusal.value)
@@ -176,6 +176,6 @@ def test_a_login_that_is_taken_or_a_server_that_is_away_ends_nothing() -> None:
 )
 def test_only_weights_of_a_store_travel_with_a_job(given: str, travels: bool) -> None:
     environment = {"LACUNA_WEIGHTS": given, "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
-    _leave_local_weights(environment)
+    _drop_local_weights(environment)
     assert ("LACUNA_WEIGHTS" in environment) is travels
     assert environment["MLFLOW_TRACKING_URI"]

@@ -186,7 +186,7 @@ def test_what_can_be_no_place_is_refused_by_a_dry_run_too(
     file.write_text("mine")
     monkeypatch.chdir(tmp_path)
     for out, error in (
-        ("", "a place is ''"),
+        ("", "a path or URI is empty"),
         (str(file), f"{file} cannot be a folder"),
         ("foo://bar", "foo://bar: there"),
     ):

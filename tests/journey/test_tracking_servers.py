@@ -55,7 +55,7 @@ def client_of(environment: Mapping[str, str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Walk:
-    """One run, its scores twice, and a photo; both servers are told of the same."""
+    """One run, its scores twice, and a photo; both servers get the same."""
 
     dataset: Dataset
     folder: Path
@@ -93,7 +93,7 @@ class Walk:
         return self.done("promote", NAME, number, "--force", "weights of a test")
 
     def go(self) -> None:
-        """Trains, scores, registers twice, promotes both, rolls back and fills."""
+        """Train, score, register twice, promote both, return to the first and fill."""
         assert self.done("train", *self.words("train"))["images_seen"] == 32
         for number, resize in (("1", "centre-square"), ("2", "squash")):
             self.done("evaluate", *self.words("evaluate", resize))
@@ -172,7 +172,7 @@ def test_without_the_right_login_every_verb_names_the_variables(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_server_that_goes_away_while_a_version_is_made_is_told(walk: Walk, plain: TrackingServer) -> None:
+def test_a_server_that_goes_away_while_a_version_is_made_is_reported(walk: Walk, plain: TrackingServer) -> None:
     def lost(request: Request, _: int) -> str:
         return "cut" if request.path.endswith("model-versions/create") else ""
 
@@ -197,7 +197,7 @@ def test_a_guest_may_look_and_change_nothing(walk: Walk, stack: Stack, tmp_path:
         for verb, arguments in words.items():
             code, report, _ = walk.verb(verb, *arguments)
             assert code == 2, report
-            assert "does not permit this to its user" in report["error"]
+            assert "forbids this to its user" in report["error"]
         champion = MlflowClient(stack.server.uri).get_model_version_by_alias(NAME, "champion")
     assert champion.version == "1"
     assert not (tmp_path / "new" / "checkpoints").exists()

@@ -40,7 +40,7 @@ def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathF
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking database; making one takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracking(f"sqlite:///{path}").versions("none")
+    Tracking(f"sqlite:///{path}").list_versions("none")
     return path
 
 

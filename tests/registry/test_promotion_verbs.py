@@ -11,7 +11,7 @@ from tests.registry.registries import NAME, Registry
 def test_the_verb_tells_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:
     registry.add(telea_db=0.5)
     with pytest.raises(
-        VerbError, match=r"stays as it is: .* Telea has .*; train on, or promote it with --force"
+        VerbError, match=r"is not promoted: .* Telea has .*; train on, or promote it with --force"
     ) as kept:
         promote_verb.run(promote_verb.Arguments(NAME, "1"))
     assert kept.value.exit_code == 1
@@ -27,7 +27,7 @@ def test_the_verbs_report_what_was_done(registry: Registry) -> None:
     registry.add(1.0)
     first = promote_verb.run(promote_verb.Arguments(NAME, "1"))
     assert (first["promoted"], first["champion_version"]) == (True, "1")
-    with pytest.raises(VerbError, match="version 2 of 'inpainter' stays as it is: not better") as kept:
+    with pytest.raises(VerbError, match="version 2 of 'inpainter' is not promoted: not better") as kept:
         promote_verb.run(promote_verb.Arguments(NAME, "2"))
     assert kept.value.exit_code == 1
     assert (kept.value.report["promoted"], kept.value.report["champion_version"]) == (False, "1")

@@ -158,7 +158,7 @@ def _build_shards(
     for record, cost in _task_results("sharding", write_shard, places, progress):
         shards.append(record)
         stats.add_cost(cost)
-    stats.count_cores = count_cores()
+    stats.num_cores = count_cores()
     return tuple(shards)
 
 
@@ -265,7 +265,7 @@ def copy_shards(
     for shard, cost in _task_results(what, _copy_shard, [(task, *more) for more in arguments], progress):
         shards.append(shard)
         stats.add_cost(cost)
-    stats.count_cores = count_cores()
+    stats.num_cores = count_cores()
     return tuple(shards)
 
 
