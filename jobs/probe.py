@@ -13,7 +13,7 @@ from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, join_choices
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import loader_rates, loaders_needed
+from pipelines.stream.rate import measure_loader_rates, count_needed_loaders
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def _measure_loading(arguments: Arguments, num_cores: int, seconds: float) -> di
         raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be a finite number greater than 0")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
-    rates = loader_rates(stream, own, max(1, num_cores - 1), seconds)  # one core is for the worker itself
+    rates = measure_loader_rates(stream, own, max(1, num_cores - 1), seconds)  # one core is for the worker itself
     report: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:
-        report["loaders_needed"] = loaders_needed(rates, own, arguments.step_seconds)
+        report["count_needed_loaders"] = count_needed_loaders(rates, own, arguments.step_seconds)
     return report
 
 

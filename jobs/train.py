@@ -14,9 +14,9 @@ from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipe import show_settings
 from jobs.recipes import find_recipe
-from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
+from pipelines.checkpoints import find_newest_clock, open_checkpoint, repair_commit_list
 from pipelines.records import UsageError
-from pipelines.stream.order import readers_of_a_lane
+from pipelines.stream.order import count_lane_readers
 from pipelines.training.checkpointer import is_over
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES
@@ -94,10 +94,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     incidents = read_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
-        "images_seen": newest_clock(arguments.out),
+        "images_seen": find_newest_clock(arguments.out),
         "checkpoint": checkpoint.uri,
         "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
-        "readers_of_a_lane": readers_of_a_lane(request.recipe.stream.num_lanes, arguments.workers),
+        "count_lane_readers": count_lane_readers(request.recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_SHOWN],
     }

@@ -21,7 +21,7 @@ from jobs.progress import say
 from nets import describe_network
 from nets.deepgin.network import DeepGIN
 from nets.deepgin.published import load_published
-from pipelines.checkpoints import newest_clock, open_checkpoint, save_checkpoint
+from pipelines.checkpoints import find_newest_clock, open_checkpoint, save_checkpoint
 from pipelines.records import UsageError
 from pipelines.run_record import RUN_FILE
 
@@ -111,7 +111,7 @@ def _convert_own(uri: str, name: str, folder: str) -> dict[str, str]:
 def _convert_generator(uri: str, out: str) -> str:
     """URI of the checkpoint made of a published generator; raises UsageError in the folder of a training."""
     # Refuse the folder of a training, and read the file.
-    if newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
+    if find_newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
         raise UsageError(f"{out} holds the checkpoints of a training: give another --name or --out")
     data = storage.read_bytes(uri)
     try:

@@ -57,7 +57,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def version_tags(files: dict[str, str]) -> dict[str, str]:
+def make_version_tags(files: dict[str, str]) -> dict[str, str]:
     """Tags by which the files of a version are known for good."""
     text = "\n".join(f"{name} {digest}" for name, digest in sorted(files.items()))
     return {DIGEST_TAG: _sha256(text), FILES_TAG: text}

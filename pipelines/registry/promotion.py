@@ -18,7 +18,7 @@ from infra.tracking import Tracking, Version
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard
 from pipelines.records import CorruptDataError, UsageError
-from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, hash_scores
 from pipelines.versions import fetch_version
 
 CHAMPION: Final = "champion"
@@ -216,6 +216,6 @@ def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
     """The scorecard a version carries; all its files must be those that were registered."""
     with TemporaryDirectory() as scratch:
         card = load_scorecard(str(fetch_version(version, tracking, Path(scratch)) / "artifacts"))
-    if scores_digest(card) != version.tags.get(SCORES_TAG):
+    if hash_scores(card) != version.tags.get(SCORES_TAG):
         raise CorruptDataError(f"the scores of {version.uri} are not those registered: register them again")
     return card

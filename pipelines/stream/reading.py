@@ -44,7 +44,7 @@ class StoredSample:
     """Further pictures by name: PNGs of the planes and masks that are stored with it."""
 
 
-def mask_plane(number: int) -> str:
+def name_mask_plane(number: int) -> str:
     """The plane that holds the mask of this number, from 0 on, if it is stored."""
     return f"mask{number + 1 if number else ''}"
 

@@ -21,7 +21,7 @@ import torch
 from infra import storage
 from infra.cluster import connect_ray, count_cores, count_gpus, has_waiting_group
 from infra.world import RankLostError, World, current_world
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
 from pipelines.training.heartbeat import Every, HeartbeatMonitor, explain_wait
@@ -294,7 +294,7 @@ def _count_starts(run: TrainRun, monitor: Any, num_ranks: int, *, is_elastic: bo
 def _read_clock(run: TrainRun) -> int | None:
     """Clock of the newest checkpoint; None where it cannot be read: the start counts, and restoring it raises why."""
     try:
-        return newest_clock(run.out)
+        return find_newest_clock(run.out)
     except Exception as fault:  # noqa: BLE001 - a store's, of whatever kind
         log.warning("the clock of the run cannot be read: %s", fault)
         return None

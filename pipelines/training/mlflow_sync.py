@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from infra import storage
 from infra.credentials import hide_credentials
 from infra.tracking_faults import LoginError
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 from pipelines.training.run import TrainRun, is_superseded
@@ -31,7 +31,7 @@ def read_points(out: str, after: int = 0, until: int | None = None) -> list[dict
 
     Raises CorruptDataError naming a file that does not hold points.
     """
-    newest, last, points = newest_clock(out) if until is None else until, after, []
+    newest, last, points = find_newest_clock(out) if until is None else until, after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
@@ -122,7 +122,7 @@ class MlflowSync:
 
     def _send_sheets(self, tracking: "Tracking", run_id: str, folder: str) -> None:
         """Send the sheets of all commits so far that the server lacks."""
-        uri, newest = storage.join(self._run.out, folder), f"{newest_clock(self._run.out):012d}.png"
+        uri, newest = storage.join(self._run.out, folder), f"{find_newest_clock(self._run.out):012d}.png"
         names = {name for name, _ in storage.list_files(uri)} if storage.exists(uri) else set[str]()
         there = {path.rpartition("/")[2] for path in tracking.list_files(run_id, folder)} if names else set[str]()
         for name in sorted(names - there):

@@ -11,7 +11,7 @@ from infra.tracking import Version
 from jobs import promote as promote_verb
 from jobs.faults import VerbError
 from pipelines.evaluation import scorecard
-from pipelines.evaluation.scorecard import pairs_digest, pairs_of
+from pipelines.evaluation.scorecard import hash_pairs, list_pairs
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from tests.registry.registries import NAME, Registry, flip_byte, scored
@@ -293,7 +293,7 @@ def test_a_version_that_is_not_there_is_told_with_those_that_are(registry: Regis
 def test_scores_on_other_pairs_are_refused(registry: Registry) -> None:
     registry.add()
     rows = [row | {"key": f"other/{row['key']}"} for row in registry.card.rows]
-    passport = registry.card.passport | {"pairs_sha256": pairs_digest(pairs_of(rows))}
+    passport = registry.card.passport | {"pairs_sha256": hash_pairs(list_pairs(rows))}
     registry.add_card(replace(registry.card, rows=rows, passport=passport))
     promote(NAME, "1", registry.tracking)
     with pytest.raises(UsageError, match="unlike passports are not compared: pairs_sha256 is"):

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.models import network_model, open_model
+from pipelines.evaluation.models import make_network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.package import register
 from pipelines.registry.promotion import CHAMPION, PREVIOUS_TAG, promote, rollback
-from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, version_tags
+from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, make_version_tags
 from tests.making import photo
 
 NAME = "sealed"
@@ -82,7 +82,7 @@ def test_the_tags_hold_a_digest_over_all_files_that_are_stored(version: Version,
         "artifacts/scores.json",
         "artifacts/pairs.parquet",
     } <= there
-    assert version.tags[DIGEST_TAG] == version_tags(list_files(store))[DIGEST_TAG]
+    assert version.tags[DIGEST_TAG] == make_version_tags(list_files(store))[DIGEST_TAG]
     assert len(version.tags[DIGEST_TAG]) == 64
 
 
@@ -223,7 +223,7 @@ def test_what_python_and_mlflow_add_is_neither_refused_nor_run(
 
     with changed(store, change):
         filled = open_model(version.uri).fill(*odd_photo())
-    assert np.array_equal(filled, network_model(checkpoint).fill(*odd_photo()))
+    assert np.array_equal(filled, make_network_model(checkpoint).fill(*odd_photo()))
     assert not marker.exists()
 
 
@@ -301,7 +301,7 @@ def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     words += ["code/nets/further.py", "artifacts/pairs.parquet", "artifacts/files.json"]
     for fault, name in zip(refused, words, strict=True):
         assert name in fault
-    assert filled == network_model(checkpoint).fill(*odd_photo()).sum()
+    assert filled == make_network_model(checkpoint).fill(*odd_photo()).sum()
     assert not marker.exists()
 
 

@@ -25,7 +25,7 @@ from pipelines.manifest import (
     open_dataset,
     read_commit,
     read_table,
-    shards_file,
+    name_shards_file,
     unseal,
 )
 from pipelines.records import CorruptDataError, Member, ShardRecord
@@ -100,7 +100,7 @@ def _open_dataset(uri: str, found: list[Damage]) -> Dataset | None:
         return None
     dataset, what = _try_read(lambda: open_dataset(uri))
     if what:
-        found.append(Damage(shards_file(commit["shards_sha256"]), None, what))
+        found.append(Damage(name_shards_file(commit["shards_sha256"]), None, what))
     return dataset
 
 
