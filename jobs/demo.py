@@ -24,7 +24,7 @@ from jobs.cli import as_module
 from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.data.config import DatasetConfig
-from pipelines.evaluation.report import fills_png
+from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, Scorecard, load_scorecard
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, canonical_json, sha256_hex
@@ -184,7 +184,7 @@ class _Demo:
         assert champion is not None
         models = {"Telea": "telea", "first version": f"models:/{self._name}/1", "champion": champion.uri}
         picture = self._out / "fills.png"
-        storage.publish(str(picture), fills_png(self._data, models))
+        storage.publish(str(picture), render_fills(self._data, models))
         means = _means(cards)
         best = "first version" if champion.number == "1" else "last version"
         return {

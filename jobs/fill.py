@@ -12,7 +12,7 @@ from jobs.faults import VerbError
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
 from nets.procedures.network import ChallengeSteps
-from pipelines.evaluation.models import Model, fastest_device, open_model
+from pipelines.evaluation.models import Model, choose_device, open_model
 from pipelines.filling.batch import Row, fill_all
 from pipelines.filling.encode import Encoding, Format, choose_encoding
 from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to
@@ -85,7 +85,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     settings = _settings(arguments, many)
     jobs = pair(photos, others)
     _refuse_overwriting(arguments.out, jobs, (photos, *others.values()), settings, many)
-    device = fastest_device()
+    device = choose_device()
     steps = ChallengeSteps(arguments.ensemble, arguments.blur)
     model = open_model(arguments.model, steps, arguments.procedure, device)
     refuse_untaken(model, others, settings.num_fills)

@@ -13,7 +13,7 @@ from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import loader_rates, loaders_needed
+from pipelines.stream.rate import count_needed_loaders, measure_loader_rates
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
         raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be more than 0 and have an end")
     own = recipe.batch_size // arguments.workers
     stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
-    rates = loader_rates(stream, own, max(1, num_cores - 1), seconds)  # a core is the worker's own
+    rates = measure_loader_rates(stream, own, max(1, num_cores - 1), seconds)  # a core is the worker's own
     told: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:
-        told["loaders_needed"] = loaders_needed(rates, own, arguments.step_seconds)
+        told["count_needed_loaders"] = count_needed_loaders(rates, own, arguments.step_seconds)
     return told
 
 

@@ -16,7 +16,7 @@ from jobs.cli import as_module
 from jobs.progress import say
 from jobs.recipes import recipe_of
 from pipelines.manifest import open_dataset
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import render_grid, whiten_hole
 from pipelines.records import Batch, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, refuse_missing_planes
@@ -78,8 +78,8 @@ def sheet(batch: Batch, config: StreamConfig) -> bytes:
     columns += [(name, _pictures(plane)) for name, plane in batch.planes.items() if plane.shape[2] == config.size_px]
     for number, name in enumerate(config.masks):
         mask = batch.mask[:, number].numpy()
-        columns += [(name, np.repeat(mask[..., None] * np.uint8(255), 3, axis=3)), ("masked", with_hole(image, mask))]
-    return grid_png(columns, enlarge=max(1, 128 // config.size_px))
+        columns += [(name, np.repeat(mask[..., None] * np.uint8(255), 3, axis=3)), ("masked", whiten_hole(image, mask))]
+    return render_grid(columns, enlarge=max(1, 128 // config.size_px))
 
 
 def _pictures(stack: torch.Tensor) -> NDArray[np.uint8]:

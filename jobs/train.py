@@ -18,12 +18,12 @@ from jobs.cli import as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
 from jobs.recipes import recipe_of
-from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
+from pipelines.checkpoints import find_newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import refuse_missing_planes
-from pipelines.stream.order import readers_of_a_lane
+from pipelines.stream.order import count_lane_readers
 from pipelines.training.checkpointer import is_over
 from pipelines.training.dry_run import Rehearsal, rehearse
 from pipelines.training.launcher import Device, launch
@@ -98,10 +98,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     incidents = told_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
-        "images_seen": newest_clock(arguments.out),
+        "images_seen": find_newest_clock(arguments.out),
         "checkpoint": done.uri,
         "weights_sha256": done.file_sha256(done.generator),
-        "readers_of_a_lane": readers_of_a_lane(recipe.stream.num_lanes, arguments.workers),
+        "count_lane_readers": count_lane_readers(recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_TOLD],
     }

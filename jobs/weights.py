@@ -21,7 +21,7 @@ from jobs.progress import say
 from nets import describe_network
 from nets.deepgin.network import DeepGIN
 from nets.deepgin.published import load_published
-from pipelines.checkpoints import newest_clock, open_checkpoint, save_checkpoint
+from pipelines.checkpoints import find_newest_clock, open_checkpoint, save_checkpoint
 from pipelines.records import UsageError
 from pipelines.run_record import RUN_FILE
 
@@ -108,7 +108,7 @@ def _own(uri: str, name: str, folder: str) -> dict[str, str]:
 
 def _generator(uri: str, out: str) -> str:
     """The URI of the checkpoint that a published generator becomes; raises UsageError where a training's are."""
-    if newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
+    if find_newest_clock(out) or storage.exists(storage.join(out, RUN_FILE)):
         raise UsageError(f"{out} holds the checkpoints of a training: take another --name or --out")
     data = storage.read_bytes(uri)
     try:

@@ -1,6 +1,6 @@
-"""Noise that belongs to samples and not to ranks: what networks draw in training and in evaluation.
+"""Noise of samples, independent of ranks, for networks in training and in evaluation.
 
-In: who the samples are. Out: float tensors. Apart from `chance.py`, which knows no tensors.
+In: identities of samples. Out: float tensors.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets.procedures.noise import to_fractions, to_normal
-from pipelines.keyed_rng import KeyedRng, key_of, key_words
+from pipelines.keyed_rng import KeyedRng, derive_key, split_key
 
 
 class SampleNoise:
     """Random numbers by (seed, purpose, sample): the same on any rank of any world.
 
-    A sample is in training its position and the number of its mask, and elsewhere its key and mask recipe.
+    A sample is identified in training by its position and the number of its mask, elsewhere by its key and mask spec.
     """
 
     def __init__(self, seed: int, samples: Sequence[tuple[int | str, ...]], device: torch.device | str = "cpu") -> None:
@@ -34,7 +34,7 @@ class SampleNoise:
 
     def keys(self, purpose: str) -> NDArray[np.uint64]:
         """Keys uint64 N x 2 of the samples' numbers, as `nets.procedures.noise` takes them."""
-        return np.stack([key_words(key_of(*self._path(purpose, sample))) for sample in self._samples])
+        return np.stack([split_key(derive_key(*self._path(purpose, sample))) for sample in self._samples])
 
     def _words(self, purpose: str, count: int) -> NDArray[np.uint64]:
         return np.stack([KeyedRng(*self._path(purpose, sample)).words(count) for sample in self._samples])

@@ -1,4 +1,4 @@
-"""What tests are made of: photos whose colours say which they are, a small recipe, and the command as a process."""
+"""What tests are made of: photos whose colors say which they are, a small recipe, and the command as a process."""
 
 import json
 import os

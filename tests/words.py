@@ -36,8 +36,11 @@ BRITISH: Final = re.compile(
     r"es|er|ers|ing|ation|ations)(?![a-z]))",
     re.IGNORECASE,
 )
-FROZEN: Final = re.compile(r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`")
-"""Strings that stand in shards, tables and mask lines."""
+FROZEN: Final = re.compile(
+    r"normalised|centre-square|\"centre\"|'centre'|^centre$|\bcentre 1 |`centre`|\"quantisation\"|"
+    r"^quantisation$|ade20k-aim|\bAIM\b"
+)
+"""Strings that stand in shards, tables, mask lines and passports, and the name of a challenge."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
 """No docstring begins with them."""
 _NOT_VERBS: Final = _words(
@@ -56,7 +59,7 @@ _NOT_VERBS: Final = _words(
     strides kernels dilations filters heads tokens queries temperatures priors targets logits gradients moments
     averages buffers slots lanes orders worlds chunks buckets offsets ranges intervals matches neighbors
     candidates duplicates twins rejections inputs outputs results rules laws doors contents children owners
-    users others
+    users others arrays threads throws ways
     """
 )
 _PARTICIPLES: Final = _words(

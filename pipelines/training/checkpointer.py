@@ -16,7 +16,7 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import BEST, Checkpoint, latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import BEST, Checkpoint, find_latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, canonical_json
 from pipelines.training.heartbeat import Heartbeat
@@ -198,7 +198,7 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
 
     Raises CorruptDataError where points are missing by which a training that stops early decides.
     """
-    newest = latest_checkpoint(out)
+    newest = find_latest_checkpoint(out)
     if newest is None:
         return False
     clock = newest.images_seen

@@ -21,7 +21,7 @@ import torch
 from infra import storage
 from infra.cluster import connected, has_waiting_group, num_cores, num_gpus
 from infra.world import RankLostError, World, current_world
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
 from pipelines.training.heartbeat import HeartbeatMonitor
@@ -277,7 +277,7 @@ def _counted(run: TrainRun, roll: Any, num_ranks: int, max_starts: int) -> tuple
 def _clock(run: TrainRun) -> int | None:
     """Of the newest checkpoint; None where it cannot be read: the start counts, and whoever restores it says why."""
     try:
-        return newest_clock(run.out)
+        return find_newest_clock(run.out)
     except Exception as fault:  # noqa: BLE001 - a store's, of whatever kind
         log.warning("the clock of the run cannot be read: %s", fault)
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from infra import storage
 from infra.settings import without_password
 from infra.tracking_faults import LoginError
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.training.points import committed_points
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.validation import DRAWS, FILLS, MAPS
@@ -88,7 +88,7 @@ class MlflowSync:
 
     def _tell_sheets(self, tracking: "Tracking", run_id: str, folder: str) -> None:
         """Those of all commits so far that the server has not."""
-        place, newest = storage.join(self._run.out, folder), f"{newest_clock(self._run.out):012d}.png"
+        place, newest = storage.join(self._run.out, folder), f"{find_newest_clock(self._run.out):012d}.png"
         names = {name for name, _ in storage.list_files(place)} if storage.exists(place) else set[str]()
         there = {path.rpartition("/")[2] for path in tracking.files(run_id, folder)} if names else set[str]()
         for name in sorted(names - there):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra import storage
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 
@@ -17,7 +17,7 @@ def committed_points(out: str, after: int = 0, until: int | None = None) -> list
 
     Raises CorruptDataError naming a file that does not hold points.
     """
-    newest, last, points = newest_clock(out) if until is None else until, after, []
+    newest, last, points = find_newest_clock(out) if until is None else until, after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):

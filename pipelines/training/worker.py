@@ -15,7 +15,7 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import committed_after, latest_checkpoint
+from pipelines.checkpoints import find_latest_checkpoint, list_committed_after
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream
@@ -82,7 +82,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
     """The state of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
     state = TrainState(run.recipe, teachers, world.device)
-    checkpoint = retry_transient(lambda: latest_checkpoint(run.out), log.warning)
+    checkpoint = retry_transient(lambda: find_latest_checkpoint(run.out), log.warning)
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
@@ -96,7 +96,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
 
 def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
     """A line for each committed checkpoint that this start had to pass over, for the report of the training."""
-    clocks = retry_transient(lambda: committed_after(out, images_seen), log.warning)
+    clocks = retry_transient(lambda: list_committed_after(out, images_seen), log.warning)
     return [
         f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
     ]

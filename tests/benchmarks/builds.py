@@ -55,8 +55,8 @@ def by_tasks(name: str, out: str, count: int) -> None:
         effort, started = BuildStats(), time.perf_counter()
         build_dataset(Plan(str(ROOT), f"{out}/{name}-{number}", RECIPES[name], 0), lambda *_: None, effort)
         best = min(best, (time.perf_counter() - started, effort), key=lambda b: b[0])
-    told = best[1].told(best[0])
-    share = f"share of limit {told['share_of_limit']:.0%}, most goes into {told['bottleneck']}"
+    summary = best[1].told(best[0])
+    share = f"share of limit {summary['share_of_limit']:.0%}, most goes into {summary['bottleneck']}"
     print(f"build      {name:25} {count / best[0]:6.0f} files/s on {num_cores()} cores; {share}")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nets.filling import Procedure
 from pipelines.checkpoints import open_checkpoint
-from pipelines.evaluation.models import Filler, Pictures, network_filler, network_model, open_model
+from pipelines.evaluation.models import Filler, Pictures, make_network_filler, make_network_model, open_model
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.training.run import TrainRun
 
@@ -27,7 +27,7 @@ def holes(seed: int, height: int, width: int, share: float) -> Pictures:
 
 @pytest.fixture(scope="module")
 def network(trained: TrainRun) -> Filler:
-    return network_model(open_checkpoint(trained.out)).fill
+    return make_network_model(open_checkpoint(trained.out)).fill
 
 
 def assert_known_pixels_stay(fill: Filler, images: Pictures, masks: Pictures) -> None:
@@ -59,15 +59,15 @@ def test_a_network_leaves_known_pixels_alone_at_any_size(network: Filler, height
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 32), (50, 70)])
 def test_known_pixels_stay_whatever_a_network_does_to_them(height: int, width: int) -> None:
     class Careless(nn.Module):
-        """Paints everything the same dark grey."""
+        """Paints everything the same dark gray."""
 
         def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
             painted = torch.full_like(image, 51 / 255)
             return {"inpainted": painted, "predicted": painted}
 
     images, masks = picture(1, height, width)[None], holes(1, height, width, 0.3)[None]
-    assert_known_pixels_stay(network_filler(Careless(), 32), images, masks)
-    fill = network_filler(Careless(), 32, Procedure("polyphase"))
+    assert_known_pixels_stay(make_network_filler(Careless(), 32), images, masks)
+    fill = make_network_filler(Careless(), 32, Procedure("polyphase"))
     assert_known_pixels_stay(fill, images, masks)
     assert (fill(images, masks)[masks == 1] == 51).all()
 
@@ -115,7 +115,7 @@ def test_an_unknown_model_is_refused_with_what_would_do(tmp_path: Path) -> None:
         open_model(str(tmp_path / "nothing"))
 
 
-def test_a_misspelt_method_is_told_the_names_there_are() -> None:
+def test_a_misspelt_method_gets_the_known_names() -> None:
     with pytest.raises(UsageError, match="telea"):
         open_model("tela")
 

@@ -63,7 +63,7 @@ def test_without_a_recipe_the_defaults_are_shown(
         ),
         (
             ("DATA", "DATA", "--mix", "1000000000", "1"),
-            "1000000001 in all: take whole numbers of at most 1000",
+            "1000000001 in all: use integers of at most 1000",
         ),
         (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
         (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': `lacuna recipe` lists all"),
@@ -87,8 +87,8 @@ def test_probe_tells_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixture[
     slow, fast = (lacuna(capfd, "probe", *words, seconds) for seconds in ("10", "1e-9"))
     assert (slow[0], fast[0]) == (0, 0)
     assert slow[1]["images_per_second_of_1_loaders"] > 0
-    assert slow[1]["loaders_needed"] == 1
-    assert fast[1]["loaders_needed"] is None
+    assert slow[1]["count_needed_loaders"] == 1
+    assert fast[1]["count_needed_loaders"] is None
     assert "none suffice" in fast[2]
 
 

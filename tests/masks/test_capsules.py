@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.keyed_rng import KeyedRng
-from pipelines.masks.capsules import Sketch, draw_sketches, in_reading_order
-from pipelines.masks.freeform import _normal
+from pipelines.masks.capsules import Sketch, draw_sketches, sort_ends
+from pipelines.masks.freeform import _to_normal
 from pipelines.masks.pen import CIRCLE, TURN, Pen
 
 HEIGHT, WIDTH = 60, 75
@@ -29,7 +29,7 @@ def distances(start: tuple[int, int], end: tuple[int, int]) -> NDArray[np.float6
 
 def fill(segments: list[tuple[tuple[int, int], tuple[int, int], int]], size: tuple[int, int]) -> NDArray[np.uint8]:
     starts, ends, widths = zip(*segments, strict=True)
-    ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+    ordered = sort_ends(np.array(starts).T, np.array(ends).T)
     return mask_of(Sketch(np.concatenate((*ordered, np.array(widths)[None]))), size)
 
 
@@ -77,7 +77,7 @@ def test_masks_drawn_together_do_not_touch_each_other(
     sketches = []
     for segments in many:
         starts, ends, widths = zip(*segments, strict=True)
-        ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+        ordered = sort_ends(np.array(starts).T, np.array(ends).T)
         sketches.append(Sketch(np.concatenate((*ordered, np.array(widths)[None])), ((slice(1, 3), slice(2, 4)),)))
     together = draw_sketches(HEIGHT, WIDTH, sketches)
     assert all(np.array_equal(mask, mask_of(s, (HEIGHT, WIDTH))) for mask, s in zip(together, sketches, strict=True))
@@ -88,7 +88,7 @@ def test_nothing_drawn_is_nothing_filled() -> None:
     assert fill([((-90, -90), (-80, -80), 5)], (10, 20)).sum() == 0
 
 
-def test_pen_stays_on_its_canvas_and_goes_where_it_is_told() -> None:
+def test_pen_stays_on_its_canvas_and_follows_its_orders() -> None:
     pen = Pen(100, 100, past=0)
     pen.put(50, 10)
     pen.draw(30 << 16, 0, 1)  # right
@@ -108,7 +108,7 @@ def test_circle_is_that_of_the_mathematical_library() -> None:
 
 
 def test_lengths_are_normal() -> None:
-    chance, normal = KeyedRng("normal"), statistics.NormalDist()
-    drawn = np.sort([_normal(*chance.take(2)) / 65536 for _ in range(40000)])
+    rng, normal = KeyedRng("normal"), statistics.NormalDist()
+    drawn = np.sort([_to_normal(*rng.take(2)) / 65536 for _ in range(40000)])
     expected = [normal.cdf(x) for x in drawn]
     assert np.abs(np.arange(40000) / 40000 - expected).max() < 0.01

@@ -22,7 +22,7 @@ from pipelines.noise import SampleNoise
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs, objective, phase_of, total
 from tests.nets.pictures import masked_pictures
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 SMALL: dict[str, Any] = {
     "gc": GCConfig(4, (2,)),
@@ -86,7 +86,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(name: str) -
 FULL = BACKBONES | {"pc-star": BaselineObjectiveConfig(PCConfig(completion=True), ENCODER)}
 
 
-@pytest.mark.parametrize("name", sampled(FULL, ("gc-star", "ec", "pc")))
+@pytest.mark.parametrize("name", sample_cases(FULL, ("gc-star", "ec", "pc")))
 def test_full_size_learns_at_256(name: str) -> None:
     of = build_objective(FULL[name], {})
     inpaint = phase_of(of, "inpaint")

@@ -13,7 +13,7 @@ from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs as step_inputs
 from tests.nets.objectives import objective, phase_of, run
 from tests.nets.pictures import masked_pictures
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 TABLE_1: dict[str, tuple[dict[str, Any], int]] = {
     "StdResBlk (coarse only)": ({"block": "standard", "coarse_only": True}, 8_167_843),
@@ -77,7 +77,7 @@ FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
 }
 
 
-@pytest.mark.parametrize("variant", sampled(FULL, (tuple(TABLE_1)[-1], "track 2")))
+@pytest.mark.parametrize("variant", sample_cases(FULL, (tuple(TABLE_1)[-1], "track 2")))
 def test_forward_and_backward_at_full_size(variant: str) -> None:
     network, (image, mask) = DeepGIN(FULL[variant]), masked_pictures(256, 1)
     outputs = network(image, mask, torch.rand_like(image))  # a map, which track 2 alone takes

@@ -12,7 +12,7 @@ from nets.layers.gated import GatedConvolution
 from nets.layers.smooth import fill_smoothly
 from nets.mhtma.network import MHTMA, MHTMAConfig
 from tests.nets.pictures import masked_pictures
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 SMALL = MHTMAConfig(8, dilations=(2,))
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def test_forward_gives_finite_pictures_and_positive_temperatures(variant: str, s
     assert variant == "atma" or (temperatures > 0).all()
 
 
-@pytest.mark.parametrize("variant", sampled(VARIANTS, tuple(VARIANTS)[:1]))
+@pytest.mark.parametrize("variant", sample_cases(VARIANTS, tuple(VARIANTS)[:1]))
 def test_the_full_size_goes_forward_and_backward(variant: str) -> None:
     full, (image, mask) = MHTMA(MHTMAConfig(**VARIANTS[variant])), masked_pictures(256, 1)
     outputs = full(image, mask, mask) if full.config.sketch else full(image, mask)

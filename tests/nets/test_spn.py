@@ -12,7 +12,7 @@ from nets.layers.smooth import fill_smoothly
 from nets.spn.network import SPL, SPN, SemanticPriorGenerator, SPLConfig, SPNConfig
 from nets.spn.prior import DistillationHeads
 from tests.nets.pictures import masked_pictures
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 SMALL = SPNConfig(8, 8, 2, 2, 2, 4, 2)
 PROBABILISTIC = replace(SMALL, probabilistic=True)
@@ -299,7 +299,7 @@ FULL: dict[str, SPNConfig | SPLConfig] = {
 }
 
 
-@pytest.mark.parametrize("variant", sampled(FULL, ("spn", "probabilistic", "spl")))
+@pytest.mark.parametrize("variant", sample_cases(FULL, ("spn", "probabilistic", "spl")))
 def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(variant: str) -> None:
     image, mask = masked_pictures(256, 1)
     network = built(FULL[variant])

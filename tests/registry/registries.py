@@ -10,9 +10,9 @@ from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.scorecard import Scorecard, save_scorecard
 from pipelines.manifest import read_parquet
 from pipelines.records import sha256_hex
-from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, hash_scores
 from pipelines.registry.promotion import CHAMPION
-from pipelines.versions import list_files, version_tags
+from pipelines.versions import list_files, make_version_tags
 
 NAME = "inpainter"
 
@@ -28,7 +28,7 @@ class Registry:
 
     def add(self, gain_db: float = 0.0, telea_db: float = -9.0, **passport: Any) -> Version:
         """A version whose PSNR is so much higher than that of the trained weights, on every pair; so is Telea's."""
-        rows = [scored(row, gain_db, telea_db) for row in self.card.rows]
+        rows = [score_model(row, gain_db, telea_db) for row in self.card.rows]
         return self.add_card(replace(self.card, rows=rows, passport=self.card.passport | passport))
 
     def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
@@ -51,7 +51,7 @@ class Registry:
         return found.number if found else None
 
 
-def scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, Any]:
+def score_model(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, Any]:
     """The row with PSNR in the hole so much higher, Telea's by as much as said, Navier-Stokes' by one less."""
     mean = row["psnr_hole"]
     baselines = {"telea": mean + telea_db, "navier-stokes": mean + telea_db - 1}
@@ -62,9 +62,9 @@ def scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, An
 def tags(files: Path) -> dict[str, str]:
     """What a registration writes down of weights and scores, whatever they are."""
     facts, rows = json.loads((files / "scores.json").read_bytes()), read_parquet((files / "pairs.parquet").read_bytes())
-    scores = scores_digest(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
+    scores = hash_scores(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
     digests = {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
-    return digests | version_tags(list_files(files.parent))
+    return digests | make_version_tags(list_files(files.parent))
 
 
 def flip_byte(path: Path) -> None:

@@ -16,14 +16,14 @@ import pytest
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.model_process import ModelProcess
-from pipelines.evaluation.models import network_model, open_model
+from pipelines.evaluation.models import make_network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
 from pipelines.registry.promotion import CHAMPION, promote
 from pipelines.training.run import TrainRun
-from pipelines.versions import list_files, version_tags
+from pipelines.versions import list_files, make_version_tags
 from tests.making import photo
 
 NAME = "inpainter"
@@ -45,7 +45,7 @@ def files(version: Version, tracking: Tracking, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def stored(version: Version, tracking: Tracking) -> Iterator[ModelProcess]:
     """The version in a process of its own."""
-    process = ModelProcess.of_version(version, tracking)
+    process = ModelProcess.from_version(version, tracking)
     yield process
     process.close()
 
@@ -118,11 +118,11 @@ def test_scores_of_a_method_without_weights_are_refused(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:b", "a@b", "a'b"])
-def test_a_name_by_which_no_version_would_be_found_is_refused_before_anything_is_stored(
+def test_a_name_by_which_no_version_would_be_found_is_refused_at_once(
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_, **__: pytest.fail("a model was stored"))
-    with pytest.raises(UsageError, match=r"--name is .*: give a name of letters"):
+    with pytest.raises(UsageError, match=r"--name is .*: use letters"):
         register(checkpoint, card, name, tracking)
 
 
@@ -191,7 +191,7 @@ def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, ch
     assert filled.shape == image.shape
     assert np.array_equal(filled[mask == 0], image[mask == 0])
     assert not np.array_equal(filled, image)
-    assert np.array_equal(filled, network_model(checkpoint).fill(image, mask))
+    assert np.array_equal(filled, make_network_model(checkpoint).fill(image, mask))
 
 
 def test_a_process_of_its_own_says_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
@@ -206,7 +206,7 @@ def test_the_model_refuses_what_is_no_mask(version: Version) -> None:
     image, mask = odd_photo()
     with pytest.raises(ValueError, match="the mask has a value of 255: use 1 for hole pixels"):
         model.predict({"image": image, "mask": mask * np.uint8(255)})
-    with pytest.raises(ValueError, match=r"\(1, 50, 70, 3\) and mask \(1, 49, 70\) do not belong together"):
+    with pytest.raises(ValueError, match=r"\(1, 50, 70, 3\) and mask \(1, 49, 70\) do not fit together"):
         model.predict({"image": image, "mask": mask[:, 1:]})
     with pytest.raises(ValueError, match="num_fills is 2: this network gives one fill per photo"):
         model.predict({"image": image, "mask": mask}, params={"num_fills": 2})
@@ -226,7 +226,7 @@ def test_the_signature_refuses_floats_and_missing_inputs(version: Version, name:
 
 @pytest.mark.slow
 def test_the_words_of_the_model_come_out_of_its_process(tracking: Tracking, version: Version) -> None:
-    process = ModelProcess.of_version(version, tracking)
+    process = ModelProcess.from_version(version, tracking)
     image, mask = odd_photo()
     with pytest.raises(JobError, match=r"models:/inpainter/1: .*the mask has a value of 255"):
         process.fill(image, mask * np.uint8(255))
@@ -242,8 +242,8 @@ def test_a_version_fills_with_its_own_code_and_not_with_ours(
     listed = json.loads((copy / "artifacts" / "files.json").read_bytes())
     listed["code/nets/filling.py"] = hashlib.sha256((copy / "code/nets/filling.py").read_bytes()).hexdigest()
     (copy / "artifacts" / "files.json").write_text(json.dumps(listed))
-    made = tracking.create_version("other", copy.as_uri(), version.run_id, version_tags(list_files(copy)))
-    process = ModelProcess.of_version(made, tracking)
+    made = tracking.create_version("other", copy.as_uri(), version.run_id, make_version_tags(list_files(copy)))
+    process = ModelProcess.from_version(made, tracking)
     assert (process.fill(*odd_photo()) == 7).all()
     process.close()
 
@@ -253,21 +253,21 @@ def test_a_version_is_opened_by_its_alias(tracking: Tracking, version: Version, 
     model = open_model(f"models:/{NAME}@trial")
     assert model.identity["weights_sha256"] == checkpoint.file_sha256("generator")
     image, mask = odd_photo()
-    assert np.array_equal(model.fill(image, mask), network_model(checkpoint).fill(image, mask))
+    assert np.array_equal(model.fill(image, mask), make_network_model(checkpoint).fill(image, mask))
 
 
 def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracking: Tracking, version: Version) -> None:
-    with flipped_byte(stored_weights(tracking, version)):
+    with flip_byte(store_weights(tracking, version)):
         words = r"models:/inpainter/1: artifacts/generator\.safetensors has SHA-256 .*register the checkpoint again"
         with pytest.raises(CorruptDataError, match=words):
             promote(NAME, version.number, tracking)
         assert tracking.aliased(NAME, CHAMPION) is None
         with pytest.raises(CorruptDataError, match=words):
-            ModelProcess.of_version(version, tracking)
+            ModelProcess.from_version(version, tracking)
     assert promote(NAME, version.number, tracking, "weights of a test").promoted
 
 
-def stored_weights(tracking: Tracking, version: Version) -> Path:
+def store_weights(tracking: Tracking, version: Version) -> Path:
     """Where the tracking server keeps the weights of the version."""
     folder = tracking.local_folder(version)
     assert folder is not None
@@ -277,7 +277,7 @@ def stored_weights(tracking: Tracking, version: Version) -> Path:
 
 
 @contextmanager
-def flipped_byte(path: Path) -> Iterator[None]:
+def flip_byte(path: Path) -> Iterator[None]:
     """One bit of the file is another for the time of the block."""
     whole = path.read_bytes()
     middle = len(whole) // 2

@@ -19,7 +19,7 @@ from pipelines.records import Batch, CorruptDataError, JobError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.loading import load
-from pipelines.stream.rate import loaders_needed
+from pipelines.stream.rate import count_needed_loaders
 from tests.making import files_of
 
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
@@ -118,7 +118,7 @@ def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
         next(batches)
 
 
-class Odd(OSError):
+class OddError(OSError):
     """A fault that cannot be made again from what it is pickled as, and cannot even be pickled."""
 
     def __init__(self, one: str, other: object) -> None:
@@ -129,26 +129,26 @@ class Odd(OSError):
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        (Odd("the store", threading.Lock()), OSError, r"^the store is away$"),
+        (OddError("the store", threading.Lock()), OSError, r"^the store is away$"),
         (UsageError("no plane"), UsageError, r"^no plane$"),
         (StopIteration(), JobError, r"(?s)^a loader process failed:.*StopIteration"),
         (ZeroDivisionError("oh"), JobError, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
     ],
 )
-def test_faults_of_loader_processes_are_told_and_end_them(fault: Exception, kind: type, message: str) -> None:
+def test_faults_of_loader_processes_are_raised_and_end_them(fault: Exception, kind: type, message: str) -> None:
     def make(positions: list[int], memory: torch.Tensor) -> Batch:
         if positions == [3]:
             raise fault
         return batch_of(positions, memory)
 
-    with pytest.raises(kind, match=message) as told:
+    with pytest.raises(kind, match=message) as raised:
         for _ in load(make, ([n] for n in range(100)), NUM_BYTES, 2):
             pass
-    assert told.traceback
+    assert raised.traceback
     assert not multiprocessing.active_children()
 
 
-def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
+def test_a_killed_loader_process_is_reported_and_not_waited_for() -> None:
     batches = load(batch_of, ([n] for n in range(10_000)), NUM_BYTES, 2)
     os.kill(int(next(batches).keys[0]), signal.SIGKILL)
     started = time.monotonic()
@@ -245,4 +245,4 @@ def test_a_dataset_of_damage_is_not_replaced_by_itself(damaged: tuple[Dataset, s
 def test_loaders_needed_make_a_batch_in_a_step(
     rates: dict[int, float], batch: int, step_seconds: float, needed: int | None
 ) -> None:
-    assert loaders_needed(rates, batch, step_seconds) == needed
+    assert count_needed_loaders(rates, batch, step_seconds) == needed

@@ -19,7 +19,7 @@ from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
 from nets.filling import LOCAL
-from pipelines.checkpoints import latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import find_latest_checkpoint, open_checkpoint
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.metrics import measure
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(
     run = copied(trained, tmp_path)
     flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "adam.generator.safetensors")
     with caplog.at_level(logging.WARNING):
-        found = latest_checkpoint(run.out)
+        found = find_latest_checkpoint(run.out)
     assert found is not None
     assert found.images_seen == 24
     assert "000000000032/adam.generator.safetensors is damaged" in caplog.text

@@ -22,10 +22,10 @@ from pipelines.manifest import (
     COMMIT_FILE,
     SUCCESSORS,
     Dataset,
+    name_shards_file,
     open_dataset,
     read_commit,
     read_table,
-    shards_file,
     unseal,
 )
 from pipelines.records import CorruptDataError, Member, ShardRecord
@@ -97,7 +97,7 @@ def _opened(uri: str, found: list[Damage]) -> Dataset | None:
         return None
     dataset, what = _tried(lambda: open_dataset(uri))
     if what:
-        found.append(Damage(shards_file(commit["shards_sha256"]), None, what))
+        found.append(Damage(name_shards_file(commit["shards_sha256"]), None, what))
     return dataset
 
 
