@@ -13,7 +13,7 @@ from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, join_choices
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import measure_loader_rates, count_needed_loaders
+from pipelines.stream.rate import count_needed_loaders, measure_loader_rates
 
 
 @dataclass(frozen=True)

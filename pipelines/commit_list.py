@@ -1,7 +1,7 @@
-"""The list of a run's committed checkpoints: `checkpoints.json`, beside the folder that holds them.
+"""List of a run's committed checkpoints: `checkpoints.json`, beside the folder that holds them.
 
-It separates a checkpoint that was committed and is damaged from one whose writer was killed. It is sealed like a commit
-record and written after the `state.json` of a checkpoint, so a run with checkpoints and without a list has lost it.
+It separates a damaged committed checkpoint from one whose writer was killed. It is sealed like a commit record and
+written after the `state.json` of a checkpoint, so a run with checkpoints and without a list has lost it.
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ LIST_FILE: Final = "checkpoints.json"
 
 
 def read_commit_list(out: str) -> tuple[int, ...] | None:
-    """Clocks in images seen of the committed checkpoints, oldest first; None where the run keeps no list.
+    """Clocks in images seen of the committed checkpoints, oldest first; None where the run has no list.
 
-    Raises CorruptDataError where the list is not what was sealed.
+    Raises CorruptDataError where the list is not as it was sealed.
     """
     uri = storage.join(out, LIST_FILE)
     try:

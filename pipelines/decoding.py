@@ -1,8 +1,8 @@
-"""Photos -> pixels: the one decision of what can be decoded, for who writes shards and for who reads them.
+"""Photos -> pixels: the one definition of a decodable photo, for the build and for readers of shards.
 
-In: bytes of a JPEG, PNG or WebP. Out: uint8 pixels, and what a strict reader holds against the file. JPEG is decoded by
-libjpeg-turbo, which is asked to stop at its first warning. A warning about segments changes no pixel, so the file is
-then decoded once more with its segments put right: what is warned of now is damage of the coded pixels, and raised.
+In: bytes of a JPEG, PNG or WebP. Out: uint8 pixels, and the reason why a strict reader refuses the file. JPEG is
+decoded by libjpeg-turbo, set to stop at its first warning. A warning about segments changes no pixel, so the file is
+then decoded once more with its segments repaired: a second warning is damage of the coded pixels, and raised.
 """
 
 import io
@@ -21,8 +21,8 @@ Picture = NDArray[np.uint8]
 _JPEG: Final = b"\xff\xd8\xff"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _FLAGS: Final = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-_MAX_MENDS: Final = 2
-"""Segments are put right once, and then zeros behind the coded pixels are taken away."""
+_MAX_REPAIRS: Final = 2
+"""Two repairs: of the segments, and of zeros behind the coded pixels."""
 
 
 class Decoded(NamedTuple):
@@ -30,13 +30,13 @@ class Decoded(NamedTuple):
 
     pixels: Picture
     fault: str | None = None
-    """What a strict decoder refuses in the file although its pixels are sound; None where nothing."""
+    """Reason why a strict decoder refuses the file although its pixels are sound, or None."""
 
 
 def decode_photo(data: bytes, into: Picture | None = None) -> Decoded:
-    """Bytes of a JPEG, PNG or WebP, known by content -> RGB HxWx3, in `into` if it is a JPEG of just its size.
+    """Bytes of a JPEG, PNG or WebP, recognized by content -> RGB HxWx3, in `into` if it is a JPEG of just its size.
 
-    Raises ValueError or cv2.error where the pixels are not all there, or the format is another.
+    Raises ValueError or cv2.error where pixels are missing, or the format is another.
     """
     if data.startswith(_JPEG):
         return decode_jpeg(data, into=into)
@@ -51,7 +51,7 @@ def decode_photo(data: bytes, into: Picture | None = None) -> Decoded:
 def check_ink(data: bytes) -> str | None:
     """Fault that a strict decoder finds in a JPEG of four channels although its coded pixels are sound, or None.
 
-    Raises ValueError where they are damaged. Pillow, which knows how ink is meant, fills what is cut in silence.
+    Raises ValueError where they are damaged. Pillow, which converts inks, fills missing pixels in silence.
     """
     return decode_jpeg(data, "CMYK", (1, 1)).fault
 
@@ -61,18 +61,18 @@ def decode_jpeg(
 ) -> Decoded:
     """Bytes of a JPEG -> HxWxC in `colors` (RGB, GRAY, CMYK); raises ValueError where its coded pixels are damaged.
 
-    With `at_least` (width, height) it comes at 1/2, 1/4 or 1/8 of its size, the smallest that is not below; all coded
-    pixels are read all the same.
+    With `at_least` (width, height) it is decoded at 1/2, 1/4 or 1/8 of its size, the smallest that is not below; all
+    coded pixels are read in any case.
     """
     fault = None
-    for _ in range(_MAX_MENDS):
+    for _ in range(_MAX_REPAIRS):
         try:
             return Decoded(_decode_strictly(data, colors, at_least, into), fault)
         except ValueError as refusal:
-            mended = repair_segments(data, str(refusal))
-            if mended == data:
+            repaired = repair_segments(data, str(refusal))
+            if repaired == data:
                 raise
-            data, fault = mended, fault or str(refusal)
+            data, fault = repaired, fault or str(refusal)
     return Decoded(_decode_strictly(data, colors, at_least, into), fault)
 
 
@@ -97,7 +97,7 @@ def decode_levels(data: bytes) -> Picture:
 
 
 def find_fault(data: bytes, file_format: str) -> str | None:
-    """What some reader refuses in a photo of 8-bit RGB or gray whose pixels are all sound, None where nothing.
+    """Reason why some reader refuses a photo of 8-bit RGB or gray whose pixels are all sound, or None.
 
     All coded pixels of a JPEG are read, but few are computed. Raises as `decode_photo` does.
     """

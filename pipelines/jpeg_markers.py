@@ -1,9 +1,8 @@
-"""The segments of a JPEG, and a file whose segments are put right while its coded pixels stay.
+"""Segments of a JPEG, and their repair without a change of the coded pixels.
 
 In: bytes of a JPEG. Out: its segments, or a JPEG of the same pixels. Decoders warn of segments that change no pixel: an
-ICC profile whose parts are numbered wrongly, an Adobe transform that no standard knows, scan parameters that a
-sequential JPEG has no use for, bytes between segments. What is put right follows ITU-T T.81, JFIF 1.02 and what
-libjpeg does in doubt.
+ICC profile whose parts are numbered wrongly, an unknown Adobe transform, scan parameters that a sequential JPEG does
+not use, bytes between segments. Repairs follow ITU-T T.81, JFIF 1.02 and, in doubt, libjpeg.
 """
 
 import re
@@ -11,35 +10,35 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _MARKER: Final = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
-"""A marker that is neither stuffing, nor fill, nor one of those that stand in coded pixels (restarts)."""
+"""Markers other than stuffing, fill and those within coded pixels (restarts)."""
 _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 SEQUENTIAL: Final = frozenset({0xC0, 0xC1})
 _NEEDED: Final = FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
-"""Segments without which the coded pixels cannot be read: frames, tables, number of lines, restart interval."""
+"""Segments needed to read the coded pixels: frames, tables, number of lines, restart interval."""
 _MAX_SEGMENTS: Final = 10_000
 _JFIF: Final = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 _ADOBE: Final = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0%c"
 _FULL_SCAN: Final = b"\0\x3f\0"
-"""First coefficient, last coefficient and precision of a scan that has all of a component."""
+"""First coefficient, last coefficient and precision of a scan that holds all of a component."""
 _NUM_COEFFICIENTS: Final = 64
 _UNSEEN: Final = 16
-"""Bits that a coefficient of no scan lacks: more than it can have."""
+"""Missing bits of a coefficient that no scan has: more than it can have."""
 _PADDING: Final = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 class Segment(NamedTuple):
-    """A segment of a JPEG, by its places in the file."""
+    """Segment of a JPEG, by its positions in the file."""
 
     marker: int
     start: int
     stop: int
     end: int
-    """Where the next marker may stand: of a scan behind its coded pixels, else the same as `stop`."""
+    """Position of the next marker: after the coded pixels of a scan, else `stop`."""
 
 
 def segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments up to the end marker, or up to what is none; bytes between them are passed over."""
+    """Yield the segments up to the end marker, or to the first invalid one; bytes between them are skipped."""
     position = 2
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, position)
@@ -57,15 +56,15 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def repair_segments(data: bytes, fault: str) -> bytes:
-    """A JPEG of the same coded pixels without what a decoder's `fault` may be about; the same bytes if nothing is."""
+    """JPEG of the same coded pixels without the possible causes of a decoder's `fault`; the same bytes without any."""
     padding = _PADDING.search(fault)
-    return _without_padding(data, int(padding[1])) if padding else _with_right_segments(data)
+    return _drop_padding(data, int(padding[1])) if padding else _keep_needed_segments(data)
 
 
-def _without_padding(data: bytes, num_bytes: int) -> bytes:
-    """The file without zeros between its last coded pixels and its end marker; the same if other bytes are too many.
+def _drop_padding(data: bytes, num_bytes: int) -> bytes:
+    """Bytes without zeros between the last coded pixels and the end marker; the same where other bytes are there.
 
-    `num_bytes` were not decoded; the decoder has more of them in its buffer, so all zeros go.
+    `num_bytes` were not decoded; the decoder holds more of them in its buffer, so all zeros are removed.
     """
     end = max((segment.end for segment in segments(data)), default=0)
     coded = data[:end].rstrip(b"\0")
@@ -73,9 +72,9 @@ def _without_padding(data: bytes, num_bytes: int) -> bytes:
     return coded + data[end:] if end - len(coded) >= num_bytes else data
 
 
-def _with_right_segments(data: bytes) -> bytes:
-    """The file of those segments alone that its pixels need."""
-    parts, sequential, end = [b"\xff\xd8", _colors(data)], True, 2
+def _keep_needed_segments(data: bytes) -> bytes:
+    """Bytes of a JPEG with only the segments that its pixels need."""
+    parts, sequential, end = [b"\xff\xd8", _make_color_segment(data)], True, 2
     for marker, start, stop, end in segments(data):
         if marker == _START_OF_SCAN:
             scan = data[start : stop - 3] + _FULL_SCAN if sequential else data[start:stop]
@@ -86,27 +85,27 @@ def _with_right_segments(data: bytes) -> bytes:
     return b"".join([*parts, data[end : end + 2]])  # the end marker, if there is one
 
 
-def _colors(data: bytes) -> bytes:
-    """The segment that says what the three channels are, empty if none does: JFIF before Adobe, as libjpeg ranks them.
+def _make_color_segment(data: bytes) -> bytes:
+    """Segment that defines the three channels, empty if none does: JFIF before Adobe, as in libjpeg.
 
-    Adobe's transform of three channels is 0 (RGB) or 1 (YCbCr); libjpeg takes any other for 1.
+    Adobe's transform of three channels is 0 (RGB) or 1 (YCbCr); libjpeg reads any other as 1.
     """
-    said = b""
+    adobe = b""
     for marker, start, stop, _ in segments(data):
         body = data[start + 4 : stop]
         if marker == _START_OF_SCAN:
             break
         if marker in FRAMES and body[5:6] == b"\4":
-            return b""  # of ink only the coded pixels are read here
+            return b""  # four channels are inks, of which only the coded pixels are read here
         if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
             return _JFIF
         if marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
-            said = _ADOBE % (1 if body[11] else 0)
-    return said
+            adobe = _ADOBE % (1 if body[11] else 0)
+    return adobe
 
 
 def find_missing_scans(data: bytes) -> str | None:
-    """What the scans of a JPEG leave out of the pixels of its frame, None if nothing.
+    """Description of a channel that no scan of a JPEG finishes, or None.
 
     A file that was cut between two scans, and closed with an end marker, decodes without a warning.
     """

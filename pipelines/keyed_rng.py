@@ -1,7 +1,7 @@
-"""KeyedRng as an argument: a stream of numbers that is a pure function of a path such as (seed, "mask", key).
+"""Keyed random numbers: a stream that is a pure function of a path such as (seed, "mask", key).
 
-Nothing in the house draws from a global generator. The numbers come from raw Philox words, whose stream numpy keeps
-stable, by arithmetic of our own, so the same path gives the same masks, crops and orders on every machine and version.
+No code of Lacuna draws from a global generator. The numbers come from raw Philox words, whose stream numpy keeps
+stable, by integer arithmetic, so a path gives the same masks, crops and orders on every machine and version.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ def derive_seed(*path: int | str) -> int:
 
 
 def derive_key(*path: int | str) -> int:
-    """The Philox key of a path, below 2**128."""
+    """Philox key of a path, below 2**128."""
     return int.from_bytes(hash_path(*path)[:16], "little")
 
 
 def split_key(key: int) -> NDArray[np.uint64]:
-    """The two words of a key below 2**128, the lower one first."""
+    """Words of a key below 2**128, two, the lower one first."""
     return np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
 
 
 def make_philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
-    """The state of numpy's Philox of a key below 2**128 before a block of four words; each stream has 2**64 of them."""
+    """State of numpy's Philox of a key below 2**128 before a block of four words; each stream has 2**64 blocks."""
     counter = np.array([block, stream, 0, 0], np.uint64)
     rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
     return {"bit_generator": "Philox", "state": {"counter": counter, "key": split_key(key)}, **rest}
@@ -53,21 +53,21 @@ class PythonRng(random.Random):
         super().__init__()
 
     def seed(self, *_: Any) -> None:
-        """Forgets what was drawn but not given out; the rest is numpy's state."""
+        """Drop a number that was drawn but not returned; the rest is numpy's state."""
         self.gauss_next = None
 
     def random(self) -> float:
-        """A uniform number in [0, 1), a multiple of 2**-53."""
+        """Uniform number in [0, 1), a multiple of 2**-53."""
         return float((self._words.random_raw() >> 11) * 2.0**-53)
 
     def getrandbits(self, k: int, /) -> int:
-        """An integer of `k` fair bits."""
+        """Integer of `k` fair bits."""
         num_words = -(-k // 64)
         return int.from_bytes(self._words.random_raw(num_words).tobytes(), "little") >> 64 * num_words - k
 
 
 class _Philox(threading.local):
-    """One generator a thread for all streams, as to make one takes longer than to draw a mask's numbers."""
+    """One generator per thread for all streams, as making one takes longer than drawing a mask's numbers."""
 
     def __init__(self) -> None:
         self.words: Any = np.random.Philox()
@@ -77,34 +77,34 @@ _philox: Final = _Philox()
 
 
 class KeyedRng:
-    """The stream of the given path."""
+    """Stream of random numbers of a path."""
 
     def __init__(self, *path: int | str) -> None:
         self._path = path
-        self._key: int | None = None  # found when it is first asked: many streams are for a choice that is not made
+        self._key: int | None = None  # computed on first use, as many streams are never drawn from
         self._num_read = 0
         self._ready: list[int] = []
 
     def word(self) -> int:
-        """The next 64 random bits."""
+        """Next 64 random bits."""
         return (self._ready or self._read_ahead()).pop()
 
     def take(self, count: int) -> list[int]:
-        """The next `count` words, as so many calls of `word` give them."""
+        """Next `count` words, the same as from `count` calls of `word`."""
         while len(self._ready) < count:
             self._read_ahead()
         split = len(self._ready) - count
-        taken = self._ready[split:][::-1]
+        words = self._ready[split:][::-1]
         del self._ready[split:]
-        return taken
+        return words
 
     def _read_ahead(self) -> list[int]:
-        """Adds words to those that are ready, the next one last, and returns them."""
+        """Words that are ready, with more added, the next one last."""
         self._ready = self.words(_WORDS_AT_A_TIME).tolist()[::-1] + self._ready
         return self._ready
 
     def words(self, count: int) -> NDArray[np.uint64]:
-        """`count` fresh words, uint64; they come after any that `word` has read ahead."""
+        """Fresh words uint64, `count` of them, after any that `word` has read ahead."""
         if self._key is None:
             self._key = derive_key(*self._path)
         block, skipped = divmod(self._num_read, 4)
@@ -113,24 +113,24 @@ class KeyedRng:
         return np.asarray(_philox.words.random_raw(skipped + count)[skipped:], dtype=np.uint64)
 
     def integer(self, low: int, high: int) -> int:
-        """A uniform integer in [low, high], both ends included."""
+        """Uniform integer in [low, high], both ends included."""
         if high < low:
             raise ValueError(f"no integer lies in [{low}, {high}]")
-        return low + ((self._ready or self._read_ahead()).pop() * (high - low + 1) >> 64)  # as `word`, many times
+        return low + ((self._ready or self._read_ahead()).pop() * (high - low + 1) >> 64)  # inlined `word`, for speed
 
     def integers(self, count: int, *sides: int) -> NDArray[np.int64]:
-        """`count` throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32."""
+        """Throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32."""
         upper = self.words(count * len(sides)).reshape(count, len(sides)) >> np.uint64(32)
         return (upper * np.array(sides, np.uint64) >> np.uint64(32)).astype(np.int64)
 
     def fraction(self) -> float:
-        """A uniform number in [0, 1), a multiple of 2**-53."""
+        """Uniform number in [0, 1), a multiple of 2**-53."""
         return (self.word() >> 11) * 2.0**-53
 
     def bits(self, count: int) -> NDArray[np.uint8]:
-        """`count` fair bits, uint8 in {0, 1}."""
+        """Fair bits, `count` of them, uint8 in {0, 1}."""
         return np.unpackbits(self.words(-(-count // 64)).view(np.uint8), count=count)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
-        """A uniform permutation of range(count), int64; ties between words keep their order."""
+        """Uniform permutation of range(count), int64; ties between words keep their order."""
         return np.argsort(self.words(count), kind="stable")

@@ -1,6 +1,6 @@
-"""Noise that belongs to samples and not to ranks: what networks draw in training and in evaluation.
+"""Noise of samples, independent of ranks, for networks in training and in evaluation.
 
-In: who the samples are. Out: float tensors. Apart from `chance.py`, which knows no tensors.
+In: identities of samples. Out: float tensors.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from pipelines.keyed_rng import KeyedRng, derive_key, split_key
 class SampleNoise:
     """Random numbers by (seed, purpose, sample): the same on any rank of any world.
 
-    A sample is in training its position and the number of its mask, and elsewhere its key and mask recipe.
+    A sample is identified in training by its position and the number of its mask, elsewhere by its key and mask spec.
     """
 
     def __init__(self, seed: int, samples: Sequence[tuple[int | str, ...]], device: torch.device | str = "cpu") -> None:

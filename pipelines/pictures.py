@@ -1,4 +1,4 @@
-"""Pictures for people: a grid of labelled columns as PNG bytes. Shared by training, evaluation and the demo."""
+"""Pictures for people: grids of labeled columns as PNG bytes, holes and clusters in color."""
 
 import io
 from collections.abc import Sequence
@@ -38,16 +38,16 @@ def whiten_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[
 
 
 def color_clusters(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
-    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (as SPN's Figs. 10 and 11).
+    """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one color of JET (as SPN's Figs. 10 and 11).
 
-    Ours: colours go from blue, the largest cluster, to red, the smallest, instead of by chance.
+    Colors go from blue, the largest cluster, to red, the smallest; the paper's are random.
     """
     channels, height, width = features.shape
     pixels = np.ascontiguousarray(features.reshape(channels, -1).T, np.float32)
-    cv2.setRNGSeed(seed)  # of this thread: the only way to give OpenCV its chance
+    cv2.setRNGSeed(seed)  # of this thread; OpenCV takes no generator as an argument
     none: NDArray[np.int32] = np.empty((0,), np.int32)
     _, labels, _ = cv2.kmeans(pixels, num_clusters, none, _CRITERIA, _ATTEMPTS, cv2.KMEANS_RANDOM_CENTERS)
     ranks = np.argsort(np.argsort(-np.bincount(labels[:, 0], minlength=num_clusters), kind="stable"))
     levels = (ranks * 255 // (num_clusters - 1)).astype(np.uint8)[labels[:, 0]]
-    coloured = cv2.applyColorMap(levels.reshape(height, width), cv2.COLORMAP_JET)
-    return np.asarray(coloured[..., ::-1], np.uint8)
+    colored = cv2.applyColorMap(levels.reshape(height, width), cv2.COLORMAP_JET)
+    return np.asarray(colored[..., ::-1], np.uint8)

@@ -1,4 +1,4 @@
-"""The doors between the rooms: what is handed from one to the next, with key grammar, ranges and units.
+"""Records that packages pass to each other, with key grammar, ranges and units, and the errors of Lacuna.
 
 A bad sample is a value (`Rejected`), a bad argument is an exception (`UsageError`). In the pipelines images are uint8
 RGB HxWx3 and masks uint8 HxW in {0, 1}, 1 = hole.
@@ -23,19 +23,19 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 
 class UsageError(ValueError):
-    """Bad input, noticed before any work began: says what, which value, where, and what to do."""
+    """Bad input, found before any work began; the message says what, which value, where, and what to do."""
 
 
 class JobError(RuntimeError):
-    """Work that ended on a fault of its own: says which, where, and what to do."""
+    """Work that failed; the message says what, where, and what to do."""
 
 
 class CorruptDataError(RuntimeError):
-    """Bytes that are not what was written: says which file and which key."""
+    """Bytes that are not as they were written; the message names the file and the key."""
 
 
 def canonical_json(value: Any) -> bytes:
-    """One spelling for one value: sorted names, no spaces, ASCII."""
+    """JSON with one spelling for one value: sorted names, no spaces, ASCII."""
     return _CANONICAL.encode(value).encode()
 
 
@@ -50,11 +50,11 @@ def join_choices(choices: list[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def find_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
-    if not isinstance(asked, dict) or not isinstance(there, dict):
-        return None if there == asked else (name, there, asked)
-    for key, value in asked.items():
+def find_difference(there: Any, wanted: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """(dotted name, there, wanted) of the first field of `wanted` that differs, or None."""
+    if not isinstance(wanted, dict) or not isinstance(there, dict):
+        return None if there == wanted else (name, there, wanted)
+    for key, value in wanted.items():
         difference = find_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
         if difference is not None:
             return difference
@@ -62,12 +62,13 @@ def find_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, A
 
 
 def make_key(path: str) -> str:
-    """The key of a file from its path under the dataset's root, which uses `/` and does not start with it.
+    """Key of a file from its path under the dataset's root, which uses `/` and does not start with it.
 
-    The last suffix goes; UTF-8 bytes outside [A-Za-z0-9_/-] become =XX. Raises ValueError saying what no key can hold.
+    The last suffix is removed; UTF-8 bytes outside [A-Za-z0-9_/-] become =XX. Raises ValueError where a path has no
+    key.
     """
     if (simple := _SIMPLE_PATH.fullmatch(path)) is not None and len(path) <= MAX_KEY_BYTES:
-        return simple[1]  # what most names are, in a fifth of the time
+        return simple[1]  # most names, in a fifth of the time
     parts = path.split("/")
     if not path or any(part in ("", ".", "..") for part in parts):
         raise ValueError("path leaves or blurs the root")
@@ -86,95 +87,95 @@ def is_key(text: str) -> bool:
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Where the bytes of a file lie that is no file of its own: a stretch of an archive or of another container."""
+    """Place of a file's bytes inside an archive or another container."""
 
     container: str
-    """URI."""
+    """URI of the container."""
     offset: int
     stored_bytes: int
     deflated: bool = False
-    """Whether they are a raw deflate stream (RFC 1951) of the file instead of the file itself."""
+    """Whether the bytes are a raw deflate stream (RFC 1951) of the file instead of the file itself."""
     crc32: int | None = None
-    """Of the file, where the container keeps one."""
+    """CRC32 of the file, where the container holds one."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file under a source's root, in a folder or in an archive."""
+    """File under a source's root, in a folder or in an archive."""
 
     path: str
-    """Relative to the root, with `/`."""
+    """Path relative to the root, with `/`."""
     size_bytes: int
     place: ByteRange | None = None
-    """None where it is a file of its own."""
+    """Place of its bytes in an archive, None for a file in a folder."""
     refusal: str | None = None
-    """Why it cannot be taken out of its archive, if so."""
+    """Reason why it cannot be read from its archive, or None."""
 
     def as_photo(
         self, split: str, label: str | None = None, refusal: str | None = None, planes: tuple[Plane, ...] = ()
     ) -> Photo:
-        """The same file as an input of the dataset; what ails the file itself comes before other refusals."""
+        """Photo of this file as an input of the dataset; the file's own refusal comes before other ones."""
         return Photo(self.path, split, label, self.size_bytes, self.refusal or refusal, self.place, planes)
 
 
 @dataclass(frozen=True)
 class Plane:
-    """A further picture of a photo that lies beside it: `seg` is its segmentation map."""
+    """Further picture of a photo, from a file beside it: `seg` is its segmentation map."""
 
     name: str
     path: str
     size_bytes: int
     place: ByteRange | None = None
     refusal: str | None = None
-    """Why it cannot be taken, if so; its photo can."""
+    """Reason why it is rejected, or None; its photo is not."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file found under a source's root, before anything of it was read."""
+    """File found under a source's root, before any byte of it was read."""
 
     path: str
-    """Relative to the root, with `/`."""
+    """Path relative to the root, with `/`."""
     split: str
     label: str | None
     size_bytes: int
     refusal: str | None = None
-    """Why the source itself does not take it, if so."""
+    """Reason why the source rejects it, or None."""
     place: ByteRange | None = None
-    """Where its bytes lie if it is no file of its own."""
+    """Place of its bytes in an archive, None for a file in a folder."""
     planes: tuple[Plane, ...] = ()
 
 
 @dataclass(frozen=True)
 class Absent:
-    """What the dataset's list or layout names and the root does not hold: a file, or a folder with all in it."""
+    """File, or whole folder, that the dataset's list or layout names and the root does not hold."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A cleaned photo, ready to be a member of a shard."""
+    """Normalized photo, ready to be a member of a shard."""
 
     picture: bytes
     suffix: str
-    """jpg, png or webp: what `picture` holds."""
+    """Format of `picture`: jpg, png or webp."""
     width_px: int
     height_px: int
     normalised: tuple[str, ...]
-    """What was done to the original, in order; empty where its bytes were kept."""
+    """Steps of the normalization, in order; empty where the original bytes were kept."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A photo that did not become a sample, and why."""
+    """Photo that did not become a sample, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file inside a shard: where its data lies and the CRC32 of it."""
+    """File inside a shard: the place of its data and their CRC32."""
 
     name: str
     offset: int
@@ -184,7 +185,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A shard as the manifest knows it. Files are relative to the dataset's URI; digests are SHA-256 in hexadecimal."""
+    """Row of a shard in the manifest. Files are relative to the dataset's URI; digests are SHA-256 in hexadecimal."""
 
     split: str
     number: int
@@ -199,18 +200,18 @@ class ShardRecord:
     num_removed: int = 0
     layer: int = 0
     num_planes: int = 0
-    """Pictures stored beside the samples, masks not among them."""
+    """Number of planes stored with the samples, without masks."""
     num_planes_rejected: int = 0
-    """Of samples that were written without them."""
+    """Number of planes that samples were written without."""
     num_masks: int = 0
-    """Rejected files that are masks of photos."""
+    """Number of rejected files that are masks of photos."""
     num_system_files: int = 0
-    """Rejected files that an operating system left."""
+    """Number of rejected files that an operating system left."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a rank trains on in one step: N photos with K masks each."""
+    """Input of a rank in one step: N photos with K masks each."""
 
     keys: tuple[str, ...]
     positions: tuple[int, ...]
@@ -222,17 +223,17 @@ class Batch:
     planes: dict[str, torch.Tensor] = field(default_factory=dict)
     """Further pictures by name, uint8 NCHW: `image_large`, `segmentation`, `edge`, `sketch`."""
     incidents: tuple[str, ...] = ()
-    """What went wrong on the way to this batch and was made good: replaced samples, repeated requests."""
+    """Faults that were repaired for this batch: replaced samples, repeated requests."""
 
     def pin_memory(self) -> Batch:
-        """The same in memory from which a GPU copies while it computes."""
+        """Batch in pinned memory, from which a GPU copies while it computes."""
         planes = {name: plane.pin_memory() for name, plane in self.planes.items()}
         return replace(self, image=self.image.pin_memory(), mask=self.mask.pin_memory(), planes=planes)
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric over the pairs of one hole-ratio bin, as sum and count, so that scores merge exactly."""
+    """Sum and count of one metric over the pairs of one hole-ratio bin; scores merge exactly."""
 
     total: float
     count: int
@@ -242,5 +243,5 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The mean over pairs; NaN where there is none."""
+        """Mean over pairs; NaN without pairs."""
         return self.total / self.count if self.count else float("nan")

@@ -26,7 +26,7 @@ def refuse_other_format(uri: str, record: dict[str, Any]) -> None:
 
 
 def read_run_id(out: str) -> str | None:
-    """The id of the run at `out`; None where no training began or its record cannot be read, as a training says."""
+    """Id of the run at `out`; None where no training began or its record is unreadable, which a training reports."""
     uri = storage.join(out, RUN_FILE)
     if not storage.exists(uri):
         return None

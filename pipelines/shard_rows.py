@@ -1,7 +1,7 @@
-"""The rows of a dataset's shards as a sequence of records that are made when they are asked for.
+"""Rows of a dataset's shards as a sequence of records that are made on demand.
 
-In: the table of the manifest. Out: `ShardRecord`s one by one, and whole columns of numbers. A process that looks at a
-few of a million shards holds a hundred bytes for each of the others, not an object.
+In: the table of the manifest. Out: `ShardRecord`s one by one, and whole columns of numbers. A process that reads a few
+of a million shards holds a hundred bytes for each of the others, not an object.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ class ShardRows(Sequence[ShardRecord]):
         self._table = table.combine_chunks()
 
     @staticmethod
-    def of(records: Sequence[ShardRecord]) -> "ShardRows":
-        """These records."""
+    def from_records(records: Sequence[ShardRecord]) -> "ShardRows":
+        """Rows of these records."""
         if isinstance(records, ShardRows):
             return records
         columns = {name: [getattr(record, name) for record in records] for name in _SCHEMA.names}
@@ -36,15 +36,15 @@ class ShardRows(Sequence[ShardRecord]):
 
     @property
     def table(self) -> pa.Table:
-        """A row for each."""
+        """Table with a row per shard."""
         return self._table
 
     def numbers(self, name: str) -> NDArray[np.int64]:
-        """A column of whole numbers."""
+        """Column of integers."""
         return np.asarray(self._table[name].to_numpy(), np.int64)
 
     def where(self, name: str, value: object) -> "ShardRows":
-        """Those whose field has the value."""
+        """Rows whose field has the value."""
         return ShardRows(self._table.filter(compute.equal(self._table[name], value)))
 
     def __len__(self) -> int:

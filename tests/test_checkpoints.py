@@ -17,11 +17,11 @@ STATE: dict[str, Any] = {"seed": 7, "stage": "warm up", "loss": 0.1 + 0.2, "hist
 
 
 def tensors_at(clock: int) -> dict[str, dict[str, Tensor]]:
-    """Generator and critic whose numbers tell the clock."""
+    """Generator and critic whose numbers encode the clock."""
     return {"generator": {"w": torch.full((3, 2), float(clock))}, "critic": {"b": torch.arange(4) + clock}}
 
 
-def saved(out: Path, *clocks: int) -> list[Checkpoint]:
+def save_checkpoints(out: Path, *clocks: int) -> list[Checkpoint]:
     """Checkpoints of a run at these clocks, in turn."""
     return [save_checkpoint(str(out), tensors_at(c), STATE | {"images_seen": c}) for c in clocks]
 
@@ -85,7 +85,7 @@ def test_tensors_come_back_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
-    (written,) = saved(tmp_path, 64)
+    (written,) = save_checkpoints(tmp_path, 64)
     found = find_latest_checkpoint(str(tmp_path))
     assert found == written
     assert found is not None
@@ -94,13 +94,13 @@ def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_same_tensors_have_the_same_digest(tmp_path: Path) -> None:
-    (first,), (second,) = saved(tmp_path / "a", 8), saved(tmp_path / "b", 8)
+    (first,), (second,) = save_checkpoints(tmp_path / "a", 8), save_checkpoints(tmp_path / "b", 8)
     assert first.state["files"] == second.state["files"]
     assert first.file_sha256("generator") != first.file_sha256("critic")
 
 
 def test_the_two_newest_are_kept(tmp_path: Path) -> None:
-    saved(tmp_path, 8, 16, 24, 100, 1000)
+    save_checkpoints(tmp_path, 8, 16, 24, 100, 1000)
     assert folders(tmp_path) == [100, 1000]
     found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
@@ -119,7 +119,7 @@ def test_without_any_there_is_none(tmp_path: Path) -> None:
 def test_a_damaged_newest_is_named_and_the_older_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str
 ) -> None:
-    _, newest = saved(tmp_path, 8, 16)
+    _, newest = save_checkpoints(tmp_path, 8, 16)
     path = Path(newest.uri) / name
     harm(path, how)
     with caplog.at_level(logging.WARNING):
@@ -132,13 +132,13 @@ def test_a_damaged_newest_is_named_and_the_older_taken(
 
 
 def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for checkpoint in saved(tmp_path, 8, 16):
+    for checkpoint in save_checkpoints(tmp_path, 8, 16):
         flip(Path(checkpoint.uri) / "generator.safetensors")
-    with pytest.raises(CorruptDataError, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
+    with pytest.raises(CorruptDataError, match=f"none of the 2 checkpoints of {tmp_path} is sound"):
         find_latest_checkpoint(str(tmp_path))
     assert len(caplog.records) == 2
     with pytest.raises(
-        CorruptDataError, match=r"000000000016/generator\.safetensors is damaged.* No other .* is whole"
+        CorruptDataError, match=r"000000000016/generator\.safetensors is damaged.* No other .* is sound"
     ):
         open_checkpoint(str(tmp_path))
 
@@ -146,7 +146,7 @@ def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: p
 @pytest.mark.parametrize("name", ["generator.safetensors", STATE_FILE])
 @pytest.mark.parametrize("how", HARMS)
 def test_readers_refuse_a_damaged_newest_and_name_the_older(tmp_path: Path, name: str, how: str) -> None:
-    older, newest = saved(tmp_path, 8, 16)
+    older, newest = save_checkpoints(tmp_path, 8, 16)
     harm(Path(newest.uri) / name, how)
     for uri in (str(tmp_path), newest.uri, f"{newest.uri}/"):
         with pytest.raises(CorruptDataError, match=rf"000000000016/{name}.*: give {older.uri} to use that one"):
@@ -156,14 +156,14 @@ def test_readers_refuse_a_damaged_newest_and_name_the_older(tmp_path: Path, name
 
 @pytest.mark.parametrize("how", HARMS)
 def test_readers_do_not_read_what_filling_does_not_need(tmp_path: Path, how: str) -> None:
-    _, newest = saved(tmp_path, 8, 16)
+    _, newest = save_checkpoints(tmp_path, 8, 16)
     harm(Path(newest.uri) / "critic.safetensors", how)
     assert open_checkpoint(str(tmp_path)) == newest
     assert open_checkpoint(newest.uri) == newest
 
 
 def test_a_damaged_file_is_never_handed_out(tmp_path: Path) -> None:
-    (checkpoint,) = saved(tmp_path, 8)
+    (checkpoint,) = save_checkpoints(tmp_path, 8)
     flip(Path(checkpoint.uri) / "critic.safetensors")
     again = open_checkpoint(checkpoint.uri)
     assert again.tensors("generator")["w"].shape == (3, 2)
@@ -172,17 +172,17 @@ def test_a_damaged_file_is_never_handed_out(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_refused_where_it_is_asked_for_by_name(tmp_path: Path) -> None:
-    (checkpoint,) = saved(tmp_path, 8)
+    (checkpoint,) = save_checkpoints(tmp_path, 8)
     flip(Path(checkpoint.uri) / STATE_FILE)
     with pytest.raises(CorruptDataError, match=STATE_FILE):
         open_checkpoint(checkpoint.uri)
 
 
 def test_a_checkpoint_without_state_does_not_count(tmp_path: Path) -> None:
-    older, newer = saved(tmp_path, 8, 16)
+    older, newer = save_checkpoints(tmp_path, 8, 16)
     (Path(newer.uri) / STATE_FILE).unlink()
     assert find_latest_checkpoint(str(tmp_path)) == older
-    saved(tmp_path, 24)
+    save_checkpoints(tmp_path, 24)
     assert older.images_seen in folders(tmp_path)
 
 
@@ -190,16 +190,16 @@ def test_the_state_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     published: list[str] = []
     publish = storage.publish
 
-    def watched(uri: str, data: bytes) -> None:
+    def watch_reads(uri: str, data: bytes) -> None:
         published.append(uri.rpartition("/")[2])
         if len(published) == 3:
             raise OSError("the machine stops here")
         publish(uri, data)
 
-    saved(tmp_path, 8)
-    monkeypatch.setattr(storage, "publish", watched)
+    save_checkpoints(tmp_path, 8)
+    monkeypatch.setattr(storage, "publish", watch_reads)
     with pytest.raises(OSError, match="stops here"):
-        saved(tmp_path, 16)
+        save_checkpoints(tmp_path, 16)
     assert published == ["critic.safetensors", "generator.safetensors", STATE_FILE]
     found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
@@ -207,22 +207,22 @@ def test_the_state_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_checkpoint_opens_by_its_folder_and_by_its_run(tmp_path: Path) -> None:
-    older, newer = saved(tmp_path, 8, 16)
+    older, newer = save_checkpoints(tmp_path, 8, 16)
     assert open_checkpoint(str(tmp_path)) == newer
     assert open_checkpoint(older.uri) == older
 
 
 def test_other_things_in_the_folder_are_no_checkpoints(tmp_path: Path) -> None:
-    (checkpoint,) = saved(tmp_path, 8)
+    (checkpoint,) = save_checkpoints(tmp_path, 8)
     (tmp_path / "checkpoints" / "notes").mkdir()
     (tmp_path / "checkpoints" / "99999").touch()
     assert find_latest_checkpoint(str(tmp_path)) == checkpoint
 
 
 def test_saving_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
-    _, newer = saved(tmp_path, 8, 16)
+    _, newer = save_checkpoints(tmp_path, 8, 16)
     flip(Path(newer.uri) / "generator.safetensors")
-    saved(tmp_path, 16)
+    save_checkpoints(tmp_path, 16)
     found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 16
@@ -230,12 +230,12 @@ def test_saving_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
 
 
 def test_of_later_ones_the_damaged_go_and_the_whole_ones_stay(tmp_path: Path) -> None:
-    _, damaged = saved(tmp_path / "a", 16, 24)
+    _, damaged = save_checkpoints(tmp_path / "a", 16, 24)
     flip(Path(damaged.uri) / "generator.safetensors")
-    saved(tmp_path / "a", 16)
+    save_checkpoints(tmp_path / "a", 16)
     assert folders(tmp_path / "a") == [16]
-    saved(tmp_path / "b", 32, 40)
-    saved(tmp_path / "b", 8, 16, 24)  # of a command that has slept while another one trained
+    save_checkpoints(tmp_path / "b", 32, 40)
+    save_checkpoints(tmp_path / "b", 8, 16, 24)  # of a command that has slept while another one trained
     assert folders(tmp_path / "b") == [16, 24, 32, 40]
 
 

@@ -52,7 +52,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_sound_photo_that_a_strict_reader_refuses_becomes_a_png_of_the_pixels_that_pillow_shows(name: str) -> None:
+def test_a_sound_photo_that_a_strict_reader_refuses_becomes_a_png_of_its_pixels(name: str) -> None:
     sample = normalize_whole(ODD[name])
     assert sample.suffix == "png"
     assert sample.normalised[0].startswith("passed over: ")

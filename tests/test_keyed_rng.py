@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.keyed_rng import KeyedRng, PythonRng, hash_path, make_philox_state, derive_seed
+from pipelines.keyed_rng import KeyedRng, PythonRng, derive_seed, hash_path, make_philox_state
 
 PATHS = st.lists(st.integers() | st.text(max_size=5), max_size=4).map(tuple)
 
 
 @given(low=st.integers(-100, 100), span=st.integers(0, 30), number=st.integers(0, 10**6))
 def test_integer_lies_between_its_ends(low: int, span: int, number: int) -> None:
-    chance = KeyedRng("ends", number)
-    assert all(low <= chance.integer(low, low + span) <= low + span for _ in range(20))
+    rng = KeyedRng("ends", number)
+    assert all(low <= rng.integer(low, low + span) <= low + span for _ in range(20))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 1), (-3, 3), (10, 16), (0, 99)])
 def test_integer_takes_every_value_of_its_range(low: int, high: int) -> None:
-    chance = KeyedRng("cover", low, high)
-    assert {chance.integer(low, high) for _ in range(30 * (high - low + 1))} == set(range(low, high + 1))
+    rng = KeyedRng("cover", low, high)
+    assert {rng.integer(low, high) for _ in range(30 * (high - low + 1))} == set(range(low, high + 1))
 
 
 def test_throws_of_dice_keep_to_their_sides_and_take_every_one() -> None:
@@ -54,14 +54,14 @@ def chi_square(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float
 
 @pytest.mark.parametrize("sides", [2, 3, 6, 10, 100])
 def test_integers_are_uniform(sides: int) -> None:
-    chance = KeyedRng("dice", sides)
-    counts = np.bincount([chance.integer(0, sides - 1) for _ in range(200 * sides)], minlength=sides)
+    rng = KeyedRng("dice", sides)
+    counts = np.bincount([rng.integer(0, sides - 1) for _ in range(200 * sides)], minlength=sides)
     assert chi_square(counts) < sides - 1 + 5 * (2 * sides) ** 0.5
 
 
 def test_fractions_are_uniform_in_the_unit_interval() -> None:
-    chance = KeyedRng("fractions")
-    drawn = np.array([chance.fraction() for _ in range(5000)])
+    rng = KeyedRng("fractions")
+    drawn = np.array([rng.fraction() for _ in range(5000)])
     assert drawn.min() >= 0
     assert drawn.max() < 1
     assert chi_square(np.bincount((drawn * 20).astype(int), minlength=20)) < 19 + 5 * 40**0.5
@@ -123,9 +123,9 @@ def test_paths_that_look_alike_have_chances_of_their_own(
 
 
 def test_words_ahead_do_not_repeat_what_was_drawn() -> None:
-    chance = KeyedRng("order")
-    single = [chance.word() for _ in range(64)]
-    assert not set(single) & set(chance.words(64).tolist())
+    rng = KeyedRng("order")
+    single = [rng.word() for _ in range(64)]
+    assert not set(single) & set(rng.words(64).tolist())
 
 
 @given(path=PATHS)
@@ -145,8 +145,8 @@ def test_digest_is_the_sha256_of_the_path_as_json() -> None:
 
 
 def test_recorded_numbers_are_drawn_again() -> None:
-    chance = KeyedRng(0, "golden")
-    assert [chance.word() for _ in range(3)] == [9632301915493035847, 10048741947145681103, 1118969066812729881]
+    rng = KeyedRng(0, "golden")
+    assert [rng.word() for _ in range(3)] == [9632301915493035847, 10048741947145681103, 1118969066812729881]
     dice = KeyedRng(0, "golden")
     assert [dice.integer(1, 6) for _ in range(12)] == [4, 4, 1, 3, 1, 4, 1, 2, 4, 4, 3, 6]
     assert KeyedRng(0, "golden").permutation(8).tolist() == [2, 6, 4, 7, 3, 0, 1, 5]
@@ -168,16 +168,16 @@ def test_a_set_state_is_that_of_a_fresh_generator(key: int, block: int, stream: 
 def test_words_are_those_of_one_generator_however_they_are_asked_for(parts: list[int]) -> None:
     key = int.from_bytes(hash_path("parts")[:16], "little")
     whole = np.random.Philox(key=key).random_raw(1000).tolist()
-    chance, other, asked = KeyedRng("parts"), KeyedRng("parts"), KeyedRng("parts")
-    assert [word for part in parts for word in chance.words(part)] == whole[: sum(parts)]
+    rng, other, asked = KeyedRng("parts"), KeyedRng("parts"), KeyedRng("parts")
+    assert [word for part in parts for word in rng.words(part)] == whole[: sum(parts)]
     assert [word for part in parts for word in other.take(part)] == whole[: sum(parts)]
     assert [asked.word() for _ in range(sum(parts))] == whole[: sum(parts)]
 
 
 def test_streams_of_several_threads_do_not_mix() -> None:
     def draw(number: int) -> list[int]:
-        chance = KeyedRng("thread", number)
-        return [chance.word() for _ in range(2000)]
+        rng = KeyedRng("thread", number)
+        return [rng.word() for _ in range(2000)]
 
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(draw, range(16)))
@@ -188,21 +188,21 @@ def test_streams_of_several_threads_do_not_mix() -> None:
 def test_pythons_generator_follows_the_state_of_numpys(key: int, bits: int) -> None:
     def draw() -> list[float]:
         philox.state = make_philox_state(key)
-        chance.seed()
-        return [chance.gauss(), chance.random(), chance.randint(0, 10**30), chance.getrandbits(bits), chance.gauss()]
+        rng.seed()
+        return [rng.gauss(), rng.random(), rng.randint(0, 10**30), rng.getrandbits(bits), rng.gauss()]
 
     philox: Any = np.random.Philox()
-    chance = PythonRng(philox)
+    rng = PythonRng(philox)
     first = draw()
     assert draw() == first
     assert 0 <= first[1] < 1
     assert 0 <= first[3] < 2**bits
     philox.state = make_philox_state(key + 1)
-    assert chance.random() != first[1]
+    assert rng.random() != first[1]
 
 
 def test_pythons_generator_is_fair() -> None:
-    chance = PythonRng(np.random.Philox(key=1))
-    assert chi_square(np.bincount([chance.randrange(10) for _ in range(4000)], minlength=10)) < 9 + 5 * 18**0.5
-    assert np.mean([chance.random() for _ in range(4000)]) == pytest.approx(0.5, abs=0.02)
-    assert np.mean([chance.getrandbits(130) >> 129 for _ in range(4000)]) == pytest.approx(0.5, abs=0.04)
+    rng = PythonRng(np.random.Philox(key=1))
+    assert chi_square(np.bincount([rng.randrange(10) for _ in range(4000)], minlength=10)) < 9 + 5 * 18**0.5
+    assert np.mean([rng.random() for _ in range(4000)]) == pytest.approx(0.5, abs=0.02)
+    assert np.mean([rng.getrandbits(130) >> 129 for _ in range(4000)]) == pytest.approx(0.5, abs=0.04)

@@ -20,15 +20,15 @@ from pipelines.manifest import (
     TABLE_SCHEMA,
     Dataset,
     hash_manifest,
+    name_shards_file,
+    name_successor,
     open_dataset,
     read_checked,
     read_facts,
     read_table,
     seal,
-    name_shards_file,
     shards_from_parquet,
     shards_to_parquet,
-    name_successor,
     table_bytes,
     unseal,
 )
@@ -58,7 +58,7 @@ RECIPE: dict[str, Any] = {"source": "folder", "holdout": 0.25}
 
 
 def record(number: int, split: str = "train", num_samples: int = 3) -> ShardRecord:
-    """A shard whose digests tell its number."""
+    """A shard whose digests encode its number."""
     digest = f"{number:064x}"
     return ShardRecord(split, number, f"{split}/{number}.tar", num_samples, 9, digest, "t", digest, 0, 0)
 
@@ -76,7 +76,7 @@ def test_any_other_bytes_than_the_sealed_ones_are_damaged(commit: dict[str, Any]
     at = data.draw(st.integers(0, len(sealed) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda b: b != sealed[at]))
     for worse in (sealed[:at] + bytes([byte]) + sealed[at + 1 :], sealed[:at], sealed[:at] + sealed[at + 1 :]):
-        with pytest.raises(CorruptDataError, match=r"s3://x/dataset\.json.*make again what it is the record of"):
+        with pytest.raises(CorruptDataError, match=r"s3://x/dataset\.json.*repeat the job that wrote it"):
             unseal(worse, "s3://x/dataset.json")
 
 
@@ -140,7 +140,7 @@ def test_the_digest_is_independent_of_what_libraries_decide() -> None:
     assert hash_manifest(RECIPE, 0, (record(0),)) == hash_manifest(RECIPE, 0, (other_table,))
 
 
-def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
+def commit_dataset(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
     """A place with a commit record and the rows of these shards."""
     rows = shards_to_parquet(shards)
     storage.publish(str(folder / name_shards_file(sha256_hex(rows))), rows)
@@ -157,14 +157,14 @@ def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
 
 def test_a_committed_dataset_opens(tmp_path: Path) -> None:
     shards = (record(0), record(1), record(0, "val"))
-    dataset = open_dataset(committed(tmp_path, shards))
+    dataset = open_dataset(commit_dataset(tmp_path, shards))
     assert dataset.shards == shards
     assert (dataset.name, dataset.manifest_sha256) == ("folder", "d" * 64)
     assert dataset.split("train") == shards[:2]
 
 
 def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
-    committed(tmp_path, (record(0),))
+    commit_dataset(tmp_path, (record(0),))
     (tmp_path / COMMIT_FILE).unlink()
     with pytest.raises(UsageError, match=rf"no dataset at {tmp_path}: .*`lacuna shard --out {tmp_path}`"):
         open_dataset(str(tmp_path))
@@ -173,15 +173,15 @@ def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_pa
 
 
 def test_another_format_is_refused_by_its_name(tmp_path: Path) -> None:
-    uri = committed(tmp_path, (record(0),))
+    uri = commit_dataset(tmp_path, (record(0),))
     commit = unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)
     storage.publish(f"{uri}/{COMMIT_FILE}", seal({**commit, "format": 2}))
-    with pytest.raises(UsageError, match=rf"{uri} has the format 2, and this version of Lacuna reads {FORMAT}"):
+    with pytest.raises(UsageError, match=rf"{uri} has the format 2, this version of Lacuna reads {FORMAT}"):
         open_dataset(uri)
 
 
 def test_the_newest_record_is_read_wherever_dataset_json_stands(tmp_path: Path) -> None:
-    uri = committed(tmp_path, (record(0),))
+    uri = commit_dataset(tmp_path, (record(0),))
     commits = [unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)]
     for seed in (1, 2):
         commits.append({**commits[-1], "seed": seed})
@@ -202,7 +202,7 @@ def test_what_stands_beside_the_rows_of_a_table_is_read_again() -> None:
 
 
 def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
-    uri = committed(tmp_path, (record(0), record(1)))
+    uri = commit_dataset(tmp_path, (record(0), record(1)))
     name = name_shards_file(sha256_hex(shards_to_parquet((record(0), record(1)))))
     storage.publish(f"{uri}/{name}", shards_to_parquet((record(0),)))
     with pytest.raises(CorruptDataError, match=rf"{uri}/{name} is damaged"):
@@ -213,17 +213,17 @@ def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
 def test_a_process_that_has_read_a_dataset_ends_in_peace(tmp_path: Path) -> None:
     """A library's thread that is still starting when the interpreter ends has aborted every fourth such process."""
     words = ("import webdataset", "from pipelines.manifest import open_dataset", "open_dataset(sys.argv[1])")
-    command = [sys.executable, "-c", "\n".join(("import sys", *words)), committed(tmp_path, (record(0),))]
+    command = [sys.executable, "-c", "\n".join(("import sys", *words)), commit_dataset(tmp_path, (record(0),))]
     codes = [subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, check=False).returncode for _ in range(40)]
     assert set(codes) == {0}, codes
 
 
 def test_an_empty_split_is_refused_naming_those_that_are_filled(tmp_path: Path) -> None:
-    dataset = open_dataset(committed(tmp_path, (record(0), record(0, "test"), record(0, "val", num_samples=0))))
+    dataset = open_dataset(commit_dataset(tmp_path, (record(0), record(0, "test"), record(0, "val", num_samples=0))))
     for name in ("val", "nonsense"):
         with pytest.raises(UsageError, match=f"no photos in split '{name}' of {tmp_path}: it has test, train"):
             dataset.split(name)
-    with pytest.raises(UsageError, match="it has none at all"):
+    with pytest.raises(UsageError, match="it has no photos"):
         Dataset("x", {}, ()).split("train")
 
 

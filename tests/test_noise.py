@@ -104,7 +104,7 @@ def test_normal_numbers_have_the_moments_of_a_normal_distribution() -> None:
     assert float((numbers.abs() < 1.959964).double().mean()) == pytest.approx(0.95, abs=5 * error * 0.22)
 
 
-def test_noise_of_neighbouring_numbers_and_samples_is_uncorrelated() -> None:
+def test_noise_of_neighboring_numbers_and_samples_is_uncorrelated() -> None:
     numbers = draw("normal", [(p, 0) for p in range(200)], 500)
     for a, b in ((numbers[:, :-1], numbers[:, 1:]), (numbers[:-1], numbers[1:])):
         assert abs(float((a * b).mean())) < 5 * a.numel() ** -0.5

@@ -1,4 +1,4 @@
-"""What is handed from room to room: the grammar of keys, scores that merge, the spelling of JSON."""
+"""Records that packages pass on: the grammar of keys, scores that merge, the spelling of JSON."""
 
 import json
 import math

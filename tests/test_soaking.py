@@ -78,16 +78,16 @@ def soak(checkout: Path, fate: str = "", kills: str = "20") -> tuple[int, list[s
 
 def test_after_a_kill_the_tests_that_passed_are_left_out(checkout: Path) -> None:
     assert soak(checkout, "kill")[:2] == (-signal.SIGKILL, ALL[:4])
-    code, run, told = soak(checkout)
+    code, run, output = soak(checkout)
     assert (code, run) == (0, ALL[3:])
-    assert "soak: 3 tests left out that have passed by .soak/" in told
+    assert "soak: 3 tests left out that have passed by .soak/" in output
 
 
 def test_with_nothing_left_the_end_is_a_good_one(checkout: Path) -> None:
     assert soak(checkout)[:2] == (0, ALL)
-    code, run, told = soak(checkout)
+    code, run, output = soak(checkout)
     assert (code, run) == (0, [])
-    assert "soak: 6 tests left out" in told
+    assert "soak: 6 tests left out" in output
 
 
 @pytest.mark.parametrize(("fate", "failed"), [("call", "test_fatal"), ("leaving", "test_leaving")])
@@ -121,9 +121,9 @@ def test_a_tree_that_is_not_its_commit_notes_nothing_and_leaves_nothing_out(chec
             file.write("# changed\n" * changed)
         if not changed:
             git(checkout, "clean", "--force")
-        code, run, told = soak(checkout)
+        code, run, output = soak(checkout)
         assert (code, run) == (0, ALL)
-        assert ("soak: the working tree is not that of a commit" in told) == changed
+        assert ("soak: the working tree is not that of a commit" in output) == changed
         git(checkout, "stash", "--include-untracked")
 
 

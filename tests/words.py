@@ -37,10 +37,10 @@ BRITISH: Final = re.compile(
     re.IGNORECASE,
 )
 FROZEN: Final = re.compile(
-    r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`|colour profile dropped|ade20k-aim|AIM 2020|"
-    r"`aim`|\Aaim\Z"
+    r"normalised|centre-square|\"centre\"|'centre'|^centre$|\bcentre 1 |`centre`|\"quantisation\"|"
+    r"^quantisation$|ade20k-aim|\bAIM\b"
 )
-"""Strings that stand in shards, tables and mask lines."""
+"""Strings that stand in shards, tables, mask lines and passports, and the name of a challenge."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
 """No docstring begins with them."""
 _NOT_VERBS: Final = _words(
@@ -59,7 +59,7 @@ _NOT_VERBS: Final = _words(
     strides kernels dilations filters heads tokens queries temperatures priors targets logits gradients moments
     averages buffers slots lanes orders worlds chunks buckets offsets ranges intervals matches neighbors
     candidates duplicates twins rejections inputs outputs results rules laws doors contents children owners
-    users others convolutions variables incidents commands status
+    users others arrays threads throws ways
     """
 )
 _PARTICIPLES: Final = _words(

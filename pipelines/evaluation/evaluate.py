@@ -1,8 +1,8 @@
 """From weights to scores: every pair of a split is filled and measured once, chunk by chunk, in Ray tasks.
 
 In: a model's name and a dataset. Out: a `Scorecard`: one row per pair, with the metrics of the model and of the
-baselines, and the passport that says what the numbers mean. A chunk is computed whole by one task at one batch shape
-and one thread, and chunks are merged in list order, so the digits do not depend on the number of workers.
+baselines, and the passport that defines the numbers. One task computes a whole chunk at one batch shape in one thread,
+and chunks are merged in list order, so the digits do not depend on the number of workers.
 """
 
 import platform
@@ -20,17 +20,17 @@ from infra.cluster import connect_ray, run_tasks
 from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Model, Pictures, open_model
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, find_mask_sources, count_chunks, read_chunk, read_pairs
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, find_mask_sources, read_chunk, read_pairs
 from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import (
     BASELINES,
     SCORES_FILE,
     Scorecard,
     find_non_finite,
-    load_scorecard,
-    name_pair,
     hash_pairs,
     list_pairs,
+    load_scorecard,
+    name_pair,
     save_scorecard,
 )
 from pipelines.manifest import open_dataset
@@ -48,28 +48,31 @@ def evaluate(
     resize: str,
     out: str,
     progress: Callable[[int, int], None],
-    asking: EvalProtocol = DEFAULT_PROTOCOL,
+    protocol: EvalProtocol = DEFAULT_PROTOCOL,
 ) -> Scorecard:
-    """Score a model and the baselines on all pairs of a split and publish that under `out`; if done before, read it.
+    """Scorecard of a model and the baselines on all pairs of a split, published under `out`; if done before, read it.
 
-    Raises UsageError for bad arguments, or other ones than before at this place, before any pair is filled; JobError
-    naming the pair where a fill or a score is not finite.
+    Raises UsageError, before any pair is filled, for bad arguments or others than those of the scores at `out`;
+    JobError naming the pair where a fill or a score is not finite.
     """
+    # Check all arguments before the first pair.
     if resize not in RESIZES:
         raise UsageError(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
     dataset = open_dataset(data)
     chunks = count_chunks(dataset, split)
-    asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
-    asked |= {"asking": asking.as_json()} | ({"resize": "none"} if asking.size == "own" else {})
-    opened = open_model(model, procedure=asking.procedure)
-    asking.refuse_unfit_model(opened)
+    settings = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
+    settings |= {"asking": protocol.as_json()} | ({"resize": "none"} if protocol.size == "own" else {})
+    opened = open_model(model, procedure=protocol.procedure)
+    protocol.refuse_unfit_model(opened)
     identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
-        return _same_card(load_scorecard(out), identity, asked, out)
-    tasks = [(model, identity, data, split, resize, asking, c) for c in range(chunks)]
+        return _refuse_other_card(load_scorecard(out), identity, settings, out)
+    # Score all chunks.
+    tasks = [(model, identity, data, split, resize, protocol, c) for c in range(chunks)]
     rows = _score_all(tasks, progress)
-    passport = asked | {
+    # Check the card and publish it.
+    passport = settings | {
         "dataset": dataset.name,
         "pairs_sha256": hash_pairs(list_pairs(rows)),
         "num_pairs": len(rows),
@@ -77,7 +80,7 @@ def evaluate(
         "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
         "bins": list(BINS),
     }
-    if asking.size is not None:
+    if protocol.size is not None:
         passport["masks"] = find_mask_sources(row["recipe"] for row in rows)
     card = Scorecard(identity, passport, rows)
     if (problem := find_non_finite(card)) is not None:
@@ -96,62 +99,63 @@ def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None
     return [row for chunk in range(len(tasks)) for row in results[chunk]]
 
 
-def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any], out: str) -> Scorecard:
+def _refuse_other_card(card: Scorecard, identity: dict[str, str], settings: dict[str, Any], out: str) -> Scorecard:
+    """The card at `out`; raises UsageError naming the first field in which it is not the requested one."""
     there = {"model": card.model, **card.passport}
-    asked = asked | {"asking": dict.fromkeys(there.get("asking", ())) | asked["asking"]}
-    difference = find_difference(there, {"model": identity, **asked})
+    settings = settings | {"asking": dict.fromkeys(there.get("asking", ())) | settings["asking"]}
+    difference = find_difference(there, {"model": identity, **settings})
     if difference is not None:
         name, old, new = difference
-        raise UsageError(f"{out} holds scores with {name} = {old!r}, not {new!r}: name another --out")
-    missing = [name for name in _beside(card.model["model"]) if name not in card.baselines]
+        raise UsageError(f"{out} holds scores with {name} = {old!r}, not {new!r}: use another --out")
+    missing = [name for name in _list_baselines(card.model["model"]) if name not in card.baselines]
     if missing:
-        raise UsageError(f"{out} holds scores without {' and '.join(missing)}, of an older version: name another --out")
+        raise UsageError(f"{out} holds scores of an older version, without {' and '.join(missing)}: use another --out")
     return card
 
 
-def _beside(model: str) -> tuple[str, ...]:
-    """Names of the baselines that are scored beside the model: all but the model itself."""
+def _list_baselines(model: str) -> tuple[str, ...]:
+    """Names of the baselines that are scored with the model: all but the model itself."""
     return tuple(name for name in BASELINES if name != model)
 
 
 @lru_cache(maxsize=2)
-def _model(name: str, identity: str, procedure: ProcedureName | None) -> Model:
-    """The model of the identity, kept for the next chunk; raises JobError where the name has come to mean another."""
+def _open_same_model(name: str, identity: str, procedure: ProcedureName | None) -> Model:
+    """Model of the identity, kept for the next chunk; raises JobError where the name means another by now."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     model = open_model(name, procedure=procedure)
     if canonical_json(model.identity).decode() != identity:
-        raise JobError(f"{name} changed while it was evaluated: evaluate it again")
+        raise JobError(f"{name} changed during its evaluation: evaluate it again")
     return model
 
 
 def _score_chunk(
-    model: str, identity: dict[str, str], data: str, split: str, resize: str, asking: EvalProtocol, chunk: int
+    model: str, identity: dict[str, str], data: str, split: str, resize: str, protocol: EvalProtocol, chunk: int
 ) -> tuple[int, list[dict[str, Any]]]:
-    opened = _model(model, canonical_json(identity).decode(), asking.procedure)
+    opened = _open_same_model(model, canonical_json(identity).decode(), protocol.procedure)
     rows = []
-    for pairs in _parts(data, split, resize, asking, chunk):
-        best = _best_metrics(opened, pairs, asking)
-        baselines = {name: open_model(name).fill(pairs.images, pairs.masks) for name in _beside(model)}
+    for pairs in _parts(data, split, resize, protocol, chunk):
+        best = _measure_best(opened, pairs, protocol)
+        baselines = {name: open_model(name).fill(pairs.images, pairs.masks) for name in _list_baselines(model)}
         rows += [
-            _row(pairs, i, metrics, {name: fill[i] for name, fill in baselines.items()})
+            _make_row(pairs, i, metrics, {name: fill[i] for name, fill in baselines.items()})
             for i, metrics in enumerate(best)
         ]
     return chunk, rows
 
 
-def _parts(data: str, split: str, resize: str, asking: EvalProtocol, chunk: int) -> Iterator[Pairs]:
-    """The pairs of a chunk that are filled together: all at the size of the masks, each alone at another size."""
-    if asking.size is None:
+def _parts(data: str, split: str, resize: str, protocol: EvalProtocol, chunk: int) -> Iterator[Pairs]:
+    """Yield the pairs of a chunk that are filled together: all at the size of the masks, each alone at another size."""
+    if protocol.size is None:
         return iter((read_chunk(data, split, resize, chunk),))
-    return read_pairs(data, split, resize, asking.size, chunk)
+    return read_pairs(data, split, resize, protocol.size, chunk)
 
 
-def _best_metrics(model: Model, pairs: Pairs, asking: EvalProtocol) -> list[dict[str, float]]:
+def _measure_best(model: Model, pairs: Pairs, protocol: EvalProtocol) -> list[dict[str, float]]:
     """Metrics of the best of the model's fills of each pair; one fill of each is held at a time."""
     best: list[dict[str, float]] = []
-    for number in range(asking.num_fills):
-        fills = _fill_at_one_shape(model, pairs, asking, number)
+    for number in range(protocol.num_fills):
+        fills = _fill_at_one_shape(model, pairs, protocol, number)
         measured = [measure(*pair) for pair in zip(pairs.images, pairs.masks, fills, strict=True)]
         best = [
             max(of, key=lambda metrics: metrics["psnr_hole"]) for of in zip(best or measured, measured, strict=True)
@@ -159,26 +163,26 @@ def _best_metrics(model: Model, pairs: Pairs, asking: EvalProtocol) -> list[dict
     return best
 
 
-def _fill_at_one_shape(model: Model, pairs: Pairs, asking: EvalProtocol, number: int) -> Pictures:
-    """Fills the pairs in a batch as large as that of a full chunk: the last one is padded with its first pair."""
-    full = PHOTOS_PER_CHUNK * (len(pairs.keys) // len(set(pairs.keys))) if asking.size is None else len(pairs.keys)
-    index = np.r_[np.arange(len(pairs.keys)), np.zeros(full - len(pairs.keys), np.int64)]
-    beside = {name: given[index] for name, given in asking.beside(pairs).items()}
-    noise = asking.noise(pairs, number)
+def _fill_at_one_shape(model: Model, pairs: Pairs, protocol: EvalProtocol, number: int) -> Pictures:
+    """Fills of the pairs, made in a batch as large as a full chunk: the last one is padded with its first pair."""
+    count = len(pairs.keys)
+    full = PHOTOS_PER_CHUNK * (count // len(set(pairs.keys))) if protocol.size is None else count
+    index = np.r_[np.arange(count), np.zeros(full - count, np.int64)]
+    guides = {name: guide[index] for name, guide in protocol.make_guides(pairs).items()}
+    noise = protocol.make_noise(pairs, number)
+    keys = None if noise is None else noise[index]
     try:
-        return model.fill(pairs.images[index], pairs.masks[index], beside, None if noise is None else noise[index])[
-            : len(pairs.keys)
-        ]
+        return model.fill(pairs.images[index], pairs.masks[index], guides, keys)[:count]
     except NonFiniteFillError as fault:
         pair = int(index[fault.number])
-        named = name_pair((pairs.keys[pair], pairs.recipes[pair]))
+        named = name_pair((pairs.keys[pair], pairs.specs[pair]))
         raise JobError(f"{model.identity['model']} fills {named} with values that are not finite") from None
 
 
-def _row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[str, Pictures]) -> dict[str, Any]:
-    """Facts of a pair, metrics of the model's fill and of each baseline's."""
+def _make_row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[str, Pictures]) -> dict[str, Any]:
+    """Row of a pair: its fields, the metrics of the model's fill and of each baseline's."""
     image, mask = pairs.images[i], pairs.masks[i]
-    place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": find_bin(mask), "ratio": hole_ratio(mask)}
+    place = {"key": pairs.keys[i], "recipe": pairs.specs[i], "bin": find_bin(mask), "ratio": hole_ratio(mask)}
     return place | metrics | {"baselines": {name: measure(image, mask, fill) for name, fill in baselines.items()}}
 
 

@@ -14,13 +14,13 @@ METRICS: Final = ("psnr_hole", "psnr_image", "ssim_hole", "ssim_image", "l1_hole
 HIGHER_IS_BETTER: Final = {name: not name.startswith("l1") for name in METRICS}
 
 MIN_SIDE_PX: Final = 11
-"""Of pictures that can be measured: the window of SSIM."""
+"""Least side of pictures that can be measured: the window of SSIM."""
 _EXACT_MSE: Final = 1 / 12
-"""Squared error below which rounding to whole levels hides any: PSNR is capped at 58.9 dB, so no pair is infinite."""
+"""Least squared error, below that of rounding to whole levels: PSNR is capped at 58.9 dB, so no pair is infinite."""
 
 
 def measure(image: NDArray[np.uint8], mask: NDArray[np.uint8], inpainted: NDArray[np.uint8]) -> dict[str, float]:
-    """All metrics of a pair. PSNR in dB of 255, mean over R, G and B; L1 in percent of 255; SSIM in [-1, 1].
+    """Metrics of a pair by name. PSNR in dB of 255, mean over R, G and B; L1 in percent of 255; SSIM in [-1, 1].
 
     SSIM is scikit-image's with the Gaussian window of Wang et al. 2004 (sigma 1.5, 11x11), its map averaged over the
     region.
@@ -32,8 +32,8 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.uint8], inpainted: NDArra
     )[1]  # fmt: skip
     hole = mask.astype(bool)
     return {
-        "psnr_hole": _psnr(error[hole]),
-        "psnr_image": _psnr(error),
+        "psnr_hole": _compute_psnr(error[hole]),
+        "psnr_image": _compute_psnr(error),
         "ssim_hole": float(similarity[hole].mean()),
         "ssim_image": float(similarity.mean()),
         "l1_hole": float(np.abs(error[hole]).mean() / 2.55),
@@ -41,5 +41,5 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.uint8], inpainted: NDArra
     }
 
 
-def _psnr(error: NDArray[np.float64]) -> float:
+def _compute_psnr(error: NDArray[np.float64]) -> float:
     return float(10 * np.log10(255**2 / max(float(np.square(error).mean()), _EXACT_MSE)))

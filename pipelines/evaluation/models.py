@@ -1,7 +1,7 @@
-"""Whatever fills holes, by one name: a checkpoint, a registered version, or one of OpenCV's two methods.
+"""Models by name: a checkpoint, a registered version, or one of OpenCV's two methods.
 
-A filler takes uint8 NHWC images and uint8 NHW masks in {0, 1} and gives uint8 NHWC inpainted pictures; outside the hole
-they are the image. Models are named as on the command line: `telea`, `navier-stokes`, a `models:/` URI, or the URI
+A filler takes uint8 NHWC images and uint8 NHW masks in {0, 1} and returns uint8 NHWC inpainted pictures; outside the
+hole they are the image. Models are named as on the command line: `telea`, `navier-stokes`, a `models:/` URI, or the URI
 of a checkpoint or of a training run.
 """
 
@@ -34,62 +34,62 @@ _RADIUS_PX: Final = 3
 
 
 class Filler(Protocol):
-    """Fills holes."""
+    """Function that fills holes."""
 
     def __call__(
-        self, images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = ..., noise: NoiseKeys | None = ...
+        self, images: Pictures, masks: Pictures, guides: Mapping[str, Tensor] = ..., noise: NoiseKeys | None = ...
     ) -> Pictures:
         """Images uint8 NHWC, masks uint8 NHW -> inpainted.
 
-        `beside`, by the names that the model takes, of the photos' size: `sketch` float N1HW in {0, 1}, `segmentation`
-        float N3HW in [0, 1]. `noise`: keys of the noise of a fill, N x 2; without it the mean of what is probable.
+        `guides`, by the names in the model's `takes`, of the photos' size: `sketch` float N1HW in {0, 1},
+        `segmentation` float N3HW in [0, 1]. `noise`: keys of the noise of a fill, N x 2; without it the mean fill.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Model:
-    """A filler and what it is."""
+    """Filler with its identity and its optional inputs."""
 
     fill: Filler
     identity: dict[str, str]
-    """Its name, one that will never mean another model, and for a network the SHA-256 of its weights."""
+    """Name, one that will never mean another model, and for a network the SHA-256 of its weights."""
     takes: frozenset[str] = frozenset()
-    """What it can be given beside photo and mask, for photos of any size: of `sketch`, `segmentation`, `noise`."""
+    """Optional inputs, for photos of any size: of `sketch`, `segmentation`, `noise`."""
     procedure: str | None = None
-    """Name of the way in which it fills photos of other sizes than its own; none for classical methods, and for
-    versions that were registered before it was written down."""
+    """Name of the way in which it fills photos of other sizes than its own; None for classical methods, and for
+    versions registered before it was recorded."""
 
 
 def open_model(
     name: str, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
 ) -> Model:
-    """The model of a command-line name; raises UsageError or JobError where there is none.
+    """Model of a command-line name; raises UsageError or JobError where there is none.
 
-    Only the network of a checkpoint takes `steps` beside the plain procedure. `procedure`: a name of
+    Only the network of a checkpoint takes `steps` other than the plain ones. `procedure`: a name of
     `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `choose_device`.
     """
-    _refuse_unusable(name, steps, procedure)
+    _refuse_unfit_options(name, steps, procedure)
     if name in _CLASSICAL:
-        fill = _given_nothing(partial(_fill_classically, _CLASSICAL[name]))
+        fill = _refuse_guides(partial(_fill_classically, _CLASSICAL[name]))
         return Model(fill, {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
-        return _registered(name, procedure, device)
+        return _open_version(name, procedure, device)
     try:
         return make_network_model(open_checkpoint(name), steps, procedure, device)
     except UsageError as fault:
-        raise UsageError(f"{fault}; other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
+        raise UsageError(f"{fault}. Other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
 
 
 def choose_device() -> str:
-    """A GPU where there is one, else the CPU."""
+    """Name of the device: `cuda` where there is a GPU, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
-    """Raise UsageError where the model of this name cannot be asked to fill so."""
+def _refuse_unfit_options(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
+    """Raise UsageError where the model of this name does not support the options."""
     if steps != PLAIN and (name in _CLASSICAL or name.startswith("models:/")):
-        raise UsageError(f"{name} fills as it does: ensemble and blur are for the network of a checkpoint or run")
+        raise UsageError(f"{name} has no ensemble and no blur: use the network of a checkpoint or run for these")
     if procedure is not None and name in _CLASSICAL:
         raise UsageError(f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a network")
     if procedure is not None and procedure not in PROCEDURES:
@@ -99,7 +99,7 @@ def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: ProcedureName 
 def make_network_model(
     checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
 ) -> Model:
-    """The generator of a checkpoint."""
+    """Model of a checkpoint's generator."""
     network = build_network(checkpoint.state["network"]).eval()
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
@@ -111,32 +111,32 @@ def make_network_model(
 def make_network_filler(
     network: torch.nn.Module, size_px: int, procedure: Procedure = LOCAL, steps: ChallengeSteps = PLAIN
 ) -> Filler:
-    """A network as a filler of photos of any size."""
+    """Filler of photos of any size by a network."""
 
     def fill(
-        images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = NOTHING, noise: NoiseKeys | None = None
+        images: Pictures, masks: Pictures, guides: Mapping[str, Tensor] = NOTHING, noise: NoiseKeys | None = None
     ) -> Pictures:
         image, mask = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images, masks))
         drawn = None if noise is None else keyed_noise(noise)
-        return fill_levels(network, image, mask, size_px, procedure, steps, beside, drawn).numpy()
+        return fill_levels(network, image, mask, size_px, procedure, steps, guides, drawn).numpy()
 
     return fill
 
 
 def list_optional_inputs(network: Any) -> frozenset[str]:
-    """What the network can be given beside photo and mask, by name."""
+    """Names of the network's inputs besides photo and mask."""
     planes = {name for name in ("sketch", "segmentation") if getattr(network.config, name, False)}
     return frozenset(planes | ({"noise"} if getattr(network, "probabilistic", False) else set()))
 
 
-def _given_nothing(fill: Callable[[Pictures, Pictures], Pictures]) -> Filler:
-    """A filler of what takes a photo and a mask only."""
+def _refuse_guides(fill: Callable[[Pictures, Pictures], Pictures]) -> Filler:
+    """Filler by a function of photos and masks only; raises ValueError for further inputs."""
 
     def filler(
-        images: Pictures, masks: Pictures, beside: Mapping[str, Tensor] = NOTHING, noise: NoiseKeys | None = None
+        images: Pictures, masks: Pictures, guides: Mapping[str, Tensor] = NOTHING, noise: NoiseKeys | None = None
     ) -> Pictures:
-        if beside or noise is not None:
-            raise ValueError(f"this model takes no {', '.join([*beside, *(() if noise is None else ('noise',))])}")
+        if guides or noise is not None:
+            raise ValueError(f"this model takes no {', '.join([*guides, *(() if noise is None else ('noise',))])}")
         return fill(images, masks)
 
     return filler
@@ -147,7 +147,7 @@ def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Picture
     return np.stack([np.asarray(cv2.inpaint(i, m, _RADIUS_PX, method), np.uint8) for i, m in pairs])
 
 
-def _registered(uri: str, procedure: ProcedureName | None, device: str) -> Model:
+def _open_version(uri: str, procedure: ProcedureName | None, device: str) -> Model:
     from infra.tracking import Tracking
 
     tracking = Tracking(tracking_uri())
@@ -158,8 +158,8 @@ def _registered(uri: str, procedure: ProcedureName | None, device: str) -> Model
     if procedure is not None and "procedure" not in about:
         process.close()
         raise UsageError(
-            f"{version.uri} was registered without a procedure and fills by its own, {procedure!r} was given: leave "
-            "--procedure out, or register the checkpoint again"
+            f"{version.uri} was registered without a procedure, {procedure!r} was given. Leave --procedure out, or "
+            "register the checkpoint again"
         )
     used = procedure or about.get("procedure", {}).get("name")
     identity = {"model": version.uri, "weights_sha256": about["weights_sha256"]}

@@ -1,7 +1,7 @@
-"""How a model is asked for fills: what it is given beside photo and mask, and how often it may try.
+"""Protocol of an evaluation: the model's inputs besides photo and mask, and the number of fills.
 
-In: the pairs of a chunk. Out: what the model takes beside them, as a function of who they are. A part of the passport:
-scores of models that were asked otherwise are not compared.
+In: the pairs of a chunk. Out: further inputs, as a function of the pairs' keys and mask specs. The protocol is part of
+the passport: scores by different protocols are not compared.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,17 +25,17 @@ _MAX_SIDE_PX: Final = 8192
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """What is asked of a model; a photo, a mask and one fill if nothing is given."""
+    """Settings of an evaluation; photo, mask and one fill by default."""
 
     strokes: bool = False
-    """Give a sketch-guided network the photo's own edges in the hole, as a user might draw them (MHTMA, IV-F)."""
+    """Whether a sketch-guided network gets the photo's own edges in the hole, as a user might draw (MHTMA, IV-F)."""
     num_fills: int = 1
-    """Of so many fills of a pair the one of the highest PSNR in the hole counts, for all metrics (SPN, Table 2)."""
+    """Number of fills of a pair; the one of the highest PSNR in the hole counts, for all metrics (SPN, Table 2)."""
 
     size: EvalSize | None = None
-    """Photos come as squares of this side in px, or `own` as they are; if not given, at the size of their masks."""
+    """Side of the square photos in px, or `own` for their own size; if not given, the size of their masks."""
     procedure: ProcedureName | None = None
-    """How the network fills photos of another size than its own; the model's own way if not given."""
+    """Way in which the network fills photos of another size than its own; the model's own if not given."""
 
     def __post_init__(self) -> None:
         if isinstance(self.size, int) and not MIN_SIDE_PX <= self.size <= _MAX_SIDE_PX:
@@ -44,28 +44,28 @@ class EvalProtocol:
             raise UsageError(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
 
     def as_json(self) -> dict[str, Any]:
-        """For a passport: size and procedure only where they are given, as older passports have neither."""
+        """Fields for a passport; size and procedure only where given, as older passports have neither."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def refuse_unfit_model(self, model: Model) -> None:
-        """Raises UsageError where the model cannot be asked so."""
+        """Raise UsageError where the model does not support this protocol."""
         name = model.identity["model"]
-        old = "; if it was registered before versions took more than photo and mask, register the checkpoint again"
+        old = ". If the version takes only photo and mask because it is old, register its checkpoint again"
         hint = old if name.startswith("models:/") and model.procedure is None else ""
         if self.strokes and "sketch" not in model.takes:
             raise UsageError(f"{name} takes no sketch: evaluate it without strokes{hint}")
         if self.num_fills > 1 and "noise" not in model.takes:
             raise UsageError(f"{name} always gives the same fill: evaluate it with one{hint}")
 
-    def beside(self, pairs: Pairs) -> dict[str, Tensor]:
-        """What the model is given beside the pairs."""
+    def make_guides(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Inputs of the model besides photos and masks, by name."""
         return {"sketch": sketch_photos(pairs.images)} if self.strokes else {}
 
-    def noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
-        """Keys of the noise of the pairs' fill of this number, by key, mask recipe and number; none for one fill."""
+    def make_noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
+        """Keys of the noise of the pairs' fill of this number, by key, mask spec and number; None for one fill."""
         if self.num_fills == 1:
             return None
-        return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]).keys("fill")
+        return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.specs, strict=True)]).keys("fill")
 
 
 def sketch_photos(images: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""The picture of a comparison: photo, hole, and the fills of some models, side by side."""
+"""Picture of a comparison: photo, hole, and the fills of some models, side by side."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ NUM_ROWS = 9
 
 
 def render_fills(data: str, models: dict[str, str], resize: str = "centre-square") -> bytes:
-    """A PNG with a row for some held-out pairs of the dataset (each mask family in turn) and a column per model.
+    """PNG with a row for some held-out pairs of the dataset (each mask family in turn) and a column per model.
 
     `models`: column title -> model as on the command line.
     """

@@ -1,8 +1,7 @@
-"""What a model scored on the pairs of a split, in memory and as two sealed files.
+"""Scorecard: a model's scores on the pairs of a split, in memory and as two sealed files.
 
-In: one row per pair. Out: sums, counts and means that follow from the rows, and refusals of rows that prove nothing:
-scores that are not finite, pairs that are doubled or missing. Apart from the evaluation because the gate and the
-registry read scorecards and fill nothing.
+In: one row per pair. Out: sums, counts and means of the rows, and errors for rows that prove nothing: scores that are
+not finite, pairs that are doubled or missing.
 """
 
 import math
@@ -25,24 +24,24 @@ SCORES_FILE: Final = "scores.json"
 PAIRS_FILE: Final = "pairs.parquet"
 ALL: Final = "all"
 BASELINES: Final = ("telea", "navier-stokes")
-"""Classical methods, by their names as models, whose scores stand beside every model's."""
+"""Classical methods, by their names as models, that are scored with every model."""
 _SUM_TOLERANCE: Final = 1e-9
-"""Relative. Sums of the same numbers in another order differ by less."""
+"""Relative tolerance: sums of the same numbers in another order differ by less."""
 
 Scores = dict[str, dict[str, Score]]
-"""metric -> bin, and `all` -> score."""
+"""Scores: metric -> bin or `all` -> score."""
 Pair = tuple[str, str]
-"""Key and mask recipe."""
+"""Key and mask spec."""
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """What a model, and the baselines beside it, scored on the pairs of a split."""
+    """Scores of a model and of the baselines on the pairs of a split."""
 
     model: dict[str, str]
     passport: dict[str, Any]
     rows: list[dict[str, Any]]
-    """One per pair: key, recipe, bin, ratio, every metric, and `baselines`: name -> every metric of that method."""
+    """Row per pair: key, recipe, bin, ratio, every metric, and `baselines`: name -> every metric of that method."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -55,18 +54,19 @@ class Scorecard:
 
         A card of a baseline itself has the other one alone.
         """
-        return {n: _add_up((row["bin"], row["baselines"][n]) for row in self.rows) for n in _baseline_names(self.rows)}
+        names = _list_baselines(self.rows)
+        return {name: _add_up((row["bin"], row["baselines"][name]) for row in self.rows) for name in names}
 
     def mean(self, metric: str, bin_name: str = ALL) -> float:
         """Mean of a metric over the pairs of a bin."""
         return self.scores[metric][bin_name].mean
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """metric -> bin -> mean, bins without pairs left out."""
+        """Means: metric -> bin -> mean, without bins that have no pairs."""
         return _summarize(self.scores)
 
     def baseline_summaries(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Means of every baseline by name, as `summary` has them."""
+        """Means of every baseline by name, as in `summary`."""
         return {name: _summarize(scores) for name, scores in self.baselines.items()}
 
 
@@ -75,8 +75,8 @@ def save_scorecard(card: Scorecard, out: str) -> None:
     refuse_non_finite(card, out)
     pairs = table_bytes(pa.Table.from_pylist(card.rows))
     storage.publish(storage.join(out, PAIRS_FILE), pairs)
-    facts = {"model": card.model, "passport": card.passport, **_totals(card.scores)}
-    facts["baselines"] = {name: _totals(scores) for name, scores in card.baselines.items()}
+    facts = {"model": card.model, "passport": card.passport, **_to_json(card.scores)}
+    facts["baselines"] = {name: _to_json(scores) for name, scores in card.baselines.items()}
     storage.publish(storage.join(out, SCORES_FILE), seal({**facts, "pairs_file_sha256": sha256_hex(pairs)}))
 
 
@@ -88,7 +88,7 @@ def load_scorecard(uri: str) -> Scorecard:
     """
     scores_uri = storage.join(uri, SCORES_FILE)
     if not storage.exists(scores_uri):
-        raise UsageError(f"no {SCORES_FILE} at {uri}: make it with `lacuna evaluate --out {uri}`")
+        raise UsageError(f"no {SCORES_FILE} at {uri}: run `lacuna evaluate --out {uri}` first")
     facts = unseal(storage.read_bytes(scores_uri), scores_uri)
     pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
     card = Scorecard(facts["model"], facts["passport"], read_parquet(pairs).to_pylist())
@@ -120,32 +120,31 @@ def refuse_non_finite(card: Scorecard, where: str) -> None:
 
 
 def find_non_finite(card: Scorecard) -> str | None:
-    """Words for the first score that is not a finite number, with its pair, or the first such sum; None if all are."""
+    """Description of the first score that is not a finite number, with its pair, or of the first such sum, or None."""
     return next(_non_finite_rows(card.rows), None) or next(_non_finite_sums({"": card.scores, **card.baselines}), None)
 
 
 def _non_finite_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    names = _baseline_names(rows)
+    names = _list_baselines(rows)
     for row in rows:
         if row["bin"] not in BINS:
             yield f"the pair {name_pair((row['key'], row['recipe']))} has the unknown bin {row['bin']!r}"
-        beside = row.get("baselines") or {}
-        for name, metrics in (("", row), *((name, beside.get(name) or {}) for name in names)):
+        baselines = row.get("baselines") or {}
+        for name, metrics in (("", row), *((name, baselines.get(name) or {}) for name in names)):
             for metric in METRICS:
                 value = metrics.get(metric)
                 if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    yield f"{_of(name, metric)} is {value} for {name_pair((row['key'], row['recipe']))}"
+                    yield f"{_name_metric(name, metric)} is {value} for {name_pair((row['key'], row['recipe']))}"
 
 
 def _non_finite_sums(scored: Mapping[str, Scores]) -> Iterator[str]:
     for name, scores in scored.items():
         for metric, bins in scores.items():
-            yield from (
-                f"the sum of {_of(name, metric)} is {s.total}" for s in bins.values() if not math.isfinite(s.total)
-            )
+            sums = [score.total for score in bins.values() if not math.isfinite(score.total)]
+            yield from (f"the sum of {_name_metric(name, metric)} is {total}" for total in sums)
 
 
-def _of(name: str, metric: str) -> str:
+def _name_metric(name: str, metric: str) -> str:
     return f"{metric} of {name}" if name else metric
 
 
@@ -166,16 +165,16 @@ def list_pairs(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
 
 
 def hash_pairs(pairs: Iterable[Pair]) -> str:
-    """SHA-256 over the pairs, whatever order they come in."""
+    """SHA-256 over the pairs, independent of their order."""
     return hash_pair_list(iter(sorted(pairs)))
 
 
 def name_pair(pair: Pair) -> str:
-    """Words for a pair."""
+    """Name of a pair in messages."""
     return f"{pair[0]} with mask '{pair[1]}'"
 
 
-def _baseline_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _list_baselines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(rows[0].get("baselines") or {}) if rows else []
 
 
@@ -193,7 +192,7 @@ def _summarize(scores: Scores) -> dict[str, dict[str, float]]:
     return {m: {b: round(s.mean, 4) for b, s in bins.items() if s.count} for m, bins in scores.items()}
 
 
-def _totals(scores: Scores) -> dict[str, Any]:
+def _to_json(scores: Scores) -> dict[str, Any]:
     """Sums with their counts, and means, as JSON has them."""
     sums = {m: {b: [s.total, s.count] for b, s in bins.items()} for m, bins in scores.items()}
     return {"sums": sums, "means": _summarize(scores)}
@@ -202,14 +201,14 @@ def _totals(scores: Scores) -> dict[str, Any]:
 def _refuse_other_sums(stored: Mapping[str, Mapping[str, Any]], scored: Mapping[str, Scores], where: str) -> None:
     """Raise CorruptDataError where the stored sums of the model or of a baseline are not those of the rows."""
     if stored.keys() != scored.keys():
-        names = (", ".join(sorted(filter(None, of))) or "none" for of in (stored, scored))
-        raise CorruptDataError("{}: sums of the baselines {}, rows of {}: evaluate again".format(where, *names))
+        sums, rows = (", ".join(sorted(filter(None, names))) or "none" for names in (stored, scored))
+        raise CorruptDataError(f"{where}: sums of the baselines {sums}, rows of {rows}: evaluate again")
     for name, scores in scored.items():
         for metric, bins in scores.items():
             for bin_name, score in bins.items():
                 total, count = stored[name]["sums"][metric][bin_name]
                 if count != score.count or not math.isclose(total, score.total, rel_tol=_SUM_TOLERANCE, abs_tol=1e-9):
                     raise CorruptDataError(
-                        f"{where}: {_of(name, metric)} in bin {bin_name} adds up to {score.total:.6g} over "
+                        f"{where}: {_name_metric(name, metric)} in bin {bin_name} adds up to {score.total:.6g} over "
                         f"{score.count} rows, {SCORES_FILE} says {total:.6g} over {count}: evaluate again"
                     )

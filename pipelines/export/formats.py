@@ -1,7 +1,7 @@
 """Files that other programs load: TorchScript and ONNX, made from one trace of the network.
 
-In: a network and facts. Out: the bytes of a file that carries both, without paths of this machine; those of a fresh
-process are the same each time. Which size the trace is made at does not matter: `nets.exporting` says why.
+In: a network and facts. Out: the bytes of a file that holds both, without paths of this machine; a fresh process makes
+the same bytes each time. The size of the trace does not matter: `nets.exporting` says why.
 """
 
 import io
@@ -24,7 +24,7 @@ from pipelines.records import UsageError, canonical_json
 
 Format = Literal["torchscript", "onnx"]
 FACTS_FILE: Final = "lacuna.json"
-"""The extra file of a TorchScript archive that holds the facts."""
+"""Extra file of a TorchScript archive that holds the facts."""
 _ONNX_PACKAGES: Final = ("onnx", "onnxruntime")
 _OPSET: Final = 18
 _WITHOUT_ONNX: Final = (
@@ -56,23 +56,23 @@ def refuse_format(network: nn.Module, form: Format) -> None:
 
 
 def write_file(network: nn.Module, facts: Mapping[str, str], form: Format) -> bytes:
-    """The file of a network; its facts in it."""
+    """Bytes of the network's file with its facts."""
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what a trace keeps, which the trial looks for, and of torch's own plans
+        warnings.simplefilter("ignore")  # constants in the trace, which the trial looks for, and deprecations of torch
         example = torch.rand(2, 3, *_TRACED_PX), torch.ones(2, 1, *_TRACED_PX)
-        write = {"torchscript": _torchscript, "onnx": _onnx}[form]
+        write = {"torchscript": _write_torchscript, "onnx": _write_onnx}[form]
         return write(Exported(network), example, facts)
 
 
-def _torchscript(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
+def _write_torchscript(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
     sink = io.BytesIO()
     traced: Any = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(traced, sink, _extra_files={FACTS_FILE: canonical_json(dict(facts))})
-    return _without_source_paths(sink)
+    return _drop_source_paths(sink)
 
 
-def _without_source_paths(archive: io.BytesIO) -> bytes:
-    """The archive without its `debug_pkl` files, which name each line of our code by its path on this machine."""
+def _drop_source_paths(archive: io.BytesIO) -> bytes:
+    """Bytes of the archive without its `debug_pkl` files, which hold the paths of the source on this machine."""
     sink = io.BytesIO()
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(sink, "w") as target:
         for name in source.namelist():
@@ -81,7 +81,7 @@ def _without_source_paths(archive: io.BytesIO) -> bytes:
     return sink.getvalue()
 
 
-def _onnx(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
+def _write_onnx(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, str]) -> bytes:
     import onnx
 
     sink: Any = io.BytesIO()
@@ -101,7 +101,7 @@ def _onnx(module: Exported, example: tuple[Tensor, Tensor], facts: Mapping[str, 
 
 
 def read_facts(data: bytes) -> dict[str, str] | None:
-    """The facts of a file that was exported, None of any other."""
+    """Facts of an exported file, None for any other file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{FACTS_FILE}")]

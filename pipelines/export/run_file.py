@@ -1,4 +1,4 @@
-"""Runs an exported file on pictures, in a process that cannot import anything of Lacuna.
+"""Run an exported file on pictures, in a process that cannot import anything of Lacuna.
 
 Run as `python -I run_file.py FORMAT FILE PICTURES FILLS`: PICTURES is an .npz with `image_<i>` N3HW in [0, 1] and
 `mask_<i>` N1HW in {0, 1}, float32; FILLS becomes one with `filled_<i>` N3HW.
@@ -15,7 +15,7 @@ Run = Callable[[Array, Array], Array]
 
 
 def load_torchscript(path: str) -> Run:
-    """The file as other programs load it."""
+    """Function that fills by the file, loaded as other programs do."""
     import torch
 
     torch.set_num_threads(1)
@@ -30,7 +30,7 @@ def load_torchscript(path: str) -> Run:
 
 
 def load_onnx(path: str) -> Run:
-    """The file in onnxruntime, on the CPU."""
+    """Function that fills by the file, in onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -45,16 +45,16 @@ def load_onnx(path: str) -> Run:
 
 
 def main(form: str, path: str, pictures: str, fills: str) -> None:
-    """Fills all pictures and writes the fills."""
+    """Fill all pictures and write the fills."""
     run = {"torchscript": load_torchscript, "onnx": load_onnx}[form](path)
-    with np.load(pictures, allow_pickle=False) as given:
-        count = len(given.files) // 2
-        made = {f"filled_{i}": run(given[f"image_{i}"], given[f"mask_{i}"]) for i in range(count)}
+    with np.load(pictures, allow_pickle=False) as arrays:
+        count = len(arrays.files) // 2
+        filled = {f"filled_{i}": run(arrays[f"image_{i}"], arrays[f"mask_{i}"]) for i in range(count)}
     with open(fills, "wb") as sink:  # noqa: PTH123 - nothing but numpy and the runtime is imported here
-        np.savez(sink, allow_pickle=False, **made)
+        np.savez(sink, allow_pickle=False, **filled)
 
 
 if __name__ == "__main__":
     for package in ("nets", "pipelines", "jobs", "infra"):
-        sys.modules[package] = None  # type: ignore[assignment] # whoever imports it from here on gets an ImportError
+        sys.modules[package] = None  # type: ignore[assignment] # importing it raises ImportError from here on
     main(*sys.argv[1:])

@@ -1,7 +1,7 @@
-"""What is exported: the network of a checkpoint or of a registered version, and facts that its file carries.
+"""Source of an export: the network of a checkpoint or of a registered version, and the facts for its file.
 
-In: a name as on the command line. Out: the network with its weights, the side of the photos that it was trained on, and
-facts. None of them says where files lie on this machine: a file that is passed on carries them along.
+In: a name as on the command line. Out: the network with its weights, the side of its training photos, and facts. None
+of them holds a path of this machine, as the file is passed on with them.
 """
 
 import json
@@ -25,32 +25,32 @@ _CODE: Final = "code/nets/"
 
 @dataclass(frozen=True)
 class Source:
-    """A network to export."""
+    """Network to export."""
 
     network: nn.Module
     size_px: int
     facts: dict[str, str]
-    """What the file says of itself: `model`, `recipe`, `weights_sha256`, `network`, `size_px`, `lacuna`."""
+    """Facts for the file: `model`, `recipe`, `weights_sha256`, `network`, `size_px`, `lacuna`."""
 
 
 def open_source(name: str) -> Source:
-    """Network and facts of a checkpoint, a run or `models:/...`; raises UsageError where there is none.
+    """Network and facts of a checkpoint, a run or `models:/...`.
 
-    Raises UsageError too where a registered version has other code than ours: built by ours it would be another
-    network.
+    Raises UsageError where there is none, and where a registered version has other code than this installation, which
+    would build another network.
     """
-    return _registered(name) if name.startswith("models:/") else _trained(name)
+    return _open_version(name) if name.startswith("models:/") else _open_trained(name)
 
 
-def _trained(uri: str) -> Source:
+def _open_trained(uri: str) -> Source:
     checkpoint = open_checkpoint(uri)
     state = checkpoint.state
     model = f"run {state['run_id']} after {checkpoint.images_seen} images"
     digest = checkpoint.file_sha256(checkpoint.generator)
-    return _source(model, str(state["recipe"]["name"]), digest, state, checkpoint.tensors(checkpoint.generator))
+    return _make_source(model, str(state["recipe"]["name"]), digest, state, checkpoint.tensors(checkpoint.generator))
 
 
-def _registered(uri: str) -> Source:
+def _open_version(uri: str) -> Source:
     from infra.tracking import Tracking
 
     tracking = Tracking(tracking_uri())
@@ -61,7 +61,7 @@ def _registered(uri: str) -> Source:
         weights = (folder / "artifacts" / "generator.safetensors").read_bytes()
         description = json.loads((folder / "artifacts" / "network.json").read_bytes())
     recipe = version.tags.get("lacuna.recipe", "unknown")
-    return _source(version.uri, recipe, sha256_hex(weights), description, load(weights))
+    return _make_source(version.uri, recipe, sha256_hex(weights), description, load(weights))
 
 
 def _refuse_other_code(uri: str, folder: Path, commit: str) -> None:
@@ -78,15 +78,17 @@ def _refuse_other_code(uri: str, folder: Path, commit: str) -> None:
             )
 
 
-def _source(model: str, recipe: str, digest: str, described: dict[str, Any], tensors: dict[str, Tensor]) -> Source:
-    network = build_network(described["network"])
+def _make_source(
+    model: str, recipe: str, digest: str, description: dict[str, Any], tensors: dict[str, Tensor]
+) -> Source:
+    network = build_network(description["network"])
     network.load_state_dict(tensors)
-    size_px = int(described["size_px"])
+    size_px = int(description["size_px"])
     facts = {
         "model": model,
         "recipe": recipe,
         "weights_sha256": digest,
-        "network": canonical_json(described["network"]).decode(),
+        "network": canonical_json(description["network"]).decode(),
         "size_px": str(size_px),
         "lacuna": f"{package_version('lacuna')} {code_revision()}",
     }

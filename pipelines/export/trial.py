@@ -1,7 +1,7 @@
-"""The trial of an exported file before it is published: it must fill as the network does, without Lacuna.
+"""Trial of an exported file before it is published: it must fill as the network does, without Lacuna.
 
 In: the bytes of the file and the network. Out: the largest difference, or JobError. Sizes other than the traced one and
-holes up to almost all of a photo are tried: a trace that had kept a size or the depth of a loop would show there.
+holes up to almost all of a photo are tried, where a trace with a fixed size or loop depth fails.
 """
 
 import subprocess
@@ -19,17 +19,17 @@ from pipelines.export.formats import Format
 from pipelines.records import JobError
 
 TOLERANCE: Final = 1e-4
-"""Of values in [0, 1]; a level of 8 bits is 39 times as much."""
+"""Largest difference allowed for values in [0, 1]; a level of 8 bits is 39 times as much."""
 _TOLERANCE_ALL_HOLE: Final = 1e-3
-"""Where more than half is hole: onnxruntime rounds otherwise than torch, and SPN divides a hole of one color by its
-deviation, which is almost 0. A loop of a kept depth errs by 0.01 and more."""
+"""Tolerance where more than half is hole: onnxruntime rounds otherwise than torch, and SPN divides a hole of one color
+by its deviation, which is almost 0. A loop of a fixed depth errs by 0.01 and more."""
 _SCRIPT: Final = Path(__file__).with_name("run_file.py")
 
 Pair = tuple[Tensor, Tensor]
 
 
 def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -> float:
-    """The largest difference of a pixel between the file's fills and the network's; raises JobError above 1e-4."""
+    """Largest difference of a pixel between the file's fills and the network's; raises JobError above the tolerance."""
     pairs, reference, worst = make_trial_pairs(size_px), Exported(network), 0.0
     with torch.no_grad():
         for (image, mask), filled in zip(pairs, run_in_process(data, pairs, form), strict=True):
@@ -46,14 +46,14 @@ def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -
 
 
 def make_trial_pairs(size_px: int) -> list[Pair]:
-    """Photos and masks: one of the network's own size, one of an odd size, and two at once."""
+    """Photos and masks: one of the network's own size, one of an odd size, and a batch of two."""
     random = torch.Generator().manual_seed(0)
     sizes = ((1, size_px, size_px), (1, size_px * 5 // 4 + 1, size_px * 3 // 4 + 3), (2, size_px // 2, size_px))
-    return [_pair(random, *size) for size in sizes]
+    return [_make_pair(random, *size) for size in sizes]
 
 
-def _pair(random: torch.Generator, number: int, height: int, width: int) -> Pair:
-    """Photos with a rectangle as hole; of the last, all but a corner is hole where the height is odd."""
+def _make_pair(random: torch.Generator, number: int, height: int, width: int) -> Pair:
+    """Photos with a rectangle as hole; where the height is odd, all but a corner of the last is hole."""
     mask = torch.zeros(number, 1, height, width)
     mask[..., height // 4 : height // 2, width // 3 : width * 3 // 4] = 1
     if height % 2:
@@ -63,7 +63,7 @@ def _pair(random: torch.Generator, number: int, height: int, width: int) -> Pair
 
 
 def run_in_process(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]:
-    """Fills N3HW of a file in a fresh process that cannot import Lacuna; raises JobError with its last words."""
+    """Fills N3HW of a file in a fresh process that cannot import Lacuna; raises JobError with its last line."""
     with TemporaryDirectory(prefix="lacuna-export-") as scratch:
         file, pictures, fills = (Path(scratch, name) for name in ("file", "pictures.npz", "fills.npz"))
         file.write_bytes(data)
@@ -74,7 +74,7 @@ def run_in_process(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]
         command = [sys.executable, "-I", str(_SCRIPT), form, str(file), str(pictures), str(fills)]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         if done.returncode:
-            words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise JobError(f"the {form} file does not run without Lacuna, so nothing was written: {words[0]}")
-        with np.load(fills, allow_pickle=False) as found:
-            return [torch.from_numpy(found[f"filled_{i}"]) for i in range(len(pairs))]
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise JobError(f"the {form} file does not run without Lacuna, so nothing was written: {last[0]}")
+        with np.load(fills, allow_pickle=False) as arrays:
+            return [torch.from_numpy(arrays[f"filled_{i}"]) for i in range(len(pairs))]

@@ -1,7 +1,7 @@
-"""Hole-ratio bins: the only place that says which ratios share a row of a score table.
+"""Hole-ratio bins: the one definition of which ratios share a row of a score table.
 
-Bin (0.1 k, 0.1 (k+1)] for k = 0..5, the first one from 0.01 on; what is smaller or larger has a bin of its own
-(Liu et al. 2018; specification of the masks, family F). Counted in whole pixels, so no rounding moves a mask.
+Bin (0.1 k, 0.1 (k+1)] for k = 0..5, the first one from 0.01 on; smaller and larger ratios have a bin each
+(Liu et al. 2018). Ratios are counted in whole pixels, so no rounding moves a mask.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ def hole_ratio(mask: NDArray[np.uint8]) -> float:
 
 
 def find_bin(mask: NDArray[np.uint8]) -> str:
-    """The name of the mask's bin at its own resolution."""
+    """Name of the mask's bin at its own resolution."""
     holes, pixels = int(np.count_nonzero(mask)), mask.size
     if holes * 100 <= pixels:
         return BINS[0]

@@ -17,9 +17,9 @@ _DIRECTIONS: Final = np.array(
 )
 
 
-def sketch_brush(height: int, width: int, chance: KeyedRng, side_px: int = 256) -> Sketch:
-    """A mask HxW of 15 to 23 strokes of 1 to 5 segments; at a side of 256 each 10 to 69 px long, 10 to 24 px wide."""
-    dice = chance.integers(15 + chance.integer(0, 8), height, width, 5, *(4, 60, 15) * 5)
+def sketch_brush(height: int, width: int, rng: KeyedRng, side_px: int = 256) -> Sketch:
+    """Sketch of a mask HxW: 15 to 23 strokes of 1 to 5 segments, 10-69 px long and 10-24 px wide at a side of 256."""
+    dice = rng.integers(15 + rng.integer(0, 8), height, width, 5, *(4, 60, 15) * 5)
     start, drawn = dice[:, :2].T, np.arange(5) <= dice[:, 2:3]
     lengths = (10 + dice[:, 4::3]) * side_px // 256
     widths = (11 + dice[:, 5::3]) * side_px // 256  # with the outline, which OpenCV paints as well

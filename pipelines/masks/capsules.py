@@ -1,8 +1,8 @@
-"""Thick strokes, rasterised by whole numbers: the same pixels on every machine and with every version of a library.
+"""Thick strokes, rasterized by integers: the same pixels on every machine and with every version of a library.
 
 A capsule is a segment thickened by a disc: all pixels whose distance to it is at most half its width. Strokes with
-round ends and round joints are unions of capsules. A capsule is convex, so each of its rows is one span of pixels; the
-spans of a whole mask are found together and united as bits.
+round ends and round joints are unions of capsules. A capsule is convex, so each of its rows is one span of pixels. The
+spans of a whole mask are computed together and united as bits.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-_PIXELS_TOGETHER: Final = 10 << 16  # of more masks the arrays are so large that the system clears fresh memory for each
+_PIXELS_TOGETHER: Final = 10 << 16  # with more, the arrays are so large that the system clears fresh memory for each
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """What one mask is made of, before it is drawn: capsules, and boxes over them."""
+    """Shapes of one mask before it is drawn: capsules, and boxes over them."""
 
     capsules: Integers
     """5xN: start (y, x), end (y, x) and width of each in pixels; the end is not before the start in reading order.
@@ -32,7 +32,7 @@ class Sketch:
 
 
 def draw_sketches(height: int, width: int, sketches: Sequence[Sketch]) -> NDArray[np.uint8]:
-    """Masks NxHxW of N sketches; parts outside the canvas are cut off. Many at once cost a third less each."""
+    """Masks uint8 NxHxW of N sketches; parts outside the canvas are cut off. Many at once cost a third less each."""
     masks = np.empty((len(sketches), height, width), np.uint8)
     together = max(1, _PIXELS_TOGETHER // (height * width))
     for first in range(0, len(sketches), together):
@@ -60,44 +60,46 @@ def _fill_capsules(
     right_end: Integers,
     widths: Integers,
 ) -> NDArray[np.uint8]:
-    """The unions NxHxW of those capsules that belong to the same canvas."""
+    """Union of the capsules of each canvas, uint8 NxHxW."""
+    # Number the rows of all capsules, one capsule after the other.
     down, right, radius = lower - top, right_end - left, widths // 2
     counts = down + 2 * radius + 1
     stop = counts.cumsum()
     begin, index = stop - counts, np.arange(stop[-1] if stop.size else 0)
     row = index - (begin + radius).repeat(counts)
-    start = left.repeat(counts) + _left_outline(row, down, right, widths, counts)
+    # Find the first and the last column of each row.
+    start = left.repeat(counts) + _find_left_outline(row, down, right, widths, counts)
     mirrored = start[(begin + stop - 1).repeat(counts) - index]  # a capsule turned by 180 degrees is itself
     end = (2 * left + right + 1).repeat(counts) - mirrored
     return _fill_spans(shape, canvases.repeat(counts), row + top.repeat(counts), start, end)
 
 
 def sort_ends(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
-    """The same segments, those that go up, or left in one row, turned round."""
+    """Segments whose ends are in reading order: swap the ends of those that go up, or left in one row."""
     after = (ends[0] < starts[0]) | ((ends[0] == starts[0]) & (ends[1] < starts[1]))
     return np.where(after, ends, starts), np.where(after, starts, ends)
 
 
-def _left_outline(row: Integers, down: Integers, right: Integers, widths: Integers, counts: Integers) -> Integers:
-    """The leftmost pixel in each row of each capsule, from its upper end; `row` holds `counts` rows of each in turn.
+def _find_left_outline(row: Integers, down: Integers, right: Integers, widths: Integers, counts: Integers) -> Integers:
+    """Leftmost pixel in each row of each capsule, from its upper end; `row` holds `counts` rows of each in turn.
 
-    It lies on the disc whose centre is the nearest of the segment's points to a place `touch` above the row, where the
+    It lies on the disc whose center is the nearest of the segment's points to a place `touch` above the row, where the
     straight side touches its discs. Fractions are in 1/65536 px, the length is in 1/4096 px.
     """
-    length = _root((down * down + right * right) << 24)
+    length = _take_root((down * down + right * right) << 24)
     touch = ((widths * right) << 27) // np.maximum(length, 1)
     slope = (right << 16) // np.maximum(down, 1)
     y = row << 16
-    centre: Integers = np.minimum(np.maximum(y - touch.repeat(counts), 0), (down << 16).repeat(counts))
-    y -= centre
-    half_chord = _root(np.maximum(((widths * widths) << 30).repeat(counts) - y * y, 0))
-    return -((half_chord - (centre * slope.repeat(counts) >> 16)) >> 16)
+    center: Integers = np.minimum(np.maximum(y - touch.repeat(counts), 0), (down << 16).repeat(counts))
+    y -= center
+    half_chord = _take_root(np.maximum(((widths * widths) << 30).repeat(counts) - y * y, 0))
+    return -((half_chord - (center * slope.repeat(counts) >> 16)) >> 16)
 
 
-def _root(squares: Integers) -> Integers:
-    """The whole part of the square root of numbers below 2**52.
+def _take_root(squares: Integers) -> Integers:
+    """Integer part of the square root of numbers below 2**52.
 
-    IEEE 754 rounds a square root correctly, and that of a number so small never up to the next whole number.
+    IEEE 754 rounds a square root correctly, and for numbers so small never up to the next integer.
     """
     roots: Integers = np.sqrt(squares).astype(np.int64)
     return roots
@@ -106,15 +108,17 @@ def _root(squares: Integers) -> Integers:
 def _fill_spans(
     shape: tuple[int, int, int], canvases: Integers, rows: Integers, starts: Integers, stops: Integers
 ) -> NDArray[np.uint8]:
-    """The unions NxHxW of spans: columns [start, stop) of a row; parts outside the canvas are cut off."""
+    """Union of the spans of each canvas, uint8 NxHxW: columns [start, stop) of a row, cut at the canvas."""
     count, height, width = shape
+    # Sort the spans by their row.
     inside = (rows.astype(np.uint64) < height).nonzero()[0]  # rows above the canvas come out far below it
     lines = (canvases * height + rows)[inside]
     if count * height <= 1 << 16:
         lines = lines.astype(np.uint16)  # sorted by radix
     order = lines.argsort(kind="stable")
     lines, order = lines[order], inside[order]
-    before, after = _first_bits(width)
+    # Write each span as bits, then unite the spans of a row.
+    before, after = _make_prefix_bits(width)
     bits = before.take(stops[order], axis=0, mode="clip")
     bits &= after.take(starts[order], axis=0, mode="clip")
     fresh = np.ones(len(lines), np.bool_)
@@ -126,8 +130,8 @@ def _fill_spans(
 
 
 @lru_cache(maxsize=4)
-def _first_bits(width: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Row k has the first k bits set, for k from 0 to the width, in whole words; and its complement."""
+def _make_prefix_bits(width: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Words whose row k has the first k bits set, for k from 0 to the width, and their complement."""
     packed = np.zeros((width + 1, 8 * -(-width // 64)), np.uint8)
     bits = np.packbits(np.tri(width + 1, width, -1, dtype=np.uint8), axis=1, bitorder="little")
     packed[:, : bits.shape[1]] = bits

@@ -1,7 +1,7 @@
-"""Masks that others drew: read, understood or refused, never guessed at.
+"""Masks drawn elsewhere: read, or refused with the reason, never guessed at.
 
-In: the bytes of a picture. Out: uint8 HxW in {0, 1}, 1 = hole. Ours is white = hole; a mask that looks like the other
-convention is refused with the evidence, unless its user says which colour the hole has.
+In: the bytes of a picture. Out: uint8 HxW in {0, 1}, 1 = hole. White is the hole; a mask that looks inverted is refused
+with the evidence, unless the user names the color of the hole.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pipelines.records import UsageError
 
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""Lays a picture in another of the eight orientations."""
+"""Turns a picture to another of the eight orientations."""
 
-_MAX_GREY_SHARE = 0.05
+_MAX_GRAY_SHARE = 0.05
 _MAX_SOFT_SHARE = 0.5
-"""Of masks with soft edges: gray photos have more."""
+"""For masks with soft edges: gray photos have more."""
 _SUSPICIOUS_RATIO, _SUSPICIOUS_BORDER = 0.4, 0.75
 _LARGEST_RATIO = 0.65
 """NVIDIA's test masks reach 0.6, with up to 75 % of their border in the hole; inverted ones mostly lie above."""
@@ -26,14 +26,14 @@ _LARGEST_RATIO = 0.65
 def read_mask(
     data: bytes, size: tuple[int, int], hole: str, where: str, turn: Turn = np.asarray, soft: bool = False
 ) -> NDArray[np.uint8]:
-    """The mask for a photo of this (height, width); `hole` is auto, white or black.
+    """Mask for a photo of this (height, width); `hole` is auto, white or black.
 
-    `turn` lays its levels HxW as the photo lies. A `soft` mask may be gray at its edges, up to a half of it.
+    `turn` brings its levels HxW to the photo's orientation. A `soft` mask may be gray at its edges, up to half of it.
     Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
     """
-    grey = turn(read_gray(data, where))
-    refuse_other_size((grey.shape[0], grey.shape[1]), size, where)
-    mask = to_mask(grey, hole, where, soft)
+    gray = turn(read_gray(data, where))
+    refuse_other_size((gray.shape[0], gray.shape[1]), size, where)
+    mask = to_mask(gray, hole, where, soft)
     _refuse_odd(mask, hole, where)
     return mask
 
@@ -41,39 +41,42 @@ def read_mask(
 def refuse_other_size(given: tuple[int, int], size: tuple[int, int], where: str) -> None:
     """Raise UsageError naming `where` unless its (height, width) is that of the photo."""
     if given != size:
-        raise UsageError(f"{where} is {given[1]}x{given[0]}, the photo {size[1]}x{size[0]}: they must be the same")
+        raise UsageError(
+            f"{where} is {given[1]}x{given[0]}, the photo is {size[1]}x{size[0]}: give a mask of the photo's size"
+        )
 
 
-def to_mask(grey: NDArray[np.uint8], hole: str, where: str, soft: bool = False) -> NDArray[np.uint8]:
-    """Levels HxW -> mask in {0, 1}, hole where they are nearer to the hole's color.
+def to_mask(gray: NDArray[np.uint8], hole: str, where: str, soft: bool = False) -> NDArray[np.uint8]:
+    """Levels HxW -> mask in {0, 1}, hole where they are nearer to the color of the hole.
 
     `hole` may be `transparent` beside the colors, for levels of transparency with 255 = invisible. Raises UsageError
     naming `where` for levels that are gray, empty or full.
     """
-    levels = 255 - grey if hole == "black" else grey
+    levels = 255 - gray if hole == "black" else gray
     mask = (levels > 127).astype(np.uint8)
-    _refuse_grey(levels, where, _MAX_SOFT_SHARE if soft else _MAX_GREY_SHARE, hole)
-    _refuse_one_colour(mask, hole, where)
+    _refuse_gray(levels, where, _MAX_SOFT_SHARE if soft else _MAX_GRAY_SHARE, hole)
+    _refuse_one_color(mask, hole, where)
     return mask
 
 
-def refuse_odd_file(grey: NDArray[np.uint8], hole: str, where: str) -> None:
-    """Raises UsageError naming `where` for a file of a mask family whose hole is white or black: grey, empty, full, or
-    of more hole than any file of such a family has, for the hole is then the other colour.
+def refuse_odd_file(gray: NDArray[np.uint8], hole: str, where: str) -> None:
+    """Raise UsageError naming `where` for an unfit file of a mask family whose hole is white or black.
+
+    Unfit is gray, empty, full, or more hole than any file of such a family has: then the hole is the other color.
     """
-    mask = to_mask(grey, hole, where)
-    ratio, border = float(mask.mean()), _border_ratio(mask)
+    mask = to_mask(gray, hole, where)
+    ratio, border = float(mask.mean()), _measure_border(mask)
     if ratio > _LARGEST_RATIO and border > _SUSPICIOUS_BORDER:
         raise UsageError(
-            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are {hole}, and {hole} is the "
-            "hole in this family; take the one whose hole has the other colour"
+            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are {hole}, the color of the "
+            "hole in this family. Use the family whose hole has the other color"
         )
 
 
 def read_gray(data: bytes, where: str) -> NDArray[np.uint8]:
-    """The grey levels HxW of a picture of black and white; raises UsageError naming `where` for any other.
+    """Gray levels HxW of a black and white picture; raises UsageError naming `where` for any other.
 
-    An array of 0 and 1 that was saved as a picture comes as 0 and 255.
+    An array of 0 and 1 saved as a picture comes as 0 and 255.
     """
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -82,13 +85,13 @@ def read_gray(data: bytes, where: str) -> NDArray[np.uint8]:
             raise MemoryError(f"{where}: {fault}") from None
         raise UsageError(f"{where} cannot be decoded: {fault}") from None
     if picture is None:
-        raise UsageError(f"{where} is no picture: give a mask as PNG, white where the hole is")
-    grey = _one_channel(picture, where)
-    return grey * np.uint8(255) if grey.max(initial=0) == 1 else grey
+        raise UsageError(f"{where} is not a picture: give a mask as PNG, white where the hole is")
+    gray = _take_one_channel(picture, where)
+    return gray * np.uint8(255) if gray.max(initial=0) == 1 else gray
 
 
-def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
-    """8-bit grey; colour is refused, an opaque alpha channel is dropped."""
+def _take_one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
+    """Levels HxW of 8-bit gray; color is refused, an opaque alpha channel is dropped."""
     if picture.dtype != np.uint8:
         raise UsageError(f"{where} has {picture.dtype.itemsize * 8} bits a channel: give an 8-bit or 1-bit mask")
     if picture.ndim == 2:
@@ -96,37 +99,38 @@ def _one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.uint8]:
     if picture.shape[2] == 4 and picture[..., 3].min() < 255:
         raise UsageError(f"{where} has transparency: give a mask of black and white pixels, white where the hole is")
     if np.ptp(picture[..., :3], axis=2).max() > 8:
-        raise UsageError(f"{where} is a colour picture: give a mask of black and white pixels, white where the hole is")
+        raise UsageError(f"{where} is a color picture: give a mask of black and white pixels, white where the hole is")
     return np.ascontiguousarray(picture[..., 0], np.uint8)
 
 
-def _refuse_grey(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
+def _refuse_gray(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
     share = float(((levels > 16) & (levels < 239)).mean())
     if share > most and hole == "transparent":
-        raise UsageError(f"{where} is {share:.0%} half transparent: which of it is hole? --grow takes soft edges")
+        raise UsageError(f"{where} is {share:.0%} half transparent: make the hole fully transparent, or use --grow")
     if share > most:
         raise UsageError(
-            f"{where} is {share:.0%} grey: a mask has black and white pixels, white where the hole is; "
-            "--grow takes soft edges"
+            f"{where} is {share:.0%} gray: give black and white pixels, white where the hole is. "
+            "Use --grow for soft edges"
         )
 
 
-def _refuse_one_colour(mask: NDArray[np.uint8], hole: str, where: str) -> None:
+def _refuse_one_color(mask: NDArray[np.uint8], hole: str, where: str) -> None:
     ratio = float(mask.mean())
     if ratio in (0.0, 1.0):
-        colour = "white" if hole == "auto" else hole
-        state = f"empty: no pixel is {colour}" if ratio == 0 else f"full: every pixel is {colour}"
-        raise UsageError(f"{where} is {state}; there must be a hole and something around it (hole colour: {hole})")
+        color = "white" if hole == "auto" else hole
+        state = f"empty: no pixel is {color}" if ratio == 0 else f"full: every pixel is {color}"
+        raise UsageError(f"{where} is {state}. Give a hole with something around it (hole color: {hole})")
 
 
-def _border_ratio(mask: NDArray[np.uint8]) -> float:
+def _measure_border(mask: NDArray[np.uint8]) -> float:
+    """Share of the border's pixels that are hole, in [0, 1]."""
     return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
 
 
 def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
-    ratio, border = float(mask.mean()), _border_ratio(mask)
+    ratio, border = float(mask.mean()), _measure_border(mask)
     if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border > _SUSPICIOUS_BORDER:
         raise UsageError(
-            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are white, and white is "
-            "the hole; give --hole black if black is the hole, --hole white if it is right as it is"
+            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are white, the color of the "
+            "hole. Use --hole black if black is the hole, --hole white if white is"
         )

@@ -1,7 +1,7 @@
 """A pen that draws thick strokes in steps of a given length and angle and stays on its canvas.
 
-No mathematical library has a say in where it goes: sines and cosines are the powers of one small rotation, multiplied
-out exactly.
+Its path depends on no mathematical library: sines and cosines are the powers of one small rotation, multiplied out
+exactly.
 """
 
 from typing import Final
@@ -11,14 +11,14 @@ import numpy as np
 from pipelines.masks.capsules import Sketch
 
 TURN: Final = 4096
-"""Angles are whole numbers of this many to a turn."""
+"""Unit of angles: so many make a full turn."""
 _BITS: Final = 128
 # cosine and sine of 2 pi / TURN, times 2**_BITS, rounded
 _COSINE: Final = 340281966562298792572160534645360975660
 _SINE: Final = 521986408598802148050493966777353034
 
 
-def _circle() -> list[tuple[int, int]]:
+def _compute_circle() -> list[tuple[int, int]]:
     """Sine and cosine of every angle, times 2**30, rounded."""
     cosine, sine, half, points = 1 << _BITS, 0, 1 << _BITS - 31, []
     for _ in range(TURN):
@@ -27,7 +27,7 @@ def _circle() -> list[tuple[int, int]]:
     return points
 
 
-CIRCLE: Final = _circle()
+CIRCLE: Final = _compute_circle()
 
 
 class Pen:
@@ -39,11 +39,11 @@ class Pen:
         self._segments: list[int] = []
 
     def put(self, y: int, x: int) -> None:
-        """Begins a stroke at a pixel."""
+        """Begin a stroke at a pixel."""
         self._place = y, x
 
     def draw(self, length: int, angle: int, thickness: int) -> None:
-        """One segment: length in 1/65536 px, angle in 1/TURN turns from rightwards to downwards, thickness in px."""
+        """Add a segment: length in 1/65536 px, angle in 1/TURN turns from rightwards to downwards, thickness in px."""
         start, (sine, cosine), (lowest, rightmost) = self._place, CIRCLE[angle % TURN], self._limit
         y, x = start[0] + (sine * length >> 46), start[1] + (cosine * length >> 46)
         y = 0 if y < 0 else lowest if y > lowest else y  # twice as fast as min and max
@@ -52,5 +52,5 @@ class Pen:
         self._segments += (*start, y, x, thickness) if start <= end else (y, x, *start, thickness)
 
     def sketch(self, *boxes: tuple[slice, slice]) -> Sketch:
-        """What was drawn, and boxes over it."""
+        """Sketch of the strokes so far, with boxes over them."""
         return Sketch(np.array(self._segments, np.int64).reshape(-1, 5).T, boxes)

@@ -1,4 +1,4 @@
-"""Masks at another resolution, by whole-number nearest neighbours only, so that they stay in {0, 1} and exact."""
+"""Masks at another resolution, by nearest neighbors in integers only, so that they stay in {0, 1} and exact."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,12 +1,12 @@
-"""Mask recipes: one line of ASCII from which a mask is drawn again, bit for bit, on any machine.
+"""Mask specs: one line of ASCII from which a mask is drawn again, bit for bit, on any machine.
 
     rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123
     freeform 1 scaled=512x512 512x512 0.3-0.4 0/mask/places2/b-beach-17
     irregular 1 drawn=512x512 file=00042.png sha256=9f86… 256x256 0.1-0.2 0/mask/celeba/000123
 
-is: family, version, the canvas it is drawn on (`drawn`: lengths are the paper's pixels; `scaled`: they grow with the
-shorter side, 256 being the paper's), the file with its SHA-256 where the shape comes from one, height x width of what
-the network sees (nearest neighbours of the canvas), wanted hole-ratio bin at that size (`any`: not chosen), seed path.
+A line holds: family, version, the canvas (`drawn`: lengths are the paper's pixels; `scaled`: they grow with the shorter
+side, 256 being the paper's), the file with its SHA-256 where the shape comes from one, height x width of what the
+network sees (nearest neighbors of the canvas), wanted hole-ratio bin at that size (`any`: not chosen), seed path.
 """
 
 import re
@@ -29,7 +29,7 @@ from pipelines.records import CorruptDataError, UsageError, sha256_hex
 ANY: Final = "any"
 _MAX_TRIES = 5000
 _MAX_CANVAS_PX: Final = 2048
-"""Longer side of a canvas on which a mask is drawn again, twice that for narrow ones: strokes have a largest width."""
+"""Longest side of a canvas on which a mask is drawn again, twice that for narrow ones: strokes have a largest width."""
 _PROBES, _LEAST_SHARE = 1000, 0.01
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _SIZE = f"{_NUMBER}x{_NUMBER}"
@@ -39,12 +39,12 @@ _LINE = re.compile(f"([a-z-]+) {_NUMBER} (drawn|scaled)={_SIZE}{_FILE} {_SIZE} {
 
 
 class UnreachableRatioError(UsageError):
-    """No mask of the wanted bin, with a hole and something around it, came out."""
+    """No mask with a hole, something around it, and a ratio in the wanted bin came out."""
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """The file that a mask is made of: its name in its folder, printable ASCII without spaces, and its SHA-256."""
+    """File that a mask is made of: its name in its folder, printable ASCII without spaces, and its SHA-256."""
 
     name: str
     sha256: str
@@ -52,7 +52,7 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """One mask, as text. Sizes are (height, width) in pixels."""
+    """Everything from which one mask is drawn. Sizes are (height, width) in pixels."""
 
     family: str
     version: int
@@ -65,113 +65,105 @@ class MaskSpec:
 
     @property
     def side_px(self) -> int:
-        """The side that lengths refer to: 256, or the canvas's shorter one where they grow with it."""
+        """Side that lengths refer to: 256, or the canvas's shorter one where they grow with it."""
         return min(self.drawn_px) if self.scaled else 256
 
     def line(self) -> str:
-        """The recipe as one line of ASCII."""
+        """Spec as one line of ASCII."""
         drawn, size = ("x".join(map(str, s)) for s in (self.drawn_px, self.size_px))
         file = f" file={self.file.name} sha256={self.file.sha256}" if self.file else ""
         canvas = f"{'scaled' if self.scaled else 'drawn'}={drawn}{file}"
         return f"{self.family} {self.version} {canvas} {size} {self.bin} {self.seed_path}"
 
     def draw(self, files: Callable[[str], bytes] | None = None) -> NDArray[np.uint8]:
-        """The mask, uint8 HxW in {0, 1}; see `draw_masks`."""
+        """Mask uint8 HxW in {0, 1}; see `draw_masks`."""
         return draw_masks([self], files)[0]
 
 
-def draw_masks(recipes: Sequence[MaskSpec], files: Callable[[str], bytes] | None = None) -> list[NDArray[np.uint8]]:
-    """The masks of recipes, uint8 HxW in {0, 1}; each drawn anew until it is neither empty nor full and in its bin.
+def draw_masks(specs: Sequence[MaskSpec], files: Callable[[str], bytes] | None = None) -> list[NDArray[np.uint8]]:
+    """Masks uint8 HxW in {0, 1}, each drawn again until it is neither empty nor full and in its bin.
 
-    Many at once cost less than one by one and are the same. `files` gives the bytes of a mask file of a name. Raises
-    UnreachableRatioError where no mask comes out, CorruptDataError where a file is not that of the recipe.
+    Many at once cost less than one by one and are the same. `files` returns the bytes of a mask file by its name.
+    Raises UnreachableRatioError where no mask comes out, CorruptDataError where a file is not that of the spec.
     """
-    chances = [KeyedRng(recipe.seed_path, recipe.family) for recipe in recipes]
+    chances = [KeyedRng(spec.seed_path, spec.family) for spec in specs]
     masks: dict[int, NDArray[np.uint8]] = {}
     for turn in range(_MAX_TRIES):
-        waiting = [number for number in range(len(recipes)) if number not in masks]
+        waiting = [number for number in range(len(specs)) if number not in masks]
         if not waiting:
-            return [masks[number] for number in range(len(recipes))]
-        if turn and (fixed := next((n for n in waiting if not _may_differ(recipes[n])), None)) is not None:
-            raise UnreachableRatioError(_hopeless(recipes[fixed], 1))
-        for number, drawn in _draw_once({n: (recipes[n], chances[n]) for n in waiting}, files):
-            mask, wanted = resize_nearest(drawn, *recipes[number].size_px), recipes[number].bin
+            return [masks[number] for number in range(len(specs))]
+        if turn and (fixed := next((n for n in waiting if not _may_differ(specs[n])), None)) is not None:
+            raise UnreachableRatioError(_describe_failure(specs[fixed], 1))
+        for number, drawn in _draw_once({n: (specs[n], chances[n]) for n in waiting}, files):
+            mask, wanted = resize_nearest(drawn, *specs[number].size_px), specs[number].bin
             if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, find_bin(mask)):
                 masks[number] = mask
     raise UnreachableRatioError(
-        _hopeless(next(recipe for n, recipe in enumerate(recipes) if n not in masks), _MAX_TRIES)
+        _describe_failure(next(spec for n, spec in enumerate(specs) if n not in masks), _MAX_TRIES)
     )
 
 
-def _may_differ(recipe: MaskSpec) -> bool:
-    """Whether another try may come out otherwise."""
-    return recipe.file is None or FILE_MASKS[recipe.family].by_chance
+def _may_differ(spec: MaskSpec) -> bool:
+    """Whether another try may give another mask."""
+    return spec.file is None or FILE_MASKS[spec.family].is_random
 
 
 def _draw_once(
     tries: Mapping[int, tuple[MaskSpec, KeyedRng]], files: Callable[[str], bytes] | None
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(number, mask on its canvas) of each recipe; strokes on canvases of one size are drawn together."""
+    """Yield (number, mask on its canvas) of each spec; strokes on canvases of one size are drawn together."""
     sketches: dict[tuple[int, int], dict[int, Sketch]] = {}
-    for number, (recipe, chance) in tries.items():
-        family = _family(recipe)
+    for number, (spec, rng) in tries.items():
+        family = _family(spec)
         if isinstance(family, MaskFamily) and family.sketch is not None:
-            made = family.sketch(*recipe.drawn_px, chance, recipe.side_px)
-            sketches.setdefault(recipe.drawn_px, {})[number] = made
+            sketches.setdefault(spec.drawn_px, {})[number] = family.sketch(*spec.drawn_px, rng, spec.side_px)
+        elif spec.file is None:
+            yield number, MASKS[spec.family].draw(*spec.drawn_px, rng, spec.side_px)
         else:
-            yield number, _hand(recipe, files)(chance)
+            yield number, FILE_MASKS[spec.family].draw(_read_levels(spec.file, files), *spec.drawn_px, rng)
     for size, together in sketches.items():
         yield from zip(together, draw_sketches(*size, list(together.values())), strict=True)
 
 
-def _family(recipe: MaskSpec) -> MaskFamily | FileMaskFamily:
-    """The family that the recipe means, if it is known in this version."""
-    known: Mapping[str, MaskFamily | FileMaskFamily] = MASKS if recipe.file is None else FILE_MASKS
-    family = known.get(recipe.family)
-    if family is None or family.version != recipe.version:
+def _family(spec: MaskSpec) -> MaskFamily | FileMaskFamily:
+    """Family of the spec; raises UsageError where this version of Lacuna does not have it."""
+    known: Mapping[str, MaskFamily | FileMaskFamily] = MASKS if spec.file is None else FILE_MASKS
+    family = known.get(spec.family)
+    if family is None or family.version != spec.version:
         raise UsageError(
-            f"no {'mask family' if recipe.file is None else 'family of mask files'} {recipe.family!r} of version "
-            f"{recipe.version} here: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
+            f"unknown {'mask family' if spec.file is None else 'family of mask files'} {spec.family!r} of version "
+            f"{spec.version}: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
         )
     return family
 
 
-def _hopeless(recipe: MaskSpec, num_tries: int) -> str:
-    wanted, advice = ("", "") if recipe.bin == ANY else (f" or not in {recipe.bin}", " or another bin")
+def _describe_failure(spec: MaskSpec, num_tries: int) -> str:
+    wanted, advice = ("", "") if spec.bin == ANY else (f" or not in {spec.bin}", " or another bin")
     return (
-        f"no mask follows {recipe.line()!r}: {num_tries} came out empty or full{wanted}; "
-        f"take {'another file' if recipe.file else 'a larger canvas'}{advice}"
+        f"no mask follows {spec.line()!r}: {num_tries} came out empty or full{wanted}. "
+        f"Use {'another file' if spec.file else 'a larger canvas'}{advice}"
     )
 
 
-def _hand(recipe: MaskSpec, files: Callable[[str], bytes] | None) -> Callable[[KeyedRng], NDArray[np.uint8]]:
-    """What draws one mask on the canvas."""
-    height, width = recipe.drawn_px
-    if recipe.file is None:
-        return lambda chance: MASKS[recipe.family].draw(height, width, chance, recipe.side_px)
-    grey = _read(recipe.file, files)
-    return lambda chance: FILE_MASKS[recipe.family].draw(grey, height, width, chance)
-
-
-def _read(file: MaskFile, files: Callable[[str], bytes] | None) -> NDArray[np.uint8]:
-    """Grey levels HxW of the file, proven to be the recipe's."""
+def _read_levels(file: MaskFile, files: Callable[[str], bytes] | None) -> NDArray[np.uint8]:
+    """Gray levels HxW of the file; raises CorruptDataError where its digest is not the spec's."""
     if files is None:
         raise UsageError(f"the mask is made of the file {file.name}: give the folder of the mask files")
     data = files(file.name)
     if (found := sha256_hex(data)) != file.sha256:
         raise CorruptDataError(
-            f"{file.name} has SHA-256 {found}, its recipe says {file.sha256}: another file, or damaged"
+            f"{file.name} has SHA-256 {found}, its mask spec says {file.sha256}: restore the file of the spec"
         )
     return read_gray(data, file.name)
 
 
 def parse_mask_spec(line: str) -> MaskSpec:
-    """The recipe of a line; raises UsageError naming the line and the form it should have."""
+    """Spec of a line; raises UsageError naming the line and the form it should have."""
     match = _LINE.fullmatch(line)
     if match is None:
         raise UsageError(
-            f"not a mask recipe: {line!r}; expected 'FAMILY VERSION drawn=HxW HxW BIN SEED/PATH', scaled= in place of "
-            f"drawn= or file=NAME sha256=DIGEST after it, and as BIN {ANY} or one of {', '.join(BINS)}"
+            f"not a mask spec: {line!r}. Write 'FAMILY VERSION drawn=HxW HxW BIN SEED/PATH', with scaled= in place of "
+            f"drawn= or file=NAME sha256=DIGEST after it. BIN is {ANY} or one of {', '.join(BINS)}"
         )
     family, version, canvas, drawn_h, drawn_w, name, digest, height, width, wanted, path = match.groups()
     drawn, size = (int(drawn_h), int(drawn_w)), (int(height), int(width))
@@ -179,30 +171,30 @@ def parse_mask_spec(line: str) -> MaskSpec:
     return MaskSpec(family, int(version), drawn, size, path, wanted, canvas == "scaled", file)
 
 
-def fit_mask_spec(recipe: MaskSpec, height: int, width: int) -> MaskSpec:
-    """The recipe of the same seed path and bin for another height and width; the same recipe at its own.
+def fit_mask_spec(spec: MaskSpec, height: int, width: int) -> MaskSpec:
+    """Spec of the same seed path and bin for another height and width; the spec itself at its own size.
 
-    Lengths keep their share of the shorter side, so holes of drawn families do their share of the picture. Raises
+    Lengths keep their share of the shorter side, so holes of drawn families keep their share of the picture. Raises
     UsageError for a mask that is made of a file, which cannot be drawn at another size.
     """
-    if recipe.size_px == (height, width):
-        return recipe
-    if recipe.file is not None:
-        raise UsageError(f"the mask {recipe.line()!r} is made of a file: it cannot be drawn at {width}x{height} px")
-    short, longest, side = min(height, width), max(height, width), min(recipe.drawn_px)
-    is_scaled = recipe.side_px == side
+    if spec.size_px == (height, width):
+        return spec
+    if spec.file is not None:
+        raise UsageError(f"the mask {spec.line()!r} is made of a file and cannot be drawn at {width}x{height} px")
+    short, longest, side = min(height, width), max(height, width), min(spec.drawn_px)
+    is_scaled = spec.side_px == side
     # Draw large photos at their own size, so that borders are sharp, and small ones where lengths are whole pixels.
     grown = max(side, short * min(longest, _MAX_CANVAS_PX) // longest) if is_scaled else side
     canvas_height, canvas_width = (min(length * grown // short, 2 * _MAX_CANVAS_PX) for length in (height, width))
-    return replace(recipe, drawn_px=(canvas_height, canvas_width), size_px=(height, width), scaled=is_scaled)
+    return replace(spec, drawn_px=(canvas_height, canvas_width), size_px=(height, width), scaled=is_scaled)
 
 
 def make_mask_spec(
     family: str, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY, scaled: bool = False
 ) -> MaskSpec:
-    """A recipe for square masks of the family's present version; `path` is the seed path, joined by slashes.
+    """Spec of a square mask of the family's present version; `path` is the seed path, joined by slashes.
 
-    Raises UsageError for an unknown family, and for a bin that its masks of that size do not or hardly ever reach.
+    Raises UsageError for an unknown family, and for a bin that its masks of that size never or hardly ever reach.
     """
     if family not in MASKS:
         raise UsageError(f"unknown mask family {family!r}: known are {', '.join(MASKS)}")
@@ -215,26 +207,26 @@ def make_mask_spec(
 def make_file_mask_spec(
     family: str, name: str, data: bytes, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY
 ) -> MaskSpec:
-    """A recipe for a square mask made of the file of that name with these bytes; drawn once to see that it can be.
+    """Spec of a square mask made of the file of that name with these bytes; drawn once as a check.
 
-    Raises UsageError for an unknown family, an impossible name, and for a file that is no mask of that family;
+    Raises UsageError for an unknown family, an impossible name, or a file that is not a mask of that family;
     UnreachableRatioError for one that makes no mask of that bin.
     """
     if family not in FILE_MASKS:
         raise UsageError(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
     if re.fullmatch("[!-~]+", name) is None:
-        raise UsageError(f"no recipe can name the mask file {name!r}: use printable ASCII without spaces")
+        raise UsageError(f"the mask file's name is {name!r}: use printable ASCII without spaces")
     refuse_odd_file(read_gray(data, name), FILE_MASKS[family].hole, name)
     file, version = MaskFile(name, sha256_hex(data)), FILE_MASKS[family].version
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
-    recipe = MaskSpec(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)
-    recipe.draw(lambda _: data)
-    return recipe
+    spec = MaskSpec(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)
+    spec.draw(lambda _: data)
+    return spec
 
 
 @lru_cache(maxsize=64)
 def measure_bin_shares(family: str, drawn_px: int, size_px: int, scaled: bool = False) -> Mapping[str, float]:
-    """The share of the family's masks in every bin, measured on 1,000 fixed ones; empty and full masks do not count."""
+    """Share of the family's masks in every bin, measured on 1,000 fixed ones; empty and full masks do not count."""
     counts = dict.fromkeys(BINS, 0)
     for number in range(_PROBES):
         mask = make_mask_spec(family, drawn_px, size_px, "shares", number, scaled=scaled).draw()
@@ -249,6 +241,6 @@ def _refuse_unreachable(family: str, drawn_px: int, size_px: int, scaled: bool, 
     if shares[wanted] < _LEAST_SHARE:
         reached = ", ".join(name for name, share in shares.items() if share >= _LEAST_SHARE)
         raise UsageError(
-            f"{family} masks of {size_px}x{size_px} drawn at {drawn_px}x{drawn_px} have a hole ratio in {wanted} "
-            f"{shares[wanted]:.1%} of the time, less than {_LEAST_SHARE:.0%}: take another family or one of {reached}"
+            f"only {shares[wanted]:.1%} of the {family} masks of {size_px}x{size_px}, drawn at {drawn_px}x{drawn_px}, "
+            f"have a hole ratio in {wanted}: at least {_LEAST_SHARE:.0%} must. Use another family or one of {reached}"
         )

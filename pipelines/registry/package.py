@@ -1,7 +1,7 @@
 """From a checkpoint and its scores to a registered version that carries both.
 
-The version is an MLflow pyfunc from code: safetensors, JSON, our `nets/`, no pickle. Its files hold the scorecard it
-was registered with, its tags say which data, recipe, code and weights made it.
+The version is an MLflow pyfunc from code: safetensors, JSON, the source of `nets/`, no pickle. Its files hold the
+scorecard it was registered with; its tags name the data, recipe, code and weights behind it.
 """
 
 import json
@@ -35,7 +35,7 @@ WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
 PASSPORT_TAG: Final = "lacuna.passport"
 _NO_NAME: Final = re.compile(r"[/:@'\"`\\]|^\.{0,2}$")
-"""MLflow takes no such name, or `models:/NAME/NUMBER` and its search do not find it again."""
+"""Names that MLflow refuses, or that `models:/NAME/NUMBER` and its search do not find again."""
 _CODE: Final = PROJECT_ROOT / "nets"
 _MODEL: Final = Path(__file__).with_name("model.py")
 _REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
@@ -44,13 +44,14 @@ log = logging.getLogger(__name__)
 
 
 def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Tracking) -> Version:
-    """Registers the checkpoint's generator with its scores; finds the version again if that was done before.
+    """Version of the checkpoint's generator with its scores: an existing one if it was registered before.
 
     Raises UsageError for an unusable name and where the scores are of other weights, JobError where the stored model
-    fails its trial or where no version of it can be made.
+    fails its trial or no version of it can be made.
     """
-    if _NO_NAME.search(name):  # before anything is stored
-        raise UsageError(f"--name is {name!r}: give a name of letters, digits, '-', '_' or '.', such as faces")
+    # Check name and scores before anything is stored.
+    if _NO_NAME.search(name):
+        raise UsageError(f"--name is {name!r}: use letters, digits, '-', '_' or '.', such as faces")
     refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)
     if card.model.get("weights_sha256") != weights_sha256:
@@ -58,32 +59,34 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
             f"the scores are those of {card.model}, the checkpoint {checkpoint.uri} has weights {weights_sha256}: "
             "evaluate this checkpoint first"
         )
-    tags = _tags(checkpoint, card)
+    tags = _make_tags(checkpoint, card)
     if (there := _find_same(name, tags, tracking)) is not None:
         return there
-    run_id, model = _tracking_run(checkpoint, tracking), make_network_model(checkpoint)
+    # Store the model and try it in a fresh process.
+    run_id, model = _open_run(checkpoint, tracking), make_network_model(checkpoint)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source = _store(folder, checkpoint, card, model, run_id, tracking)
         stored = tracking.download_model(source, folder / "stored")
         tags |= make_version_tags(list_files(stored))
-        _try_apart(source, stored, model)
-    if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
+        _try_model(source, stored, model)
+    # Make the version, unless another command has registered it meanwhile.
+    if (there := _find_same(name, tags, tracking)) is not None:
         return there
     try:
-        made = tracking.create_version(name, source, run_id, tags)
+        created = tracking.create_version(name, source, run_id, tags)
     except (LoginError, TrackingError) as fault:
-        words = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
-        raise type(fault)(f"{words}: run the same command again, which finds or makes it") from None
-    return _keep_first(made, tracking)
+        problem = f"the model is stored as {source}, but a version of {name!r} was not confirmed ({fault})"
+        raise type(fault)(f"{problem}: run the same command again, which finds or makes it") from None
+    return _keep_first(created, tracking)
 
 
 def _store(folder: Path, checkpoint: Checkpoint, card: Scorecard, model: Model, run_id: str, tracking: Tracking) -> str:
-    """URI of the model as MLflow has stored it, made of files that are written to the folder first."""
+    """URI of the model as MLflow has stored it, from files that are written to the folder first."""
     return tracking.log_model(
         run_id,
         _MODEL,
-        _files(folder, checkpoint, card, model.takes),
+        _write_files(folder, checkpoint, card, model.takes),
         packages=[_CODE],
         shapes={"image": (-1, -1, -1, 3), "mask": (-1, -1, -1), "output": (-1, -1, -1, 3)},
         params={"seed": 0, "num_fills": 1},
@@ -98,29 +101,29 @@ def _store(folder: Path, checkpoint: Checkpoint, card: Scorecard, model: Model, 
     )
 
 
-def _keep_first(made: Version, tracking: Tracking) -> Version:
-    """The version made, or the same one that another command has made a moment before; then ours is deleted.
+def _keep_first(created: Version, tracking: Tracking) -> Version:
+    """Version created here, or an equal one that another command has created just before; then ours is deleted.
 
-    A version's number orders the two commands, so that exactly one is kept.
+    Version numbers order the two commands, so exactly one version is kept.
     """
-    first = _find_same(made.name, made.tags, tracking, before=int(made.number))
-    if first is not None and tracking.delete_version(made):
-        log.warning("%s was registered by another command meanwhile: %s, the same, is deleted", first.uri, made.uri)
+    first = _find_same(created.name, created.tags, tracking, before=int(created.number))
+    if first is not None and tracking.delete_version(created):
+        log.warning("%s was registered by another command meanwhile: deleted its copy %s", first.uri, created.uri)
         return first
-    return made
+    return created
 
 
 def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
-    """The first version before this number with these weights and scores whose files are whole."""
-    for version in (version for version in tracking.list_versions(name) if int(version.number) < before):
+    """First version before this number with these weights and scores whose files are sound, or None."""
+    for version in tracking.list_versions(name):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
-        if is_same and _is_whole(version, tracking):
+        if is_same and int(version.number) < before and _is_sound(version, tracking):
             return version
     return None
 
 
-def _is_whole(version: Version, tracking: Tracking) -> bool:
-    """Whether the version's files are those that were registered; one that is not is no reason not to register."""
+def _is_sound(version: Version, tracking: Tracking) -> bool:
+    """Whether the version's files are those that were registered; logs the reason where not."""
     try:
         with TemporaryDirectory() as scratch:
             fetch_version(version, tracking, Path(scratch))
@@ -130,16 +133,16 @@ def _is_whole(version: Version, tracking: Tracking) -> bool:
     return True
 
 
-def _tracking_run(checkpoint: Checkpoint, tracking: Tracking) -> str:
-    """The MLflow run of the training that made the checkpoint, also where its server was away at the time."""
+def _open_run(checkpoint: Checkpoint, tracking: Tracking) -> str:
+    """Id of the MLflow run of the checkpoint's training; the run is created if the server was down at that time."""
     state = checkpoint.state
     recipe: dict[str, Any] = state["recipe"]
     return tracking.open_run(state["run_id"], recipe["name"], recipe, {})
 
 
-def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard, takes: frozenset[str]) -> dict[str, str]:
-    """Writes what the version carries beside its code; artifact name -> path."""
-    described = {
+def _write_files(folder: Path, checkpoint: Checkpoint, card: Scorecard, takes: frozenset[str]) -> dict[str, str]:
+    """Paths by artifact name of the version's files besides its code, which are written here."""
+    description = {
         "network": checkpoint.state["network"],
         "size_px": checkpoint.state["size_px"],
         "procedure": asdict(checkpoint.procedure),
@@ -147,17 +150,15 @@ def _files(folder: Path, checkpoint: Checkpoint, card: Scorecard, takes: frozens
         "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
     }
     (folder / "generator.safetensors").write_bytes(checkpoint.read(checkpoint.generator))
-    (folder / "network.json").write_bytes(canonical_json(described))
+    (folder / "network.json").write_bytes(canonical_json(description))
     save_scorecard(card, str(folder))
-    digests = {f"artifacts/{path.name}": _digest(path) for path in folder.iterdir()}
-    digests |= {f"code/{path.relative_to(PROJECT_ROOT)}": _digest(path) for path in _CODE.rglob("*.py")}
-    (folder / "files.json").write_bytes(canonical_json(digests | {_MODEL.name: _digest(_MODEL)}))
+    # List the digests of all files and of the code.
+    paths = {f"artifacts/{path.name}": path for path in folder.iterdir()}
+    paths |= {f"code/{path.relative_to(PROJECT_ROOT)}": path for path in _CODE.rglob("*.py")} | {_MODEL.name: _MODEL}
+    digests = {name: sha256_hex(path.read_bytes()) for name, path in paths.items()}
+    (folder / "files.json").write_bytes(canonical_json(digests))
     names = {"weights": "generator.safetensors", "network": "network.json", "files": "files.json"}
     return {k: str(folder / v) for k, v in (names | {"scores": "scores.json", "pairs": "pairs.parquet"}).items()}
-
-
-def _digest(path: Path) -> str:
-    return sha256_hex(path.read_bytes())
 
 
 def hash_scores(card: Scorecard) -> str:
@@ -165,7 +166,7 @@ def hash_scores(card: Scorecard) -> str:
     return sha256_hex(canonical_json([card.model, card.passport, card.rows]))
 
 
-def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
+def _make_tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     state = checkpoint.state
     return {
         WEIGHTS_TAG: checkpoint.file_sha256(checkpoint.generator),
@@ -181,19 +182,19 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     }
 
 
-def _try_apart(model_uri: str, files: Path, model: Model) -> None:
-    """The stored model must load in a fresh process and fill a photo of an odd size as the checkpoint does.
+def _try_model(model_uri: str, files: Path, model: Model) -> None:
+    """Raise JobError unless the stored model fills a photo of an odd size in a fresh process as the checkpoint does.
 
-    Where the network takes them it is given a sketch, a segmentation map and noise for two fills.
+    A network that takes them gets a sketch, a segmentation map and noise for two fills.
     """
     height, width = 83, 117
     levels = (KeyedRng("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
     image = levels.reshape(1, height, width, 3)
     mask = MaskSpec("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
     planes = {"sketch": sketch_photos(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
-    beside = {name: plane for name, plane in planes.items() if name in model.takes}
+    guides = {name: plane for name, plane in planes.items() if name in model.takes}
     stored = ModelProcess(model_uri, files)
     for noise in [seeded_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:
-        if not np.array_equal(stored.fill(image, mask, beside, noise), model.fill(image, mask, beside, noise)):
+        if not np.array_equal(stored.fill(image, mask, guides, noise), model.fill(image, mask, guides, noise)):
             raise JobError(f"{model_uri} does not fill as {model.identity['model']} does: nothing was registered")
     stored.close()

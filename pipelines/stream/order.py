@@ -1,4 +1,4 @@
-"""Which sample is the p-th of a training: pure functions of integers, nothing stored, nothing read.
+"""Order of samples in a training: the p-th sample by pure functions of integers, nothing stored, nothing read.
 
 The epoch's shards are permuted by a keyed permutation, laid end to end by their sample counts and cut into L lanes of
 equal length (the first N mod L lanes are one longer); inside a lane samples are permuted in blocks. Position p of the
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from pipelines.keyed_rng import KeyedRng
 
 _EPOCHS_KEPT: Final = 2
-"""The present one, and the next one, whose first blocks are read ahead."""
+"""The present epoch, and the next one, whose first blocks are read ahead."""
 
 
 class Segment(NamedTuple):
-    """Samples that stand side by side in a shard: those in [first, last)."""
+    """Samples [first, last) of a shard, which lie side by side."""
 
     shard: int
     first: int
@@ -32,21 +32,21 @@ class Segment(NamedTuple):
 
 
 class _Spot(NamedTuple):
-    """Where a position lies in its epoch: a sample of a block of a lane."""
+    """Place of a position in its epoch: a sample of a block of a lane."""
 
     epoch: int
     lane: int
     block: int
     inside: int
     start: int
-    """The block's first sample in the laid-out epoch."""
+    """First sample of the block in the epoch laid end to end."""
     size: int
-    """The block's samples."""
+    """Number of samples of the block."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """The order of samples in shards of these sizes, for all epochs."""
+    """Order of samples in shards of these sizes, for all epochs."""
 
     counts: tuple[int, ...]
     """Samples per shard, in the order of the manifest."""
@@ -60,27 +60,27 @@ class Order:
 
     @cached_property
     def num_samples(self) -> int:
-        """Samples in an epoch."""
+        """Number of samples in an epoch."""
         return sum(self.counts)
 
     def locate(self, position: int) -> tuple[int, int]:
         """Global position since the start of training -> (shard, sample inside the shard)."""
-        spot = self._spot(position)
-        permuted = int(_permutation(spot.size, self.seed, "block", spot.epoch, spot.lane, spot.block)[spot.inside])
-        shards, ends = self._laid_out(spot.epoch)
+        spot = self._find_spot(position)
+        permuted = int(_permute(spot.size, self.seed, "block", spot.epoch, spot.lane, spot.block)[spot.inside])
+        shards, ends = self._lay_out(spot.epoch)
         place = bisect_right(ends, spot.start + permuted)
         return int(shards[place]), spot.start + permuted - (ends[place - 1] if place else 0)
 
     def ahead(self, position: int) -> Iterator[Segment]:
-        """Where the position opens a block: what the block after it holds, which will be asked for next in its lane.
+        """Yield the segments of the lane's next block where the position opens a block, nothing elsewhere.
 
-        Nothing at other positions, so that of all processes of all ranks exactly one is told.
+        So exactly one of all processes of all ranks fetches them.
         """
-        spot = self._spot(position)
+        spot = self._find_spot(position)
         if spot.inside == 0:
-            yield from self._stretches(self._spot(position + spot.size * self.num_lanes))
+            yield from self._segments(self._find_spot(position + spot.size * self.num_lanes))
 
-    def _spot(self, position: int) -> _Spot:
+    def _find_spot(self, position: int) -> _Spot:
         epoch, within = divmod(position, self.num_samples)
         index, lane = divmod(within, self.num_lanes)
         block, inside = divmod(index, self.block_size)
@@ -89,9 +89,9 @@ class Order:
         size = min(self.block_size, length + (lane < longer) - block * self.block_size)
         return _Spot(epoch, lane, block, inside, start, size)
 
-    def _stretches(self, spot: _Spot) -> Iterator[Segment]:
-        """The samples of a block, shard by shard."""
-        shards, ends = self._laid_out(spot.epoch)
+    def _segments(self, spot: _Spot) -> Iterator[Segment]:
+        """Yield the samples of a block, shard by shard."""
+        shards, ends = self._lay_out(spot.epoch)
         start, stop = spot.start, spot.start + spot.size
         while start < stop:
             place = bisect_right(ends, start)
@@ -99,12 +99,12 @@ class Order:
             yield Segment(int(shards[place]), start - before, min(stop, ends[place]) - before)
             start = ends[place]
 
-    def _laid_out(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
-        """The epoch's shards in their permuted order, and where each of them ends when they are laid end to end."""
+    def _lay_out(self, epoch: int) -> tuple[NDArray[np.int64], list[int]]:
+        """Shards of the epoch in their permuted order, and the end of each when they are laid end to end."""
         if epoch not in self._epochs:
-            shards = _permutation(len(self.counts), self.seed, "shards", epoch)
+            shards = _permute(len(self.counts), self.seed, "shards", epoch)
             if len(self._epochs) == _EPOCHS_KEPT:
-                del self._epochs[min(self._epochs)]  # what is kept does not grow
+                del self._epochs[min(self._epochs)]  # memory stays constant over epochs
             self._epochs[epoch] = shards, list(accumulate(self.counts[i] for i in shards))
         return self._epochs[epoch]
 
@@ -114,10 +114,10 @@ class Order:
 
 
 def count_lane_readers(num_lanes: int, world_size: int) -> int:
-    """How many ranks read from each lane: one where the world divides the lanes, else they read shards together."""
+    """Number of ranks that read from each lane: one where the world size divides the number of lanes."""
     return world_size // gcd(world_size, num_lanes)
 
 
 @lru_cache(maxsize=256)
-def _permutation(count: int, *path: int | str) -> NDArray[np.int64]:
+def _permute(count: int, *path: int | str) -> NDArray[np.int64]:
     return KeyedRng(*path).permutation(count)

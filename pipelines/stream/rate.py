@@ -1,7 +1,7 @@
-"""How fast loader processes make batches here, and how many of them a training needs.
+"""Speed of loader workers on this machine, and the number of them that a training needs.
 
-In: a stream, and how long a step of the training takes. Out: photos a second of one process and of the most that the
-machine has cores for, found by running them, and the number of processes that keep up with that step.
+In: a stream, and the seconds of a training step. Out: photos per second of one worker and of as many as the machine has
+cores for, measured by running them, and the number of workers that keep up with that step.
 """
 
 import time
@@ -15,20 +15,20 @@ from infra.world import World
 from pipelines.stream.batching import Stream
 
 _WARMING_UP: Final = 3
-"""Batches of each process that are not counted: it starts, opens files, and has two ready before it is asked."""
+"""Batches of each worker that are not counted: it starts, opens files, and has two ready in advance."""
 
 
 def measure_loader_rates(stream: Stream, batch_size: int, most: int, seconds: float) -> dict[int, float]:
-    """Photos a second of one loader process and of the most that there may be, by the clock on the wall.
+    """Photos per second, by wall clock, of one loader worker and of `most`, by the number of workers.
 
-    Cores share memory and caches, so two processes make less than twice of what one does. The second number is found
-    half an epoch on, where the first has not brought the photos near.
+    Cores share memory and caches, so two workers make less than twice as much as one. The second rate is measured half
+    an epoch on, where the first has not cached the photos.
     """
     counts, half = sorted({1, most}), stream.num_samples // 2
-    return {n: _rate(stream, k * half, batch_size, n, seconds / len(counts)) for k, n in enumerate(counts)}
+    return {n: _measure_rate(stream, k * half, batch_size, n, seconds / len(counts)) for k, n in enumerate(counts)}
 
 
-def _rate(stream: Stream, images_seen: int, batch_size: int, num_processes: int, seconds: float) -> float:
+def _measure_rate(stream: Stream, images_seen: int, batch_size: int, num_processes: int, seconds: float) -> float:
     batches = stream.batches(images_seen, batch_size, World(), num_processes)
     for _ in islice(batches, _WARMING_UP * num_processes):
         pass
@@ -40,9 +40,9 @@ def _rate(stream: Stream, images_seen: int, batch_size: int, num_processes: int,
 
 
 def count_needed_loaders(rates: Mapping[int, float], batch_size: int, step_seconds: float) -> int | None:
-    """The least number of processes that make a batch in the time of a step, None if the most do not suffice.
+    """Least number of workers that make a batch in the time of a step, None if the most do not suffice.
 
-    What lies between the measured numbers of processes is taken to lie on a line.
+    Rates between the measured numbers of workers are interpolated linearly.
     """
     counts, measured = list(rates), list(rates.values())
     suffices = (

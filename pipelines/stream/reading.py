@@ -1,8 +1,8 @@
-"""Samples out of shards, by place: positioned reads of exactly the members that are asked for, each checked by CRC32.
+"""Samples from shards: positioned reads of exactly the members that are needed, each checked by CRC32.
 
-In: shards of committed datasets and (shard, sample) places. Out: pictures or whole samples, or `CorruptDataError`
+In: shards of committed datasets and (shard, sample) numbers. Out: pictures or whole samples, or `CorruptDataError`
 naming file and key. A shard that is not on a local disk is read through the cache of this machine, page by page: never
-a request per sample, and what the cache got wrong is fetched anew before it is called damage.
+a request per sample, and a wrong page in the cache is fetched again before it counts as damage.
 """
 
 import json
@@ -33,24 +33,24 @@ _PICTURES: Final = frozenset({"jpg", "png", "webp"})
 
 @dataclass(frozen=True)
 class StoredSample:
-    """A sample as it lies in its shard."""
+    """Sample as stored in its shard."""
 
     key: str
     dataset: str
     picture: bytes
     note: dict[str, Any]
-    """The sample's JSON: source, size, what was normalised, mask recipes."""
+    """JSON of the sample: source, size, the steps of normalization, mask specs."""
     planes: dict[str, bytes]
-    """Further pictures by name: PNGs of the planes and masks that are stored with it."""
+    """Further pictures by name: PNGs of the planes and masks stored with it."""
 
 
 def name_mask_plane(number: int) -> str:
-    """The plane that holds the mask of this number, from 0 on, if it is stored."""
+    """Name of the plane that holds the mask of this number, from 0 on, if it is stored."""
     return f"mask{number + 1 if number else ''}"
 
 
 class _LocalFile:
-    """A shard on a local disk."""
+    """Shard on a local disk."""
 
     def __init__(self, path: Path, traffic: Traffic) -> None:
         self._stream = path.open("rb", buffering=0)
@@ -62,26 +62,26 @@ class _LocalFile:
 
 
 class ShardReader:
-    """The samples of one split of some datasets, by (shard, sample); shards count through all datasets in order."""
+    """Samples of one split of some datasets, by (shard, sample); shards are numbered through all datasets in order."""
 
     def __init__(self, datasets: tuple[Dataset, ...], split: str, cache: Cache | None = None) -> None:
-        """`cache`: where remote shards are kept, the one of the environment if not given."""
+        """`cache`: cache for remote shards, the one of the environment if not given."""
         self._parts = [(dataset, dataset.split(split)) for dataset in datasets]
         self._shard = lru_cache(maxsize=_OPEN_SHARDS)(self._find)
         self._cache = cache
         self._index = lru_cache(maxsize=_OPEN_SHARDS)(self._read_index)
         self._file = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
-        self._threads = lru_cache(maxsize=1)(_fetching_threads)
+        self._threads = lru_cache(maxsize=1)(_start_threads)
         self.traffic = Traffic()
-        """Of shards; their tables are not counted."""
+        """Traffic of shards; their tables are not counted."""
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Samples per shard."""
+        """Number of samples of each shard."""
         return tuple(n for _, rows in self._parts for n in rows.numbers("num_samples").tolist())
 
     def read(self, shard: int, sample: int) -> StoredSample:
-        """One sample with all its members; raises CorruptDataError where a byte differs."""
+        """Sample with all its members; raises CorruptDataError where a byte differs."""
         parts = self.parts(shard, sample)
         note = json.loads(parts.pop("json"))
         (picture,) = (parts.pop(suffix) for suffix in list(parts) if "." not in suffix)
@@ -89,7 +89,7 @@ class ShardReader:
         return StoredSample(self.key(shard, sample), self._shard(shard)[0].name, picture, note, planes)
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
-        """Key, picture and the named planes of a sample; nothing else is read. Raises CorruptDataError like `read`."""
+        """Key, picture and the named planes of a sample; nothing else is read. Raises CorruptDataError as `read`."""
         index = self._index(shard)
         places = index.places(sample)
         (suffix,) = places.keys() & _PICTURES
@@ -98,27 +98,27 @@ class ShardReader:
         return index.key(sample), picture, dict(zip(found, others, strict=True))
 
     def parts(self, shard: int, sample: int) -> dict[str, bytes]:
-        """The members of a sample by their suffixes, checked like `read`."""
+        """Members of a sample by their suffixes, checked as in `read`."""
         return {suffix: self._member(shard, m) for suffix, m in self._index(shard).members(sample).items()}
 
     def key(self, shard: int, sample: int) -> str:
-        """The key of a sample, without reading it."""
+        """Key of a sample, without reading the sample."""
         return self._index(shard).key(sample)
 
-    def fetch_ahead(self, stretch: Segment) -> None:
-        """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
-        dataset, _ = self._shard(stretch.shard)
+    def fetch_ahead(self, segment: Segment) -> None:
+        """Start fetching a segment of a remote shard into the cache; do nothing for a local shard."""
+        dataset, _ = self._shard(segment.shard)
         if storage.to_local_path(dataset.uri) is None:
-            self._threads(os.getpid()).submit(self._fetch, stretch)
+            self._threads(os.getpid()).submit(self._fetch, segment)
 
-    def _fetch(self, stretch: Segment) -> None:
+    def _fetch(self, segment: Segment) -> None:
         try:
-            self._file(stretch.shard).fetch(*self._index(stretch.shard).span(stretch.first, stretch.last))
-        except Exception as fault:  # noqa: BLE001 - who comes to read it fails in its own right
+            self._file(segment.shard).fetch(*self._index(segment.shard).span(segment.first, segment.last))
+        except Exception as fault:  # noqa: BLE001 - reading the segment later raises its own error
             self.traffic.report(f"nothing was read ahead: {fault}")
 
     def _member(self, shard: int, member: Member) -> bytes:
-        """The bytes of a member; a copy in the cache that is wrong gets one more chance."""
+        """Bytes of a member; a wrong copy in the cache is fetched once more."""
         file = self._file(shard)
         end = member.offset + member.size
         for _ in range(2):
@@ -132,7 +132,7 @@ class ShardReader:
         )
 
     def _read(self, shard: int, call: Callable[[], Result]) -> Result:
-        """What the call reads of a shard; one that is not there, or shorter than it was, is damage."""
+        """Result of a call that reads a shard; raises CorruptDataError where the shard is missing or cut."""
         try:
             return call()
         except FileNotFoundError:
@@ -146,10 +146,10 @@ class ShardReader:
 
     def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shard(shard)
-        return ShardIndex.of(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.report))
+        return ShardIndex.from_table(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.report))
 
     def _open(self, shard: int) -> Any:
-        """The file of a shard, as something that reads."""
+        """Open file of a shard, local or cached."""
         uri, record = self._uri(shard), self._shard(shard)[1]
         path = storage.to_local_path(uri)
         if path is not None:
@@ -170,6 +170,6 @@ class ShardReader:
         return storage.join(dataset.uri, record.file)
 
 
-def _fetching_threads(_process: int) -> ThreadPoolExecutor:
-    """Those of a process: one that was forked has none of its forebear's."""
+def _start_threads(_process: int) -> ThreadPoolExecutor:
+    """Threads of this process: a forked process has none of its parent's."""
     return ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead")

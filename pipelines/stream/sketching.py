@@ -1,7 +1,7 @@
-"""Sketches of photos: the strokes that a user might draw, made as MHTMA makes them (section IV-F, its steps 1 to 4).
+"""Sketches of photos: the strokes that a user might draw, made as in MHTMA (section IV-F, steps 1 to 4).
 
-In: a photo uint8 HxWx3 at the size that the network sees, or its edge map uint8 HxWx1 out of a file (PiDiNet's). Out: a
-sketch uint8 HxWx1 in {0, 255}, thin lines. Apart from the batches because it is plain arithmetic on one picture.
+In: a photo uint8 HxWx3 at the network's size, or its edge map uint8 HxWx1 from a file (PiDiNet's). Out: a sketch uint8
+HxWx1 in {0, 255}, thin lines.
 """
 
 import math
@@ -14,34 +14,34 @@ from numpy.typing import NDArray
 from pipelines.decoding import Picture
 
 THRESHOLD: Final = 0.65
-"""Of edge maps in [0, 1]: what is above it becomes a line; the paper's for Paris StreetView."""
+"""Level of edge maps in [0, 1] above which a pixel becomes a line; the paper's for Paris StreetView."""
 _SIDE_PX: Final = 256
-"""The side at which the paper's sizes are meant; lengths grow with the side, or the root of the area, areas with it."""
+"""Side of the paper's sizes; lengths grow with the side, or the root of the area, areas with the area."""
 _LEAST_PX: Final = 100
-"""Components with fewer pixels are taken for noise."""
+"""Components with fewer pixels count as noise."""
 _SIGMA_PX: Final = 1.5
 _STRONGEST: Final = 0.95
-"""Quantile of the gradients that counts as a certain edge: a gradient alone has no scale of its own."""
+"""Quantile of the gradients that counts as a certain edge: gradients have no scale of their own."""
 
 
 def detect_edges(photo: Picture) -> NDArray[np.float32]:
-    """Photo HxWx3 -> edge map HxW in [0, 1]: the largest Gaussian gradient of its colours, by the photo's own scale.
+    """Photo HxWx3 -> edge map HxW in [0, 1]: the largest Gaussian gradient of its colors, by the photo's own scale.
 
-    Stands in where no detector's maps are at hand; a photo of one colour has no edges.
+    Replaces the maps of a detector where there are none; a photo of one color has no edges.
     """
     sigma = _SIGMA_PX * math.sqrt(photo.shape[0] * photo.shape[1]) / _SIDE_PX
     smooth = cv2.GaussianBlur(photo.astype(np.float32), (0, 0), max(sigma, 0.5))
     down, across = np.gradient(smooth, axis=(0, 1))
     strength = np.hypot(down, across).max(axis=2)
-    certain = max(float(np.quantile(strength, _STRONGEST)), 1.0)  # less than a grey level a pixel is no edge
+    certain = max(float(np.quantile(strength, _STRONGEST)), 1.0)  # a gradient below one gray level is no edge
     return np.asarray(np.minimum(strength / certain, 1), np.float32)
 
 
 def edges_to_sketch(edges: NDArray[np.floating], threshold: float) -> Picture:
-    """Edge map HxW in [0, 1] -> sketch HxWx1: what is above the threshold and large enough, thinned to lines."""
+    """Edge map HxW in [0, 1] -> sketch HxWx1: components above the threshold and large enough, thinned to lines."""
     from skimage.morphology import skeletonize
 
-    lines = skeletonize(_opened((edges > threshold).astype(np.uint8)) > 0, method="zhang")
+    lines = skeletonize(_remove_small((edges > threshold).astype(np.uint8)) > 0, method="zhang")
     return np.asarray(lines, np.uint8)[:, :, None] * np.uint8(255)
 
 
@@ -51,7 +51,7 @@ def draw_sketch(photo: Picture, edges: Picture | None = None, threshold: float =
     return edges_to_sketch(strength, threshold)
 
 
-def _opened(marks: Picture) -> Picture:
+def _remove_small(marks: Picture) -> Picture:
     """{0, 1} HxW without the 8-connected components that are too small for its size (area opening)."""
     _, labels, facts, _ = cv2.connectedComponentsWithStats(marks, connectivity=8)
     least = _LEAST_PX * marks.size / _SIDE_PX**2

@@ -18,7 +18,7 @@ from infra.world import World
 from nets.filling import NOTHING
 from nets.objective import Outputs
 from pipelines.evaluation.metrics import measure
-from pipelines.evaluation.models import Pictures, make_network_filler, list_optional_inputs
+from pipelines.evaluation.models import Pictures, list_optional_inputs, make_network_filler
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk
 from pipelines.evaluation.protocol import sketch_photos
 from pipelines.manifest import Dataset
@@ -136,8 +136,8 @@ def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validat
 
 
 def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
-    keys, recipes = (tuple(values[i] for i in index) for values in (pairs.keys, pairs.recipes))
-    return Pairs(keys, recipes, pairs.images[index], pairs.masks[index])
+    keys, specs = (tuple(values[i] for i in index) for values in (pairs.keys, pairs.specs))
+    return Pairs(keys, specs, pairs.images[index], pairs.masks[index])
 
 
 def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
@@ -145,7 +145,7 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     if "noise" not in list_optional_inputs(generator):
         return []
     shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
-    samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
+    samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.specs, strict=True)] for number in range(2))
     return [_run_generator(generator, pairs, {"noise": SampleNoise(0, s).normal("fill", *shape)}) for s in samples]
 
 

@@ -15,7 +15,7 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import list_committed_after, find_latest_checkpoint
+from pipelines.checkpoints import find_latest_checkpoint, list_committed_after
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream

@@ -52,11 +52,11 @@ def by_tasks(name: str, out: str, count: int) -> None:
     """A line for the best of three builds on the cluster, by the clock on the wall."""
     best = (float("inf"), BuildStats())
     for number in range(3):
-        stats, started = BuildStats(), time.perf_counter()
-        build_dataset(Plan(str(ROOT), f"{out}/{name}-{number}", RECIPES[name], 0), lambda *_: None, stats)
-        best = min(best, (time.perf_counter() - started, stats), key=lambda b: b[0])
-    told = best[1].summarize(best[0])
-    share = f"share of limit {told['share_of_limit']:.0%}, most goes into {told['bottleneck']}"
+        effort, started = BuildStats(), time.perf_counter()
+        build_dataset(Plan(str(ROOT), f"{out}/{name}-{number}", RECIPES[name], 0), lambda *_: None, effort)
+        best = min(best, (time.perf_counter() - started, effort), key=lambda b: b[0])
+    summary = best[1].summarize(best[0])
+    share = f"share of limit {summary['share_of_limit']:.0%}, most goes into {summary['bottleneck']}"
     print(f"build      {name:25} {count / best[0]:6.0f} files/s on {count_cores()} cores; {share}")
 
 

@@ -21,7 +21,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import measure_loader_rates, count_needed_loaders
+from pipelines.stream.rate import count_needed_loaders, measure_loader_rates
 from pipelines.stream.reading import ShardReader
 from tests.benchmarks.stream import BATCH, CROPPED, NUM_PHOTOS, PLAIN, photos
 from tests.s3 import bucket
@@ -39,7 +39,7 @@ def epoch_rate(stream: Stream, epoch: int) -> float:
     return NUM_PHOTOS / (time.perf_counter() - started)
 
 
-def loaded_rate(stream: Stream, num_loader_workers: int, step_seconds: float = 0.0) -> float:
+def measure_loaded_rate(stream: Stream, num_loader_workers: int, step_seconds: float = 0.0) -> float:
     """Photos a second of some epochs whose steps take so long, their processes running."""
     batches = stream.batches(0, BATCH, World(), num_loader_workers)
     for _ in islice(batches, STEPS):
@@ -84,7 +84,7 @@ def memory(dataset: Dataset) -> None:
 
 
 def private_megabytes(process: int) -> float:
-    """What a process has in memory alone, its forebear's and shared pages not counted."""
+    """Memory of a process alone, without inherited and shared pages."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1000
 
@@ -94,13 +94,13 @@ def foretold(dataset: Dataset) -> None:
     stream = Stream((dataset,), PLAIN, 0)
     rates = measure_loader_rates(stream, BATCH, len(os.sched_getaffinity(0)), 6.0)
     for num_loader_workers, said in rates.items():
-        real = loaded_rate(stream, num_loader_workers)
+        real = measure_loaded_rate(stream, num_loader_workers)
         difference = f"{real / said - 1:+.0%}"
         print(f"predicted   {num_loader_workers} loader workers: {said:.0f} photos/s, real {real:.0f}, {difference}")
     for share in (0.6, 1.2):
         step = BATCH / (rates[1] * share)
         needed = count_needed_loaders(rates, BATCH, step) or max(rates)
-        real = loaded_rate(stream, needed, step)
+        real = measure_loaded_rate(stream, needed, step)
         print(f"foretold   a step of {step * 1000:.0f} ms needs {needed}: at {real * step / BATCH:.0%} of its speed")
 
 

@@ -62,8 +62,8 @@ def strokes_by_opencv() -> object:
 
 def family_line(family: str) -> None:
     """Its three rates."""
-    chance = KeyedRng("benchmark", family)
-    bare = rate(lambda: MASKS[family].draw(SIZE_PX, SIZE_PX, chance))
+    rng = KeyedRng("benchmark", family)
+    bare = rate(lambda: MASKS[family].draw(SIZE_PX, SIZE_PX, rng))
     single = rate(lambda: recipe(family).draw())
     many = TOGETHER * rate(lambda: draw_masks([recipe(family) for _ in range(TOGETHER)]))
     target = f" (target {TARGETS[family]})" if family in TARGETS else ""

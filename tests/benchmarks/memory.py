@@ -89,13 +89,13 @@ def measure(plan: Plan, little: Path, megabytes: int, kind: str) -> None:
     for step, count in zip(STEPS, counts, strict=False):
         peaks[step] = max(alone(peak_mb, little, step, (plan, layout, n)) for n in range(count))
     peaks["shard"] = alone(peak_mb, little, "shard", (plan, layout, "train", 0))
-    tell(f"{kind}, shards of {megabytes} MB", peaks)
+    print_peaks(f"{kind}, shards of {megabytes} MB", peaks)
 
 
-def tell(what: str, peaks: dict[str, float]) -> None:
+def print_peaks(what: str, peaks: dict[str, float]) -> None:
     """Prints a line."""
-    told = ", ".join(f"{step} {peak:.0f}" for step, peak in peaks.items())
-    print(f"memory     {what}, MB above an idle worker: {told} (target <= {TARGET_MB})", flush=True)
+    figures = ", ".join(f"{step} {peak:.0f}" for step, peak in peaks.items())
+    print(f"memory     {what}, MB above an idle worker: {figures} (target <= {TARGET_MB})", flush=True)
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset import edit, rebuild_manifest, verify
 from pipelines.manifest import Dataset, read_table
-from tests.benchmarks.memory import alone, height_mb, photos, tell
+from tests.benchmarks.memory import alone, height_mb, photos, print_peaks
 
 
-def layered(root: Path, late: Path, out: str, shard_bytes: int) -> Dataset:
+def build_layers(root: Path, late: Path, out: str, shard_bytes: int) -> Dataset:
     """The photos of the root in one shard, as far as they go into it, and a layer of some more."""
     recipe = DatasetConfig("folder", shard_bytes=shard_bytes)
     build_dataset(Plan(str(root), out, recipe, 0), _silent)
@@ -78,12 +78,12 @@ def measure(folder: Path, megabytes: int) -> None:
     """A line for shards of this size."""
     root, late = photos(folder / "photos", megabytes << 20), photos(folder / "late", 1 << 20, first=10_000_000)
     few, later = photos(folder / "few", 1 << 20), photos(folder / "later", 1 << 18, first=10_000_000)
-    dataset = layered(root, late, str(folder / "data"), 2 * megabytes << 20)
+    dataset = build_layers(root, late, str(folder / "data"), 2 * megabytes << 20)
     peaks: dict[str, Any] = {}
     for name in TASKS:
-        little = layered(few, later, str(folder / name), 2 * megabytes << 20)
+        little = build_layers(few, later, str(folder / name), 2 * megabytes << 20)
         peaks[name] = alone(peak_mb, name, little, dataset)
-    tell(f"a shard of {dataset.shards[0].size_bytes >> 20} MB", peaks)
+    print_peaks(f"a shard of {dataset.shards[0].size_bytes >> 20} MB", peaks)
 
 
 def main() -> None:

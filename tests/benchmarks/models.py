@@ -120,7 +120,7 @@ def cpu_row(name: str) -> str:
 
 
 @contextmanager
-def watched_gpu() -> Iterator[list[int]]:
+def watch_gpu() -> Iterator[list[int]]:
     """Percentages of time in which the GPU had work, by NVML, while the block runs."""
     busy: list[int] = []
     ended = threading.Event()
@@ -151,7 +151,7 @@ def gpu_row(name: str, precision: Precision, compiled: bool) -> str:
         trainee.step()
     torch.cuda.synchronize()
     started, steps = time.perf_counter(), 0
-    with watched_gpu() as busy:
+    with watch_gpu() as busy:
         while steps % trainee.every or time.perf_counter() - started < SECONDS:
             trainee.step()
             torch.cuda.synchronize()

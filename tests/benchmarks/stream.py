@@ -116,9 +116,9 @@ def main() -> None:
     for decoder in peers:
         print(f"webdataset {f'{decoder}, shuffle, batches':28} {found[decoder]:6.0f} photos/s a core")
     for name, (_, target) in CONFIGS.items():
-        told = f"{found[name] / found['decode']:.0%} of decoding" + (f" (target {target:.0%})" if target else "")
+        share = f"{found[name] / found['decode']:.0%} of decoding" + (f" (target {target:.0%})" if target else "")
         print(
-            f"stream     {name:28} {found[name]:6.0f} photos/s a core: {told}, {found[name] / found['rgb8']:.2f}x rgb8"
+            f"stream     {name:28} {found[name]:6.0f} photos/s a core: {share}, {found[name] / found['rgb8']:.2f}x rgb8"
         )
     ratio = found["floats"] / found["rgb"]
     print(f"stream     plain, then to float32       {found['floats']:6.0f} photos/s a core: {ratio:.2f}x rgb")

@@ -88,7 +88,7 @@ def overhead(name: str, data: str) -> None:
     one_mask = replace(full.stream, masks=full.stream.masks[:1])
     recipe = replace(full, stream=one_mask, batch_size=1, metric_images=1, checkpoint_images=STEPS + 1)
     trainee, by_hand = (Trainee(recipe, 1, 1, torch.device("cpu")) for _ in range(2))
-    trainee.state.images_seen = start = begun(trainee)
+    trainee.state.images_seen = start = begin_run(trainee)
     optimizers: dict[str, torch.optim.Optimizer] = dict(by_hand.state.optimizers)
     ours, plain, mark = [], [], [time.perf_counter()]
 
@@ -104,7 +104,7 @@ def overhead(name: str, data: str) -> None:
     print(f"overhead   {name}: {medians[0]:.2f} s a step, by hand {medians[1]:.2f}, so {share:+.1f} % (target 5)")
 
 
-def begun(trainee: Trainee) -> int:
+def begin_run(trainee: Trainee) -> int:
     """The clock at which the stage that is measured begins."""
     stages = trainee.state.objective.stages
     ends = [0, *(stage.until_images or 0 for stage in stages)]
@@ -118,7 +118,7 @@ def faces(folder: Path) -> str:
     return build_dataset(Plan(str(root), str(folder), recipe, 0), lambda *_: None).uri
 
 
-def started(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
+def start_run(recipe: TrainRecipe, data: str, out: Path, images: int) -> TrainRun:
     """A run that has not begun."""
     return TrainRun(
         recipe=recipe,
@@ -136,7 +136,7 @@ def checkpoints(data: str, folder: Path) -> None:
     times: dict[int, list[float]] = {images // 10: [], images: []}
     for number in range(3):
         for every, spent in times.items():
-            run = started(replace(recipe, checkpoint_images=every), data, folder / f"{every}-{number}", images)
+            run = start_run(replace(recipe, checkpoint_images=every), data, folder / f"{every}-{number}", images)
             spent.append(seconds(partial(run_rank, run, World(), nobody)))
     many, one = (statistics.median(spent) for spent in times.values())
     each, step_seconds = (many - one) / 9, one / images
@@ -165,12 +165,12 @@ def scaling(data: str, folder: Path) -> None:
     )
 
 
-def sized(workers: int, data: str, out: Path) -> TrainRun:
+def make_sized(workers: int, data: str, out: Path) -> TrainRun:
     """A training of 60 steps, each worker the same number of photos."""
     small = RECIPES[SMALL]()
     batch = small.batch_size * workers
     recipe = replace(small, batch_size=batch, metric_images=10 * batch, checkpoint_images=60 * batch)
-    return started(recipe, data, out, 60 * batch)
+    return start_run(recipe, data, out, 60 * batch)
 
 
 def rate(run: TrainRun) -> float:
@@ -180,14 +180,14 @@ def rate(run: TrainRun) -> float:
 
 def by_workers(workers: int, data: str, out: Path) -> float:
     """Of so many workers by Ray."""
-    run = sized(workers, data, out)
+    run = make_sized(workers, data, out)
     launch(run, workers, lambda _: None, "cpu")
     return rate(run)
 
 
 def two_apart(data: str, out: Path) -> float:
     """Of two processes together, each with a training of its own."""
-    runs = [sized(1, data, out / side) for side in ("left", "right")]
+    runs = [make_sized(1, data, out / side) for side in ("left", "right")]
     processes = [get_context("spawn").Process(target=run_rank, args=(run, World(), nobody)) for run in runs]
     for process in processes:
         process.start()
@@ -197,7 +197,7 @@ def two_apart(data: str, out: Path) -> float:
 
 
 def nobody(_: object) -> None:
-    """Hears of checkpoints."""
+    """Receive checkpoints."""
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.data.shard_tar import read_index
-from pipelines.manifest import COMMIT_FILE, Dataset, read_table, name_shards_file
+from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, read_table
 from pipelines.records import is_key, make_key, sha256_hex
 from tests.data.building import (
     ODD_NAMES,

@@ -74,7 +74,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
     [
         ({"masks": ("blob",)}, "unknown mask family 'blob'"),
         ({"mask_bins": ("0.1-0.15",)}, "unknown hole-ratio bin"),
-        ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "less than 1%: take another family"),
+        ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "at least 1% must. Use another family"),
         ({"masks": ("irregular",)}, "give their folder with --mask-files"),
         ({"mask_splits": ("val", "tests")}, "unknown split 'tests' in mask_splits: known are train, val, test, rest"),
     ],
@@ -113,7 +113,7 @@ def small(value: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("name", "content", "changes", "words"),
     [
-        ("README.txt", b"read me", {}, r"README\.txt is no picture"),
+        ("README.txt", b"read me", {}, r"README\.txt is not a picture"),
         ("00000.png", small(0), {}, r"00000\.png is empty: no pixel is white"),
         ("00000.png", 255 - cv2.circle(small(0), (32, 32), 9, 255, -1), {}, r"00000\.png looks inverted: 9\d% of it"),
         ("00000.png", cv2.circle(small(0), (32, 32), 9, 255, -1), {"mask_canvas_px": 256}, r"--mask-canvas-px 64"),
@@ -151,8 +151,8 @@ def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photo
     recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=hash_mask_files(files))
     dataset = build_dataset(Plan(str(photos), str(tmp_path / "data"), recipe, 0, files), lambda *_: None)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
-    assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}
-    for line, mask in zip(pairs.recipes, pairs.masks, strict=True):
+    assert {line.partition(" ")[0] for line in pairs.specs} == {"irregular", "rectangle"}
+    for line, mask in zip(pairs.specs, pairs.masks, strict=True):
         assert np.array_equal(mask, parse_mask_spec(line).draw(lambda name: (Path(files) / name).read_bytes()))
 
 

@@ -14,7 +14,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import Recovery, recover_dataset
 from pipelines.data.dataset.verify import verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, name_shards_file, name_successor
+from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, name_successor, open_dataset, read_table, seal
 from pipelines.records import UsageError
 from tests.making import files_of, photo, photo_folder, shard_recipe
 

@@ -7,7 +7,7 @@ import pytest
 
 from infra import storage
 from pipelines.data.commit.commit import prune
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, name_successor
+from pipelines.manifest import COMMIT_FILE, Dataset, name_successor, open_dataset, read_table, seal
 from tests.laws.killing import Lacuna, end, finish, kill_group, start, wait_until
 from tests.making import photo, photo_folder
 from tests.s3 import bucket, objects_of

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.data.dataset.edit import remove_photos
 from pipelines.data.dataset.verify import Damage, verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, name_shards_file, name_successor
+from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, name_successor, open_dataset, read_table
 from pipelines.records import ShardRecord, UsageError
 
 

@@ -40,8 +40,8 @@ def card(psnr: Any, *, l1: Any = 0.0, per_photo: int = 2, bins: tuple[str, ...] 
 
 def scores(seed: int, photos: int = 30, per_photo: int = 2) -> np.ndarray:
     """Scores as photos have them: some are harder than others."""
-    chance = np.random.default_rng(seed)
-    return np.repeat(25 + 3 * chance.standard_normal(photos), per_photo) + chance.standard_normal(photos * per_photo)
+    rng = np.random.default_rng(seed)
+    return np.repeat(25 + 3 * rng.standard_normal(photos), per_photo) + rng.standard_normal(photos * per_photo)
 
 
 def interval(low: float, high: float) -> Interval:
@@ -105,7 +105,7 @@ def test_the_verdict_follows_from_the_intervals(overall: Interval, bins: dict[st
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["gain", "low", "high"])
 @pytest.mark.parametrize("bin_name", ["all", SMALL])
-def test_an_interval_that_is_not_finite_is_never_promoted_and_its_verdict_is_strict_json(
+def test_an_interval_that_is_not_finite_is_never_promoted_in_strict_json(
     value: float, where: str, bin_name: str
 ) -> None:
     intervals = {name: interval(0.5, 1.0) for name in ("all", SMALL)}
@@ -135,7 +135,7 @@ def test_a_score_that_is_not_finite_is_refused_with_its_pair(value: float, side:
 def test_finite_scores_whose_gains_are_not_are_refused() -> None:
     with (
         np.errstate(all="ignore"),
-        pytest.raises(UsageError, match="the gains in psnr_hole add up to no finite number"),
+        pytest.raises(UsageError, match="the gains in psnr_hole do not add up to a finite number"),
     ):
         compare(card(np.full(60, 1e308)), card(np.full(60, -1e308)), "psnr_hole")
 
@@ -156,7 +156,7 @@ def test_the_order_of_rows_changes_no_digit(one: list[int], other: list[int], se
             lambda rows: rows[::2],
             UsageError,
             r"the challenger has (60|30) pairs, the champion (60|30): 30 only of the (challenger|champion) "
-            r"\(such as photo0 with mask 'mask 1'\); evaluate and register both again",
+            r"\(such as photo0 with mask 'mask 1'\). Evaluate and register both again",
         ),
         (
             lambda rows: [row | {"key": row["key"] + "x"} for row in rows],
@@ -200,7 +200,7 @@ def test_bins_with_few_photos_are_not_judged() -> None:
 
 def test_too_few_photos_prove_nothing() -> None:
     few = card(scores(0, photos=4))
-    with pytest.raises(UsageError, match="4 held-out photos are too few to compare by: hold out at least 5"):
+    with pytest.raises(UsageError, match="4 held-out photos are too few for a comparison: hold out at least 5"):
         compare(few, few, "psnr_hole")
 
 
@@ -251,8 +251,8 @@ def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
 def test_chance_alone_promotes_about_one_in_forty() -> None:
     promoted = 0
     for seed in range(200):
-        chance = np.random.default_rng(seed)
-        truth, noise = scores(seed), 0.5 * chance.standard_normal((2, 60))
+        rng = np.random.default_rng(seed)
+        truth, noise = scores(seed), 0.5 * rng.standard_normal((2, 60))
         promoted += judge(compare(card(truth + noise[0]), card(truth + noise[1]), "psnr_hole", seed), "1").promoted
     assert promoted < 0.07 * 200
     assert promoted > 0  # a gate that nothing passes proves nothing

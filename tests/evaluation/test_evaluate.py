@@ -98,7 +98,7 @@ def test_a_row_is_what_the_model_does_with_that_pair(trained: TrainRun, heldout:
     pairs = read_chunk(heldout.uri, "val", "centre-square", 2)
     fills = open_model(trained.out).fill(pairs.images, pairs.masks)
     rows = {(row["key"], row["recipe"]): row for row in card.rows}
-    for n, pair in enumerate(zip(pairs.keys, pairs.recipes, strict=True)):
+    for n, pair in enumerate(zip(pairs.keys, pairs.specs, strict=True)):
         expected = measure(pairs.images[n], pairs.masks[n], fills[n])
         assert rows[pair]["bin"] == find_bin(pairs.masks[n])
         assert rows[pair]["ratio"] == pytest.approx(pairs.masks[n].mean())
@@ -135,7 +135,9 @@ def test_scores_of_an_older_version_are_read_and_not_taken_for_these(
     older = [{name: value for name, value in row.items() if name != "baselines"} for row in card.rows]
     save_scorecard(replace(card, rows=older), str(tmp_path))
     assert load_scorecard(str(tmp_path)).mean("psnr_hole") == card.mean("psnr_hole")
-    with pytest.raises(UsageError, match=r"holds scores without telea and navier-stokes, .*: name another --out"):
+    with pytest.raises(
+        UsageError, match=r"holds scores of an older version, without telea and navier-stokes: use another --out"
+    ):
         evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
 
 
@@ -216,7 +218,7 @@ def test_done_before_it_is_only_read_again(
 def test_other_arguments_at_the_same_place_are_refused(
     trained: TrainRun, heldout: Dataset, out: str, model: str | None, resize: str, field: str
 ) -> None:
-    with pytest.raises(UsageError, match=rf"holds scores with {field} = .*, not .*: name another --out"):
+    with pytest.raises(UsageError, match=rf"holds scores with {field} = .*, not .*: use another --out"):
         evaluate(model or trained.out, heldout.uri, "val", resize, out, silent)
 
 
@@ -231,7 +233,7 @@ def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset
     [
         ("val", "centre", "unknown resize 'centre': known are .*centre-square"),
         ("test", "centre-square", "no photos in split 'test' of .*: it has train, val"),
-        ("train", "centre-square", "carry no masks"),
+        ("train", "centre-square", "have no masks"),
     ],
 )
 def test_bad_arguments_are_refused_and_leave_nothing(
@@ -243,7 +245,7 @@ def test_bad_arguments_are_refused_and_leave_nothing(
 
 
 def test_scores_of_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no scores\.json at .*: make it with `lacuna evaluate"):
+    with pytest.raises(UsageError, match=r"no scores\.json at .*: run `lacuna evaluate"):
         load_scorecard(str(tmp_path))
     with pytest.raises(UsageError, match="no dataset at"):
         evaluate("telea", str(tmp_path), "val", "centre-square", str(tmp_path / "out"), silent)

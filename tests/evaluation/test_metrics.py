@@ -28,7 +28,7 @@ def quarter(side: int = 32) -> Picture:
     return mask
 
 
-def filled(image: Picture, mask: Picture, fill: Picture) -> Picture:
+def fill_hole(image: Picture, mask: Picture, fill: Picture) -> Picture:
     """The fill in the hole and the image elsewhere."""
     return np.where(mask[..., None] > 0, fill, image)
 
@@ -38,31 +38,31 @@ def noise(seed: int, side: int = 32) -> Picture:
 
 
 def test_off_by_one_everywhere_in_the_hole_is_48_db() -> None:
-    scores = measure(flat(100), quarter(), filled(flat(100), quarter(), flat(101)))
+    scores = measure(flat(100), quarter(), fill_hole(flat(100), quarter(), flat(101)))
     assert scores["psnr_hole"] == pytest.approx(48.1308, abs=1e-4) == pytest.approx(OFF_BY_ONE_DB)
 
 
 def test_a_quarter_of_the_pixels_is_a_quarter_of_the_squared_error() -> None:
-    scores = measure(flat(100), quarter(), filled(flat(100), quarter(), flat(101)))
+    scores = measure(flat(100), quarter(), fill_hole(flat(100), quarter(), flat(101)))
     assert scores["psnr_image"] == pytest.approx(OFF_BY_ONE_DB + 10 * math.log10(4))
 
 
 def test_the_sign_of_the_error_does_not_matter_and_nothing_wraps_around() -> None:
-    darker = measure(flat(100), quarter(), filled(flat(100), quarter(), flat(90)))
-    lighter = measure(flat(100), quarter(), filled(flat(100), quarter(), flat(110)))
+    darker = measure(flat(100), quarter(), fill_hole(flat(100), quarter(), flat(90)))
+    lighter = measure(flat(100), quarter(), fill_hole(flat(100), quarter(), flat(110)))
     assert darker["psnr_hole"] == lighter["psnr_hole"] == pytest.approx(OFF_BY_ONE_DB - 20)
     assert darker["l1_hole"] == lighter["l1_hole"]
 
 
 def test_white_for_black_is_zero_db_and_a_hundred_percent() -> None:
-    scores = measure(flat(0), quarter(), filled(flat(0), quarter(), flat(255)))
+    scores = measure(flat(0), quarter(), fill_hole(flat(0), quarter(), flat(255)))
     assert scores["psnr_hole"] == pytest.approx(0)
     assert scores["l1_hole"] == pytest.approx(100)
     assert scores["l1_image"] == pytest.approx(25)
 
 
 def test_l1_is_in_percent_of_the_range() -> None:
-    scores = measure(flat(100), quarter(), filled(flat(100), quarter(), flat(151)))
+    scores = measure(flat(100), quarter(), fill_hole(flat(100), quarter(), flat(151)))
     assert scores["l1_hole"] == pytest.approx(20)  # 51 of 255
     assert scores["l1_image"] == pytest.approx(5)
 
@@ -94,7 +94,7 @@ def test_ssim_of_two_flat_pictures_is_that_of_their_means() -> None:
 
 
 def test_ssim_in_the_hole_is_worse_than_over_the_picture_if_only_the_hole_is_wrong() -> None:
-    scores = measure(noise(2), quarter(), filled(noise(2), quarter(), noise(3)))
+    scores = measure(noise(2), quarter(), fill_hole(noise(2), quarter(), noise(3)))
     assert scores["ssim_hole"] < 0.2
     assert scores["ssim_image"] > 0.7
 
@@ -120,7 +120,7 @@ def test_the_whole_picture_agrees_with_scikit_image(seed: int) -> None:
 def test_metrics_of_the_hole_look_at_the_hole_only(seed: int, holes: int) -> None:
     image, fill = noise(seed), noise(seed + 1)
     mask = (np.random.default_rng(seed).permutation(1024) < holes).astype(np.uint8).reshape(32, 32)
-    scores = measure(image, mask, filled(image, mask, fill))
+    scores = measure(image, mask, fill_hole(image, mask, fill))
     hole = mask.astype(bool)
     assert scores["l1_hole"] == pytest.approx(np.abs(image[hole].astype(float) - fill[hole]).mean() / 2.55)
     squares = float(mean_squared_error(image[hole], fill[hole]))

@@ -59,7 +59,7 @@ def test_a_network_leaves_known_pixels_alone_at_any_size(network: Filler, height
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 32), (50, 70)])
 def test_known_pixels_stay_whatever_a_network_does_to_them(height: int, width: int) -> None:
     class Careless(nn.Module):
-        """Paints everything the same dark grey."""
+        """Paints everything the same dark gray."""
 
         def forward(self, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
             painted = torch.full_like(image, 51 / 255)
@@ -115,7 +115,7 @@ def test_an_unknown_model_is_refused_with_what_would_do(tmp_path: Path) -> None:
         open_model(str(tmp_path / "nothing"))
 
 
-def test_a_misspelt_method_is_told_the_names_there_are() -> None:
+def test_a_misspelt_method_gets_the_known_names() -> None:
     with pytest.raises(UsageError, match="telea"):
         open_model("tela")
 

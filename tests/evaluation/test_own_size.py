@@ -55,15 +55,15 @@ def parts(dataset: Dataset, size: Any, resize: str = "centre-square") -> list[Pa
     return [pair for chunk in chunks for pair in read_pairs(dataset.uri, "val", resize, size, chunk)]
 
 
-def scored(model: str, dataset: Dataset, out: Path, asking: EvalProtocol) -> Scorecard:
-    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, asking)
+def score_model(model: str, dataset: Dataset, out: Path, protocol: EvalProtocol) -> Scorecard:
+    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, protocol)
 
 
 def test_pairs_at_their_own_size_are_the_same_pairs_of_whole_photos(shapes: Dataset, folder: Path) -> None:
     squares = [read_chunk(shapes.uri, "val", "centre-square", chunk) for chunk in range(count_chunks(shapes, "val"))]
     own = parts(shapes, "own")
-    assert [(*p.keys, *p.recipes) for p in own] == [
-        pair for chunk in squares for pair in zip(chunk.keys, chunk.recipes, strict=True)
+    assert [(*p.keys, *p.specs) for p in own] == [
+        pair for chunk in squares for pair in zip(chunk.keys, chunk.specs, strict=True)
     ]
     for pair in own:
         image = decode((folder / f"{pair.keys[0]}.png").read_bytes(), pair.keys[0])
@@ -78,10 +78,10 @@ def test_a_mask_of_a_file_is_resized_and_others_are_drawn_again(shapes: Dataset)
         height, width = pair.masks.shape[1:]
         found = np.argwhere(pair.masks[0])
         (top, left), (bottom, right) = found.min(axis=0), found.max(axis=0)
-        if pair.recipes[0].startswith("irregular"):
+        if pair.specs[0].startswith("irregular"):
             assert (top / height, bottom / height) == pytest.approx((5 / 64, 40 / 64), abs=0.06)
             assert (left / width, right / width) == pytest.approx((20 / 64, 31 / 64), abs=0.06)
-        if pair.recipes[0].startswith("rectangle"):
+        if pair.specs[0].startswith("rectangle"):
             assert pair.masks.sum() == (bottom - top + 1) * (right - left + 1)
 
 
@@ -95,7 +95,7 @@ def test_at_the_size_of_the_masks_pairs_are_those_of_a_chunk(shapes: Dataset) ->
 
 def test_a_photo_too_small_to_be_scored_is_named(shapes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_pairs, "MIN_SIDE_PX", 33)
-    with pytest.raises(UsageError, match=r"\d+ is 32x32 px: scores need 33 px each way; name another --size"):
+    with pytest.raises(UsageError, match=r"\d+ is 32x32 px: scores need 33 px each way. Use another --size"):
         parts(shapes, "own")
 
 
@@ -107,7 +107,7 @@ def test_scores_at_own_size_say_so_and_are_not_compared_with_others(shapes: Data
         "polyphase": EvalProtocol(size="own", procedure="polyphase"),
         "larger": EvalProtocol(size=48),
     }
-    cards = {name: scored(model, shapes, tmp_path / name, asking) for name, asking in asked.items()}
+    cards = {name: score_model(model, shapes, tmp_path / name, protocol) for name, protocol in asked.items()}
     assert cards["squares"].passport["asking"] == {"strokes": False, "num_fills": 1}
     assert "masks" not in cards["squares"].passport
     own = cards["own"].passport
@@ -122,18 +122,18 @@ def test_scores_at_own_size_say_so_and_are_not_compared_with_others(shapes: Data
     ):
         with pytest.raises(UsageError, match=rf"unlike passports are not compared: {field}"):
             compare(cards[one], cards[other], "psnr_hole")
-    telea = scored("telea", shapes, tmp_path / "telea", EvalProtocol(size="own"))
+    telea = score_model("telea", shapes, tmp_path / "telea", EvalProtocol(size="own"))
     assert telea.passport == own
     assert compare(cards["own"], telea, "psnr_hole").overall.num_pairs == len(telea.rows)
     assert cards["own"].mean("psnr_hole") != cards["polyphase"].mean("psnr_hole")
 
 
 def test_a_row_at_own_size_is_what_the_models_do_with_that_photo(shapes: Dataset, tmp_path: Path) -> None:
-    card = scored(save_network(SKETCHED, tmp_path / "run").uri, shapes, tmp_path / "own", EvalProtocol(size="own"))
+    card = score_model(save_network(SKETCHED, tmp_path / "run").uri, shapes, tmp_path / "own", EvalProtocol(size="own"))
     rows = {(row["key"], row["recipe"]): row for row in card.rows}
     model, telea = open_model(str(tmp_path / "run")), open_model("telea")
     for pair in parts(shapes, "own"):
-        row = rows[pair.keys[0], pair.recipes[0]]
+        row = rows[pair.keys[0], pair.specs[0]]
         assert (row["bin"], row["ratio"]) == (find_bin(pair.masks[0]), pytest.approx(pair.masks.mean()))
         for scores, filler in ((row, model), (row["baselines"]["telea"], telea)):
             expected = measure(pair.images[0], pair.masks[0], filler.fill(pair.images, pair.masks)[0])
@@ -141,23 +141,23 @@ def test_a_row_at_own_size_is_what_the_models_do_with_that_photo(shapes: Dataset
 
 
 def test_scores_at_another_size_at_the_same_place_are_refused(shapes: Dataset, tmp_path: Path) -> None:
-    scored("telea", shapes, tmp_path / "own", EvalProtocol(size="own"))
+    score_model("telea", shapes, tmp_path / "own", EvalProtocol(size="own"))
     with pytest.raises(UsageError, match=r"holds scores with (asking\.size = 'own', not None|resize = 'none')"):
-        scored("telea", shapes, tmp_path / "own", EvalProtocol())
-    scored("telea", shapes, tmp_path / "px", EvalProtocol(size=40))
+        score_model("telea", shapes, tmp_path / "own", EvalProtocol())
+    score_model("telea", shapes, tmp_path / "px", EvalProtocol(size=40))
     with pytest.raises(UsageError, match=r"holds scores with asking\.size = 40, not None"):
-        scored("telea", shapes, tmp_path / "px", EvalProtocol())
-    assert scored("telea", shapes, tmp_path / "px", EvalProtocol(size=40)) == load_scorecard(str(tmp_path / "px"))
+        score_model("telea", shapes, tmp_path / "px", EvalProtocol())
+    assert score_model("telea", shapes, tmp_path / "px", EvalProtocol(size=40)) == load_scorecard(str(tmp_path / "px"))
 
 
-@pytest.mark.parametrize(("config", "asking"), [(SKETCHED, {"strokes": True}), (PROBABILISTIC, {"num_fills": 2})])
+@pytest.mark.parametrize(("config", "protocol"), [(SKETCHED, {"strokes": True}), (PROBABILISTIC, {"num_fills": 2})])
 def test_strokes_and_several_fills_work_at_any_size(
-    shapes: Dataset, tmp_path: Path, config: Any, asking: dict[str, Any]
+    shapes: Dataset, tmp_path: Path, config: Any, protocol: dict[str, Any]
 ) -> None:
     model = save_network(config, tmp_path / "run").uri
     plain, asked = (
-        scored(model, shapes, tmp_path / str(n), EvalProtocol(size="own", **more))
-        for n, more in enumerate(({}, asking))
+        score_model(model, shapes, tmp_path / str(n), EvalProtocol(size="own", **more))
+        for n, more in enumerate(({}, protocol))
     )
     assert plain.mean("psnr_hole") != asked.mean("psnr_hole")
 
@@ -177,5 +177,5 @@ def test_an_absurd_size_is_refused(size: int) -> None:
 
 def test_a_classical_method_has_no_procedure(shapes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="telea has no procedure, 'polyphase' was given: leave --procedure out"):
-        scored("telea", shapes, tmp_path / "out", EvalProtocol(procedure="polyphase"))
+        score_model("telea", shapes, tmp_path / "out", EvalProtocol(procedure="polyphase"))
     assert not (tmp_path / "out").exists()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation import pairs
-from pipelines.evaluation.pairs import hash_pair_list, count_chunks, read_chunk
+from pipelines.evaluation.pairs import count_chunks, hash_pair_list, read_chunk
 from pipelines.manifest import Dataset, read_table
 from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import UsageError
@@ -29,8 +29,8 @@ def test_chunks_hold_every_photo_with_each_of_its_masks_once(dataset: Dataset) -
     chunks = [read_chunk(dataset.uri, "val", "centre-square", c) for c in range(count_chunks(dataset, "val"))]
     assert len(chunks) > 2
     assert all(len(set(chunk.keys)) == 4 for chunk in chunks[:-1])
-    found = [pair for chunk in chunks for pair in zip(chunk.keys, chunk.recipes, strict=True)]
-    expected = [(key, recipe) for key, recipes in rows(dataset).items() for recipe in recipes]
+    found = [pair for chunk in chunks for pair in zip(chunk.keys, chunk.specs, strict=True)]
+    expected = [(key, spec) for key, specs in rows(dataset).items() for spec in specs]
     assert sorted(found) == sorted(expected)
     assert len(found) == len(set(found)) == len(FAMILIES) * len(rows(dataset))
 
@@ -55,9 +55,9 @@ def test_pictures_have_the_size_of_their_masks_and_masks_are_binary(dataset: Dat
 
 def test_masks_are_those_that_their_recipes_draw(dataset: Dataset) -> None:
     chunk = read_chunk(dataset.uri, "val", "centre-square", 0)
-    assert {recipe.split()[0] for recipe in chunk.recipes} == set(FAMILIES)
-    for recipe, mask in zip(chunk.recipes, chunk.masks, strict=True):
-        assert np.array_equal(parse_mask_spec(recipe).draw(), mask)
+    assert {spec.split()[0] for spec in chunk.specs} == set(FAMILIES)
+    for spec, mask in zip(chunk.specs, chunk.masks, strict=True):
+        assert np.array_equal(parse_mask_spec(spec).draw(), mask)
 
 
 def test_the_masks_of_a_photo_share_its_picture(dataset: Dataset) -> None:
@@ -74,7 +74,7 @@ def test_a_chunk_read_twice_is_the_same_even_where_crops_are_drawn(dataset: Data
 
 
 def test_photos_without_masks_are_refused(dataset: Dataset) -> None:
-    with pytest.raises(UsageError, match=r"the train photos of .* carry no masks: build it with mask families"):
+    with pytest.raises(UsageError, match=r"the train photos of .* have no masks: build the dataset with mask families"):
         read_chunk(dataset.uri, "train", "centre-square", 0)
 
 

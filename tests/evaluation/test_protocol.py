@@ -18,15 +18,15 @@ from pipelines.training.run import TrainRun
 from tests.making import PROBABILISTIC, SKETCHED, save_network
 
 
-def scored(model: str, dataset: Dataset, out: Path, asking: EvalProtocol) -> Scorecard:
-    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, asking)
+def score_model(model: str, dataset: Dataset, out: Path, protocol: EvalProtocol) -> Scorecard:
+    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, protocol)
 
 
 def test_strokes_change_the_fills_of_a_sketch_guided_network(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
     model = save_network(SKETCHED, tmp_path / "run").uri
-    plain, guided = (scored(model, dataset, tmp_path / str(s), EvalProtocol(strokes=s)) for s in (False, True))
+    plain, guided = (score_model(model, dataset, tmp_path / str(s), EvalProtocol(strokes=s)) for s in (False, True))
     assert plain.passport["asking"] == {"strokes": False, "num_fills": 1}
     assert guided.passport["asking"] == {"strokes": True, "num_fills": 1}
     assert plain.mean("psnr_hole") != guided.mean("psnr_hole")
@@ -36,13 +36,13 @@ def test_strokes_change_the_fills_of_a_sketch_guided_network(
 def test_the_best_of_several_fills_is_the_best_of_each_pair(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
-    model, asking = save_network(PROBABILISTIC, tmp_path / "run").uri, EvalProtocol(num_fills=3)
-    card = scored(model, dataset, tmp_path / "best", asking)
+    model, protocol = save_network(PROBABILISTIC, tmp_path / "run").uri, EvalProtocol(num_fills=3)
+    card = score_model(model, dataset, tmp_path / "best", protocol)
     opened, pairs = open_model(model), read_chunk(dataset.uri, "val", "centre-square", 0)
-    fills = [opened.fill(pairs.images, pairs.masks, noise=asking.noise(pairs, number)) for number in range(3)]
+    fills = [opened.fill(pairs.images, pairs.masks, noise=protocol.make_noise(pairs, number)) for number in range(3)]
     assert (fills[0] != fills[1]).any()
     rows = {(row["key"], row["recipe"]): row for row in card.rows}
-    for n, pair in enumerate(zip(pairs.keys, pairs.recipes, strict=True)):
+    for n, pair in enumerate(zip(pairs.keys, pairs.specs, strict=True)):
         errors = [(pairs.images[n].astype(float) - fill[n])[pairs.masks[n] > 0] for fill in fills]
         best = min(float((error**2).mean()) for error in errors)
         assert rows[pair]["psnr_hole"] == pytest.approx(10 * torch.tensor(255**2 / best).log10().item(), abs=0.05)
@@ -50,8 +50,8 @@ def test_the_best_of_several_fills_is_the_best_of_each_pair(
 
 def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> None:
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
-    turned = replace(pairs, keys=pairs.keys[::-1], recipes=pairs.recipes[::-1])
-    one, other, first = (EvalProtocol(num_fills=2).noise(p, n) for p, n in ((pairs, 1), (turned, 1), (pairs, 0)))
+    turned = replace(pairs, keys=pairs.keys[::-1], specs=pairs.specs[::-1])
+    one, other, first = (EvalProtocol(num_fills=2).make_noise(p, n) for p, n in ((pairs, 1), (turned, 1), (pairs, 0)))
     assert one is not None
     assert other is not None
     assert first is not None
@@ -60,15 +60,15 @@ def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> Non
 
 
 @pytest.mark.parametrize(
-    ("asking", "words"),
+    ("protocol", "words"),
     [(EvalProtocol(strokes=True), "takes no sketch"), (EvalProtocol(num_fills=5), "always gives the same fill")],
 )
 def test_what_a_model_cannot_take_is_refused(
-    trained: TrainRun, dataset: Dataset, tmp_path: Path, asking: EvalProtocol, words: str
+    trained: TrainRun, dataset: Dataset, tmp_path: Path, protocol: EvalProtocol, words: str
 ) -> None:
     for model in (trained.out, "telea"):
         with pytest.raises(UsageError, match=words):
-            scored(model, dataset, tmp_path / "scores", asking)
+            score_model(model, dataset, tmp_path / "scores", protocol)
     assert not (tmp_path / "scores").exists()
 
 
@@ -82,6 +82,6 @@ def test_scores_that_were_asked_otherwise_are_not_taken_for_these(
     dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
     model = save_network(SKETCHED, tmp_path / "run").uri
-    scored(model, dataset, tmp_path / "scores", EvalProtocol(strokes=True))
+    score_model(model, dataset, tmp_path / "scores", EvalProtocol(strokes=True))
     with pytest.raises(UsageError, match=r"asking\.strokes = True, not False"):
-        scored(model, dataset, tmp_path / "scores", EvalProtocol())
+        score_model(model, dataset, tmp_path / "scores", EvalProtocol())

@@ -19,9 +19,9 @@ from pipelines.evaluation.scorecard import (
     BASELINES,
     Scorecard,
     find_non_finite,
-    load_scorecard,
     hash_pairs,
     list_pairs,
+    load_scorecard,
     save_scorecard,
 )
 from pipelines.manifest import seal, table_bytes
@@ -73,9 +73,9 @@ def test_a_scorecard_comes_back_with_its_baselines(tmp_path: Path) -> None:
 
 
 @given(st.randoms())
-def test_rows_in_another_order_are_the_same_scores(chance: random.Random) -> None:
+def test_rows_in_another_order_are_the_same_scores(rng: random.Random) -> None:
     rows = rows_of()
-    turned = chance.sample(rows, len(rows))
+    turned = rng.sample(rows, len(rows))
     assert hash_pairs(list_pairs(turned)) == hash_pairs(list_pairs(rows))
     for name in ("psnr_hole", "l1_image"):
         assert card_of(turned).mean(name) == pytest.approx(card_of(rows).mean(name), rel=1e-12)

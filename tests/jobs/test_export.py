@@ -22,7 +22,7 @@ from nets import build_network, describe_network
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.export import formats, run_file
 from pipelines.export.formats import Format, read_facts, write_file
-from pipelines.export.trial import compare_fills, run_in_process, make_trial_pairs
+from pipelines.export.trial import compare_fills, make_trial_pairs, run_in_process
 from pipelines.records import CorruptDataError, JobError, UsageError, canonical_json
 from pipelines.versions import list_files, make_version_tags
 from tests.making import lacuna

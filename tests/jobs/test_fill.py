@@ -124,7 +124,7 @@ def test_a_grey_photo_is_filled_as_grey(folder: Path) -> None:
 
 
 def test_an_inverted_mask_is_refused_and_taken_when_its_colour_is_said(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"inverted\.png looks inverted: 90% .*give --hole black"):
+    with pytest.raises(UsageError, match=r"inverted\.png looks inverted: 90% .*Use --hole black"):
         fill(folder, mask="inverted.png")
     assert not (folder / "out.png").exists()
     assert np.array_equal(fill(folder, mask="inverted.png", hole="black"), fill(folder, mask="mask.png"))
@@ -148,7 +148,7 @@ def test_text_instead_of_a_photo_or_a_mask_is_refused(folder: Path) -> None:
     (folder / "text.png").write_text("not a picture")
     with pytest.raises(UsageError, match=r"text\.png cannot be filled: not an image of a known format"):
         fill(folder, image="text.png")
-    with pytest.raises(UsageError, match=r"text\.png is no picture: give a mask as PNG"):
+    with pytest.raises(UsageError, match=r"text\.png is not a picture: give a mask as PNG"):
         fill(folder, mask="text.png")
 
 
@@ -161,7 +161,7 @@ def test_a_cut_photo_is_refused(folder: Path) -> None:
 
 def test_a_mask_of_another_size_is_refused(folder: Path) -> None:
     Image.fromarray(pixels(folder, "mask.png")[:, 1:]).save(folder / "narrow.png")
-    with pytest.raises(UsageError, match=r"narrow\.png is 69x50, the photo 70x50: they must be the same"):
+    with pytest.raises(UsageError, match=r"narrow\.png is 69x50, the photo is 70x50: give a mask of the photo"):
         fill(folder, mask="narrow.png")
 
 
@@ -173,7 +173,7 @@ def test_a_mask_without_hole_or_without_photo_is_refused(folder: Path, level: in
 
 
 def test_a_photo_as_mask_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="is a colour picture"):
+    with pytest.raises(UsageError, match="is a color picture"):
         fill(folder, mask="photo.png")
 
 
@@ -202,7 +202,7 @@ def test_a_step_of_the_challenge_changes_the_fill_of_a_run_and_is_refused_for_ot
     assert_hole_alone_changed(folder, pixels(folder, "out.png"))
     assert not np.array_equal(pixels(folder, "out.png"), before)
     for other in ("telea", "models:/faces@champion"):
-        with pytest.raises(UsageError, match=f"{other} fills as it does: ensemble and blur are for the network"):
+        with pytest.raises(UsageError, match=f"{other} has no ensemble and no blur: use the network"):
             run(replace(plain, model=other, **{step: True}))  # type: ignore[arg-type]
 
 

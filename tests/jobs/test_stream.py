@@ -63,7 +63,7 @@ def test_without_a_recipe_the_defaults_are_shown(
         ),
         (
             ("DATA", "DATA", "--mix", "1000000000", "1"),
-            "1000000001 in all: take whole numbers of at most 1000",
+            "1000000001 in all: use integers of at most 1000",
         ),
         (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
         (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': `lacuna recipe` lists all"),

@@ -48,11 +48,11 @@ class Account:
     requests: list[tuple[Request, str]] = field(default_factory=list)
     """With the fault that each met, "" for none."""
 
-    def answered(self) -> list[Request]:
+    def list_answered(self) -> list[Request]:
         """The requests that went through."""
         return [request for request, fault in self.requests if fault in ("", "delay")]
 
-    def failed(self) -> list[Request]:
+    def list_failed(self) -> list[Request]:
         """The requests that did not."""
         return [request for request, fault in self.requests if fault not in ("", "delay")]
 

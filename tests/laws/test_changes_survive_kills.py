@@ -73,7 +73,7 @@ def test_a_change_that_is_killed_loses_nothing_and_is_done_when_it_is_run_again(
 ) -> None:
     dataset, rng = before[change], random.Random(time.time_ns())
     old = files_of(dataset)
-    expected, seconds = undisturbed(words(change, late[1], dataset, tmp_path / "whole"), dataset, nodes)
+    expected, seconds = run_undisturbed(words(change, late[1], dataset, tmp_path / "whole"), dataset, nodes)
     for turn in range(NUM_KILLS):
         out = shutil.copytree(dataset, tmp_path / f"killed-{turn}")
         process = start(*words(change, late[1], dataset, out), cluster=nodes.address)
@@ -91,7 +91,7 @@ def test_a_change_that_is_killed_loses_nothing_and_is_done_when_it_is_run_again(
         assert files_of(out) == expected
 
 
-def undisturbed(change: list[str], dataset: Path, nodes: TwoNodes) -> tuple[dict[str, bytes], float]:
+def run_undisturbed(change: list[str], dataset: Path, nodes: TwoNodes) -> tuple[dict[str, bytes], float]:
     """The files, pruned, after a change that nobody disturbed, and its seconds from the first that it wrote."""
     out = Path(shutil.copytree(dataset, change[1]))
     process = start(*change, cluster=nodes.address)

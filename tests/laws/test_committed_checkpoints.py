@@ -42,19 +42,19 @@ class Killed(BaseException):
 
 
 def tensors_at(clock: int) -> dict[str, dict[str, Tensor]]:
-    """Tensors whose numbers tell the clock."""
+    """Tensors whose numbers encode the clock."""
     return {name: {"w": torch.arange(4) + 100.0 * clock} for name in FILES}
 
 
 @contextmanager
-def killed_in(number: int) -> Iterator[list[str]]:
+def kill_in(number: int) -> Iterator[list[str]]:
     """Ends the block in its write or removal of this number, if it has so many; yields names of the files written.
 
     A removal ends when the first file, of those in no order, is gone.
     """
     publish, remove, count, published = storage.publish, storage.remove, 0, list[str]()
 
-    def counted(uri: str, data: bytes) -> None:
+    def count_calls(uri: str, data: bytes) -> None:
         nonlocal count
         count += 1
         if count == number:
@@ -72,7 +72,7 @@ def killed_in(number: int) -> Iterator[list[str]]:
         remove(uri)
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr(storage, "publish", counted)
+        patch.setattr(storage, "publish", count_calls)
         patch.setattr(storage, "remove", torn)
         yield published
 
@@ -91,7 +91,7 @@ class Run:
         """Clocks at which there is a state, oldest first."""
         return sorted(int(path.parent.name) for path in self.folder.glob(f"checkpoints/*/{STATE_FILE}"))
 
-    def listed(self) -> list[int]:
+    def list_names(self) -> list[int]:
         """What the list says; nothing before there is one."""
         path = self.folder / LIST_FILE
         return list(unseal(path.read_bytes(), "")["committed"]) if path.exists() else []
@@ -112,7 +112,7 @@ class Run:
             return
         before, clock = self.newest, (found.images_seen if found else 0) + ahead
         was_taken = before is not None and self.is_whole(before, *FOR_FILLING)
-        with killed_in(fatal) as published:
+        with kill_in(fatal) as published:
             save_checkpoint(self.out, tensors_at(clock), {"images_seen": clock})
         if STATE_FILE in published:
             done = published[-1] == LIST_FILE
@@ -122,7 +122,7 @@ class Run:
 
     def start(self, fatal: int) -> None:
         """What the command does before it trains."""
-        with killed_in(fatal):
+        with kill_in(fatal):
             repair_commit_list(self.out)
 
     def damage(self, back: int, name: str, how: str) -> None:
@@ -138,8 +138,8 @@ class Run:
     def check(self) -> None:
         """The law, in any state of the run."""
         # A state that goes before the list has its clock is as if it had never been written.
-        if self.newest not in (None, *self.listed(), *self.clocks()):
-            self.newest = max((*self.listed(), *self.clocks()), default=None)
+        if self.newest not in (None, *self.list_names(), *self.clocks()):
+            self.newest = max((*self.list_names(), *self.clocks()), default=None)
         # One that a killed commit has not yet dropped, and that fills, is still there.
         newest = max((self.newest or 0, *(c for c in self.clocks() if self.is_whole(c, *FOR_FILLING)))) or None
         self.check_training()
@@ -156,7 +156,7 @@ class Run:
         """It goes on from the newest that is whole, and does not start over."""
         whole = [clock for clock in self.clocks() if self.is_whole(clock)]
         if self.newest is not None and not whole:
-            with pytest.raises(CorruptDataError, match=r"checkpoints of .* is whole"):
+            with pytest.raises(CorruptDataError, match=r"checkpoints of .* is sound"):
                 find_latest_checkpoint(self.out)
             return
         found = find_latest_checkpoint(self.out)

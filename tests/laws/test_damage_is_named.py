@@ -48,22 +48,22 @@ def cut(data: bytes, rng: random.Random) -> bytes:
     return data[: rng.randrange(len(data))]
 
 
-def zeroed_tail(data: bytes, rng: random.Random) -> bytes:
+def zero_tail(data: bytes, rng: random.Random) -> bytes:
     """The end is zeros, as after a power failure."""
     start = rng.randrange(len(data))
     return data[:start] + bytes(len(data) - start)
 
 
-def flipped(data: bytes, rng: random.Random) -> bytes:
+def flip_byte(data: bytes, rng: random.Random) -> bytes:
     """One bit is another, as from bad memory."""
     at = rng.randrange(len(data))
     return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-def flipped_at_the_end(data: bytes, rng: random.Random) -> bytes:
+def flip_at_the_end(data: bytes, rng: random.Random) -> bytes:
     """One bit of the last 1,500 bytes is another: index and padding of a tar, footer of a table."""
     end = max(0, len(data) - 1500)
-    return data[:end] + flipped(data[end:], rng)
+    return data[:end] + flip_byte(data[end:], rng)
 
 
 def grown(data: bytes, rng: random.Random) -> bytes:
@@ -77,7 +77,7 @@ def overwritten(data: bytes, rng: random.Random) -> bytes:
     return data[:start] + rng.randbytes(min(512, len(data) - start)) + data[start + 512 :]
 
 
-HARMS: tuple[Harm, ...] = (cut, zeroed_tail, flipped, flipped_at_the_end, grown, overwritten)
+HARMS: tuple[Harm, ...] = (cut, zero_tail, flip_byte, flip_at_the_end, grown, overwritten)
 
 
 def silent(*_: object) -> None:
@@ -168,7 +168,7 @@ def check_strict_batches(uri: str, name: str, whole: list[Delivered]) -> None:
 
 
 def check_lenient_batches(uri: str, name: str, keys: set[str], whole: list[Delivered]) -> None:
-    """Every sample is an undamaged one, under the mask of its position; each that is not the one due is told of."""
+    """Every sample is an undamaged one, under the mask of its position; each that is not the one due is named."""
     try:
         got, incidents = epoch(uri, LENIENT)
     except (CorruptDataError, FileNotFoundError) as fault:
@@ -177,25 +177,25 @@ def check_lenient_batches(uri: str, name: str, keys: set[str], whole: list[Deliv
     assert {sample[:3] for sample in got} <= {sample[:3] for sample in whole}
     assert [sample.mask for sample in got] == [sample.mask for sample in whole]
     replaced = [p for p, (one, due) in enumerate(zip(got, whole, strict=True)) if one.key != due.key]
-    assert sorted({int(told.split()[1].rstrip(":")) for told in incidents}) == replaced
-    assert all(name in told for told in incidents)
+    assert sorted({int(incident.split()[1].rstrip(":")) for incident in incidents}) == replaced
+    assert all(name in incident for incident in incidents)
     if name.endswith(".tar"):
-        assert all(any(f" {key}." in told for key in keys) for told in incidents)
+        assert all(any(f" {key}." in incident for key in keys) for incident in incidents)
 
 
-def harmed(data: bytes, rng: random.Random) -> bytes:
+def harm(data: bytes, rng: random.Random) -> bytes:
     """The bytes after some damage that changes them."""
     while (worse := rng.choice(HARMS)(data, rng)) == data:
         pass
     return worse
 
 
-def named(damages: list[Damage], files: dict[str, bytes]) -> set[str]:
+def name_damage(damages: list[Damage], files: dict[str, bytes]) -> set[str]:
     """The files of the dataset that the damages speak of."""
     return {name for name in files for damage in damages if name in f"{damage.file} {damage.what}"}
 
 
-def touched_keys(whole: bytes, worse: bytes, around: bool) -> set[str]:
+def list_touched_keys(whole: bytes, worse: bytes, around: bool) -> set[str]:
     """Keys of the samples of a shard of which some byte is not as it was; `around`: of header and padding too."""
     members = read_index(whole)
     spans = [locate_member(m) if around else (m.offset, m.offset + m.size) for m in members]
@@ -219,7 +219,7 @@ def test_random_damage_is_named_and_never_read(
     rng = random.Random(seed)
     for _ in range(NUM_DAMAGES):
         name = rng.choice(sorted(files))
-        check_one_damage(victim.uri, name, harmed(files[name], rng), files, samples, epochs)
+        check_one_damage(victim.uri, name, harm(files[name], rng), files, samples, epochs)
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
@@ -235,7 +235,7 @@ def check_one_damage(
 ) -> None:
     """Does the damage, looks at verify, reader and batches, and mends it again."""
     path = Path(uri) / name
-    touched = touched_keys(files[name], worse, around=False) if name.endswith(".tar") else set()
+    touched = list_touched_keys(files[name], worse, around=False) if name.endswith(".tar") else set()
     path.write_bytes(worse)
     try:
         _, damages = verify_dataset(uri)
@@ -244,10 +244,10 @@ def check_one_damage(
         check_lenient_batches(uri, name, touched, epochs["replace"])
     finally:
         path.write_bytes(files[name])
-    assert named(damages, files) == {name}
+    assert name_damage(damages, files) == {name}
     assert all(stored == samples[stored.key] for stored in got)
     if name.endswith(".tar"):
-        assert {d.key for d in damages if d.key} == touched_keys(files[name], worse, around=True)
+        assert {d.key for d in damages if d.key} == list_touched_keys(files[name], worse, around=True)
         assert len(got) + len(touched) == len(samples)
     elif "absent" in name:
         assert len(got) == len(samples)
@@ -267,7 +267,7 @@ def test_a_lost_file_is_named(
             check_strict_batches(victim.uri, name, epochs["raise"])
         finally:
             (Path(victim.uri) / name).write_bytes(files[name])
-        assert named(damages, files) == {name}
+        assert name_damage(damages, files) == {name}
         assert all(stored == samples[stored.key] for stored in got)
         assert faults or "absent" in name
 
@@ -276,7 +276,7 @@ def test_a_file_in_the_place_of_another_is_named(victim: Dataset, files: dict[st
     first, second = [name for name in files if name.endswith(".tar")][:2]
     (Path(victim.uri) / first).write_bytes(files[second])
     try:
-        assert named(verify_dataset(victim.uri)[1], files) == {first}
+        assert name_damage(verify_dataset(victim.uri)[1], files) == {first}
     finally:
         (Path(victim.uri) / first).write_bytes(files[first])
 
@@ -311,7 +311,7 @@ def test_a_local_copy_of_a_remote_shard_that_rots_is_not_read(
         storage.publish(storage.join(uri, name), data)
     assert len(readable(uri)[0]) == NUM_PHOTOS
     for copy in tmp_path.rglob("*.tar"):
-        copy.write_bytes(flipped(copy.read_bytes(), random.Random(3)))
+        copy.write_bytes(flip_byte(copy.read_bytes(), random.Random(3)))
     assert all(stored == samples[stored.key] for stored in readable(uri)[0])
     shutil.rmtree(tmp_path)
     assert len(readable(uri)[0]) == NUM_PHOTOS

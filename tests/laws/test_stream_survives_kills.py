@@ -31,7 +31,7 @@ SECONDS_TO_END: Final = 30
 
 
 @pytest.fixture(scope="module")
-def undisturbed(noise: Dataset) -> list[str]:
+def run_undisturbed(noise: Dataset) -> list[str]:
     """What a rank says that nobody kills, alone and without loader processes."""
     return lines(noise.uri, NUM_STEPS)
 
@@ -89,7 +89,7 @@ Death = Callable[[Rank, list[int]], None]
 DEATHS: Final[tuple[Death, ...]] = (kill_rank, kill_loader)
 
 
-def killed(uri: str, said: Path, death: Death, is_time: Callable[[], bool]) -> None:
+def kill_run(uri: str, said: Path, death: Death, is_time: Callable[[], bool]) -> None:
     """A rank that is started on what is left, and dies this death when it is time; leaves no shared memory."""
     rank = start_rank(uri, said, NUM_STEPS, NUM_LOADERS)
     loaders = loaders_of(rank)
@@ -120,21 +120,21 @@ def finish(uri: str, said: Path, num_processes: int) -> None:
 @pytest.mark.parametrize("death", DEATHS, ids=lambda death: death.__name__)
 @pytest.mark.parametrize("seed", range(NUM_KILLS // 4))
 def test_a_sequence_with_deaths_in_it_is_the_undisturbed_one(
-    noise: Dataset, undisturbed: list[str], tmp_path: Path, death: Death, seed: int
+    noise: Dataset, run_undisturbed: list[str], tmp_path: Path, death: Death, seed: int
 ) -> None:
-    chance, said, moment = KeyedRng(seed, "deaths", death.__name__), tmp_path / "said", 0
+    rng, said, moment = KeyedRng(seed, "deaths", death.__name__), tmp_path / "said", 0
     for _ in range(2):
-        moment = max(len(said_by(said)), moment) + chance.integer(0, 10)
-        killed(noise.uri, said, death, partial(has_said, said, moment))
-        assert said_by(said) == undisturbed[: len(said_by(said))]
-    finish(noise.uri, said, chance.integer(0, 3))
-    assert said_by(said) == undisturbed
+        moment = max(len(said_by(said)), moment) + rng.integer(0, 10)
+        kill_run(noise.uri, said, death, partial(has_said, said, moment))
+        assert said_by(said) == run_undisturbed[: len(said_by(said))]
+    finish(noise.uri, said, rng.integer(0, 3))
+    assert said_by(said) == run_undisturbed
 
 
 @pytest.mark.parametrize("death", DEATHS, ids=lambda death: death.__name__)
 def test_deaths_while_pages_are_fetched_stop_nobody(
     slow_store: tuple[str, Account],
-    undisturbed: list[str],
+    run_undisturbed: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     death: Death,
@@ -145,10 +145,10 @@ def test_deaths_while_pages_are_fetched_stop_nobody(
     said = tmp_path / "said"
     for _ in range(NUM_KILLS // 4):
         more = num_shard_requests(account) + 2
-        killed(uri, said, death, partial(has_asked, account, more))
-        assert said_by(said) == undisturbed[: len(said_by(said))]
+        kill_run(uri, said, death, partial(has_asked, account, more))
+        assert said_by(said) == run_undisturbed[: len(said_by(said))]
     finish(uri, said, NUM_LOADERS)
-    assert said_by(said) == undisturbed
+    assert said_by(said) == run_undisturbed
 
 
 def num_shard_requests(account: Account) -> int:

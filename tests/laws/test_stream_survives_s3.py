@@ -31,7 +31,7 @@ NUM_PLANS: Final = int(os.environ.get("LACUNA_SOAK_PLANS", "3"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(noise: Dataset) -> list[str]:
+def run_undisturbed(noise: Dataset) -> list[str]:
     """What a rank says that reads them there."""
     return lines(noise.uri, NUM_STEPS)
 
@@ -72,50 +72,50 @@ def well(request: Request, number: int) -> str:
     return ""
 
 
-def planned(seed: int) -> Plan:
+def plan_runs(seed: int) -> Plan:
     """Up to three faults, drawn for each stretch of a shard, before it is given."""
 
     def plan(request: Request, number: int) -> str:
         if not is_shard(request):
             return ""
-        chance = KeyedRng(seed, "faults", request.method, request.path, request.stretch)
-        drawn = [FAULTS[chance.integer(0, len(FAULTS) - 1)] for _ in range(chance.integer(0, 3))]
+        rng = KeyedRng(seed, "faults", request.method, request.path, request.stretch)
+        drawn = [FAULTS[rng.integer(0, len(FAULTS) - 1)] for _ in range(rng.integer(0, 3))]
         faults = [fault for one in drawn for fault in [one] * (2 if one == "reset" else 1)]
         return faults[number] if number < len(faults) else ""
 
     return plan
 
 
-def num_to_tell(account: Account) -> int:
-    """JobError requests; of two resets one, for HTTP clients open a connection anew when theirs is reset."""
+def num_to_report(account: Account) -> int:
+    """JobError requests; of two resets one, for HTTP clients open a new connection when theirs is reset."""
     faults = Counter(fault for _, fault in account.requests)
     return sum(faults[fault] for fault in ("500", "503", "404", "cut")) + faults["reset"] // 2
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])
 @pytest.mark.parametrize("seed", range(NUM_PLANS))
-def test_a_store_that_fails_changes_nothing_and_every_failure_is_told(
-    store: str, undisturbed: list[str], seed: int, num_processes: int
+def test_a_store_that_fails_changes_nothing_and_every_failure_is_reported(
+    store: str, run_undisturbed: list[str], seed: int, num_processes: int
 ) -> None:
-    with through(planned(seed)) as account:
+    with through(plan_runs(seed)) as account:
         taken = list(batches(store, 0, NUM_STEPS, num_processes))
-    assert [f"{BATCH * n} {digest(batch)}" for n, batch in enumerate(taken)] == undisturbed
+    assert [f"{BATCH * n} {digest(batch)}" for n, batch in enumerate(taken)] == run_undisturbed
     incidents = [incident for batch in taken for incident in batch.incidents]
-    assert len(incidents) == num_to_tell(account) > 0, (incidents, account.requests)
+    assert len(incidents) == num_to_report(account) > 0, (incidents, account.requests)
     assert all("failed" in incident for incident in incidents)
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])
 def test_a_shard_that_vanishes_for_good_is_damage_that_names_it(
-    store: str, undisturbed: list[str], num_processes: int
+    store: str, run_undisturbed: list[str], num_processes: int
 ) -> None:
     lost = max(open_dataset(store).split("train"), key=lambda shard: shard.size_bytes).file
-    assert_stops(store, undisturbed, num_processes, gone(lost), CorruptDataError, f"{re.escape(lost)} is missing")
+    assert_stops(store, run_undisturbed, num_processes, gone(lost), CorruptDataError, f"{re.escape(lost)} is missing")
 
 
 @pytest.mark.parametrize("num_processes", [0, 2])
-def test_a_store_that_fails_for_long_is_no_damage(store: str, undisturbed: list[str], num_processes: int) -> None:
-    assert_stops(store, undisturbed, num_processes, busy_for_ever, OSError, "by plan")
+def test_a_store_that_fails_for_long_is_no_damage(store: str, run_undisturbed: list[str], num_processes: int) -> None:
+    assert_stops(store, run_undisturbed, num_processes, busy_for_ever, OSError, "by plan")
 
 
 def gone(file: str) -> Plan:
@@ -124,33 +124,33 @@ def gone(file: str) -> Plan:
 
 
 def busy_for_ever(request: Request, number: int) -> str:
-    """A store that gives no byte of a shard, but tells what there is."""
+    """A store that gives no byte of a shard, but lists what there is."""
     return "503" if is_shard(request) else ""
 
 
 def assert_stops(
-    store: str, undisturbed: list[str], num_processes: int, plan: Plan, fault: type[Exception], message: str
+    store: str, run_undisturbed: list[str], num_processes: int, plan: Plan, fault: type[Exception], message: str
 ) -> None:
     """The stream ends with this fault, and what came before it is the undisturbed sequence."""
     said: list[str] = []
     with through(plan), pytest.raises(fault, match=message):
         for number, batch in enumerate(batches(store, 0, NUM_STEPS, num_processes)):
             said.append(f"{BATCH * number} {digest(batch)}")
-    assert said == undisturbed[: len(said)]
+    assert said == run_undisturbed[: len(said)]
     assert len(said) < NUM_STEPS
 
 
 def test_a_cache_far_smaller_than_the_dataset_gives_the_same_sequence(
-    store: str, undisturbed: list[str], monkeypatch: pytest.MonkeyPatch
+    store: str, run_undisturbed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LACUNA_CACHE_BYTES", str(size_of_shards(store) // 4))
     with through(well) as account:
-        assert lines(store, NUM_STEPS) == undisturbed
+        assert lines(store, NUM_STEPS) == run_undisturbed
     assert num_bytes(account) > 1.5 * size_of_shards(store), "nothing had to be fetched again"
 
 
 def test_two_ranks_of_a_node_with_two_loaders_each_ask_for_each_byte_once(
-    store: str, undisturbed: list[str], tmp_path: Path
+    store: str, run_undisturbed: list[str], tmp_path: Path
 ) -> None:
     files = [tmp_path / "rank0", tmp_path / "rank1"]
     with through(well) as account:
@@ -169,6 +169,6 @@ def size_of_shards(uri: str) -> int:
 def num_bytes(account: Account) -> int:
     """How many bytes of shards were asked for, as often as they were."""
     stretches = [
-        request.stretch.removeprefix("bytes=").split("-") for request in account.answered() if is_shard(request)
+        request.stretch.removeprefix("bytes=").split("-") for request in account.list_answered() if is_shard(request)
     ]
     return sum(int(last) + 1 - int(first) for first, last in stretches)

@@ -39,19 +39,19 @@ ByteRange = tuple[int, int]
 
 
 class Numbers(ShardReader):
-    """Photos of one pixel whose keys are their places; it remembers what it was told, position by position."""
+    """Photos of one pixel whose keys are their places; it records what it fetched ahead, position by position."""
 
     def __init__(self, datasets: tuple[Dataset, ...]) -> None:
         super().__init__(datasets, "train")
-        self.told: list[list[Segment]] = [[]]
+        self.fetched: list[list[Segment]] = [[]]
         """What was to be fetched ahead before each read."""
 
     def pictures(self, shard: int, sample: int, planes: tuple[str, ...] = ()) -> tuple[str, bytes, dict[str, bytes]]:
-        self.told.append([])
+        self.fetched.append([])
         return f"{shard}/{sample}", PIXEL, {}
 
     def fetch_ahead(self, stretch: Segment) -> None:
-        self.told[-1].append(stretch)
+        self.fetched[-1].append(stretch)
 
 
 @dataclass
@@ -59,14 +59,14 @@ class Seen:
     """What was made of a range of positions."""
 
     places: dict[int, ByteRange] = field(default_factory=dict)
-    told: dict[int, list[Segment]] = field(default_factory=dict)
+    fetched: dict[int, list[Segment]] = field(default_factory=dict)
 
-    def add(self, batch: Batch, told: list[list[Segment]]) -> None:
+    def add(self, batch: Batch, fetched: list[list[Segment]]) -> None:
         """Takes a batch; no position may come twice."""
-        for position, key, stretches in zip(batch.positions, batch.keys, told, strict=True):
+        for position, key, stretches in zip(batch.positions, batch.keys, fetched, strict=True):
             assert position not in self.places
             shard, sample = key.split("/")
-            self.places[position], self.told[position] = (int(shard), int(sample)), stretches
+            self.places[position], self.fetched[position] = (int(shard), int(sample)), stretches
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Numbered:
 
     def stream(self) -> Stream:
         """A stream of its own, as each process has one."""
-        datasets = tuple(_numbered_dataset(counts) for counts in self.counts)
+        datasets = tuple(_make_numbered_dataset(counts) for counts in self.counts)
         config = StreamConfig(size_px=1, masks=(), augment=(), num_lanes=self.num_lanes, block_size=self.block_size)
         stream = Stream(datasets, config, self.seed, self.weights)
         stream.reader = Numbers(datasets)
@@ -96,10 +96,10 @@ class Numbered:
             for number in range(num_batches):
                 maker = makers[number % len(makers)]
                 assert isinstance(maker.reader, Numbers)
-                maker.reader.told = [[]]
+                maker.reader.fetched = [[]]
                 start = first + number * self.batch_size
                 batch = next(maker.batches(start, self.batch_size, World(rank, size)))
-                into.add(batch, maker.reader.told[:-1])
+                into.add(batch, maker.reader.fetched[:-1])
 
     @cached_property
     def parts(self) -> list[list[ByteRange]]:
@@ -126,44 +126,44 @@ class Numbered:
         """What one process without ranks sees: places, and what is to be fetched ahead."""
         seen = Seen()
         self.play(1, 0, 0, self.num_batches, seen)
-        return ordered(seen, self.num_batches * self.batch_size)
+        return list_order(seen, self.num_batches * self.batch_size)
 
 
-def _numbered_dataset(counts: tuple[int, ...]) -> Dataset:
+def _make_numbered_dataset(counts: tuple[int, ...]) -> Dataset:
     shards = [ShardRecord("train", n, f"{n}.tar", count, 0, "", "", "", 0, 0) for n, count in enumerate(counts)]
     return Dataset("memory://numbers", {}, tuple(shards))
 
 
-def ordered(seen: Seen, count: int) -> tuple[list[ByteRange], list[list[Segment]]]:
+def list_order(seen: Seen, count: int) -> tuple[list[ByteRange], list[list[Segment]]]:
     """What was seen of the first positions in their order; every one must have come."""
     assert sorted(seen.places) == list(range(count))
-    return [seen.places[p] for p in range(count)], [seen.told[p] for p in range(count)]
+    return [seen.places[p] for p in range(count)], [seen.fetched[p] for p in range(count)]
 
 
-def drawn(number: int, chance: KeyedRng) -> Numbered:
+def draw_spans(number: int, rng: KeyedRng) -> Numbered:
     """The world of this number; every third has one dataset, every third mixes without weights."""
-    num_datasets = 1 if number % 3 == 0 else chance.integer(2, 3)
-    counts = [[chance.integer(0, 9) for _ in range(chance.integer(1, 5))] for _ in range(num_datasets)]
+    num_datasets = 1 if number % 3 == 0 else rng.integer(2, 3)
+    counts = [[rng.integer(0, 9) for _ in range(rng.integer(1, 5))] for _ in range(num_datasets)]
     counts = [own if any(own) else [1] for own in counts]
-    weights = tuple(chance.integer(1, 4) for _ in counts) if number % 3 == 1 else ()
-    lanes, block, batch = chance.integer(1, 26), chance.integer(1, 12), chance.integer(1, 16)
-    return Numbered(tuple(map(tuple, counts)), weights, chance.integer(0, 999), lanes, block, batch)
+    weights = tuple(rng.integer(1, 4) for _ in counts) if number % 3 == 1 else ()
+    lanes, block, batch = rng.integer(1, 26), rng.integer(1, 12), rng.integer(1, 16)
+    return Numbered(tuple(map(tuple, counts)), weights, rng.integer(0, 999), lanes, block, batch)
 
 
 def worlds(purpose: str) -> Iterator[tuple[Numbered, KeyedRng]]:
     """As many worlds as are asked for, each with chance for what is done in it."""
     for number in range(NUM_WORLDS):
-        chance = KeyedRng(number, purpose)
-        yield drawn(number, chance), chance
+        rng = KeyedRng(number, purpose)
+        yield draw_spans(number, rng), rng
 
 
-def test_any_ranks_and_processes_stopped_anywhere_and_resumed_by_others_see_the_same_sequence() -> None:
-    for world, chance in worlds("ranks"):
+def test_any_ranks_and_processes_stopped_and_resumed_see_the_same_sequence() -> None:
+    for world, rng in worlds("ranks"):
         total, seen = world.num_batches, Seen()
-        stop = chance.integer(0, total)
-        world.play(chance.integer(1, 8), chance.integer(0, 4), 0, stop, seen)
-        world.play(chance.integer(1, 8), chance.integer(0, 4), stop * world.batch_size, total - stop, seen)
-        assert ordered(seen, total * world.batch_size) == world.alone(), world
+        stop = rng.integer(0, total)
+        world.play(rng.integer(1, 8), rng.integer(0, 4), 0, stop, seen)
+        world.play(rng.integer(1, 8), rng.integer(0, 4), stop * world.batch_size, total - stop, seen)
+        assert list_order(seen, total * world.batch_size) == world.alone(), world
 
 
 def test_every_sample_comes_once_in_each_epoch_of_its_dataset() -> None:
@@ -203,11 +203,11 @@ def test_every_round_of_a_lane_holds_each_dataset_by_its_weight() -> None:
 
 def test_every_block_is_named_once_when_the_one_before_it_in_its_lane_is_opened() -> None:
     for world, _ in worlds("ahead"):
-        places, told = world.alone()
+        places, fetched = world.alone()
         for blocks in blocks_of_lanes(world, places):
             for block, following in pairwise(blocks[:-1]):
-                assert sorted(members(told[block[0]])) == sorted(places[p] for p in following), world
-                assert not any(told[position] for position in block[1:]), world
+                assert sorted(members(fetched[block[0]])) == sorted(places[p] for p in following), world
+                assert not any(fetched[position] for position in block[1:]), world
 
 
 def blocks_of_lanes(world: Numbered, places: list[ByteRange]) -> Iterator[list[list[int]]]:
@@ -252,9 +252,9 @@ def test_pixels_are_the_same_for_any_ranks_and_processes(
     dataset: Dataset, other: Dataset, weights: tuple[int, ...]
 ) -> None:
     datasets = (dataset, other) if weights else (dataset,)
-    undisturbed = digest_by(datasets, weights, 1, 0)
+    run_undisturbed = digest_by(datasets, weights, 1, 0)
     for size, processes in WHO if NUM_WORLDS > 60 else QUICK:
-        assert digest_by(datasets, weights, size, processes) == undisturbed, (size, processes)
+        assert digest_by(datasets, weights, size, processes) == run_undisturbed, (size, processes)
 
 
 def digest_by(datasets: tuple[Dataset, ...], weights: tuple[int, ...], size: int, num_processes: int) -> str:
@@ -317,10 +317,10 @@ def traffic_of_an_epoch(dataset: Dataset, world: World) -> tuple[int, int]:
     read = stream.reader.traffic.num_bytes
     if storage.to_local_path(dataset.uri) is None:
         keys += next(stream.batches(stream.num_samples, 16, world)).keys
-    return read, sum(size for key, size in stored_sizes(dataset).items() if key in keys)
+    return read, sum(size for key, size in list_stored_sizes(dataset).items() if key in keys)
 
 
-def stored_sizes(dataset: Dataset) -> dict[str, int]:
+def list_stored_sizes(dataset: Dataset) -> dict[str, int]:
     """Bytes of the members of each sample, by its key."""
     rows = chain.from_iterable(read_table(dataset.uri, shard).to_pylist() for shard in dataset.split("train"))
     return {row["key"]: sum(member["size"] for member in row["members"]) for row in rows}

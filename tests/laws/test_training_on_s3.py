@@ -15,7 +15,7 @@ import pytest
 from infra import storage
 from pipelines.checkpoints import Checkpoint, find_latest_checkpoint, find_newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
-from tests.laws.ends import same_end, check_reported_once
+from tests.laws.ends import check_reported_once, same_end
 from tests.laws.killing import end, kill_driver, wait_until
 from tests.laws.trainings import IMAGES, clock, finish_training, start_training
 from tests.making import files_of
@@ -69,10 +69,10 @@ def test_a_training_on_s3_is_the_one_of_a_local_folder(local: Path, remote: str,
 def test_a_training_on_s3_that_is_killed_ends_as_the_undisturbed_one(
     local: Path, store: str, dataset: Dataset, tmp_path: Path
 ) -> None:
-    out, chance = f"{store}/killed", random.Random(time.time_ns())
-    process, there = start_training(MODEL, dataset.uri, out, beside=tmp_path), chance.randrange(IMAGES // 2)
+    out, rng = f"{store}/killed", random.Random(time.time_ns())
+    process, there = start_training(MODEL, dataset.uri, out, beside=tmp_path), rng.randrange(IMAGES // 2)
     assert wait_until(lambda: clock(out) > there or process.poll() is not None)
-    time.sleep(chance.uniform(0, _MOMENTS_SECONDS))
+    time.sleep(rng.uniform(0, _MOMENTS_SECONDS))
     assert process.poll() is None
     kill_driver(process)
     assert find_newest_clock(out) < IMAGES, "the training was over: nothing is proved"
@@ -84,9 +84,9 @@ def test_a_training_on_s3_that_is_killed_ends_as_the_undisturbed_one(
 
 def damage(uri: str) -> bytes:
     """Flips a random bit of the object; returns what it was."""
-    data, chance = storage.read_bytes(uri), random.Random(time.time_ns())
+    data, rng = storage.read_bytes(uri), random.Random(time.time_ns())
     worse = bytearray(data)
-    worse[chance.randrange(len(worse))] ^= 1 << chance.randrange(8)
+    worse[rng.randrange(len(worse))] ^= 1 << rng.randrange(8)
     storage.publish(uri, bytes(worse))
     return data
 

@@ -152,11 +152,11 @@ def assert_survives(trained: TrainRun, folder: Path, fatal_publish: int, committ
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_number_of_kills_at_any_time_is_survived(trained: TrainRun, tmp_path: Path, seed: int) -> None:
-    run, chance, kills = elsewhere(trained, tmp_path), KeyedRng(seed, "kills"), 0
+    run, rng, kills = elsewhere(trained, tmp_path), KeyedRng(seed, "kills"), 0
     while kills < 6:
         child = start(run, pause_seconds=0.1)
         try:
-            child.wait(2 + 4 * chance.fraction())
+            child.wait(2 + 4 * rng.fraction())
             break
         except subprocess.TimeoutExpired:
             os.kill(child.pid, signal.SIGKILL)

@@ -23,7 +23,7 @@ from pipelines.stream.batching import Stream
 from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import Ledger
-from tests.laws.ends import same_end, check_reported_once, read_tracked_run
+from tests.laws.ends import check_reported_once, read_tracked_run, same_end
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training
 
@@ -62,7 +62,7 @@ class Killed:
     """A training that is killed and goes on."""
 
     def __init__(self, model: str, data: str, out: Path, nodes: TwoNodes) -> None:
-        self.out, self.nodes, self.chance = out, nodes, random.Random(time.time_ns())
+        self.out, self.nodes, self.rng = out, nodes, random.Random(time.time_ns())
         self.model, self.data = model, data
         self.process = self._start()
 
@@ -73,7 +73,7 @@ class Killed:
         """Ends a part of it some time after it has made steps; whether that was in mid-run."""
         before = clock(self.out)
         wait_until(lambda: self.process.poll() is not None or (clock(self.out) != before and self._all_train()))
-        time.sleep(self.chance.uniform(0, _MOMENTS_SECONDS))
+        time.sleep(self.rng.uniform(0, _MOMENTS_SECONDS))
         if self.process.poll() is not None or not self._all_train():
             return False
         struck = self._strike(kind)
@@ -87,7 +87,7 @@ class Killed:
     def _strike(self, kind: str) -> bool:
         """Whether there was something to kill."""
         if kind == "worker":
-            return self.nodes.kill_worker(self.chance, trains)
+            return self.nodes.kill_worker(self.rng, trains)
         if kind == "node":
             self.nodes.kill_second_node()
         else:

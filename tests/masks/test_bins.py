@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.masks import MASKS
 from pipelines.masks.bins import BINS, find_bin, hole_ratio
-from pipelines.masks.spec import measure_bin_shares, parse_mask_spec, make_mask_spec
+from pipelines.masks.spec import make_mask_spec, measure_bin_shares, parse_mask_spec
 from pipelines.records import UsageError
 
 FAMILIES = pytest.mark.parametrize("family", list(MASKS))
@@ -45,7 +45,7 @@ def test_a_wanted_bin_is_drawn_or_refused_when_the_recipe_is_made(family: str) -
     for name in BINS:
         if shares[name] < 0.01:
             with pytest.raises(
-                UsageError, match=f"{family} masks of 64x64 drawn at 256x256 .* in {name} .* take another"
+                UsageError, match=f"{family} masks of 64x64, drawn at 256x256, .* in {name}: .* Use another"
             ):
                 make_mask_spec(family, 256, 64, "bins", bin=name)
             continue
@@ -75,7 +75,7 @@ def test_a_family_reaches_the_bins_that_its_statistics_promise(family: str) -> N
 
 @pytest.mark.parametrize("name", ["0-0.01", "0.01-0.1"])
 def test_a_square_of_fourteen_percent_cannot_be_smaller(name: str) -> None:
-    with pytest.raises(UsageError, match=r"0\.0% of the time, .* or one of 0\.1-0\.2, 0\.2-0\.3"):
+    with pytest.raises(UsageError, match=r"only 0\.0% of .* or one of 0\.1-0\.2, 0\.2-0\.3"):
         make_mask_spec("brush-square", 256, 256, "small", bin=name)
 
 
@@ -87,12 +87,14 @@ def test_a_bin_that_does_not_exist_is_refused() -> None:
 def test_a_line_of_an_unreachable_bin_ends_with_a_reason() -> None:
     line = "centre 1 drawn=64x64 64x64 0.5-0.6 0/mask/1"
     with pytest.raises(
-        UsageError, match=r"came out empty or full or not in 0\.5-0\.6; take a larger canvas or another bin"
+        UsageError, match=r"came out empty or full or not in 0\.5-0\.6. Use a larger canvas or another bin"
     ):
         parse_mask_spec(line).draw()
 
 
 def test_a_wanted_bin_changes_the_choice_and_not_the_way_of_drawing() -> None:
     free = [make_mask_spec("strokes", 256, 256, "kept", n).draw() for n in range(200)]
-    kept = [make_mask_spec("strokes", 256, 256, "kept", n, bin=find_bin(mask)).draw() for n, mask in enumerate(free[:30])]
+    kept = [
+        make_mask_spec("strokes", 256, 256, "kept", n, bin=find_bin(mask)).draw() for n, mask in enumerate(free[:30])
+    ]
     assert all(np.array_equal(*pair) for pair in zip(kept, free, strict=False))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.capsules import Sketch, draw_sketches, sort_ends
-from pipelines.masks.freeform import _normal
+from pipelines.masks.freeform import _to_normal
 from pipelines.masks.pen import CIRCLE, TURN, Pen
 
 HEIGHT, WIDTH = 60, 75
@@ -88,7 +88,7 @@ def test_nothing_drawn_is_nothing_filled() -> None:
     assert fill([((-90, -90), (-80, -80), 5)], (10, 20)).sum() == 0
 
 
-def test_pen_stays_on_its_canvas_and_goes_where_it_is_told() -> None:
+def test_pen_stays_on_its_canvas_and_follows_its_orders() -> None:
     pen = Pen(100, 100, past=0)
     pen.put(50, 10)
     pen.draw(30 << 16, 0, 1)  # right
@@ -108,7 +108,7 @@ def test_circle_is_that_of_the_mathematical_library() -> None:
 
 
 def test_lengths_are_normal() -> None:
-    chance, normal = KeyedRng("normal"), statistics.NormalDist()
-    drawn = np.sort([_normal(*chance.take(2)) / 65536 for _ in range(40000)])
+    rng, normal = KeyedRng("normal"), statistics.NormalDist()
+    drawn = np.sort([_to_normal(*rng.take(2)) / 65536 for _ in range(40000)])
     expected = [normal.cdf(x) for x in drawn]
     assert np.abs(np.arange(40000) / 40000 - expected).max() < 0.01

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import MASKS
 from pipelines.masks.bins import hole_ratio
-from pipelines.masks.spec import MaskSpec, parse_mask_spec, make_mask_spec
+from pipelines.masks.spec import MaskSpec, make_mask_spec, parse_mask_spec
 
 # mean, standard deviation, smallest and largest hole ratio at 256x256; masks.md
 STATISTICS = {
@@ -56,8 +56,8 @@ def test_mask_is_binary_with_a_hole_and_something_around_it(
     family: str, height: int, width: int, final: tuple[int, int], number: int
 ) -> None:
     for scaled in (False, True):
-        recipe = MaskSpec(family, MASKS[family].version, (height, width), final, f"law/{number}", scaled=scaled)
-        mask = recipe.draw()
+        spec = MaskSpec(family, MASKS[family].version, (height, width), final, f"law/{number}", scaled=scaled)
+        mask = spec.draw()
         assert mask.dtype == np.uint8
         assert mask.shape == final
         assert set(np.unique(mask)) == {0, 1}
@@ -81,8 +81,8 @@ def test_drawing_fills_the_canvas_it_is_asked_for(family: str) -> None:
 
 def ratios(family: str, size_px: int, count: int, scaled: bool = False) -> NDArray[np.float64]:
     """Hole ratios of that many masks, the same chance at every size."""
-    recipes = (make_mask_spec(family, size_px, size_px, "ratios", n, scaled=scaled) for n in range(count))
-    return np.array([hole_ratio(recipe.draw()) for recipe in recipes])
+    specs = (make_mask_spec(family, size_px, size_px, "ratios", n, scaled=scaled) for n in range(count))
+    return np.array([hole_ratio(spec.draw()) for spec in specs])
 
 
 @FAMILIES
@@ -196,5 +196,5 @@ def test_a_fresh_process_draws_the_same_masks() -> None:
     lines = [make_mask_spec(family, 256, 128, 5, "mask", "fresh").line() for family in MASKS]
     script = "import sys; from pipelines.masks.spec import parse_mask_spec\n"
     script += "for line in sys.argv[1:]: sys.stdout.buffer.write(parse_mask_spec(line).draw().tobytes())"
-    told = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, check=True).stdout
-    assert told == b"".join(parse_mask_spec(line).draw().tobytes() for line in lines)
+    drawn = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, check=True).stdout
+    assert drawn == b"".join(parse_mask_spec(line).draw().tobytes() for line in lines)

@@ -31,8 +31,8 @@ def png(pixels: NDArray[np.generic] | Image.Image) -> bytes:
     return sink.getvalue()
 
 
-def read(data: bytes, colour: str = "auto") -> NDArray[np.uint8]:
-    return read_mask(data, SIZE, colour, "holes/a.png")
+def read(data: bytes, color: str = "auto") -> NDArray[np.uint8]:
+    return read_mask(data, SIZE, color, "holes/a.png")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
@@ -70,11 +70,11 @@ def test_a_large_hole_inside_a_clear_border_is_not_taken_for_inverted() -> None:
 
 
 def noise() -> NDArray[np.uint8]:
-    """Grey of every level."""
+    """Gray of every level."""
     return np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8)
 
 
-def coloured() -> NDArray[np.uint8]:
+def color_picture() -> NDArray[np.uint8]:
     """A red hole."""
     return np.stack([hole() * np.uint8(255), hole() * 0, hole() * 0], axis=2)
 
@@ -85,16 +85,16 @@ def see_through() -> NDArray[np.uint8]:
 
 
 REFUSALS = {
-    "nothing": (b"", "is no picture: give a mask as PNG"),
-    "text": (b"no picture at all", "is no picture: give a mask as PNG"),
-    "cut": (png(noise())[:-40], "is no picture: give a mask as PNG"),
-    "other size": (png(hole().T * np.uint8(255)), "is 40x60, the photo 60x40: they must be the same"),
+    "nothing": (b"", "is not a picture: give a mask as PNG"),
+    "text": (b"no picture at all", "is not a picture: give a mask as PNG"),
+    "cut": (png(noise())[:-40], "is not a picture: give a mask as PNG"),
+    "other size": (png(hole().T * np.uint8(255)), "is 40x60, the photo is 60x40: give a mask of the photo"),
     "16 bit": (png(hole().astype(np.uint16) * 65535), "has 16 bits a channel: give an 8-bit or 1-bit mask"),
     "transparent": (png(see_through()), "has transparency: give a mask of black and white pixels"),
-    "colour": (png(coloured()), "is a colour picture: give a mask of black and white pixels"),
-    "grey": (png(noise()), r"is 87% grey: a mask has black and white pixels"),
-    "empty": (png(hole() * 0), "is empty: no pixel is white; there must be a hole"),
-    "full": (png(hole() * 0 + np.uint8(255)), "is full: every pixel is white; there must be a hole"),
+    "color": (png(color_picture()), "is a color picture: give a mask of black and white pixels"),
+    "gray": (png(noise()), r"is 87% gray: give black and white pixels"),
+    "empty": (png(hole() * 0), "is empty: no pixel is white. Give a hole"),
+    "full": (png(hole() * 0 + np.uint8(255)), "is full: every pixel is white. Give a hole"),
     "inverted": (png((1 - hole()) * np.uint8(255)), "looks inverted: 92% of it and 100% of its border are white"),
 }
 
@@ -106,18 +106,16 @@ def test_what_is_no_mask_is_refused_with_its_name_and_the_reason(what: str) -> N
         read(data)
 
 
-def test_an_inverted_mask_is_told_how_to_be_taken() -> None:
-    with pytest.raises(
-        UsageError, match="give --hole black if black is the hole, --hole white if it is right as it is"
-    ):
+def test_an_inverted_mask_is_refused_with_advice() -> None:
+    with pytest.raises(UsageError, match="Use --hole black if black is the hole, --hole white if white is"):
         read(REFUSALS["inverted"][0])
 
 
 @pytest.mark.parametrize("level", [0, 255])
-@pytest.mark.parametrize("colour", ["auto", "white", "black"])
-def test_a_mask_of_one_colour_is_refused_whatever_the_hole(level: int, colour: str) -> None:
-    with pytest.raises(UsageError, match=rf"hole colour: {colour}\)"):
-        read(png(np.full(SIZE, level, np.uint8)), colour)
+@pytest.mark.parametrize("color", ["auto", "white", "black"])
+def test_a_mask_of_one_color_is_refused_whatever_the_hole(level: int, color: str) -> None:
+    with pytest.raises(UsageError, match=rf"hole color: {color}\)"):
+        read(png(np.full(SIZE, level, np.uint8)), color)
 
 
 @pytest.mark.parametrize(("level", "lie"), [(0, "every pixel is white"), (255, "no pixel is white")])

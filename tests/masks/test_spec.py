@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.masks import FILE_MASKS, MASKS
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.masks.reduction import resize_nearest
-from pipelines.masks.spec import ANY, MaskFile, MaskSpec, draw_masks, fit_mask_spec, parse_mask_spec, make_mask_spec
+from pipelines.masks.spec import ANY, MaskFile, MaskSpec, draw_masks, fit_mask_spec, make_mask_spec, parse_mask_spec
 from pipelines.records import UsageError
 
 LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"
@@ -48,12 +48,12 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@given(recipe=RECIPES)
-def test_recipe_survives_its_line(recipe: MaskSpec) -> None:
-    line = recipe.line()
+@given(spec=RECIPES)
+def test_recipe_survives_its_line(spec: MaskSpec) -> None:
+    line = spec.line()
     assert line.isascii()
     assert "\n" not in line
-    assert parse_mask_spec(line) == recipe
+    assert parse_mask_spec(line) == spec
 
 
 def test_line_reads_as_the_specification_shows_it() -> None:
@@ -83,7 +83,7 @@ def test_families_of_one_place_have_their_own_chance() -> None:
     assert not np.array_equal(rectangle.draw(), brush.draw())
 
 
-def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
+def test_final_mask_is_the_drawn_one_at_nearest_neighbors() -> None:
     drawn = MaskSpec("rectangle", 1, (256, 256), (256, 256), "reduced").draw()
     final = MaskSpec("rectangle", 1, (256, 256), (64, 64), "reduced").draw()
     assert np.array_equal(final, drawn[::4, ::4])
@@ -109,7 +109,7 @@ def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
     ],
 )
 def test_what_is_no_recipe_is_named(line: str) -> None:
-    with pytest.raises(UsageError, match="not a mask recipe") as fault:
+    with pytest.raises(UsageError, match="not a mask spec") as fault:
         parse_mask_spec(line)
     assert repr(line) in str(fault.value)
 
@@ -161,17 +161,17 @@ def test_every_pixel_of_a_reduction_is_one_of_the_mask(
 @given(st.lists(st.tuples(st.sampled_from(sorted(MASKS)), st.integers(0, 99), st.booleans()), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=30)
 def test_masks_drawn_together_are_those_drawn_one_by_one(asked: list[tuple[str, int, bool]]) -> None:
-    recipes = [make_mask_spec(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
-    assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(recipes), recipes, strict=True))
+    specs = [make_mask_spec(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
+    assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(specs), specs, strict=True))
 
 
 @pytest.mark.parametrize("family", MASKS)
 @pytest.mark.parametrize("canvas", [128, 256])
 def test_a_mask_drawn_for_another_size_is_of_that_size_and_of_its_bin(family: str, canvas: int) -> None:
-    recipe = make_mask_spec(family, canvas, 64, "fitted", 3)
-    wanted = find_bin(recipe.draw()) if family in ("rectangle", "freeform", "half", "expand") else ANY
+    spec = make_mask_spec(family, canvas, 64, "fitted", 3)
+    wanted = find_bin(spec.draw()) if family in ("rectangle", "freeform", "half", "expand") else ANY
     for height, width in ((70, 110), (132, 98), (400, 300)):
-        fitted = fit_mask_spec(replace(recipe, bin=wanted), height, width)
+        fitted = fit_mask_spec(replace(spec, bin=wanted), height, width)
         mask = fitted.draw()
         assert mask.shape == (height, width)
         assert wanted in (ANY, find_bin(mask))
@@ -190,8 +190,8 @@ def test_a_mask_drawn_for_another_size_covers_as_much_of_it_on_average(
 
 
 def test_a_recipe_fitted_to_its_own_size_is_itself() -> None:
-    recipe = parse_mask_spec(LINE)
-    assert fit_mask_spec(recipe, 64, 64) == recipe
+    spec = parse_mask_spec(LINE)
+    assert fit_mask_spec(spec, 64, 64) == spec
 
 
 @pytest.mark.parametrize(("height", "width"), [(3000, 4000), (12_000, 9_000), (9000, 30)])
@@ -204,6 +204,6 @@ def test_masks_of_large_photos_are_drawn_on_a_canvas_of_bounded_size(height: int
 
 
 def test_a_mask_of_a_file_is_not_drawn_at_another_size() -> None:
-    recipe = MaskSpec("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
-    with pytest.raises(UsageError, match="is made of a file: it cannot be drawn at 40x30 px"):
-        fit_mask_spec(recipe, 30, 40)
+    spec = MaskSpec("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
+    with pytest.raises(UsageError, match="is made of a file and cannot be drawn at 40x30 px"):
+        fit_mask_spec(spec, 30, 40)

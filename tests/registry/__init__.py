@@ -1,1 +1,1 @@
-"""Scores to versions: package, gate, promotion, roll back."""
+"""Scores to versions: package, gate, promotion, rollback."""

@@ -28,7 +28,7 @@ class Registry:
 
     def add(self, gain_db: float = 0.0, telea_db: float = -9.0, **passport: Any) -> Version:
         """A version whose PSNR is so much higher than that of the trained weights, on every pair; so is Telea's."""
-        rows = [scored(row, gain_db, telea_db) for row in self.card.rows]
+        rows = [score_model(row, gain_db, telea_db) for row in self.card.rows]
         return self.add_card(replace(self.card, rows=rows, passport=self.card.passport | passport))
 
     def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
@@ -51,7 +51,7 @@ class Registry:
         return found.number if found else None
 
 
-def scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, Any]:
+def score_model(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, Any]:
     """The row with PSNR in the hole so much higher, Telea's by as much as said, Navier-Stokes' by one less."""
     mean = row["psnr_hole"]
     baselines = {"telea": mean + telea_db, "navier-stokes": mean + telea_db - 1}

@@ -118,11 +118,11 @@ def test_scores_of_a_method_without_weights_are_refused(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:b", "a@b", "a'b"])
-def test_a_name_by_which_no_version_would_be_found_is_refused_before_anything_is_stored(
+def test_a_name_by_which_no_version_would_be_found_is_refused_at_once(
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "log_model", lambda *_, **__: pytest.fail("a model was stored"))
-    with pytest.raises(UsageError, match=r"--name is .*: give a name of letters"):
+    with pytest.raises(UsageError, match=r"--name is .*: use letters"):
         register(checkpoint, card, name, tracking)
 
 
@@ -206,7 +206,7 @@ def test_the_model_refuses_what_is_no_mask(version: Version) -> None:
     image, mask = odd_photo()
     with pytest.raises(ValueError, match="the mask has a value of 255: use 1 for hole pixels"):
         model.predict({"image": image, "mask": mask * np.uint8(255)})
-    with pytest.raises(ValueError, match=r"\(1, 50, 70, 3\) and mask \(1, 49, 70\) do not belong together"):
+    with pytest.raises(ValueError, match=r"\(1, 50, 70, 3\) and mask \(1, 49, 70\) do not fit together"):
         model.predict({"image": image, "mask": mask[:, 1:]})
     with pytest.raises(ValueError, match="num_fills is 2: this network gives one fill per photo"):
         model.predict({"image": image, "mask": mask}, params={"num_fills": 2})
@@ -257,7 +257,7 @@ def test_a_version_is_opened_by_its_alias(tracking: Tracking, version: Version, 
 
 
 def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracking: Tracking, version: Version) -> None:
-    with flipped_byte(stored_weights(tracking, version)):
+    with flip_byte(store_weights(tracking, version)):
         words = r"models:/inpainter/1: artifacts/generator\.safetensors has SHA-256 .*register the checkpoint again"
         with pytest.raises(CorruptDataError, match=words):
             promote(NAME, version.number, tracking)
@@ -267,7 +267,7 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
     assert promote(NAME, version.number, tracking, "weights of a test").promoted
 
 
-def stored_weights(tracking: Tracking, version: Version) -> Path:
+def store_weights(tracking: Tracking, version: Version) -> Path:
     """Where the tracking server keeps the weights of the version."""
     folder = tracking.find_local_folder(version)
     assert folder is not None
@@ -277,7 +277,7 @@ def stored_weights(tracking: Tracking, version: Version) -> Path:
 
 
 @contextmanager
-def flipped_byte(path: Path) -> Iterator[None]:
+def flip_byte(path: Path) -> Iterator[None]:
     """One bit of the file is another for the time of the block."""
     whole = path.read_bytes()
     middle = len(whole) // 2

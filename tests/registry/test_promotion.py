@@ -14,7 +14,7 @@ from pipelines.evaluation import scorecard
 from pipelines.evaluation.scorecard import hash_pairs, list_pairs
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
-from tests.registry.registries import NAME, Registry, flip_byte, scored
+from tests.registry.registries import NAME, Registry, flip_byte, score_model
 
 
 def test_the_first_version_becomes_champion(registry: Registry) -> None:
@@ -44,7 +44,7 @@ def test_a_first_version_below_a_classical_method_is_not_promoted(
 
 
 def test_navier_stokes_alone_stops_a_first_version_too(registry: Registry) -> None:
-    rows = [scored(row, 0.0, -9.0) for row in registry.card.rows]
+    rows = [score_model(row, 0.0, -9.0) for row in registry.card.rows]
     better = [
         r | {"baselines": r["baselines"] | {"navier-stokes": r["baselines"]["telea"] | {"psnr_hole": 99.0}}}
         for r in rows
@@ -127,7 +127,7 @@ def test_scores_that_are_not_finite_are_never_promoted(
     if champion:
         registry.add()
         promote(NAME, "1", registry.tracking)
-    rows = [scored(row, 1.0, -9.0) for row in registry.card.rows]
+    rows = [score_model(row, 1.0, -9.0) for row in registry.card.rows]
     rows[4]["psnr_hole"] = value
     with monkeypatch.context() as patch:  # what wrote them did not look
         patch.setattr(scorecard, "refuse_non_finite", lambda *_: None)
@@ -141,7 +141,7 @@ def test_scores_without_baselines_are_refused_for_a_first_version_only(registry:
     older = [{name: value for name, value in row.items() if name != "baselines"} for row in registry.card.rows]
     registry.add_card(replace(registry.card, rows=older))
     for force in (None, "a reason"):
-        with pytest.raises(UsageError, match=r"lack telea and navier-stokes, .*: evaluate again with another --out"):
+        with pytest.raises(UsageError, match=r"lack telea and navier-stokes, .*Evaluate again with another --out"):
             promote(NAME, "1", registry.tracking, force)
     registry.add()
     promote(NAME, "2", registry.tracking)
@@ -162,7 +162,7 @@ def test_a_challenger_that_beats_its_champion_and_not_telea_says_so(registry: Re
 
 def test_shuffled_rows_give_the_same_verdict(registry: Registry) -> None:
     registry.add()
-    rows = [scored(row, 0.02 * n - 0.5, -9.0) for n, row in enumerate(registry.card.rows)]
+    rows = [score_model(row, 0.02 * n - 0.5, -9.0) for n, row in enumerate(registry.card.rows)]
     for some in (rows, rows[::-1], rows[5:] + rows[:5]):
         registry.add_card(replace(registry.card, rows=some))
     promote(NAME, "1", registry.tracking)
@@ -181,7 +181,7 @@ def test_half_of_the_rows_is_refused_with_counts(registry: Registry, keep: slice
     assert registry.champion is None
 
 
-def test_a_champion_whose_record_is_refused_by_now_gives_way_to_its_own_weights_alone(
+def test_a_champion_of_a_refused_record_gives_way_to_its_own_weights_alone(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.add()
@@ -193,10 +193,10 @@ def test_a_champion_whose_record_is_refused_by_now_gives_way_to_its_own_weights_
         registry.tracking.move_alias(NAME, CHAMPION, old.number)
     registry.add_card(registry.card, b"other weights")
     registry.add()
-    with pytest.raises(UsageError, match=r"inpainter/2: .* is nan for .*; register the champion's checkpoint again"):
+    with pytest.raises(UsageError, match=r"inpainter/2: .* is nan for .*; Register the champion's checkpoint again"):
         promote(NAME, "3", registry.tracking, "a reason")
     assert registry.champion == "2"
-    assert promote(NAME, "4", registry.tracking).reason.startswith("the champion's own weights, registered anew: ")
+    assert promote(NAME, "4", registry.tracking).reason.startswith("the champion's own weights, registered again: ")
     assert registry.champion == "4"
 
 
@@ -232,7 +232,7 @@ def test_the_verdict_is_kept_with_the_version(registry: Registry) -> None:
     assert (kept["champion"], kept["comparison"]["seed"], kept["comparison"]["metric"]) == ("1", 0, "psnr_hole")
 
 
-def test_the_champion_promoted_again_tells_its_verdict_and_changes_nothing(registry: Registry) -> None:
+def test_the_champion_promoted_again_keeps_its_verdict_and_changes_nothing(registry: Registry) -> None:
     registry.add()
     registry.add(1.0)
     promote(NAME, "1", registry.tracking)
@@ -280,11 +280,11 @@ def test_rollback_goes_back_to_the_champion_before(registry: Registry) -> None:
 
 
 def test_rollback_without_a_champion_is_refused(registry: Registry) -> None:
-    with pytest.raises(UsageError, match="nothing to roll back to"):
+    with pytest.raises(UsageError, match="has no champion before"):
         rollback("nobody", registry.tracking)
 
 
-def test_a_version_that_is_not_there_is_told_with_those_that_are(registry: Registry) -> None:
+def test_a_version_that_is_not_there_is_named_with_those_that_are(registry: Registry) -> None:
     registry.add()
     with pytest.raises(FileNotFoundError, match=r"no version 9 of model 'inpainter' at .*: its versions are 1"):
         promote(NAME, "9", registry.tracking)

@@ -8,7 +8,7 @@ from jobs.faults import VerbError
 from tests.registry.registries import NAME, Registry
 
 
-def test_the_verb_tells_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:
+def test_the_verb_says_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:
     registry.add(telea_db=0.5)
     with pytest.raises(
         VerbError, match=r"is not promoted: .* Telea has .*; train on, or promote it with --force"

@@ -43,7 +43,7 @@ def store(version: Version, tracking: Tracking) -> Path:
 
 
 @contextmanager
-def changed(store: Path, change: Callable[[Path], object]) -> Iterator[None]:
+def change_store(store: Path, change: Callable[[Path], object]) -> Iterator[None]:
     """The store after the change, for the time of the block; afterwards it is as it was."""
     kept = store.with_name("kept")
     shutil.copytree(store, kept, symlinks=True)
@@ -93,7 +93,7 @@ def test_one_bit_of_any_file_stops_promotion_and_loading(
 ) -> None:
     name = data.draw(st.sampled_from(sorted(list_files(store))), "file")
     position, bit = data.draw(st.integers(0, 1 << 30), "position"), data.draw(st.integers(0, 7), "bit")
-    with changed(store, lambda folder: flip(folder / name, position, bit)):
+    with change_store(store, lambda folder: flip(folder / name, position, bit)):
         assert_refused(version, tracking, rf"{NAME}/1: {name} has SHA-256 .*register the checkpoint again")
 
 
@@ -111,7 +111,7 @@ def test_a_file_that_was_removed_or_became_a_link_stops_promotion_and_loading(
         if link:
             (folder / name).symlink_to(same)
 
-    with changed(store, change):
+    with change_store(store, change):
         assert_refused(version, tracking, rf"{name}'? is {'a link' if link else 'missing'}")
 
 
@@ -130,8 +130,8 @@ def test_a_further_file_stops_promotion_and_loading(
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).write_bytes(b"print('hello')\n")
 
-    with changed(store, change):
-        assert_refused(version, tracking, rf"'{path}' was not registered with it")
+    with change_store(store, change):
+        assert_refused(version, tracking, rf"'{path}' was not registered with the version")
 
 
 def test_a_smaller_size_in_the_description_is_refused(version: Version, tracking: Tracking, store: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_smaller_size_in_the_description_is_refused(version: Version, tracking
         described = json.loads((folder / "artifacts/network.json").read_bytes())
         (folder / "artifacts/network.json").write_text(json.dumps(described | {"size_px": 16}))
 
-    with changed(store, change):
+    with change_store(store, change):
         assert_refused(version, tracking, r"artifacts/network\.json has SHA-256")
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_version_registered_again_is_a_new_one(
 ) -> None:
     mine = tracking.create_version("mine", store.as_uri(), version.run_id, version.tags)
     assert register(checkpoint, card, "mine", tracking) == mine
-    with changed(store, lambda folder: flip(folder / "model.py", 9)):
+    with change_store(store, lambda folder: flip(folder / "model.py", 9)):
         assert register(checkpoint, card, "mine", tracking).number == "2"
 
 
@@ -221,7 +221,7 @@ def test_what_python_and_mlflow_add_is_neither_refused_nor_run(
         for name in ("model.py", "code/nets/__init__.py", "code/nets/filling.py"):
             plant_compiled(folder / name, marker)
 
-    with changed(store, change):
+    with change_store(store, change):
         filled = open_model(version.uri).fill(*odd_photo())
     assert np.array_equal(filled, make_network_model(checkpoint).fill(*odd_photo()))
     assert not marker.exists()
@@ -277,9 +277,9 @@ def test_no_planted_code_runs_before_it_is_refused(store: Path, tmp_path: Path) 
 def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     store: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """As far as the files alone tell: their list is among them."""
+    """By the files alone: their list is among them."""
 
-    def altered(name: str, change: Callable[[Path], object]) -> Path:
+    def alter_files(name: str, change: Callable[[Path], object]) -> Path:
         folder = shutil.copytree(store, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
         change(folder)
         return folder
@@ -287,14 +287,14 @@ def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     marker = tmp_path / "ran"
     size = b'"size_px":32'
     folders = [
-        altered("size", lambda f: replace_bytes(f / "artifacts/network.json", size, b'"size_px":16')),
-        altered("weights", lambda f: flip(f / "artifacts/generator.safetensors", 99_999)),
-        altered("code", lambda f: (f / "code/nets/filling.py").open("a").write("\n\n")),
-        altered("model", lambda f: (f / "model.py").open("a").write("\n\n")),
-        altered("further", lambda f: (f / "code/nets/further.py").write_text("")),
-        altered("gone", lambda f: (f / "artifacts/pairs.parquet").unlink()),
-        altered("list", lambda f: (f / "artifacts/files.json").unlink()),
-        altered("compiled", lambda f: plant_compiled(f / "code/nets/filling.py", marker)),
+        alter_files("size", lambda f: replace_bytes(f / "artifacts/network.json", size, b'"size_px":16')),
+        alter_files("weights", lambda f: flip(f / "artifacts/generator.safetensors", 99_999)),
+        alter_files("code", lambda f: (f / "code/nets/filling.py").open("a").write("\n\n")),
+        alter_files("model", lambda f: (f / "model.py").open("a").write("\n\n")),
+        alter_files("further", lambda f: (f / "code/nets/further.py").write_text("")),
+        alter_files("gone", lambda f: (f / "artifacts/pairs.parquet").unlink()),
+        alter_files("list", lambda f: (f / "artifacts/files.json").unlink()),
+        alter_files("compiled", lambda f: plant_compiled(f / "code/nets/filling.py", marker)),
     ]
     *refused, filled = load_as_user(folders, tmp_path)
     words = ["artifacts/network.json", "artifacts/generator.safetensors", "code/nets/filling.py", "model.py"]
@@ -321,4 +321,4 @@ def test_a_second_version_with_other_code_is_not_served_by_the_code_of_the_first
     (second / "artifacts/files.json").write_text(json.dumps(listed))
     first, refusal = load_as_user([store, second], tmp_path)
     assert isinstance(first, int)
-    assert "is not the code of this version: load it in a process of its own" in refusal
+    assert "is not the code of this version: load the version in a fresh process" in refusal

@@ -37,7 +37,9 @@ def photos(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8
     return images, masks
 
 
-def registered(config: Any, trained: TrainRun, card: Scorecard, tracking: Tracking, out: Path) -> tuple[str, Version]:
+def register_model(
+    config: Any, trained: TrainRun, card: Scorecard, tracking: Tracking, out: Path
+) -> tuple[str, Version]:
     """The URI of a checkpoint of such a network, and a version of it; its scores are those of other weights."""
     state: dict[str, Any] = {
         "recipe": trained.recipe.as_json(),
@@ -63,7 +65,7 @@ def assert_same_fills(
 def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(
     trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path: Path
 ) -> None:
-    uri, version = registered(SKETCHED, trained, card, tracking, tmp_path / "sketched")
+    uri, version = register_model(SKETCHED, trained, card, tracking, tmp_path / "sketched")
     verb, stored, pyfunc = open_model(uri), open_model(version.uri), mlflow.pyfunc.load_model(version.uri)
     assert stored.takes == verb.takes == {"sketch"}
     assert stored.procedure == verb.procedure == "local"
@@ -82,10 +84,10 @@ def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_version_of_a_probabilistic_network_gives_the_fills_of_a_seed_photo_by_photo(
+def test_a_probabilistic_version_gives_the_fills_of_a_seed_photo_by_photo(
     trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path: Path
 ) -> None:
-    uri, version = registered(PROBABILISTIC, trained, card, tracking, tmp_path / "probabilistic")
+    uri, version = register_model(PROBABILISTIC, trained, card, tracking, tmp_path / "probabilistic")
     verb, stored, pyfunc = open_model(uri), open_model(version.uri), mlflow.pyfunc.load_model(version.uri)
     assert stored.takes == verb.takes == {"noise"}
     for size in SIZES:
@@ -106,7 +108,7 @@ def test_a_version_of_a_probabilistic_network_gives_the_fills_of_a_seed_photo_by
 def test_a_version_of_track_2_fills_as_its_checkpoint(
     trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path: Path
 ) -> None:
-    uri, version = registered(MAPPED, trained, card, tracking, tmp_path / "mapped")
+    uri, version = register_model(MAPPED, trained, card, tracking, tmp_path / "mapped")
     verb, stored = open_model(uri), open_model(version.uri)
     assert stored.takes == verb.takes == {"segmentation"}
     images, _ = photos(50, 70)
@@ -127,12 +129,12 @@ IMAGE, MASK = np.zeros((2, 9, 7, 3), np.uint8), np.zeros((2, 9, 7), np.uint8)
             {"image": IMAGE, "mask": MASK, "sketch": MASK},
             "unknown input 'sketch': give image, mask, noise, segmentation",
         ),
-        ({"image": IMAGE / 255, "mask": MASK}, "image is of float64: give uint8"),
-        ({"image": IMAGE.astype(int) - 1, "mask": MASK}, "image is of int64: give uint8"),
-        ({"image": IMAGE, "mask": MASK[:1]}, r"image \(2, 9, 7, 3\) and mask \(1, 9, 7\) do not belong together"),
-        ({"image": IMAGE[..., :2], "mask": MASK}, r"image \(2, 9, 7, 2\) do not belong together: give NHW3"),
-        ({"image": IMAGE[0], "mask": MASK}, r"image \(9, 7, 3\) do not belong together: give NHW3"),
-        ({"image": IMAGE, "mask": MASK, "segmentation": MASK}, r"segmentation \(2, 9, 7\) do not belong together"),
+        ({"image": IMAGE / 255, "mask": MASK}, "image has type float64: give uint8"),
+        ({"image": IMAGE.astype(int) - 1, "mask": MASK}, "image has type int64: give uint8"),
+        ({"image": IMAGE, "mask": MASK[:1]}, r"image \(2, 9, 7, 3\) and mask \(1, 9, 7\) do not fit together"),
+        ({"image": IMAGE[..., :2], "mask": MASK}, r"image \(2, 9, 7, 2\) do not fit together: give NHW3"),
+        ({"image": IMAGE[0], "mask": MASK}, r"image \(9, 7, 3\) do not fit together: give NHW3"),
+        ({"image": IMAGE, "mask": MASK, "segmentation": MASK}, r"segmentation \(2, 9, 7\) do not fit together"),
         ({"image": IMAGE, "mask": MASK, "noise": np.zeros((2, 3), np.uint64)}, r"noise \(2, 3\) do not .*N2"),
         (
             {"image": IMAGE, "mask": MASK + np.uint8(2)},
@@ -155,7 +157,7 @@ def test_whole_numbers_of_json_are_taken_as_levels() -> None:
     [
         (0, {"noise"}, False, "num_fills is 0: give 1 or more"),
         (2, set(), False, "num_fills is 2: this network gives one fill per photo"),
-        (2, {"noise"}, True, "num_fills is 2 beside keys of noise"),
+        (2, {"noise"}, True, "num_fills is 2, but keys of noise"),
     ],
 )
 def test_numbers_of_fills_that_cannot_be_are_refused(

@@ -167,10 +167,10 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
         ({"augment": (Transform("HorizontalFlop"),)}, "unknown .*'HorizontalFlop'"),
         ({"augment": (Transform("HorizontalFlip", {"q": 2}),)}, "HorizontalFlip does not take {'q': 2}"),
         ({"augment": ("HorizontalFlip",)}, r"augment has 'HorizontalFlip': write Transform\("),
-        ({"resize_px": 0}, "resize_px is 0: it must be a whole number from 1 to 8192"),
+        ({"resize_px": 0}, "resize_px is 0: it must be an integer from 1 to 8192"),
         ({"large_px": -1}, "large_px is -1"),
         ({"mask_canvas_px": 100_000}, "mask_canvas_px is 100000"),
-        ({"size_px": 32.0}, "size_px is 32.0: it must be a whole number"),
+        ({"size_px": 32.0}, "size_px is 32.0: it must be an integer"),
         ({"num_lanes": "4"}, "num_lanes is '4'"),
     ],
 )
@@ -243,5 +243,5 @@ def test_a_world_has_its_rank(rank: int, size: int) -> None:
 
 
 def test_nothing_to_train_on_is_refused() -> None:
-    with pytest.raises(UsageError, match="no photo to train on"):
+    with pytest.raises(UsageError, match="no photos in the split train"):
         Stream((), CONFIG, 0)

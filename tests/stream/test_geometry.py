@@ -63,20 +63,23 @@ def test_every_policy_is_known_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("size", "top", "left"), [((30, 20), 5, 0), ((20, 30), 0, 5), ((21, 30), 0, 4), ((20, 20), 0, 0)]
 )
-def test_centre_square_is_the_middle_of_the_picture(size: tuple[int, int], top: int, left: int) -> None:
+def test_center_square_is_the_middle_of_the_picture(size: tuple[int, int], top: int, left: int) -> None:
     side = min(size)
     square = resize_square(coordinates(*size), "centre-square", side, KeyedRng())
     assert np.array_equal(square, coordinates(*size)[top : top + side, left : left + side])
 
 
-def test_centre_square_of_celeba_is_its_178_px_crop() -> None:
+def test_center_square_of_celeba_is_its_178_px_crop() -> None:
     square = resize_square(coordinates(218, 178), "centre-square", 178, KeyedRng())
     assert (square[0, 0, 0], square[-1, -1, 0]) == (20, 197)
 
 
 def test_squash_of_two_by_two_blocks_is_their_mean() -> None:
-    grey = np.array([[0, 4, 10, 10], [4, 8, 10, 10], [0, 0, 1, 3], [0, 0, 5, 7]], np.uint8)
-    assert resize_square(grey[..., None].repeat(3, axis=2), "squash", 2, KeyedRng())[..., 0].tolist() == [[4, 10], [0, 4]]
+    gray = np.array([[0, 4, 10, 10], [4, 8, 10, 10], [0, 0, 1, 3], [0, 0, 5, 7]], np.uint8)
+    assert resize_square(gray[..., None].repeat(3, axis=2), "squash", 2, KeyedRng())[..., 0].tolist() == [
+        [4, 10],
+        [0, 4],
+    ]
 
 
 def test_random_square_is_a_piece_of_the_picture_of_at_least_half_its_short_side() -> None:
@@ -92,7 +95,9 @@ def test_random_square_is_a_piece_of_the_picture_of_at_least_half_its_short_side
 
 
 def test_random_square_takes_every_corner_of_the_picture() -> None:
-    squares = [resize_square(coordinates(40, 40), "random-square", 20, KeyedRng("corner", n)).astype(int) for n in range(300)]
+    squares = [
+        resize_square(coordinates(40, 40), "random-square", 20, KeyedRng("corner", n)).astype(int) for n in range(300)
+    ]
     small = [s for s in squares if s[-1, 0, 0] - s[0, 0, 0] < 26]
     for channel in (0, 1):
         assert min(s[0, 0, channel] for s in small) <= 1
@@ -121,7 +126,7 @@ def test_a_lossless_picture_is_decoded_as_rgb(suffix: str) -> None:
     assert np.array_equal(decode(sink.getvalue(), "a"), picture(20, 30, 123))
 
 
-def test_a_grey_picture_is_decoded_as_rgb() -> None:
+def test_a_gray_picture_is_decoded_as_rgb() -> None:
     sink = io.BytesIO()
     Image.fromarray(np.array([[0, 200]], np.uint8)).save(sink, "PNG")
     assert decode(sink.getvalue(), "a").tolist() == [[[0] * 3, [200] * 3]]

@@ -118,7 +118,7 @@ def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
         next(batches)
 
 
-class Odd(OSError):
+class OddError(OSError):
     """A fault that cannot be made again from what it is pickled as, and cannot even be pickled."""
 
     def __init__(self, one: str, other: object) -> None:
@@ -129,26 +129,26 @@ class Odd(OSError):
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        (Odd("the store", threading.Lock()), OSError, r"^the store is away$"),
+        (OddError("the store", threading.Lock()), OSError, r"^the store is away$"),
         (UsageError("no plane"), UsageError, r"^no plane$"),
         (StopIteration(), JobError, r"(?s)^a loader process failed:.*StopIteration"),
         (ZeroDivisionError("oh"), JobError, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
     ],
 )
-def test_faults_of_loader_processes_are_told_and_end_them(fault: Exception, kind: type, message: str) -> None:
+def test_faults_of_loader_processes_are_raised_and_end_them(fault: Exception, kind: type, message: str) -> None:
     def make(positions: list[int], memory: torch.Tensor) -> Batch:
         if positions == [3]:
             raise fault
         return batch_of(positions, memory)
 
-    with pytest.raises(kind, match=message) as told:
+    with pytest.raises(kind, match=message) as raised:
         for _ in load(make, ([n] for n in range(100)), NUM_BYTES, 2):
             pass
-    assert told.traceback
+    assert raised.traceback
     assert not multiprocessing.active_children()
 
 
-def test_a_killed_loader_process_is_told_and_not_waited_for() -> None:
+def test_a_killed_loader_process_is_reported_and_not_waited_for() -> None:
     batches = load(batch_of, ([n] for n in range(10_000)), NUM_BYTES, 2)
     os.kill(int(next(batches).keys[0]), signal.SIGKILL)
     started = time.monotonic()

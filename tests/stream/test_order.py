@@ -143,7 +143,7 @@ def test_a_world_that_divides_the_lanes_reads_whole_lanes(order: Order, factor: 
         assert all(lane <= own or not lane & own for lane in touched)
 
 
-def test_a_world_that_divides_the_lanes_reads_each_shard_once_where_lanes_end_with_shards() -> None:
+def test_a_world_that_divides_the_lanes_reads_each_shard_once() -> None:
     order = Order((10,) * 8, seed=0, num_lanes=4, block_size=4)
     shards = [{order.locate(p)[0] for p in range(rank, 80, 2)} for rank in range(2)]
     assert shards[0] | shards[1] == set(range(8))
@@ -170,7 +170,7 @@ def test_recorded_order_is_computed_again() -> None:
 
 @LAWS
 @given(order=ORDERS, world=st.integers(1, 8))
-def test_as_many_ranks_read_from_a_lane_as_is_told(order: Order, world: int) -> None:
+def test_as_many_ranks_read_from_a_lane_as_is_counted(order: Order, world: int) -> None:
     lanes, rows = order.num_lanes, 8 * world
     readers = [{(row * lanes + lane) % world for row in range(rows)} for lane in range(lanes)]
     assert {len(ranks) for ranks in readers} == {count_lane_readers(lanes, world)}

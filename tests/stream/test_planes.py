@@ -47,7 +47,7 @@ def first_batches(dataset: Dataset, config: StreamConfig, count: int = 4) -> lis
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The mean absolute difference, in grey levels."""
+    """The mean absolute difference, in gray levels."""
     return float((one.float() - other.float()).abs().mean())
 
 
@@ -57,7 +57,7 @@ def test_a_plane_is_cropped_and_flipped_with_its_image(scenes: Dataset, resize: 
         plane = batch.planes["segmentation"]
         assert (plane.shape, plane.dtype) == (batch.image.shape, torch.uint8)
         assert distance(batch.image, plane) < 3
-        assert distance(batch.image.flip(3), plane) > 5, "the test could not tell a plane that is not flipped"
+        assert distance(batch.image.flip(3), plane) > 5, "the test could not detect a plane that is not flipped"
 
 
 def test_a_plane_gets_no_value_that_it_did_not_have(scenes: Dataset) -> None:
@@ -126,12 +126,12 @@ def test_a_plane_that_cannot_be_decoded_is_named(data: bytes) -> None:
 
 
 def test_planes_keep_their_channels_in_order() -> None:
-    for mode, colour in (("L", 7), ("RGB", (1, 2, 3)), ("RGBA", (1, 2, 3, 4))):
+    for mode, color in (("L", 7), ("RGB", (1, 2, 3)), ("RGBA", (1, 2, 3, 4))):
         sink = io.BytesIO()
-        Image.new(mode, (2, 3), colour).save(sink, "PNG")
+        Image.new(mode, (2, 3), color).save(sink, "PNG")
         plane = decode_plane(sink.getvalue(), "edge", "a")
         assert plane.shape[:2] == (3, 2)
-        assert plane[0, 0].tolist() == ([colour] if mode == "L" else list(colour))  # type: ignore[arg-type]
+        assert plane[0, 0].tolist() == ([color] if mode == "L" else list(color))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_planes_keep_their_channels_in_order() -> None:
     [
         ({"planes": ("depth",)}, "unknown plane 'depth': known are segmentation, edge, sketch"),
         ({"damaged": "ignore"}, "unknown damaged 'ignore': known are raise, replace"),
-        ({"size_px": 0}, "size_px is 0: it must be a whole number from 1 to 8192"),
-        ({"large_px": 64, "resize_px": 40}, "large_px and resize_px 40 do not go together"),
+        ({"size_px": 0}, "size_px is 0: it must be an integer from 1 to 8192"),
+        ({"large_px": 64, "resize_px": 40}, "large_px excludes resize_px 40"),
         ({"augment": (Transform("HorizontalFlip", {"p": 7}),)}, "HorizontalFlip does not take"),
         ({"augment": (Transform("RandomCrop", {"height": 8}),)}, "RandomCrop does not take"),
     ],

@@ -161,7 +161,7 @@ def test_a_damaged_remote_shard_is_damage(dataset: Dataset, cache: Path) -> None
         ShardReader((remote,), "train").read(shard, 0)
 
 
-def test_a_remote_shard_that_was_damaged_is_read_anew_once_restored(dataset: Dataset, cache: Path) -> None:
+def test_a_remote_shard_that_was_damaged_is_read_again_once_restored(dataset: Dataset, cache: Path) -> None:
     shard, record, row = first_sample(dataset)
     remote = remote_copy(dataset, "memory://reading/restored")
     whole = storage.read_bytes(uri := storage.join(remote.uri, record.file))

@@ -105,10 +105,10 @@ def test_a_sketch_lies_on_edges_above_the_threshold_and_is_thin(seed: int, side:
     solid = sketch > 0
     blocks = sum(solid[i : side - 2 + i, j : side - 2 + j].astype(int) for i in range(3) for j in range(3))
     assert np.max(blocks) < 9, "a skeleton has no solid 3x3 block"
-    assert np.array_equal(edges_to_sketch(sketch.astype(np.float32) / 255, 0.5)[:, :, 0], _opened_by_hand(solid) * 255)
+    assert np.array_equal(edges_to_sketch(sketch.astype(np.float32) / 255, 0.5)[:, :, 0], _clean_by_hand(solid) * 255)
 
 
-def _opened_by_hand(solid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _clean_by_hand(solid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Without its 8-connected components of fewer than 100 pixels at 256x256, by flooding."""
     kept, rest = np.zeros(solid.shape, np.uint8), {(int(y), int(x)) for y, x in zip(*np.nonzero(solid), strict=True)}
     while rest:

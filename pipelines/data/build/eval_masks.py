@@ -18,7 +18,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import SPLITS, DatasetConfig
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, make_mask_spec, make_file_mask_spec
+from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, make_file_mask_spec, make_mask_spec
 from pipelines.records import UsageError, sha256_hex
 from pipelines.stream.reading import name_mask_plane
 
@@ -117,7 +117,9 @@ def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str,
         name = files[chance.integer(0, len(files) - 1)][0]
         data = storage.read_below(uri, name)
         try:
-            return make_file_mask_spec(family, name, data, config.mask_canvas_px, config.mask_size_px, *path, bin=wanted)
+            return make_file_mask_spec(
+                family, name, data, config.mask_canvas_px, config.mask_size_px, *path, bin=wanted
+            )
         except UnreachableRatioError as fault:
             refusal = fault
     raise UsageError(

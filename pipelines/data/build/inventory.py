@@ -17,11 +17,11 @@ from pipelines.manifest import (
     COMMIT_FILE,
     SUCCESSORS,
     check_format,
+    name_shards_file,
+    name_successor,
     read_parquet,
     read_stored_root,
-    name_shards_file,
     shards_from_parquet,
-    name_successor,
     unseal,
 )
 from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex

@@ -20,11 +20,11 @@ from pipelines.manifest import (
     SUCCESSORS,
     Dataset,
     hash_manifest,
+    name_shards_file,
+    name_successor,
     open_dataset,
     seal,
-    name_shards_file,
     shards_to_parquet,
-    name_successor,
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex
 

@@ -22,10 +22,10 @@ from pipelines.manifest import (
     COMMIT_FILE,
     SUCCESSORS,
     Dataset,
+    name_shards_file,
     open_dataset,
     read_commit,
     read_table,
-    name_shards_file,
     unseal,
 )
 from pipelines.records import CorruptDataError, Member, ShardRecord

@@ -1,4 +1,4 @@
-"""The doors between the rooms: who may import whom (design, section 1), read off the code itself."""
+"""Imports between packages: which package may import which, read off the code itself."""
 
 import ast
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "nets": {"nets"},
     "infra": {"infra"},
 }
-ROOM_MAY_NOT = {
+MAY_NOT_IMPORT = {
     "pipelines/masks": {"torch", "nets"},
     "pipelines/data": {"torch", "nets", "pipelines.training", "pipelines.evaluation"},
     "pipelines/stream": {"torch.nn", "nets"},
@@ -32,7 +32,7 @@ ONLY_IN = {
 
 
 def imports(source: str) -> Iterator[str]:
-    """Dotted names of everything that a file imports, wherever in it."""
+    """Yield the dotted names of everything that a file imports, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -40,28 +40,28 @@ def imports(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def trespasses(path: Path, source: str) -> list[str]:
-    """The imports of a file that use a door which is not there."""
-    room, found = path.parts[0], []
+def find_forbidden(path: Path, source: str) -> list[str]:
+    """Imports of a file that its package does not allow."""
+    package, found = path.parts[0], []
     for name in imports(source):
-        forbidden = {n for place, names in ROOM_MAY_NOT.items() if path.as_posix().startswith(place) for n in names}
-        ours = name.split(".")[0]
-        if ours in PACKAGES and ours not in MAY_IMPORT[room]:
+        forbidden = {n for folder, names in MAY_NOT_IMPORT.items() if path.as_posix().startswith(folder) for n in names}
+        imported = name.split(".")[0]
+        if imported in PACKAGES and imported not in MAY_IMPORT[package]:
             found.append(name)
-        if any(within(name, n) for n in forbidden):
+        if any(is_within(name, n) for n in forbidden):
             found.append(name)
-        found += [name for n, files in ONLY_IN.items() if within(name, n) and path.as_posix() not in files]
+        found += [name for n, files in ONLY_IN.items() if is_within(name, n) and path.as_posix() not in files]
     return found
 
 
-def within(name: str, package: str) -> bool:
+def is_within(name: str, package: str) -> bool:
     """Whether a dotted name is the package or lies in it."""
     return name == package or name.startswith(f"{package}.")
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_file_uses_only_the_doors_there_are(path: Path) -> None:
-    assert trespasses(path, (PROJECT_ROOT / path).read_text()) == []
+def test_file_has_only_allowed_imports(path: Path) -> None:
+    assert find_forbidden(path, (PROJECT_ROOT / path).read_text()) == []
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_file_uses_only_the_doors_there_are(path: Path) -> None:
         ("pipelines/training/loop.py", "import torch.distributed as dist"),
     ],
 )
-def test_a_wrong_import_is_found(path: str, source: str) -> None:
-    assert trespasses(Path(path), source)
+def test_a_forbidden_import_is_found(path: str, source: str) -> None:
+    assert find_forbidden(Path(path), source)
 
 
-def test_the_tree_has_the_files_that_the_doors_speak_of() -> None:
+def test_the_tree_has_the_files_named_in_the_rules() -> None:
     named = {name for files in ONLY_IN.values() for name in files}
     assert named <= {path.as_posix() for path in FILES}
