@@ -16,7 +16,7 @@ from pyarrow import compute
 
 from infra import storage
 from infra.cluster import connect_ray
-from pipelines.data.build.inventory import (
+from pipelines.data.dataset.inventory import (
     Inventory,
     WholeShard,
     find_listed_shards,
