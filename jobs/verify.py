@@ -5,8 +5,8 @@ from typing import Any
 
 import tyro
 
-from infra.lock import exclusive
-from jobs.cli import as_module
+from infra.lock import lock_folder
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress
 from pipelines.data.commit.commit import list_unnamed_files
@@ -35,7 +35,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise UsageError(f"--share is {arguments.share}: it is more than 0 and at most 1")
     report: dict[str, Any] = {}
     if arguments.rebuild:
-        with exclusive(arguments.uri), progress() as show:
+        with lock_folder(arguments.uri), progress() as show:
             recovered = recover_dataset(arguments.uri, show)
         report["num_tables_without_rejections"] = recovered.num_tables_without_rejections
     dataset, damages = verify_dataset(arguments.uri, arguments.share, arguments.seed)
@@ -56,4 +56,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("verify")
+    run_as_module("verify")

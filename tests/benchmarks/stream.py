@@ -17,7 +17,7 @@ import torch
 import webdataset as wds
 
 from infra import storage
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from infra.world import World
 from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.build.pipeline import build_dataset
@@ -106,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder) / "photos")
-        with connected():
+        with connect_ray():
             recipe = DatasetConfig("folder", shard_bytes=8 << 20)
             dataset = build_dataset(Plan(str(source), f"{folder}/data", recipe, 0), lambda *_: None)
         streams = {name: ours(dataset, config) for name, (config, _) in CONFIGS.items()}

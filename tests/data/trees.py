@@ -135,7 +135,7 @@ def list_photos(
     source: str, root: Path | str, splits: str | None = None, spool_to: str | None = None
 ) -> dict[str, Photo]:
     """Path -> photo of everything that the source lists."""
-    spool_to = spool_to or f"{storage.absolute(str(root)).rstrip('/')}-spooled"
+    spool_to = spool_to or f"{storage.to_absolute(str(root)).rstrip('/')}-spooled"
     photos = [p for p in DATASETS[source].list_items(str(root), splits, spool_to) if isinstance(p, Photo)]
     assert len({p.path for p in photos}) == len(photos)
     return {p.path: p for p in photos}

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.keyed_rng import digest_of
+from pipelines.keyed_rng import hash_path
 from pipelines.records import Absent, Found, Photo, UsageError
 
 _Name = TypeVar("_Name", int, str)
@@ -95,7 +95,7 @@ def draw_subset(number: int, candidates: Iterable[_Name], *purpose: str) -> froz
 
     It depends on the published names alone, never on which files are there or in which order.
     """
-    return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: digest_of(*purpose, candidate)))
+    return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: hash_path(*purpose, candidate)))
 
 
 def photos_by_number(

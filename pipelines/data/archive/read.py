@@ -42,7 +42,7 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
 
 def _is_file_fault(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
     """Whether the fault is the file's own: decided on disks only, since a store refuses any file to bad keys."""
-    local = storage.local_path(root)
+    local = storage.to_local_path(root)
     if local is None or photo.place is not None:
         return False
     dangles = isinstance(fault, FileNotFoundError | NotADirectoryError) and (local / photo.path).is_symlink()

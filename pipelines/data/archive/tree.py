@@ -40,7 +40,7 @@ class Tree:
     """The files under a root; archives that cannot be sought are spooled into containers under `spool_to`."""
 
     def __init__(self, root: str, archives: tuple[Archive, ...], spool_to: str) -> None:
-        self.root = storage.absolute(root)
+        self.root = storage.to_absolute(root)
         self._archives = archives
         self._spill_to = spool_to
         self._spooled: dict[str, SpooledArchive] = {}

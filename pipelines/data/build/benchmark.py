@@ -89,7 +89,7 @@ def measure_storage_rates(uri: str | None, seconds: float) -> dict[str, float]:
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
             return measure_storage_rates(folder, seconds)
-    if storage.folder_to_write(uri) is not None and not storage.exists(uri):
+    if storage.to_writable_folder(uri) is not None and not storage.exists(uri):
         raise UsageError(f"no folder at {uri}: create it, or give the URI of an object store with --out")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:
@@ -120,7 +120,7 @@ def _publish_next(folder: str, numbers: "count[int]", data: bytes) -> None:
 
 def _read_cold(uri: str) -> None:
     """Read a file; a local one from its disk and not from the page cache."""
-    if (path := storage.local_path(uri)) is not None:
+    if (path := storage.to_local_path(uri)) is not None:
         with path.open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     storage.read_bytes(uri)

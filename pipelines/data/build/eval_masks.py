@@ -18,9 +18,9 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import SPLITS, DatasetConfig
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, recipe_for, recipe_for_file
+from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, make_mask_spec, make_file_mask_spec
 from pipelines.records import UsageError, sha256_hex
-from pipelines.stream.reading import mask_plane
+from pipelines.stream.reading import name_mask_plane
 
 _MAX_FILES: Final = 1000
 _PROBES: Final = 32
@@ -39,7 +39,7 @@ def check_masks(config: DatasetConfig, mask_files: str | None) -> None:
         if family not in MASKS and family not in FILE_MASKS:
             raise UsageError(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
         for wanted in config.mask_bins if family in MASKS else ():
-            recipe_for(family, config.mask_canvas_px, config.mask_size_px, bin=wanted, scaled=config.mask_scaled)
+            make_mask_spec(family, config.mask_canvas_px, config.mask_size_px, bin=wanted, scaled=config.mask_scaled)
     if has_file_masks(config) and mask_files is None:
         raise UsageError(f"masks {', '.join(config.masks)} are made of files: give their folder with --mask-files")
     if has_file_masks(config) and hash_mask_files(str(mask_files)) != config.mask_files_sha256:
@@ -58,7 +58,7 @@ def _check_some_files(config: DatasetConfig, uri: str) -> None:
         for name in sorted(some):
             with suppress(UnreachableRatioError):
                 data = storage.read_below(uri, name)
-                recipe_for_file(family, name, data, config.mask_canvas_px, config.mask_size_px, "probe")
+                make_file_mask_spec(family, name, data, config.mask_canvas_px, config.mask_size_px, "probe")
 
 
 def has_file_masks(config: DatasetConfig) -> bool:
@@ -89,7 +89,7 @@ def make_eval_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
     """
     specs = list(_mask_specs(plan, key))
     stored = {
-        f"{mask_plane(number)}.png": _encode_mask(mask, str(plan.mask_files))
+        f"{name_mask_plane(number)}.png": _encode_mask(mask, str(plan.mask_files))
         for number, mask in enumerate(specs)
         if plan.config.mask_pixels or mask.file
     }
@@ -104,7 +104,7 @@ def _mask_specs(plan: Plan, key: str) -> Iterator[MaskSpec]:
                 path = (plan.seed, "mask", config.source, key, number, *(() if wanted == ANY else (wanted,)))
                 sizes = config.mask_canvas_px, config.mask_size_px
                 if family in MASKS:
-                    yield recipe_for(family, *sizes, *path, bin=wanted, scaled=config.mask_scaled)
+                    yield make_mask_spec(family, *sizes, *path, bin=wanted, scaled=config.mask_scaled)
                 else:
                     yield _make_file_mask(plan, family, wanted, path)
 
@@ -117,7 +117,7 @@ def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str,
         name = files[chance.integer(0, len(files) - 1)][0]
         data = storage.read_below(uri, name)
         try:
-            return recipe_for_file(family, name, data, config.mask_canvas_px, config.mask_size_px, *path, bin=wanted)
+            return make_file_mask_spec(family, name, data, config.mask_canvas_px, config.mask_size_px, *path, bin=wanted)
         except UnreachableRatioError as fault:
             refusal = fault
     raise UsageError(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from infra import storage
-from infra.cluster import connected, num_cores, run_tasks
+from infra.cluster import connect_ray, count_cores, run_tasks
 from pipelines.data.build.dedup import find_duplicates, group_earlier_shards, mark_duplicates, resolve_keys
 from pipelines.data.build.eval_masks import check_masks
 from pipelines.data.build.resumption import is_movable, refuse_changed_root
@@ -101,15 +101,15 @@ def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -
 
 def _resolve_uris(plan: Plan) -> Plan:
     """The plan with absolute URIs, for tasks run in other folders."""
-    files = storage.absolute(plan.mask_files) if plan.mask_files else None
-    return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
+    files = storage.to_absolute(plan.mask_files) if plan.mask_files else None
+    return replace(plan, root=storage.to_absolute(plan.root), out=storage.to_absolute(plan.out), mask_files=files)
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, stats: BuildStats) -> Dataset:
     plan = _claim(plan)
     shards: tuple[ShardRecord, ...] = ()
     try:
-        with connected():
+        with connect_ray():
             layout, seconds = next(run_tasks(_time_listing, [(plan,)]))
             stats.add(seconds)
             shards = _build_shards(plan, layout, base, progress, stats)
@@ -158,7 +158,7 @@ def _build_shards(
     for record, cost in _task_results("sharding", write_shard, places, progress):
         shards.append(record)
         stats.add_cost(cost)
-    stats.num_cores = num_cores()
+    stats.count_cores = count_cores()
     return tuple(shards)
 
 
@@ -265,7 +265,7 @@ def copy_shards(
     for shard, cost in _task_results(what, _copy_shard, [(task, *more) for more in arguments], progress):
         shards.append(shard)
         stats.add_cost(cost)
-    stats.num_cores = num_cores()
+    stats.count_cores = count_cores()
     return tuple(shards)
 
 

@@ -56,7 +56,7 @@ def estimate_copy_seconds(uri: str, shard: ShardRecord) -> float:
 
 def _open_sink(uri: str) -> IO[bytes]:
     """A file without a name on the disk of the dataset, else in the temporary folder; it vanishes when closed."""
-    return tempfile.TemporaryFile(buffering=0, dir=storage.local_path(uri))
+    return tempfile.TemporaryFile(buffering=0, dir=storage.to_local_path(uri))
 
 
 def _time_bytes(read: bytes, sink: IO[bytes], written: bytes) -> float:

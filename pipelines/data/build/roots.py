@@ -59,7 +59,7 @@ def make_root_record(plan: Plan) -> dict[str, Any]:
 
 def make_archives_record(root: str, archives: list[str]) -> dict[str, Any]:
     """Record of a root that is an archive or holds some: all files under it, and the ends of those archives."""
-    root, recorder = storage.absolute(root).rstrip("/"), RootRecorder()
+    root, recorder = storage.to_absolute(root).rstrip("/"), RootRecorder()
     for name, size in storage.list_files(root) if archives != [root] else ():
         if find_system_file_reason(name) is None:
             recorder.add_file(name, size)

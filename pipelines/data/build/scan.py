@@ -38,7 +38,7 @@ from pipelines.data.image.header import read_header
 from pipelines.data.image.mask_files import find_mask_reason, is_mask_reason
 from pipelines.data.image.normalize import hash_pixels, name_memory_faults
 from pipelines.data.sources import DATASETS
-from pipelines.keyed_rng import digest_of
+from pipelines.keyed_rng import hash_path
 from pipelines.manifest import read_commit
 from pipelines.records import (
     Absent,
@@ -253,7 +253,7 @@ def _assign_split(photo: Photo, plan: Plan) -> Photo:
             photo, planes=tuple(replace(p, refusal=p.refusal or _find_size_refusal(p)) for p in photo.planes)
         )
     if photo.split == "train" and plan.config.holdout:
-        held_out = find_part(digest_of(plan.seed, "holdout", _get_name(photo)), 2**53) < plan.config.holdout * 2**53
+        held_out = find_part(hash_path(plan.seed, "holdout", _get_name(photo)), 2**53) < plan.config.holdout * 2**53
         return replace(photo, split="val") if held_out else photo
     return photo
 

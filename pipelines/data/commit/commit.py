@@ -19,12 +19,12 @@ from pipelines.manifest import (
     FORMAT,
     SUCCESSORS,
     Dataset,
-    manifest_digest,
+    hash_manifest,
     open_dataset,
     seal,
-    shards_file,
+    name_shards_file,
     shards_to_parquet,
-    successor_file,
+    name_successor,
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex
 
@@ -45,7 +45,7 @@ def describe_dataset(
         "layers": layers,
         "ledger": sum_ledger(rows),
         "shards_sha256": sha256_hex(shards_to_parquet(rows, layers[0].get("root"))),
-        "manifest_sha256": manifest_digest(config, seed, rows),
+        "manifest_sha256": hash_manifest(config, seed, rows),
     }
     return Dataset(uri, commit, rows)
 
@@ -57,7 +57,7 @@ def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
     """
     publish_shards(dataset)
     record = seal(dataset.commit)
-    claim = storage.join(dataset.uri, successor_file(base.commit) if base else COMMIT_FILE)
+    claim = storage.join(dataset.uri, name_successor(base.commit) if base else COMMIT_FILE)
     if not storage.create(claim, record) and storage.read_bytes(claim) != record:
         raise UsageError(f"{dataset.uri} was changed meanwhile; this change was not made: run the same command again")
     if base:
@@ -67,7 +67,7 @@ def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
 
 def publish_shards(dataset: Dataset) -> None:
     """Publish the rows of the shards alone."""
-    name = shards_file(dataset.commit["shards_sha256"])
+    name = name_shards_file(dataset.commit["shards_sha256"])
     storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards, dataset.root))
 
 
@@ -86,7 +86,7 @@ def open_to_change(uri: str) -> Dataset:
 
     Raises UsageError where there is no dataset.
     """
-    uri = storage.absolute(uri)
+    uri = storage.to_absolute(uri)
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)
@@ -108,7 +108,7 @@ def sum_ledger(shards: Sequence[ShardRecord]) -> dict[str, int]:
 def list_named_files(dataset: Dataset) -> set[str]:
     """Files that the commit record names, by itself or through the list of shards."""
     named = {name for shard in dataset.shards for name in (shard.file, shard.table)}
-    named |= {shards_file(dataset.commit["shards_sha256"])}
+    named |= {name_shards_file(dataset.commit["shards_sha256"])}
     return named | {name for layer in dataset.layers for name in layer["absent"]}
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from infra import storage
 from pipelines.data.commit.workspace import FIRST, FOLDER, run_once
-from pipelines.manifest import Dataset, commit_id
+from pipelines.manifest import Dataset, hash_commit
 from pipelines.records import UsageError
 
 CLAIM: Final = "plan.json"
@@ -20,7 +20,7 @@ CLAIM: Final = "plan.json"
 
 def get_base_name(dataset: Dataset | None) -> str:
     """Name of the base of a change: the start of the commit's digest, `FIRST` without a dataset."""
-    return commit_id(dataset.commit)[:12] if dataset else FIRST
+    return hash_commit(dataset.commit)[:12] if dataset else FIRST
 
 
 def locate_workspace(dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from infra import storage
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from pipelines.data.build.pipeline import Progress, copy_shards, run_step
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.build.write_shard import ShardId, publish_shard
@@ -55,7 +55,7 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress, stats: Buil
     # Find the shards that hold the photos.
     dataset, wanted = open_to_change(uri), frozenset(keys)
     touched = {shard.file: shard for key in wanted for shard in _find_candidates(dataset, key)}
-    with connected():
+    with connect_ray():
         tasks = [(dataset.uri, shard, wanted) for shard in touched.values()]
         outcomes = run_step("finding", _find_outcomes, tasks, progress)
         _refuse_strangers(uri, wanted, outcomes)
@@ -159,7 +159,7 @@ def _merge(dataset: Dataset, progress: Progress, stats: BuildStats) -> Dataset:
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
     places = [(split, number, count) for split, count in num_shards.items() for number in range(count)]
     by_place = {(shard.layer, shard.split, shard.number): shard for shard in dataset.shards}
-    with connected():
+    with connect_ray():
         tasks = [(replace(dataset, shards=_find_met_shards(dataset, by_place, *place)), *place) for place in places]
         shards = copy_shards("merging", _write_merged, tasks, progress, stats)
     # Describe the one layer.

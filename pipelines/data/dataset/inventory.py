@@ -18,10 +18,10 @@ from pipelines.manifest import (
     SUCCESSORS,
     check_format,
     read_parquet,
-    root_in_parquet,
-    shards_file,
+    read_stored_root,
+    name_shards_file,
     shards_from_parquet,
-    successor_file,
+    name_successor,
     unseal,
 )
 from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex
@@ -86,7 +86,7 @@ def take_inventory(uri: str) -> Inventory:
         elif match := _LIST.fullmatch(name):
             data = storage.read_bytes(storage.join(uri, name))
             if sha256_hex(data).startswith(match[1]):
-                there.lists[name], there.roots[name] = shards_from_parquet(data), root_in_parquet(data)
+                there.lists[name], there.roots[name] = shards_from_parquet(data), read_stored_root(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
             _add_record(there, name)
     return there
@@ -106,10 +106,10 @@ def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
     `dataset.json` does not count: its change was never reported as done.
     """
     commit = there.records.get(COMMIT_FILE)
-    while commit and (name := successor_file(commit)) in there.records:
+    while commit and (name := name_successor(commit)) in there.records:
         commit = there.records[name]
     if commit is None and there.records:
-        last = [record for record in there.records.values() if successor_file(record) not in there.names]
+        last = [record for record in there.records.values() if name_successor(record) not in there.names]
         if len(last) != 1:
             raise UsageError(
                 f"{', '.join(there.torn)} in {there.uri} is damaged and newer than all intact records: restore it"
@@ -122,7 +122,7 @@ def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
 
 def find_listed_shards(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
     """The shards of a commit record, None where their list is lost."""
-    return there.lists.get(shards_file(commit["shards_sha256"]))
+    return there.lists.get(name_shards_file(commit["shards_sha256"]))
 
 
 def find_only_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:

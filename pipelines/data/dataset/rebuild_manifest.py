@@ -15,7 +15,7 @@ from typing import Any
 from pyarrow import compute
 
 from infra import storage
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from pipelines.data.build.pipeline import Progress, run_step
 from pipelines.data.build.write_shard import make_plane_rows, make_table, make_table_facts, publish_table
 from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
@@ -52,11 +52,11 @@ def recover_dataset(uri: str, progress: Progress) -> Recovery:
 
     Raises UsageError where there is no shard, one is damaged or missing, or the newest shards cannot be determined.
     """
-    uri = storage.absolute(uri)  # tasks run in other folders
+    uri = storage.to_absolute(uri)  # tasks run in other folders
     there = take_inventory(uri)
     if not there.shards:
         raise UsageError(f"no shards at {uri}: give the URI of a dataset that was built")
-    with connected():
+    with connect_ray():
         dataset, num_lost = _find_dataset(there, progress)
         for name in set(there.torn) - {COMMIT_FILE}:
             storage.remove(storage.join(uri, name))

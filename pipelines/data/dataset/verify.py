@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from isal import isal_zlib
 
 from infra import storage
-from infra.cluster import connected, run_tasks
+from infra.cluster import connect_ray, run_tasks
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import count_padding, make_member_header, read_index
 from pipelines.keyed_rng import KeyedRng
@@ -25,7 +25,7 @@ from pipelines.manifest import (
     open_dataset,
     read_commit,
     read_table,
-    shards_file,
+    name_shards_file,
     unseal,
 )
 from pipelines.records import CorruptDataError, Member, ShardRecord
@@ -51,7 +51,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
     Returns the dataset, None if its records are too damaged to open it, and the damages. Raises UsageError where there
     is no dataset.
     """
-    uri = storage.absolute(uri)  # tasks run in other folders
+    uri = storage.to_absolute(uri)  # tasks run in other folders
     # Check the records.
     found = list(_check_records(uri))
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
@@ -64,7 +64,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
         tasks = [(match[0], _verify_by_name, (uri, match[0], match[1] or match[2])) for match in names]
     # Check the shards.
     drawn = sorted(tasks, key=lambda task: KeyedRng(seed, "verify", task[0]).fraction())
-    with connected():
+    with connect_ray():
         for damages in run_tasks(_call, [task[1:] for task in drawn[: count_checked_shards(len(tasks), share)]]):
             found += damages
     return dataset, sorted(found, key=lambda d: (d.file, d.key or ""))
@@ -100,7 +100,7 @@ def _open_dataset(uri: str, found: list[Damage]) -> Dataset | None:
         return None
     dataset, what = _try_read(lambda: open_dataset(uri))
     if what:
-        found.append(Damage(shards_file(commit["shards_sha256"]), None, what))
+        found.append(Damage(name_shards_file(commit["shards_sha256"]), None, what))
     return dataset
 
 
