@@ -14,7 +14,6 @@ from infra import storage
 from infra.cluster import connect_ray, count_cores, run_tasks
 from pipelines.data.build.dedup import find_duplicates, group_earlier_shards, mark_duplicates, resolve_keys
 from pipelines.data.build.eval_masks import check_masks
-from pipelines.data.dataset.inventory import is_shards_file
 from pipelines.data.build.resumption import is_movable, refuse_changed_root
 from pipelines.data.build.roofline import estimate_copy_seconds
 from pipelines.data.build.roots import make_root_record, refuse_other_root
@@ -24,6 +23,7 @@ from pipelines.data.build.write_shard import write_shard
 from pipelines.data.commit.commit import (
     commit_dataset,
     describe_dataset,
+    is_shards_file,
     list_named_files,
     open_to_change,
     prune,

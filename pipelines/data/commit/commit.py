@@ -28,6 +28,7 @@ from pipelines.manifest import (
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex
 
+_SHARDS = re.compile(r"shards-[0-9a-f]{12}\.parquet")
 _OWN = (f"{FOLDER}/", f"{SUCCESSORS}/", COMMIT_FILE, ".lock")
 
 
@@ -68,6 +69,11 @@ def publish_shards(dataset: Dataset) -> None:
     """Publish the rows of the shards alone."""
     name = name_shards_file(dataset.commit["shards_sha256"])
     storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards, dataset.root))
+
+
+def is_shards_file(name: str) -> bool:
+    """Whether a file name is that of a list of shards, which a commit publishes before its record."""
+    return _SHARDS.fullmatch(name) is not None
 
 
 def publish_commit(dataset: Dataset) -> None:
@@ -135,4 +141,4 @@ def _compile_own_names(source: str, splits: list[str]) -> re.Pattern[str]:
     """Pattern of the names that a build gives: foreign files in the folder must not be deleted."""
     split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
     shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"
-    return re.compile(rf"{shards}|{tables}|shards-[0-9a-f]{{12}}\.parquet")
+    return re.compile(rf"{shards}|{tables}|{_SHARDS.pattern}")

@@ -16,6 +16,12 @@ from pyarrow import compute
 
 from infra import storage
 from infra.cluster import connect_ray
+from pipelines.data.build.pipeline import Progress, run_step
+from pipelines.data.build.write_shard import make_plane_rows, make_table, make_table_facts, publish_table
+from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
+from pipelines.data.commit.lock import claim_change
+from pipelines.data.commit.workspace import find_part, find_parts
+from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.dataset.inventory import (
     Inventory,
     WholeShard,
@@ -27,12 +33,6 @@ from pipelines.data.dataset.inventory import (
     select_shards,
     take_inventory,
 )
-from pipelines.data.build.pipeline import Progress, run_step
-from pipelines.data.build.write_shard import make_plane_rows, make_table, make_table_facts, publish_table
-from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
-from pipelines.data.commit.lock import claim_change
-from pipelines.data.commit.workspace import find_part, find_parts
-from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import hash_sample, read_about, read_index
 from pipelines.manifest import COMMIT_FILE, Dataset, read_facts, read_parquet, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord, UsageError, sha256_hex

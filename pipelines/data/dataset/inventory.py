@@ -32,11 +32,6 @@ _TABLE: Final = re.compile(r"tables/([^/]+-\d{6,})-[0-9a-f]{12}\.parquet")
 _LIST: Final = re.compile(r"shards-([0-9a-f]{12})\.parquet")
 
 
-def is_shards_file(name: str) -> bool:
-    """Whether a file name is that of a list of shards, which a commit writes before its record."""
-    return _LIST.fullmatch(name) is not None
-
-
 @dataclass(frozen=True)
 class WholeShard:
     """A shard whose bytes match the digest in its name, with the facts of its index."""
