@@ -7,7 +7,7 @@ from typing import Any, Final
 import tyro
 
 from infra.tracking_values import flatten
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
 from jobs.recipes import RECIPES, find_recipe
 
@@ -59,4 +59,4 @@ def _format_value(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    as_module("recipe")
+    run_as_module("recipe")

@@ -19,7 +19,7 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipes import find_recipe
@@ -142,8 +142,8 @@ def _make_folder(uri: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
         return
-    storage.folder_to_write(uri)
-    folder = storage.absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
+    storage.to_writable_folder(uri)
+    folder = storage.to_absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
     try:
         yield folder
     finally:
@@ -194,4 +194,4 @@ def _strip_suffix(file: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("resume-check")
+    run_as_module("resume-check")

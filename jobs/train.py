@@ -5,18 +5,18 @@ from typing import Any, Final
 
 import tyro
 
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.settings import tracking_uri
 from infra.tracking import Status, require_login
 from infra.tracking_faults import LoginError
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
 from jobs.recipe import show_settings
 from jobs.recipes import find_recipe
-from pipelines.checkpoints import newest_clock, open_checkpoint, repair_commit_list
+from pipelines.checkpoints import find_newest_clock, open_checkpoint, repair_commit_list
 from pipelines.records import UsageError
-from pipelines.stream.order import readers_of_a_lane
+from pipelines.stream.order import count_lane_readers
 from pipelines.training.checkpointer import is_over
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES
@@ -82,7 +82,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     operations = count_photo_operations(request.recipe)
     # Train, or only send what the tracking server lacks.
-    with exclusive(arguments.out):
+    with lock_folder(arguments.out):
         train_run = build_run(request, datasets, tracking_uri=tracking_uri(), photo_operations=operations)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, request.recipe, request.until_images):
@@ -94,10 +94,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     incidents = read_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
-        "images_seen": newest_clock(arguments.out),
+        "images_seen": find_newest_clock(arguments.out),
         "checkpoint": checkpoint.uri,
         "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
-        "readers_of_a_lane": readers_of_a_lane(request.recipe.stream.num_lanes, arguments.workers),
+        "count_lane_readers": count_lane_readers(request.recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_SHOWN],
     }
@@ -169,4 +169,4 @@ def _format_point(point: dict[str, Any], until_images: int) -> tuple[int, int, s
 
 
 if __name__ == "__main__":
-    as_module("train")
+    run_as_module("train")

@@ -16,7 +16,7 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.settings import code_revision
 from infra.world import World
-from pipelines.checkpoints import BEST, Checkpoint, latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import BEST, Checkpoint, find_latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, canonical_json
 from pipelines.training.heartbeat import Heartbeat
@@ -153,7 +153,7 @@ class Checkpointer:
             "network": self._run.recipe.network,
             "size_px": self._run.recipe.stream.size_px,
             "procedure": asdict(self._run.recipe.procedure),
-            "stage": self._state.objective.stage_at(self._state.images_seen).name,
+            "stage": self._state.objective.find_stage(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": self._code,
             BEST: (self.best.images_seen or None) if self.best.kept else None,
@@ -201,7 +201,7 @@ def is_over(out: str, recipe: TrainRecipe, until_images: int) -> bool:
 
     Raises CorruptDataError where points are missing by which a training that stops early decides.
     """
-    newest = latest_checkpoint(out)
+    newest = find_latest_checkpoint(out)
     if newest is None:
         return False
     clock = newest.images_seen

@@ -19,9 +19,9 @@ import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connected, has_waiting_group, num_cores, num_gpus
+from infra.cluster import connect_ray, has_waiting_group, count_cores, count_gpus
 from infra.world import RankLostError, World, current_world
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
 from pipelines.training.heartbeat import Every, HeartbeatMonitor, explain_wait
@@ -60,7 +60,7 @@ def launch(
     on with as few where nodes are lost, and takes more again when there are some. `on_point` is called on the ranks.
     """
     scratch = storage.join(run.out, ".ray")
-    with connected(num_workers * _count_cores(run)):
+    with connect_ray(num_workers * _count_cores(run)):
         import ray
 
         monitor, workers = _start_monitor(), (min_workers or num_workers, num_workers)
@@ -86,7 +86,7 @@ def _use_gpus(device: Device, min_workers: int, warn: Callable[[str], None]) -> 
     """Whether ranks train on GPUs; warns where there are some, but too few."""
     if device != "auto":
         return device == "cuda"
-    found = num_gpus()
+    found = count_gpus()
     if 0 < found < min_workers:
         warn(f"{found} GPUs for {min_workers} workers: they train on CPUs; --device cuda waits for GPUs")
     return found >= min_workers
@@ -101,7 +101,7 @@ def _follow_ranks(
         for line in _ask(monitor.drain_messages.remote(), []):
             warn(line)
         if seconds := _ask(monitor.measure_wait.remote(), 0.0):
-            there = {"CPU": num_cores(), "GPU": num_gpus()}
+            there = {"CPU": count_cores(), "GPU": count_gpus()}
             warn(explain_wait(workers, resources, there, has_waiting_group(resources), seconds))
 
     return follow
@@ -118,7 +118,7 @@ def _remove_scratch(scratch: str, warn: Callable[[str], None]) -> None:
 def _fit(
     run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, config: dict[str, Any]
 ) -> str:
-    from ray import train  # not at the head of the file: `connected` must come before Ray is imported
+    from ray import train  # not at the head of the file: `connect_ray` must come before Ray is imported
     from ray.train.torch import TorchConfig, TorchTrainer
 
     # Describe the training to Ray.
@@ -294,7 +294,7 @@ def _count_starts(run: TrainRun, monitor: Any, num_ranks: int, *, is_elastic: bo
 def _read_clock(run: TrainRun) -> int | None:
     """Clock of the newest checkpoint; None where it cannot be read: the start counts, and restoring it raises why."""
     try:
-        return newest_clock(run.out)
+        return find_newest_clock(run.out)
     except Exception as fault:  # noqa: BLE001 - a store's, of whatever kind
         log.warning("the clock of the run cannot be read: %s", fault)
         return None

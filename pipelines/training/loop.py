@@ -85,7 +85,7 @@ def train(
                 to_inputs(part, recipe.seed, world.device) for part in split_batch(batch, recipe.grad_accumulation)
             ]
         # Update the networks.
-        stage = state.objective.stage_at(state.images_seen)
+        stage = state.objective.find_stage(state.images_seen)
         for terms in updater.step(stage, parts):
             meter.add(terms)
         for incident in batch.incidents:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from infra import storage
-from infra.settings import without_password
+from infra.settings import hide_credentials
 from infra.tracking_faults import LoginError
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 from pipelines.training.run import TrainRun, is_superseded
@@ -31,7 +31,7 @@ def read_points(out: str, after: int = 0, until: int | None = None) -> list[dict
 
     Raises CorruptDataError naming a file that does not hold points.
     """
-    newest, last, points = newest_clock(out) if until is None else until, after, []
+    newest, last, points = find_newest_clock(out) if until is None else until, after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
@@ -83,7 +83,7 @@ class MlflowSync:
             uri = self._run.tracking_uri
             problem = f"the tracking server at {uri} does not have all of the training: {fault}"
             self._warn(
-                f"{without_password(problem)}; all is in {self._run.out}, and goes there at the next checkpoint at "
+                f"{hide_credentials(problem)}; all is in {self._run.out}, and goes there at the next checkpoint at "
                 "which the server answers, or by the same command"
             )
 
@@ -99,7 +99,7 @@ class MlflowSync:
             tracking.set_status(run_id, status)
         self._begun = True
         # Send points and sheets that the server lacks.
-        points = read_points(self._run.out, tracking.last_step(run_id))
+        points = read_points(self._run.out, tracking.get_last_step(run_id))
         tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
         for folder in _SHEETS:
             self._send_sheets(tracking, run_id, folder)
@@ -122,9 +122,9 @@ class MlflowSync:
 
     def _send_sheets(self, tracking: "Tracking", run_id: str, folder: str) -> None:
         """Send the sheets of all commits so far that the server lacks."""
-        uri, newest = storage.join(self._run.out, folder), f"{newest_clock(self._run.out):012d}.png"
+        uri, newest = storage.join(self._run.out, folder), f"{find_newest_clock(self._run.out):012d}.png"
         names = {name for name, _ in storage.list_files(uri)} if storage.exists(uri) else set[str]()
-        there = {path.rpartition("/")[2] for path in tracking.files(run_id, folder)} if names else set[str]()
+        there = {path.rpartition("/")[2] for path in tracking.list_files(run_id, folder)} if names else set[str]()
         for name in sorted(names - there):
             if name <= newest:
                 tracking.log_file(run_id, folder, name, storage.read_bytes(storage.join(uri, name)))

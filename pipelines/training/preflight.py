@@ -13,8 +13,8 @@ from torch import Tensor
 from infra import storage
 from infra.cluster import is_ours
 from infra.settings import code_revision, git_commit
-from infra.weights import WeightsError, load_weights, weights_folder, weights_sha256
-from nets import TEACHERS_SHAPES
+from infra.weights import WeightsError, load_weights, resolve_weights_folder, weights_sha256
+from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
 from pipelines.stream.batching import Stream
@@ -151,7 +151,7 @@ def _find_missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> 
 
 def find_other_run(request: TrainRequest, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """Yield why the run at --out is not this one; raises InvalidURIError where --out cannot be written to."""
-    storage.folder_to_write(request.out)
+    storage.to_writable_folder(request.out)
     try:
         refuse_other_run(request.recipe, datasets, request.out, request.mix)
     except (UsageError, CorruptDataError) as fault:
@@ -191,9 +191,9 @@ def _load_teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:
         try:
             teachers |= load_weights([name])
         except WeightsError:
-            if name not in TEACHERS_SHAPES:
+            if name not in TEACHER_SHAPES:
                 raise
-            teachers[name] = TEACHERS_SHAPES[name]()
+            teachers[name] = TEACHER_SHAPES[name]()
     return teachers
 
 
@@ -227,8 +227,8 @@ def build_run(
     """The run at --out, claimed there, with absolute URIs, as ranks work in other folders."""
     return TrainRun(
         recipe=request.recipe,
-        data=tuple(map(storage.absolute, request.data)),
-        out=storage.absolute(request.out),
+        data=tuple(map(storage.to_absolute, request.data)),
+        out=storage.to_absolute(request.out),
         until_images=request.until_images,
         run_id=claim_run(request.recipe, datasets, request.out, request.mix),
         tracking_uri=tracking_uri,
@@ -237,7 +237,7 @@ def build_run(
         mix=request.mix,
         num_loader_workers=request.num_loader_workers,
         photo_operations=photo_operations or {},
-        teachers_at=weights_folder(),
+        teachers_at=resolve_weights_folder(),
     )
 
 
@@ -252,4 +252,4 @@ def _list_inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator
     for dataset in datasets:
         yield dataset.name, dataset.manifest_sha256, dataset.uri
     for name, digest in weights_sha256(recipe.objective.needs_weights).items():
-        yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
+        yield name, digest, storage.join(resolve_weights_folder(), f"{name}.safetensors")

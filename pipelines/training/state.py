@@ -19,7 +19,7 @@ from infra.world import World
 from nets import build_objective
 from nets.objective import Objective, Weights
 from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
-from pipelines.keyed_rng import seed_of
+from pipelines.keyed_rng import derive_seed
 from pipelines.records import UsageError
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
@@ -84,7 +84,7 @@ class TrainState:
         """Build networks and optimizers; `weights` are those of the teachers that the objective needs."""
         # Build the networks.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(recipe.seed, "weights"))
+            torch.manual_seed(derive_seed(recipe.seed, "weights"))
             self.objective = build_objective(recipe.objective, weights)
         refuse_other_networks(recipe, self.objective)
         for network in (*self.objective.networks.values(), *self.objective.teachers.values()):

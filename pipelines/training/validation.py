@@ -18,13 +18,13 @@ from infra.world import World
 from nets.filling import NOTHING
 from nets.objective import Outputs
 from pipelines.evaluation.metrics import measure
-from pipelines.evaluation.models import Pictures, network_filler, taken_by
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
-from pipelines.evaluation.protocol import sketches_of
+from pipelines.evaluation.models import Pictures, make_network_filler, list_optional_inputs
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk
+from pipelines.evaluation.protocol import sketch_photos
 from pipelines.manifest import Dataset
-from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.bins import BINS, find_bin
 from pipelines.noise import SampleNoise
-from pipelines.pictures import clustered, grid_png, with_hole
+from pipelines.pictures import color_clusters, render_grid, whiten_hole
 from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
 from pipelines.training.recipe import TrainRecipe
@@ -58,14 +58,14 @@ class Validator:
     dataset: Dataset
     resize: str
     size_px: int
-    num_chunks: int
+    count_chunks: int
 
     def score(self, generator: nn.Module, world: World) -> Validation:
         """Fill the pairs, each rank its chunks, and score them. A network that takes strokes gets the photos' edges."""
         # Fill and score this rank's chunks.
-        fill = network_filler(generator.eval(), self.size_px)
+        fill = make_network_filler(generator.eval(), self.size_px)
         sums, first = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Validation({})
-        for number in range(world.rank, min(self.num_chunks, num_chunks(self.dataset, "val")), world.size):
+        for number in range(world.rank, min(self.count_chunks, count_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
                 fills = fill(pairs.images, pairs.masks, _get_conditions(generator, pairs))
@@ -91,7 +91,7 @@ def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Validator | None:
 
 def _get_conditions(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
     """Inputs of the generator beside photo and mask."""
-    return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator) else NOTHING
+    return {"sketch": sketch_photos(pairs.images)} if "sketch" in list_optional_inputs(generator) else NOTHING
 
 
 def _sum_scores(pairs: Pairs, fills: Pictures) -> torch.Tensor:
@@ -101,7 +101,7 @@ def _sum_scores(pairs: Pairs, fills: Pictures) -> torch.Tensor:
     for image, mask, fill in zip(pairs.images, pairs.masks, fills, strict=True):
         scores = measure(image, mask, fill)
         row = torch.tensor([1.0, *(scores[m] for m in _METRICS)], dtype=torch.float64)
-        for name in (bin_of(mask), _ALL):
+        for name in (find_bin(mask), _ALL):
             sums[names.index(name)] += row
     return sums
 
@@ -120,7 +120,7 @@ def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validat
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
     some = _select_pairs(pairs, chosen)
     size_px = some.images.shape[1]
-    columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
+    columns = [("photo", some.images), ("hole", whiten_hole(some.images, some.masks)), ("fill", fills[chosen])]
     # Draw maps and samples of networks that have them.
     outputs = _run_generator(generator, some, _get_conditions(generator, some))
     maps = draw_maps(outputs, size_px)
@@ -131,7 +131,7 @@ def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validat
         sheets[DRAWS] = [(title, pictures[:_NUM_DRAWN]) for title, pictures in columns[:2]] + drawn
     enlarge = max(1, 128 // size_px)
     return Validation(
-        dict(average_temperatures(outputs)), {name: grid_png(sheet, enlarge) for name, sheet in sheets.items()}
+        dict(average_temperatures(outputs)), {name: render_grid(sheet, enlarge) for name, sheet in sheets.items()}
     )
 
 
@@ -142,9 +142,9 @@ def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
 
 def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
-    if "noise" not in taken_by(generator):
+    if "noise" not in list_optional_inputs(generator):
         return []
-    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
+    shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
     return [_run_generator(generator, pairs, {"noise": SampleNoise(0, s).normal("fill", *shape)}) for s in samples]
 
@@ -174,7 +174,7 @@ def draw_sampled_priors(samples: Sequence[Outputs], size_px: int) -> list[tuple[
     columns = []
     for number, outputs in enumerate(samples, start=1):
         finest = min(name for name in outputs if name.startswith("prior_"))
-        priors = [_enlarge(clustered(values), size_px) for values in outputs[finest].float().cpu().numpy()]
+        priors = [_enlarge(color_clusters(values), size_px) for values in outputs[finest].float().cpu().numpy()]
         fills = outputs["inpainted"].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         columns += [(f"{finest}, {number}", np.stack(priors)), (f"fill {number}", fills)]
     return columns
@@ -194,7 +194,7 @@ def _draw_gray(weights: NDArray[np.float32]) -> Pictures:
     return np.repeat(levels[..., None], 3, axis=2)
 
 
-_DRAW: Final[dict[str, Callable[[NDArray[np.float32]], Pictures]]] = {"prior_": clustered, "fusion_": _draw_gray}
+_DRAW: Final[dict[str, Callable[[NDArray[np.float32]], Pictures]]] = {"prior_": color_clusters, "fusion_": _draw_gray}
 """By the first letters of the names of outputs."""
 
 

@@ -15,7 +15,7 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import committed_after, latest_checkpoint
+from pipelines.checkpoints import list_committed_after, find_latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream
@@ -103,7 +103,7 @@ def _restore_state(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -
     """State of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
     state = TrainState(run.recipe, teachers, world.device)
-    checkpoint = retry_transient(lambda: latest_checkpoint(run.out), log.warning)
+    checkpoint = retry_transient(lambda: find_latest_checkpoint(run.out), log.warning)
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
@@ -125,7 +125,7 @@ def _refuse_other_clocks(images_seen: int, world: World) -> None:
 
 def _list_skipped_checkpoints(out: str, images_seen: int) -> list[str]:
     """A line for each committed checkpoint that this start had to skip, for the report of the training."""
-    clocks = retry_transient(lambda: committed_after(out, images_seen), log.warning)
+    clocks = retry_transient(lambda: list_committed_after(out, images_seen), log.warning)
     return [
         f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
     ]

@@ -223,26 +223,26 @@ def test_versions_count_up_in_order_of_their_numbers(tracking: Tracking, tmp_pat
     for number in range(1, 12):
         made = tracking.create_version("model", tmp_path.as_uri(), run_id, {"n": str(number)})
         assert (made.number, made.tags, made.run_id) == (str(number), {"n": str(number)}, run_id)
-    assert [v.number for v in tracking.versions("model")] == [str(n) for n in range(1, 12)]
-    assert tracking.version("model", "10").uri == "models:/model/10"
+    assert [v.number for v in tracking.list_versions("model")] == [str(n) for n in range(1, 12)]
+    assert tracking.get_version("model", "10").uri == "models:/model/10"
 
 
 def test_an_alias_points_where_it_was_moved(tracking: Tracking, tmp_path: Path) -> None:
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     run_id = tracking.open_run("abc", "tiny", {}, {})
     for _ in range(2):
         tracking.create_version("model", tmp_path.as_uri(), run_id, {})
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     for number in ("2", "1"):
         tracking.move_alias("model", "champion", number)
-        found = tracking.aliased("model", "champion")
+        found = tracking.find_alias("model", "champion")
         assert found is not None
         assert found.number == number
 
 
 def test_an_unknown_version_is_told_with_those_there_are(tracking: Tracking, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no version 1 of model 'model' at sqlite:.*: its versions are none"):
-        tracking.version("model", "1")
+        tracking.get_version("model", "1")
 
 
 def test_nested_values_get_dotted_names() -> None:

@@ -18,7 +18,7 @@ from pipelines.records import UsageError
 from pipelines.training.mlflow_sync import format_points
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", sampled((1, 2), (2,)))
+@pytest.mark.parametrize("workers", sample_cases((1, 2), (2,)))
 def test_a_killed_training_is_proved_equal(
     dataset: Dataset, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,16 +27,16 @@ def same_end(one: Path | str, other: Path | str) -> None:
     assert curves(one) == curves(other)
 
 
-def tracked_run(folder: Path) -> Run:
+def read_tracked_run(folder: Path) -> Run:
     """The only run that MLflow has of the trainings whose things lie there."""
     client = MlflowClient(database(folder))
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()], f"tags.`{RUN_TAG}` != ''")
     return run
 
 
-def told_once(out: Path | str, folder: Path) -> None:
+def check_reported_once(out: Path | str, folder: Path) -> None:
     """MLflow has one run, finished, with each point once."""
-    run = tracked_run(folder)
+    run = read_tracked_run(folder)
     assert run.info.status == "FINISHED"
     history = MlflowClient(database(folder)).get_metric_history(run.info.run_id, "images_per_second")
     assert [m.step for m in history] == [p["images_seen"] for p in read_points(str(out))]

@@ -19,7 +19,7 @@ from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
 from tests.laws.failing_store import Account, Request, failing_store
 from tests.making import train_recipe
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 from tests.tracking_servers import TrackingServer, tracking_server, tracking_stack
 
 pytestmark = pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_server_that_is_away_at_the_start_gets_all_when_it_comes(
     assert found.data.tags["lacuna.code"] == "x"
 
 
-@pytest.mark.parametrize("kind", sampled(("cut", "reset", "delay", "503", "mixed"), ("cut", "mixed")))
+@pytest.mark.parametrize("kind", sample_cases(("cut", "reset", "delay", "503", "mixed"), ("cut", "mixed")))
 def test_answers_that_are_lost_late_or_faults_leave_each_point_once(
     dataset: Dataset, server: TrackingServer, tmp_path: Path, kind: str
 ) -> None:

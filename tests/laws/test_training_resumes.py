@@ -19,7 +19,7 @@ from pipelines.keyed_rng import KeyedRng
 from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 NETWORKS_AND_MOMENTS = ("adam.critic", "adam.generator", "critic", "generator")
@@ -132,7 +132,7 @@ def test_a_kill_before_the_record_of_a_checkpoint_leaves_the_one_before(trained:
     )  # the first list; fills, metrics, 4 + 1 files, list
 
 
-@pytest.mark.parametrize("fatal_publish", sampled(range(1, 34), (1, 6, 9, 14, 17, 24, 33)))
+@pytest.mark.parametrize("fatal_publish", sample_cases(range(1, 34), (1, 6, 9, 14, 17, 24, 33)))
 def test_a_kill_in_any_write_is_survived(trained: TrainRun, tmp_path: Path, fatal_publish: int) -> None:
     """A checkpoint is committed by its state, the seventh of its eight writes; the list may come after the kill."""
     assert_survives(trained, tmp_path, fatal_publish, committed=(fatal_publish - 1) // 8 * 8)

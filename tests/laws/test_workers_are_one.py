@@ -13,7 +13,7 @@ from pipelines.training.launcher import launch
 from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, claim_run
 from tests.laws.trainings import MODELS, recipe_of
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 IMAGES: Final = {"deepgin": 20, "distill-net8": 44}
 """So that the critic and the bilevel phase have had their turn."""
@@ -42,7 +42,7 @@ def moments(out: str) -> dict[str, dict[str, Tensor]]:
     return {file: {k: t for k, t in end.tensors(file).items() if k.endswith(".exp_avg")} for file in files}
 
 
-@pytest.mark.parametrize("model", sampled(MODELS, ("deepgin", "spn-probabilistic", "distill-net8")))
+@pytest.mark.parametrize("model", sample_cases(MODELS, ("deepgin", "spn-probabilistic", "distill-net8")))
 def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_path: Path) -> None:
     one, two = (train_briefly(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
     alone, together = moments(one), moments(two)

@@ -39,11 +39,11 @@ def phases(of: Objective) -> list[tuple[Stage, Phase | BilevelPhase]]:
     return [(stage, phase) for stage in of.stages for phase in stage.phases]
 
 
-def phase_of(of: Objective, name: str) -> Phase:
+def find_phase(of: Objective, name: str) -> Phase:
     """The ordinary phase of this name."""
     return next(p for _, p in phases(of) if p.name == name and isinstance(p, Phase))
 
 
-def total(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
+def sum_terms(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
     """What the phase minimises."""
     return sum_weighted(phase.terms(outputs), phase.weights)

@@ -22,7 +22,7 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError, Updater, shift_parameters, sum_weighted
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL
-from tests.nets.references import adaptive_reference, transfer_reference
+from tests.nets.references import convolve_by_taps, compare_whole_matrices
 from tests.training.test_loop import ThreadWorld
 
 
@@ -42,7 +42,7 @@ def toy(*, alpha: float = 0.1, direct: bool = False) -> Objective:
     judge = nn.Conv2d(3, 1, 3, padding=1).double()
 
     def forward(of: Inputs) -> Outputs:
-        return of.as_outputs() | {"predicted": student(of.image * (1 - of.mask))}
+        return of.to_outputs() | {"predicted": student(of.image * (1 - of.mask))}
 
     def inner(o: Outputs) -> Terms:
         misled = torch.sigmoid(judge(o["image"])) * (o["predicted"] - o["image"].flip(1)).square()
@@ -170,8 +170,8 @@ def test_the_gradient_of_a_small_dgi_is_that_of_exact_unrolling(alpha: float, mo
     small = Small.of(distill(imagined_rate=alpha))
     small.phase = replace(small.phase, epsilon=1e-3)  # the default is long for so few parameters: up to 3 %
     found = small.hypergradient()
-    monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)  # these can be differentiated twice
-    monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
+    monkeypatch.setattr(adaptive, "adaptive_convolution", convolve_by_taps)  # these can be differentiated twice
+    monkeypatch.setattr(distillation, "attention_transfer", compare_whole_matrices)
     with sdpa_kernel(SDPBackend.MATH):
         assert_near(found, unroll(Small.of(distill(imagined_rate=alpha))), 0.01)
 
@@ -182,8 +182,8 @@ def test_each_kind_of_guidance_has_the_gradient_of_exact_unrolling(name: str, mo
     small = Small.of(distill(**only))
     small.phase = replace(small.phase, epsilon=1e-4)
     found = small.hypergradient()
-    monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)
-    monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
+    monkeypatch.setattr(adaptive, "adaptive_convolution", convolve_by_taps)
+    monkeypatch.setattr(distillation, "attention_transfer", compare_whole_matrices)
     with sdpa_kernel(SDPBackend.MATH):
         assert_near(found, unroll(Small.of(distill(**only))), 0.01)
 

@@ -20,13 +20,13 @@ from pipelines.training.dry_run import _run_stage, _SavedTensors, dry_run
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 ROWS = [name for name, make in RECIPES.items() if isinstance(make, partial)]
 """Of the papers' tables: variants of what the others try, some seconds each."""
 
 
-@pytest.mark.parametrize("name", sampled(ROWS, ("distill-net6-places2", "ec-star-places2")))
+@pytest.mark.parametrize("name", sample_cases(ROWS, ("distill-net6-places2", "ec-star-places2")))
 def test_every_row_of_a_table_can_run(name: str) -> None:
     assert all(dry_run(RECIPES[name](), WEIGHTS).num_parameters.values())
 

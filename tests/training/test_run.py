@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from infra import storage
-from infra.weights import WeightsError, keep_weights
+from infra.weights import WeightsError, publish_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
 from nets.filling import LOCAL
-from pipelines.checkpoints import latest_checkpoint, open_checkpoint
+from pipelines.checkpoints import find_latest_checkpoint, open_checkpoint
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.metrics import measure
@@ -103,7 +103,7 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
     digests = []
     for number in (1.0, 2.0):
         state = {"features.0.weight": torch.full((1,), number)}
-        digests.append(keep_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
+        digests.append(publish_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
         if number == 1.0:
             assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
     with pytest.raises(UsageError, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(
     run = copy_run(trained, tmp_path)
     flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "adam.generator.safetensors")
     with caplog.at_level(logging.WARNING):
-        found = latest_checkpoint(run.out)
+        found = find_latest_checkpoint(run.out)
     assert found is not None
     assert found.images_seen == 24
     assert "000000000032/adam.generator.safetensors is damaged" in caplog.text

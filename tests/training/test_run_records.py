@@ -11,7 +11,7 @@ from infra import storage
 from infra.world import World
 from nets.filling import LOCAL, Procedure
 from pipelines.checkpoints import Checkpoint, open_checkpoint
-from pipelines.evaluation.models import network_model
+from pipelines.evaluation.models import make_network_model
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.run_record import RUN_FILE
@@ -164,8 +164,8 @@ def test_a_procedure_changes_no_identity_and_stands_in_every_checkpoint(
     )
     opened = open_checkpoint(str(tmp_path))
     assert opened.procedure == Procedure("polyphase")
-    assert network_model(opened).procedure == "polyphase"
-    assert network_model(opened, procedure="local").procedure == "local"
+    assert make_network_model(opened).procedure == "polyphase"
+    assert make_network_model(opened, procedure="local").procedure == "local"
 
 
 def test_a_checkpoint_from_before_procedures_fills_by_the_default(trained: TrainRun, tmp_path: Path) -> None:
