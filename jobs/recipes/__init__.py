@@ -16,7 +16,7 @@ from pipelines.training.recipe import TrainRecipe
 
 
 def _list_recipes(module: ModuleType) -> dict[str, Callable[[], TrainRecipe]]:
-    """Makers of recipes in the module, by the recipe's name."""
+    """Recipe makers of the module, by the recipe's name."""
     own = {name: f for name, f in vars(module).items() if isfunction(f) and f.__module__ == module.__name__}
     return {n.replace("_", "-"): f for n, f in own.items() if not (n.startswith("_") or signature(f).parameters)}
 
