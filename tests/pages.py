@@ -7,6 +7,7 @@ In: README.md, CONTRIBUTING.md and docs/. Out: blocks, links. A block follows at
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,7 +72,12 @@ def read_commands(block: Block) -> list[list[str]]:
     """The words of every `lacuna` command of a block of bash."""
     lines = block.text.replace("\\\n", " ").splitlines()
     commands = (shlex.split(line, comments=True) for line in lines)
-    return [words[words.index("lacuna") :] for words in commands if "lacuna" in words]
+    return [list(takewhile(_is_word, words)) for words in commands if words and words[0] == "lacuna"]
+
+
+def _is_word(word: str) -> bool:
+    """Whether a word belongs to the command, and is not the shell's."""
+    return word not in {"|", "||", "&&", ";", ">", "2>"}
 
 
 def read_links(page: Path) -> Iterator[str]:

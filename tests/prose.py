@@ -54,7 +54,8 @@ def _count_words(text: str) -> int:
 
 
 if __name__ == "__main__":
-    for page in map(Path, sys.argv[1:] or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]):
+    asked = [Path(word) for word in sys.argv[1:]]
+    for page in asked or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         found = measure_prose(page.read_text())
         print(
             f"{page.name:<20} {found.num_lines:>4} lines, sentences p90 {found.sentence_p90:4.1f} words, "

@@ -1,6 +1,7 @@
 """Pages: links lead somewhere, commands have the options they name, sentences are short, nothing is out of date."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,10 @@ def test_examples_of_extending_fit_the_code(block: Block) -> None:
     else:
         assert not (ROOT / block.title).exists()
         assert len(block.text.splitlines()) <= MOST_EXAMPLE_LINES
+
+
+@pytest.mark.parametrize("page", NEW, ids=name_of)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    titles = {block.title for block in read_blocks(page)}
+    named = set(re.findall(r"`((?:pipelines|nets|jobs|infra|tests)/[\w/]+\.py)`", page.read_text()))
+    assert sorted(name for name in named - titles if not (ROOT / name).exists()) == []

@@ -1,6 +1,6 @@
 """The README's picture: free photos of scikit-image and scikit-learn, their holes, the fills of a model and of Telea.
 
-`python -m tests.benchmarks.readme_picture --model RUN --out FILE`: photos are filled at their own size, up to 1411x1411,
+`python -m tests.benchmarks.readme_picture --model RUN --out FILE`: photos are filled at their own size (1411x1411 px)
 and shown 300 px wide.
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 import cv2
 import numpy as np
 import skimage.data
-from sklearn.datasets import load_sample_image
+from sklearn.datasets import load_sample_image  # type: ignore[import-untyped]
 
 from tests.benchmarks.fill_cases import Case, Levels
 from tests.benchmarks.fill_pictures import columns_of
