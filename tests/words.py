@@ -36,8 +36,11 @@ BRITISH: Final = re.compile(
     r"es|er|ers|ing|ation|ations)(?![a-z]))",
     re.IGNORECASE,
 )
-FROZEN: Final = re.compile(r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`")
-"""Strings that stand in shards, tables and mask lines."""
+FROZEN: Final = re.compile(
+    r"normalised|centre-square|\"centre\"|'centre'|centre 1 |`centre`|"
+    r"masks/centre\.png|ade20k-aim|(?<=the splits )aim|(?<=\| )aim(?=,)|test_doors"
+)
+"""Strings that stand in shards, tables and mask lines, and names of a source, its splits and a test."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
 """No docstring begins with them."""
 _NOT_VERBS: Final = _words(
