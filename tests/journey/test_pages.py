@@ -24,7 +24,7 @@ OTHERS = [
     for page in PAGES
     if page not in (QUICKSTART, EXTENDING) and page.name not in OLD and any(block.is_run for block in read_blocks(page))
 ]
-MOST_SECONDS = 900
+MOST_SECONDS = 1800
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,8 @@ def folder(walked: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of that folder, with the files of the repository that pages name."""
     copy = tmp_path / "copy"
     shutil.copytree(walked, copy)
-    shutil.copy(PROJECT_ROOT / "ray_cluster.yaml", copy)
+    for name in ("ray_cluster.yaml", "constraints.txt"):
+        shutil.copy(PROJECT_ROOT / name, copy)
     yield copy
     shutil.rmtree(copy)
 
