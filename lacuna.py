@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.manifest import Dataset, open_dataset
     from pipelines.masks import MASKS
     from pipelines.masks.spec import MaskSpec
-    from pipelines.masks.spec import parse_recipe as parse_mask
+    from pipelines.masks.spec import parse_mask_spec as parse_mask
     from pipelines.records import Batch, CorruptDataError, JobError, UsageError
     from pipelines.stream.batching import Stream
     from pipelines.stream.config import StreamConfig, Transform
@@ -59,7 +59,7 @@ _HOMES: Final = {
     "open_checkpoint": "pipelines.checkpoints:open_checkpoint",
     "open_dataset": "pipelines.manifest:open_dataset",
     "open_model": "pipelines.evaluation.models:open_model",
-    "parse_mask": "pipelines.masks.spec:parse_recipe",
+    "parse_mask": "pipelines.masks.spec:parse_mask_spec",
 }
 """Public name -> "module:name" of its definition."""
 

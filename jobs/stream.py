@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from infra import storage
 from infra.uris import refuse_read_only
 from infra.world import World
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.manifest import open_dataset
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import render_grid, whiten_hole
 from pipelines.records import Batch, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, refuse_missing_planes
@@ -51,7 +51,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
-        recipe = recipe_of(arguments.recipe)
+        recipe = find_recipe(arguments.recipe)
         config, seed = recipe.stream, recipe.seed
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:
@@ -78,8 +78,8 @@ def sheet(batch: Batch, config: StreamConfig) -> bytes:
     columns += [(name, _pictures(plane)) for name, plane in batch.planes.items() if plane.shape[2] == config.size_px]
     for number, name in enumerate(config.masks):
         mask = batch.mask[:, number].numpy()
-        columns += [(name, np.repeat(mask[..., None] * np.uint8(255), 3, axis=3)), ("masked", with_hole(image, mask))]
-    return grid_png(columns, enlarge=max(1, 128 // config.size_px))
+        columns += [(name, np.repeat(mask[..., None] * np.uint8(255), 3, axis=3)), ("masked", whiten_hole(image, mask))]
+    return render_grid(columns, enlarge=max(1, 128 // config.size_px))
 
 
 def _pictures(stack: torch.Tensor) -> NDArray[np.uint8]:
@@ -93,4 +93,4 @@ def _ratios(masks: torch.Tensor) -> list[float]:
 
 
 if __name__ == "__main__":
-    as_module("stream")
+    run_as_module("stream")

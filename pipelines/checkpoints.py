@@ -179,7 +179,7 @@ def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
         _refuse_foreign(checkpoint, run_id, record)
 
 
-def latest_checkpoint(out: str) -> Checkpoint | None:
+def find_latest_checkpoint(out: str) -> Checkpoint | None:
     """The checkpoint from which a training goes on: the newest that is whole, None before the first.
 
     A damaged one is named in the log and passed over. Raises CorruptDataError where there are or were checkpoints and
@@ -205,7 +205,7 @@ def latest_checkpoint(out: str) -> Checkpoint | None:
     return None
 
 
-def committed_after(out: str, images_seen: int) -> list[int]:
+def list_committed_after(out: str, images_seen: int) -> list[int]:
     """Clocks of the committed checkpoints behind this one, as far as the run's list can be read."""
     try:
         listed = read_commit_list(out) or ()
@@ -222,7 +222,7 @@ def has_checkpoints(out: str) -> bool:
     return bool(_uris(out)) or bool(read_commit_list(out))
 
 
-def newest_clock(out: str) -> int:
+def find_newest_clock(out: str) -> int:
     """The clock of the newest committed checkpoint, by its name alone; 0 where there is none."""
     return max(map(_clock, _uris(out)), default=0)
 
@@ -233,7 +233,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
     That is the newest that was committed, or the one that it calls the best. Its state and generator are checked, files
     that filling does not need are not read. Raises CorruptDataError where they are not whole, naming another that is.
     """
-    uri = storage.absolute(uri).rstrip("/")
+    uri = storage.to_absolute(uri).rstrip("/")
     out = _run_of(uri)
     try:
         if storage.exists(storage.join(uri, STATE_FILE)):
@@ -262,7 +262,7 @@ def _open_run(out: str) -> Checkpoint:
 
 def _no_list(out: str) -> UsageError | CorruptDataError:
     """Error for a run without a list of commits."""
-    newest = latest_checkpoint(out)
+    newest = find_latest_checkpoint(out)
     if newest is None:
         return _no_checkpoint(out)
     return CorruptDataError(f"{storage.join(out, LIST_FILE)} is missing: it says which checkpoints were committed")

@@ -14,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.jpeg_markers import put_right
+from pipelines.jpeg_markers import repair_segments
 
 Picture = NDArray[np.uint8]
 
@@ -69,7 +69,7 @@ def decode_jpeg(
         try:
             return Decoded(_decode_strictly(data, colors, at_least, into), fault)
         except ValueError as refusal:
-            mended = put_right(data, str(refusal))
+            mended = repair_segments(data, str(refusal))
             if mended == data:
                 raise
             data, fault = mended, fault or str(refusal)

@@ -56,7 +56,7 @@ def segments(data: bytes) -> Iterator[Segment]:
         yield Segment(marker, start, stop, position)
 
 
-def put_right(data: bytes, fault: str) -> bytes:
+def repair_segments(data: bytes, fault: str) -> bytes:
     """A JPEG of the same coded pixels without what a decoder's `fault` may be about; the same bytes if nothing is."""
     padding = _PADDING.search(fault)
     return _without_padding(data, int(padding[1])) if padding else _with_right_segments(data)
@@ -105,7 +105,7 @@ def _colors(data: bytes) -> bytes:
     return said
 
 
-def missing_scans(data: bytes) -> str | None:
+def find_missing_scans(data: bytes) -> str | None:
     """What the scans of a JPEG leave out of the pixels of its frame, None if nothing.
 
     A file that was cut between two scans, and closed with an end marker, decodes without a warning.

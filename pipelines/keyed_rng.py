@@ -17,35 +17,35 @@ _WORDS_AT_A_TIME: Final = 64
 _ZEROS: Final = np.zeros(4, np.uint64)
 
 
-def digest_of(*path: int | str) -> bytes:
+def hash_path(*path: int | str) -> bytes:
     """SHA-256 of the path as JSON; ("a", "b") and ("a/b",) differ."""
     parts = [encode_basestring_ascii(part) if isinstance(part, str) else str(part) for part in path]
     return hashlib.sha256(f"[{','.join(parts)}]".encode()).digest()
 
 
-def seed_of(*path: int | str) -> int:
+def derive_seed(*path: int | str) -> int:
     """A seed in [0, 2**31) for libraries that take a seed instead of a stream."""
-    return int.from_bytes(digest_of(*path)[:4], "big") >> 1
+    return int.from_bytes(hash_path(*path)[:4], "big") >> 1
 
 
-def key_of(*path: int | str) -> int:
+def derive_key(*path: int | str) -> int:
     """The Philox key of a path, below 2**128."""
-    return int.from_bytes(digest_of(*path)[:16], "little")
+    return int.from_bytes(hash_path(*path)[:16], "little")
 
 
-def key_words(key: int) -> NDArray[np.uint64]:
+def split_key(key: int) -> NDArray[np.uint64]:
     """The two words of a key below 2**128, the lower one first."""
     return np.array([key & 0xFFFFFFFFFFFFFFFF, key >> 64], np.uint64)
 
 
-def philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
+def make_philox_state(key: int, block: int = 0, stream: int = 0) -> dict[str, Any]:
     """The state of numpy's Philox of a key below 2**128 before a block of four words; each stream has 2**64 of them."""
     counter = np.array([block, stream, 0, 0], np.uint64)
     rest = {"buffer": _ZEROS, "buffer_pos": 4, "has_uint32": 0, "uinteger": 0}
-    return {"bit_generator": "Philox", "state": {"counter": counter, "key": key_words(key)}, **rest}
+    return {"bit_generator": "Philox", "state": {"counter": counter, "key": split_key(key)}, **rest}
 
 
-class PythonChance(random.Random):
+class PythonRng(random.Random):
     """Python's generator on the words of numpy's, so that one state sets both; its own state is not used."""
 
     def __init__(self, words: np.random.Philox) -> None:
@@ -106,10 +106,10 @@ class KeyedRng:
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` fresh words, uint64; they come after any that `word` has read ahead."""
         if self._key is None:
-            self._key = key_of(*self._path)
+            self._key = derive_key(*self._path)
         block, skipped = divmod(self._num_read, 4)
         self._num_read += count
-        _philox.words.state = philox_state(self._key, block)
+        _philox.words.state = make_philox_state(self._key, block)
         return np.asarray(_philox.words.random_raw(skipped + count)[skipped:], dtype=np.uint64)
 
     def integer(self, low: int, high: int) -> int:

@@ -83,14 +83,14 @@ class Dataset:
 
     def split(self, name: str) -> ShardRows:
         """The shards of a split, in order; raises UsageError naming the splits there are."""
-        shards = ShardRows.of(self.shards).where("split", name)
+        shards = ShardRows.from_records(self.shards).where("split", name)
         if shards.numbers("num_samples").sum() == 0:
             filled = sorted({s.split for s in self.shards if s.num_samples})
             raise UsageError(f"no photos in split {name!r} of {self.uri}: it has {', '.join(filled) or 'none at all'}")
         return shards
 
 
-def manifest_digest(recipe: dict[str, Any], seed: int, shards: Sequence[ShardRecord]) -> str:
+def hash_manifest(recipe: dict[str, Any], seed: int, shards: Sequence[ShardRecord]) -> str:
     """SHA-256 over recipe, seed and the sorted lines "split number shard-sha256"."""
     lines = sorted(f"{s.split} {s.number} {s.sha256}" for s in shards)
     return sha256_hex("\n".join([canonical_json(recipe).decode(), str(seed), *lines]).encode())
@@ -119,14 +119,14 @@ def unseal(data: bytes, uri: str) -> dict[str, Any]:
     return dict(record)
 
 
-def commit_id(commit: dict[str, Any]) -> str:
+def hash_commit(commit: dict[str, Any]) -> str:
     """The digest that tells a commit record from all others."""
     return sha256_hex(canonical_json(commit))
 
 
-def successor_file(commit: dict[str, Any]) -> str:
+def name_successor(commit: dict[str, Any]) -> str:
     """The one name under which a change of this commit can put its record: of two changes only one gets it."""
-    return f"{SUCCESSORS}/{commit_id(commit)[:12]}.json"
+    return f"{SUCCESSORS}/{hash_commit(commit)[:12]}.json"
 
 
 def read_commit(uri: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def read_commit(uri: str) -> dict[str, Any]:
             f"was one, make the record again with `lacuna verify {uri} --rebuild`"
         )
     with suppress(PermissionError):  # what a store says of a name that is not there to who may not list them
-        while (newer := _read_record(uri, successor_file(commit))) is not None:
+        while (newer := _read_record(uri, name_successor(commit))) is not None:
             commit = newer
     check_format(uri, commit)
     return commit
@@ -170,7 +170,7 @@ def open_dataset(uri: str) -> Dataset:
     Raises UsageError where nothing is committed, CorruptDataError where torn.
     """
     commit = read_commit(uri)
-    rows = read_checked(storage.join(uri, shards_file(commit["shards_sha256"])), commit["shards_sha256"])
+    rows = read_checked(storage.join(uri, name_shards_file(commit["shards_sha256"])), commit["shards_sha256"])
     return Dataset(uri, commit, shards_from_parquet(rows))
 
 
@@ -187,17 +187,17 @@ def read_checked(uri: str, sha256: str) -> bytes:
     return data
 
 
-def shards_file(sha256: str) -> str:
+def name_shards_file(sha256: str) -> str:
     """The name of the file with the shards' rows: by its content, so that a change leaves the old commit readable."""
     return f"shards-{sha256[:12]}.parquet"
 
 
 def shards_to_parquet(shards: Sequence[ShardRecord], root: dict[str, Any] | None = None) -> bytes:
     """The bytes of that file; with the record of the root, so that it outlives a lost commit record."""
-    return table_bytes(ShardRows.of(shards).table, {_ROOT: canonical_json(root).decode()} if root else None)
+    return table_bytes(ShardRows.from_records(shards).table, {_ROOT: canonical_json(root).decode()} if root else None)
 
 
-def root_in_parquet(data: bytes) -> dict[str, Any] | None:
+def read_stored_root(data: bytes) -> dict[str, Any] | None:
     """Record of the root that stands in that file, None where none does."""
     import json
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets.procedures.noise import to_fractions, to_normal
-from pipelines.keyed_rng import KeyedRng, key_of, key_words
+from pipelines.keyed_rng import KeyedRng, derive_key, split_key
 
 
 class SampleNoise:
@@ -34,7 +34,7 @@ class SampleNoise:
 
     def keys(self, purpose: str) -> NDArray[np.uint64]:
         """Keys uint64 N x 2 of the samples' numbers, as `nets.procedures.noise` takes them."""
-        return np.stack([key_words(key_of(*self._path(purpose, sample))) for sample in self._samples])
+        return np.stack([split_key(derive_key(*self._path(purpose, sample))) for sample in self._samples])
 
     def _words(self, purpose: str, count: int) -> NDArray[np.uint64]:
         return np.stack([KeyedRng(*self._path(purpose, sample)).words(count) for sample in self._samples])

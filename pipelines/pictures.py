@@ -15,7 +15,7 @@ _CRITERIA: Final = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
 _ATTEMPTS: Final = 10
 
 
-def grid_png(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1) -> bytes:
+def render_grid(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1) -> bytes:
     """Columns of (title, uint8 NxHxWx3) with the same N, H, W -> a PNG with N rows, pixels `enlarge` times as large."""
     rows, height, width = columns[0][1].shape[:3]
     cell_h, cell_w = height * enlarge + _GAP_PX, width * enlarge + _GAP_PX
@@ -32,12 +32,12 @@ def grid_png(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1)
     return sink.getvalue()
 
 
-def with_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def whiten_hole(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Images NxHxWx3 with the hole of masks NxHxW painted white."""
     return np.where(masks[..., None] > 0, np.uint8(255), images)
 
 
-def clustered(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
+def color_clusters(features: NDArray[np.float32], num_clusters: int = 8, seed: int = 0) -> NDArray[np.uint8]:
     """Feature maps CxHxW -> HxWx3: pixels of one k-means cluster have one colour of JET (as SPN's Figs. 10 and 11).
 
     Ours: colours go from blue, the largest cluster, to red, the smallest, instead of by chance.

@@ -50,12 +50,12 @@ def join_choices(choices: list[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def first_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
+def find_difference(there: Any, asked: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """(dotted name, there, asked) of the first field of `asked` that differs, None where none does."""
     if not isinstance(asked, dict) or not isinstance(there, dict):
         return None if there == asked else (name, there, asked)
     for key, value in asked.items():
-        difference = first_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
+        difference = find_difference(there.get(key), value, f"{name}.{key}".lstrip("."))
         if difference is not None:
             return difference
     return None

@@ -57,7 +57,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def version_tags(files: dict[str, str]) -> dict[str, str]:
+def make_version_tags(files: dict[str, str]) -> dict[str, str]:
     """Tags by which the files of a version are known for good."""
     text = "\n".join(f"{name} {digest}" for name, digest in sorted(files.items()))
     return {DIGEST_TAG: _sha256(text), FILES_TAG: text}
@@ -71,7 +71,7 @@ def fetch_version(version: Version, tracking: Tracking, folder: Path) -> Path:
     """
     registered = _registered_files(version)
     try:
-        if (place := tracking.local_folder(version)) is not None and place.is_dir():
+        if (place := tracking.find_local_folder(version)) is not None and place.is_dir():
             _regular_files(place)  # a link there would be copied as the file that it leads to
         downloaded = tracking.download(version, folder / "downloaded")
         _refuse_changes(list_files(downloaded), registered)

@@ -52,7 +52,7 @@ class Cluster:
         return code, report, stderr
 
 
-def planted_tree(folder: Path) -> Path:
+def plant_tree(folder: Path) -> Path:
     """A copy of our code, with what must stay at home beside it."""
     for package in PACKAGES:
         shutil.copytree(PROJECT_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -82,7 +82,7 @@ def secrets_in(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def sent_archives(streams: list[bytes]) -> list[ZipFile]:
+def find_sent_archives(streams: list[bytes]) -> list[ZipFile]:
     """The archives of code that passed."""
     found = [(stream, stream.find(b"PK\3\4"), stream.rfind(b"PK\5\6")) for stream in streams]
     return [ZipFile(io.BytesIO(stream[begin : end + 22])) for stream, begin, end in found if begin >= 0 < end]

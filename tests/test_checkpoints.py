@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infra import storage
-from pipelines.checkpoints import STATE_FILE, Checkpoint, latest_checkpoint, open_checkpoint, save_checkpoint
+from pipelines.checkpoints import STATE_FILE, Checkpoint, find_latest_checkpoint, open_checkpoint, save_checkpoint
 from pipelines.records import CorruptDataError, UsageError
 
 HARMS: Final = ("flipped", "cut", "empty", "gone")
@@ -78,7 +78,7 @@ def odd_tensors() -> dict[str, Tensor]:
 def test_tensors_come_back_bit_by_bit(tmp_path: Path) -> None:
     tensors = odd_tensors()
     save_checkpoint(str(tmp_path), {"all": tensors}, {"images_seen": 1})
-    found = latest_checkpoint(str(tmp_path))
+    found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     back = found.tensors("all")
     assert {name: bits(t) for name, t in back.items()} == {name: bits(t.detach()) for name, t in tensors.items()}
@@ -86,7 +86,7 @@ def test_tensors_come_back_bit_by_bit(tmp_path: Path) -> None:
 
 def test_the_state_comes_back_as_it_was(tmp_path: Path) -> None:
     (written,) = saved(tmp_path, 64)
-    found = latest_checkpoint(str(tmp_path))
+    found = find_latest_checkpoint(str(tmp_path))
     assert found == written
     assert found is not None
     assert {name: found.state[name] for name in STATE} == STATE
@@ -102,14 +102,14 @@ def test_the_same_tensors_have_the_same_digest(tmp_path: Path) -> None:
 def test_the_two_newest_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, 8, 16, 24, 100, 1000)
     assert folders(tmp_path) == [100, 1000]
-    found = latest_checkpoint(str(tmp_path))
+    found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 1000
 
 
 def test_without_any_there_is_none(tmp_path: Path) -> None:
-    assert latest_checkpoint(str(tmp_path)) is None
-    assert latest_checkpoint(str(tmp_path / "nowhere")) is None
+    assert find_latest_checkpoint(str(tmp_path)) is None
+    assert find_latest_checkpoint(str(tmp_path / "nowhere")) is None
     with pytest.raises(UsageError, match=f"no checkpoint at {tmp_path}: give a folder with {STATE_FILE}"):
         open_checkpoint(str(tmp_path))
 
@@ -123,7 +123,7 @@ def test_a_damaged_newest_is_named_and_the_older_taken(
     path = Path(newest.uri) / name
     harm(path, how)
     with caplog.at_level(logging.WARNING):
-        found = latest_checkpoint(str(tmp_path))
+        found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 8
     assert found.tensors("generator")["w"].tolist() == [[8, 8], [8, 8], [8, 8]]
@@ -135,7 +135,7 @@ def test_two_damaged_ones_are_a_fault_and_no_new_start(tmp_path: Path, caplog: p
     for checkpoint in saved(tmp_path, 8, 16):
         flip(Path(checkpoint.uri) / "generator.safetensors")
     with pytest.raises(CorruptDataError, match=f"none of the 2 checkpoints of {tmp_path} is whole"):
-        latest_checkpoint(str(tmp_path))
+        find_latest_checkpoint(str(tmp_path))
     assert len(caplog.records) == 2
     with pytest.raises(
         CorruptDataError, match=r"000000000016/generator\.safetensors is damaged.* No other .* is whole"
@@ -181,7 +181,7 @@ def test_a_damaged_state_is_refused_where_it_is_asked_for_by_name(tmp_path: Path
 def test_a_checkpoint_without_state_does_not_count(tmp_path: Path) -> None:
     older, newer = saved(tmp_path, 8, 16)
     (Path(newer.uri) / STATE_FILE).unlink()
-    assert latest_checkpoint(str(tmp_path)) == older
+    assert find_latest_checkpoint(str(tmp_path)) == older
     saved(tmp_path, 24)
     assert older.images_seen in folders(tmp_path)
 
@@ -201,7 +201,7 @@ def test_the_state_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OSError, match="stops here"):
         saved(tmp_path, 16)
     assert published == ["critic.safetensors", "generator.safetensors", STATE_FILE]
-    found = latest_checkpoint(str(tmp_path))
+    found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 8
 
@@ -216,14 +216,14 @@ def test_other_things_in_the_folder_are_no_checkpoints(tmp_path: Path) -> None:
     (checkpoint,) = saved(tmp_path, 8)
     (tmp_path / "checkpoints" / "notes").mkdir()
     (tmp_path / "checkpoints" / "99999").touch()
-    assert latest_checkpoint(str(tmp_path)) == checkpoint
+    assert find_latest_checkpoint(str(tmp_path)) == checkpoint
 
 
 def test_saving_over_a_damaged_checkpoint_mends_it(tmp_path: Path) -> None:
     _, newer = saved(tmp_path, 8, 16)
     flip(Path(newer.uri) / "generator.safetensors")
     saved(tmp_path, 16)
-    found = latest_checkpoint(str(tmp_path))
+    found = find_latest_checkpoint(str(tmp_path))
     assert found is not None
     assert found.images_seen == 16
     assert folders(tmp_path) == [8, 16]
@@ -243,7 +243,7 @@ def test_checkpoints_live_on_any_storage() -> None:
     out = "memory://checkpoints-test/run"
     for clock in (8, 16, 24):
         save_checkpoint(out, tensors_at(clock), STATE | {"images_seen": clock})
-    found = latest_checkpoint(out)
+    found = find_latest_checkpoint(out)
     assert found is not None
     assert found.tensors("critic")["b"].tolist() == [24, 25, 26, 27]
     storage.remove(out)

@@ -10,7 +10,7 @@ from pipelines.checkpoints import (
     BEST,
     STATE_FILE,
     has_checkpoints,
-    latest_checkpoint,
+    find_latest_checkpoint,
     open_checkpoint,
     repair_commit_list,
     save_checkpoint,
@@ -31,7 +31,7 @@ def test_a_run_whose_list_is_lost_is_refused_until_a_training_makes_it_again(
     with pytest.raises(CorruptDataError, match=rf"{tmp_path}/{LIST_FILE} .*: give {newest.uri} to use that one"):
         open_checkpoint(str(tmp_path))
     assert open_checkpoint(newest.uri) == newest
-    assert latest_checkpoint(str(tmp_path)) == newest
+    assert find_latest_checkpoint(str(tmp_path)) == newest
     repair_commit_list(str(tmp_path))
     assert (tmp_path / LIST_FILE).read_bytes() == before
     assert "the list of commits is made from the checkpoints that are there" in caplog.text
@@ -46,7 +46,7 @@ def test_files_of_another_checkpoint_in_the_place_of_the_newest_are_noticed(tmp_
             CorruptDataError, match=rf"000000000016/{STATE_FILE} is the state of 8 images.*: give {older.uri} "
         ):
             open_checkpoint(uri)
-    assert latest_checkpoint(str(tmp_path)) == older
+    assert find_latest_checkpoint(str(tmp_path)) == older
     shutil.copy(f"{older.uri}/{STATE_FILE}", tmp_path / LIST_FILE)
     with pytest.raises(CorruptDataError, match="is not a list of commits"):
         open_checkpoint(str(tmp_path))
@@ -58,14 +58,14 @@ def test_a_folder_removed_by_hand_is_missed(tmp_path: Path) -> None:
     for uri in (str(tmp_path), newest.uri):
         with pytest.raises(CorruptDataError, match=rf"{newest.uri}/{STATE_FILE} is missing.*: give {older.uri}"):
             open_checkpoint(uri)
-    assert latest_checkpoint(str(tmp_path)) == older
+    assert find_latest_checkpoint(str(tmp_path)) == older
 
 
 @pytest.mark.parametrize("name", ["16", "0000000000016", "²", "٣"])
 def test_a_copy_made_by_hand_beside_the_checkpoints_is_none(tmp_path: Path, name: str) -> None:
     _, newest = saved(tmp_path, 8, 16)
     shutil.copytree(newest.uri, tmp_path / "checkpoints" / name)
-    assert open_checkpoint(str(tmp_path)) == latest_checkpoint(str(tmp_path)) == newest
+    assert open_checkpoint(str(tmp_path)) == find_latest_checkpoint(str(tmp_path)) == newest
     saved(tmp_path, 24)
     assert read_commit_list(str(tmp_path)) == (16, 24)
     assert (tmp_path / "checkpoints" / name / STATE_FILE).exists()
@@ -76,9 +76,9 @@ def test_a_run_whose_checkpoints_are_all_gone_does_not_start_over(tmp_path: Path
     shutil.rmtree(tmp_path / "checkpoints")
     assert has_checkpoints(str(tmp_path))
     with pytest.raises(CorruptDataError, match="none of the 2 checkpoints"):
-        latest_checkpoint(str(tmp_path))
+        find_latest_checkpoint(str(tmp_path))
     flip(tmp_path / LIST_FILE)
-    for start in (repair_commit_list, latest_checkpoint):
+    for start in (repair_commit_list, find_latest_checkpoint):
         with pytest.raises(CorruptDataError, match=LIST_FILE):
             start(str(tmp_path))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.keyed_rng import KeyedRng, PythonChance, digest_of, philox_state, seed_of
+from pipelines.keyed_rng import KeyedRng, PythonRng, hash_path, make_philox_state, derive_seed
 
 PATHS = st.lists(st.integers() | st.text(max_size=5), max_size=4).map(tuple)
 
@@ -99,7 +99,7 @@ def test_same_path_gives_the_same_numbers(path: tuple[int | str, ...]) -> None:
 
 @given(one=PATHS, other=PATHS)
 def test_different_paths_give_different_digests(one: tuple[int | str, ...], other: tuple[int | str, ...]) -> None:
-    assert (digest_of(*one) == digest_of(*other)) == (one == other)
+    assert (hash_path(*one) == hash_path(*other)) == (one == other)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_paths_that_look_alike_have_chances_of_their_own(
     one: tuple[int | str, ...], other: tuple[int | str, ...]
 ) -> None:
     assert KeyedRng(*one).word() != KeyedRng(*other).word()
-    assert seed_of(*one) != seed_of(*other)
+    assert derive_seed(*one) != derive_seed(*other)
 
 
 def test_words_ahead_do_not_repeat_what_was_drawn() -> None:
@@ -130,7 +130,7 @@ def test_words_ahead_do_not_repeat_what_was_drawn() -> None:
 
 @given(path=PATHS)
 def test_seed_fits_into_31_bits(path: tuple[int | str, ...]) -> None:
-    assert 0 <= seed_of(*path) < 2**31
+    assert 0 <= derive_seed(*path) < 2**31
 
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
@@ -141,7 +141,7 @@ def test_drawing_leaves_the_global_generator_alone() -> None:
 
 
 def test_digest_is_the_sha256_of_the_path_as_json() -> None:
-    assert digest_of(0, "mask", "a/1") == hashlib.sha256(b'[0,"mask","a/1"]').digest()
+    assert hash_path(0, "mask", "a/1") == hashlib.sha256(b'[0,"mask","a/1"]').digest()
 
 
 def test_recorded_numbers_are_drawn_again() -> None:
@@ -152,21 +152,21 @@ def test_recorded_numbers_are_drawn_again() -> None:
     assert KeyedRng(0, "golden").permutation(8).tolist() == [2, 6, 4, 7, 3, 0, 1, 5]
     assert KeyedRng(0, "golden").bits(16).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
     assert KeyedRng(0, "golden").fraction() == 0.5221681331406917
-    assert seed_of(0, "golden") == 2033180409
+    assert derive_seed(0, "golden") == 2033180409
 
 
 @given(key=st.integers(0, 2**128 - 1), block=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**64 - 1))
 def test_a_set_state_is_that_of_a_fresh_generator(key: int, block: int, stream: int) -> None:
     philox: Any = np.random.Philox()
     philox.random_raw(3)
-    philox.state = philox_state(key, block, stream)
+    philox.state = make_philox_state(key, block, stream)
     fresh = np.random.Philox(key=key, counter=block + (stream << 64))
     assert np.array_equal(np.random.Generator(philox).random(10), np.random.Generator(fresh).random(10))
 
 
 @given(parts=st.lists(st.integers(0, 150), max_size=6))
 def test_words_are_those_of_one_generator_however_they_are_asked_for(parts: list[int]) -> None:
-    key = int.from_bytes(digest_of("parts")[:16], "little")
+    key = int.from_bytes(hash_path("parts")[:16], "little")
     whole = np.random.Philox(key=key).random_raw(1000).tolist()
     chance, other, asked = KeyedRng("parts"), KeyedRng("parts"), KeyedRng("parts")
     assert [word for part in parts for word in chance.words(part)] == whole[: sum(parts)]
@@ -187,22 +187,22 @@ def test_streams_of_several_threads_do_not_mix() -> None:
 @given(key=st.integers(0, 2**64), bits=st.integers(1, 200))
 def test_pythons_generator_follows_the_state_of_numpys(key: int, bits: int) -> None:
     def draw() -> list[float]:
-        philox.state = philox_state(key)
+        philox.state = make_philox_state(key)
         chance.seed()
         return [chance.gauss(), chance.random(), chance.randint(0, 10**30), chance.getrandbits(bits), chance.gauss()]
 
     philox: Any = np.random.Philox()
-    chance = PythonChance(philox)
+    chance = PythonRng(philox)
     first = draw()
     assert draw() == first
     assert 0 <= first[1] < 1
     assert 0 <= first[3] < 2**bits
-    philox.state = philox_state(key + 1)
+    philox.state = make_philox_state(key + 1)
     assert chance.random() != first[1]
 
 
 def test_pythons_generator_is_fair() -> None:
-    chance = PythonChance(np.random.Philox(key=1))
+    chance = PythonRng(np.random.Philox(key=1))
     assert chi_square(np.bincount([chance.randrange(10) for _ in range(4000)], minlength=10)) < 9 + 5 * 18**0.5
     assert np.mean([chance.random() for _ in range(4000)]) == pytest.approx(0.5, abs=0.02)
     assert np.mean([chance.getrandbits(130) >> 129 for _ in range(4000)]) == pytest.approx(0.5, abs=0.04)

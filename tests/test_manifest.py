@@ -19,16 +19,16 @@ from pipelines.manifest import (
     FORMAT,
     TABLE_SCHEMA,
     Dataset,
-    manifest_digest,
+    hash_manifest,
     open_dataset,
     read_checked,
     read_facts,
     read_table,
     seal,
-    shards_file,
+    name_shards_file,
     shards_from_parquet,
     shards_to_parquet,
-    successor_file,
+    name_successor,
     table_bytes,
     unseal,
 )
@@ -111,39 +111,39 @@ def test_shard_rows_survive_their_file(records: list[ShardRecord]) -> None:
 @settings(deadline=None)
 def test_the_digest_does_not_depend_on_the_order_of_shards(records: list[ShardRecord], random: Any) -> None:
     shuffled = random.sample(records, len(records))
-    assert manifest_digest(RECIPE, 0, tuple(shuffled)) == manifest_digest(RECIPE, 0, tuple(records))
+    assert hash_manifest(RECIPE, 0, tuple(shuffled)) == hash_manifest(RECIPE, 0, tuple(records))
 
 
 def test_the_digest_is_the_one_of_the_design() -> None:
     recipe = '{"holdout":0.25,"source":"folder"}'
     lines = [f"train 0 {0:064x}", f"train 1 {1:064x}"]
     shards = (record(1), record(0))
-    assert manifest_digest(RECIPE, 7, shards) == sha256_hex("\n".join([recipe, "7", *lines]).encode())
+    assert hash_manifest(RECIPE, 7, shards) == sha256_hex("\n".join([recipe, "7", *lines]).encode())
 
 
 def test_the_digest_changes_with_whatever_it_is_of() -> None:
     shards = (record(0), record(1))
     digests = [
-        manifest_digest(RECIPE, 0, shards),
-        manifest_digest({**RECIPE, "holdout": 0.5}, 0, shards),
-        manifest_digest(RECIPE, 1, shards),
-        manifest_digest(RECIPE, 0, shards[:1]),
-        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], sha256="f" * 64))),
-        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], split="val"))),
-        manifest_digest(RECIPE, 0, (shards[0], replace(shards[1], number=2))),
+        hash_manifest(RECIPE, 0, shards),
+        hash_manifest({**RECIPE, "holdout": 0.5}, 0, shards),
+        hash_manifest(RECIPE, 1, shards),
+        hash_manifest(RECIPE, 0, shards[:1]),
+        hash_manifest(RECIPE, 0, (shards[0], replace(shards[1], sha256="f" * 64))),
+        hash_manifest(RECIPE, 0, (shards[0], replace(shards[1], split="val"))),
+        hash_manifest(RECIPE, 0, (shards[0], replace(shards[1], number=2))),
     ]
     assert len(set(digests)) == len(digests)
 
 
 def test_the_digest_is_independent_of_what_libraries_decide() -> None:
     other_table = replace(record(0), table="tables/other.parquet", table_sha256="e" * 64)
-    assert manifest_digest(RECIPE, 0, (record(0),)) == manifest_digest(RECIPE, 0, (other_table,))
+    assert hash_manifest(RECIPE, 0, (record(0),)) == hash_manifest(RECIPE, 0, (other_table,))
 
 
 def committed(folder: Path, shards: tuple[ShardRecord, ...]) -> str:
     """A place with a commit record and the rows of these shards."""
     rows = shards_to_parquet(shards)
-    storage.publish(str(folder / shards_file(sha256_hex(rows))), rows)
+    storage.publish(str(folder / name_shards_file(sha256_hex(rows))), rows)
     fields = {
         "format": FORMAT,
         "recipe": RECIPE,
@@ -185,12 +185,12 @@ def test_the_newest_record_is_read_wherever_dataset_json_stands(tmp_path: Path) 
     commits = [unseal((tmp_path / COMMIT_FILE).read_bytes(), uri)]
     for seed in (1, 2):
         commits.append({**commits[-1], "seed": seed})
-        storage.publish(f"{uri}/{successor_file(commits[-2])}", seal(commits[-1]))
+        storage.publish(f"{uri}/{name_successor(commits[-2])}", seal(commits[-1]))
     assert open_dataset(uri).commit == commits[-1]
     storage.publish(f"{uri}/{COMMIT_FILE}", seal(commits[1]))
     assert open_dataset(uri).commit == commits[-1]
-    (tmp_path / successor_file(commits[1])).write_bytes(seal(commits[2])[:-1])
-    with pytest.raises(CorruptDataError, match=rf"{uri}/{successor_file(commits[1])}"):
+    (tmp_path / name_successor(commits[1])).write_bytes(seal(commits[2])[:-1])
+    with pytest.raises(CorruptDataError, match=rf"{uri}/{name_successor(commits[1])}"):
         open_dataset(uri)
 
 
@@ -203,7 +203,7 @@ def test_what_stands_beside_the_rows_of_a_table_is_read_again() -> None:
 
 def test_rows_of_another_dataset_are_damage(tmp_path: Path) -> None:
     uri = committed(tmp_path, (record(0), record(1)))
-    name = shards_file(sha256_hex(shards_to_parquet((record(0), record(1)))))
+    name = name_shards_file(sha256_hex(shards_to_parquet((record(0), record(1)))))
     storage.publish(f"{uri}/{name}", shards_to_parquet((record(0),)))
     with pytest.raises(CorruptDataError, match=rf"{uri}/{name} is damaged"):
         open_dataset(uri)

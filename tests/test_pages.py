@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from jobs.cli import VERBS, module_of
+from jobs.cli import VERBS, get_module_name
 from tests.api_page import PAGE, write_page
 from tests.pages import OLD, PAGES, ROOT, Block, read_anchors, read_blocks, read_commands, read_links
 from tests.prose import measure_prose
@@ -77,7 +77,7 @@ def test_commands_name_verbs_and_options_that_are_there(block: Block, words: lis
     if verb == "--help" or "--help" in arguments:
         assert {verb, *arguments} & {*VERBS, "--help"}
         return
-    module = importlib.import_module(module_of(verb))
+    module = importlib.import_module(get_module_name(verb))
     if verb == "submit" and not any(word.startswith("--check-cluster") for word in arguments):
         module.parse(arguments) if hasattr(module, "parse") else tyro.cli(module.Arguments, args=arguments)
         return

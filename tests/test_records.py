@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipelines.records import MAX_KEY_BYTES, Score, canonical_json, first_difference, is_key, make_key, sha256_hex
+from pipelines.records import MAX_KEY_BYTES, Score, canonical_json, find_difference, is_key, make_key, sha256_hex
 
 GRAMMAR = re.compile(r"([A-Za-z0-9_-]|=[0-9A-F]{2})+(/([A-Za-z0-9_-]|=[0-9A-F]{2})+)*")
 NAMES = st.text(st.sampled_from("abcXYZ019_- .éß漢"), min_size=1, max_size=12).filter(lambda n: n.strip(".") != "")
@@ -129,12 +129,12 @@ def test_scores_merge_the_same_in_any_grouping(pairs: list[tuple[int, int]], cut
 def test_first_difference_names_the_field_and_both_values(
     there: object, asked: object, difference: tuple[str, object, object] | None
 ) -> None:
-    assert first_difference(there, asked) == difference
+    assert find_difference(there, asked) == difference
 
 
 @given(value=JSON)
 def test_nothing_differs_from_itself(value: object) -> None:
-    assert first_difference(value, value) is None
+    assert find_difference(value, value) is None
 
 
 def test_canonical_json_has_one_spelling() -> None:

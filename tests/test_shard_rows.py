@@ -27,28 +27,28 @@ LAWS = settings(deadline=None, max_examples=40)
 @LAWS
 @given(records=RECORDS)
 def test_it_is_the_records_in_their_order(records: tuple[ShardRecord, ...]) -> None:
-    rows = ShardRows.of(records)
+    rows = ShardRows.from_records(records)
     assert tuple(rows) == records
     assert (len(rows), rows == records, records == rows) == (len(records), True, True)
     assert tuple(rows[i] for i in range(len(rows))) == records
     assert tuple(rows[i - len(rows)] for i in range(len(rows))) == records
     assert tuple(rows[1:5]) == records[1:5]
     assert tuple(rows[::-2]) == records[::-2]
-    assert ShardRows.of(rows) is rows
+    assert ShardRows.from_records(rows) is rows
     assert tuple(pickle.loads(pickle.dumps(rows))) == records
 
 
 @LAWS
 @given(records=RECORDS)
 def test_its_columns_and_choices_are_those_of_the_records(records: tuple[ShardRecord, ...]) -> None:
-    rows = ShardRows.of(records)
+    rows = ShardRows.from_records(records)
     assert rows.numbers("num_samples").tolist() == [record.num_samples for record in records]
     assert rows.numbers("num_samples").dtype == np.int64
     assert tuple(rows.where("split", "val")) == tuple(r for r in records if r.split == "val")
 
 
 def test_what_is_not_there_is_no_row() -> None:
-    rows = ShardRows.of((ONE, ONE))
+    rows = ShardRows.from_records((ONE, ONE))
     for index in (2, -3):
         with pytest.raises(IndexError):
             rows[index]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.evaluation.metrics import HIGHER_IS_BETTER
-from pipelines.evaluation.scorecard import ALL, Pair, Scorecard, name_pair, pairs_of, refuse_repeated
+from pipelines.evaluation.scorecard import ALL, Pair, Scorecard, name_pair, list_pairs, refuse_repeated
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.bins import BINS
 from pipelines.records import UsageError
@@ -107,8 +107,8 @@ Rows = Sequence[dict[str, Any]]
 def _paired_rows(challenger: Rows, champion: Rows) -> tuple[Rows, Rows]:
     """Rows of both in one canonical order: by key, then by mask recipe."""
     for rows, who in ((challenger, "challenger"), (champion, "champion")):
-        refuse_repeated(pairs_of(rows), f"the scores of the {who}")
-    _refuse_other_pairs(pairs_of(challenger), pairs_of(champion))
+        refuse_repeated(list_pairs(rows), f"the scores of the {who}")
+    _refuse_other_pairs(list_pairs(challenger), list_pairs(champion))
     ours, theirs = (sorted(rows, key=lambda row: (row["key"], row["recipe"])) for rows in (challenger, champion))
     for one, other in zip(ours, theirs, strict=True):
         if one["bin"] != other["bin"]:

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from infra import storage
-from infra.cluster import connected, run_tasks
+from infra.cluster import connect_ray, run_tasks
 from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Model, Pictures, open_model
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, mask_sources, num_chunks, read_chunk, read_pairs
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, find_mask_sources, count_chunks, read_chunk, read_pairs
 from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import (
     BASELINES,
@@ -29,16 +29,16 @@ from pipelines.evaluation.scorecard import (
     find_non_finite,
     load_scorecard,
     name_pair,
-    pairs_digest,
-    pairs_of,
+    hash_pairs,
+    list_pairs,
     save_scorecard,
 )
 from pipelines.manifest import open_dataset
-from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.records import JobError, UsageError, canonical_json, first_difference
+from pipelines.masks.bins import BINS, find_bin, hole_ratio
+from pipelines.records import JobError, UsageError, canonical_json, find_difference
 from pipelines.stream.geometry import RESIZES
 
-PLAINLY: Final = EvalProtocol()
+DEFAULT_PROTOCOL: Final = EvalProtocol()
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
     resize: str,
     out: str,
     progress: Callable[[int, int], None],
-    asking: EvalProtocol = PLAINLY,
+    asking: EvalProtocol = DEFAULT_PROTOCOL,
 ) -> Scorecard:
     """Score a model and the baselines on all pairs of a split and publish that under `out`; if done before, read it.
 
@@ -58,11 +58,11 @@ def evaluate(
     if resize not in RESIZES:
         raise UsageError(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
     dataset = open_dataset(data)
-    chunks = num_chunks(dataset, split)
+    chunks = count_chunks(dataset, split)
     asked = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
     asked |= {"asking": asking.as_json()} | ({"resize": "none"} if asking.size == "own" else {})
     opened = open_model(model, procedure=asking.procedure)
-    asking.refuse_what_lacks(opened)
+    asking.refuse_unfit_model(opened)
     identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
@@ -71,14 +71,14 @@ def evaluate(
     rows = _score_all(tasks, progress)
     passport = asked | {
         "dataset": dataset.name,
-        "pairs_sha256": pairs_digest(pairs_of(rows)),
+        "pairs_sha256": hash_pairs(list_pairs(rows)),
         "num_pairs": len(rows),
         "quantisation": "uint8, rounded and clamped",
         "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
         "bins": list(BINS),
     }
     if asking.size is not None:
-        passport["masks"] = mask_sources(row["recipe"] for row in rows)
+        passport["masks"] = find_mask_sources(row["recipe"] for row in rows)
     card = Scorecard(identity, passport, rows)
     if (problem := find_non_finite(card)) is not None:
         raise JobError(f"scores of {model} are not stored: {problem}")
@@ -89,7 +89,7 @@ def evaluate(
 def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None]) -> list[dict[str, Any]]:
     """Rows of all chunks in list order."""
     results: dict[int, list[dict[str, Any]]] = {}
-    with connected():
+    with connect_ray():
         for chunk, rows in run_tasks(_score_chunk, tasks):
             results[chunk] = rows
             progress(len(results), len(tasks))
@@ -99,7 +99,7 @@ def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None
 def _same_card(card: Scorecard, identity: dict[str, str], asked: dict[str, Any], out: str) -> Scorecard:
     there = {"model": card.model, **card.passport}
     asked = asked | {"asking": dict.fromkeys(there.get("asking", ())) | asked["asking"]}
-    difference = first_difference(there, {"model": identity, **asked})
+    difference = find_difference(there, {"model": identity, **asked})
     if difference is not None:
         name, old, new = difference
         raise UsageError(f"{out} holds scores with {name} = {old!r}, not {new!r}: name another --out")
@@ -178,7 +178,7 @@ def _fill_at_one_shape(model: Model, pairs: Pairs, asking: EvalProtocol, number:
 def _row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[str, Pictures]) -> dict[str, Any]:
     """Facts of a pair, metrics of the model's fill and of each baseline's."""
     image, mask = pairs.images[i], pairs.masks[i]
-    place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": bin_of(mask), "ratio": hole_ratio(mask)}
+    place = {"key": pairs.keys[i], "recipe": pairs.recipes[i], "bin": find_bin(mask), "ratio": hole_ratio(mask)}
     return place | metrics | {"baselines": {name: measure(image, mask, fill) for name, fill in baselines.items()}}
 
 

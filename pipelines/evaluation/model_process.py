@@ -56,7 +56,7 @@ class ModelProcess:
         self.metadata: dict[str, Any] = json.loads(self._receive())
 
     @classmethod
-    def of_version(
+    def from_version(
         cls, version: "Version", tracking: "Tracking", config: Mapping[str, str] = NO_CONFIG
     ) -> "ModelProcess":
         """The process of a version; raises CorruptDataError where its files are not those that were registered."""

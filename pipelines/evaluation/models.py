@@ -67,7 +67,7 @@ def open_model(
     """The model of a command-line name; raises UsageError or JobError where there is none.
 
     Only the network of a checkpoint takes `steps` beside the plain procedure. `procedure`: a name of
-    `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `fastest_device`.
+    `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `choose_device`.
     """
     _refuse_unusable(name, steps, procedure)
     if name in _CLASSICAL:
@@ -76,12 +76,12 @@ def open_model(
     if name.startswith("models:/"):
         return _registered(name, procedure, device)
     try:
-        return network_model(open_checkpoint(name), steps, procedure, device)
+        return make_network_model(open_checkpoint(name), steps, procedure, device)
     except UsageError as fault:
         raise UsageError(f"{fault}; other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
 
 
-def fastest_device() -> str:
+def choose_device() -> str:
     """A GPU where there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -96,7 +96,7 @@ def _refuse_unusable(name: str, steps: ChallengeSteps, procedure: ProcedureName 
         raise UsageError(f"unknown procedure {procedure!r}: use one of {', '.join(PROCEDURES)}")
 
 
-def network_model(
+def make_network_model(
     checkpoint: Checkpoint, steps: ChallengeSteps = PLAIN, procedure: ProcedureName | None = None, device: str = "cpu"
 ) -> Model:
     """The generator of a checkpoint."""
@@ -104,11 +104,11 @@ def network_model(
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
     used = checkpoint.procedure if procedure is None else replace(checkpoint.procedure, name=procedure)
-    fill = network_filler(network.to(device), int(checkpoint.state["size_px"]), used, steps)
-    return Model(fill, identity, taken_by(network), used.name)
+    fill = make_network_filler(network.to(device), int(checkpoint.state["size_px"]), used, steps)
+    return Model(fill, identity, list_optional_inputs(network), used.name)
 
 
-def network_filler(
+def make_network_filler(
     network: torch.nn.Module, size_px: int, procedure: Procedure = LOCAL, steps: ChallengeSteps = PLAIN
 ) -> Filler:
     """A network as a filler of photos of any size."""
@@ -123,7 +123,7 @@ def network_filler(
     return fill
 
 
-def taken_by(network: Any) -> frozenset[str]:
+def list_optional_inputs(network: Any) -> frozenset[str]:
     """What the network can be given beside photo and mask, by name."""
     planes = {name for name in ("sketch", "segmentation") if getattr(network.config, name, False)}
     return frozenset(planes | ({"noise"} if getattr(network, "probabilistic", False) else set()))
@@ -153,7 +153,7 @@ def _registered(uri: str, procedure: ProcedureName | None, device: str) -> Model
     tracking = Tracking(tracking_uri())
     version = tracking.find_version(uri)
     config = ({"procedure": procedure} if procedure else {}) | ({"device": device} if device != "cpu" else {})
-    process = ModelProcess.of_version(version, tracking, config)
+    process = ModelProcess.from_version(version, tracking, config)
     about = process.metadata
     if procedure is not None and "procedure" not in about:
         process.close()

@@ -19,10 +19,10 @@ from pipelines.evaluation.metrics import MIN_SIDE_PX
 from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.reduction import resize_nearest
-from pipelines.masks.spec import UnreachableRatioError, fit_recipe, parse_recipe
+from pipelines.masks.spec import UnreachableRatioError, fit_mask_spec, parse_mask_spec
 from pipelines.records import UsageError, sha256_hex
-from pipelines.stream.geometry import HELD_OUT, decode, squared
-from pipelines.stream.reading import ShardReader, StoredSample, mask_plane
+from pipelines.stream.geometry import HELD_OUT, decode, resize_square
+from pipelines.stream.reading import ShardReader, StoredSample, name_mask_plane
 
 PHOTOS_PER_CHUNK: Final = 16
 EvalSize = int | Literal["own"]
@@ -41,7 +41,7 @@ class Pairs:
     masks: NDArray[np.uint8]
 
 
-def num_chunks(dataset: Dataset, split: str) -> int:
+def count_chunks(dataset: Dataset, split: str) -> int:
     """How many chunks the split has."""
     return -(-sum(s.num_samples for s in dataset.split(split)) // PHOTOS_PER_CHUNK)
 
@@ -76,9 +76,9 @@ def read_pairs(uri: str, split: str, resize: str, size: EvalSize, chunk: int) ->
             yield Pairs((stored.key,), (line,), image[None], mask[None])
 
 
-def mask_sources(recipes: Iterable[str]) -> list[str]:
+def find_mask_sources(recipes: Iterable[str]) -> list[str]:
     """How masks of these lines come to another size: DRAWN, RESIZED or both."""
-    return sorted({DRAWN if parse_recipe(line).file is None else RESIZED for line in recipes})
+    return sorted({DRAWN if parse_mask_spec(line).file is None else RESIZED for line in recipes})
 
 
 def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[StoredSample]:
@@ -94,14 +94,14 @@ def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[Stor
 
 def _square(stored: StoredSample, resize: str, size_px: int) -> Picture:
     chance = KeyedRng(stored.dataset, "evaluation", stored.key)
-    return squared(decode(stored.picture, stored.key), resize, size_px, chance)
+    return resize_square(decode(stored.picture, stored.key), resize, size_px, chance)
 
 
 def _mask(stored: StoredSample, number: int) -> NDArray[np.uint8]:
     """The photo's mask of this number, as stored or drawn from its recipe."""
-    picture = stored.planes.get(mask_plane(number))
+    picture = stored.planes.get(name_mask_plane(number))
     if picture is None:
-        return parse_recipe(stored.note["masks"][number]).draw()
+        return parse_mask_spec(stored.note["masks"][number]).draw()
     levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
     return (np.asarray(levels) > 127).astype(np.uint8)
 
@@ -109,17 +109,17 @@ def _mask(stored: StoredSample, number: int) -> NDArray[np.uint8]:
 def _fitted_mask(stored: StoredSample, number: int, height: int, width: int) -> NDArray[np.uint8]:
     """The photo's mask of this number at another size: drawn again, or resized where that cannot be."""
     line = stored.note["masks"][number]
-    recipe = parse_recipe(line)
+    recipe = parse_mask_spec(line)
     if recipe.file is None:
         with suppress(UnreachableRatioError):  # a narrow photo may have no mask of this bin
-            return fit_recipe(recipe, height, width).draw()
+            return fit_mask_spec(recipe, height, width).draw()
     mask = resize_nearest(_mask(stored, number), height, width)
     if not 0 < np.count_nonzero(mask) < mask.size:
         raise UsageError(f"the mask {line!r} is empty or full at {width}x{height} px: name another --size")
     return mask
 
 
-def list_digest(pairs: Iterator[tuple[str, str]]) -> str:
+def hash_pair_list(pairs: Iterator[tuple[str, str]]) -> str:
     """SHA-256 over (key, mask recipe) of all pairs in order: two scores speak of the same pairs or they do not."""
     return sha256_hex("\n".join(f"{key} {recipe}" for key, recipe in pairs).encode())
 

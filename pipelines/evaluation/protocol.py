@@ -47,7 +47,7 @@ class EvalProtocol:
         """For a passport: size and procedure only where they are given, as older passports have neither."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def refuse_what_lacks(self, model: Model) -> None:
+    def refuse_unfit_model(self, model: Model) -> None:
         """Raises UsageError where the model cannot be asked so."""
         name = model.identity["model"]
         old = "; if it was registered before versions took more than photo and mask, register the checkpoint again"
@@ -59,7 +59,7 @@ class EvalProtocol:
 
     def beside(self, pairs: Pairs) -> dict[str, Tensor]:
         """What the model is given beside the pairs."""
-        return {"sketch": sketches_of(pairs.images)} if self.strokes else {}
+        return {"sketch": sketch_photos(pairs.images)} if self.strokes else {}
 
     def noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
         """Keys of the noise of the pairs' fill of this number, by key, mask recipe and number; none for one fill."""
@@ -68,7 +68,7 @@ class EvalProtocol:
         return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)]).keys("fill")
 
 
-def sketches_of(images: np.ndarray) -> Tensor:
+def sketch_photos(images: np.ndarray) -> Tensor:
     """Photos uint8 NSS3 -> sketches of their edges, float N1SS in {0, 1}."""
     drawn = np.stack([draw_sketch(image) for image in images])
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255

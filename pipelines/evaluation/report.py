@@ -4,12 +4,12 @@ import numpy as np
 
 from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import read_chunk
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import render_grid, whiten_hole
 
 NUM_ROWS = 9
 
 
-def fills_png(data: str, models: dict[str, str], resize: str = "centre-square") -> bytes:
+def render_fills(data: str, models: dict[str, str], resize: str = "centre-square") -> bytes:
     """A PNG with a row for some held-out pairs of the dataset (each mask family in turn) and a column per model.
 
     `models`: column title -> model as on the command line.
@@ -19,6 +19,6 @@ def fills_png(data: str, models: dict[str, str], resize: str = "centre-square") 
     photos = min(NUM_ROWS, len(set(pairs.keys)))
     chosen = np.array([photo * per_photo + photo % per_photo for photo in range(photos)])
     images, masks = pairs.images[chosen], pairs.masks[chosen]
-    columns = [("photo", images), ("hole", with_hole(images, masks))]
+    columns = [("photo", images), ("hole", whiten_hole(images, masks))]
     columns += [(title, open_model(name).fill(images, masks)) for title, name in models.items()]
-    return grid_png(columns, enlarge=max(1, 128 // images.shape[1]))
+    return render_grid(columns, enlarge=max(1, 128 // images.shape[1]))

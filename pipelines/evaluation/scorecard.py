@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.evaluation.metrics import METRICS
-from pipelines.evaluation.pairs import list_digest
+from pipelines.evaluation.pairs import hash_pair_list
 from pipelines.manifest import read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, Score, UsageError, sha256_hex
@@ -100,12 +100,12 @@ def load_scorecard(uri: str) -> Scorecard:
 def refuse_unsound(card: Scorecard, where: str) -> None:
     """Raise UsageError for a score that is not finite, CorruptDataError for rows that are not the passport's pairs."""
     refuse_non_finite(card, where)
-    pairs, expected = pairs_of(card.rows), card.passport["num_pairs"]
+    pairs, expected = list_pairs(card.rows), card.passport["num_pairs"]
     refuse_repeated(pairs, where)
     if len(pairs) != expected or not pairs:
         raise CorruptDataError(f"{where}: {len(pairs)} rows, the passport counts {expected} pairs: evaluate again")
-    in_order = list_digest(iter(pairs))  # older passports digest the pairs in the dataset's order
-    if card.passport["pairs_sha256"] not in (pairs_digest(pairs), in_order):
+    in_order = hash_pair_list(iter(pairs))  # older passports digest the pairs in the dataset's order
+    if card.passport["pairs_sha256"] not in (hash_pairs(pairs), in_order):
         raise CorruptDataError(
             f"{where}: {len(pairs)} rows are not the pairs of the passport, the first is {name_pair(pairs[0])}: "
             "evaluate again"
@@ -160,14 +160,14 @@ def refuse_repeated(pairs: Iterable[Pair], where: str) -> None:
         )
 
 
-def pairs_of(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
+def list_pairs(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
     """Key and mask recipe of each row."""
     return [(row["key"], row["recipe"]) for row in rows]
 
 
-def pairs_digest(pairs: Iterable[Pair]) -> str:
+def hash_pairs(pairs: Iterable[Pair]) -> str:
     """SHA-256 over the pairs, whatever order they come in."""
-    return list_digest(iter(sorted(pairs)))
+    return hash_pair_list(iter(sorted(pairs)))
 
 
 def name_pair(pair: Pair) -> str:

@@ -30,9 +30,9 @@ Pair = tuple[Tensor, Tensor]
 
 def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -> float:
     """The largest difference of a pixel between the file's fills and the network's; raises JobError above 1e-4."""
-    pairs, reference, worst = trial_pairs(size_px), Exported(network), 0.0
+    pairs, reference, worst = make_trial_pairs(size_px), Exported(network), 0.0
     with torch.no_grad():
-        for (image, mask), filled in zip(pairs, run_apart(data, pairs, form), strict=True):
+        for (image, mask), filled in zip(pairs, run_in_process(data, pairs, form), strict=True):
             difference = float((filled - reference(image, mask)).abs().max())
             tolerance = TOLERANCE if mask.mean() < 0.5 else _TOLERANCE_ALL_HOLE
             if not difference <= tolerance:  # also where it is not a number
@@ -45,7 +45,7 @@ def compare_fills(data: bytes, network: nn.Module, size_px: int, form: Format) -
     return worst
 
 
-def trial_pairs(size_px: int) -> list[Pair]:
+def make_trial_pairs(size_px: int) -> list[Pair]:
     """Photos and masks: one of the network's own size, one of an odd size, and two at once."""
     random = torch.Generator().manual_seed(0)
     sizes = ((1, size_px, size_px), (1, size_px * 5 // 4 + 1, size_px * 3 // 4 + 3), (2, size_px // 2, size_px))
@@ -62,7 +62,7 @@ def _pair(random: torch.Generator, number: int, height: int, width: int) -> Pair
     return torch.rand(number, 3, height, width, generator=random), mask
 
 
-def run_apart(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]:
+def run_in_process(data: bytes, pairs: list[Pair], form: Format) -> list[Tensor]:
     """Fills N3HW of a file in a fresh process that cannot import Lacuna; raises JobError with its last words."""
     with TemporaryDirectory(prefix="lacuna-export-") as scratch:
         file, pictures, fills = (Path(scratch, name) for name in ("file", "pictures.npz", "fills.npz"))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from infra import storage
 from pipelines.manifest import seal, unseal
-from pipelines.records import CorruptDataError, UsageError, canonical_json, first_difference, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, canonical_json, find_difference, sha256_hex
 
 FOLDER: Final = ".lacuna"
 _SETTINGS, _PHOTOS = "fill.json", "photos"
@@ -49,7 +49,7 @@ class FillRecords:
         """Write down the settings and sweep what killed runs left; raises UsageError where another run was first."""
         if not storage.create(self._uri(_SETTINGS), seal(self._settings)):
             self._refuse_other_settings()
-        if storage.local_path(self._out) is not None:
+        if storage.to_local_path(self._out) is not None:
             for folder, _ in storage.list_folders(self._out):
                 storage.sweep(storage.join(self._out, folder) if folder else self._out)
 
@@ -125,7 +125,7 @@ class FillRecords:
             there = unseal(storage.read_bytes(uri), uri)
         except (FileNotFoundError, NotADirectoryError):
             return
-        difference = first_difference(there, self._settings)
+        difference = find_difference(there, self._settings)
         if difference is not None:
             name, before, now = difference
             raise UsageError(

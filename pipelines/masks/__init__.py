@@ -20,7 +20,7 @@ from pipelines.masks.capsules import Sketch, draw_sketches
 from pipelines.masks.freeform import sketch_freeform, sketch_freeform_brush
 from pipelines.masks.irregular import draw_irregular, draw_irregular_train
 from pipelines.masks.rectangle import draw_rectangle
-from pipelines.masks.shapes import draw_centre, draw_expand, draw_half
+from pipelines.masks.shapes import draw_center, draw_expand, draw_half
 from pipelines.masks.strokes import draw_strokes_clear_border, sketch_strokes
 
 
@@ -78,7 +78,7 @@ MASKS: dict[str, MaskFamily] = {
     "brush-square": _of_strokes(1, sketch_brush_square),
     "strokes": _of_strokes(1, sketch_strokes),
     "strokes-clear-border": MaskFamily(1, draw_strokes_clear_border),
-    "centre": MaskFamily(1, draw_centre),
+    "centre": MaskFamily(1, draw_center),
     "half": MaskFamily(1, draw_half),
     "expand": MaskFamily(1, draw_expand),
 }

@@ -17,7 +17,7 @@ def hole_ratio(mask: NDArray[np.uint8]) -> float:
     return float(np.count_nonzero(mask) / mask.size)
 
 
-def bin_of(mask: NDArray[np.uint8]) -> str:
+def find_bin(mask: NDArray[np.uint8]) -> str:
     """The name of the mask's bin at its own resolution."""
     holes, pixels = int(np.count_nonzero(mask)), mask.size
     if holes * 100 <= pixels:

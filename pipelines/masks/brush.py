@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from pipelines.keyed_rng import KeyedRng
-from pipelines.masks.capsules import Sketch, in_reading_order
+from pipelines.masks.capsules import Sketch, sort_ends
 
 # sines and cosines of 0.01 + k radians for k = 0..3, times 2**30, rounded
 _DIRECTIONS: Final = np.array(
@@ -27,5 +27,5 @@ def sketch_brush(height: int, width: int, chance: KeyedRng, side_px: int = 256) 
     directions[0, ::2] *= -1  # an even stroke turns the other way round
     steps = directions * lengths >> 30
     ends = start[:, :, None] + steps.cumsum(axis=2)
-    segments = in_reading_order((ends - steps)[:, drawn], ends[:, drawn])
+    segments = sort_ends((ends - steps)[:, drawn], ends[:, drawn])
     return Sketch(np.concatenate((*segments, widths[drawn][None])))

@@ -72,7 +72,7 @@ def _fill_capsules(
     return _fill_spans(shape, canvases.repeat(counts), row + top.repeat(counts), start, end)
 
 
-def in_reading_order(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
+def sort_ends(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
     """The same segments, those that go up, or left in one row, turned round."""
     after = (ends[0] < starts[0]) | ((ends[0] == starts[0]) & (ends[1] < starts[1]))
     return np.where(after, ends, starts), np.where(after, starts, ends)

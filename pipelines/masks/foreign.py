@@ -31,7 +31,7 @@ def read_mask(
     `turn` lays its levels HxW as the photo lies. A `soft` mask may be gray at its edges, up to a half of it.
     Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
     """
-    grey = turn(read_grey(data, where))
+    grey = turn(read_gray(data, where))
     refuse_other_size((grey.shape[0], grey.shape[1]), size, where)
     mask = to_mask(grey, hole, where, soft)
     _refuse_odd(mask, hole, where)
@@ -70,7 +70,7 @@ def refuse_odd_file(grey: NDArray[np.uint8], hole: str, where: str) -> None:
         )
 
 
-def read_grey(data: bytes, where: str) -> NDArray[np.uint8]:
+def read_gray(data: bytes, where: str) -> NDArray[np.uint8]:
     """The grey levels HxW of a picture of black and white; raises UsageError naming `where` for any other.
 
     An array of 0 and 1 that was saved as a picture comes as 0 and 255.

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pipelines.keyed_rng import KeyedRng
 
 
-def draw_centre(height: int, width: int, _chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
+def draw_center(height: int, width: int, _chance: KeyedRng, _side_px: int = 256) -> NDArray[np.uint8]:
     """A mask HxW: the middle half of each side, a quarter of the picture."""
     return _middle(height, width, 2)
 

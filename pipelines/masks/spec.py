@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS, FileMaskFamily, MaskFamily
-from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.bins import BINS, find_bin
 from pipelines.masks.capsules import Sketch, draw_sketches
-from pipelines.masks.foreign import read_grey, refuse_odd_file
+from pipelines.masks.foreign import read_gray, refuse_odd_file
 from pipelines.masks.reduction import resize_nearest
 from pipelines.records import CorruptDataError, UsageError, sha256_hex
 
@@ -96,7 +96,7 @@ def draw_masks(recipes: Sequence[MaskSpec], files: Callable[[str], bytes] | None
             raise UnreachableRatioError(_hopeless(recipes[fixed], 1))
         for number, drawn in _draw_once({n: (recipes[n], chances[n]) for n in waiting}, files):
             mask, wanted = resize_nearest(drawn, *recipes[number].size_px), recipes[number].bin
-            if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, bin_of(mask)):
+            if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, find_bin(mask)):
                 masks[number] = mask
     raise UnreachableRatioError(
         _hopeless(next(recipe for n, recipe in enumerate(recipes) if n not in masks), _MAX_TRIES)
@@ -162,10 +162,10 @@ def _read(file: MaskFile, files: Callable[[str], bytes] | None) -> NDArray[np.ui
         raise CorruptDataError(
             f"{file.name} has SHA-256 {found}, its recipe says {file.sha256}: another file, or damaged"
         )
-    return read_grey(data, file.name)
+    return read_gray(data, file.name)
 
 
-def parse_recipe(line: str) -> MaskSpec:
+def parse_mask_spec(line: str) -> MaskSpec:
     """The recipe of a line; raises UsageError naming the line and the form it should have."""
     match = _LINE.fullmatch(line)
     if match is None:
@@ -179,7 +179,7 @@ def parse_recipe(line: str) -> MaskSpec:
     return MaskSpec(family, int(version), drawn, size, path, wanted, canvas == "scaled", file)
 
 
-def fit_recipe(recipe: MaskSpec, height: int, width: int) -> MaskSpec:
+def fit_mask_spec(recipe: MaskSpec, height: int, width: int) -> MaskSpec:
     """The recipe of the same seed path and bin for another height and width; the same recipe at its own.
 
     Lengths keep their share of the shorter side, so holes of drawn families do their share of the picture. Raises
@@ -197,7 +197,7 @@ def fit_recipe(recipe: MaskSpec, height: int, width: int) -> MaskSpec:
     return replace(recipe, drawn_px=(canvas_height, canvas_width), size_px=(height, width), scaled=is_scaled)
 
 
-def recipe_for(
+def make_mask_spec(
     family: str, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY, scaled: bool = False
 ) -> MaskSpec:
     """A recipe for square masks of the family's present version; `path` is the seed path, joined by slashes.
@@ -212,7 +212,7 @@ def recipe_for(
     return MaskSpec(family, MASKS[family].version, canvas, size, "/".join(map(str, path)), bin, scaled)
 
 
-def recipe_for_file(
+def make_file_mask_spec(
     family: str, name: str, data: bytes, drawn_px: int, size_px: int, *path: int | str, bin: str = ANY
 ) -> MaskSpec:
     """A recipe for a square mask made of the file of that name with these bytes; drawn once to see that it can be.
@@ -224,7 +224,7 @@ def recipe_for_file(
         raise UsageError(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
     if re.fullmatch("[!-~]+", name) is None:
         raise UsageError(f"no recipe can name the mask file {name!r}: use printable ASCII without spaces")
-    refuse_odd_file(read_grey(data, name), FILE_MASKS[family].hole, name)
+    refuse_odd_file(read_gray(data, name), FILE_MASKS[family].hole, name)
     file, version = MaskFile(name, sha256_hex(data)), FILE_MASKS[family].version
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
     recipe = MaskSpec(family, version, canvas, size, "/".join(map(str, path)), bin, file=file)
@@ -233,19 +233,19 @@ def recipe_for_file(
 
 
 @lru_cache(maxsize=64)
-def bin_shares(family: str, drawn_px: int, size_px: int, scaled: bool = False) -> Mapping[str, float]:
+def measure_bin_shares(family: str, drawn_px: int, size_px: int, scaled: bool = False) -> Mapping[str, float]:
     """The share of the family's masks in every bin, measured on 1,000 fixed ones; empty and full masks do not count."""
     counts = dict.fromkeys(BINS, 0)
     for number in range(_PROBES):
-        mask = recipe_for(family, drawn_px, size_px, "shares", number, scaled=scaled).draw()
-        counts[bin_of(mask)] += 1
+        mask = make_mask_spec(family, drawn_px, size_px, "shares", number, scaled=scaled).draw()
+        counts[find_bin(mask)] += 1
     return {name: count / _PROBES for name, count in counts.items()}
 
 
 def _refuse_unreachable(family: str, drawn_px: int, size_px: int, scaled: bool, wanted: str) -> None:
     if wanted not in BINS:
         raise UsageError(f"unknown hole-ratio bin {wanted!r}: known are {ANY}, {', '.join(BINS)}")
-    shares = bin_shares(family, drawn_px, size_px, scaled)
+    shares = measure_bin_shares(family, drawn_px, size_px, scaled)
     if shares[wanted] < _LEAST_SHARE:
         reached = ", ".join(name for name, share in shares.items() if share >= _LEAST_SHARE)
         raise UsageError(

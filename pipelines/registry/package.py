@@ -23,13 +23,13 @@ from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import seeded_keys
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.model_process import ModelProcess
-from pipelines.evaluation.models import Model, network_model
-from pipelines.evaluation.protocol import sketches_of
+from pipelines.evaluation.models import Model, make_network_model
+from pipelines.evaluation.protocol import sketch_photos
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.spec import MaskSpec
 from pipelines.records import CorruptDataError, JobError, UsageError, canonical_json, sha256_hex
-from pipelines.versions import fetch_version, list_files, version_tags
+from pipelines.versions import fetch_version, list_files, make_version_tags
 
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
@@ -61,12 +61,12 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     tags = _tags(checkpoint, card)
     if (there := _find_same(name, tags, tracking)) is not None:
         return there
-    run_id, model = _tracking_run(checkpoint, tracking), network_model(checkpoint)
+    run_id, model = _tracking_run(checkpoint, tracking), make_network_model(checkpoint)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         source = _store(folder, checkpoint, card, model, run_id, tracking)
         stored = tracking.download_model(source, folder / "stored")
-        tags |= version_tags(list_files(stored))
+        tags |= make_version_tags(list_files(stored))
         _try_apart(source, stored, model)
     if (there := _find_same(name, tags, tracking)) is not None:  # another command has registered it meanwhile
         return there
@@ -112,7 +112,7 @@ def _keep_first(made: Version, tracking: Tracking) -> Version:
 
 def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
     """The first version before this number with these weights and scores whose files are whole."""
-    for version in (version for version in tracking.versions(name) if int(version.number) < before):
+    for version in (version for version in tracking.list_versions(name) if int(version.number) < before):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
         if is_same and _is_whole(version, tracking):
             return version
@@ -160,7 +160,7 @@ def _digest(path: Path) -> str:
     return sha256_hex(path.read_bytes())
 
 
-def scores_digest(card: Scorecard) -> str:
+def hash_scores(card: Scorecard) -> str:
     """SHA-256 over the passport and every pair's metrics."""
     return sha256_hex(canonical_json([card.model, card.passport, card.rows]))
 
@@ -169,7 +169,7 @@ def _tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
     state = checkpoint.state
     return {
         WEIGHTS_TAG: checkpoint.file_sha256(checkpoint.generator),
-        SCORES_TAG: scores_digest(card),
+        SCORES_TAG: hash_scores(card),
         "lacuna.datasets": ",".join(state["datasets"]),
         "lacuna.recipe": str(state["recipe"]["name"]),
         "lacuna.recipe_sha256": sha256_hex(canonical_json(state["recipe"])),
@@ -190,7 +190,7 @@ def _try_apart(model_uri: str, files: Path, model: Model) -> None:
     levels = (KeyedRng("trial").words(height * width * 3) % np.uint64(256)).astype(np.uint8)
     image = levels.reshape(1, height, width, 3)
     mask = MaskSpec("rectangle", 1, (height, width), (height, width), "trial").draw()[None]
-    planes = {"sketch": sketches_of(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
+    planes = {"sketch": sketch_photos(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
     beside = {name: plane for name, plane in planes.items() if name in model.takes}
     stored = ModelProcess(model_uri, files)
     for noise in [seeded_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:

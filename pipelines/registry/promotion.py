@@ -18,7 +18,7 @@ from infra.tracking import Tracking, Version
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard
 from pipelines.records import CorruptDataError, UsageError
-from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.registry.package import PASSPORT_TAG, SCORES_TAG, WEIGHTS_TAG, hash_scores
 from pipelines.versions import fetch_version
 
 CHAMPION: Final = "champion"
@@ -67,7 +67,7 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
     """
     if force is not None and not 0 < len(force.strip()) <= MAX_REASON_CHARACTERS:
         raise UsageError(f"--force is {force[:40]!r}: give the reason, in 1 to {MAX_REASON_CHARACTERS} characters")
-    challenger, champion = tracking.version(name, number), tracking.aliased(name, CHAMPION)
+    challenger, champion = tracking.get_version(name, number), tracking.find_alias(name, CHAMPION)
     scores = _scores_of(challenger, tracking)
     if champion is not None and champion.number == number:
         return _confirm(champion, scores, tracking, force)
@@ -180,11 +180,11 @@ def judge(comparison: Comparison, champion: str) -> Verdict:
 
 def rollback(name: str, tracking: Tracking) -> Version:
     """Points the alias back at the champion before; raises UsageError where there is none."""
-    champion = tracking.aliased(name, CHAMPION)
+    champion = tracking.find_alias(name, CHAMPION)
     previous = champion.tags.get(PREVIOUS_TAG) if champion else None
     if champion is None or not previous:
         raise UsageError(f"model {name!r} has no champion before the present one: nothing to roll back to")
-    target = tracking.version(name, previous)
+    target = tracking.get_version(name, previous)
     _scores_of(target, tracking)
     _move(tracking, target, champion)
     return target
@@ -195,11 +195,11 @@ def _move(tracking: Tracking, version: Version, expected: Version | None) -> Non
 
     MLflow has no compare-and-set: two promoters within the same few milliseconds can both pass.
     """
-    present = tracking.aliased(version.name, CHAMPION)
+    present = tracking.find_alias(version.name, CHAMPION)
     if (present and present.number) != (expected and expected.number):
         raise UsageError(f"the champion of {version.name!r} changed meanwhile: look at it and promote again")
     tracking.move_alias(version.name, CHAMPION, version.number)
-    after = tracking.aliased(version.name, CHAMPION)
+    after = tracking.find_alias(version.name, CHAMPION)
     if after is None or after.number != version.number:
         raise UsageError(f"another promotion of {version.name!r} came in between: look at the champion, then try again")
 
@@ -216,6 +216,6 @@ def _checked_scores(version: Version, tracking: Tracking) -> Scorecard:
     """The scorecard a version carries; all its files must be those that were registered."""
     with TemporaryDirectory() as scratch:
         card = load_scorecard(str(fetch_version(version, tracking, Path(scratch)) / "artifacts"))
-    if scores_digest(card) != version.tags.get(SCORES_TAG):
+    if hash_scores(card) != version.tags.get(SCORES_TAG):
         raise CorruptDataError(f"the scores of {version.uri} are not those registered: register them again")
     return card

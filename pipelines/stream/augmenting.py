@@ -10,7 +10,7 @@ import albumentations as A
 import numpy as np
 
 from pipelines.decoding import Picture
-from pipelines.keyed_rng import PythonChance, philox_state, seed_of
+from pipelines.keyed_rng import PythonRng, make_philox_state, derive_seed
 from pipelines.records import UsageError
 from pipelines.stream.config import LARGE, StreamConfig
 
@@ -22,10 +22,10 @@ class Augmentation:
 
     def __init__(self, config: StreamConfig, seed: int) -> None:
         self._size, self._from = config.size_px, config.resize_px or config.size_px
-        self._key = seed_of(seed, "augment")
+        self._key = derive_seed(seed, "augment")
         self._transform = _compose(config)
         self._philox: Any = np.random.Philox()
-        self._random = PythonChance(self._philox)
+        self._random = PythonRng(self._philox)
         self._transform.set_random_state(np.random.Generator(self._philox), self._random)
         grey = np.full((self._from, self._from, 3), 128, np.uint8)
         for position in range(_TRIALS):
@@ -37,7 +37,7 @@ class Augmentation:
         One stream of chance serves all transforms; by albumentations' own seeding each has the same, and all flip or
         none. The generators stay and are set: to make them takes longer than a flip.
         """
-        self._philox.state = philox_state(self._key, stream=position)
+        self._philox.state = make_philox_state(self._key, stream=position)
         self._random.seed()
         try:
             done: dict[str, Picture] = self._transform(**pictures)

@@ -13,9 +13,9 @@ import torch
 
 from infra.world import World
 from pipelines.decoding import Picture
-from pipelines.keyed_rng import KeyedRng, seed_of
+from pipelines.keyed_rng import KeyedRng, derive_seed
 from pipelines.manifest import Dataset
-from pipelines.masks.spec import MaskSpec, draw_masks, recipe_for
+from pipelines.masks.spec import MaskSpec, draw_masks, make_mask_spec
 from pipelines.records import Batch, CorruptDataError, UsageError
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.config import LARGE, PLANES, StreamConfig
@@ -148,7 +148,7 @@ class Stream:
 
     def _mask(self, family: str, position: int) -> MaskSpec:
         """The mask SxS of a family at a global position."""
-        return recipe_for(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)
+        return make_mask_spec(family, self._config.mask_canvas_px, self._config.size_px, self._seed, "mask", position)
 
 
 def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]) -> Order | Mixture:
@@ -165,7 +165,7 @@ def _order(datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weigh
         raise UsageError(
             f"weights are {weights}, {sum(weights)} in all: take whole numbers of at most {_MAX_WEIGHTS} in all"
         )
-    seeds = [seed_of(seed, "dataset", number) for number in range(len(datasets))]
+    seeds = [derive_seed(seed, "dataset", number) for number in range(len(datasets))]
     orders = (Order(c, s, config.num_lanes, config.block_size) for c, s in zip(counts, seeds, strict=True))
     return Mixture(tuple(orders), tuple(weights), seed)
 

@@ -98,7 +98,7 @@ HELD_OUT: Final = {"random-square": "centre-square", "polyphase": "squash"}
 much of each as the policy shows."""
 
 
-def squared(image: Picture, policy: str, size_px: int, chance: KeyedRng) -> Picture:
+def resize_square(image: Picture, policy: str, size_px: int, chance: KeyedRng) -> Picture:
     """HxWx3 -> SxSx3 by a policy of RESIZES."""
     return show(image, RESIZES[policy](image.shape[0], image.shape[1], size_px, chance))
 

@@ -113,7 +113,7 @@ class Order:
         return {}
 
 
-def readers_of_a_lane(num_lanes: int, world_size: int) -> int:
+def count_lane_readers(num_lanes: int, world_size: int) -> int:
     """How many ranks read from each lane: one where the world divides the lanes, else they read shards together."""
     return world_size // gcd(world_size, num_lanes)
 

@@ -18,7 +18,7 @@ _WARMING_UP: Final = 3
 """Batches of each process that are not counted: it starts, opens files, and has two ready before it is asked."""
 
 
-def loader_rates(stream: Stream, batch_size: int, most: int, seconds: float) -> dict[int, float]:
+def measure_loader_rates(stream: Stream, batch_size: int, most: int, seconds: float) -> dict[int, float]:
     """Photos a second of one loader process and of the most that there may be, by the clock on the wall.
 
     Cores share memory and caches, so two processes make less than twice of what one does. The second number is found
@@ -39,7 +39,7 @@ def _rate(stream: Stream, images_seen: int, batch_size: int, num_processes: int,
     return num_batches * batch_size / (time.perf_counter() - started)
 
 
-def loaders_needed(rates: Mapping[int, float], batch_size: int, step_seconds: float) -> int | None:
+def count_needed_loaders(rates: Mapping[int, float], batch_size: int, step_seconds: float) -> int | None:
     """The least number of processes that make a batch in the time of a step, None if the most do not suffice.
 
     What lies between the measured numbers of processes is taken to lie on a line.

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from isal import isal_zlib
 
 from infra import storage
-from infra.cache import Cache, CachedFile, Traffic, default_cache
+from infra.cache import Cache, CachedFile, Traffic, open_default_cache
 from infra.retry import retry_transient
 from pipelines.manifest import Dataset, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord
@@ -44,7 +44,7 @@ class StoredSample:
     """Further pictures by name: PNGs of the planes and masks that are stored with it."""
 
 
-def mask_plane(number: int) -> str:
+def name_mask_plane(number: int) -> str:
     """The plane that holds the mask of this number, from 0 on, if it is stored."""
     return f"mask{number + 1 if number else ''}"
 
@@ -108,14 +108,14 @@ class ShardReader:
     def fetch_ahead(self, stretch: Segment) -> None:
         """Begins to bring a stretch of a remote shard here; one of a local shard is near enough."""
         dataset, _ = self._shard(stretch.shard)
-        if storage.local_path(dataset.uri) is None:
+        if storage.to_local_path(dataset.uri) is None:
             self._threads(os.getpid()).submit(self._fetch, stretch)
 
     def _fetch(self, stretch: Segment) -> None:
         try:
             self._file(stretch.shard).fetch(*self._index(stretch.shard).span(stretch.first, stretch.last))
         except Exception as fault:  # noqa: BLE001 - who comes to read it fails in its own right
-            self.traffic.tell(f"nothing was read ahead: {fault}")
+            self.traffic.report(f"nothing was read ahead: {fault}")
 
     def _member(self, shard: int, member: Member) -> bytes:
         """The bytes of a member; a copy in the cache that is wrong gets one more chance."""
@@ -146,16 +146,16 @@ class ShardReader:
 
     def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shard(shard)
-        return ShardIndex.of(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.tell))
+        return ShardIndex.of(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.report))
 
     def _open(self, shard: int) -> Any:
         """The file of a shard, as something that reads."""
         uri, record = self._uri(shard), self._shard(shard)[1]
-        path = storage.local_path(uri)
+        path = storage.to_local_path(uri)
         if path is not None:
             return self._read(shard, lambda: _LocalFile(path, self.traffic))
         if self._cache is None:
-            self._cache = default_cache()
+            self._cache = open_default_cache()
         return CachedFile(self._cache, uri, record.sha256, record.size_bytes, self.traffic)
 
     def _find(self, shard: int) -> tuple[Dataset, ShardRecord]:

@@ -37,7 +37,7 @@ def detect_edges(photo: Picture) -> NDArray[np.float32]:
     return np.asarray(np.minimum(strength / certain, 1), np.float32)
 
 
-def sketch_of_edges(edges: NDArray[np.floating], threshold: float) -> Picture:
+def edges_to_sketch(edges: NDArray[np.floating], threshold: float) -> Picture:
     """Edge map HxW in [0, 1] -> sketch HxWx1: what is above the threshold and large enough, thinned to lines."""
     from skimage.morphology import skeletonize
 
@@ -48,7 +48,7 @@ def sketch_of_edges(edges: NDArray[np.floating], threshold: float) -> Picture:
 def draw_sketch(photo: Picture, edges: Picture | None = None, threshold: float = THRESHOLD) -> Picture:
     """Photo HxWx3 -> sketch HxWx1, by its edge map uint8 HxWxC (first channel) if there is one, else by gradients."""
     strength = detect_edges(photo) if edges is None else edges[:, :, 0].astype(np.float32) / 255
-    return sketch_of_edges(strength, threshold)
+    return edges_to_sketch(strength, threshold)
 
 
 def _opened(marks: Picture) -> Picture:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nets.objective import Outputs
-from pipelines.pictures import clustered
+from pipelines.pictures import color_clusters
 
 Pictures = NDArray[np.uint8]
 
@@ -32,13 +32,13 @@ def draw_sampled_priors(samples: Sequence[Outputs], size_px: int) -> list[tuple[
     columns = []
     for number, outputs in enumerate(samples, start=1):
         finest = min(name for name in outputs if name.startswith("prior_"))
-        priors = [_enlarged(clustered(of), size_px) for of in outputs[finest].float().cpu().numpy()]
+        priors = [_enlarged(color_clusters(of), size_px) for of in outputs[finest].float().cpu().numpy()]
         fills = outputs["inpainted"].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         columns += [(f"{finest}, {number}", np.stack(priors)), (f"fill {number}", fills)]
     return columns
 
 
-def temperatures_of(outputs: Outputs) -> Iterator[tuple[str, float]]:
+def average_temperatures(outputs: Outputs) -> Iterator[tuple[str, float]]:
     """The mean temperature of each head of MHTMA's attention (Eq. 13)."""
     temperatures: Tensor | None = outputs.get("temperatures")  # N x heads
     if temperatures is not None:
@@ -52,7 +52,7 @@ def _grey(weights: NDArray[np.float32]) -> Pictures:
     return np.repeat(levels[..., None], 3, axis=2)
 
 
-_DRAWN: Final[dict[str, Callable[[NDArray[np.float32]], Pictures]]] = {"prior_": clustered, "fusion_": _grey}
+_DRAWN: Final[dict[str, Callable[[NDArray[np.float32]], Pictures]]] = {"prior_": color_clusters, "fusion_": _grey}
 """By what the names of outputs begin with."""
 
 

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra import storage
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 
 
-def committed_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+def read_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
     """The points of a run behind this clock, up to another or to its newest checkpoint, in order.
 
     Raises CorruptDataError naming a file that does not hold points.
     """
-    newest, last, points = newest_clock(out) if until is None else until, after, []
+    newest, last, points = find_newest_clock(out) if until is None else until, after, []
     if not newest:
         return []
     for name in sorted(name for name, _ in storage.list_files(storage.join(out, "metrics"))):
@@ -28,7 +28,7 @@ def committed_points(out: str, after: int = 0, until: int | None = None) -> list
     return points
 
 
-def points_to_bytes(points: Sequence[dict[str, Any]]) -> bytes:
+def format_points(points: Sequence[dict[str, Any]]) -> bytes:
     """The sealed file of the points that lead up to one checkpoint."""
     return seal({"points": list(points)})
 

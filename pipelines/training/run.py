@@ -15,7 +15,7 @@ from infra import storage
 from infra.weights import weights_sha256
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
-from pipelines.records import CorruptDataError, UsageError, first_difference, sha256_hex
+from pipelines.records import CorruptDataError, UsageError, find_difference, sha256_hex
 from pipelines.run_record import RUN_FILE, RUN_FORMAT, refuse_other_format
 from pipelines.training.loop import Point
 from pipelines.training.recipe import TrainRecipe
@@ -109,7 +109,7 @@ def _asked(recipe: TrainRecipe, datasets: tuple[Dataset, ...], mix: tuple[int, .
 
 def _refuse_others(out: str, there: dict[str, Any], asked: dict[str, Any], datasets: tuple[Dataset, ...]) -> None:
     refuse_other_data(out, there["datasets"], datasets)
-    difference = first_difference(there, asked)
+    difference = find_difference(there, asked)
     if difference is not None:
         name, old, new = difference
         raise UsageError(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from nets import build_objective
 from nets.objective import Objective, Weights
 from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
-from pipelines.keyed_rng import seed_of
+from pipelines.keyed_rng import derive_seed
 from pipelines.records import UsageError
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
 
@@ -53,7 +53,7 @@ class TrainState:
     def __init__(self, recipe: TrainRecipe, weights: Weights = NO_WEIGHTS, device: torch.device | str = "cpu") -> None:
         """`weights`: of the teachers that the recipe's objective asks for."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(recipe.seed, "weights"))
+            torch.manual_seed(derive_seed(recipe.seed, "weights"))
             self.objective = build_objective(recipe.objective, weights)
         refuse_other_networks(recipe, self.objective)
         for network in (*self.objective.networks.values(), *self.objective.teachers.values()):

@@ -17,16 +17,16 @@ from infra.world import World
 from nets.filling import NOTHING
 from nets.objective import Outputs
 from pipelines.evaluation.metrics import measure
-from pipelines.evaluation.models import Pictures, network_filler, taken_by
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, num_chunks, read_chunk
-from pipelines.evaluation.protocol import sketches_of
+from pipelines.evaluation.models import Pictures, make_network_filler, list_optional_inputs
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk
+from pipelines.evaluation.protocol import sketch_photos
 from pipelines.manifest import Dataset
-from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.bins import BINS, find_bin
 from pipelines.noise import SampleNoise
-from pipelines.pictures import grid_png, with_hole
+from pipelines.pictures import render_grid, whiten_hole
 from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
-from pipelines.training.maps import draw_sampled_priors, maps_of, temperatures_of
+from pipelines.training.validation import draw_sampled_priors, maps_of, average_temperatures
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
@@ -58,13 +58,13 @@ class Watch:
     dataset: Dataset
     resize: str
     size_px: int
-    num_chunks: int
+    count_chunks: int
 
     def observe(self, generator: nn.Module, world: World) -> Observation:
         """Fills the pairs, each rank its chunks. A network that takes strokes sees the photos' own edges."""
-        fill = network_filler(generator.eval(), self.size_px)
+        fill = make_network_filler(generator.eval(), self.size_px)
         sums, shown = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Observation({})
-        for number in range(world.rank, min(self.num_chunks, num_chunks(self.dataset, "val")), world.size):
+        for number in range(world.rank, min(self.count_chunks, count_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
                 fills = fill(pairs.images, pairs.masks, _beside(generator, pairs))
@@ -75,7 +75,7 @@ class Watch:
         return Observation(dict(_means(sums)) | shown.values, shown.sheets)
 
 
-def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
+def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     """The recipe's held-out photos, upright; None where the dataset has none with masks of its size."""
     stream = recipe.stream
     resize = HELD_OUT.get(stream.resize, stream.resize)
@@ -88,7 +88,7 @@ def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
 
 
 def _beside(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
-    return {"sketch": sketches_of(pairs.images)} if "sketch" in taken_by(generator) else NOTHING
+    return {"sketch": sketch_photos(pairs.images)} if "sketch" in list_optional_inputs(generator) else NOTHING
 
 
 def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
@@ -98,7 +98,7 @@ def _sums(pairs: Pairs, fills: Pictures) -> torch.Tensor:
     for image, mask, fill in zip(pairs.images, pairs.masks, fills, strict=True):
         scores = measure(image, mask, fill)
         row = torch.tensor([1.0, *(scores[m] for m in _METRICS)], dtype=torch.float64)
-        for name in (bin_of(mask), _ALL):
+        for name in (find_bin(mask), _ALL):
             sums[names.index(name)] += row
     return sums
 
@@ -116,7 +116,7 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
     some = _select_pairs(pairs, chosen)
     size_px = some.images.shape[1]
-    columns = [("photo", some.images), ("hole", with_hole(some.images, some.masks)), ("fill", fills[chosen])]
+    columns = [("photo", some.images), ("hole", whiten_hole(some.images, some.masks)), ("fill", fills[chosen])]
     outputs = _outputs(generator, some, _beside(generator, some))
     maps = maps_of(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
@@ -124,7 +124,7 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
     if samples := _sample_outputs(generator, few):
         sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
     enlarge = max(1, 128 // size_px)
-    return Observation(dict(temperatures_of(outputs)), {of: grid_png(sheet, enlarge) for of, sheet in sheets.items()})
+    return Observation(dict(average_temperatures(outputs)), {of: render_grid(sheet, enlarge) for of, sheet in sheets.items()})
 
 
 def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
@@ -134,9 +134,9 @@ def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
 
 def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
-    if "noise" not in taken_by(generator):
+    if "noise" not in list_optional_inputs(generator):
         return []
-    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
+    shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.recipes, strict=True)] for number in range(2))
     return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 

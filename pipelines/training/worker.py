@@ -15,14 +15,14 @@ from infra import storage
 from infra.retry import retry_transient
 from infra.weights import load_weights
 from infra.world import World
-from pipelines.checkpoints import committed_after, latest_checkpoint
+from pipelines.checkpoints import list_committed_after, find_latest_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream
 from pipelines.training.checkpointer import Checkpointer
-from pipelines.training.flops import Limit, peak_of
+from pipelines.training.flops import Limit, measure_peak
 from pipelines.training.heartbeat import Beat, Heartbeat
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 from pipelines.training.loop import Point, train
 from pipelines.training.precision import prepare_process
 from pipelines.training.run import TrainRun, refuse_other_data
@@ -75,14 +75,14 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Heartbeat) -> str
 
 def _limit(run: TrainRun, world: World) -> Limit | None:
     operations = run.photo_operations
-    return Limit(operations, peak_of(world.device, run.recipe.precision)) if operations else None
+    return Limit(operations, measure_peak(world.device, run.recipe.precision)) if operations else None
 
 
 def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainState:
     """The state of the newest checkpoint, or a fresh one where there is none; all ranks begin at the same clock."""
     teachers = load_weights(run.recipe.objective.needs_weights, run.teachers_at)
     state = TrainState(run.recipe, teachers, world.device)
-    checkpoint = retry_transient(lambda: latest_checkpoint(run.out), log.warning)
+    checkpoint = retry_transient(lambda: find_latest_checkpoint(run.out), log.warning)
     if checkpoint is not None:
         refuse_other_data(run.out, checkpoint.state["datasets"], datasets)
         state.restore(checkpoint)
@@ -96,7 +96,7 @@ def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainS
 
 def _refused_checkpoints(out: str, images_seen: int) -> list[str]:
     """A line for each committed checkpoint that this start had to pass over, for the report of the training."""
-    clocks = retry_transient(lambda: committed_after(out, images_seen), log.warning)
+    clocks = retry_transient(lambda: list_committed_after(out, images_seen), log.warning)
     return [
         f"checkpoint {clock} is damaged or gone: the training went on from {images_seen} images" for clock in clocks
     ]
@@ -123,7 +123,7 @@ def _incident_files(out: str) -> list[str]:
     return [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
 
 
-def told_incidents(out: str) -> list[str]:
+def read_incidents(out: str) -> list[str]:
     """All that a run had to make good: replaced samples, repeated requests, damaged checkpoints."""
     files = (storage.join(out, INCIDENTS, name) for name in _incident_files(out))
     return [line for file in files for line in _incidents(file)]

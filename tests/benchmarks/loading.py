@@ -14,14 +14,14 @@ from pathlib import Path
 
 from infra import storage
 from infra.cache import Cache
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.stream.batching import Stream
-from pipelines.stream.rate import loader_rates, loaders_needed
+from pipelines.stream.rate import measure_loader_rates, count_needed_loaders
 from pipelines.stream.reading import ShardReader
 from tests.benchmarks.stream import BATCH, CROPPED, NUM_PHOTOS, PLAIN, photos
 from tests.s3 import bucket
@@ -92,14 +92,14 @@ def private_megabytes(process: int) -> float:
 def foretold(dataset: Dataset) -> None:
     """Lines for the probe's word: the rates of loaders, and that a step needs as many as it says and no more."""
     stream = Stream((dataset,), PLAIN, 0)
-    rates = loader_rates(stream, BATCH, len(os.sched_getaffinity(0)), 6.0)
+    rates = measure_loader_rates(stream, BATCH, len(os.sched_getaffinity(0)), 6.0)
     for num_loader_workers, said in rates.items():
         real = loaded_rate(stream, num_loader_workers)
         difference = f"{real / said - 1:+.0%}"
         print(f"predicted   {num_loader_workers} loader workers: {said:.0f} photos/s, real {real:.0f}, {difference}")
     for share in (0.6, 1.2):
         step = BATCH / (rates[1] * share)
-        needed = loaders_needed(rates, BATCH, step) or max(rates)
+        needed = count_needed_loaders(rates, BATCH, step) or max(rates)
         real = loaded_rate(stream, needed, step)
         print(f"foretold   a step of {step * 1000:.0f} ms needs {needed}: at {real * step / BATCH:.0%} of its speed")
 
@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = DatasetConfig("folder", shard_bytes=8 << 20)
-        with connected():
+        with connect_ray():
             dataset = build_dataset(Plan(str(photos(folder / "photos")), f"{name}/data", recipe, 0), lambda *_: None)
         memory(dataset)
         foretold(dataset)

@@ -12,7 +12,7 @@ import numpy as np
 from infra.settings import apply_defaults
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import MASKS
-from pipelines.masks.spec import MaskSpec, draw_masks, recipe_for
+from pipelines.masks.spec import MaskSpec, draw_masks, make_mask_spec
 
 SIZE_PX = 256
 TOGETHER = 32
@@ -35,7 +35,7 @@ def rate(draw: Callable[[], object], seconds: float = 0.2, passes: int = 5) -> f
 
 def recipe(family: str) -> MaskSpec:
     """A fresh one."""
-    return recipe_for(family, SIZE_PX, SIZE_PX, 0, "mask", str(_random.integers(2**31)))
+    return make_mask_spec(family, SIZE_PX, SIZE_PX, 0, "mask", str(_random.integers(2**31)))
 
 
 def boxes_by_opencv() -> object:

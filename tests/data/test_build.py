@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.data.shard_tar import read_index
-from pipelines.manifest import COMMIT_FILE, Dataset, read_table, shards_file
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table, name_shards_file
 from pipelines.records import is_key, make_key, sha256_hex
 from tests.data.building import (
     ODD_NAMES,
@@ -133,7 +133,7 @@ def test_rows_and_records_count_the_same(odd_dataset: Dataset) -> None:
 
 
 def test_a_built_dataset_leaves_no_workspace(odd_dataset: Dataset) -> None:
-    rows = shards_file(odd_dataset.commit["shards_sha256"])
+    rows = name_shards_file(odd_dataset.commit["shards_sha256"])
     assert {p.name for p in Path(odd_dataset.uri).iterdir()} - {".lock"} == {COMMIT_FILE, rows, "tables", "train"}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from infra.settings import PROJECT_ROOT
 from pipelines.manifest import COMMIT_FILE, Dataset
-from pipelines.masks.spec import parse_recipe
+from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import UsageError, make_key
 from tests.data.building import MANY, built, read_by_webdataset, rows_of, save
 from tests.making import SIZE_PX, files_of, photo
@@ -132,7 +132,7 @@ def test_only_held_out_photos_carry_masks_and_they_redraw(many_dataset: Dataset)
     assert len(held_out) >= 3
     assert all(json.loads(s["json"])["masks"] == [] for s in read_by_webdataset(many_dataset, "train"))
     for sample in held_out:
-        recipes = [parse_recipe(line) for line in json.loads(sample["json"])["masks"]]
+        recipes = [parse_mask_spec(line) for line in json.loads(sample["json"])["masks"]]
         assert [r.family for r in recipes] == ["rectangle", "brush", "automaton"]
         for recipe in recipes:
             mask = recipe.draw()

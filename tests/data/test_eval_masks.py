@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.data.build.eval_masks import check_masks, files_digest, fixed_masks
+from pipelines.data.build.eval_masks import check_masks, hash_mask_files, fixed_masks
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
-from pipelines.masks.bins import bin_of
-from pipelines.masks.spec import parse_recipe
+from pipelines.masks.bins import find_bin
+from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import UsageError
 from tests.data.building import built
 from tests.making import SIZE_PX, shard_recipe
@@ -56,7 +56,7 @@ def test_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str) -> N
     others = {*fixed_masks(replace(own, seed=seed + 1), key)[0], *fixed_masks(own, key + "x")[0]}
     assert not set(lines) & others
     for line in lines[:2]:
-        mask = parse_recipe(line).draw()
+        mask = parse_mask_spec(line).draw()
         assert mask.shape == (SIZE_PX, SIZE_PX)
         assert set(mask.flatten().tolist()) == {0, 1}
 
@@ -65,7 +65,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
     wanted = ("0.2-0.3", "0.3-0.4")
     own = plan(masks=("rectangle", "freeform"), mask_bins=wanted, masks_per_family=2)
     for key in ("a", "b/c"):
-        bins = [bin_of(parse_recipe(line).draw()) for line in fixed_masks(own, key)[0]]
+        bins = [find_bin(parse_mask_spec(line).draw()) for line in fixed_masks(own, key)[0]]
         assert bins == [*wanted, *wanted] * 2
 
 
@@ -88,20 +88,20 @@ def test_stored_masks_are_those_of_the_recipes() -> None:
     lines, stored = fixed_masks(plan(mask_pixels=True), "a")
     assert list(stored) == ["mask.png", "mask2.png", "mask3.png"]
     for line, data in zip(lines, stored.values(), strict=True):
-        assert np.array_equal(levels(data), parse_recipe(line).draw() * 255)
+        assert np.array_equal(levels(data), parse_mask_spec(line).draw() * 255)
         assert data[24] == 1  # bits a pixel
 
 
 def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
     changes: dict[str, Any] = {"masks": ("irregular",), "mask_bins": ("0.1-0.2", "0.3-0.4")}
-    own = plan(0, files, mask_files_sha256=files_digest(files), **changes)
+    own = plan(0, files, mask_files_sha256=hash_mask_files(files), **changes)
     check_masks(own.recipe, files)
     lines, stored = fixed_masks(own, "a")
     assert len(lines) == len(stored) == 2
     for line, data, wanted in zip(lines, stored.values(), ("0.1-0.2", "0.3-0.4"), strict=True):
-        recipe = parse_recipe(line)
+        recipe = parse_mask_spec(line)
         mask = recipe.draw(lambda name: (Path(files) / name).read_bytes())
-        assert bin_of(mask) == wanted
+        assert find_bin(mask) == wanted
         assert np.array_equal(levels(data), mask * 255)
 
 
@@ -127,7 +127,7 @@ def test_odd_mask_files_are_named_before_any_work(
     (folder / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
         check_masks(
-            shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
+            shard_recipe(masks=("irregular",), mask_files_sha256=hash_mask_files(str(folder)), **changes), str(folder)
         )
 
 
@@ -141,19 +141,19 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no mask files at"):
-        files_digest(str(tmp_path))
+        hash_mask_files(str(tmp_path))
     with pytest.raises(UsageError, match="is not the folder of mask files"):
         check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photos: Path, tmp_path: Path) -> None:
-    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=files_digest(files))
+    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=hash_mask_files(files))
     dataset = build_dataset(Plan(str(photos), str(tmp_path / "data"), recipe, 0, files), lambda *_: None)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     assert {line.partition(" ")[0] for line in pairs.recipes} == {"irregular", "rectangle"}
     for line, mask in zip(pairs.recipes, pairs.masks, strict=True):
-        assert np.array_equal(mask, parse_recipe(line).draw(lambda name: (Path(files) / name).read_bytes()))
+        assert np.array_equal(mask, parse_mask_spec(line).draw(lambda name: (Path(files) / name).read_bytes()))
 
 
 def masks_by_split(dataset: Dataset) -> dict[str, set[int]]:

@@ -12,7 +12,7 @@ from pipelines.manifest import open_dataset, read_table
 from tests.laws.killing import finish
 from tests.making import files_of
 from tests.s3 import bucket, objects_of
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 DATA = Path(os.environ.get("LACUNA_DATA", "/nowhere"))
 
@@ -78,7 +78,7 @@ def cluster(s3: str) -> Iterator[str]:
         yield nodes.address
 
 
-@pytest.mark.parametrize("case", sampled(CASES, ("celebahq", "places2-128", "bsds500", "ade20k-aim")))
+@pytest.mark.parametrize("case", sample_cases(CASES, ("celebahq", "places2-128", "bsds500", "ade20k-aim")))
 def test_real_photos_have_one_dataset_on_disk_and_on_s3(case: str, s3: str, cluster: str, tmp_path: Path) -> None:
     source, root_in, expected = CASES[case]
     root, out = root_in(tmp_path / "in"), tmp_path / "data"

@@ -14,7 +14,7 @@ from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import Recovered, recover_dataset
 from pipelines.data.dataset.verify import verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, shards_file, successor_file
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, name_shards_file, name_successor
 from pipelines.records import UsageError
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
@@ -124,7 +124,7 @@ def test_of_two_generations_the_newer_comes_back(built: Dataset, copy: Path) -> 
     fewer = remove_photos(str(copy), [a_key(built)], silent)
     lose(copy, COMMIT_FILE)
     assert recover_dataset(str(copy), silent).dataset == fewer
-    lose(copy, shards_file(fewer.commit["shards_sha256"]))
+    lose(copy, name_shards_file(fewer.commit["shards_sha256"]))
     assert recover_dataset(str(copy), silent).dataset == fewer
     assert verify_dataset(str(copy))[1] == []
 
@@ -143,7 +143,7 @@ def test_two_lists_without_a_record_are_not_guessed_at(built: Dataset, copy: Pat
         lose(copy, pattern)
     with pytest.raises(UsageError, match="are both whole"):
         recover_dataset(str(copy), silent)
-    lose(copy, shards_file(built.commit["shards_sha256"]))
+    lose(copy, name_shards_file(built.commit["shards_sha256"]))
     assert recover_dataset(str(copy), silent).dataset == fewer
 
 
@@ -239,7 +239,7 @@ def test_the_table_of_another_shard_is_not_taken(built: Dataset, copy: Path) -> 
 def test_a_record_that_was_never_published_and_is_damaged_is_given_up(built: Dataset, copy: Path) -> None:
     record = (copy / COMMIT_FILE).read_bytes()
     remove_photos(str(copy), [a_key(built)], silent)
-    torn = copy / successor_file(built.commit)
+    torn = copy / name_successor(built.commit)
     torn.write_bytes(torn.read_bytes()[:-1])
     newest = (copy / COMMIT_FILE).read_bytes()
     (copy / COMMIT_FILE).write_bytes(record)

@@ -14,7 +14,7 @@ from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import verify_dataset
 from pipelines.manifest import Dataset
-from pipelines.masks.spec import parse_recipe
+from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import make_key, sha256_hex
 from pipelines.stream.reading import ShardReader, StoredSample
 from tests.data.trees import PACKERS
@@ -112,7 +112,7 @@ def test_masks_are_stored_as_their_recipes_draw_them(dataset: Dataset) -> None:
         for (name, png), line in zip(masks.items(), lines, strict=True):
             assert png[24:26] == b"\x01\x00", "not grey of one bit"
             with Image.open(io.BytesIO(png)) as image:
-                assert np.array_equal(np.asarray(image, np.uint8), parse_recipe(line).draw())
+                assert np.array_equal(np.asarray(image, np.uint8), parse_mask_spec(line).draw())
             assert plain[sample.key][f"{name}.png"] == png
         held_out += bool(lines)
     assert (held_out, len(lines)) == (4, 6)

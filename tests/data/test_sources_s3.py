@@ -10,7 +10,7 @@ from pipelines.data.sources import DATASETS
 from pipelines.records import Photo
 from tests.data.trees import PACKERS, TREES, account, content, put, write_files, zip_bytes
 from tests.s3 import bucket
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ SOURCES = ("ade20k-aim", "celeba", "folder", "places365-small")
 ROOTS = [f"{source}{suffix}" for source in SOURCES for suffix in ("", ".tar", ".tgz", ".zip")]
 
 
-@pytest.mark.parametrize("root", sampled(ROOTS, ("celeba", "folder.tar", "ade20k-aim.tgz", "places365-small.zip")))
+@pytest.mark.parametrize("root", sample_cases(ROOTS, ("celeba", "folder.tar", "ade20k-aim.tgz", "places365-small.zip")))
 def test_a_root_on_s3_is_as_good_as_a_local_one(root: str, tmp_path: Path) -> None:
     source, suffix = root.partition(".")[0], "".join(root.partition(".")[1:])
     as_folder = account(source, write_files(tmp_path, TREES[source]), None, "memory://never")

@@ -7,11 +7,11 @@ import pytest
 
 from infra import storage
 from pipelines.data.commit.commit import prune
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, successor_file
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal, name_successor
 from tests.laws.killing import Lacuna, end, finish, kill_group, start, wait_until
 from tests.making import photo, photo_folder
 from tests.s3 import bucket, objects_of
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_two_removals_both_hold(place: str) -> None:
     assert (outcomes[ONE], outcomes[TWO]) == ("removed", "removed")
 
 
-@pytest.mark.parametrize("other", sampled(("--remove", "--prune"), ("--prune",)))
+@pytest.mark.parametrize("other", sample_cases(("--remove", "--prune"), ("--prune",)))
 def test_a_layer_and_another_change_both_hold(place: str, tmp_path: Path, other: str) -> None:
     (tmp_path / "more").mkdir()
     photo(900).save(tmp_path / "more" / "late.png")
@@ -82,7 +82,7 @@ def test_a_layer_and_another_change_both_hold(place: str, tmp_path: Path, other:
 
 def test_a_removal_that_is_killed_as_it_commits_is_done_by_the_same_command(place: str) -> None:
     before = open_dataset(place)
-    claim = storage.join(place, successor_file(before.commit))
+    claim = storage.join(place, name_successor(before.commit))
     process = start("--out", place, "--remove", ONE)
     assert wait_until(lambda: storage.exists(claim))
     kill_group(process)

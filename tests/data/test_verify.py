@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.data.dataset.edit import remove_photos
 from pipelines.data.dataset.verify import Damage, verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, shards_file, successor_file
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, name_shards_file, name_successor
 from pipelines.records import ShardRecord, UsageError
 
 
@@ -112,8 +112,8 @@ def test_a_damaged_record_does_not_hide_damaged_shards_and_tables(copy: Dataset)
 def test_a_record_that_a_change_left_is_checked_too(copy: Dataset, ray_cluster: None) -> None:
     remove_photos(copy.uri, keys_of(copy, fullest(copy))[:1], lambda *_: None)
     assert damages(copy) == []
-    flip(Path(copy.uri) / successor_file(copy.commit), 60)
-    assert [(d.file, d.key) for d in damages(copy)] == [(successor_file(copy.commit), None)]
+    flip(Path(copy.uri) / name_successor(copy.commit), 60)
+    assert [(d.file, d.key) for d in damages(copy)] == [(name_successor(copy.commit), None)]
 
 
 def test_a_missing_table_is_named(copy: Dataset) -> None:
@@ -139,7 +139,7 @@ def test_two_damaged_shards_are_both_named(copy: Dataset) -> None:
 
 @pytest.mark.parametrize("commit", [True, False])
 def test_a_damaged_record_is_named(copy: Dataset, commit: bool) -> None:
-    name = COMMIT_FILE if commit else shards_file(copy.commit["shards_sha256"])
+    name = COMMIT_FILE if commit else name_shards_file(copy.commit["shards_sha256"])
     flip(Path(copy.uri) / name, 60)
     found, (damage,) = verify_dataset(copy.uri)
     assert found is None
@@ -147,7 +147,7 @@ def test_a_damaged_record_is_named(copy: Dataset, commit: bool) -> None:
 
 
 def test_a_missing_list_of_shards_is_named(copy: Dataset) -> None:
-    name = shards_file(copy.commit["shards_sha256"])
+    name = name_shards_file(copy.commit["shards_sha256"])
     (Path(copy.uri) / name).unlink()
     found, (damage,) = verify_dataset(copy.uri)
     assert found is None

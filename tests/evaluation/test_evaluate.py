@@ -23,11 +23,11 @@ from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.models import open_model
-from pipelines.evaluation.pairs import num_chunks, read_chunk
-from pipelines.evaluation.report import fills_png
+from pipelines.evaluation.pairs import count_chunks, read_chunk
+from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
-from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.bins import BINS, find_bin
 from pipelines.records import JobError, Score, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import SIZE_PX, shard_recipe
@@ -58,7 +58,7 @@ def card(trained: TrainRun, heldout: Dataset, out: str) -> Scorecard:
 @contextmanager
 def one_worker() -> Iterator[None]:
     """Occupies all cores of the cluster but one."""
-    import ray  # not at the head of the file: `connected` must come before Ray is imported
+    import ray  # not at the head of the file: `connect_ray` must come before Ray is imported
 
     class Holder:
         """Does nothing with its cores."""
@@ -81,7 +81,7 @@ def test_one_worker_and_many_find_the_same_digits(
 ) -> None:
     with one_worker():
         alone = evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
-    assert num_chunks(heldout, "val") == 3
+    assert count_chunks(heldout, "val") == 3
     assert alone.rows == card.rows
     assert alone == card
 
@@ -100,7 +100,7 @@ def test_a_row_is_what_the_model_does_with_that_pair(trained: TrainRun, heldout:
     rows = {(row["key"], row["recipe"]): row for row in card.rows}
     for n, pair in enumerate(zip(pairs.keys, pairs.recipes, strict=True)):
         expected = measure(pairs.images[n], pairs.masks[n], fills[n])
-        assert rows[pair]["bin"] == bin_of(pairs.masks[n])
+        assert rows[pair]["bin"] == find_bin(pairs.masks[n])
         assert rows[pair]["ratio"] == pytest.approx(pairs.masks[n].mean())
         assert {name: rows[pair][name] for name in METRICS} == pytest.approx(expected, rel=1e-3)
 
@@ -281,6 +281,6 @@ def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
 
 
 def test_the_report_shows_photo_hole_and_the_models(heldout: Dataset, trained: TrainRun) -> None:
-    png = fills_png(heldout.uri, {"Telea": "telea", "ours": trained.out})
+    png = render_fills(heldout.uri, {"Telea": "telea", "ours": trained.out})
     with Image.open(io.BytesIO(png)) as sheet:
         assert sheet.size == (4 + 4 * (32 * 4 + 4), 18 + 4 + 9 * (32 * 4 + 4))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nets.filling import Procedure
 from pipelines.checkpoints import open_checkpoint
-from pipelines.evaluation.models import Filler, Pictures, network_filler, network_model, open_model
+from pipelines.evaluation.models import Filler, Pictures, make_network_filler, make_network_model, open_model
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.training.run import TrainRun
 
@@ -27,7 +27,7 @@ def holes(seed: int, height: int, width: int, share: float) -> Pictures:
 
 @pytest.fixture(scope="module")
 def network(trained: TrainRun) -> Filler:
-    return network_model(open_checkpoint(trained.out)).fill
+    return make_network_model(open_checkpoint(trained.out)).fill
 
 
 def assert_known_pixels_stay(fill: Filler, images: Pictures, masks: Pictures) -> None:
@@ -66,8 +66,8 @@ def test_known_pixels_stay_whatever_a_network_does_to_them(height: int, width: i
             return {"inpainted": painted, "predicted": painted}
 
     images, masks = picture(1, height, width)[None], holes(1, height, width, 0.3)[None]
-    assert_known_pixels_stay(network_filler(Careless(), 32), images, masks)
-    fill = network_filler(Careless(), 32, Procedure("polyphase"))
+    assert_known_pixels_stay(make_network_filler(Careless(), 32), images, masks)
+    fill = make_network_filler(Careless(), 32, Procedure("polyphase"))
     assert_known_pixels_stay(fill, images, masks)
     assert (fill(images, masks)[masks == 1] == 51).all()
 

@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.data.build.eval_masks import files_digest
+from pipelines.data.build.eval_masks import hash_mask_files
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
-from pipelines.evaluation import pairs as pairs_of
+from pipelines.evaluation import pairs as list_pairs
 from pipelines.evaluation.comparison import compare, refuse_unlike
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.models import open_model
-from pipelines.evaluation.pairs import DRAWN, RESIZED, Pairs, num_chunks, read_chunk, read_pairs
+from pipelines.evaluation.pairs import DRAWN, RESIZED, Pairs, count_chunks, read_chunk, read_pairs
 from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import Scorecard, load_scorecard
 from pipelines.manifest import Dataset
-from pipelines.masks.bins import bin_of
+from pipelines.masks.bins import find_bin
 from pipelines.records import UsageError
 from pipelines.stream.geometry import decode
 from tests.making import PROBABILISTIC, SIZE_PX, SKETCHED, photo, save_network, shard_recipe
@@ -45,13 +45,13 @@ def shapes(folder: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: 
     drawing[5:40, 20:31] = 255
     cv2.imwrite(str(files / "hole.png"), drawing)
     recipe = shard_recipe(holdout=0.6, masks=("rectangle", "brush", "irregular"), min_side_px=20)
-    recipe = replace(recipe, mask_files_sha256=files_digest(str(files)))
+    recipe = replace(recipe, mask_files_sha256=hash_mask_files(str(files)))
     plan = Plan(str(folder), str(tmp_path_factory.mktemp("data") / "data"), recipe, seed=0, mask_files=str(files))
     return build_dataset(plan, lambda *_: None)
 
 
 def parts(dataset: Dataset, size: Any, resize: str = "centre-square") -> list[Pairs]:
-    chunks = range(num_chunks(dataset, "val"))
+    chunks = range(count_chunks(dataset, "val"))
     return [pair for chunk in chunks for pair in read_pairs(dataset.uri, "val", resize, size, chunk)]
 
 
@@ -60,7 +60,7 @@ def scored(model: str, dataset: Dataset, out: Path, asking: EvalProtocol) -> Sco
 
 
 def test_pairs_at_their_own_size_are_the_same_pairs_of_whole_photos(shapes: Dataset, folder: Path) -> None:
-    squares = [read_chunk(shapes.uri, "val", "centre-square", chunk) for chunk in range(num_chunks(shapes, "val"))]
+    squares = [read_chunk(shapes.uri, "val", "centre-square", chunk) for chunk in range(count_chunks(shapes, "val"))]
     own = parts(shapes, "own")
     assert [(*p.keys, *p.recipes) for p in own] == [
         pair for chunk in squares for pair in zip(chunk.keys, chunk.recipes, strict=True)
@@ -86,7 +86,7 @@ def test_a_mask_of_a_file_is_resized_and_others_are_drawn_again(shapes: Dataset)
 
 
 def test_at_the_size_of_the_masks_pairs_are_those_of_a_chunk(shapes: Dataset) -> None:
-    squares = [read_chunk(shapes.uri, "val", "centre-square", chunk) for chunk in range(num_chunks(shapes, "val"))]
+    squares = [read_chunk(shapes.uri, "val", "centre-square", chunk) for chunk in range(count_chunks(shapes, "val"))]
     asked = parts(shapes, SIZE_PX)
     for name in ("images", "masks"):
         whole = np.concatenate([getattr(chunk, name) for chunk in squares])
@@ -94,7 +94,7 @@ def test_at_the_size_of_the_masks_pairs_are_those_of_a_chunk(shapes: Dataset) ->
 
 
 def test_a_photo_too_small_to_be_scored_is_named(shapes: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs_of, "MIN_SIDE_PX", 33)
+    monkeypatch.setattr(list_pairs, "MIN_SIDE_PX", 33)
     with pytest.raises(UsageError, match=r"\d+ is 32x32 px: scores need 33 px each way; name another --size"):
         parts(shapes, "own")
 
@@ -134,7 +134,7 @@ def test_a_row_at_own_size_is_what_the_models_do_with_that_photo(shapes: Dataset
     model, telea = open_model(str(tmp_path / "run")), open_model("telea")
     for pair in parts(shapes, "own"):
         row = rows[pair.keys[0], pair.recipes[0]]
-        assert (row["bin"], row["ratio"]) == (bin_of(pair.masks[0]), pytest.approx(pair.masks.mean()))
+        assert (row["bin"], row["ratio"]) == (find_bin(pair.masks[0]), pytest.approx(pair.masks.mean()))
         for scores, filler in ((row, model), (row["baselines"]["telea"], telea)):
             expected = measure(pair.images[0], pair.masks[0], filler.fill(pair.images, pair.masks)[0])
             assert {name: scores[name] for name in METRICS} == pytest.approx(expected, rel=1e-3)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipelines.evaluation import pairs
-from pipelines.evaluation.pairs import list_digest, num_chunks, read_chunk
+from pipelines.evaluation.pairs import hash_pair_list, count_chunks, read_chunk
 from pipelines.manifest import Dataset, read_table
-from pipelines.masks.spec import parse_recipe
+from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import UsageError
 
 FAMILIES = ("rectangle", "brush", "automaton")
@@ -26,7 +26,7 @@ def rows(dataset: Dataset) -> dict[str, list[str]]:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_chunks_hold_every_photo_with_each_of_its_masks_once(dataset: Dataset) -> None:
-    chunks = [read_chunk(dataset.uri, "val", "centre-square", c) for c in range(num_chunks(dataset, "val"))]
+    chunks = [read_chunk(dataset.uri, "val", "centre-square", c) for c in range(count_chunks(dataset, "val"))]
     assert len(chunks) > 2
     assert all(len(set(chunk.keys)) == 4 for chunk in chunks[:-1])
     found = [pair for chunk in chunks for pair in zip(chunk.keys, chunk.recipes, strict=True)]
@@ -38,7 +38,7 @@ def test_chunks_hold_every_photo_with_each_of_its_masks_once(dataset: Dataset) -
 def test_a_chunk_is_the_same_however_the_split_is_cut(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read_chunk(dataset.uri, "val", "centre-square", 0)
     monkeypatch.setattr(pairs, "PHOTOS_PER_CHUNK", 5)
-    parts = [read_chunk(dataset.uri, "val", "centre-square", c) for c in range(num_chunks(dataset, "val"))]
+    parts = [read_chunk(dataset.uri, "val", "centre-square", c) for c in range(count_chunks(dataset, "val"))]
     assert whole.keys == tuple(key for part in parts for key in part.keys)
     assert np.array_equal(whole.images, np.concatenate([part.images for part in parts]))
     assert np.array_equal(whole.masks, np.concatenate([part.masks for part in parts]))
@@ -57,7 +57,7 @@ def test_masks_are_those_that_their_recipes_draw(dataset: Dataset) -> None:
     chunk = read_chunk(dataset.uri, "val", "centre-square", 0)
     assert {recipe.split()[0] for recipe in chunk.recipes} == set(FAMILIES)
     for recipe, mask in zip(chunk.recipes, chunk.masks, strict=True):
-        assert np.array_equal(parse_recipe(recipe).draw(), mask)
+        assert np.array_equal(parse_mask_spec(recipe).draw(), mask)
 
 
 def test_the_masks_of_a_photo_share_its_picture(dataset: Dataset) -> None:
@@ -80,7 +80,7 @@ def test_photos_without_masks_are_refused(dataset: Dataset) -> None:
 
 def test_a_split_that_is_not_there_is_refused_with_those_there_are(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match=r"no photos in split 'test' of .*: it has train, val"):
-        num_chunks(dataset, "test")
+        count_chunks(dataset, "test")
 
 
 def test_the_digest_of_a_list_sees_order_key_and_recipe() -> None:
@@ -91,8 +91,8 @@ def test_the_digest_of_a_list_sees_order_key_and_recipe() -> None:
         [("a", "m1")],
         [("a", "m1"), ("c", "m2")],
     ]
-    assert len({list_digest(iter(pairs_of)) for pairs_of in lists}) == len(lists)
-    assert list_digest(iter(lists[0])) == list_digest(iter(lists[0]))
+    assert len({hash_pair_list(iter(list_pairs)) for list_pairs in lists}) == len(lists)
+    assert hash_pair_list(iter(lists[0])) == hash_pair_list(iter(lists[0]))
 
 
 def test_photos_are_never_turned_to_be_scored(dataset: Dataset) -> None:

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.evaluation.metrics import METRICS
-from pipelines.evaluation.pairs import list_digest
+from pipelines.evaluation.pairs import hash_pair_list
 from pipelines.evaluation.scorecard import (
     ALL,
     BASELINES,
     Scorecard,
     find_non_finite,
     load_scorecard,
-    pairs_digest,
-    pairs_of,
+    hash_pairs,
+    list_pairs,
     save_scorecard,
 )
 from pipelines.manifest import seal, table_bytes
@@ -43,7 +43,7 @@ def rows_of(num_photos: int = 6, baselines: tuple[str, ...] = BASELINES) -> Rows
 
 
 def card_of(rows: Rows) -> Scorecard:
-    return Scorecard({"model": "m"}, {"num_pairs": len(rows), "pairs_sha256": pairs_digest(pairs_of(rows))}, rows)
+    return Scorecard({"model": "m"}, {"num_pairs": len(rows), "pairs_sha256": hash_pairs(list_pairs(rows))}, rows)
 
 
 def write(folder: Path, rows: Rows, change: Callable[[Facts], object] = lambda _: None) -> str:
@@ -76,7 +76,7 @@ def test_a_scorecard_comes_back_with_its_baselines(tmp_path: Path) -> None:
 def test_rows_in_another_order_are_the_same_scores(chance: random.Random) -> None:
     rows = rows_of()
     turned = chance.sample(rows, len(rows))
-    assert pairs_digest(pairs_of(turned)) == pairs_digest(pairs_of(rows))
+    assert hash_pairs(list_pairs(turned)) == hash_pairs(list_pairs(rows))
     for name in ("psnr_hole", "l1_image"):
         assert card_of(turned).mean(name) == pytest.approx(card_of(rows).mean(name), rel=1e-12)
 
@@ -93,7 +93,7 @@ def test_a_card_from_before_baselines_is_read(tmp_path: Path) -> None:
 
     def as_then(facts: Facts) -> None:
         del facts["baselines"]
-        facts["passport"]["pairs_sha256"] = list_digest(iter(pairs_of(rows)))  # in the dataset's order
+        facts["passport"]["pairs_sha256"] = hash_pair_list(iter(list_pairs(rows)))  # in the dataset's order
 
     card = load_scorecard(write(tmp_path, rows, as_then))
     assert card.baselines == {}

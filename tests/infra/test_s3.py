@@ -19,7 +19,7 @@ import torch
 
 from infra import storage
 from infra.settings import PROJECT_ROOT
-from pipelines.checkpoints import latest_checkpoint, save_checkpoint
+from pipelines.checkpoints import find_latest_checkpoint, save_checkpoint
 from pipelines.data.shard_tar import read_index
 from pipelines.manifest import open_dataset
 from pipelines.stream.reading import ShardReader
@@ -210,11 +210,11 @@ for clock in map(int, sys.argv[2:]):
 
 def test_checkpoints_of_another_process_are_found(place: str) -> None:
     save_checkpoint(place, {"generator": {"w": torch.zeros(2)}}, {"images_seen": 8})
-    first = latest_checkpoint(place)
+    first = find_latest_checkpoint(place)
     assert first is not None
     assert first.images_seen == 8
     elsewhere(SAVE, place, "16", "24", "32")
-    newest = latest_checkpoint(place)
+    newest = find_latest_checkpoint(place)
     assert newest is not None
     assert newest.images_seen == 32
     assert newest.tensors("generator")["w"].tolist() == [32, 32]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.planted import PLANTED, Cluster, planted_tree
+from tests.planted import PLANTED, Cluster, plant_tree
 from tests.ray_head import ray_head
 from tests.relay import relay
 
@@ -17,7 +17,7 @@ MASKS = ("--mask-size-px", "32", "--mask-canvas-px", "64")
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head whose nodes have a file of secrets, and the tree of a user."""
-    tree = planted_tree(tmp_path_factory.mktemp("tree"))
+    tree = plant_tree(tmp_path_factory.mktemp("tree"))
     login = tmp_path_factory.mktemp("node") / "secrets.env"
     login.touch(mode=0o600)
     login.write_text(f"MLFLOW_TRACKING_USERNAME=lacuna\nMLFLOW_TRACKING_PASSWORD={PLANTED['NODE']}\n")

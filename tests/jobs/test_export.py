@@ -17,14 +17,14 @@ from infra.settings import PROJECT_ROOT
 from infra.tracking import Tracking
 from infra.uris import InvalidURIError
 from jobs.export import Arguments, run
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from nets import build_network, describe_network
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.export import formats, run_file
 from pipelines.export.formats import Format, read_facts, write_file
-from pipelines.export.trial import compare_fills, run_apart, trial_pairs
+from pipelines.export.trial import compare_fills, run_in_process, make_trial_pairs
 from pipelines.records import CorruptDataError, JobError, UsageError, canonical_json
-from pipelines.versions import list_files, version_tags
+from pipelines.versions import list_files, make_version_tags
 from tests.making import lacuna
 
 NETWORK = {"name": "pc", "config": {"widths": (4, 8, 8), "kernels": (5, 3, 3), "residual": True}}
@@ -137,7 +137,7 @@ def test_a_file_of_other_weights_fails_its_trial(form: Format) -> None:
     with pytest.raises(JobError, match=rf"the {form} file differs from the network by .* more than 0\.0001"):
         compare_fills(write_file(other, {}, form), network, SIZE_PX, form)
     with pytest.raises(JobError, match=f"the {form} file does not run without Lacuna"):
-        run_apart(b"no model", trial_pairs(SIZE_PX), form)
+        run_in_process(b"no model", make_trial_pairs(SIZE_PX), form)
 
 
 def test_the_trial_cannot_import_lacuna() -> None:
@@ -152,7 +152,7 @@ def test_the_trial_cannot_import_lacuna() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["deepgin-celebahq", "distill-celeba", "mhtma-celebahq", "spl-celeba", "spn-celeba"])
 def test_the_papers_networks_are_exported_in_full_size(recipe: str) -> None:
-    network = build_network(describe_network(recipe_of(recipe).objective.network))
+    network = build_network(describe_network(find_recipe(recipe).objective.network))
     assert compare_fills(write_file(network, {}, "torchscript"), network, 64, "torchscript") <= 1e-4
 
 
@@ -181,7 +181,7 @@ def version(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def add_version(folder: Path) -> None:
     tracking = Tracking(f"sqlite:///{folder.parent / 'mlflow.db'}")
-    tags = {"lacuna.recipe": "tiny", "lacuna.commit": "c0ffee"} | version_tags(list_files(folder))
+    tags = {"lacuna.recipe": "tiny", "lacuna.commit": "c0ffee"} | make_version_tags(list_files(folder))
     made = tracking.create_version("faces", folder.as_uri(), tracking.open_run("run", "tiny", {}, {}), tags)
     tracking.move_alias("faces", "champion", made.number)
 

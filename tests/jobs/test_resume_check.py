@@ -15,10 +15,10 @@ from jobs.resume_check import Arguments
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.manifest import Dataset, unseal
 from pipelines.records import UsageError
-from pipelines.training.points import points_to_bytes
+from pipelines.training.mlflow_sync import format_points
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", sampled((1, 2), (2,)))
+@pytest.mark.parametrize("workers", sample_cases((1, 2), (2,)))
 def test_a_killed_training_is_proved_equal(
     dataset: Dataset, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +64,7 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
     newest = max((tmp_path / "run" / "metrics").iterdir())
     points = unseal(newest.read_bytes(), "")["points"]
     points[0]["values"]["l1_out"] += 1
-    storage.publish(str(newest), points_to_bytes(points))
+    storage.publish(str(newest), format_points(points))
     assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from infra.settings import PROJECT_ROOT, source_files
 from tests.listening import listening
-from tests.planted import NODE_LOGIN, PLANTED, Cluster, data_of, secrets_in, sent_archives
+from tests.planted import NODE_LOGIN, PLANTED, Cluster, data_of, secrets_in, find_sent_archives
 from tests.ray_head import RAY
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_passwords_are_refused_and_not_sent(cluster: Cluster) -> None:
 def test_no_planted_secret_was_written_sent_or_printed(cluster: Cluster, done: Any) -> None:
     """It looks at all that the tests of `submit` before it did."""
     ours = {str(path.relative_to(PROJECT_ROOT)) for path in source_files()}
-    archives = sent_archives(cluster.relay.streams())
+    archives = find_sent_archives(cluster.relay.streams())
     assert archives
     assert all({name for name in archive.namelist() if not name.endswith("/")} == ours for archive in archives)
     listed = subprocess.run(

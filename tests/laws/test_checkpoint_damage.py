@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from infra.world import World
-from pipelines.checkpoints import Checkpoint, latest_checkpoint
+from pipelines.checkpoints import Checkpoint, find_latest_checkpoint
 from pipelines.records import CorruptDataError
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
@@ -47,7 +47,7 @@ def whole(checkpoint: Checkpoint) -> bytes:
 def test_damage_of_the_newest_is_noticed_and_the_one_before_is_taken(
     run: TrainRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rng, undamaged = random.Random(0), latest_checkpoint(run.out)
+    rng, undamaged = random.Random(0), find_latest_checkpoint(run.out)
     assert undamaged is not None
     assert undamaged.images_seen == 32
     expected, noticed = whole(undamaged), 0
@@ -57,7 +57,7 @@ def test_damage_of_the_newest_is_noticed_and_the_one_before_is_taken(
         path.write_bytes(harm(data, rng))
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            found = latest_checkpoint(run.out)
+            found = find_latest_checkpoint(run.out)
         assert found is not None
         if path.read_bytes() == data:  # zeros over zeros
             assert (found.images_seen, whole(found)) == (32, expected)

@@ -21,7 +21,7 @@ from torch import Tensor
 from infra import storage
 from pipelines.checkpoints import (
     STATE_FILE,
-    latest_checkpoint,
+    find_latest_checkpoint,
     open_checkpoint,
     repair_commit_list,
     save_checkpoint,
@@ -107,7 +107,7 @@ class Run:
     def train(self, ahead: int, fatal: int) -> None:
         """Goes on as a training does, to one more checkpoint; nothing where none is whole."""
         try:
-            found = latest_checkpoint(self.out)
+            found = find_latest_checkpoint(self.out)
         except CorruptDataError:
             return
         before, clock = self.newest, (found.images_seen if found else 0) + ahead
@@ -157,9 +157,9 @@ class Run:
         whole = [clock for clock in self.clocks() if self.is_whole(clock)]
         if self.newest is not None and not whole:
             with pytest.raises(CorruptDataError, match=r"checkpoints of .* is whole"):
-                latest_checkpoint(self.out)
+                find_latest_checkpoint(self.out)
             return
-        found = latest_checkpoint(self.out)
+        found = find_latest_checkpoint(self.out)
         assert (found.images_seen if found else None) == max(whole, default=None)
 
     def check_refusal(self, newest: int) -> None:

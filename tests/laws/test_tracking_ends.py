@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.checkpoints import newest_clock
+from pipelines.checkpoints import find_newest_clock
 from pipelines.manifest import Dataset
-from tests.laws.ends import told_once, tracked_run
+from tests.laws.ends import check_reported_once, read_tracked_run
 from tests.laws.killing import Lacuna, children, end, kill_driver, trains, wait_until
 from tests.laws.trainings import EXPLOSIVE, IMAGES, clock, finish_training, start_training
 
@@ -29,19 +29,19 @@ def at_work(data: str, out: Path) -> Lacuna:
 def test_one_run_is_killed_and_terminated_and_then_finished(dataset: Dataset, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = at_work(dataset.uri, out)
-    run = tracked_run(tmp_path)
+    run = read_tracked_run(tmp_path)
     kill_driver(process)
     assert end(process) == (-9, {})
-    assert tracked_run(tmp_path).info.status == "RUNNING"  # as nobody could say otherwise
+    assert read_tracked_run(tmp_path).info.status == "RUNNING"  # as nobody could say otherwise
     process = at_work(dataset.uri, out)
     process.terminate()
     code, report = end(process)
     assert (code, report["error"]) == (1, "interrupted: the same command goes on from here")
-    assert newest_clock(str(out)) < IMAGES
-    assert tracked_run(tmp_path).info.status == "KILLED"
+    assert find_newest_clock(str(out)) < IMAGES
+    assert read_tracked_run(tmp_path).info.status == "KILLED"
     finish_training("deepgin", dataset.uri, out)
-    told_once(out, tmp_path)
-    assert tracked_run(tmp_path).info.run_id == run.info.run_id
+    check_reported_once(out, tmp_path)
+    assert read_tracked_run(tmp_path).info.run_id == run.info.run_id
 
 
 def test_a_run_whose_loss_is_no_number_has_failed(dataset: Dataset, tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_a_run_whose_loss_is_no_number_has_failed(dataset: Dataset, tmp_path: Pa
     assert code == 1
     assert report["error"].startswith("not finite: the gradient of generator.")
     assert "in phase 'generate' at 16 images" in report["error"]
-    assert tracked_run(tmp_path).info.status == "FAILED"
+    assert read_tracked_run(tmp_path).info.status == "FAILED"

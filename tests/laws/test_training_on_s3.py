@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 
 from infra import storage
-from pipelines.checkpoints import Checkpoint, latest_checkpoint, newest_clock, open_checkpoint
+from pipelines.checkpoints import Checkpoint, find_latest_checkpoint, find_newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
-from tests.laws.ends import same_end, told_once
+from tests.laws.ends import same_end, check_reported_once
 from tests.laws.killing import end, kill_driver, wait_until
 from tests.laws.trainings import IMAGES, clock, finish_training, start_training
 from tests.making import files_of
@@ -58,7 +58,7 @@ def remote(dataset: Dataset, store: str, beside: Path) -> str:
 
 def test_a_training_on_s3_is_the_one_of_a_local_folder(local: Path, remote: str, beside: Path) -> None:
     same_end(local, remote)
-    told_once(remote, beside)
+    check_reported_once(remote, beside)
     here, there = files_of(local), objects_of(remote)
     assert here.keys() == there.keys()
     fills = {name for name in here if name.startswith("fills/")}
@@ -75,11 +75,11 @@ def test_a_training_on_s3_that_is_killed_ends_as_the_undisturbed_one(
     time.sleep(chance.uniform(0, _MOMENTS_SECONDS))
     assert process.poll() is None
     kill_driver(process)
-    assert newest_clock(out) < IMAGES, "the training was over: nothing is proved"
+    assert find_newest_clock(out) < IMAGES, "the training was over: nothing is proved"
     assert end(process) == (-9, {})
     finish_training(MODEL, dataset.uri, out, beside=tmp_path)
     same_end(local, out)
-    told_once(out, tmp_path)
+    check_reported_once(out, tmp_path)
 
 
 def damage(uri: str) -> bytes:
@@ -105,7 +105,7 @@ def test_a_damaged_object_of_the_newest_checkpoint_is_named_and_the_one_before_i
         undamaged = damage(uri)
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            found = latest_checkpoint(remote)
+            found = find_latest_checkpoint(remote)
         assert found is not None
         assert found.images_seen == IMAGES - 16
         (warning,) = (record.getMessage() for record in caplog.records if "checkpoint refused" in record.getMessage())
@@ -122,4 +122,4 @@ def test_a_training_on_s3_whose_end_is_damaged_goes_on_from_the_one_before(
     finish_training(MODEL, dataset.uri, remote, beside=beside)
     assert uri in (beside / "stderr").read_text()
     same_end(local, remote)
-    told_once(remote, beside)
+    check_reported_once(remote, beside)

@@ -16,10 +16,10 @@ from infra.settings import PROJECT_ROOT
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.keyed_rng import KeyedRng
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 NETWORKS_AND_MOMENTS = ("adam.critic", "adam.generator", "critic", "generator")
@@ -83,8 +83,8 @@ def assert_same_end(run: TrainRun, undisturbed: TrainRun) -> None:
         tensors, expected = one.tensors(name), other.tensors(name)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in tensors.items()), name
-    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
-    for point, same in zip(committed_points(run.out), committed_points(undisturbed.out), strict=True):
+    assert [point["images_seen"] for point in read_points(run.out)] == CLOCKS
+    for point, same in zip(read_points(run.out), read_points(undisturbed.out), strict=True):
         assert point["values"].get("l1_out") == same["values"].get("l1_out")
 
 
@@ -129,7 +129,7 @@ def test_a_kill_before_the_record_of_a_checkpoint_leaves_the_one_before(trained:
     )  # the first list; fills, metrics, 4 + 1 files, list
 
 
-@pytest.mark.parametrize("fatal_publish", sampled(range(1, 34), (1, 6, 9, 14, 17, 24, 33)))
+@pytest.mark.parametrize("fatal_publish", sample_cases(range(1, 34), (1, 6, 9, 14, 17, 24, 33)))
 def test_a_kill_in_any_write_is_survived(trained: TrainRun, tmp_path: Path, fatal_publish: int) -> None:
     """A checkpoint is committed by its state, the seventh of its eight writes; the list may come after the kill."""
     assert_survives(trained, tmp_path, fatal_publish, committed=(fatal_publish - 1) // 8 * 8)
@@ -141,7 +141,7 @@ def assert_survives(trained: TrainRun, folder: Path, fatal_publish: int, committ
     assert start(run, fatal_publish=fatal_publish).wait(120) == -signal.SIGKILL
     if committed:
         assert open_checkpoint(run.out).images_seen == committed
-        assert [p["images_seen"] for p in committed_points(run.out)] == [c for c in CLOCKS if c <= committed]
+        assert [p["images_seen"] for p in read_points(run.out)] == [c for c in CLOCKS if c <= committed]
     finish(run)
     assert_same_end(run, trained)
 

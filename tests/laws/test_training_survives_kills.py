@@ -17,13 +17,13 @@ from typing import Final
 import pytest
 
 from infra.world import World
-from pipelines.checkpoints import newest_clock, open_checkpoint
+from pipelines.checkpoints import find_newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
-from pipelines.training.ledger import Ledger
-from pipelines.training.points import committed_points
+from pipelines.training.state import Ledger
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
-from tests.laws.ends import same_end, told_once, tracked_run
+from tests.laws.ends import same_end, check_reported_once, read_tracked_run
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
 from tests.laws.trainings import IMAGES, LONG, MODELS, clock, finish_training, num_workers, recipe_of, start_training
 
@@ -77,7 +77,7 @@ class Killed:
         if self.process.poll() is not None or not self._all_train():
             return False
         struck = self._strike(kind)
-        in_mid_run = struck and newest_clock(str(self.out)) < IMAGES
+        in_mid_run = struck and find_newest_clock(str(self.out)) < IMAGES
         self._mend(kind)
         return in_mid_run
 
@@ -130,7 +130,7 @@ def test_killed_trainings_end_as_undisturbed_ones(
         kill_in_turn(training, kinds)
         training.finish()
         same_end(training.out, undisturbed)
-        told_once(training.out, folder)
+        check_reported_once(training.out, folder)
         if not kinds:
             return
     pytest.fail(f"{len(kinds)} of {NUM_KILLS} kills found no training in mid-run")
@@ -141,7 +141,7 @@ TERMS: Final = ("l1_coarse", "l1_low", "l1_out")
 
 def first_points(out: Path) -> list[float]:
     """Terms of the warm-up, in which no critic magnifies rounding."""
-    return [p["values"][name] for p in committed_points(str(out))[:4] for name in TERMS]
+    return [p["values"][name] for p in read_points(str(out))[:4] for name in TERMS]
 
 
 @pytest.mark.soak  # what comes and goes in one run is tried below
@@ -158,7 +158,7 @@ def test_a_lost_node_that_nobody_replaces_leaves_one_worker_that_goes_on(dataset
         code, report = end(process)
     assert code == 0, report
     assert report["images_seen"] == IMAGES
-    told_once(out, tmp_path)
+    check_reported_once(out, tmp_path)
 
 
 def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Dataset, tmp_path: Path) -> None:
@@ -175,18 +175,18 @@ def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Data
         assert wait_until(lambda: num_workers(out) == 1)
         nodes.add_second_node()
         assert wait_until(lambda: num_workers(out) == 2)
-        here = newest_clock(str(out))
-        assert wait_until(lambda: newest_clock(str(out)) > here)
+        here = find_newest_clock(str(out))
+        assert wait_until(lambda: find_newest_clock(str(out)) > here)
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS_TO_END) != 0
-    assert tracked_run(tmp_path).info.status == "KILLED"
+    assert read_tracked_run(tmp_path).info.status == "KILLED"
     end_of_it = open_checkpoint(str(out))
-    assert end_of_it.state["ledger"]["photos_digest"] == digest_of(recipe_of(LONG), dataset, end_of_it.images_seen)
-    clocks = [p["images_seen"] for p in committed_points(str(out))]
+    assert end_of_it.state["ledger"]["photos_digest"] == hash_path(recipe_of(LONG), dataset, end_of_it.images_seen)
+    clocks = [p["images_seen"] for p in read_points(str(out))]
     assert clocks == list(range(16, end_of_it.images_seen + 1, 16))
 
 
-def digest_of(recipe: TrainRecipe, dataset: Dataset, images: int) -> int:
+def hash_path(recipe: TrainRecipe, dataset: Dataset, images: int) -> int:
     """Of the photos that the recipe means to be seen, by one process that trains nothing."""
     ledger, batches = Ledger(), Stream((dataset,), recipe.stream, recipe.seed).batches(0, recipe.batch_size, World())
     for batch in islice(batches, images // recipe.batch_size):
@@ -201,5 +201,5 @@ def test_two_workers_then_one_then_two_are_one_training(dataset: Dataset, tmp_pa
     for workers, images in (("2", "8"), ("1", "16"), ("2", "32")):
         finish_training("deepgin", dataset.uri, out, "--workers", workers, "--images", images)
     finish_training("deepgin", dataset.uri, alone, "--workers", "2", "--images", "32")
-    assert [p["images_seen"] for p in committed_points(str(out))] == list(range(4, 33, 4))
+    assert [p["images_seen"] for p in read_points(str(out))] == list(range(4, 33, 4))
     assert first_points(out) == pytest.approx(first_points(alone), rel=5e-3)

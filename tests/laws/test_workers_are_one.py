@@ -10,10 +10,10 @@ from torch import Tensor
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.launcher import launch
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, claim_run
 from tests.laws.trainings import MODELS, recipe_of
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 IMAGES: Final = {"deepgin": 20, "distill-net8": 44}
 """So that the critic and the bilevel phase have had their turn."""
@@ -37,7 +37,7 @@ def moments(out: str) -> dict[str, dict[str, Tensor]]:
     return {file: {k: t for k, t in end.tensors(file).items() if k.endswith(".exp_avg")} for file in files}
 
 
-@pytest.mark.parametrize("model", sampled(MODELS, ("deepgin", "spn-probabilistic", "distill-net8")))
+@pytest.mark.parametrize("model", sample_cases(MODELS, ("deepgin", "spn-probabilistic", "distill-net8")))
 def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_path: Path) -> None:
     one, two = (trained(model, dataset, tmp_path / str(workers), workers) for workers in (1, 2))
     alone, together = moments(one), moments(two)
@@ -47,7 +47,7 @@ def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_pat
         assert 0 < largest < float("inf"), network
         for name, gradient in gradients.items():  # some are zero but for rounding
             assert torch.allclose(gradient, together[network][name], rtol=1e-2, atol=1e-4 * largest), (network, name)
-    for point, other in zip(committed_points(one), committed_points(two), strict=True):
+    for point, other in zip(read_points(one), read_points(two), strict=True):
         terms = [name for name in point["values"] if name.startswith("total_")]
         assert terms
         for name in terms:

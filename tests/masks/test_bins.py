@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.masks import MASKS
-from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.spec import bin_shares, parse_recipe, recipe_for
+from pipelines.masks.bins import BINS, find_bin, hole_ratio
+from pipelines.masks.spec import measure_bin_shares, parse_mask_spec, make_mask_spec
 from pipelines.records import UsageError
 
 FAMILIES = pytest.mark.parametrize("family", list(MASKS))
@@ -18,20 +18,20 @@ EDGES |= {30: "0.2-0.3", 40: "0.3-0.4", 41: "0.4-0.5", 50: "0.4-0.5", 60: "0.5-0
 @pytest.mark.parametrize(("holes", "name"), EDGES.items())
 def test_a_ratio_on_an_edge_belongs_to_the_bin_below(holes: int, name: str) -> None:
     mask = (np.arange(100) < holes).astype(np.uint8).reshape(10, 10)
-    assert bin_of(mask) == name
+    assert find_bin(mask) == name
 
 
 @settings(deadline=None)
 @given(pixels=st.integers(1, 5000), share=st.fractions(0, 1))
 def test_bin_holds_the_ratio_of_its_name(pixels: int, share: float) -> None:
     holes = int(pixels * share)
-    low, high = bin_of((np.arange(pixels)[None] < holes).astype(np.uint8)).split("-")
+    low, high = find_bin((np.arange(pixels)[None] < holes).astype(np.uint8)).split("-")
     assert holes * 100 > int(float(low) * 100) * pixels or low == "0"
     assert holes * 100 <= round(float(high) * 100) * pixels
 
 
 def test_there_are_no_other_bins() -> None:
-    assert {bin_of((np.arange(1000)[None] < n).astype(np.uint8)) for n in range(1001)} == set(BINS)
+    assert {find_bin((np.arange(1000)[None] < n).astype(np.uint8)) for n in range(1001)} == set(BINS)
 
 
 def test_hole_ratio_of_a_quarter_is_a_quarter() -> None:
@@ -40,19 +40,19 @@ def test_hole_ratio_of_a_quarter_is_a_quarter() -> None:
 
 @FAMILIES
 def test_a_wanted_bin_is_drawn_or_refused_when_the_recipe_is_made(family: str) -> None:
-    shares = bin_shares(family, 256, 64)
+    shares = measure_bin_shares(family, 256, 64)
     assert sum(shares.values()) == pytest.approx(1)
     for name in BINS:
         if shares[name] < 0.01:
             with pytest.raises(
                 UsageError, match=f"{family} masks of 64x64 drawn at 256x256 .* in {name} .* take another"
             ):
-                recipe_for(family, 256, 64, "bins", bin=name)
+                make_mask_spec(family, 256, 64, "bins", bin=name)
             continue
         for number in range(3):
-            line = recipe_for(family, 256, 64, "bins", number, bin=name).line()
+            line = make_mask_spec(family, 256, 64, "bins", number, bin=name).line()
             assert f" 64x64 {name} bins/" in line
-            assert bin_of(parse_recipe(line).draw()) == name
+            assert find_bin(parse_mask_spec(line).draw()) == name
 
 
 REACHED = {
@@ -70,18 +70,18 @@ REACHED = {
 @pytest.mark.parametrize("family", list(REACHED))
 def test_a_family_reaches_the_bins_that_its_statistics_promise(family: str) -> None:
     for name in REACHED[family]:
-        recipe_for(family, 256, 256, "reached", bin=name)
+        make_mask_spec(family, 256, 256, "reached", bin=name)
 
 
 @pytest.mark.parametrize("name", ["0-0.01", "0.01-0.1"])
 def test_a_square_of_fourteen_percent_cannot_be_smaller(name: str) -> None:
     with pytest.raises(UsageError, match=r"0\.0% of the time, .* or one of 0\.1-0\.2, 0\.2-0\.3"):
-        recipe_for("brush-square", 256, 256, "small", bin=name)
+        make_mask_spec("brush-square", 256, 256, "small", bin=name)
 
 
 def test_a_bin_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown hole-ratio bin '10-20': known are any, 0-0\.01, 0\.01-0\.1"):
-        recipe_for("rectangle", 256, 256, "unknown", bin="10-20")
+        make_mask_spec("rectangle", 256, 256, "unknown", bin="10-20")
 
 
 def test_a_line_of_an_unreachable_bin_ends_with_a_reason() -> None:
@@ -89,10 +89,10 @@ def test_a_line_of_an_unreachable_bin_ends_with_a_reason() -> None:
     with pytest.raises(
         UsageError, match=r"came out empty or full or not in 0\.5-0\.6; take a larger canvas or another bin"
     ):
-        parse_recipe(line).draw()
+        parse_mask_spec(line).draw()
 
 
 def test_a_wanted_bin_changes_the_choice_and_not_the_way_of_drawing() -> None:
-    free = [recipe_for("strokes", 256, 256, "kept", n).draw() for n in range(200)]
-    kept = [recipe_for("strokes", 256, 256, "kept", n, bin=bin_of(mask)).draw() for n, mask in enumerate(free[:30])]
+    free = [make_mask_spec("strokes", 256, 256, "kept", n).draw() for n in range(200)]
+    kept = [make_mask_spec("strokes", 256, 256, "kept", n, bin=find_bin(mask)).draw() for n, mask in enumerate(free[:30])]
     assert all(np.array_equal(*pair) for pair in zip(kept, free, strict=False))

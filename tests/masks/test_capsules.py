@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipelines.keyed_rng import KeyedRng
-from pipelines.masks.capsules import Sketch, draw_sketches, in_reading_order
+from pipelines.masks.capsules import Sketch, draw_sketches, sort_ends
 from pipelines.masks.freeform import _normal
 from pipelines.masks.pen import CIRCLE, TURN, Pen
 
@@ -29,7 +29,7 @@ def distances(start: tuple[int, int], end: tuple[int, int]) -> NDArray[np.float6
 
 def fill(segments: list[tuple[tuple[int, int], tuple[int, int], int]], size: tuple[int, int]) -> NDArray[np.uint8]:
     starts, ends, widths = zip(*segments, strict=True)
-    ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+    ordered = sort_ends(np.array(starts).T, np.array(ends).T)
     return mask_of(Sketch(np.concatenate((*ordered, np.array(widths)[None]))), size)
 
 
@@ -77,7 +77,7 @@ def test_masks_drawn_together_do_not_touch_each_other(
     sketches = []
     for segments in many:
         starts, ends, widths = zip(*segments, strict=True)
-        ordered = in_reading_order(np.array(starts).T, np.array(ends).T)
+        ordered = sort_ends(np.array(starts).T, np.array(ends).T)
         sketches.append(Sketch(np.concatenate((*ordered, np.array(widths)[None])), ((slice(1, 3), slice(2, 4)),)))
     together = draw_sketches(HEIGHT, WIDTH, sketches)
     assert all(np.array_equal(mask, mask_of(s, (HEIGHT, WIDTH))) for mask, s in zip(together, sketches, strict=True))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import MASKS
 from pipelines.masks.bins import hole_ratio
-from pipelines.masks.spec import MaskSpec, parse_recipe, recipe_for
+from pipelines.masks.spec import MaskSpec, parse_mask_spec, make_mask_spec
 
 # mean, standard deviation, smallest and largest hole ratio at 256x256; masks.md
 STATISTICS = {
@@ -81,7 +81,7 @@ def test_drawing_fills_the_canvas_it_is_asked_for(family: str) -> None:
 
 def ratios(family: str, size_px: int, count: int, scaled: bool = False) -> NDArray[np.float64]:
     """Hole ratios of that many masks, the same chance at every size."""
-    recipes = (recipe_for(family, size_px, size_px, "ratios", n, scaled=scaled) for n in range(count))
+    recipes = (make_mask_spec(family, size_px, size_px, "ratios", n, scaled=scaled) for n in range(count))
     return np.array([hole_ratio(recipe.draw()) for recipe in recipes])
 
 
@@ -118,7 +118,7 @@ def test_lengths_in_pixels_cover_less_of_a_larger_canvas_unless_scaled() -> None
 
 @RANDOM_FAMILIES
 def test_the_hole_may_lie_anywhere_off_the_border(family: str) -> None:
-    covered = np.sum([recipe_for(family, 64, 64, "anywhere", n, scaled=True).draw() for n in range(800)], axis=0)
+    covered = np.sum([make_mask_spec(family, 64, 64, "anywhere", n, scaled=True).draw() for n in range(800)], axis=0)
     edge = 7 if family == "strokes-clear-border" else 4
     assert np.all(covered[edge:-edge, edge:-edge] > 0)
 
@@ -182,19 +182,19 @@ def test_same_chance_draws_the_same_bits_and_another_draws_others(family: str) -
 
 @FAMILIES
 def test_recorded_mask_is_drawn_again_bit_for_bit(family: str) -> None:
-    mask = recipe_for(family, 256, 256, 0, "mask", "celeba", "000123").draw()
+    mask = make_mask_spec(family, 256, 256, 0, "mask", "celeba", "000123").draw()
     assert hashlib.sha256(mask.tobytes()).hexdigest() == GOLDEN[family]
 
 
 def test_recorded_masks_of_another_canvas_are_drawn_again_bit_for_bit() -> None:
     lines = [f"{f} {MASKS[f].version} scaled=333x517 333x517 any 0/mask/celeba/000123" for f in MASKS]
-    masks = b"".join(parse_recipe(line).draw().tobytes() for line in lines)
+    masks = b"".join(parse_mask_spec(line).draw().tobytes() for line in lines)
     assert hashlib.sha256(masks).hexdigest() == GOLDEN_SCALED
 
 
 def test_a_fresh_process_draws_the_same_masks() -> None:
-    lines = [recipe_for(family, 256, 128, 5, "mask", "fresh").line() for family in MASKS]
-    script = "import sys; from pipelines.masks.spec import parse_recipe\n"
-    script += "for line in sys.argv[1:]: sys.stdout.buffer.write(parse_recipe(line).draw().tobytes())"
+    lines = [make_mask_spec(family, 256, 128, 5, "mask", "fresh").line() for family in MASKS]
+    script = "import sys; from pipelines.masks.spec import parse_mask_spec\n"
+    script += "for line in sys.argv[1:]: sys.stdout.buffer.write(parse_mask_spec(line).draw().tobytes())"
     told = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, check=True).stdout
-    assert told == b"".join(parse_recipe(line).draw().tobytes() for line in lines)
+    assert told == b"".join(parse_mask_spec(line).draw().tobytes() for line in lines)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.masks.foreign import read_mask
-from pipelines.masks.spec import recipe_for
+from pipelines.masks.spec import make_mask_spec
 from pipelines.records import UsageError
 
 SIZE = (40, 60)
@@ -139,7 +139,7 @@ def test_the_reason_is_true_of_the_picture_also_where_black_is_the_hole(level: i
     ],
 )
 def test_inverted_masks_are_often_noticed_and_upright_ones_never_doubted(family: str, noticed: int) -> None:
-    masks = [recipe_for(family, 256, 256, "foreign", number).draw() for number in range(100)]
+    masks = [make_mask_spec(family, 256, 256, "foreign", number).draw() for number in range(100)]
     for mask in masks:
         assert np.array_equal(read_mask(png(mask * np.uint8(255)), (256, 256), "auto", "a"), mask)
     assert sum(looks_inverted(1 - mask) for mask in masks) >= noticed

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS
-from pipelines.masks.bins import BINS, bin_of, hole_ratio
-from pipelines.masks.spec import MaskSpec, UnreachableRatioError, parse_recipe, recipe_for_file
+from pipelines.masks.bins import BINS, find_bin, hole_ratio
+from pipelines.masks.spec import MaskSpec, UnreachableRatioError, parse_mask_spec, make_file_mask_spec
 from pipelines.records import CorruptDataError, UsageError
 
 
@@ -30,10 +30,10 @@ WHITE, BLACK = png(blob() * np.uint8(255)), png((1 - blob()) * np.uint8(255))
 
 
 def test_white_is_the_hole_in_the_test_set() -> None:
-    line = recipe_for_file("irregular", "a/00000.png", WHITE, 128, 64, 0, "mask", 7).line()
+    line = make_file_mask_spec("irregular", "a/00000.png", WHITE, 128, 64, 0, "mask", 7).line()
     assert line.startswith("irregular 1 drawn=128x128 file=a/00000.png sha256=")
     assert line.endswith(" 64x64 any 0/mask/7")
-    assert np.array_equal(parse_recipe(line).draw({"a/00000.png": WHITE}.__getitem__), blob()[::2, ::2])
+    assert np.array_equal(parse_mask_spec(line).draw({"a/00000.png": WHITE}.__getitem__), blob()[::2, ::2])
 
 
 def test_black_is_the_hole_in_the_training_set_and_grows() -> None:
@@ -45,9 +45,9 @@ def test_black_is_the_hole_in_the_training_set_and_grows() -> None:
 
 def train_mask(number: int) -> NDArray[np.uint8]:
     """A mask of the black blob; of a file, so that all of them differ by chance only."""
-    recipe = recipe_for_file("irregular-train", "raw.png", BLACK, 128, 128, 0, "mask", number)
+    recipe = make_file_mask_spec("irregular-train", "raw.png", BLACK, 128, 128, 0, "mask", number)
     mask = recipe.draw(lambda _: BLACK)
-    assert np.array_equal(mask, parse_recipe(recipe.line()).draw(lambda _: BLACK))
+    assert np.array_equal(mask, parse_mask_spec(recipe.line()).draw(lambda _: BLACK))
     return mask
 
 
@@ -62,7 +62,7 @@ def test_training_masks_turn_and_move() -> None:
 
 def test_a_raw_file_of_any_shape_gives_a_mask_of_the_asked_shape() -> None:
     data = png((1 - blob(100, 200)) * np.uint8(255))
-    recipe = recipe_for_file("irregular-train", "wide.png", data, 160, 80, 1)
+    recipe = make_file_mask_spec("irregular-train", "wide.png", data, 160, 80, 1)
     assert recipe.draw(lambda _: data).shape == (80, 80)
 
 
@@ -75,7 +75,7 @@ def test_grey_between_the_thresholds_is_a_hole_for_training_and_for_testing() ->
 
 def test_an_array_of_0_and_1_saved_as_a_picture_is_a_mask() -> None:
     data = png(blob())
-    assert np.array_equal(recipe_for_file("irregular", "m", data, 128, 128, 0).draw(lambda _: data), blob())
+    assert np.array_equal(make_file_mask_spec("irregular", "m", data, 128, 128, 0).draw(lambda _: data), blob())
 
 
 GREY = np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8)
@@ -92,7 +92,7 @@ GREY = np.random.default_rng(1).integers(0, 256, (128, 128), np.uint8)
 )
 def test_a_file_that_is_no_mask_is_named(family: str, levels: NDArray[np.uint8], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        recipe_for_file(family, "m.png", png(levels), 128, 64, 0)
+        make_file_mask_spec(family, "m.png", png(levels), 128, 64, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_a_file_of_the_other_set_is_refused_as_inverted(family: str, data: bytes
     with pytest.raises(
         UsageError, match=rf"m\.png looks inverted: 94% of it and 100% of its border are {colour}.*the other"
     ):
-        recipe_for_file(family, "m.png", data, 128, 64, 0)
+        make_file_mask_spec(family, "m.png", data, 128, 64, 0)
 
 
 def test_a_file_of_another_bin_is_not_drawn_again_and_again() -> None:
     data = png(np.pad(blob(), 192) * np.uint8(255))
     with pytest.raises(UnreachableRatioError, match=r": 1 came out empty or full or not in 0\.5-0\.6"):
-        recipe_for_file("irregular", "m", data, 512, 256, 0, bin="0.5-0.6")
+        make_file_mask_spec("irregular", "m", data, 512, 256, 0, bin="0.5-0.6")
 
 
 def test_another_file_of_that_name_is_not_taken() -> None:
-    recipe = recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0)
+    recipe = make_file_mask_spec("irregular", "00000.png", WHITE, 128, 64, 0)
     with pytest.raises(
         CorruptDataError, match=r"00000\.png has SHA-256 .*, its recipe says .*: another file, or damaged"
     ):
@@ -121,17 +121,17 @@ def test_another_file_of_that_name_is_not_taken() -> None:
 
 def test_files_are_asked_for() -> None:
     with pytest.raises(UsageError, match=r"made of the file 00000\.png: give the folder of the mask files"):
-        recipe_for_file("irregular", "00000.png", WHITE, 128, 64, 0).draw()
+        make_file_mask_spec("irregular", "00000.png", WHITE, 128, 64, 0).draw()
 
 
 def test_a_ratio_is_that_of_the_pixels() -> None:
-    assert recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin=bin_of(blob())).bin == "0.01-0.1"
+    assert make_file_mask_spec("irregular", "m", WHITE, 128, 128, 0, bin=find_bin(blob())).bin == "0.01-0.1"
     with pytest.raises(UsageError, match=r"not in 0\.5-0\.6; take another file or another bin"):
-        recipe_for_file("irregular", "m", WHITE, 128, 128, 0, bin="0.5-0.6")
+        make_file_mask_spec("irregular", "m", WHITE, 128, 128, 0, bin="0.5-0.6")
 
 
 def test_a_training_mask_is_drawn_until_it_is_in_its_bin() -> None:
-    recipe = recipe_for_file("irregular-train", "m", BLACK, 128, 128, 0, bin="0.2-0.3")
+    recipe = make_file_mask_spec("irregular-train", "m", BLACK, 128, 128, 0, bin="0.2-0.3")
     assert 0.2 < hole_ratio(recipe.draw(lambda _: BLACK)) <= 0.3
 
 
@@ -149,7 +149,7 @@ def test_a_training_mask_is_drawn_until_it_is_in_its_bin() -> None:
 )
 def test_what_makes_no_mask_is_refused_at_once(arguments: tuple[str, str, bytes, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        recipe_for_file(*arguments, 64, 0)
+        make_file_mask_spec(*arguments, 64, 0)
 
 
 def test_a_drawn_family_takes_no_file_and_a_family_of_files_needs_one() -> None:
@@ -165,6 +165,6 @@ def test_nvidia_masks_lie_in_the_bins_that_their_numbers_say() -> None:
     files = sorted(folder.glob("*.png"))[::20]
     assert files
     for file in files:
-        recipe = recipe_for_file("irregular", file.name, file.read_bytes(), 512, 512, 0)
+        recipe = make_file_mask_spec("irregular", file.name, file.read_bytes(), 512, 512, 0)
         mask = recipe.draw(lambda name: (folder / name).read_bytes())
-        assert bin_of(mask) == BINS[1 + int(file.stem) // 2000]
+        assert find_bin(mask) == BINS[1 + int(file.stem) // 2000]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.bins import BINS, bin_of
+from pipelines.masks.bins import BINS, find_bin
 from pipelines.masks.reduction import resize_nearest
-from pipelines.masks.spec import ANY, MaskFile, MaskSpec, draw_masks, fit_recipe, parse_recipe, recipe_for
+from pipelines.masks.spec import ANY, MaskFile, MaskSpec, draw_masks, fit_mask_spec, parse_mask_spec, make_mask_spec
 from pipelines.records import UsageError
 
 LINE = "rectangle 1 drawn=256x256 64x64 any 0/mask/celeba/000123"
@@ -53,33 +53,33 @@ def test_recipe_survives_its_line(recipe: MaskSpec) -> None:
     line = recipe.line()
     assert line.isascii()
     assert "\n" not in line
-    assert parse_recipe(line) == recipe
+    assert parse_mask_spec(line) == recipe
 
 
 def test_line_reads_as_the_specification_shows_it() -> None:
-    assert recipe_for("rectangle", 256, 64, 0, "mask", "celeba", "000123").line() == LINE
-    assert parse_recipe(LINE) == MaskSpec("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
+    assert make_mask_spec("rectangle", 256, 64, 0, "mask", "celeba", "000123").line() == LINE
+    assert parse_mask_spec(LINE) == MaskSpec("rectangle", 1, (256, 256), (64, 64), "0/mask/celeba/000123")
 
 
 def test_bin_and_scale_stand_in_the_line() -> None:
-    line = recipe_for("freeform", 512, 256, 3, "mask", bin="0.2-0.3", scaled=True).line()
+    line = make_mask_spec("freeform", 512, 256, 3, "mask", bin="0.2-0.3", scaled=True).line()
     assert line == "freeform 1 scaled=512x512 256x256 0.2-0.3 3/mask"
 
 
 @pytest.mark.parametrize("family", list(MASKS))
 def test_same_line_draws_the_same_bits(family: str) -> None:
-    line = recipe_for(family, 96, 48, 7, "mask", "key").line()
-    assert np.array_equal(parse_recipe(line).draw(), parse_recipe(line).draw())
+    line = make_mask_spec(family, 96, 48, 7, "mask", "key").line()
+    assert np.array_equal(parse_mask_spec(line).draw(), parse_mask_spec(line).draw())
 
 
 def test_masks_of_different_places_differ() -> None:
     places = [(7, "mask", n) for n in range(20)] + [(8, "mask", 0), (7, "other", 0)]
-    masks = {recipe_for("rectangle", 256, 256, *place).draw().tobytes() for place in places}
+    masks = {make_mask_spec("rectangle", 256, 256, *place).draw().tobytes() for place in places}
     assert len(masks) == len(places)
 
 
 def test_families_of_one_place_have_their_own_chance() -> None:
-    rectangle, brush = (recipe_for(f, 64, 64, 0, "mask", 1) for f in ("rectangle", "brush"))
+    rectangle, brush = (make_mask_spec(f, 64, 64, 0, "mask", 1) for f in ("rectangle", "brush"))
     assert not np.array_equal(rectangle.draw(), brush.draw())
 
 
@@ -110,19 +110,19 @@ def test_final_mask_is_the_drawn_one_at_nearest_neighbours() -> None:
 )
 def test_what_is_no_recipe_is_named(line: str) -> None:
     with pytest.raises(UsageError, match="not a mask recipe") as fault:
-        parse_recipe(line)
+        parse_mask_spec(line)
     assert repr(line) in str(fault.value)
 
 
 @pytest.mark.parametrize("line", [LINE.replace("rectangle 1", "rectangle 2"), LINE.replace("rectangle", "triangle")])
 def test_a_family_or_version_that_is_not_here_is_not_drawn(line: str) -> None:
     with pytest.raises(UsageError, match="known are rectangle 1, brush 2, automaton 2, freeform 1"):
-        parse_recipe(line).draw()
+        parse_mask_spec(line).draw()
 
 
 def test_an_unknown_family_has_no_recipe() -> None:
     with pytest.raises(UsageError, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
-        recipe_for("triangle", 256, 256, 0)
+        make_mask_spec("triangle", 256, 256, 0)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_an_unknown_family_has_no_recipe() -> None:
 )
 def test_a_recipe_that_no_mask_can_follow_is_refused_not_tried_for_ever(line: str) -> None:
     with time_limit(60), pytest.raises(UsageError, match=r"16x16|1x1|0x0"):
-        parse_recipe(line).draw()
+        parse_mask_spec(line).draw()
 
 
 def test_reduction_takes_the_nearest_row_and_column() -> None:
@@ -161,21 +161,21 @@ def test_every_pixel_of_a_reduction_is_one_of_the_mask(
 @given(st.lists(st.tuples(st.sampled_from(sorted(MASKS)), st.integers(0, 99), st.booleans()), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=30)
 def test_masks_drawn_together_are_those_drawn_one_by_one(asked: list[tuple[str, int, bool]]) -> None:
-    recipes = [recipe_for(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
+    recipes = [make_mask_spec(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
     assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(recipes), recipes, strict=True))
 
 
 @pytest.mark.parametrize("family", MASKS)
 @pytest.mark.parametrize("canvas", [128, 256])
 def test_a_mask_drawn_for_another_size_is_of_that_size_and_of_its_bin(family: str, canvas: int) -> None:
-    recipe = recipe_for(family, canvas, 64, "fitted", 3)
-    wanted = bin_of(recipe.draw()) if family in ("rectangle", "freeform", "half", "expand") else ANY
+    recipe = make_mask_spec(family, canvas, 64, "fitted", 3)
+    wanted = find_bin(recipe.draw()) if family in ("rectangle", "freeform", "half", "expand") else ANY
     for height, width in ((70, 110), (132, 98), (400, 300)):
-        fitted = fit_recipe(replace(recipe, bin=wanted), height, width)
+        fitted = fit_mask_spec(replace(recipe, bin=wanted), height, width)
         mask = fitted.draw()
         assert mask.shape == (height, width)
-        assert wanted in (ANY, bin_of(mask))
-        assert np.array_equal(parse_recipe(fitted.line()).draw(), mask)
+        assert wanted in (ANY, find_bin(mask))
+        assert np.array_equal(parse_mask_spec(fitted.line()).draw(), mask)
 
 
 @pytest.mark.parametrize("family", ["brush", "freeform", "automaton", "rectangle"])
@@ -184,19 +184,19 @@ def test_a_mask_drawn_for_another_size_is_of_that_size_and_of_its_bin(family: st
 def test_a_mask_drawn_for_another_size_covers_as_much_of_it_on_average(
     family: str, canvas: int, scaled: bool, size: tuple[int, int]
 ) -> None:
-    own = [recipe_for(family, canvas, 64, "share", number, scaled=scaled) for number in range(60)]
-    ratios = [np.mean([mask.mean() for mask in draw_masks(of)]) for of in (own, [fit_recipe(r, *size) for r in own])]
+    own = [make_mask_spec(family, canvas, 64, "share", number, scaled=scaled) for number in range(60)]
+    ratios = [np.mean([mask.mean() for mask in draw_masks(of)]) for of in (own, [fit_mask_spec(r, *size) for r in own])]
     assert ratios[1] == pytest.approx(ratios[0], abs=0.05)
 
 
 def test_a_recipe_fitted_to_its_own_size_is_itself() -> None:
-    recipe = parse_recipe(LINE)
-    assert fit_recipe(recipe, 64, 64) == recipe
+    recipe = parse_mask_spec(LINE)
+    assert fit_mask_spec(recipe, 64, 64) == recipe
 
 
 @pytest.mark.parametrize(("height", "width"), [(3000, 4000), (12_000, 9_000), (9000, 30)])
 def test_masks_of_large_photos_are_drawn_on_a_canvas_of_bounded_size(height: int, width: int) -> None:
-    fitted = fit_recipe(recipe_for("brush", 256, 256, "large"), height, width)
+    fitted = fit_mask_spec(make_mask_spec("brush", 256, 256, "large"), height, width)
     assert fitted.size_px == (height, width)
     assert max(fitted.drawn_px) <= 4096
     assert min(fitted.drawn_px) >= 256
@@ -206,4 +206,4 @@ def test_masks_of_large_photos_are_drawn_on_a_canvas_of_bounded_size(height: int
 def test_a_mask_of_a_file_is_not_drawn_at_another_size() -> None:
     recipe = MaskSpec("irregular", 1, (512, 512), (64, 64), "path", file=MaskFile("a.png", "0" * 64))
     with pytest.raises(UsageError, match="is made of a file: it cannot be drawn at 40x30 px"):
-        fit_recipe(recipe, 30, 40)
+        fit_mask_spec(recipe, 30, 40)

@@ -11,7 +11,7 @@ from nets import build_network, describe_network
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs
-from tests.sampling import sampled
+from tests.sampling import sample_cases
 
 COMPILED = ("deepgin", "spn", "spn-probabilistic", "spl", "mhtma", "distill-net8", "gc", "ec")
 """By every run of the slow tests."""
@@ -72,7 +72,7 @@ def test_it_takes_sizes_that_it_can_halve_and_refuses_others(name: str, multiple
             network(odd, mask[..., :height, :width])
 
 
-@pytest.mark.parametrize("name", sampled(CONFIGS, COMPILED))
+@pytest.mark.parametrize("name", sample_cases(CONFIGS, COMPILED))
 def test_it_compiles_without_a_break(name: str) -> None:
     network, (image, mask) = generator(name), pictures()
     compiled: Any = torch.compile(network, fullgraph=True, backend="aot_eager")

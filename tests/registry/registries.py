@@ -10,9 +10,9 @@ from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.scorecard import Scorecard, save_scorecard
 from pipelines.manifest import read_parquet
 from pipelines.records import sha256_hex
-from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, scores_digest
+from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, hash_scores
 from pipelines.registry.promotion import CHAMPION
-from pipelines.versions import list_files, version_tags
+from pipelines.versions import list_files, make_version_tags
 
 NAME = "inpainter"
 
@@ -33,7 +33,7 @@ class Registry:
 
     def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
         """A version with this scorecard, of the trained weights or of others."""
-        files = self.files(str(len(self.tracking.versions(NAME)) + 1))
+        files = self.files(str(len(self.tracking.list_versions(NAME)) + 1))
         files.mkdir(parents=True)
         (files / "generator.safetensors").write_bytes(weights or self.checkpoint.read("generator"))
         save_scorecard(card, str(files))
@@ -47,7 +47,7 @@ class Registry:
     @property
     def champion(self) -> str | None:
         """The number of the champion."""
-        found = self.tracking.aliased(NAME, CHAMPION)
+        found = self.tracking.find_alias(NAME, CHAMPION)
         return found.number if found else None
 
 
@@ -62,9 +62,9 @@ def scored(row: dict[str, Any], gain_db: float, telea_db: float) -> dict[str, An
 def tags(files: Path) -> dict[str, str]:
     """What a registration writes down of weights and scores, whatever they are."""
     facts, rows = json.loads((files / "scores.json").read_bytes()), read_parquet((files / "pairs.parquet").read_bytes())
-    scores = scores_digest(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
+    scores = hash_scores(Scorecard(facts["model"], facts["passport"], rows.to_pylist()))
     digests = {WEIGHTS_TAG: sha256_hex((files / "generator.safetensors").read_bytes()), SCORES_TAG: scores}
-    return digests | version_tags(list_files(files.parent))
+    return digests | make_version_tags(list_files(files.parent))
 
 
 def flip_byte(path: Path) -> None:

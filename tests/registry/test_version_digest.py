@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
-from pipelines.evaluation.models import network_model, open_model
+from pipelines.evaluation.models import make_network_model, open_model
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.package import register
 from pipelines.registry.promotion import CHAMPION, PREVIOUS_TAG, promote, rollback
-from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, version_tags
+from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, make_version_tags
 from tests.making import photo
 
 NAME = "sealed"
@@ -37,7 +37,7 @@ def version(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> Vers
 @pytest.fixture(scope="module")
 def store(version: Version, tracking: Tracking) -> Path:
     """The folder in which the registry keeps the files of the version."""
-    folder = tracking.local_folder(version)
+    folder = tracking.find_local_folder(version)
     assert folder is not None
     return folder
 
@@ -59,7 +59,7 @@ def assert_refused(version: Version, tracking: Tracking, words: str) -> None:
     """By promotion, and by the way that `fill` and `evaluate` load a model."""
     with pytest.raises(CorruptDataError, match=words):
         promote(NAME, version.number, tracking)
-    assert tracking.aliased(NAME, CHAMPION) is None
+    assert tracking.find_alias(NAME, CHAMPION) is None
     with pytest.raises(CorruptDataError, match=words):
         open_model(version.uri)
 
@@ -82,7 +82,7 @@ def test_the_tags_hold_a_digest_over_all_files_that_are_stored(version: Version,
         "artifacts/scores.json",
         "artifacts/pairs.parquet",
     } <= there
-    assert version.tags[DIGEST_TAG] == version_tags(list_files(store))[DIGEST_TAG]
+    assert version.tags[DIGEST_TAG] == make_version_tags(list_files(store))[DIGEST_TAG]
     assert len(version.tags[DIGEST_TAG]) == 64
 
 
@@ -187,7 +187,7 @@ def test_a_rollback_to_a_version_with_other_code_is_refused(
         code.write("\n\n")
     with pytest.raises(CorruptDataError, match=r"back/1: code/nets/filling\.py has SHA-256"):
         rollback("back", tracking)
-    champion = tracking.aliased("back", CHAMPION)
+    champion = tracking.find_alias("back", CHAMPION)
     assert champion is not None
     assert champion.number == "2"
 
@@ -223,7 +223,7 @@ def test_what_python_and_mlflow_add_is_neither_refused_nor_run(
 
     with changed(store, change):
         filled = open_model(version.uri).fill(*odd_photo())
-    assert np.array_equal(filled, network_model(checkpoint).fill(*odd_photo()))
+    assert np.array_equal(filled, make_network_model(checkpoint).fill(*odd_photo()))
     assert not marker.exists()
 
 
@@ -301,7 +301,7 @@ def test_a_users_own_process_loads_what_is_whole_and_nothing_else(
     words += ["code/nets/further.py", "artifacts/pairs.parquet", "artifacts/files.json"]
     for fault, name in zip(refused, words, strict=True):
         assert name in fault
-    assert filled == network_model(checkpoint).fill(*odd_photo()).sum()
+    assert filled == make_network_model(checkpoint).fill(*odd_photo()).sum()
     assert not marker.exists()
 
 

@@ -16,7 +16,7 @@ from infra.tracking import Tracking, Version
 from nets.procedures.noise import seeded_keys
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.models import Model, open_model
-from pipelines.evaluation.protocol import sketches_of
+from pipelines.evaluation.protocol import sketch_photos
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import UsageError
 from pipelines.registry.model import read_inputs, refuse_other_number
@@ -69,7 +69,7 @@ def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(
     assert stored.procedure == verb.procedure == "local"
     for size in SIZES:
         images, masks = photos(*size)
-        sketch = sketches_of(images)
+        sketch = sketch_photos(images)
         assert_same_fills(verb, stored, {}, size)
         assert_same_fills(verb, stored, {"sketch": sketch}, size)
         given = {"image": images, "mask": masks, "sketch": sketch[:, 0].numpy().astype(np.uint8)}

@@ -12,12 +12,12 @@ import torch
 from infra.world import World
 from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
-from pipelines.masks.spec import recipe_for
+from pipelines.masks.spec import make_mask_spec
 from pipelines.records import Batch, UsageError
 from pipelines.stream.augmenting import Augmentation
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
-from pipelines.stream.geometry import RESIZES, decode, squared
+from pipelines.stream.geometry import RESIZES, decode, resize_square
 from pipelines.stream.reading import ShardReader
 
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
@@ -94,7 +94,7 @@ def test_masks_are_those_of_their_recipes(dataset: Dataset) -> None:
     batch = next(batches(dataset, 20))
     for position, masks in zip(batch.positions, batch.mask.numpy(), strict=True):
         for family, mask in zip(CONFIG.masks, masks, strict=True):
-            assert np.array_equal(mask, recipe_for(family, 64, 32, 0, "mask", position).draw())
+            assert np.array_equal(mask, make_mask_spec(family, 64, 32, 0, "mask", position).draw())
 
 
 @pytest.mark.parametrize("resize", list(RESIZES))
@@ -109,7 +109,7 @@ def photos_by_key(dataset: Dataset) -> dict[str, bytes]:
     reader = ShardReader((dataset,), "train")
     places = [(s, n) for s, count in enumerate(reader.counts) for n in range(count)]
     stored = [reader.read(*place) for place in places]
-    return {s.key: squared(decode(s.picture, s.key), "squash", 32, KeyedRng()).tobytes() for s in stored}
+    return {s.key: resize_square(decode(s.picture, s.key), "squash", 32, KeyedRng()).tobytes() for s in stored}
 
 
 def test_photos_come_plain_or_flipped_each_about_half_the_time(dataset: Dataset) -> None:

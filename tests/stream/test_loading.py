@@ -19,7 +19,7 @@ from pipelines.records import Batch, CorruptDataError, JobError, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig
 from pipelines.stream.loading import load
-from pipelines.stream.rate import loaders_needed
+from pipelines.stream.rate import count_needed_loaders
 from tests.making import files_of
 
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
@@ -245,4 +245,4 @@ def test_a_dataset_of_damage_is_not_replaced_by_itself(damaged: tuple[Dataset, s
 def test_loaders_needed_make_a_batch_in_a_step(
     rates: dict[int, float], batch: int, step_seconds: float, needed: int | None
 ) -> None:
-    assert loaders_needed(rates, batch, step_seconds) == needed
+    assert count_needed_loaders(rates, batch, step_seconds) == needed

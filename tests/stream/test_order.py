@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.stream.order import Order, readers_of_a_lane
+from pipelines.stream.order import Order, count_lane_readers
 
 ORDERS = st.builds(
     Order,
@@ -173,4 +173,4 @@ def test_recorded_order_is_computed_again() -> None:
 def test_as_many_ranks_read_from_a_lane_as_is_told(order: Order, world: int) -> None:
     lanes, rows = order.num_lanes, 8 * world
     readers = [{(row * lanes + lane) % world for row in range(rows)} for lane in range(lanes)]
-    assert {len(ranks) for ranks in readers} == {readers_of_a_lane(lanes, world)}
+    assert {len(ranks) for ranks in readers} == {count_lane_readers(lanes, world)}

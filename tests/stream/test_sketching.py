@@ -20,7 +20,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import Batch, UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.config import StreamConfig, Transform
-from pipelines.stream.sketching import detect_edges, draw_sketch, sketch_of_edges
+from pipelines.stream.sketching import detect_edges, draw_sketch, edges_to_sketch
 from tests.conftest import silent
 from tests.making import shard_recipe
 
@@ -100,12 +100,12 @@ def test_a_sketch_lies_on_edges_above_the_threshold_and_is_thin(seed: int, side:
     noise = np.random.default_rng(seed).random((side, side), np.float32)
     edges = cv2.GaussianBlur(noise, (0, 0), 2)
     edges = (edges - edges.min()) / (edges.max() - edges.min())
-    sketch = sketch_of_edges(edges, threshold)[:, :, 0]
+    sketch = edges_to_sketch(edges, threshold)[:, :, 0]
     assert not (sketch[edges <= threshold]).any()
     solid = sketch > 0
     blocks = sum(solid[i : side - 2 + i, j : side - 2 + j].astype(int) for i in range(3) for j in range(3))
     assert np.max(blocks) < 9, "a skeleton has no solid 3x3 block"
-    assert np.array_equal(sketch_of_edges(sketch.astype(np.float32) / 255, 0.5)[:, :, 0], _opened_by_hand(solid) * 255)
+    assert np.array_equal(edges_to_sketch(sketch.astype(np.float32) / 255, 0.5)[:, :, 0], _opened_by_hand(solid) * 255)
 
 
 def _opened_by_hand(solid: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -128,24 +128,24 @@ def _opened_by_hand(solid: NDArray[np.bool_]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize(("length", "kept"), [(33, False), (34, True)])
 def test_components_of_fewer_than_100_pixels_are_noise(length: int, kept: bool) -> None:
     edges = edge_map(256, (100, 50, 3, length))  # 99 or 102 pixels
-    assert sketch_of_edges(edges, 0.65).any() == kept
+    assert edges_to_sketch(edges, 0.65).any() == kept
 
 
 @pytest.mark.parametrize(("length", "kept"), [(6, False), (7, True)])
 def test_at_64_px_a_sixteenth_of_that_is_enough(length: int, kept: bool) -> None:
-    assert sketch_of_edges(edge_map(64, (30, 20, 1, length)), 0.65).any() == kept
+    assert edges_to_sketch(edge_map(64, (30, 20, 1, length)), 0.65).any() == kept
 
 
 def test_components_that_touch_at_corners_are_one() -> None:
     steps = [(40 + 10 * n, 40 + 10 * n, 10, 10) for n in range(2)]
-    assert sketch_of_edges(edge_map(256, *steps), 0.65).any()
+    assert edges_to_sketch(edge_map(256, *steps), 0.65).any()
     apart = [(40, 40, 9, 9), (50, 50, 9, 9)]
-    assert not sketch_of_edges(edge_map(256, *apart), 0.65).any()
+    assert not edges_to_sketch(edge_map(256, *apart), 0.65).any()
 
 
 def test_the_threshold_itself_is_no_edge() -> None:
-    assert not sketch_of_edges(edge_map(64, (20, 10, 2, 40)) * 0.65, float(np.float32(0.65))).any()
-    assert sketch_of_edges(edge_map(64, (20, 10, 2, 40)) * 0.66, 0.65).any()
+    assert not edges_to_sketch(edge_map(64, (20, 10, 2, 40)) * 0.65, float(np.float32(0.65))).any()
+    assert edges_to_sketch(edge_map(64, (20, 10, 2, 40)) * 0.66, 0.65).any()
 
 
 @settings(deadline=None)

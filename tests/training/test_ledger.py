@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.world import World
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 
 
 class OneOf(World):
@@ -37,7 +37,7 @@ def over(ledgers: list[Ledger]) -> int:
 KEYS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=2, max_size=24)
 
 
-def digest_of(keys: list[str], positions: list[int]) -> int:
+def hash_path(keys: list[str], positions: list[int]) -> int:
     """Of one process that saw them all."""
     ledger = Ledger()
     ledger.take(keys, positions)
@@ -51,7 +51,7 @@ def test_it_does_not_matter_who_saw_which_photo_and_when(keys: list[str], chance
     parts = [Ledger() for _ in range(3)]
     for position in order:
         parts[position % 3].take([keys[position]], [position])
-    assert over(parts) == digest_of(keys, positions)
+    assert over(parts) == hash_path(keys, positions)
 
 
 @given(st.lists(st.integers(0, 2**48 - 1) | st.just(2**48 - 1), min_size=1, max_size=300))
@@ -65,21 +65,21 @@ def test_two_photos_in_each_others_place_are_noticed(keys: list[str], data: st.D
     swapped = list(keys)
     swapped[one], swapped[other] = keys[other], keys[one]
     positions = list(range(len(keys)))
-    assert (digest_of(swapped, positions) == digest_of(keys, positions)) == (swapped == keys)
+    assert (hash_path(swapped, positions) == hash_path(keys, positions)) == (swapped == keys)
 
 
 @given(KEYS)
 def test_a_photo_that_is_missing_or_there_twice_is_noticed(keys: list[str]) -> None:
     positions = list(range(len(keys)))
-    whole = digest_of(keys, positions)
-    assert digest_of(keys[:-1], positions[:-1]) != whole
-    assert digest_of([*keys, keys[0]], [*positions, 0]) != whole
+    whole = hash_path(keys, positions)
+    assert hash_path(keys[:-1], positions[:-1]) != whole
+    assert hash_path([*keys, keys[0]], [*positions, 0]) != whole
 
 
 def test_a_ledger_goes_on_where_it_was() -> None:
     keys, positions = [f"photo{number}" for number in range(9)], list(range(9))
-    first = digest_of(keys[:4], positions[:4])
+    first = hash_path(keys[:4], positions[:4])
     assert Ledger(first).over(World()) == first
     resumed = Ledger(first)
     resumed.take(keys[4:], positions[4:])
-    assert resumed.over(World()) == digest_of(keys, positions)
+    assert resumed.over(World()) == hash_path(keys, positions)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.keyed_rng import digest_of
+from pipelines.keyed_rng import hash_path
 from pipelines.records import Absent, Found, Photo, UsageError
 
 _Name = TypeVar("_Name", int, str)
@@ -97,7 +97,7 @@ def drawn(number: int, candidates: Iterable[_Name], *purpose: str) -> frozenset[
 
     Whether one is drawn depends on what is published, never on which files are there or in which order.
     """
-    return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: digest_of(*purpose, candidate)))
+    return frozenset(heapq.nsmallest(number, candidates, key=lambda candidate: hash_path(*purpose, candidate)))
 
 
 def numbered(

@@ -13,14 +13,14 @@ from typing import Final
 import cv2
 
 from infra import storage
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import SPLITS, DatasetConfig
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks import FILE_MASKS, MASKS
-from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, recipe_for, recipe_for_file
+from pipelines.masks.spec import ANY, MaskSpec, UnreachableRatioError, make_mask_spec, make_file_mask_spec
 from pipelines.records import UsageError, sha256_hex
-from pipelines.stream.reading import mask_plane
+from pipelines.stream.reading import name_mask_plane
 
 _MAX_FILES: Final = 1000
 _PROBES: Final = 32
@@ -38,10 +38,10 @@ def check_masks(recipe: DatasetConfig, mask_files: str | None) -> None:
         if family not in MASKS and family not in FILE_MASKS:
             raise UsageError(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
         for wanted in recipe.mask_bins if family in MASKS else ():
-            recipe_for(family, recipe.mask_canvas_px, recipe.mask_size_px, bin=wanted, scaled=recipe.mask_scaled)
+            make_mask_spec(family, recipe.mask_canvas_px, recipe.mask_size_px, bin=wanted, scaled=recipe.mask_scaled)
     if needs_files(recipe) and mask_files is None:
         raise UsageError(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
-    if needs_files(recipe) and files_digest(str(mask_files)) != recipe.mask_files_sha256:
+    if needs_files(recipe) and hash_mask_files(str(mask_files)) != recipe.mask_files_sha256:
         raise UsageError(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
     if needs_files(recipe):
         _probe(recipe, str(mask_files))
@@ -55,7 +55,7 @@ def _probe(recipe: DatasetConfig, uri: str) -> None:
         for name in sorted(some):
             with suppress(UnreachableRatioError):
                 data = storage.read_below(uri, name)
-                recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, "probe")
+                make_file_mask_spec(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, "probe")
 
 
 def needs_files(recipe: DatasetConfig) -> bool:
@@ -63,7 +63,7 @@ def needs_files(recipe: DatasetConfig) -> bool:
     return any(family in FILE_MASKS for family in recipe.masks)
 
 
-def files_digest(uri: str) -> str:
+def hash_mask_files(uri: str) -> str:
     """SHA-256 over the names and sizes of the mask files in a folder; raises UsageError where there is none."""
     files = _files(uri)
     if not files:
@@ -75,7 +75,7 @@ def files_digest(uri: str) -> str:
 def _files(uri: str) -> tuple[tuple[str, int], ...]:
     """Names and sizes, each folder's own names in byte order, files and folders among each other."""
     files = storage.list_files(uri) if storage.exists(uri) else ()
-    files = (file for file in files if system_file_reason(file[0]) is None)
+    files = (file for file in files if find_system_file_reason(file[0]) is None)
     return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 
@@ -86,7 +86,7 @@ def fixed_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
     """
     recipes = list(_recipes(plan, key))
     stored = {
-        f"{mask_plane(number)}.png": _png(mask, str(plan.mask_files))
+        f"{name_mask_plane(number)}.png": _png(mask, str(plan.mask_files))
         for number, mask in enumerate(recipes)
         if plan.recipe.mask_pixels or mask.file
     }
@@ -101,7 +101,7 @@ def _recipes(plan: Plan, key: str) -> Iterator[MaskSpec]:
                 path = (plan.seed, "mask", recipe.source, key, number, *(() if wanted == ANY else (wanted,)))
                 sizes = recipe.mask_canvas_px, recipe.mask_size_px
                 if family in MASKS:
-                    yield recipe_for(family, *sizes, *path, bin=wanted, scaled=recipe.mask_scaled)
+                    yield make_mask_spec(family, *sizes, *path, bin=wanted, scaled=recipe.mask_scaled)
                 else:
                     yield _of_a_file(plan, family, wanted, path)
 
@@ -114,7 +114,7 @@ def _of_a_file(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]
         name = files[chance.integer(0, len(files) - 1)][0]
         data = storage.read_below(uri, name)
         try:
-            return recipe_for_file(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, *path, bin=wanted)
+            return make_file_mask_spec(family, name, data, recipe.mask_canvas_px, recipe.mask_size_px, *path, bin=wanted)
         except UnreachableRatioError as fault:
             refusal = fault
     raise UsageError(f"none of {_MAX_FILES} files of {uri} makes a {family} mask of the bin {wanted}: {refusal}")

@@ -18,10 +18,10 @@ from pipelines.manifest import (
     SUCCESSORS,
     check_format,
     read_parquet,
-    root_in_parquet,
-    shards_file,
+    read_stored_root,
+    name_shards_file,
     shards_from_parquet,
-    successor_file,
+    name_successor,
     unseal,
 )
 from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex
@@ -91,7 +91,7 @@ def survivors_at(uri: str) -> Inventory:
         elif match := _LIST.fullmatch(name):
             data = storage.read_bytes(storage.join(uri, name))
             if sha256_hex(data).startswith(match[1]):
-                there.lists[name], there.roots[name] = shards_from_parquet(data), root_in_parquet(data)
+                there.lists[name], there.roots[name] = shards_from_parquet(data), read_stored_root(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
             _take_record(there, name)
     return there
@@ -111,10 +111,10 @@ def newest_commit(there: Inventory) -> dict[str, Any] | None:
     comes after a whole `dataset.json` and is damaged had not been reported to anybody.
     """
     commit = there.records.get(COMMIT_FILE)
-    while commit and (name := successor_file(commit)) in there.records:
+    while commit and (name := name_successor(commit)) in there.records:
         commit = there.records[name]
     if commit is None and there.records:
-        last = [record for record in there.records.values() if successor_file(record) not in there.names]
+        last = [record for record in there.records.values() if name_successor(record) not in there.names]
         if len(last) != 1:
             raise UsageError(
                 f"{', '.join(there.torn)} in {there.uri}: damaged, and newer than what is whole; restore it"
@@ -127,7 +127,7 @@ def newest_commit(there: Inventory) -> dict[str, Any] | None:
 
 def shards_of(there: Inventory, commit: dict[str, Any]) -> Sequence[ShardRecord] | None:
     """The shards that a commit record names, None where their list is lost."""
-    return there.lists.get(shards_file(commit["shards_sha256"]))
+    return there.lists.get(name_shards_file(commit["shards_sha256"]))
 
 
 def the_one_list(there: Inventory, files: set[str]) -> Sequence[ShardRecord] | None:

@@ -38,7 +38,7 @@ from pipelines.data.image.header import read_header
 from pipelines.data.image.mask_files import is_mask_reason, reason_by_pixels
 from pipelines.data.image.normalize import memory_for, pixels_digest
 from pipelines.data.sources import DATASETS
-from pipelines.keyed_rng import digest_of
+from pipelines.keyed_rng import hash_path
 from pipelines.manifest import read_commit
 from pipelines.records import (
     Absent,
@@ -242,7 +242,7 @@ def _placed(photo: Photo, plan: Plan) -> Photo:
     if any(plane.size_bytes > MAX_FILE_BYTES for plane in photo.planes):
         photo = replace(photo, planes=tuple(replace(p, refusal=p.refusal or _too_large(p)) for p in photo.planes))
     if photo.split == "train" and plan.recipe.holdout:
-        held_out = share_of(digest_of(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
+        held_out = share_of(hash_path(plan.seed, "holdout", _name(photo)), 2**53) < plan.recipe.holdout * 2**53
         return replace(photo, split="val") if held_out else photo
     return photo
 

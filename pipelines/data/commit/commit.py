@@ -20,12 +20,12 @@ from pipelines.manifest import (
     FORMAT,
     SUCCESSORS,
     Dataset,
-    manifest_digest,
+    hash_manifest,
     open_dataset,
     seal,
-    shards_file,
+    name_shards_file,
     shards_to_parquet,
-    successor_file,
+    name_successor,
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex
 
@@ -45,7 +45,7 @@ def describe(
         "layers": layers,
         "ledger": ledger_of(rows),
         "shards_sha256": sha256_hex(shards_to_parquet(rows, layers[0].get("root"))),
-        "manifest_sha256": manifest_digest(recipe, seed, rows),
+        "manifest_sha256": hash_manifest(recipe, seed, rows),
     }
     return Dataset(uri, commit, rows)
 
@@ -57,7 +57,7 @@ def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
     """
     publish_shards(dataset)
     record = seal(dataset.commit)
-    claim = storage.join(dataset.uri, successor_file(base.commit) if base else COMMIT_FILE)
+    claim = storage.join(dataset.uri, name_successor(base.commit) if base else COMMIT_FILE)
     if not storage.create(claim, record) and storage.read_bytes(claim) != record:
         raise UsageError(f"{dataset.uri} was changed meanwhile, and nothing of this was: run the same command again")
     if base:
@@ -67,7 +67,7 @@ def commit_dataset(dataset: Dataset, base: Dataset | None) -> Dataset:
 
 def publish_shards(dataset: Dataset) -> None:
     """Publishes the rows of the shards alone."""
-    name = shards_file(dataset.commit["shards_sha256"])
+    name = name_shards_file(dataset.commit["shards_sha256"])
     storage.publish(storage.join(dataset.uri, name), shards_to_parquet(dataset.shards, dataset.root))
 
 
@@ -81,7 +81,7 @@ def open_to_change(uri: str) -> Dataset:
 
     Its URI is one that tasks understand, who stand elsewhere.
     """
-    uri = storage.absolute(uri)
+    uri = storage.to_absolute(uri)
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)
@@ -103,11 +103,11 @@ def ledger_of(shards: Sequence[ShardRecord]) -> dict[str, int]:
 def named_files(dataset: Dataset) -> set[str]:
     """What the commit record names, by itself or through the list of shards."""
     named = {name for shard in dataset.shards for name in (shard.file, shard.table)}
-    named |= {shards_file(dataset.commit["shards_sha256"])}
+    named |= {name_shards_file(dataset.commit["shards_sha256"])}
     return named | {name for layer in dataset.layers for name in layer["absent"]}
 
 
-def unnamed_files(dataset: Dataset) -> list[str]:
+def list_unnamed_files(dataset: Dataset) -> list[str]:
     """What else lies in the dataset's folder: files of older commits, of builds that were given up, and of others."""
     named = named_files(dataset)
     names = (name for name, _ in storage.list_files(dataset.uri))
@@ -126,7 +126,7 @@ def prune(uri: str) -> list[str]:
         for folder in ("", "tables", *splits):
             storage.sweep(storage.join(uri, folder))
         made_here = _made_here(dataset.name, splits)
-        strangers = [name for name in unnamed_files(dataset) if made_here.fullmatch(name)]
+        strangers = [name for name in list_unnamed_files(dataset) if made_here.fullmatch(name)]
         for name in strangers:
             storage.remove(storage.join(uri, name))
     return strangers

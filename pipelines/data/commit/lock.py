@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from infra import storage
 from pipelines.data.commit.workspace import FIRST, FOLDER, once
-from pipelines.manifest import Dataset, commit_id
+from pipelines.manifest import Dataset, hash_commit
 from pipelines.records import UsageError
 
 CLAIM: Final = "plan.json"
@@ -19,7 +19,7 @@ CLAIM: Final = "plan.json"
 
 def base_of(dataset: Dataset | None) -> str:
     """The name of what a change of this dataset stands on."""
-    return commit_id(dataset.commit)[:12] if dataset else FIRST
+    return hash_commit(dataset.commit)[:12] if dataset else FIRST
 
 
 def workspace_of(dataset: Dataset) -> str:

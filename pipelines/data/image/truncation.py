@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from isal import isal_zlib
 
 from pipelines.data.image.header import Header
-from pipelines.jpeg_markers import missing_scans
+from pipelines.jpeg_markers import find_missing_scans
 
 _END_OF_JPEG = b"\xff\xd9"
 _MAX_PIXELS_PER_BYTE = 512
@@ -38,7 +38,7 @@ def _missing_of_jpeg(raw: bytes, header: Header) -> str | None:
     parameters_at = header.pixels_at + 5 + 2 * header.channels
     if raw.startswith(_FULL_SCAN, parameters_at) and raw[header.pixels_at + 4] == header.channels:
         return None
-    return missing_scans(raw)
+    return find_missing_scans(raw)
 
 
 def _missing_of_png(raw: bytes, header: Header) -> str | None:
