@@ -19,6 +19,8 @@ from infra.uris import InvalidURIError
 
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("pipelines", "nets", "jobs", "infra")
+MODULES: Final = ("lacuna.py",)
+"""The public module beside the packages."""
 _TRACKING: Final = re.compile(r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://|databricks")
 
 DEFAULTS: Final = {
@@ -73,7 +75,8 @@ def source_files() -> list[Path]:
 
     Files with names that Python cannot import are left out, and folders behind symbolic links are not entered.
     """
-    found = (path for package in PACKAGES for path in (PROJECT_ROOT / package).rglob("*.py"))
+    found = [path for package in PACKAGES for path in (PROJECT_ROOT / package).rglob("*.py")]
+    found += [PROJECT_ROOT / name for name in MODULES]
     return sorted(path for path in found if path.is_file() and _is_module(path.relative_to(PROJECT_ROOT)))
 
 

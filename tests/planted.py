@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from infra.settings import PACKAGES, PROJECT_ROOT
+from infra.settings import MODULES, PACKAGES, PROJECT_ROOT
 from tests.making import lacuna
 from tests.ray_head import Head
 from tests.relay import Relay
@@ -56,6 +56,8 @@ def plant_tree(folder: Path) -> Path:
     """A copy of our code, with what must stay at home beside it."""
     for package in PACKAGES:
         shutil.copytree(PROJECT_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in MODULES:
+        shutil.copy(PROJECT_ROOT / name, folder)
     (folder / "jobs" / "__init__.py").write_text("# code of this tree alone, which no cluster has before it is sent\n")
     for place in (folder / ".env", folder / "infra" / ".env"):
         place.write_text(f"KEY={PLANTED['DOTENV']}\n")

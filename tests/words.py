@@ -37,8 +37,8 @@ BRITISH: Final = re.compile(
     re.IGNORECASE,
 )
 FROZEN: Final = re.compile(
-    r"normalised|centre-square|\"centre\"|'centre'|^centre$|\bcentre 1 |`centre`|\"quantisation\"|"
-    r"^quantisation$|ade20k-aim|\bAIM\b"
+    r"normalised|centre-square|\"centre\"|'centre'|^centre$|\bcentre 1 |`centre`|\"quantisation\"|^quantisation$|"
+    r"masks/centre\.png|ade20k-aim|colour profile dropped|\bAIM\b|^aim$|(?<=the splits )aim|(?<=\| )aim(?=,)"
 )
 """Strings that stand in shards, tables, mask lines and passports, and the name of a challenge."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))
@@ -59,7 +59,7 @@ _NOT_VERBS: Final = _words(
     strides kernels dilations filters heads tokens queries temperatures priors targets logits gradients moments
     averages buffers slots lanes orders worlds chunks buckets offsets ranges intervals matches neighbors
     candidates duplicates twins rejections inputs outputs results rules laws doors contents children owners
-    users others arrays threads throws ways
+    users others arrays threads throws ways convolutions variables incidents commands status
     """
 )
 _PARTICIPLES: Final = _words(

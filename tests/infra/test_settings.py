@@ -11,6 +11,7 @@ from infra import settings
 from infra.credentials import hide_credentials
 from infra.settings import (
     DEFAULTS,
+    MODULES,
     PACKAGES,
     PROJECT_ROOT,
     apply_defaults,
@@ -26,6 +27,8 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of our packages, from which the revision is read."""
     for package in PACKAGES:
         shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in MODULES:
+        shutil.copy(PROJECT_ROOT / name, tmp_path)
     monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
     return tmp_path
 
@@ -94,6 +97,12 @@ def test_the_revision_changes_with_every_byte_of_code(copied: Path, package: str
     before = revision()
     victim = next(path for path in sorted((copied / package).rglob("*.py")) if path.stat().st_size)
     victim.write_bytes(victim.read_bytes() + b"\n")
+    assert revision() != before
+
+
+def test_the_revision_changes_with_the_public_module(copied: Path) -> None:
+    before = revision()
+    (copied / "lacuna.py").write_bytes((copied / "lacuna.py").read_bytes() + b"\n")
     assert revision() != before
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from infra import jobs, settings
 from infra.jobs import stage_code
-from infra.settings import PACKAGES, PROJECT_ROOT, code_revision
+from infra.settings import MODULES, PACKAGES, PROJECT_ROOT, code_revision
 from infra.uris import InvalidURIError
 
 
@@ -16,6 +16,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of our packages, from which code is sent."""
     for package in PACKAGES:
         shutil.copytree(PROJECT_ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in MODULES:
+        shutil.copy(PROJECT_ROOT / name, tmp_path)
     monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
     monkeypatch.setattr(jobs, "PROJECT_ROOT", tmp_path)
     code_revision.cache_clear()
@@ -34,7 +36,7 @@ def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
         str(path.relative_to(PROJECT_ROOT)): path.read_bytes()
         for package in PACKAGES
         for path in (PROJECT_ROOT / package).rglob("*.py")
-    }
+    } | {"lacuna.py": (PROJECT_ROOT / "lacuna.py").read_bytes()}
     (tree / "infra" / ".env").write_text("KEY=1")
     (tree / "infra" / "key.pem").write_text("KEY")
     (tree / "infra" / ".hidden.py").write_text("KEY = 1")
