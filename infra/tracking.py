@@ -38,6 +38,8 @@ _MAX_BATCH: Final = 900
 _MAX_DIGEST_CHARACTERS: Final = 36
 _MAX_PARAM_CHARACTERS: Final = 6000
 _LOGIN_SECONDS: Final = 5
+NO_MODEL_NAME: Final = re.compile(r"[/:@'\"`\\]|^\.{0,2}$")
+"""MLflow takes no such name, or `models:/NAME/NUMBER` and its search do not find it again."""
 _VERSION_URI: Final = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]+))")
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -208,7 +210,9 @@ class Tracking:
         )
 
     def list_versions(self, name: str) -> list[Version]:
-        """Versions of a name, oldest first; empty for an unknown name."""
+        """Versions of a name, oldest first; empty for a name that is unknown or impossible."""
+        if NO_MODEL_NAME.search(name):
+            return []
         found = self._client.search_model_versions(f"name = '{name}'")
         versions = (Version(v.name, str(v.version), str(v.run_id), dict(v.tags)) for v in found)
         return sorted(versions, key=lambda version: int(version.number))

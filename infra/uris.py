@@ -4,6 +4,7 @@ In: a URI as a user gave it. Out: nothing, or InvalidURIError. An empty URI must
 the file system as soon as a path is joined to it.
 """
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -64,3 +65,13 @@ def refuse_file(folder: Path) -> None:
             if not part.is_dir():
                 raise InvalidURIError(f"{folder} cannot be a folder: {part} is a file; give another folder")
             return
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises InvalidURIError as `refuse_file`, and where the folder that is there takes no files of this user."""
+    refuse_file(folder)
+    part = next(part for part in (folder, *folder.parents) if part.exists())
+    if not os.access(part, os.W_OK | os.X_OK):
+        raise InvalidURIError(
+            f"nothing can be written to {folder}: {part} is read-only for this user; name another place"
+        )

@@ -22,7 +22,7 @@ class Arguments:
     model: str
     """URI of a checkpoint or run, models:/NAME/VERSION, models:/NAME@champion, telea or navier-stokes."""
     data: str
-    """URI of the dataset."""
+    """URI of the dataset. A network of track 2 is given the segmentation maps that it stores."""
     out: str
     """Folder or URI for scores.json and pairs.parquet."""
     split: str = "val"

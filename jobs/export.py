@@ -1,17 +1,22 @@
 """`lacuna export`: a model -> one file that fills holes without Lacuna, in TorchScript or ONNX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 from infra import storage
-from infra.uris import refuse_file, refuse_read_only
+from infra.uris import refuse_read_only, refuse_unwritable
 from jobs.cli import run_as_module
+from jobs.faults import refuse_empty
 from jobs.progress import say
 from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file
 from pipelines.export.source import open_source
 from pipelines.export.trial import compare_fills
 from pipelines.filling.files import read_file
 from pipelines.records import UsageError, sha256_hex
+
+_SUFFIXES: Final[Mapping[str, Format]] = {".onnx": "onnx", ".pt": "torchscript", ".pth": "torchscript"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Exports, tries, writes and reports."""
+    refuse_empty(model=arguments.model, out=arguments.out)
     refuse_read_only(arguments.out)
     refuse_missing_packages(arguments.format)
+    _refuse_other_name(arguments.out, arguments.format)
     _refuse_other_file(arguments.out)
     source = open_source(arguments.model)
     refuse_format(source.network, arguments.format)
@@ -46,12 +53,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return {**written, "largest_difference": difference, **source.facts}
 
 
+def _refuse_other_name(out: str, form: Format) -> None:
+    """Raise UsageError for the name of a file of the other format."""
+    named = _SUFFIXES.get(PurePosixPath(out).suffix.lower(), form)
+    if named != form:
+        raise UsageError(f"--format is {form}, --out is {out}: name a file of that format, or give --format {named}")
+
+
 def _refuse_other_file(out: str) -> None:
     """Raise UsageError where something stands at `out` that was not exported, or where no file can."""
     if out.endswith("/"):
         raise UsageError(f"--out is {out}, a folder: name a file to write to")
     if (local := storage.to_local_path(out)) is not None:
-        refuse_file(local.parent)
+        refuse_unwritable(local.parent)
     if not storage.exists(out):
         return
     try:

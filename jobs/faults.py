@@ -30,3 +30,10 @@ EXPECTED: Final = (
     OSError,
     MemoryError,
 )
+
+
+def refuse_empty(**options: str | None) -> None:
+    """Raise UsageError for the first option whose value is empty, as an unset variable of a shell leaves it."""
+    for name, value in options.items():
+        if value is not None and not value.strip():
+            raise UsageError(f"--{name} is empty: give it a value, or check the variable that it was taken from")

@@ -2,30 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal, get_args
 
 from infra import storage
 from infra.lock import lock_folder
-from infra.uris import refuse_read_only
+from infra.uris import refuse_read_only, refuse_unwritable
 from jobs.cli import run_as_module
-from jobs.faults import VerbError
+from jobs.faults import VerbError, refuse_empty
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
 from nets.procedures.network import ChallengeSteps
 from pipelines.evaluation.models import Model, choose_device, open_model
-from pipelines.filling.batch import Row, fill_all
-from pipelines.filling.encode import Encoding, Format, choose_encoding
+from pipelines.filling.batch import Row, State, fill_all
+from pipelines.filling.encode import SUFFIXES, Encoding, Format, choose_encoding
 from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to
 from pipelines.filling.fill_photo import FillSettings, fill_photo, refuse_untaken
 from pipelines.filling.hole import HoleColor, HoleSettings
 from pipelines.filling.orientation import MaskOrientation
-from pipelines.filling.pairing import MASK, Job, count_unused, pair, refuse_overwriting
+from pipelines.filling.pairing import MASK, Job, count_unused, find_left_out, pair, refuse_overwriting
 from pipelines.filling.photo_files import Keepable
 from pipelines.filling.record import FillRecords
 from pipelines.records import JobError, UsageError
 
+_PLACES: Final = ("model", "image", "mask", "sketch", "segmentation", "out")
 _MAX_ROWS: Final = 200
 _MAX_NAMED: Final = 20
+_LEFT_OUT: Final = "a mask or map of another picture by its name: to fill it, name it alone as --image"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,13 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Fills, writes and reports."""
+    refuse_empty(**{name: getattr(arguments, name) for name in _PLACES})
     refuse_read_only(arguments.out)
     photos, others = _find(arguments)
+    _refuse_file(arguments.out, photos)
     many = not photos.is_one or _names_folder(arguments.out)
+    if (local := storage.to_local_path(arguments.out)) is not None:
+        refuse_unwritable(local if many else local.parent)
     settings = _settings(arguments, many)
     jobs = pair(photos, others)
     _refuse_overwriting(arguments.out, jobs, (photos, *others.values()), settings, many)
@@ -95,14 +102,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if many:
         for option, number in count_unused(jobs, others).items():
             say(f"note: --{option} has {number} that belong to no photo")
-        return _totals(report, _fill_many(arguments.out, jobs, model, settings, steps))
+        rows = _fill_many(arguments.out, jobs, model, settings, steps)
+        rows += [Row(job, "left out", note=_LEFT_OUT) for job in find_left_out(photos, jobs)]
+        say(table(rows))
+        return _totals(report, rows)
     return report | _fill_one(arguments.out, jobs[0], model, settings)
 
 
 def say_how(settings: FillSettings) -> None:
     """Note on stderr which known pixels will not be what they were."""
     if settings.encoding.quality is not None:
-        say(f"note: {settings.encoding.format} loses a little of every pixel, known ones too; png and webp do not")
+        lossless = "png, and webp without --quality, do not"
+        say(f"note: {settings.encoding.format} loses a little of every pixel, known ones too; {lossless}")
     if settings.hole.grow_px or settings.hole.feather_px:
         px = settings.hole.grow_px + settings.hole.feather_px
         say(f"note: known pixels up to {px} px from a hole change, as --grow and --feather ask")
@@ -115,6 +126,12 @@ def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
     given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
     photos = find_files(arguments.image, "--image")
     return photos, {option: find_files(uri, f"--{option}") for option, uri in given.items() if uri is not None}
+
+
+def _refuse_file(out: str, photos: PictureFiles) -> None:
+    """Raise UsageError where results of many photos would go to what is called as a file."""
+    if not photos.is_one and not _names_folder(out) and PurePosixPath(out).suffix.lower() in SUFFIXES:
+        raise UsageError(f"--out is {out}, a file, and --image names many photos: name a folder, such as {out}/")
 
 
 def _names_folder(out: str) -> bool:
@@ -171,6 +188,8 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
             if filled.normalized:
                 done = ", ".join(filled.normalized)
                 say(f"note: {job.image} was made upright 8-bit RGB before it was filled: {done}")
+            for note in filled.notes:
+                say(f"note: {job.image}: {note}")
             results = list(filled.files)
     except NonFiniteFillError as fault:
         raise JobError(f"{model.identity['model']} cannot fill {job.image}: {fault}") from None
@@ -181,7 +200,7 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
 
 
 def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettings, steps: ChallengeSteps) -> list[Row]:
-    """What happened to each photo, shown as a table too."""
+    """What happened to each photo."""
     identity = dict(model.identity)
     if "weights_sha256" in identity and not identity["model"].startswith("models:/"):
         del identity["model"]  # the same weights under another path are the same model
@@ -196,20 +215,19 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
         at = number, job.name
 
     with lock_folder(records.lock_uri), slow_progress("filling", lambda: (at[0], len(jobs), at[1])):
-        rows = fill_all(jobs, model, settings, records, begin)
-    say(table(rows))
-    return rows
+        return fill_all(jobs, model, settings, records, begin)
 
 
 def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """The report with what became of the photos; raises VerbError with it where one was refused."""
     refused = [row for row in rows if row.state == "refused"]
-    counts = {f"num_{state}": sum(row.state == state for row in rows) for state in ("filled", "skipped", "refused")}
-    report |= {"num_photos": len(rows), **counts}
+    counts = {f"num_{state.replace(' ', '_')}": sum(row.state == state for row in rows) for state in get_args(State)}
+    num_photos = len(rows) - counts["num_left_out"]
+    report |= {"num_photos": num_photos, **counts}
     if not refused:
         return report
     named = [{"image": row.job.image, "reason": row.note} for row in refused[:_MAX_NAMED]]
-    raise VerbError(f"{len(refused)} of {len(rows)} photos were refused: see the table", report | {"refused": named})
+    raise VerbError(f"{len(refused)} of {num_photos} photos were refused: see the table", report | {"refused": named})
 
 
 def table(rows: Sequence[Row]) -> str:

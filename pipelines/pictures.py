@@ -9,14 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+Columns = Sequence[tuple[str, NDArray[np.uint8]]]
+"""Titles, each with the pictures below it."""
+
 _GAP_PX = 4
 _HEADER_PX = 18
 _CRITERIA: Final = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
 _ATTEMPTS: Final = 10
 
 
-def render_grid(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int = 1) -> bytes:
+def render_grid(columns: Columns, enlarge: int = 1) -> bytes:
     """Columns of (title, uint8 NxHxWx3) with the same N, H, W -> a PNG with N rows, pixels `enlarge` times as large."""
+    return encode_sheets([draw_grid(columns, enlarge)])
+
+
+def draw_grid(columns: Columns, enlarge: int = 1) -> Image.Image:
+    """The picture of `render_grid`."""
     rows, height, width = columns[0][1].shape[:3]
     cell_h, cell_w = height * enlarge + _GAP_PX, width * enlarge + _GAP_PX
     sheet = Image.new("RGB", (cell_w * len(columns) + _GAP_PX, cell_h * rows + _HEADER_PX + _GAP_PX), "white")
@@ -27,8 +35,18 @@ def render_grid(columns: Sequence[tuple[str, NDArray[np.uint8]]], enlarge: int =
         for row, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((width * enlarge, height * enlarge), Image.Resampling.NEAREST)
             sheet.paste(tile, (left, _HEADER_PX + row * cell_h))
+    return sheet
+
+
+def encode_sheets(sheets: Sequence[Image.Image]) -> bytes:
+    """A PNG of pictures one below the other, on white."""
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
     sink = io.BytesIO()
-    sheet.save(sink, "PNG")
+    whole.save(sink, "PNG")
     return sink.getvalue()
 
 

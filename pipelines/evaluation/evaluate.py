@@ -20,7 +20,15 @@ from infra.cluster import connect_ray, run_tasks
 from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Model, Pictures, open_model
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, find_mask_sources, read_chunk, read_pairs
+from pipelines.evaluation.pairs import (
+    PHOTOS_PER_CHUNK,
+    Pairs,
+    count_chunks,
+    find_mask_sources,
+    read_chunk,
+    read_pairs,
+    refuse_missing_maps,
+)
 from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.scorecard import (
     BASELINES,
@@ -60,10 +68,12 @@ def evaluate(
         raise UsageError(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
     dataset = open_dataset(data)
     chunks = count_chunks(dataset, split)
+    opened = open_model(model, procedure=protocol.procedure)
+    protocol = protocol.fit(opened)
+    if protocol.segmentation:
+        refuse_missing_maps(data, split)
     settings = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
     settings |= {"asking": protocol.as_json()} | ({"resize": "none"} if protocol.size == "own" else {})
-    opened = open_model(model, procedure=protocol.procedure)
-    protocol.refuse_unfit_model(opened)
     identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
@@ -147,8 +157,8 @@ def _score_chunk(
 def _parts(data: str, split: str, resize: str, protocol: EvalProtocol, chunk: int) -> Iterator[Pairs]:
     """Yield the pairs of a chunk that are filled together: all at the size of the masks, each alone at another size."""
     if protocol.size is None:
-        return iter((read_chunk(data, split, resize, chunk),))
-    return read_pairs(data, split, resize, protocol.size, chunk)
+        return iter((read_chunk(data, split, resize, chunk, bool(protocol.segmentation)),))
+    return read_pairs(data, split, resize, protocol.size, chunk, bool(protocol.segmentation))
 
 
 def _measure_best(model: Model, pairs: Pairs, protocol: EvalProtocol) -> list[dict[str, float]]:

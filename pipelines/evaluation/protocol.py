@@ -4,8 +4,8 @@ In: the pairs of a chunk. Out: further inputs, as a function of the pairs' keys 
 the passport: scores by different protocols are not compared.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class EvalProtocol:
     """Side of the square photos in px, or `own` for their own size; if not given, the size of their masks."""
     procedure: ProcedureName | None = None
     """Way in which the network fills photos of another size than its own; the model's own if not given."""
+    segmentation: bool | None = None
+    """Whether the network gets the dataset's segmentation maps; follows from the network, not a user's choice."""
 
     def __post_init__(self) -> None:
         if isinstance(self.size, int) and not MIN_SIDE_PX <= self.size <= _MAX_SIDE_PX:
@@ -44,11 +46,14 @@ class EvalProtocol:
             raise UsageError(f"num_fills is {self.num_fills}: it must be from 1 to {_MAX_FILLS}")
 
     def as_json(self) -> dict[str, Any]:
-        """Fields for a passport; size and procedure only where given, as older passports have neither."""
+        """Fields for a passport; optional ones only where given, as older passports do not have them."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def refuse_unfit_model(self, model: Model) -> None:
-        """Raise UsageError where the model does not support this protocol."""
+    def fit(self, model: Model) -> Self:
+        """The protocol, with maps for a model that takes them.
+
+        Raises UsageError where the model does not support it.
+        """
         name = model.identity["model"]
         old = ". If the version takes only photo and mask because it is old, register its checkpoint again"
         hint = old if name.startswith("models:/") and model.procedure is None else ""
@@ -56,16 +61,24 @@ class EvalProtocol:
             raise UsageError(f"{name} takes no sketch: evaluate it without strokes{hint}")
         if self.num_fills > 1 and "noise" not in model.takes:
             raise UsageError(f"{name} always gives the same fill: evaluate it with one{hint}")
+        return replace(self, segmentation=True) if "segmentation" in model.takes else self
 
     def make_guides(self, pairs: Pairs) -> dict[str, Tensor]:
         """Inputs of the model besides photos and masks, by name."""
-        return {"sketch": sketch_photos(pairs.images)} if self.strokes else {}
+        return ({"sketch": sketch_photos(pairs.images)} if self.strokes else {}) | make_map_guides(pairs)
 
     def make_noise(self, pairs: Pairs, number: int) -> NoiseKeys | None:
         """Keys of the noise of the pairs' fill of this number, by key, mask spec and number; None for one fill."""
         if self.num_fills == 1:
             return None
         return SampleNoise(0, [(*pair, number) for pair in zip(pairs.keys, pairs.specs, strict=True)]).keys("fill")
+
+
+def make_map_guides(pairs: Pairs) -> dict[str, Tensor]:
+    """Segmentation maps of the pairs, float N3HW in [0, 1], by the input's name; empty where there are none."""
+    if pairs.maps is None:
+        return {}
+    return {"segmentation": torch.from_numpy(pairs.maps).permute(0, 3, 1, 2).float() / 255}
 
 
 def sketch_photos(images: np.ndarray) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from infra.settings import PROJECT_ROOT, code_revision, tracking_uri
 from nets import build_network
 from pipelines.checkpoints import open_checkpoint
+from pipelines.evaluation.scorecard import BASELINES
 from pipelines.records import UsageError, canonical_json, sha256_hex
 from pipelines.versions import fetch_version, list_files
 
@@ -39,6 +40,10 @@ def open_source(name: str) -> Source:
     Raises UsageError where there is none, and where a registered version has other code than this installation, which
     would build another network.
     """
+    if name in BASELINES:
+        raise UsageError(
+            f"{name} is a method of OpenCV, not a network: give a checkpoint, a run or models:/NAME@champion"
+        )
     return _open_version(name) if name.startswith("models:/") else _open_trained(name)
 
 

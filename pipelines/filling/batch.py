@@ -19,7 +19,7 @@ from pipelines.filling.pairing import Job
 from pipelines.filling.record import FillRecords
 from pipelines.records import UsageError, sha256_hex
 
-State = Literal["filled", "skipped", "refused"]
+State = Literal["filled", "skipped", "refused", "left out"]
 _UNREADABLE: Final = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NotAFileError, PermissionError)
 _UNWRITABLE: Final = (IsADirectoryError, NotADirectoryError, NotAFileError)
 _BAD_NAMES: Final = (errno.ELOOP, errno.ENAMETOOLONG)
@@ -36,7 +36,7 @@ class Row:
     hole: str = ""
     """Share of the hole."""
     note: str = ""
-    """Why it was refused or filled again, and what was done to it first."""
+    """Why it was refused, filled again or left out, and what was done to it first."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
     again = [f"filled again: {ready.reason}"] if ready.reason else []
     facts = filled.facts
     size, share = f"{facts['width_px']}x{facts['height_px']}", f"{facts['hole_ratio']:.2%}"
-    return Row(ready.job, "filled", size, share, "; ".join([*again, *filled.normalized]))
+    return Row(ready.job, "filled", size, share, "; ".join([*again, *filled.normalized, *filled.notes]))
 
 
 def _read_ahead(jobs: Sequence[Job], records: FillRecords) -> Iterator[_Ready | str]:

@@ -72,8 +72,10 @@ class Filled:
     """What a photo became."""
 
     facts: dict[str, Any]
-    """`width_px`, `height_px`, `hole_ratio`."""
+    """`width_px`, `height_px`, `hole_ratio`, and `num_gray_px` where gray pixels of the mask count as known."""
     normalized: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What a user should know of its hole."""
     files: Iterator[bytes]
     """A file for each fill; each is filled when it is asked for."""
 
@@ -92,8 +94,12 @@ def fill_photo(job: Job, files: Mapping[str, bytes], model: Model, settings: Fil
         if name != MASK
     }
     height, width = photo.size
-    facts: dict[str, Any] = {"width_px": width, "height_px": height, "hole_ratio": round(hole_ratio(hole), 4)}
-    return Filled(facts, photo.normalised, _results(job, photo, hole, planes, model, settings))
+    facts: dict[str, Any] = {"width_px": width, "height_px": height, "hole_ratio": round(hole_ratio(hole.mask), 4)}
+    notes: tuple[str, ...] = ()
+    if hole.num_gray:
+        facts["num_gray_px"] = hole.num_gray
+        notes = (f"{hole.num_gray} px of the mask are gray and count as known: --grow PX fills them around its hole",)
+    return Filled(facts, photo.normalised, notes, _results(job, photo, hole.mask, planes, model, settings))
 
 
 def _results(

@@ -4,16 +4,17 @@ In: the photo and bytes of a mask. Out: uint8 HxW in {0, 1}, 1 = hole. Distances
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.data.image.header import read_header
 from pipelines.decoding import Picture
 from pipelines.filling.orientation import MaskOrientation, lay_on, refuse_unfitting
 from pipelines.filling.photo_files import Photo
-from pipelines.masks.foreign import read_mask, to_mask
+from pipelines.masks.foreign import find_gray_known, read_mask, to_mask
 from pipelines.records import Rejected, UsageError
 
 HoleColor = Literal["auto", "white", "black", "alpha"]
@@ -36,24 +37,34 @@ class HoleSettings:
                 raise UsageError(f"{name} is {px}: it must be 0 px or more")
 
 
-def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettings) -> Picture:
-    """The hole HxW, grown as the settings say; `mask` is None for the photo's transparency.
+class Hole(NamedTuple):
+    """What of a photo is filled."""
+
+    mask: Picture
+    """uint8 HxW in {0, 1}, grown as its settings say."""
+    num_gray: int
+    """Gray pixels of the mask file, or half transparent ones of the photo, that count as known."""
+
+
+def read_hole(photo: Photo, mask: bytes | None, where: str, settings: HoleSettings) -> Hole:
+    """The hole of a photo; `mask` is None for the photo's transparency.
 
     Raises UsageError naming `where` for what is no mask of this photo, and where no known pixel is left.
     """
     soft = settings.grow_px > 0 or settings.feather_px > 0
     if mask is None:
         assert photo.alpha is not None
-        hole = to_mask(255 - photo.alpha, "transparent", where, soft)
+        levels = 255 - photo.alpha
+        hole, gray = to_mask(levels, "transparent", where, soft), find_gray_known(levels, "transparent")
     else:
-        hole = _read_mask_file(photo, mask, where, settings, soft)
+        hole, gray = _read_mask_file(photo, mask, where, settings, soft)
     grown = grow(hole, settings.grow_px)
     if grow(grown, settings.feather_px).all():
         px = settings.grow_px + settings.feather_px
         raise UsageError(
             f"{where}: with {px} px around it the hole covers all of the photo: take a smaller --grow or --feather"
         )
-    return grown
+    return Hole(grown, int(np.count_nonzero(gray & (grown == 0))))
 
 
 def grow(mask: Picture, px: int) -> Picture:
@@ -82,7 +93,9 @@ def feather(photo: Picture, filled: Picture, hole: Picture, px: int) -> Picture:
     return blended
 
 
-def _read_mask_file(photo: Photo, mask: bytes, where: str, settings: HoleSettings, soft: bool) -> Picture:
+def _read_mask_file(
+    photo: Photo, mask: bytes, where: str, settings: HoleSettings, soft: bool
+) -> tuple[Picture, NDArray[np.bool_]]:
     header = read_header(mask)
     own_orientation = 1
     if not isinstance(header, Rejected):  # others are decoded and refused in their own words

@@ -36,8 +36,12 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
     Raises UsageError where a photo lacks one of them or has several, and where two results would have one name. A
     single file goes with every photo.
     """
-    chosen = {option: _choose(photos, files, option) for option, files in others.items()}
-    names = _photo_names(photos, {uri for of_photos in chosen.values() for uri in of_photos.values()})
+    candidates = _photo_names(photos)
+    chosen = {option: _choose(photos, candidates, files, option) for option, files in others.items()}
+    used = {uri for of_photos in chosen.values() for uri in of_photos.values()}
+    names = [name for name in candidates if photos.is_one or photos.uri(name) not in used]
+    if not names:
+        raise UsageError(f"--image: every picture in {photos.given} is a mask or a map of another one")
     for option, of_photos in chosen.items():
         _refuse_lone(photos, names, of_photos, option)
     _refuse_same_results(photos, names)
@@ -45,6 +49,12 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
         Job(photos.uri(name), strip_suffix(name), {option: of_photos[name] for option, of_photos in chosen.items()})
         for name in names
     )
+
+
+def find_left_out(photos: PictureFiles, jobs: Sequence[Job]) -> list[Job]:
+    """Files among the photos that are not filled and belong to none that is: masks and maps by their names."""
+    used = {job.image for job in jobs} | {uri for job in jobs for uri in job.beside.values()}
+    return [Job(photos.uri(name), strip_suffix(name)) for name in photos.names if photos.uri(name) not in used]
 
 
 def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dict[str, int]:
@@ -74,15 +84,12 @@ def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[Picture
         raise UsageError(f"--out {out}: {same} is one of the inputs there: name another folder")
 
 
-def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
-    """Names of the files that are neither masks nor maps of others among them, nor `used` as such."""
+def _photo_names(photos: PictureFiles) -> list[str]:
+    """Names of the files that are neither masks nor maps of others among them."""
     if photos.is_one:
         return list(photos.names)
     stems = {strip_suffix(name) for name in photos.names if not is_mask_name(name) and not is_map(name)}
-    names = [name for name in photos.names if not _is_beside(name, stems) and photos.uri(name) not in used]
-    if not names:
-        raise UsageError(f"--image: every picture in {photos.given} is a mask or a map of another one")
-    return names
+    return [name for name in photos.names if not _is_beside(name, stems)]
 
 
 def _is_beside(name: str, stems: set[str]) -> bool:
@@ -92,12 +99,12 @@ def _is_beside(name: str, stems: set[str]) -> bool:
     return is_mask_name(name) and not stems.isdisjoint(photo_stems(name))
 
 
-def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str, str]:
-    """URI of the file that belongs to each photo, by the photo's name; photos without one are left out."""
+def _choose(photos: PictureFiles, names: Sequence[str], files: PictureFiles, option: str) -> dict[str, str]:
+    """URI of the file that belongs to each photo of `names`, by that; photos without one are left out."""
     if files.is_one:
-        return dict.fromkeys(photos.names, files.uri(files.names[0]))
+        return dict.fromkeys(names, files.uri(files.names[0]))
     by_stem: dict[str, list[str]] = {}
-    for name in photos.names:
+    for name in names:
         for stem in (strip_suffix(name), name):  # `x.jpg.png` is a mask of `x.jpg`
             by_stem.setdefault(stem, []).append(name)
     found: dict[str, list[str]] = {}

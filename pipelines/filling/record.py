@@ -125,6 +125,11 @@ class FillRecords:
             there = unseal(storage.read_bytes(uri), uri)
         except (FileNotFoundError, NotADirectoryError):
             return
+        except CorruptDataError:
+            raise UsageError(
+                f"{uri} is damaged, so nothing says how the fills beside it were made: name another --out, or remove "
+                f"them and {FOLDER} to fill all again"
+            ) from None
         difference = find_difference(there, self._settings)
         if difference is not None:
             name, before, now = difference

@@ -5,6 +5,7 @@ with the evidence, unless the user names the color of the hole.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from pipelines.records import UsageError
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Turns a picture to another of the eight orientations."""
 
+_DARK: Final = 16
+"""Levels up to this one are black, those as near to white are white."""
 _MAX_GRAY_SHARE = 0.05
 _MAX_SOFT_SHARE = 0.5
 """For masks with soft edges: gray photos have more."""
@@ -25,8 +28,10 @@ _LARGEST_RATIO = 0.65
 
 def read_mask(
     data: bytes, size: tuple[int, int], hole: str, where: str, turn: Turn = np.asarray, soft: bool = False
-) -> NDArray[np.uint8]:
-    """Mask for a photo of this (height, width); `hole` is auto, white or black.
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Mask for a photo of this (height, width), and which of its known pixels are gray.
+
+    `hole` is auto, white or black.
 
     `turn` brings its levels HxW to the photo's orientation. A `soft` mask may be gray at its edges, up to half of it.
     Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
@@ -35,7 +40,7 @@ def read_mask(
     refuse_other_size((gray.shape[0], gray.shape[1]), size, where)
     mask = to_mask(gray, hole, where, soft)
     _refuse_odd(mask, hole, where)
-    return mask
+    return mask, find_gray_known(gray, hole)
 
 
 def refuse_other_size(given: tuple[int, int], size: tuple[int, int], where: str) -> None:
@@ -57,6 +62,13 @@ def to_mask(gray: NDArray[np.uint8], hole: str, where: str, soft: bool = False) 
     _refuse_gray(levels, where, _MAX_SOFT_SHARE if soft else _MAX_GRAY_SHARE, hole)
     _refuse_one_color(mask, hole, where)
     return mask
+
+
+def find_gray_known(gray: NDArray[np.uint8], hole: str) -> NDArray[np.bool_]:
+    """Whether pixels of levels HxW are gray and nearer to known, as at soft edges."""
+    levels = 255 - gray if hole == "black" else gray
+    found: NDArray[np.bool_] = (levels > _DARK) & (levels <= 127)
+    return found
 
 
 def refuse_odd_file(gray: NDArray[np.uint8], hole: str, where: str) -> None:
@@ -104,7 +116,7 @@ def _take_one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.ui
 
 
 def _refuse_gray(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
-    share = float(((levels > 16) & (levels < 239)).mean())
+    share = float(((levels > _DARK) & (levels < 255 - _DARK)).mean())
     if share > most and hole == "transparent":
         raise UsageError(f"{where} is {share:.0%} half transparent: make the hole fully transparent, or use --grow")
     if share > most:

@@ -108,7 +108,7 @@ def _to_unsigned(array: np.ndarray, name: str) -> np.ndarray:
     kind = INPUTS[name][0]
     if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= np.iinfo(kind).max):
         raise ValueError(f"{name} has type {array.dtype}: give {np.dtype(kind)}")
-    return np.ascontiguousarray(array, kind)
+    return np.require(array, kind, ["C", "W"])  # torch warns of arrays that cannot be written to
 
 
 def refuse_other_number(num_fills: int, takes: set[str], is_keyed: bool) -> None:

@@ -7,7 +7,6 @@ scorecard it was registered with; its tags name the data, recipe, code and weigh
 import json
 import logging
 import math
-import re
 from dataclasses import asdict
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from infra.settings import PROJECT_ROOT, git_commit
-from infra.tracking import Tracking, Version
+from infra.tracking import NO_MODEL_NAME, Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import seeded_keys
 from pipelines.checkpoints import Checkpoint
@@ -34,8 +33,6 @@ from pipelines.versions import fetch_version, list_files, make_version_tags
 WEIGHTS_TAG: Final = "lacuna.weights_sha256"
 SCORES_TAG: Final = "lacuna.scores_sha256"
 PASSPORT_TAG: Final = "lacuna.passport"
-_NO_NAME: Final = re.compile(r"[/:@'\"`\\]|^\.{0,2}$")
-"""Names that MLflow refuses, or that `models:/NAME/NUMBER` and its search do not find again."""
 _CODE: Final = PROJECT_ROOT / "nets"
 _MODEL: Final = Path(__file__).with_name("model.py")
 _REQUIREMENTS: Final = ("mlflow", "torch", "numpy", "safetensors")
@@ -50,7 +47,7 @@ def register(checkpoint: Checkpoint, card: Scorecard, name: str, tracking: Track
     fails its trial or no version of it can be made.
     """
     # Check name and scores before anything is stored.
-    if _NO_NAME.search(name):
+    if NO_MODEL_NAME.search(name):
         raise UsageError(f"--name is {name!r}: use letters, digits, '-', '_' or '.', such as faces")
     refuse_unsound(card, f"the scores of {checkpoint.uri}")
     weights_sha256 = checkpoint.file_sha256(checkpoint.generator)

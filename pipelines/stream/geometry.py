@@ -96,9 +96,9 @@ HELD_OUT: Final = {"random-square": "centre-square", "polyphase": "squash"}
 much of each as the policy shows."""
 
 
-def resize_square(image: Picture, policy: str, size_px: int, rng: KeyedRng) -> Picture:
+def resize_square(image: Picture, policy: str, size_px: int, rng: KeyedRng, *, nearest: bool = False) -> Picture:
     """HxWx3 -> SxSx3 by a policy of RESIZES."""
-    return extract_view(image, RESIZES[policy](image.shape[0], image.shape[1], size_px, rng))
+    return extract_view(image, RESIZES[policy](image.shape[0], image.shape[1], size_px, rng), nearest)
 
 
 def extract_view(picture: Picture, view: View, nearest: bool = False) -> Picture:

@@ -105,6 +105,10 @@ class ShardReader:
         """Key of a sample, without reading the sample."""
         return self._index(shard).key(sample)
 
+    def list_suffixes(self, shard: int, sample: int) -> frozenset[str]:
+        """Suffixes of a sample's members (`jpg`, `json`, `seg.png`); reads none of them."""
+        return frozenset(self._index(shard).places(sample))
+
     def fetch_ahead(self, segment: Segment) -> None:
         """Start fetching a segment of a remote shard into the cache; do nothing for a local shard."""
         dataset, _ = self._shard(segment.shard)

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infra.world import World
-from nets.filling import NOTHING
 from nets.objective import Outputs
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Pictures, list_optional_inputs, make_network_filler
-from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk
-from pipelines.evaluation.protocol import sketch_photos
+from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk, refuse_missing_maps
+from pipelines.evaluation.protocol import make_map_guides, sketch_photos
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.noise import SampleNoise
@@ -58,17 +57,19 @@ class Validator:
     dataset: Dataset
     resize: str
     size_px: int
-    count_chunks: int
+    num_chunks: int
+    with_maps: bool = False
+    """Whether the network is given their segmentation maps."""
 
     def score(self, generator: nn.Module, world: World) -> Validation:
         """Fill the pairs, each rank its chunks, and score them. A network that takes strokes gets the photos' edges."""
         # Fill and score this rank's chunks.
         fill = make_network_filler(generator.eval(), self.size_px)
         sums, first = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Validation({})
-        for number in range(world.rank, min(self.count_chunks, count_chunks(self.dataset, "val")), world.size):
-            pairs = read_chunk(self.dataset.uri, "val", self.resize, number)
+        for number in range(world.rank, min(self.num_chunks, count_chunks(self.dataset, "val")), world.size):
+            pairs = read_chunk(self.dataset.uri, "val", self.resize, number, self.with_maps)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
-                fills = fill(pairs.images, pairs.masks, _get_conditions(generator, pairs))
+                fills = fill(pairs.images, pairs.masks, _make_guides(generator, pairs))
                 first = _draw_sheets(generator, pairs, fills) if number == 0 else first
             sums += _sum_scores(pairs, fills)
         generator.train()
@@ -78,20 +79,28 @@ class Validator:
 
 
 def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Validator | None:
-    """Validator of the recipe, on upright photos; None where the dataset holds out none with masks of its size."""
+    """Validator of the recipe, on upright photos.
+
+    None where the dataset holds out none with masks of its size, or one lacks a map that the recipe needs.
+    """
     stream = recipe.stream
-    resize = HELD_OUT.get(stream.resize, stream.resize)
+    resize, with_maps = HELD_OUT.get(stream.resize, stream.resize), "segmentation" in stream.planes
     try:
+        if with_maps:
+            refuse_missing_maps(dataset.uri, "val")
         pairs = read_chunk(dataset.uri, "val", resize, 0)
     except UsageError:
         return None
+    chunks = -(-recipe.watched_photos // PHOTOS_PER_CHUNK)
     fits = pairs.images.shape[1] == stream.size_px
-    return Validator(dataset, resize, stream.size_px, -(-recipe.watched_photos // PHOTOS_PER_CHUNK)) if fits else None
+    return Validator(dataset, resize, stream.size_px, chunks, with_maps) if fits else None
 
 
-def _get_conditions(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
+def _make_guides(generator: nn.Module, pairs: Pairs) -> Mapping[str, Tensor]:
     """Inputs of the generator beside photo and mask."""
-    return {"sketch": sketch_photos(pairs.images)} if "sketch" in list_optional_inputs(generator) else NOTHING
+    if "sketch" in list_optional_inputs(generator):
+        return {"sketch": sketch_photos(pairs.images)}
+    return make_map_guides(pairs)
 
 
 def _sum_scores(pairs: Pairs, fills: Pictures) -> torch.Tensor:
@@ -118,14 +127,14 @@ def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validat
     # Draw the fills.
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     chosen = np.array([i for i in range(len(pairs.keys)) if i % per_photo == i // per_photo % per_photo][:_NUM_ROWS])
-    some = _select_pairs(pairs, chosen)
+    some = pairs.select(chosen)
     size_px = some.images.shape[1]
     columns = [("photo", some.images), ("hole", whiten_hole(some.images, some.masks)), ("fill", fills[chosen])]
     # Draw maps and samples of networks that have them.
-    outputs = _run_generator(generator, some, _get_conditions(generator, some))
+    outputs = _run_generator(generator, some, _make_guides(generator, some))
     maps = draw_maps(outputs, size_px)
     sheets = {FILLS: columns} | ({MAPS: columns[1:] + maps} if maps else {})
-    few = _select_pairs(some, np.arange(min(_NUM_DRAWN, len(chosen))))
+    few = some.select(np.arange(min(_NUM_DRAWN, len(chosen))))
     if samples := _sample_outputs(generator, few):
         drawn = draw_sampled_priors(samples, size_px)
         sheets[DRAWS] = [(title, pictures[:_NUM_DRAWN]) for title, pictures in columns[:2]] + drawn
@@ -133,11 +142,6 @@ def _draw_sheets(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Validat
     return Validation(
         dict(average_temperatures(outputs)), {name: render_grid(sheet, enlarge) for name, sheet in sheets.items()}
     )
-
-
-def _select_pairs(pairs: Pairs, index: NDArray[np.int64]) -> Pairs:
-    keys, specs = (tuple(values[i] for i in index) for values in (pairs.keys, pairs.specs))
-    return Pairs(keys, specs, pairs.images[index], pairs.masks[index])
 
 
 def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:

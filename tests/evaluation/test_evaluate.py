@@ -23,11 +23,12 @@ from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.models import open_model
-from pipelines.evaluation.pairs import count_chunks, read_chunk
+from pipelines.evaluation.pairs import count_chunks, read_chunk, read_pairs
 from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, find_bin
+from pipelines.pictures import whiten_hole
 from pipelines.records import JobError, Score, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import SIZE_PX, shard_recipe
@@ -285,4 +286,17 @@ def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
 def test_the_report_shows_photo_hole_and_the_models(heldout: Dataset, trained: TrainRun) -> None:
     png = render_fills(heldout.uri, {"Telea": "telea", "ours": trained.out})
     with Image.open(io.BytesIO(png)) as sheet:
-        assert sheet.size == (4 + 4 * (32 * 4 + 4), 18 + 4 + 9 * (32 * 4 + 4))
+        squares, whole = 18 + 4 + 9 * (32 * 4 + 4), 18 + 4 + 48 + 4
+        assert sheet.size == (4 + 4 * (32 * 4 + 4), squares + 2 * whole)
+        tiles = {
+            (r, c): sheet.crop((c, r, c + 40, r + 48)) for r in (squares + 18, squares + whole + 18) for c in (4, 48)
+        }
+    hole, telea, ours, nothing = map(np.asarray, tiles.values())
+    chunk = read_chunk(heldout.uri, "val", "centre-square", 0)
+    second = (chunk.keys[4],), (chunk.specs[4],)
+    own = read_pairs(heldout.uri, "val", "centre-square", "own", 0)
+    pair = next(pair for pair in own if (pair.keys, pair.specs) == second)
+    assert np.array_equal(hole, whiten_hole(pair.images, pair.masks)[0])
+    for tile, model in ((telea, "telea"), (ours, trained.out)):
+        assert np.array_equal(tile, open_model(model).fill(pair.images, pair.masks)[0])
+    assert (nothing == 255).all()

@@ -51,7 +51,7 @@ def as_stored(seen: np.ndarray, orientation: int) -> np.ndarray:
 def test_a_mask_with_an_orientation_of_its_own_lies_as_it_says(orientation: int) -> None:
     seen = mask_of(HEIGHT, WIDTH)
     data = encoded(Image.fromarray(as_stored(seen, orientation)), orientation=orientation)
-    hole = read_hole(turned_photo(orientation, HEIGHT, WIDTH), data, "m.png", HoleSettings())
+    hole = read_hole(turned_photo(orientation, HEIGHT, WIDTH), data, "m.png", HoleSettings()).mask
     assert np.array_equal(hole * 255, seen)
 
 
@@ -59,7 +59,7 @@ def test_a_mask_with_an_orientation_of_its_own_lies_as_it_says(orientation: int)
 def test_sizes_say_how_a_mask_lies_on_a_photo_turned_by_a_quarter(orientation: int) -> None:
     seen, turned = mask_of(HEIGHT, WIDTH), turned_photo(orientation, HEIGHT, WIDTH)
     for levels in (seen, as_stored(seen, orientation)):
-        hole = read_hole(turned, encoded(Image.fromarray(levels)), "m.png", HoleSettings())
+        hole = read_hole(turned, encoded(Image.fromarray(levels)), "m.png", HoleSettings()).mask
         assert np.array_equal(hole * 255, seen)
 
 
@@ -72,7 +72,7 @@ def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[i
     ):
         read_hole(turned, data["upright"], "m.png", HoleSettings())
     for how in ("upright", "stored"):
-        hole = read_hole(turned, data[how], "m.png", HoleSettings(orientation=how))
+        hole = read_hole(turned, data[how], "m.png", HoleSettings(orientation=how)).mask
         assert np.array_equal(hole * 255, seen)
 
 
@@ -114,10 +114,26 @@ def test_soft_masks_are_taken_with_a_grown_edge_and_gray_pictures_never() -> Non
     plain = read_photo(encoded(photo(1, height, width)), "p.png")
     with pytest.raises(UsageError, match=r"m\.png is 7% gray: .*\. Use --grow for soft edges"):
         read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings())
-    hole = read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
+    hole, num_gray = read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
+    assert num_gray == 0
     assert (hole[soft > 0].mean(), hole[0, 0]) == (1.0, 0)
     with pytest.raises(UsageError, match="gray: give black and white"):
         read_hole(plain, encoded(photo(1, height, width).convert("L")), "m.png", HoleSettings(grow_px=10))
+
+
+@pytest.mark.parametrize("color", ["white", "black", "alpha"])
+def test_gray_pixels_that_count_as_known_are_counted_unless_they_are_grown_over(color: Any) -> None:
+    levels = mask_of(HEIGHT, WIDTH)
+    levels[20, 20:30] = [16, 17, 60, 127, 128, 200, 238, 239, 255, 255]
+    for grow_px, expected in ((0, 3), (1, 2), (2, 1), (3, 0)):
+        settings = HoleSettings(color, grow_px=grow_px)
+        if color == "alpha":
+            hole = read_hole(transparent(255 - levels), None, "a.png", settings)
+        else:
+            drawn = Image.fromarray(levels if color == "white" else 255 - levels)
+            hole = read_hole(turned_photo(1, HEIGHT, WIDTH), encoded(drawn), "m.png", settings)
+        assert hole.mask[20, 24] == 1
+        assert hole.num_gray == expected
 
 
 def test_a_hole_that_grows_over_the_whole_photo_is_refused() -> None:
@@ -143,7 +159,7 @@ def transparent(alpha: np.ndarray) -> Photo:
 def test_what_is_transparent_is_the_hole() -> None:
     seen = mask_of(HEIGHT, WIDTH)
     cut = transparent(255 - seen)
-    assert np.array_equal(read_hole(cut, None, "a.png", HoleSettings("alpha")) * 255, seen)
+    assert np.array_equal(read_hole(cut, None, "a.png", HoleSettings("alpha")).mask * 255, seen)
     assert np.array_equal(cut.pixels, np.asarray(photo(2, HEIGHT, WIDTH)))
 
 

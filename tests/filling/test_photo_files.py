@@ -143,7 +143,10 @@ def test_webp_is_lossless_unless_a_quality_is_given(folder: Path) -> None:
 def test_jpeg_says_that_known_pixels_change(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     report, picture = fill(folder, encoded(photo(1, HEIGHT, WIDTH)), "o.jpg")
     assert (report["format"], report["quality"], picture.format) == ("jpeg", 95, "JPEG")
-    assert "note: jpeg loses a little of every pixel, known ones too" in capfd.readouterr().err
+    words = "loses a little of every pixel, known ones too; png, and webp without --quality, do not"
+    assert f"note: jpeg {words}" in capfd.readouterr().err
+    fill(folder, encoded(photo(1, HEIGHT, WIDTH)), "o.webp", quality=80)
+    assert f"note: webp {words}" in capfd.readouterr().err
     assert np.abs(np.asarray(picture).astype(int) - np.asarray(photo(1, HEIGHT, WIDTH)))[known(folder)].max() < 8
 
 

@@ -69,6 +69,24 @@ def test_torch_alone_reads_the_facts(checkpoint: Checkpoint, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("form", "name", "other"), [("torchscript", "m.ONNX", "onnx"), ("onnx", "m.pt", "torchscript")]
+)
+def test_a_name_of_the_other_format_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path, form: Format, name: str, other: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"--format is {form}, --out is .*/{name}: .*, or give --format {other}"):
+        run(Arguments(checkpoint.uri, form, str(tmp_path / name)))
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("option", ["model", "out"])
+def test_an_option_that_is_empty_is_named(checkpoint: Checkpoint, option: str) -> None:
+    words = {"model": checkpoint.uri, "out": "file.pt", option: ""}
+    with pytest.raises(UsageError, match=f"--{option} is empty: give it a value"):
+        run(Arguments(format="torchscript", **words))
+
+
+@pytest.mark.parametrize(
     ("out", "words"),
     [
         ("pipe", "it is there and is no exported model"),
@@ -98,8 +116,12 @@ def test_a_file_that_is_not_ours_is_not_written_over(checkpoint: Checkpoint, tmp
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "file"
-    for model in ("telea", str(tmp_path / "nothing")):
-        with pytest.raises(UsageError, match=f"no checkpoint at .*{Path(model).name}"):
+    reasons = {
+        "telea": "telea is a method of OpenCV, not a network",
+        str(tmp_path / "nothing"): "no checkpoint at .*ing",
+    }
+    for model, words in reasons.items():
+        with pytest.raises(UsageError, match=words):
             run(Arguments(model, "torchscript", str(out)))
     with pytest.raises(InvalidURIError, match="is read-only, as all of https://"):
         run(Arguments("telea", "torchscript", "https://host/file"))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -142,6 +142,18 @@ def test_missing_files_are_named(folder: Path) -> None:
         fill(folder, image="nothing.png")
     with pytest.raises(UsageError, match=r"no file at .*/nothing\.png"):
         fill(folder, mask="nothing.png")
+
+
+@pytest.mark.parametrize("option", ["model", "image", "mask", "out"])
+def test_an_option_that_is_empty_is_named(folder: Path, option: str) -> None:
+    words: dict[str, Any] = {
+        "model": "telea",
+        "image": str(folder / "photo.png"),
+        "mask": str(folder / "mask.png"),
+        "out": "o.png",
+    }
+    with pytest.raises(UsageError, match=f"--{option} is empty: give it a value"):
+        run(Arguments(**words | {option: " "}))
 
 
 def test_text_instead_of_a_photo_or_a_mask_is_refused(folder: Path) -> None:

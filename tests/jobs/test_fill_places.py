@@ -86,3 +86,15 @@ def test_one_photo_goes_to_a_folder_where_out_names_one(folder: Path) -> None:
     assert run(Arguments("telea", out=f"{folder}/out/", **one))["num_filled"] == 1
     assert (folder / "out" / "000.png").exists()
     assert fill(folder, out="out", **one)["num_skipped"] == 1
+
+
+@pytest.mark.parametrize("photos", ["photos", "photos/class0/00?.*"])
+def test_many_photos_do_not_go_to_what_is_called_as_a_file(folder: Path, photos: str) -> None:
+    given = {"image": str(folder / photos), "mask": str(folder / "masks" / "class0" / "000_mask.png")}
+    with pytest.raises(
+        UsageError, match=r"--out is .*all\.PNG, a file, and --image names many photos: name a folder, such"
+    ):
+        fill(folder, out="all.PNG", **given)
+    assert not (folder / "all.PNG").exists()
+    (folder / "all.PNG").mkdir()
+    assert fill(folder, out="all.PNG", **given)["num_filled"] > 1

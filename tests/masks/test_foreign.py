@@ -32,7 +32,7 @@ def png(pixels: NDArray[np.generic] | Image.Image) -> bytes:
 
 
 def read(data: bytes, color: str = "auto") -> NDArray[np.uint8]:
-    return read_mask(data, SIZE, color, "holes/a.png")
+    return read_mask(data, SIZE, color, "holes/a.png")[0]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
@@ -139,7 +139,7 @@ def test_the_reason_is_true_of_the_picture_also_where_black_is_the_hole(level: i
 def test_inverted_masks_are_often_noticed_and_upright_ones_never_doubted(family: str, noticed: int) -> None:
     masks = [make_mask_spec(family, 256, 256, "foreign", number).draw() for number in range(100)]
     for mask in masks:
-        assert np.array_equal(read_mask(png(mask * np.uint8(255)), (256, 256), "auto", "a"), mask)
+        assert np.array_equal(read_mask(png(mask * np.uint8(255)), (256, 256), "auto", "a")[0], mask)
     assert sum(looks_inverted(1 - mask) for mask in masks) >= noticed
 
 
@@ -157,5 +157,5 @@ def looks_inverted(mask: NDArray[np.uint8]) -> bool:
 @pytest.mark.skipif("LACUNA_DATA" not in os.environ, reason="LACUNA_DATA is not set")
 def test_nvidia_masks_are_taken_as_they_are_and_noticed_when_inverted() -> None:
     files = sorted(Path(os.environ["LACUNA_DATA"], "masks", "test_mask").glob("*.png"))[::8]
-    masks = [read_mask(file.read_bytes(), (512, 512), "auto", file.name) for file in files]
+    masks = [read_mask(file.read_bytes(), (512, 512), "auto", file.name)[0] for file in files]
     assert sum(looks_inverted(1 - mask) for mask in masks) > 0.7 * len(masks)

@@ -5,6 +5,7 @@ import pytest
 from jobs import promote as promote_verb
 from jobs import rollback as rollback_verb
 from jobs.faults import VerbError
+from pipelines.records import UsageError
 from tests.registry.registries import NAME, Registry
 
 
@@ -33,3 +34,13 @@ def test_the_verbs_report_what_was_done(registry: Registry) -> None:
     assert (kept.value.report["promoted"], kept.value.report["champion_version"]) == (False, "1")
     assert promote_verb.run(promote_verb.Arguments(NAME, "3"))["verdict"]["champion"] == "1"
     assert rollback_verb.run(rollback_verb.Arguments(NAME)) == {"model": NAME, "champion_version": "1"}
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "a`b", "a\\b", "", "a/b", "a:b", "..", "nobody"])
+def test_a_name_that_no_model_has_is_said_in_our_words(registry: Registry, name: str) -> None:
+    with pytest.raises(FileNotFoundError) as unknown:
+        promote_verb.run(promote_verb.Arguments(name, "1"))
+    assert str(unknown.value).startswith(f"no version 1 of model {name!r} at sqlite:///")
+    assert str(unknown.value).endswith(": its versions are none")
+    with pytest.raises(UsageError, match="has no champion before the present one: nothing to roll back to"):
+        rollback_verb.run(rollback_verb.Arguments(name))

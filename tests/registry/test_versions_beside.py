@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from infra.tracking import Tracking, Version
+from jobs.fill import Arguments, run
 from nets.procedures.noise import seeded_keys
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.models import Model, open_model
@@ -52,6 +54,28 @@ def register_model(
     return checkpoint.uri, register(checkpoint, replace(card, model=model), out.name, tracking)
 
 
+@pytest.fixture(scope="module")
+def plain(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> tuple[str, Version]:
+    """A network of photo and mask alone: the URI of its checkpoint, and its version."""
+    return checkpoint.uri, register(checkpoint, card, "plain", tracking)
+
+
+@pytest.fixture(scope="module")
+def sketched(
+    trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Version]:
+    """A sketch-guided network."""
+    return register_model(SKETCHED, trained, card, tracking, tmp_path_factory.mktemp("runs") / "sketched")
+
+
+@pytest.fixture(scope="module")
+def probabilistic(
+    trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Version]:
+    """A network of which several fills can be drawn."""
+    return register_model(PROBABILISTIC, trained, card, tracking, tmp_path_factory.mktemp("runs") / "probabilistic")
+
+
 def assert_same_fills(
     one: Model, other: Model, beside: Mapping[str, Any], size: tuple[int, int], noise: NDArray[np.uint64] | None = None
 ) -> None:
@@ -62,10 +86,8 @@ def assert_same_fills(
 
 
 @pytest.mark.slow
-def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(
-    trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path: Path
-) -> None:
-    uri, version = register_model(SKETCHED, trained, card, tracking, tmp_path / "sketched")
+def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(sketched: tuple[str, Version]) -> None:
+    uri, version = sketched
     verb, stored, pyfunc = open_model(uri), open_model(version.uri), mlflow.pyfunc.load_model(version.uri)
     assert stored.takes == verb.takes == {"sketch"}
     assert stored.procedure == verb.procedure == "local"
@@ -85,9 +107,9 @@ def test_a_version_of_a_sketched_network_fills_as_its_checkpoint(
 
 @pytest.mark.slow
 def test_a_probabilistic_version_gives_the_fills_of_a_seed_photo_by_photo(
-    trained: TrainRun, card: Scorecard, tracking: Tracking, tmp_path: Path
+    probabilistic: tuple[str, Version],
 ) -> None:
-    uri, version = register_model(PROBABILISTIC, trained, card, tracking, tmp_path / "probabilistic")
+    uri, version = probabilistic
     verb, stored, pyfunc = open_model(uri), open_model(version.uri), mlflow.pyfunc.load_model(version.uri)
     assert stored.takes == verb.takes == {"noise"}
     for size in SIZES:
@@ -116,6 +138,73 @@ def test_a_version_of_track_2_fills_as_its_checkpoint(
     assert_same_fills(verb, stored, {"segmentation": classes}, (50, 70))
     with pytest.raises(UsageError, match="telea has no procedure, 'local' was given"):
         open_model("telea", procedure="local")
+
+
+def write_files(folder: Path) -> None:
+    """Photos of all sizes, their masks and, across the holes, black strokes on white, in folders for the verb."""
+    for height, width in SIZES:
+        images, masks = photos(height, width)
+        strokes = np.full((height, width), 255, np.uint8)
+        strokes[height // 3, width // 4 :] = 0
+        for part, levels in (("photos", images[0]), ("masks", masks[0] * np.uint8(255)), ("sketches", strokes)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(levels).save(folder / part / f"{width}x{height}.png")
+
+
+def run_verb(folder: Path, model: str, **options: Any) -> list[Path]:
+    """`lacuna fill` over the folders of `write_files`; its files in order of their names."""
+    out = folder / model.strip("/").replace("/", "-").replace(":", "")
+    words = {"image": str(folder / "photos"), "mask": str(folder / "masks"), "out": f"{out}/"}
+    report = run(Arguments(**{"model": model, **words, **options}))
+    assert report["num_filled"] == len(SIZES)
+    return sorted(out.glob("*.png"))
+
+
+def read_levels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def predict_from_files(folder: Path, model: Any, sketches: bool, **params: int) -> dict[str, NDArray[np.uint8]]:
+    """What a version makes of the same files, photo by photo, by the name that the verb gives its file."""
+    made: dict[str, NDArray[np.uint8]] = {}
+    for path in sorted((folder / "photos").iterdir()):
+        given = {"image": read_levels(path), "mask": (read_levels(folder / "masks" / path.name) > 0).astype(np.uint8)}
+        if sketches:
+            given["sketch"] = (read_levels(folder / "sketches" / path.name) == 0).astype(np.uint8)
+        fills = model.predict({name: levels[None] for name, levels in given.items()}, params=params)
+        ends = [""] if len(fills) == 1 else [f"_{number + 1}" for number in range(len(fills))]
+        made |= {f"{path.stem}{end}.png": levels for end, levels in zip(ends, fills, strict=True)}
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("plain", {}),
+        ("sketched", {"sketch": "sketches"}),
+        ("probabilistic", {"num_fills": NUM_FILLS, "seed": SEED}),
+    ],
+)
+def test_the_verb_writes_what_a_registered_version_predicts(
+    network: str, options: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    uri, version = request.getfixturevalue(network)
+    write_files(tmp_path)
+    params = {name: value for name, value in options.items() if name != "sketch"}
+    named = options | ({"sketch": str(tmp_path / "sketches")} if "sketch" in options else {})
+    model = mlflow.pyfunc.load_model(version.uri)
+    predicted = predict_from_files(tmp_path, model, "sketch" in options, **params)
+    assert len({levels.tobytes() for levels in predicted.values()}) == len(SIZES) * options.get("num_fills", 1)
+    for source in (uri, version.uri):
+        files = run_verb(tmp_path, source, **named)
+        assert [path.name for path in files] == sorted(predicted)
+        for path in files:
+            assert np.array_equal(read_levels(path), predicted[path.name]), f"{source}: {path.name}"
+    if "sketch" in options:
+        without = predict_from_files(tmp_path, model, sketches=False)
+        assert all(not np.array_equal(without[name], levels) for name, levels in predicted.items())
 
 
 IMAGE, MASK = np.zeros((2, 9, 7, 3), np.uint8), np.zeros((2, 9, 7), np.uint8)

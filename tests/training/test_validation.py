@@ -43,7 +43,7 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("deepgin")])
 def test_held_out_photos_of_deepgin_are_upright(name: str, dataset: Dataset) -> None:
-    stream = replace(RECIPES[name]().stream, size_px=32)
+    stream = replace(RECIPES[name]().stream, size_px=32, planes=())
     validator = open_validator(dataset, train_recipe(stream=stream))
     assert validator is not None
     views = {RESIZES[validator.resize](48, 40, 32, KeyedRng("view", number)) for number in range(20)}

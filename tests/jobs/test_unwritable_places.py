@@ -1,0 +1,50 @@
+"""A place that takes no files is said before work, by `lacuna fill` and `lacuna export`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.settings import PROJECT_ROOT
+from tests.jobs.fills import photos_and_masks
+
+
+def run_read_only(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of the command where a folder is read-only: for root by a mount of this process alone."""
+    command = [sys.executable, "-m", "jobs.cli", *words]
+    if os.geteuid() == 0:
+        script = 'mount -t tmpfs -o ro none "$0" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, str(folder), *command]
+        if subprocess.run([*command[:5], str(folder), "true"], check=False, capture_output=True).returncode:
+            pytest.skip("no private mounts here, and root may write everywhere else")
+    else:
+        folder.chmod(0o500)
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    report: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, report
+
+
+@pytest.mark.parametrize("out", ["o.png", "new/o.png", "new/", ""])
+def test_fill_says_so_before_it_opens_a_model(tmp_path: Path, out: str) -> None:
+    folder = photos_and_masks(tmp_path, 2)
+    (tmp_path / "locked").mkdir()
+    image = str(folder / "photos" / "class0" / "000.jpg") if out.endswith(".png") else str(folder / "photos")
+    mask = str(folder / "masks" / "class0" / "000_mask.png") if out.endswith(".png") else str(folder / "masks")
+    words = ("--image", image, "--mask", mask, "--out", str(tmp_path / "locked" / out), "--model", "nowhere")
+    code, report = run_read_only(tmp_path / "locked", "fill", *words)
+    assert code == 2
+    assert report["error"].endswith(f"{tmp_path}/locked is read-only for this user; name another place")
+
+
+def test_export_says_so_before_it_opens_a_model(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir()
+    words = ("--model", "nowhere", "--format", "torchscript", "--out", str(tmp_path / "locked" / "m.pt"))
+    code, report = run_read_only(tmp_path / "locked", "export", *words)
+    assert code == 2
+    assert report["error"] == (
+        f"nothing can be written to {tmp_path}/locked: {tmp_path}/locked is read-only for this user; name another place"
+    )
