@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nets.layers.smooth import fill_smoothly
 
-STRENGTH: Final = 0.6
+STRENGTH: Final = 0.5
 """Factor on detail that is added: at 1 it looks as rich as the photo, and costs more error than it is worth."""
 _DEVIATION_PX: Final = 2.0
 """Of the blur, in pixels of the network's own size: what it leaves is trusted, what it takes a fill may lack."""

@@ -3,8 +3,9 @@
 In: a photo. Out: the photo with its holes filled. Time and memory grow with the holes and their surroundings.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 import torch
@@ -53,12 +54,24 @@ def fill_local(
 ) -> Tensor:
     """Photo -> uint8 HW3; raises NonFiniteFillError. Several windows go through the network as one batch."""
     groups = group_holes(photo.hole, size.side_px, size.context)
-    filled = photo.levels.clone()
-    for start in range(0, len(groups), _WINDOWS_AT_A_TIME):
-        batch = groups[start : start + _WINDOWS_AT_A_TIME]
-        for group, part in zip(batch, _fill_small(network, photo, batch, start, size, steps), strict=True):
-            filled[group.window.place][group.holes] = restore(part).cpu()[group.holes]
-    return filled
+    left = replace(photo, levels=photo.levels.clone(), hole=photo.hole.clone())
+    for start, batch in _batches(groups):
+        parts = _fill_small(network, left, batch, start, size, steps)
+        colors = [restore(part).cpu()[group.holes] for group, part in zip(batch, parts, strict=True)]
+        for group, made in zip(batch, colors, strict=True):
+            left.levels[group.window.place][group.holes] = made
+            left.hole[group.window.place][group.holes] = 0
+    return left.levels
+
+
+def _batches(groups: Sequence[Group]) -> Iterator[tuple[int, Sequence[Group]]]:
+    """Yield groups of one round, and the number of the first of them."""
+    start = 0
+    for _, turn in groupby(groups, key=lambda group: group.round):
+        of_round = list(turn)
+        for first in range(0, len(of_round), _WINDOWS_AT_A_TIME):
+            yield start + first, of_round[first : first + _WINDOWS_AT_A_TIME]
+        start += len(of_round)
 
 
 def _fill_small(
@@ -78,6 +91,7 @@ def _fill_small(
         Part(
             photo.levels[group.window.place].to(device),
             photo.hole[group.window.place].to(device),
+            group.holes.to(device),
             meet(small["image"], small["mask"], fill[:, : small["mask"].shape[1], : small["mask"].shape[2]]),
             small["mask"],
             size.scale,

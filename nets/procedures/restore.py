@@ -29,6 +29,8 @@ class Part:
     """uint8 HW3."""
     hole: Tensor
     """uint8 HW, 1 = hole."""
+    wanted: Tensor
+    """Pixels of the hole that are to be filled, bool HW."""
     small: Tensor
     """The fill, 3hw in [0, 1], in its known pixels the reduced photo."""
     small_hole: Tensor
@@ -38,15 +40,14 @@ class Part:
 
 
 def restore(part: Part) -> Tensor:
-    """The window with its hole filled, uint8 HW3."""
+    """The window with its wanted pixels filled, uint8 HW3."""
     matches = match_blocks(part.small, part.small_hole, part.scale)
     rich, strength = part.small, part.small_hole
     if matches is not None:
         rich, strength = add_lacking_detail(part.small, part.small_hole, matches)
     filled = part.levels.clone()
-    for tile, core in _tiles(part.hole):
-        hole = part.hole[core]
-        rows, columns = hole.nonzero().unbind(1)
+    for tile, core in _tiles(part.wanted):
+        rows, columns = part.wanted[core].nonzero().unbind(1)
         colors = _spread_lacking(part, tile)[:, core[0].start - tile[0].start :, core[1].start - tile[1].start :]
         colors = colors[:, rows, columns]
         rows, columns = rows + core[0].start, columns + core[1].start
@@ -90,12 +91,12 @@ def spread(known: Tensor, weight: Tensor, levels: int = _LEVELS) -> Tensor:
     return known + F.interpolate(above, size=known.shape[2:], mode="bilinear", align_corners=False) * (1 - weight)
 
 
-def _tiles(hole: Tensor) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Yield places of tiles with holes: with margins, and without; all start at multiples of the coarsest pixel."""
-    height, width = hole.shape
+def _tiles(wanted: Tensor) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Yield places of tiles with wanted pixels: with margins, and without; they start at multiples of the coarsest."""
+    height, width = wanted.shape
     for top in range(0, height, _TILE_PX):
         for left in range(0, width, _TILE_PX):
             core = slice(top, min(top + _TILE_PX, height)), slice(left, min(left + _TILE_PX, width))
-            if hole[core].any():
-                ends = [min(axis.stop + _MARGIN_PX, length) for axis, length in zip(core, hole.shape, strict=True)]
+            if wanted[core].any():
+                ends = [min(axis.stop + _MARGIN_PX, length) for axis, length in zip(core, wanted.shape, strict=True)]
                 yield (slice(max(0, top - _MARGIN_PX), ends[0]), slice(max(0, left - _MARGIN_PX), ends[1])), core

@@ -15,6 +15,10 @@ _CELLS_OF_A_SIDE: Final = 8
 _MAX_CELLS: Final = 512
 """Cells along the longer side of a photo, at most."""
 _MAX_GROUPS: Final = 64
+_MAX_PIECES: Final = 16
+"""Where holes are so many after cuts, no more are cut, as each window takes time."""
+_THIN: Final = 0.5
+"""Holes that cover less than this share of their box are cut in two where their window would be reduced."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,33 @@ class Group:
     window: Window
     holes: Tensor
     """Which pixels of the window are theirs, bool HW; other holes may lie in the window, too."""
+    round: int
+    """Groups whose boxes meet are of different rounds, so that later ones go on with what earlier ones made."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Holes and the box around them."""
+
+    box: Window
+    holes: Tensor
+    """Bool HW."""
+
+    @property
+    def side(self) -> int:
+        """The longer side of the box."""
+        return max(self.box.height, self.box.width)
+
+    def is_thin(self) -> bool:
+        """Whether the holes cover little of their box."""
+        return int(self.holes.count_nonzero()) < _THIN * self.holes.numel()
 
 
 def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
-    """Groups of the holes of a mask uint8 HW: near ones are together, at most 64, each hole pixel is in one.
+    """Groups of the holes of a mask uint8 HW, by rounds: near ones are together, at most 64, each hole pixel is in one.
 
     A window is `context` times as long as its holes' box, square and at least `size_px` long as far as the photo goes.
+    What is long and thin is cut, so that windows are not much longer than their holes are thick.
     """
     height, width = mask.shape
     cell = max(1, size_px // _CELLS_OF_A_SIDE, -(-max(height, width) // _MAX_CELLS))
@@ -52,7 +77,59 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
     while len(numbers := torch.unique(labels[labels > 0])) > _MAX_GROUPS:
         cell *= 2
         labels = _label(_shrink(mask, cell))
-    return [_group(mask, labels == number, cell, size_px, context) for number in numbers]
+    whole: list[Piece] = []
+    thin = [_piece(mask, labels == number, cell) for number in numbers]
+    while thin:
+        piece = thin.pop(max(range(len(thin)), key=lambda at: thin[at].side))
+        full = len(thin) + len(whole) + 2 > _MAX_PIECES
+        if full or context * piece.side <= size_px or not piece.is_thin():
+            whole.append(piece)
+        else:
+            thin += _halve(piece)
+    groups: list[Group] = []
+    for piece, turn in zip(whole, _rounds([piece.box for piece in whole]), strict=True):
+        window = _around(piece.box, mask.shape, size_px, context)
+        groups.append(Group(window, _placed(piece, window), turn))
+    return sorted(groups, key=lambda group: (group.round, group.window.top, group.window.left))
+
+
+def _halve(piece: Piece) -> list[Piece]:
+    """Two pieces of one, cut across its longer side in the middle half, where thin and near the middle."""
+    axis = int(piece.box.width > piece.box.height)
+    apart = torch.arange(piece.side, device=piece.holes.device).sub(piece.side // 2).abs()
+    counts = piece.holes.sum(1 - axis) * (piece.side + apart)
+    least = piece.side // 4
+    at = max(1, least + int(counts[least : piece.side - least].argmin()))
+    halves = piece.holes.tensor_split([at], dim=axis)
+    starts = (0, 0), (at, 0) if axis == 0 else (0, at)
+    return [
+        _cut(half, piece.box.top + top, piece.box.left + left) for half, (top, left) in zip(halves, starts, strict=True)
+    ]
+
+
+def _cut(holes: Tensor, top: int, left: int) -> Piece:
+    """Bool HW whose first pixel is there in the photo, cut to what is true."""
+    bounds = Window(*_bounds(holes))
+    return Piece(Window(top + bounds.top, left + bounds.left, bounds.height, bounds.width), holes[bounds.place])
+
+
+def _rounds(boxes: list[Window]) -> list[int]:
+    """For each box the first round in which none is that meets it."""
+    rounds: list[int] = []
+    for number, box in enumerate(boxes):
+        taken = {turn for other, turn in zip(boxes[:number], rounds, strict=True) if _meet(box, other)}
+        rounds.append(min(set(range(len(taken) + 1)) - taken))
+    return rounds
+
+
+def _meet(one: Window, other: Window) -> bool:
+    """Whether no pixel is between two boxes."""
+    return (
+        one.top <= other.top + other.height
+        and other.top <= one.top + one.height
+        and one.left <= other.left + other.width
+        and other.left <= one.left + one.width
+    )
 
 
 def _shrink(mask: Tensor, cell: int) -> Tensor:
@@ -77,19 +154,21 @@ def _label(cells: Tensor) -> Tensor:
         labels = jumped
 
 
-def _group(mask: Tensor, cells: Tensor, cell: int, size_px: int, context: float) -> Group:
-    """The group of these cells bool hw."""
+def _piece(mask: Tensor, cells: Tensor, cell: int) -> Piece:
+    """The holes in these cells bool hw."""
     place = _bounds(cells)
     near = mask[Window(*(at * cell for at in place)).place].ne(0)
     rows, columns = (torch.arange(length, device=mask.device) // cell for length in near.shape)
     near &= cells[Window(*place).place][rows][:, columns]
-    top, left, height, width = _bounds(near)
-    box = Window(place[0] * cell + top, place[1] * cell + left, height, width)
-    window = _around(box, mask.shape, size_px, context)
-    holes = near.new_zeros(window.height, window.width)
-    inside = Window(box.top - window.top, box.left - window.left, height, width)
-    holes[inside.place] = near[top : top + height, left : left + width]
-    return Group(window, holes)
+    return _cut(near, place[0] * cell, place[1] * cell)
+
+
+def _placed(piece: Piece, window: Window) -> Tensor:
+    """Which pixels of the window are the piece's, bool HW."""
+    holes = piece.holes.new_zeros(window.height, window.width)
+    inside = Window(piece.box.top - window.top, piece.box.left - window.left, piece.box.height, piece.box.width)
+    holes[inside.place] = piece.holes
+    return holes
 
 
 def _bounds(holes: Tensor) -> tuple[int, int, int, int]:

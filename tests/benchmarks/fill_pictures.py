@@ -1,8 +1,8 @@
-"""A picture of fills at 512 px and of a large photo, beside Telea's.
+"""Pictures of fills at 512 px and of a large photo, beside Telea's.
 
-`python -m tests.benchmarks.fill_pictures --models RUN [RUN ...] --large FILE --out FILE`: photos of scikit-image, and
-the large one brought to 2000 px along its longer side, of which parts are shown at full size. A column for the hole,
-one for each model, one for Telea.
+`python -m tests.benchmarks.fill_pictures --models RUN [RUN ...] --large FILE --out FOLDER` writes `fills_512px.jpg`,
+photos of scikit-image, and `fills_any_size.jpg`, the large one brought to 2000 px along its longer side, of which parts
+are shown at full size. A column for the hole, one for each model, one for Telea.
 """
 
 import argparse
@@ -72,9 +72,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--large", type=Path, required=True)
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     opened = [open_model(uri) for uri in chosen.models]
-    sheet = np.concatenate([*draw_small(opened), *draw_large(chosen.large, opened)])
-    cv2.imwrite(chosen.out, sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])
+    sheets = {"fills_512px": draw_small(opened), "fills_any_size": draw_large(chosen.large, opened)}
+    for name, rows in sheets.items():
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 65]
+        cv2.imwrite(str(chosen.out / f"{name}.jpg"), np.concatenate(rows)[..., ::-1], quality)

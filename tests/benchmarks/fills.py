@@ -36,7 +36,13 @@ from tests.benchmarks.fill_cases import Case, Levels, read_cases
 
 Fill = Callable[[Case], Levels]
 _LARGE: Final = ((512, 512), (1500, 2000), (3000, 4000), (8660, 11547))
+_MOST_ATTENDED_PX: Final = 512 * 512
+"""Pixels of a photo that a network with attention sees at once, at most: memory grows with their square."""
 _CLASSICAL: Final = {"Telea": cv2.INPAINT_TELEA, "Navier-Stokes": cv2.INPAINT_NS}
+
+
+class TooLargeError(ValueError):
+    """A photo is too large for a way to fill it; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def ways_of(model: Model) -> dict[str, Fill]:
         "local, four times that": lambda case: fill_by(model, case, Procedure(scale=4)),
         "default, no detail": lambda case: fill_without_detail(model, case),
         "polyphase": lambda case: fill_by(model, case, Procedure("polyphase")),
-        "whole": lambda case: fill_by(model, case, Procedure("whole")),
+        "whole": lambda case: fill_whole_photo(model, case),
         "naive crop": lambda case: fill_naive_crop(model, case),
     }
 
@@ -85,6 +91,19 @@ def fill_by(model: Model, case: Case, procedure: Procedure) -> Levels:
     """The photo filled by a procedure."""
     photo, hole = (torch.from_numpy(x)[None] for x in case)
     return np.asarray(fill_levels(model.network, photo, hole, model.size_px, procedure)[0].numpy(), np.uint8)
+
+
+def fill_whole_photo(model: Model, case: Case) -> Levels:
+    """The photo at once; raises TooLargeError where a network has attention and the photo is large."""
+    if case.hole.size > _MOST_ATTENDED_PX and attends(model.network):
+        raise TooLargeError(f"attention over {case.hole.size / 1e6:.1f} megapixels at once")
+    return fill_by(model, case, Procedure("whole"))
+
+
+def attends(network: nn.Module) -> bool:
+    """Whether a layer of the network compares all places with all."""
+    names = [type(layer).__name__ for layer in network.modules()]
+    return any("Attention" in name or "Affinity" in name for name in names)
 
 
 def fill_without_detail(model: Model, case: Case) -> Levels:
@@ -124,19 +143,25 @@ def _finish(filled: Tensor, case: Case) -> Levels:
 
 
 def measure(ways: Mapping[str, Fill], cases: list[Case], lpips: LPIPS) -> None:
-    """Print a row per way: means over the photos."""
+    """Print a row per way: means over the photos, or why it is left out."""
     with torch.inference_mode():
         for name, fill in ways.items():
-            scores = []
-            for case in cases:
-                start = time.process_time()
-                filled = fill(case)
-                seconds = time.process_time() - start
-                error = (filled[case.hole > 0].astype(float) - case.photo[case.hole > 0]) ** 2
-                pair = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 for x in (case.photo, filled))
-                scores.append((10 * np.log10(255**2 / error.mean()), lpips(*pair).item(), seconds))
-            psnr, distance, seconds = np.mean(scores, axis=0)
-            print(f"| {name} | {psnr:.2f} | {distance:.4f} | {seconds:.2f} |", flush=True)
+            try:
+                psnr, distance, seconds = np.mean([score(fill, case, lpips) for case in cases], axis=0)
+            except TooLargeError as error:
+                print(f"| {name} | left out: {error} | | |", flush=True)
+            else:
+                print(f"| {name} | {psnr:.2f} | {distance:.4f} | {seconds:.2f} |", flush=True)
+
+
+def score(fill: Fill, case: Case, lpips: LPIPS) -> tuple[float, float, float]:
+    """PSNR in the hole, LPIPS of the photo, and seconds of a core; raises TooLargeError."""
+    start = time.process_time()
+    filled = fill(case)
+    seconds = time.process_time() - start
+    error = (filled[case.hole > 0].astype(float) - case.photo[case.hole > 0]) ** 2
+    pair = (torch.from_numpy(x).permute(2, 0, 1)[None].float() / 255 for x in (case.photo, filled))
+    return 10 * float(np.log10(255**2 / error.mean())), lpips(*pair).item(), seconds
 
 
 def compare(models: list[str], sizes: list[str]) -> None:
@@ -153,12 +178,14 @@ def compare(models: list[str], sizes: list[str]) -> None:
             measure({f"{Path(uri).name}: {name}": way for name, way in ways.items()}, cases, lpips)
 
 
-def measure_large(model: str) -> None:
+def measure_large(models: list[str]) -> None:
     """Print processor time and peak memory of photos of growing size, a process each."""
-    print("| photo | seconds of a core | peak memory |\n|---|--:|--:|")
-    for height, width in _LARGE:
-        words = [sys.executable, "-m", "tests.benchmarks.fills", "--models", model, "--one", f"{height}x{width}"]
-        print(subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip(), flush=True)
+    print("| model | photo | seconds of a core | peak memory |\n|---|---|--:|--:|")
+    for model in models:
+        for height, width in _LARGE:
+            words = [sys.executable, "-m", "tests.benchmarks.fills", "--models", model, "--one", f"{height}x{width}"]
+            row = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+            print(f"| {Path(model).name} {row}", flush=True)
 
 
 def measure_one(model: Model, height: int, width: int) -> None:
@@ -184,6 +211,6 @@ if __name__ == "__main__":
     if chosen.one:
         measure_one(open_model(chosen.models[0]), *map(int, chosen.one.split("x")))
     elif chosen.large:
-        measure_large(chosen.models[0])
+        measure_large(chosen.models)
     else:
         compare(chosen.models, chosen.sizes)

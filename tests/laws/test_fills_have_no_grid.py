@@ -119,16 +119,16 @@ def fill_naive_crop(network: nn.Module, case: Case) -> Levels:
     return filled
 
 
-def refuse_grid(network: nn.Module, cases: list[Case], most_exceeding: int = 0) -> None:
-    """Assert the law of fills of these photos, but for so many of them; steps are averaged over all."""
-    faults, exceeding, periods = [], [], defaultdict[int, list[Period]](list)
+def refuse_grid(network: nn.Module, cases: list[Case]) -> None:
+    """Assert the law of fills of these photos; steps are averaged over all."""
+    faults, periods = [], defaultdict[int, list[Period]](list)
     for case in cases:
         filled, apart = fill(network, case), ""
         for period in periods_of(filled, case.photo, case.hole):
             periods[period.length].append(period)
             if period.spread > period.own_spread + 1:
                 apart = f"{period.length} px: {period.spread:.2f} levels apart, the photo's {period.own_spread:.2f}"
-        exceeding += [f"{case.hole.shape}: phases of {apart}"] if apart else []
+        faults += [f"{case.hole.shape}: phases of {apart}"] if apart else []
         energy, naive = (gradient_energy(x, case.hole) for x in (filled, fill_naive_crop(network, case)))
         if energy < naive / 2:
             faults.append(f"{case.hole.shape}: steps have an energy of {energy:.1f}, the naive crop's of {naive:.1f}")
@@ -138,7 +138,6 @@ def refuse_grid(network: nn.Module, cases: list[Case], most_exceeding: int = 0) 
             faults.append(f"steps across multiples of {length} px are {across:.2f}, beside them {beside:.2f}")
     assert periods
     assert not faults, faults
-    assert len(exceeding) <= most_exceeding, exceeding
 
 
 def test_fills_have_no_grid_and_are_no_blur(network: nn.Module) -> None:
@@ -147,6 +146,5 @@ def test_fills_have_no_grid_and_are_no_blur(network: nn.Module) -> None:
 
 @pytest.mark.slow
 def test_fills_of_many_sizes_have_no_grid(network: nn.Module) -> None:
-    sizes = {seed: np.random.default_rng(seed).integers(96, 1025, 2).tolist() for seed in range(200, 232)}
-    # Copied texture is at times stronger than what was there: of some hundred photos one in fifty exceeds the bound.
-    refuse_grid(network, [draw_case(seed, *size) for seed, size in sizes.items()], most_exceeding=1)
+    sizes = {seed: np.random.default_rng(seed).integers(96, 1025, 2).tolist() for seed in range(200, 260)}
+    refuse_grid(network, [draw_case(seed, *size) for seed, size in sizes.items()])

@@ -1,5 +1,6 @@
 """The local procedure: which windows are filled, what they are shown, and photos that are hard to window."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,40 @@ def test_near_holes_are_one_group_and_far_ones_are_not() -> None:
     hole[10:20, 10:20] = hole[10:20, 22:30] = hole[200:240, 300:350] = 1
     windows = [group.window for group in group_holes(hole, 64, 2.0)]
     assert [(w.height, w.width) for w in windows] == [(64, 64), (100, 100)]
+
+
+def draw_stroke(thick_px: int) -> Tensor:
+    """A hole across a photo of 600x800."""
+    hole = np.zeros((600, 800), np.uint8)
+    cv2.line(hole, (20, 30), (770, 560), 1, thick_px)
+    return torch.from_numpy(hole)
+
+
+def test_windows_of_a_long_stroke_are_as_long_as_it_is_thick_and_not_as_the_photo() -> None:
+    sides = [max(group.holes.shape) for group in group_holes(draw_stroke(30), SIZE_PX, 2.0)]
+    assert 8 <= len(sides) <= 16
+    assert max(sides) < 300
+
+
+def test_windows_of_a_stroke_go_on_with_what_was_filled_before() -> None:
+    class Other(Smooth):
+        """Adds other clouds to every window."""
+
+        def forward(self, image: Tensor, mask: Tensor, **beside: Tensor) -> dict[str, Tensor]:
+            painted = super().forward(image, mask)["predicted"]
+            clouds = torch.rand(len(painted), 3, 4, 4) - 0.5
+            made = painted + nn.functional.interpolate(clouds, size=painted.shape[2:], mode="bilinear")
+            return {"predicted": made, "inpainted": made}
+
+    torch.manual_seed(0)
+    hole, photo = draw_stroke(100), torch.full((600, 800, 3), 128, dtype=torch.uint8)
+    filled = fill(photo, hole, Other())[..., 0].int()
+    labels = torch.zeros(600, 800, dtype=torch.int64)
+    for number, group in enumerate(group_holes(hole, SIZE_PX, 2.0), 1):
+        labels[group.window.place][group.holes] = number
+    across = (labels[1:] != labels[:-1]) & (labels[1:] > 0) & (labels[:-1] > 0)
+    assert across.any()
+    assert (filled[1:] - filled[:-1]).abs()[across].max() <= 25
 
 
 def test_specks_of_dust_are_some_windows_and_not_as_many_as_specks() -> None:
