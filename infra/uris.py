@@ -68,7 +68,7 @@ def refuse_file(folder: Path) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raises InvalidURIError as `refuse_file`, and where the folder that is there takes no files of this user."""
+    """Raise InvalidURIError as `refuse_file` does, and for a folder that this user cannot write to."""
     refuse_file(folder)
     part = next(part for part in (folder, *folder.parents) if part.exists())
     if not os.access(part, os.W_OK | os.X_OK):

@@ -37,7 +37,7 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Exports, tries, writes and reports."""
+    """Export, test, write and report."""
     refuse_empty(model=arguments.model, out=arguments.out)
     refuse_read_only(arguments.out)
     refuse_missing_packages(arguments.format)

@@ -104,7 +104,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             say(f"note: --{option} has {number} that belong to no photo")
         rows = _fill_many(arguments.out, jobs, model, settings, steps)
         rows += [Row(job, "left out", note=_LEFT_OUT) for job in find_left_out(photos, jobs)]
-        say(table(rows))
+        say(format_table(rows))
         return _totals(report, rows)
     return report | _fill_one(arguments.out, jobs[0], model, settings)
 
@@ -174,7 +174,7 @@ def _result_uris(out: str, settings: FillSettings) -> list[str]:
 
 
 def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
-    """What a report says of how photos are filled and written."""
+    """Facts for a report: how photos are filled and written."""
     several = {"num_fills": arguments.num_fills, "seed": arguments.seed} if arguments.num_fills > 1 else {}
     return {"format": encoding.format, "quality": encoding.quality, "size": arguments.size, **several}
 
@@ -200,7 +200,7 @@ def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[
 
 
 def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettings, steps: ChallengeSteps) -> list[Row]:
-    """What happened to each photo."""
+    """Results of all photos."""
     identity = dict(model.identity)
     if "weights_sha256" in identity and not identity["model"].startswith("models:/"):
         del identity["model"]  # the same weights under another path are the same model
@@ -230,8 +230,8 @@ def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     raise VerbError(f"{len(refused)} of {num_photos} photos were refused: see the table", report | {"refused": named})
 
 
-def table(rows: Sequence[Row]) -> str:
-    """What happened to each photo as text; of more than 200 photos, those alone of which there is something to say."""
+def format_table(rows: Sequence[Row]) -> str:
+    """Table of results; of more than 200 photos, only those with a note."""
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row.note]
     names = [_printable(row.job.name) for row in shown]
     width = max(map(len, ["photo", *names]))

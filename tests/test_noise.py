@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nets.procedures.noise import keyed_noise, seeded_keys
+from nets.procedures.noise import make_keyed_noise, make_noise_keys
 from pipelines import noise as noise_of
 from pipelines.keyed_rng import KeyedRng
 from pipelines.noise import SampleNoise
@@ -112,24 +112,24 @@ def test_noise_of_neighboring_numbers_and_samples_is_uncorrelated() -> None:
 
 def test_the_keys_of_samples_give_the_noise_of_the_samples() -> None:
     noise = SampleNoise(3, [("a", "mask", 1), ("b", "mask", 0)])
-    of = keyed_noise(noise.keys("fill"))
+    of = make_keyed_noise(noise.keys("fill"))
     assert torch.equal(torch.stack([of(photo)(0, (2, 3)) for photo in range(2)]), noise.normal("fill", 2, 3))
 
 
 def test_noise_of_a_seed_differs_by_seed_fill_and_window_and_not_by_photo() -> None:
     drawn = {
-        (seed, fill, window): keyed_noise(seeded_keys(seed, fill, 2))(0)(window, (50,))
+        (seed, fill, window): make_keyed_noise(make_noise_keys(seed, fill, 2))(0)(window, (50,))
         for seed in (-1, 0, 1)
         for fill in range(3)
         for window in range(3)
     }
     for one, numbers in drawn.items():
         assert not any(torch.equal(numbers, other) for name, other in drawn.items() if name != one)
-    of = keyed_noise(seeded_keys(7, 1, 2))
+    of = make_keyed_noise(make_noise_keys(7, 1, 2))
     assert torch.equal(of(0)(4, (3, 2)), of(1)(4, (3, 2)))
 
 
 def test_noise_of_a_seed_is_what_it_always_was() -> None:
-    numbers = keyed_noise(seeded_keys(7, 2, 1))(0)(3, (2, 3))
+    numbers = make_keyed_noise(make_noise_keys(7, 2, 1))(0)(3, (2, 3))
     expected = [[0.8348531, 1.2429802, -0.4078097], [-0.2305536, 1.2012926, -0.114389]]
     assert torch.allclose(numbers, torch.tensor(expected), rtol=0, atol=1e-6)

@@ -38,7 +38,8 @@ BRITISH: Final = re.compile(
 )
 FROZEN: Final = re.compile(
     r"normalised|centre-square|\"centre\"|'centre'|^centre$|\bcentre 1 |`centre`|\"quantisation\"|^quantisation$|"
-    r"masks/centre\.png|ade20k-aim|colour profile dropped|\bAIM\b|^aim$|(?<=the splits )aim|(?<=\| )aim(?=,)"
+    r"masks/centre\.png|ade20k-aim|colour profile dropped|roll back|\bAIM\b|^aim$|`aim`|(?<=the splits )aim|"
+    r"(?<=\| )aim(?=,)"
 )
 """Strings that stand in shards, tables, mask lines and passports, and the name of a challenge."""
 FIRST_WORDS: Final = frozenset(("of", "what", "those", "who", "whose", "which"))

@@ -19,7 +19,7 @@ Noise = Callable[[int, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class ChallengeSteps:
-    """What the authors' script for the AIM challenge does beside; the paper does not mention it."""
+    """Extra steps of the authors' script for the AIM challenge; the paper does not mention them."""
 
     ensemble: bool = False
     """Take the mean of the predictions for five views of the picture: transposed, that by one, two and three quarter
@@ -79,7 +79,7 @@ class NetworkInput:
 
 
 def smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """What a residual network adds to in the hole, by the name of its argument `base`; of other networks nothing.
+    """Base that a residual network adds to in the hole, by the name of its argument `base`; empty for other networks.
 
     Image N3HW, mask N1HW -> N3HW. To be made once of all that belongs together: fills of parts would not fit.
     """

@@ -19,7 +19,7 @@ from nets.procedures.network import Noise
 _SPLIT_WORD: Final = np.uint64(11)
 
 
-def seeded_keys(seed: int, fill: int, num_photos: int) -> NDArray[np.uint64]:
+def make_noise_keys(seed: int, fill: int, num_photos: int) -> NDArray[np.uint64]:
     """Keys uint64 N x 2 of the fill of this number, from 0, that a seed gives: one for all photos.
 
     So a photo's fill does not depend on which photos are filled with it.
@@ -27,7 +27,7 @@ def seeded_keys(seed: int, fill: int, num_photos: int) -> NDArray[np.uint64]:
     return np.tile(np.array([seed % 2**64, fill], np.uint64), (num_photos, 1))
 
 
-def keyed_noise(keys: NDArray[np.uint64]) -> Callable[[int], Noise]:
+def make_keyed_noise(keys: NDArray[np.uint64]) -> Callable[[int], Noise]:
     """The noise of each photo of a batch, by its number, from keys uint64 N x 2."""
     return lambda photo: partial(_window_noise, keys[photo])
 

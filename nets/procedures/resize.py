@@ -18,7 +18,7 @@ def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def resize_plane(plane: Tensor, size: tuple[int, ...]) -> Tensor:
-    """What lies beside a photo, C H W -> C h w: thin strokes 1HW stay where it shrinks, colors of maps do not mix."""
+    """Plane C H W -> C h w: thin strokes 1HW stay where it shrinks, colors of maps do not mix."""
     if tuple(plane.shape[1:]) == tuple(size):
         return plane
     if len(plane) == 1 and (size[0] < plane.shape[1] or size[1] < plane.shape[2]):

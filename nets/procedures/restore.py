@@ -61,13 +61,13 @@ def restore(part: Part) -> Tensor:
 
 
 def _lacking(part: Part, rows: Tensor, columns: Tensor) -> Tensor:
-    """What the small picture lacks of the photo at these pixels: 3 and the shape of `rows`."""
+    """Difference of the photo and the small picture at these pixels: 3 and the shape of `rows`."""
     colors = part.levels[rows, columns].movedim(-1, 0).float() / 255
     return colors - sample(part.small, rows, columns, part.hole.shape)
 
 
 def _spread_lacking(part: Part, tile: tuple[slice, slice]) -> Tensor:
-    """What the small picture lacks of what is known in the tile, spread into the hole: 3hw.
+    """Difference of known pixels of the tile and the small picture, spread into the hole: 3hw.
 
     So the fill meets the photo at the hole's border; deep in the hole nothing is added.
     """

@@ -37,7 +37,7 @@ def reduce_known(levels: Tensor, hole: Tensor, size: tuple[int, int]) -> tuple[T
 
 def mirror_to_square(x: Tensor, size_px: int) -> Tensor:
     """C h w, at most `size_px` a side -> C S S, mirrored below and to the right."""
-    rows, columns = (_mirrored(length, size_px, x.device) for length in x.shape[1:])
+    rows, columns = (_mirror_positions(length, size_px, x.device) for length in x.shape[1:])
     return x[:, rows][:, :, columns]
 
 
@@ -59,7 +59,7 @@ def _block_means(levels: Tensor, hole: Tensor, block: int) -> Tensor:
     return torch.cat(strips, dim=1)
 
 
-def _mirrored(length: int, size_px: int, device: torch.device) -> Tensor:
+def _mirror_positions(length: int, size_px: int, device: torch.device) -> Tensor:
     """0, 1, ... length - 1, length - 1, ... 1, 0, 0, 1, ... : `size_px` positions."""
     there_and_back = torch.arange(size_px, device=device) % (2 * length)
     return torch.minimum(there_and_back, 2 * length - 1 - there_and_back)

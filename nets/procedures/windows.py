@@ -89,7 +89,7 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
     groups: list[Group] = []
     for piece, turn in zip(whole, _rounds([piece.box for piece in whole]), strict=True):
         window = _around(piece.box, mask.shape, size_px, context)
-        groups.append(Group(window, _placed(piece, window), turn))
+        groups.append(Group(window, _place_holes(piece, window), turn))
     return sorted(groups, key=lambda group: (group.round, group.window.top, group.window.left))
 
 
@@ -163,8 +163,8 @@ def _piece(mask: Tensor, cells: Tensor, cell: int) -> Piece:
     return _cut(near, place[0] * cell, place[1] * cell)
 
 
-def _placed(piece: Piece, window: Window) -> Tensor:
-    """Which pixels of the window are the piece's, bool HW."""
+def _place_holes(piece: Piece, window: Window) -> Tensor:
+    """Pixels of the window that are the piece's, bool HW."""
     holes = piece.holes.new_zeros(window.height, window.width)
     inside = Window(piece.box.top - window.top, piece.box.left - window.left, piece.box.height, piece.box.width)
     holes[inside.place] = piece.holes

@@ -20,14 +20,14 @@ from infra.settings import tracking_uri
 from nets import build_network
 from nets.filling import LOCAL, NOTHING, PROCEDURES, Procedure, ProcedureName, fill_levels
 from nets.procedures.network import PLAIN, ChallengeSteps
-from nets.procedures.noise import keyed_noise
+from nets.procedures.noise import make_keyed_noise
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.model_process import ModelProcess
 from pipelines.records import UsageError
 
 Pictures = NDArray[np.uint8]
 NoiseKeys = NDArray[np.uint64]
-"""Keys of the noise of each photo of a batch, N x 2, from `nets.procedures.noise.seeded_keys` or `SampleNoise.keys`."""
+"""Keys of the noise of each photo, N x 2, from `nets.procedures.noise.make_noise_keys` or `SampleNoise.keys`."""
 
 _CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 _RADIUS_PX: Final = 3
@@ -117,7 +117,7 @@ def make_network_filler(
         images: Pictures, masks: Pictures, guides: Mapping[str, Tensor] = NOTHING, noise: NoiseKeys | None = None
     ) -> Pictures:
         image, mask = (torch.from_numpy(np.ascontiguousarray(x)) for x in (images, masks))
-        drawn = None if noise is None else keyed_noise(noise)
+        drawn = None if noise is None else make_keyed_noise(noise)
         return fill_levels(network, image, mask, size_px, procedure, steps, guides, drawn).numpy()
 
     return fill

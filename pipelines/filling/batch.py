@@ -27,7 +27,7 @@ _BAD_NAMES: Final = (errno.ELOOP, errno.ENAMETOOLONG)
 
 @dataclass(frozen=True)
 class Row:
-    """What happened to a photo."""
+    """Result of a photo."""
 
     job: Job
     state: State
@@ -109,7 +109,7 @@ def _read(job: Job, records: FillRecords) -> _Ready | str:
 
 
 def _reason(fault: OSError, of_one_file: tuple[type[OSError], ...]) -> str:
-    """What is wrong with a file of one photo; raises the fault again where other photos meet it, too: a full disk."""
+    """Error of one photo's file, in words; raises a fault that other photos meet too, such as a full disk."""
     if not isinstance(fault, of_one_file) and fault.errno not in _BAD_NAMES:
         raise fault
     return f"{fault.strerror}: {fault.filename2 or fault.filename}" if fault.strerror else str(fault)

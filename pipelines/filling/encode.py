@@ -32,7 +32,7 @@ class Encoding:
 
     @property
     def suffix(self) -> str:
-        """Of a file's name, with its dot."""
+        """Suffix of a file's name, with its dot."""
         return ".jpg" if self.format == "jpeg" else f".{self.format}"
 
 

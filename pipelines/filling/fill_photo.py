@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
-from nets.procedures.noise import seeded_keys
+from nets.procedures.noise import make_noise_keys
 from pipelines.decoding import Picture
 from pipelines.evaluation.models import Model
 from pipelines.filling.encode import Encoding, encode
@@ -69,7 +69,7 @@ def refuse_untaken(model: Model, beside: Mapping[str, Any], num_fills: int) -> N
 
 @dataclass(frozen=True)
 class Filled:
-    """What a photo became."""
+    """Result of a fill."""
 
     facts: dict[str, Any]
     """`width_px`, `height_px`, `hole_ratio`, and `num_gray_px` where gray pixels of the mask count as known."""
@@ -110,7 +110,7 @@ def _results(
     if alpha is not None and MASK not in job.beside:
         alpha = np.where(area > 0, np.uint8(255), alpha)  # what was transparent is filled now
     for number in range(settings.num_fills):
-        noise = None if settings.num_fills == 1 else seeded_keys(settings.seed, number, 1)
+        noise = None if settings.num_fills == 1 else make_noise_keys(settings.seed, number, 1)
 
         def fill(image: Picture, mask: Picture, beside: Mapping[str, Tensor], noise: Any = noise) -> Picture:
             return np.asarray(model.fill(image[None], mask[None], beside, noise)[0], np.uint8)

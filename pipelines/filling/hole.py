@@ -22,7 +22,7 @@ HoleColor = Literal["auto", "white", "black", "alpha"]
 
 @dataclass(frozen=True)
 class HoleSettings:
-    """What of a mask, or of a photo's transparency, is hole."""
+    """Settings by which a mask, or a photo's transparency, becomes a hole."""
 
     color: HoleColor = "auto"
     orientation: MaskOrientation = "auto"
@@ -38,7 +38,7 @@ class HoleSettings:
 
 
 class Hole(NamedTuple):
-    """What of a photo is filled."""
+    """Pixels of a photo that are filled."""
 
     mask: Picture
     """uint8 HxW in {0, 1}, grown as its settings say."""

@@ -19,15 +19,16 @@ MaskOrientation = Literal["auto", "upright", "stored"]
 
 def refuse_unfitting(photo: Header, other: Header, where: str) -> None:
     """Raise UsageError naming `where` for a picture that fits its photo in no orientation, before it is decoded."""
-    if other.upright_size not in (photo.upright_size, _stored(photo)):
+    if other.upright_size not in (photo.upright_size, _swap_size(photo)):
         refuse_other_size(other.upright_size[::-1], photo.upright_size[::-1], where)
 
 
 def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
-    """Turns levels HxW(xC) as the upright photo lies; raises UsageError naming `where` where they may lie in two ways.
+    """Function that turns levels HxW(xC) as the upright photo lies.
 
     `own_orientation`: what EXIF of their own file says; it decides where it is not 1. `how`: `upright`, `stored`, or
-    `auto`: what only one of them fits by its size. Levels of any other size stay as they are.
+    `auto`: the one that fits by size. Levels of any other size stay as they are. Raises UsageError naming `where` for
+    levels that fit both ways.
     """
 
     def turn(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -35,7 +36,7 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
             return turn_upright(levels, own_orientation)
         if photo.orientation == 1 or how == "upright":
             return levels
-        fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _stored(photo)))
+        fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _swap_size(photo)))
         if how == "auto" and fits_upright and fits_stored:
             raise UsageError(
                 f"{where} may lie as its photo is seen or as it is stored: EXIF turns the photo (orientation "
@@ -47,5 +48,5 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
     return turn
 
 
-def _stored(photo: Header) -> tuple[int, int]:
+def _swap_size(photo: Header) -> tuple[int, int]:
     return photo.width_px, photo.height_px

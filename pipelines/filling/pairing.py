@@ -123,14 +123,14 @@ def _photos_of(
     name: str, by_stem: Mapping[str, list[str]], option: str, photos: PictureFiles, files: PictureFiles
 ) -> list[str]:
     """Names of the photos that a file belongs to: those of its own stem, else the first that its name speaks of."""
-    for stem in (strip_suffix(name), *_named_by(name, option)):
+    for stem in (strip_suffix(name), *_list_photo_stems(name, option)):
         owners = [photo for photo in by_stem.get(stem, ()) if photos.uri(photo) != files.uri(name)]
         if owners:
             return owners
     return []
 
 
-def _named_by(name: str, option: str) -> list[str]:
+def _list_photo_stems(name: str, option: str) -> list[str]:
     """Paths, without suffix, of the photos whose file for this option may be called so."""
     if option == MASK:
         return list(photo_stems(name))

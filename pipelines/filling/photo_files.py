@@ -89,7 +89,7 @@ def _metadata(data: bytes, header: Header, keep: frozenset[str]) -> tuple[bytes 
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=(header.format,)) as image:
                 profile, mode = image.info.get("icc_profile"), image.mode
-                exif = _kept_exif(image.getexif(), header) if "exif" in keep else None
+                exif = _keep_exif(image.getexif(), header) if "exif" in keep else None
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - hostile metadata makes Pillow raise anything; the pixels are sound
@@ -102,7 +102,7 @@ def _metadata(data: bytes, header: Header, keep: frozenset[str]) -> tuple[bytes 
     return (profile, exif, []) if "icc" in keep else (None, exif, [_PROFILE_DROPPED])
 
 
-def _kept_exif(exif: Image.Exif, header: Header) -> bytes | None:
+def _keep_exif(exif: Image.Exif, header: Header) -> bytes | None:
     """EXIF for the upright result, None where nothing is left to keep."""
     details = exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in exif else {}  # asking makes an empty one
     for tag, length in zip((_WIDTH, _HEIGHT), header.upright_size, strict=True):

@@ -1,4 +1,4 @@
-"""What a network takes beside photo and mask, from files: a sketch, a segmentation map.
+"""Inputs of a network beside photo and mask, from files: a sketch, a segmentation map.
 
 In: bytes of a picture of the photo's size. Out: float tensors of one photo, as `Model.fill` takes them.
 """

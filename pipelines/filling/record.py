@@ -1,4 +1,4 @@
-"""What a folder of results says of itself: the settings that all of them have, and a record for each photo.
+"""Records of a folder of results: the settings that all of them have, and one record for each photo.
 
 In: a folder and the settings of a run. Out: which photos are done. In its folder `.lacuna` stand `fill.json` with the
 model and the settings, written first, and `photos/<name>.json` with the digests of a photo's files and of its results,
@@ -54,7 +54,7 @@ class FillRecords:
                 storage.sweep(storage.join(self._out, folder) if folder else self._out)
 
     def find_state(self, name: str, inputs: Mapping[str, str]) -> str | None:
-        """What is to be done with a photo: None where it is done, else why it is filled, "" where it never was.
+        """Reason to fill a photo: None where it is done, "" where it never was filled.
 
         `inputs`: SHA-256 of its files by option. Raises UsageError where a result was changed since it was written.
         """

@@ -141,7 +141,7 @@ with without_compiled_code():
     from nets import build_network
     from nets.filling import Procedure, fill_levels
     from nets.procedures.network import PLAIN
-    from nets.procedures.noise import keyed_noise, seeded_keys
+    from nets.procedures.noise import make_keyed_noise, make_noise_keys
 
 
 class Inpainter(PythonModel):
@@ -179,7 +179,7 @@ class Inpainter(PythonModel):
         if num_fills == 1:
             return self._fill(arrays, arrays.get("noise"))
         seed, num_photos = int(params.get("seed", 0)), len(arrays["image"])
-        fills = [self._fill(arrays, seeded_keys(seed, number, num_photos)) for number in range(num_fills)]
+        fills = [self._fill(arrays, make_noise_keys(seed, number, num_photos)) for number in range(num_fills)]
         return np.stack(fills, axis=1).reshape(-1, *fills[0].shape[1:])
 
     def _fill(self, arrays: dict[str, np.ndarray], noise: np.ndarray | None) -> np.ndarray:
@@ -190,7 +190,7 @@ class Inpainter(PythonModel):
             guides["sketch"] = torch.from_numpy(arrays["sketch"]).unsqueeze(1).float()
         if "segmentation" in arrays:
             guides["segmentation"] = torch.from_numpy(arrays["segmentation"]).permute(0, 3, 1, 2).float() / 255
-        drawn = None if noise is None else keyed_noise(noise)
+        drawn = None if noise is None else make_keyed_noise(noise)
         return fill_levels(self._network, image, mask, self._size_px, self._procedure, PLAIN, guides, drawn).numpy()
 
 

@@ -19,7 +19,7 @@ import torch
 from infra.settings import PROJECT_ROOT, git_commit
 from infra.tracking import NO_MODEL_NAME, Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
-from nets.procedures.noise import seeded_keys
+from nets.procedures.noise import make_noise_keys
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.model_process import ModelProcess
 from pipelines.evaluation.models import Model, make_network_model
@@ -191,7 +191,7 @@ def _try_model(model_uri: str, files: Path, model: Model) -> None:
     planes = {"sketch": sketch_photos(image), "segmentation": torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255}
     guides = {name: plane for name, plane in planes.items() if name in model.takes}
     stored = ModelProcess(model_uri, files)
-    for noise in [seeded_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:
+    for noise in [make_noise_keys(0, number, 1) for number in range(2)] if "noise" in model.takes else [None]:
         if not np.array_equal(stored.fill(image, mask, guides, noise), model.fill(image, mask, guides, noise)):
             raise JobError(f"{model_uri} does not fill as {model.identity['model']} does: nothing was registered")
     stored.close()

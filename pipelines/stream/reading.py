@@ -106,7 +106,7 @@ class ShardReader:
         return self._index(shard).key(sample)
 
     def list_suffixes(self, shard: int, sample: int) -> frozenset[str]:
-        """Suffixes of a sample's members (`jpg`, `json`, `seg.png`); reads none of them."""
+        """List the suffixes of a sample's members (`jpg`, `json`, `seg.png`) without reading them."""
         return frozenset(self._index(shard).places(sample))
 
     def fetch_ahead(self, segment: Segment) -> None:

@@ -63,7 +63,7 @@ def score(
     return evaluate(model, dataset.uri, "val", resize, str(out), silent, protocol)
 
 
-def stored_maps(dataset: Dataset) -> dict[str, np.ndarray]:
+def read_stored_maps(dataset: Dataset) -> dict[str, np.ndarray]:
     """The maps HxWx3 by key, as Pillow reads what the shards store."""
     reader = ShardReader((dataset,), "val")
     places = [(shard, n) for shard, count in enumerate(reader.counts) for n in range(count)]
@@ -88,14 +88,14 @@ def _as_taken(maps: np.ndarray, pairs: Pairs) -> list[torch.Tensor]:
 
 def test_a_photo_of_its_own_size_is_filled_with_its_own_map(scenes: Dataset, model: str, tmp_path: Path) -> None:
     card = score(model, scenes, tmp_path / "own", EvalProtocol(size="own"))
-    maps = stored_maps(scenes)
+    maps = read_stored_maps(scenes)
     chunks = range(count_chunks(scenes, "val"))
     for pairs in (pairs for chunk in chunks for pairs in read_pairs(scenes.uri, "val", "squash", "own", chunk)):
         assert_row_is_of_the_map(card, model, pairs, maps[pairs.keys[0]])
 
 
 def test_a_map_is_cut_as_its_photo_is_and_gets_no_new_value(scenes: Dataset) -> None:
-    maps = stored_maps(scenes)
+    maps = read_stored_maps(scenes)
     squares = read_chunk(scenes.uri, "val", "centre-square", 0, with_maps=True)
     assert squares.maps is not None
     for key, found in zip(squares.keys, squares.maps, strict=True):

@@ -19,7 +19,7 @@ from tests.making import photo
 HEIGHT, WIDTH = 24, 36
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", orientation: int = 1, **options: Any) -> bytes:
+def encode_image(picture: Image.Image, kind: str = "PNG", orientation: int = 1, **options: Any) -> bytes:
     if orientation != 1:
         options["exif"] = Image.Exif()
         options["exif"][0x0112] = orientation
@@ -35,10 +35,10 @@ def mask_of(height: int, width: int) -> np.ndarray:
     return mask
 
 
-def turned_photo(orientation: int, height: int, width: int) -> Photo:
+def make_turned_photo(orientation: int, height: int, width: int) -> Photo:
     """A photo that is seen as height x width and stored in an orientation."""
     stored = (height, width) if orientation < 5 else (width, height)
-    return read_photo(encoded(photo(4, *stored), orientation=orientation), "p.png")
+    return read_photo(encode_image(photo(4, *stored), orientation=orientation), "p.png")
 
 
 def as_stored(seen: np.ndarray, orientation: int) -> np.ndarray:
@@ -50,23 +50,26 @@ def as_stored(seen: np.ndarray, orientation: int) -> np.ndarray:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_mask_with_an_orientation_of_its_own_lies_as_it_says(orientation: int) -> None:
     seen = mask_of(HEIGHT, WIDTH)
-    data = encoded(Image.fromarray(as_stored(seen, orientation)), orientation=orientation)
-    hole = read_hole(turned_photo(orientation, HEIGHT, WIDTH), data, "m.png", HoleSettings()).mask
+    data = encode_image(Image.fromarray(as_stored(seen, orientation)), orientation=orientation)
+    hole = read_hole(make_turned_photo(orientation, HEIGHT, WIDTH), data, "m.png", HoleSettings()).mask
     assert np.array_equal(hole * 255, seen)
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_sizes_say_how_a_mask_lies_on_a_photo_turned_by_a_quarter(orientation: int) -> None:
-    seen, turned = mask_of(HEIGHT, WIDTH), turned_photo(orientation, HEIGHT, WIDTH)
+    seen, turned = mask_of(HEIGHT, WIDTH), make_turned_photo(orientation, HEIGHT, WIDTH)
     for levels in (seen, as_stored(seen, orientation)):
-        hole = read_hole(turned, encoded(Image.fromarray(levels)), "m.png", HoleSettings()).mask
+        hole = read_hole(turned, encode_image(Image.fromarray(levels)), "m.png", HoleSettings()).mask
         assert np.array_equal(hole * 255, seen)
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(2, (24, 36)), (3, (24, 36)), (4, (24, 36)), (6, (24, 24))])
 def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[int, int]) -> None:
-    seen, turned = mask_of(*size), turned_photo(orientation, *size)
-    data = {"upright": encoded(Image.fromarray(seen)), "stored": encoded(Image.fromarray(as_stored(seen, orientation)))}
+    seen, turned = mask_of(*size), make_turned_photo(orientation, *size)
+    data = {
+        "upright": encode_image(Image.fromarray(seen)),
+        "stored": encode_image(Image.fromarray(as_stored(seen, orientation))),
+    }
     with pytest.raises(
         UsageError, match=rf"orientation {orientation}\) and both have one size\. Say --mask-orientation"
     ):
@@ -77,10 +80,10 @@ def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[i
 
 
 def test_a_mask_of_another_size_is_refused_before_it_is_decoded() -> None:
-    small = encoded(Image.new("1", (8, 8)))
+    small = encode_image(Image.new("1", (8, 8)))
     bomb = small[:16] + (40_000).to_bytes(4, "big") * 2 + small[24:]  # as its header has it
     with pytest.raises(UsageError, match=r"m\.png is 40000x40000, the photo is 36x24: give a mask of the photo"):
-        read_hole(turned_photo(1, HEIGHT, WIDTH), bomb, "m.png", HoleSettings())
+        read_hole(make_turned_photo(1, HEIGHT, WIDTH), bomb, "m.png", HoleSettings())
 
 
 @given(
@@ -111,14 +114,14 @@ def test_soft_masks_are_taken_with_a_grown_edge_and_gray_pictures_never() -> Non
     soft = np.zeros((height, width), np.uint8)
     soft[20:40, 20:40] = 255
     soft[20:40, 40:60] = np.linspace(255, 0, 20).astype(np.uint8)
-    plain = read_photo(encoded(photo(1, height, width)), "p.png")
+    plain = read_photo(encode_image(photo(1, height, width)), "p.png")
     with pytest.raises(UsageError, match=r"m\.png is 7% gray: .*\. Use --grow for soft edges"):
-        read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings())
-    hole, num_gray = read_hole(plain, encoded(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
+        read_hole(plain, encode_image(Image.fromarray(soft)), "m.png", HoleSettings())
+    hole, num_gray = read_hole(plain, encode_image(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
     assert num_gray == 0
     assert (hole[soft > 0].mean(), hole[0, 0]) == (1.0, 0)
     with pytest.raises(UsageError, match="gray: give black and white"):
-        read_hole(plain, encoded(photo(1, height, width).convert("L")), "m.png", HoleSettings(grow_px=10))
+        read_hole(plain, encode_image(photo(1, height, width).convert("L")), "m.png", HoleSettings(grow_px=10))
 
 
 @pytest.mark.parametrize("color", ["white", "black", "alpha"])
@@ -131,16 +134,16 @@ def test_gray_pixels_that_count_as_known_are_counted_unless_they_are_grown_over(
             hole = read_hole(transparent(255 - levels), None, "a.png", settings)
         else:
             drawn = Image.fromarray(levels if color == "white" else 255 - levels)
-            hole = read_hole(turned_photo(1, HEIGHT, WIDTH), encoded(drawn), "m.png", settings)
+            hole = read_hole(make_turned_photo(1, HEIGHT, WIDTH), encode_image(drawn), "m.png", settings)
         assert hole.mask[20, 24] == 1
         assert hole.num_gray == expected
 
 
 def test_a_hole_that_grows_over_the_whole_photo_is_refused() -> None:
-    data = encoded(Image.fromarray(mask_of(HEIGHT, WIDTH)))
+    data = encode_image(Image.fromarray(mask_of(HEIGHT, WIDTH)))
     for asked in (HoleSettings(grow_px=40), HoleSettings(grow_px=20, feather_px=20)):
         with pytest.raises(UsageError, match=r"m\.png: with 40 px around it the hole covers all of the photo"):
-            read_hole(turned_photo(1, HEIGHT, WIDTH), data, "m.png", asked)
+            read_hole(make_turned_photo(1, HEIGHT, WIDTH), data, "m.png", asked)
 
 
 def test_negative_lengths_are_refused() -> None:
@@ -153,7 +156,7 @@ def test_negative_lengths_are_refused() -> None:
 def transparent(alpha: np.ndarray) -> Photo:
     picture = photo(2, *alpha.shape).convert("RGBA")
     picture.putalpha(Image.fromarray(alpha))
-    return read_photo(encoded(picture), "a.png", needs_alpha=True)
+    return read_photo(encode_image(picture), "a.png", needs_alpha=True)
 
 
 def test_what_is_transparent_is_the_hole() -> None:
@@ -175,21 +178,21 @@ def test_transparency_that_is_no_hole_is_refused(level: int, words: str) -> None
 def test_strokes_are_the_rarer_of_dark_and_light(kind: str) -> None:
     levels = np.full((HEIGHT, WIDTH), 255, np.uint8)
     levels[5, 3:30] = levels[5:15, 30] = 0
-    plain = turned_photo(1, HEIGHT, WIDTH)
+    plain = make_turned_photo(1, HEIGHT, WIDTH)
     for drawn in (levels, 255 - levels):
-        strokes = read_plane("sketch", encoded(Image.fromarray(drawn).convert(kind)), plain, "s.png", "auto")
+        strokes = read_plane("sketch", encode_image(Image.fromarray(drawn).convert(kind)), plain, "s.png", "auto")
         assert strokes.shape == (1, 1, HEIGHT, WIDTH)
         assert np.array_equal(strokes[0, 0].numpy(), levels == 0)
 
 
 def test_pictures_that_are_no_sketch_are_refused() -> None:
-    plain = turned_photo(1, HEIGHT, WIDTH)
+    plain = make_turned_photo(1, HEIGHT, WIDTH)
     half = np.zeros((HEIGHT, WIDTH), np.uint8)
     half[: HEIGHT // 2] = 255
     for data, words in [
-        (encoded(Image.fromarray(half)), r"s\.png is no sketch: 50% of it is dark"),
-        (encoded(Image.new("L", (WIDTH, HEIGHT))), r"s\.png has no strokes: all of it is dark"),
-        (encoded(Image.new("L", (WIDTH, HEIGHT + 1))), r"s\.png is 36x25, the photo 36x24"),
+        (encode_image(Image.fromarray(half)), r"s\.png is no sketch: 50% of it is dark"),
+        (encode_image(Image.new("L", (WIDTH, HEIGHT))), r"s\.png has no strokes: all of it is dark"),
+        (encode_image(Image.new("L", (WIDTH, HEIGHT + 1))), r"s\.png is 36x25, the photo 36x24"),
         (b"text", r"s\.png is no sketch: not an image of a known format"),
     ]:
         with pytest.raises(UsageError, match=words):
@@ -198,7 +201,7 @@ def test_pictures_that_are_no_sketch_are_refused() -> None:
 
 def test_a_map_lies_as_its_photo_and_keeps_its_colors() -> None:
     classes = np.random.default_rng(0).choice(np.array([0, 7, 255], np.uint8), (HEIGHT, WIDTH, 3))
-    turned = turned_photo(6, HEIGHT, WIDTH)
-    for data in (encoded(Image.fromarray(classes)), encoded(Image.fromarray(as_stored(classes, 6)))):
+    turned = make_turned_photo(6, HEIGHT, WIDTH)
+    for data in (encode_image(Image.fromarray(classes)), encode_image(Image.fromarray(as_stored(classes, 6)))):
         plane = read_plane("segmentation", data, turned, "g.png", "auto")
         assert np.array_equal((plane[0] * 255).round().permute(1, 2, 0).numpy(), classes)

@@ -13,7 +13,7 @@ from jobs.fill import Arguments, run
 from pipelines.filling.encode import Encoding, choose_encoding, encode
 from pipelines.filling.photo_files import read_photo
 from pipelines.records import UsageError
-from tests.filling.test_hole import HEIGHT, WIDTH, encoded
+from tests.filling.test_hole import HEIGHT, WIDTH, encode_image
 from tests.making import photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -40,14 +40,14 @@ def fill(folder: Path, data: bytes, out: str, **changes: Any) -> tuple[dict[str,
     return report, picture
 
 
-def known(folder: Path) -> np.ndarray:
+def find_known(folder: Path) -> np.ndarray:
     mask: np.ndarray = np.asarray(Image.open(folder / "mask.png")) == 0
     return mask
 
 
 @pytest.mark.parametrize("out", ["o.png", "o.jpg", "o.webp"])
 def test_a_color_profile_is_kept_unless_it_is_not_wanted(folder: Path, out: str) -> None:
-    data = encoded(photo(1, HEIGHT, WIDTH), "JPEG", icc_profile=SRGB)
+    data = encode_image(photo(1, HEIGHT, WIDTH), "JPEG", icc_profile=SRGB)
     assert fill(folder, data, out)[1].info["icc_profile"] == SRGB
     report, picture = fill(folder, data, out, keep=())
     assert "icc_profile" not in picture.info
@@ -55,14 +55,14 @@ def test_a_color_profile_is_kept_unless_it_is_not_wanted(folder: Path, out: str)
 
 
 def test_a_profile_of_other_colors_is_dropped_and_said(folder: Path) -> None:
-    report, picture = fill(folder, encoded(photo(1, HEIGHT, WIDTH), "JPEG", icc_profile=LAB), "o.png")
+    report, picture = fill(folder, encode_image(photo(1, HEIGHT, WIDTH), "JPEG", icc_profile=LAB), "o.png")
     assert "icc_profile" not in picture.info
     assert report["normalised"] == ["colour profile dropped: it is for Lab pixels"]
 
 
 def with_thumbnail() -> bytes:
     """A JPEG stored on its side, with EXIF of two directories: the second holds a picture of the photo unfilled."""
-    thumbnail = encoded(Image.new("RGB", (16, 12), "red"), "JPEG")
+    thumbnail = encode_image(Image.new("RGB", (16, 12), "red"), "JPEG")
     first = struct.pack("<H", 3)
     first += struct.pack("<HHIHH", ORIENTATION, 3, 1, 6, 0)
     first += struct.pack("<HHII", 0x0110, 2, 4, int.from_bytes(b"Cam\0", "little"))
@@ -73,7 +73,7 @@ def with_thumbnail() -> bytes:
     second = struct.pack("<H", 2) + struct.pack("<HHII", 0x0201, 4, 1, second_at + 30)
     second += struct.pack("<HHII", 0x0202, 4, 1, len(thumbnail)) + struct.pack("<I", 0)
     tiff = b"II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", second_at) + details + second + thumbnail
-    return encoded(photo(1, WIDTH, HEIGHT), "JPEG", exif=b"Exif\0\0" + tiff)
+    return encode_image(photo(1, WIDTH, HEIGHT), "JPEG", exif=b"Exif\0\0" + tiff)
 
 
 @pytest.mark.parametrize("out", ["o.png", "o.jpg", "o.webp"])
@@ -93,7 +93,7 @@ def test_exif_is_kept_on_request_and_turns_nothing_twice(folder: Path, out: str)
 def test_exif_of_a_tiff_is_kept_without_its_layout(folder: Path) -> None:
     exif = Image.Exif()
     exif[MAKE] = "Cam"
-    _, picture = fill(folder, encoded(photo(1, HEIGHT, WIDTH), "TIFF", exif=exif), "o.jpg", keep=("exif",))
+    _, picture = fill(folder, encode_image(photo(1, HEIGHT, WIDTH), "TIFF", exif=exif), "o.jpg", keep=("exif",))
     assert dict(picture.getexif()) == {MAKE: "Cam"}
 
 
@@ -104,7 +104,7 @@ def half_clear() -> tuple[np.ndarray, bytes]:
     alpha[20, :20] = 200
     picture = photo(2, HEIGHT, WIDTH).convert("RGBA")
     picture.putalpha(Image.fromarray(alpha))
-    return alpha, encoded(picture)
+    return alpha, encode_image(picture)
 
 
 @pytest.mark.parametrize("out", ["o.png", "o.webp"])
@@ -114,9 +114,9 @@ def test_transparency_is_the_hole_and_may_be_kept(folder: Path, out: str) -> Non
     report, picture = fill(folder, data, out, mask=None, hole="alpha")
     assert report["hole_ratio"] == round(80 / (HEIGHT * WIDTH), 4)
     assert picture.mode == "RGB"
-    assert np.array_equal(np.asarray(picture)[known(folder)], straight[known(folder)])
+    assert np.array_equal(np.asarray(picture)[find_known(folder)], straight[find_known(folder)])
     _, picture = fill(folder, data, out, mask=None, hole="alpha", keep=("alpha",))
-    assert np.array_equal(np.asarray(picture.getchannel("A")), np.where(known(folder), alpha, 255))
+    assert np.array_equal(np.asarray(picture.getchannel("A")), np.where(find_known(folder), alpha, 255))
 
 
 @pytest.mark.parametrize("out", ["o.png", "o.webp"])
@@ -125,29 +125,30 @@ def test_transparency_beside_a_mask_is_kept_with_the_colors_below(folder: Path, 
     alpha[18:22] = 0
     picture = photo(2, HEIGHT, WIDTH).convert("RGBA")
     picture.putalpha(Image.fromarray(alpha))
-    _, result = fill(folder, encoded(picture), out, keep=("alpha",))
+    _, result = fill(folder, encode_image(picture), out, keep=("alpha",))
     assert np.array_equal(np.asarray(result.getchannel("A")), alpha)
-    assert np.array_equal(np.asarray(result)[known(folder), :3], np.asarray(photo(2, HEIGHT, WIDTH))[known(folder)])
+    known = find_known(folder)
+    assert np.array_equal(np.asarray(result)[known, :3], np.asarray(photo(2, HEIGHT, WIDTH))[known])
 
 
 def test_webp_is_lossless_unless_a_quality_is_given(folder: Path) -> None:
-    data, image = encoded(photo(1, HEIGHT, WIDTH)), np.asarray(photo(1, HEIGHT, WIDTH))
+    data, image = encode_image(photo(1, HEIGHT, WIDTH)), np.asarray(photo(1, HEIGHT, WIDTH))
     report, picture = fill(folder, data, "o.webp")
     assert report["quality"] is None
-    assert np.array_equal(np.asarray(picture)[known(folder)], image[known(folder)])
+    assert np.array_equal(np.asarray(picture)[find_known(folder)], image[find_known(folder)])
     report, picture = fill(folder, data, "o.webp", quality=20)
     assert report["quality"] == 20
-    assert not np.array_equal(np.asarray(picture)[known(folder)], image[known(folder)])
+    assert not np.array_equal(np.asarray(picture)[find_known(folder)], image[find_known(folder)])
 
 
 def test_jpeg_says_that_known_pixels_change(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    report, picture = fill(folder, encoded(photo(1, HEIGHT, WIDTH)), "o.jpg")
+    report, picture = fill(folder, encode_image(photo(1, HEIGHT, WIDTH)), "o.jpg")
     assert (report["format"], report["quality"], picture.format) == ("jpeg", 95, "JPEG")
     words = "loses a little of every pixel, known ones too; png, and webp without --quality, do not"
     assert f"note: jpeg {words}" in capfd.readouterr().err
-    fill(folder, encoded(photo(1, HEIGHT, WIDTH)), "o.webp", quality=80)
+    fill(folder, encode_image(photo(1, HEIGHT, WIDTH)), "o.webp", quality=80)
     assert f"note: webp {words}" in capfd.readouterr().err
-    assert np.abs(np.asarray(picture).astype(int) - np.asarray(photo(1, HEIGHT, WIDTH)))[known(folder)].max() < 8
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(photo(1, HEIGHT, WIDTH)))[find_known(folder)].max() < 8
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_what_does_not_go_together_is_refused_and_nothing_written(
     folder: Path, out: str, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        fill(folder, encoded(photo(1, HEIGHT, WIDTH)), out, **changes)
+        fill(folder, encode_image(photo(1, HEIGHT, WIDTH)), out, **changes)
     assert not (folder / out).exists()
 
 
@@ -181,7 +182,7 @@ def test_what_a_format_cannot_hold_is_refused() -> None:
 
 
 def test_exif_that_nobody_can_read_is_dropped_and_the_photo_filled() -> None:
-    broken = encoded(photo(1, HEIGHT, WIDTH), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    broken = encode_image(photo(1, HEIGHT, WIDTH), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
     found = read_photo(broken, "p.jpg", frozenset({"exif"}))
     assert found.exif is None
     assert np.array_equal(found.pixels, read_photo(broken, "p.jpg").pixels)

@@ -95,7 +95,7 @@ def test_the_report_says_what_was_done(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "done"), [("RGBA", "RGBA to RGB"), ("I;16", "16")])
-def test_what_a_photo_loses_is_told(folder: Path, capfd: pytest.CaptureFixture[str], mode: str, done: str) -> None:
+def test_losses_of_a_photo_are_reported(folder: Path, capfd: pytest.CaptureFixture[str], mode: str, done: str) -> None:
     if mode == "RGBA":
         photo(3, HEIGHT, WIDTH).convert("RGBA").save(folder / "odd.png")
     else:
@@ -117,13 +117,13 @@ def test_a_photo_is_laid_upright_before_it_is_filled(folder: Path) -> None:
     assert np.array_equal(filled[~hole], upright[~hole])
 
 
-def test_a_grey_photo_is_filled_as_grey(folder: Path) -> None:
-    photo(3, HEIGHT, WIDTH).convert("L").save(folder / "grey.jpg", quality=95)
-    filled = fill(folder, image="grey.jpg")
+def test_a_gray_photo_is_filled_as_gray(folder: Path) -> None:
+    photo(3, HEIGHT, WIDTH).convert("L").save(folder / "gray.jpg", quality=95)
+    filled = fill(folder, image="gray.jpg")
     assert np.ptp(filled, axis=2).max() == 0
 
 
-def test_an_inverted_mask_is_refused_and_taken_when_its_colour_is_said(folder: Path) -> None:
+def test_an_inverted_mask_is_refused_unless_the_color_of_its_hole_is_given(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"inverted\.png looks inverted: 90% .*Use --hole black"):
         fill(folder, mask="inverted.png")
     assert not (folder / "out.png").exists()
@@ -203,7 +203,7 @@ def test_an_unknown_model_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["ensemble", "blur"])
-def test_a_step_of_the_challenge_changes_the_fill_of_a_run_and_is_refused_for_others(
+def test_a_step_of_the_challenge_changes_the_fill_and_is_refused_for_others(
     folder: Path, trained: TrainRun, step: str
 ) -> None:
     image, mask, out = (str(folder / name) for name in ("photo.png", "mask.png", "out.png"))

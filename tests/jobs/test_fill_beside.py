@@ -32,7 +32,7 @@ def fill(folder: Path, model: str, out: str = "out.png", **changes: Any) -> dict
     return run(Arguments(**{"model": model, **words, **changes}))
 
 
-def filled(folder: Path, model: str, **changes: Any) -> np.ndarray:
+def fill_pixels(folder: Path, model: str, **changes: Any) -> np.ndarray:
     fill(folder, model, **changes)
     return pixels(folder / "out.png")
 
@@ -50,9 +50,9 @@ def hole_alone(folder: Path, *pictures: np.ndarray) -> bool:
 
 def test_strokes_change_the_fill_of_a_sketch_guided_network(folder: Path) -> None:
     model = save_network(SKETCHED, folder / "run").uri
-    plain = filled(folder, model)
-    dark = filled(folder, model, sketch=str(folder / "sketch.png"))
-    light = filled(folder, model, sketch=str(folder / "white_sketch.png"))
+    plain = fill_pixels(folder, model)
+    dark = fill_pixels(folder, model, sketch=str(folder / "sketch.png"))
+    light = fill_pixels(folder, model, sketch=str(folder / "white_sketch.png"))
     assert hole_alone(folder, plain, dark)
     assert not np.array_equal(plain, dark)
     assert np.array_equal(dark, light)
@@ -60,7 +60,7 @@ def test_strokes_change_the_fill_of_a_sketch_guided_network(folder: Path) -> Non
 
 def test_a_map_changes_the_fill_of_a_network_of_track_2(folder: Path) -> None:
     model = save_network(MAPPED, folder / "run", factor=8).uri
-    plain, guided = filled(folder, model), filled(folder, model, segmentation=str(folder / "map.png"))
+    plain, guided = fill_pixels(folder, model), fill_pixels(folder, model, segmentation=str(folder / "map.png"))
     assert hole_alone(folder, plain, guided)
     assert not np.array_equal(plain, guided)
 
@@ -138,10 +138,10 @@ def test_a_hole_filled_at_a_smaller_size_leaves_known_pixels_as_they_are(
     folder: Path, model: str, trained: TrainRun
 ) -> None:
     name = trained.out if model == "trained" else model
-    own, small = filled(folder, name), filled(folder, name, size=30)
+    own, small = fill_pixels(folder, name), fill_pixels(folder, name, size=30)
     assert hole_alone(folder, small)
     assert not np.array_equal(own, small)
-    assert np.array_equal(filled(folder, name, size=5000), own)  # photos are not enlarged
+    assert np.array_equal(fill_pixels(folder, name, size=5000), own)  # photos are not enlarged
 
 
 def test_a_size_at_which_nothing_known_is_left_is_refused(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_grown_and_feathered_fills_change_known_pixels_that_near_and_no_others(
     before, hole = pixels(folder / "photo.png"), pixels(folder / "mask.png")[..., 0] > 0
     noisy = np.random.default_rng(0).integers(0, 255, before.shape, np.uint8)
     Image.fromarray(noisy).save(folder / "photo.png")
-    changed = (filled(folder, "telea", grow=3, feather=4) != noisy).any(axis=2)
+    changed = (fill_pixels(folder, "telea", grow=3, feather=4) != noisy).any(axis=2)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     distance = np.min([np.hypot(rows - r, columns - c) for r, c in zip(*np.nonzero(hole), strict=True)], axis=0)
     assert not changed[distance > 7].any()

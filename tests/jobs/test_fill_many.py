@@ -78,7 +78,7 @@ def test_whatever_is_lost_of_the_results_comes_back_the_same(folder: Path, data:
     assert files_of(folder / "out") == before
 
 
-def test_a_photo_whose_mask_changed_is_filled_again_though_the_run_dies_before_its_record(
+def test_a_photo_whose_mask_changed_is_filled_again_though_its_record_is_lost(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(folder)

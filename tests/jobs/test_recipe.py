@@ -17,14 +17,14 @@ def test_all_recipes_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("spn-celeba", "33.52 dB"), ("distill-net3-places2", "Net3 22.98"), ("mhtma-paris", "6 days")]
+    ("name", "shown"), [("spn-celeba", "33.52 dB"), ("distill-net3-places2", "Net3 22.98"), ("mhtma-paris", "6 days")]
 )
-def test_a_recipe_tells_its_settings_and_what_its_paper_says(
-    capfd: pytest.CaptureFixture[str], name: str, told: str
+def test_a_recipe_shows_its_settings_and_the_figure_of_its_paper(
+    capfd: pytest.CaptureFixture[str], name: str, shown: str
 ) -> None:
     code, report, stderr = run(capfd, "recipe", name)
     assert code == 0
-    assert told in report["description"]
-    assert told in stderr
+    assert shown in report["description"]
+    assert shown in stderr
     assert report["recipe"] == {**RECIPES[name]().as_json(), "procedure": asdict(RECIPES[name]().procedure)}
     assert f"recipe.images {RECIPES[name]().images:,}" in " ".join(stderr.split())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infra.tracking import Tracking, Version
 from jobs.fill import Arguments, run
-from nets.procedures.noise import seeded_keys
+from nets.procedures.noise import make_noise_keys
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.models import Model, open_model
 from pipelines.evaluation.protocol import sketch_photos
@@ -114,7 +114,7 @@ def test_a_probabilistic_version_gives_the_fills_of_a_seed_photo_by_photo(
     assert stored.takes == verb.takes == {"noise"}
     for size in SIZES:
         images, masks = photos(*size)
-        keys = [seeded_keys(SEED, number, len(images)) for number in range(NUM_FILLS)]
+        keys = [make_noise_keys(SEED, number, len(images)) for number in range(NUM_FILLS)]
         assert_same_fills(verb, stored, {}, size)
         assert_same_fills(verb, stored, {}, size, keys[1])
         fills = pyfunc.predict({"image": images, "mask": masks}, params={"seed": SEED, "num_fills": NUM_FILLS})
