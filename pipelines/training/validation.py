@@ -57,7 +57,7 @@ class Validator:
     dataset: Dataset
     resize: str
     size_px: int
-    num_chunks: int
+    count_chunks: int
     with_maps: bool = False
     """Whether the network is given their segmentation maps."""
 
@@ -66,7 +66,7 @@ class Validator:
         # Fill and score this rank's chunks.
         fill = make_network_filler(generator.eval(), self.size_px)
         sums, first = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Validation({})
-        for number in range(world.rank, min(self.num_chunks, count_chunks(self.dataset, "val")), world.size):
+        for number in range(world.rank, min(self.count_chunks, count_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number, self.with_maps)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
                 fills = fill(pairs.images, pairs.masks, _make_guides(generator, pairs))
