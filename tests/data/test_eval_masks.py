@@ -135,7 +135,7 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
     folder = shutil.copytree(files, tmp_path / "masks")
     for number in range(12):
         (folder / f"{number:05d}.png").write_bytes(cv2.imencode(".png", small(90))[1].tobytes())
-    with pytest.raises(UsageError, match=r"000\d\d\.png is 100% grey"):
+    with pytest.raises(UsageError, match=r"000\d\d\.png is 100% gray"):
         fixed_masks(plan(0, str(folder), masks=("irregular",)), "a")
 
 
