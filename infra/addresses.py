@@ -15,7 +15,7 @@ _THIS_MACHINE: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _EXAMPLES: Final = "http://127.0.0.1:8265 through a tunnel, or https://HOST"
 
 
-def refuse_unsafe(address: str, insecure: bool) -> None:
+def refuse_unsafe_address(address: str, insecure: bool) -> None:
     """Raise InvalidURIError for anything but http(s), and for plain http to another machine unless `insecure`."""
     match = _ADDRESS.fullmatch(address)
     shown = hide_credentials(address)

@@ -122,7 +122,7 @@ class Cache:
                 stream.close()
 
 
-def default_cache() -> Cache:
+def open_default_cache() -> Cache:
     """The cache of LACUNA_CACHE, at most LACUNA_CACHE_BYTES large: half of what the disk has left if not set.
 
     All readers of a process share it. Raises OSError where the folder or the number is none.
@@ -246,7 +246,7 @@ class CachedFile:
 
     def _fetch_run(self, run: list[int]) -> None:
         start, end = run[0] * self._page_bytes, min(self._size, (run[-1] + 1) * self._page_bytes)
-        data = retry_transient(lambda: self._request(start, end), self._traffic.tell)
+        data = retry_transient(lambda: self._request(start, end), self._traffic.report)
         self._path(run[0]).parent.mkdir(parents=True, exist_ok=True)
         for page in run:
             aside = self._path(page).with_name(f"{storage.ASIDE}{secrets.token_hex(6)}")

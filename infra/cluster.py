@@ -41,7 +41,7 @@ class TaskLostError(RuntimeError):
 
 
 @contextmanager
-def connected(num_cpus: int | None = None) -> Iterator[None]:
+def connect_ray(num_cpus: int | None = None) -> Iterator[None]:
     """Ray for the time of the block: RAY_ADDRESS if it is set, else a cluster of our own that ends with the block.
 
     Inside another such block this one changes nothing. A cluster of our own has a fresh token that only its own
@@ -51,7 +51,7 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     if not is_ours():
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _JOIN_TRIES)  # read as Ray is imported
     elif "ray" not in sys.modules:
-        own_token()
+        set_own_token()
     import ray
 
     if ray.is_initialized():
@@ -155,15 +155,15 @@ def _first_line(fault: Exception) -> str:
     return line.partition(". ")[0].rstrip(".")
 
 
-def num_cores() -> int:
-    """The cores that the cluster has now; inside a `connected` block."""
+def count_cores() -> int:
+    """The cores that the cluster has now; inside a `connect_ray` block."""
     import ray
 
     return int(ray.cluster_resources().get("CPU", 0))
 
 
-def num_gpus() -> int:
-    """The GPUs that the cluster has now; inside a `connected` block."""
+def count_gpus() -> int:
+    """The GPUs that the cluster has now; inside a `connect_ray` block."""
     import ray
 
     return int(ray.cluster_resources().get("GPU", 0))
@@ -183,7 +183,7 @@ def is_ours() -> bool:
     return not os.environ.get("RAY_ADDRESS")
 
 
-def own_token() -> None:
+def set_own_token() -> None:
     """Gives this process and its children a token for a cluster of their own, unless the user has one configured.
 
     Only before Ray is imported: it reads its authentication mode once.
@@ -208,12 +208,12 @@ def run_tasks(
     waiting = iter(arguments)
     running: dict[Any, tuple[Any, ...]] = {}
     while True:
-        limit = max(_MIN_IN_FLIGHT, 2 * num_cores())
+        limit = max(_MIN_IN_FLIGHT, 2 * count_cores())
         running |= {remote.remote(*args): args for args in islice(waiting, max(0, limit - len(running)))}
         if not running:
             return
         (done,), _ = ray.wait(list(running), num_returns=1)
-        yield _result(ray, done, task_name(function, running.pop(done)))
+        yield _result(ray, done, format_task_name(function, running.pop(done)))
 
 
 def _result(ray: Any, reference: Any, name: str) -> Any:
@@ -236,7 +236,7 @@ def _result(ray: Any, reference: Any, name: str) -> Any:
         ) from None
 
 
-def task_name(function: Callable[..., Any], arguments: Iterable[Any]) -> str:
+def format_task_name(function: Callable[..., Any], arguments: Iterable[Any]) -> str:
     """Function and those of its arguments that are words, numbers or files: `write_shard train 3`, for messages."""
     return f"{function.__name__.strip('_')} {' '.join(_words(arguments))}"[:_NAME_LENGTH]
 

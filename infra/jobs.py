@@ -96,7 +96,7 @@ def find_job(cluster: "Dashboard", command: Sequence[str], environment: dict[str
 
 def start(cluster: "Dashboard", job: Job) -> None:
     """Send code and command; where the same job was sent at this moment by another command, it is that one."""
-    with staged_code() as folder:
+    with stage_code() as folder:
         try:
             cluster.submit_job(
                 entrypoint=shlex.join(job.command),
@@ -249,7 +249,7 @@ async def _next(stream: AsyncIterator[str]) -> str | Exception | None:
 
 
 @contextmanager
-def staged_code() -> Iterator[Path]:
+def stage_code() -> Iterator[Path]:
     """A folder with our Python files and nothing else: no data, no keys, no virtual environment goes to the cluster."""
     sources = _read_sources()
     with TemporaryDirectory() as scratch:

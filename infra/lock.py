@@ -16,7 +16,7 @@ class LockedError(RuntimeError):
 
 
 @contextmanager
-def exclusive(uri: str) -> Iterator[None]:
+def lock_folder(uri: str) -> Iterator[None]:
     """Holds the folder for the time of the block.
 
     Raises LockedError where another process does, InvalidURIError for no folder.
@@ -24,7 +24,7 @@ def exclusive(uri: str) -> Iterator[None]:
     Object stores have no such lock: there the records themselves decide, of a dataset who came first, of a training who
     came last.
     """
-    folder = storage.folder_to_write(uri)
+    folder = storage.to_writable_folder(uri)
     if folder is None:
         yield
         return

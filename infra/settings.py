@@ -62,7 +62,7 @@ def tracking_uri() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     if not (_TRACKING.match(uri) or entry_points(group="mlflow.tracking_store", name=uri.partition(":")[0])):
         raise InvalidURIError(
-            f"MLFLOW_TRACKING_URI is {without_password(uri)}: give http://HOST:PORT or https://HOST of a server, "
+            f"MLFLOW_TRACKING_URI is {hide_credentials(uri)}: give http://HOST:PORT or https://HOST of a server, "
             "sqlite:///FILE, or another database's URI"
         )
     if uri.startswith("http") and has_credentials(uri):
@@ -70,7 +70,7 @@ def tracking_uri() -> str:
     return uri
 
 
-def without_password(uri: str) -> str:
+def hide_credentials(uri: str) -> str:
     """The URI as it may be shown: without the name and password that may stand before its host."""
     return hide_credentials(uri)
 

@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from infra.credentials import load_secrets
 from infra.object_store import create_remote, translate_faults
-from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_file, refuse_no_place, refuse_read_only
+from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_file, refuse_invalid_uri, refuse_read_only
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -43,13 +43,13 @@ class NotAFileError(OSError):
 
 def join(uri: str, *parts: str) -> str:
     """The URI of something below `uri`; raises InvalidURIError where that is none."""
-    refuse_no_place(uri)
+    refuse_invalid_uri(uri)
     return "/".join([uri.rstrip("/"), *parts])
 
 
 def locate(uri: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URI and the path on it; a plain path is local and becomes absolute, whatever it holds."""
-    refuse_no_place(uri)
+    refuse_invalid_uri(uri)
     if not SCHEME.match(uri):
         return LocalFileSystem(), str(Path(uri).absolute())
     load_secrets()

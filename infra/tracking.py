@@ -27,8 +27,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from infra.credentials import load_secrets
-from infra.settings import without_password
-from infra.tracking_faults import ExplainedCalls, TrackingError, explained_faults
+from infra.settings import hide_credentials
+from infra.tracking_faults import ExplainedCalls, TrackingError, explain_faults
 from infra.tracking_values import example_input, flatten, spell
 
 EXPERIMENT: Final = "lacuna"
@@ -171,7 +171,7 @@ class Tracking:
         """
         status = self._client.get_run(run_id).info.status
         try:
-            with explained_faults(self.uri), mlflow.start_run(run_id=run_id):
+            with explain_faults(self.uri), mlflow.start_run(run_id=run_id):
                 info = mlflow.pyfunc.log_model(
                     name="generator",
                     python_model=str(code),
@@ -205,7 +205,7 @@ class Tracking:
                 return version
         numbers = ", ".join(v.number for v in self.versions(name)) or "none"
         raise FileNotFoundError(
-            f"no version {number} of model {name!r} at {without_password(self.uri)}: its versions are {numbers}"
+            f"no version {number} of model {name!r} at {hide_credentials(self.uri)}: its versions are {numbers}"
         )
 
     def versions(self, name: str) -> list[Version]:
@@ -213,7 +213,7 @@ class Tracking:
         found = self._client.search_model_versions(f"name = '{name}'")
         return sorted((_version(v) for v in found), key=lambda v: int(v.number))
 
-    def aliased(self, name: str, alias: str) -> Version | None:
+    def find_alias(self, name: str, alias: str) -> Version | None:
         """The version that the alias points at, None where there is no such alias or model."""
         try:
             found = self._client.get_model_version_by_alias(name, alias)
@@ -230,10 +230,10 @@ class Tracking:
             raise FileNotFoundError(f"{uri} names no version: give models:/NAME/NUMBER or models:/NAME@ALIAS")
         if asked["number"] is not None:
             return self.version(asked["name"], asked["number"])
-        found = self.aliased(asked["name"], asked["alias"])
+        found = self.find_alias(asked["name"], asked["alias"])
         if found is None:
             raise FileNotFoundError(
-                f"no version of model {asked['name']!r} at {without_password(self.uri)} has the alias "
+                f"no version of model {asked['name']!r} at {hide_credentials(self.uri)} has the alias "
                 f"{asked['alias']!r}: give models:/{asked['name']}/NUMBER, or promote one"
             )
         return found
@@ -262,7 +262,7 @@ class Tracking:
     def download_model(self, uri: str, folder: Path) -> Path:
         """Copies all files of a stored model into the folder; raises OSError where some are missing."""
         try:
-            with explained_faults(self.uri):
+            with explain_faults(self.uri):
                 return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri))
         except (TrackingError, OSError) as fault:
             raise OSError(f"could not download the files of {uri}: {fault}") from None
@@ -293,7 +293,7 @@ def require_login(uri: str) -> None:
     endpoint, asked = "/api/2.0/mlflow/experiments/get-by-name", {"experiment_name": EXPERIMENT}
     brief: dict[str, Any] = {"max_retries": 0, "timeout": _LOGIN_SECONDS, "raise_on_status": False}
     try:
-        with explained_faults(uri):
+        with explain_faults(uri):
             http_request(get_default_host_creds(uri), endpoint, "GET", params=asked, **brief).raise_for_status()
     except TrackingError:  # trainings do not wait for their server, and it may not have the experiment yet
         return

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from infra.credentials import HOW_TO_LOG_IN
-from infra.settings import without_password
+from infra.settings import hide_credentials
 
 _UNKNOWN_CALLER: Final = frozenset({401, "CUSTOMER_UNAUTHORIZED", "UNAUTHENTICATED"})
 _FORBIDDEN: Final = frozenset({403, "PERMISSION_DENIED"})
@@ -35,7 +35,7 @@ class TrackingError(RuntimeError):
 
 
 @contextmanager
-def explained_faults(uri: str) -> Iterator[None]:
+def explain_faults(uri: str) -> Iterator[None]:
     """Raise LoginError or TrackingError for a fault of MLflow's libraries inside the block; others pass."""
     try:
         yield
@@ -55,7 +55,7 @@ class ExplainedCalls:
         call = getattr(self._client, name)
 
         def explained(*args: Any, **kwargs: Any) -> Any:
-            with explained_faults(self._uri):
+            with explain_faults(self._uri):
                 return call(*args, **kwargs)
 
         return explained
@@ -63,7 +63,7 @@ class ExplainedCalls:
 
 def explain(fault: Exception, uri: str) -> LoginError | TrackingError:
     """The fault in one line that names the server, without any password."""
-    server, code = f"the tracking server at {without_password(uri)}", _code(fault)
+    server, code = f"the tracking server at {hide_credentials(uri)}", _code(fault)
     if code in _UNKNOWN_CALLER:
         return LoginError(f"{server} does not take the login, or there is none: {HOW_TO_LOG_IN}")
     words = _one_line(str(fault))
@@ -86,5 +86,5 @@ def _code(fault: Exception) -> Any:
 
 def _one_line(words: str) -> str:
     """The words without the page that a server sent, as one line of limited length."""
-    line = " ".join(without_password(_BODY.sub("", words)).split())
+    line = " ".join(hide_credentials(_BODY.sub("", words)).split())
     return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"

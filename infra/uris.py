@@ -30,7 +30,7 @@ class InvalidURIError(ValueError):
 
 
 @lru_cache(maxsize=1024)
-def refuse_no_place(uri: str) -> None:
+def refuse_invalid_uri(uri: str) -> None:
     """Raise InvalidURIError for an empty URI, an unknown scheme, and a malformed one."""
     if not uri.strip():
         raise InvalidURIError(f"a place is {uri!r}: name a folder, or one on a store, as s3://bucket/folder")
@@ -54,7 +54,7 @@ def refuse_no_place(uri: str) -> None:
 
 def refuse_read_only(uri: str) -> None:
     """Raise InvalidURIError for an unusable URI, and for a read-only one such as a web server or an archive."""
-    refuse_no_place(uri)
+    refuse_invalid_uri(uri)
     scheme = SCHEME.match(uri)
     if scheme and scheme[1] in _READ_ONLY:
         raise InvalidURIError(

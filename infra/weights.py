@@ -69,22 +69,22 @@ class Record:
     sha256: str
 
 
-def weights_folder() -> str:
+def resolve_weights_folder() -> str:
     """The URI of the folder with files of weights: LACUNA_WEIGHTS, or `weights` where one stands."""
-    return storage.absolute(os.environ.get("LACUNA_WEIGHTS") or "weights")
+    return storage.to_absolute(os.environ.get("LACUNA_WEIGHTS") or "weights")
 
 
 def load_weights(names: Sequence[str], folder: str | None = None) -> dict[str, dict[str, Tensor]]:
     """The state dicts of these files by name; raises WeightsError where one is absent or not what it should be."""
-    return {name: load(_read(name, folder or weights_folder())) for name in names}
+    return {name: load(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
 def weights_sha256(names: Sequence[str], folder: str | None = None) -> dict[str, str]:
     """The digests of these files, checked, by name; raises as `load_weights` does."""
-    return {name: _sha256(_read(name, folder or weights_folder())) for name in names}
+    return {name: _sha256(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
-def keep_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: str, source_sha256: str) -> str:
+def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: str, source_sha256: str) -> str:
     """Publishes a state dict as the file of this name, and its record if it is not pinned; returns its SHA-256.
 
     Raises WeightsError, and writes nothing, where the tensors are not those of the pinned file.

@@ -75,13 +75,13 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     return code
 
 
-def module_of(verb: str) -> str:
+def get_module_name(verb: str) -> str:
     """The name of the module that is the verb."""
     return f"jobs.{verb.replace('-', '_')}"
 
 
 def _module(verb: str) -> Any:
-    return importlib.import_module(module_of(verb))
+    return importlib.import_module(get_module_name(verb))
 
 
 def _asked_about(verb: str, arguments: Sequence[str]) -> str:
@@ -191,7 +191,7 @@ class _OneLineOnStdout:
         os.close(self._saved)
 
 
-def as_module(verb: str) -> None:
+def run_as_module(verb: str) -> None:
     """`python -m jobs.<verb>`: the same as `lacuna <verb>`."""
     sys.exit(run_verb(verb, sys.argv[1:]))
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from infra import storage
-from infra.cluster import connected
-from infra.lock import exclusive
+from infra.cluster import connect_ray
+from infra.lock import lock_folder
 from infra.settings import apply_defaults, tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.data.config import DatasetConfig
@@ -84,7 +84,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Goes the whole way, or tells the end of one that was gone."""
     plan = course(arguments.source)
     sources = shard.Arguments(plan.shards, "", arguments.root)
-    root = shard.root_of(sources)
+    root = shard.resolve_root(sources)
     if not storage.exists(root):
         raise UsageError(f"no folder at {root}: give the dataset's root with --root")
     digest = sha256_hex(canonical_json([asdict(plan), str(Path(root).absolute())]))[:12]
@@ -93,7 +93,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _folder(out: str) -> Path:
     """The folder for everything that is made; raises UsageError for one on a store."""
-    folder = storage.folder_to_write(out)
+    folder = storage.to_writable_folder(out)
     if folder is None:
         raise UsageError(f"--out is {out}: all of a demo, its MLflow database too, is in one local folder: name that")
     return folder
@@ -101,7 +101,7 @@ def _folder(out: str) -> Path:
 
 def walk(plan: Course, root: str, out: Path) -> dict[str, Any]:
     """Goes the course in the folder, or tells the end of one that was gone there; one at a time."""
-    with exclusive(str(out)):
+    with lock_folder(str(out)):
         if (out / REPORT_FILE).exists():
             shard.run(shard.Arguments(plan.shards, str(out / "data"), root))  # refused where the root is another
         else:
@@ -134,20 +134,20 @@ class _Demo:
     def go(self) -> dict[str, Any]:
         """All steps in order; returns the report."""
         apply_defaults()
-        with connected(WORKERS):
+        with connect_ray(WORKERS):
             say("1/5 shards")
             shard.run(shard.Arguments(self._plan.shards, self._data, self._root))
             open_dataset(self._data).split("val")
             tracking = Tracking(tracking_uri())
             say("2/5 a brief training, its result the first version")
             first = self._first_version(tracking)
-            if tracking.aliased(self._name, CHAMPION) is None:
+            if tracking.find_alias(self._name, CHAMPION) is None:
                 self._judge(first)
             say("3/5 training on")
             second = self._trained_version(None, "last")
             say("4/5 the last version before the gate")
             verdict = self._judge(second)
-            if tracking.aliased(self._name, CHAMPION) is None:
+            if tracking.find_alias(self._name, CHAMPION) is None:
                 self._judge(first, FORCED)
                 verdict = self._judge(second)
             say("5/5 pictures")
@@ -155,7 +155,7 @@ class _Demo:
 
     def _first_version(self, tracking: Tracking) -> Version:
         """Made only once: a run that has gone on holds the first weights no more, the registry does."""
-        versions = tracking.versions(self._name)
+        versions = tracking.list_versions(self._name)
         return versions[0] if versions else self._trained_version(self._plan.first_images, "first")
 
     def _trained_version(self, images: int | None, scores: str) -> Version:
@@ -180,7 +180,7 @@ class _Demo:
 
     def _report(self, tracking: Tracking, verdict: dict[str, Any]) -> dict[str, Any]:
         cards = {name: load_scorecard(self._scores(name)) for name in ("first", "last")}
-        champion = tracking.aliased(self._name, CHAMPION)
+        champion = tracking.find_alias(self._name, CHAMPION)
         assert champion is not None
         models = {"Telea": "telea", "first version": f"models:/{self._name}/1", "champion": champion.uri}
         picture = self._out / "fills.png"
@@ -223,4 +223,4 @@ def _tell(report: dict[str, Any], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    as_module("demo")
+    run_as_module("demo")

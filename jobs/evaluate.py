@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra import storage
-from infra.lock import exclusive
-from jobs.cli import as_module
+from infra.lock import lock_folder
+from jobs.cli import run_as_module
 from jobs.progress import progress, say
 from nets.filling import ProcedureName
 from pipelines.evaluation.evaluate import evaluate
@@ -41,13 +41,13 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Scores, stores and reports."""
-    with exclusive(arguments.out), progress() as show:
+    with lock_folder(arguments.out), progress() as show:
         card = evaluate(
             arguments.model,
-            storage.absolute(arguments.data),
+            storage.to_absolute(arguments.data),
             arguments.split,
             arguments.resize,
-            storage.absolute(arguments.out),
+            storage.to_absolute(arguments.out),
             lambda *n: show("evaluating", *n),
             EvalProtocol(arguments.strokes, arguments.num_fills, arguments.size, arguments.procedure),
         )
@@ -75,4 +75,4 @@ def _row(title: str, scores: Scores, bin_name: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("evaluate")
+    run_as_module("evaluate")

@@ -5,7 +5,7 @@ from typing import Any
 
 from infra import storage
 from infra.uris import refuse_file, refuse_read_only
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
 from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file
 from pipelines.export.source import open_source
@@ -50,7 +50,7 @@ def _refuse_other_file(out: str) -> None:
     """Raise UsageError where something stands at `out` that was not exported, or where no file can."""
     if out.endswith("/"):
         raise UsageError(f"--out is {out}, a folder: name a file to write to")
-    if (local := storage.local_path(out)) is not None:
+    if (local := storage.to_local_path(out)) is not None:
         refuse_file(local.parent)
     if not storage.exists(out):
         return
@@ -63,4 +63,4 @@ def _refuse_other_file(out: str) -> None:
 
 
 if __name__ == "__main__":
-    as_module("export")
+    run_as_module("export")

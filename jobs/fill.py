@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from infra import storage
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.uris import refuse_read_only
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
@@ -118,14 +118,14 @@ def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
 
 
 def _names_folder(out: str) -> bool:
-    local = storage.local_path(out)
+    local = storage.to_local_path(out)
     return out.endswith("/") or (local is not None and local.is_dir())
 
 
 def _settings(arguments: Arguments, many: bool) -> FillSettings:
     keep = frozenset(arguments.keep)
     if many:
-        storage.folder_to_write(arguments.out)
+        storage.to_writable_folder(arguments.out)
     return FillSettings(
         choose_encoding(None if many else arguments.out, arguments.format, arguments.quality, keep),
         HoleSettings(arguments.hole, arguments.mask_orientation, arguments.grow, arguments.feather),
@@ -195,7 +195,7 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
         nonlocal at
         at = number, job.name
 
-    with exclusive(records.lock_uri), slow_progress("filling", lambda: (at[0], len(jobs), at[1])):
+    with lock_folder(records.lock_uri), slow_progress("filling", lambda: (at[0], len(jobs), at[1])):
         rows = fill_all(jobs, model, settings, records, begin)
     say(table(rows))
     return rows
@@ -231,4 +231,4 @@ def _printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("fill")
+    run_as_module("fill")

@@ -10,11 +10,11 @@ from infra.tracking_values import flatten
 from infra.weights import WeightsError, load_weights
 from jobs.faults import VerbError
 from jobs.progress import say
-from nets import TEACHERS_SHAPES
+from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset
 from pipelines.stream.reading import ShardReader
 from pipelines.training.dry_run import rehearse
-from pipelines.training.flops import peak_of
+from pipelines.training.flops import measure_peak
 from pipelines.training.launcher import Device
 from pipelines.training.precision import prepare_process
 from pipelines.training.recipe import TrainRecipe
@@ -75,9 +75,9 @@ def _teachers(recipe: TrainRecipe) -> dict[str, dict[str, Tensor]]:
         try:
             teachers |= load_weights([name])
         except WeightsError:
-            if name not in TEACHERS_SHAPES:
+            if name not in TEACHER_SHAPES:
                 raise
-            teachers[name] = TEACHERS_SHAPES[name]()
+            teachers[name] = TEACHER_SHAPES[name]()
     return teachers
 
 
@@ -92,4 +92,4 @@ def _hours(operations: float, on: torch.device, recipe: TrainRecipe) -> float | 
     if not is_ours() or (on.type == "cuda" and not torch.cuda.is_available()):
         return None
     prepare_process(recipe.precision, deterministic=recipe.deterministic)
-    return round(operations / peak_of(on, recipe.precision) / 3600, 3)
+    return round(operations / measure_peak(on, recipe.precision) / 3600, 3)

@@ -5,10 +5,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
-from pipelines.data.build.benchmark import dataset_rates, place_rates, processor_rates
+from jobs.recipes import find_recipe
+from pipelines.data.build.benchmark import measure_dataset_rates, measure_storage_rates, measure_processor_rates
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError
@@ -47,8 +47,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
     num_cores = len(os.sched_getaffinity(0))
     loading = _loading(arguments, num_cores, share) if arguments.recipe is not None else {}
-    read = dataset_rates(arguments.data, share) if arguments.data is not None else {}
-    rates = place_rates(arguments.out, share) | read | processor_rates(share, DatasetConfig("folder").masks) | loading
+    read = measure_dataset_rates(arguments.data, share) if arguments.data is not None else {}
+    rates = measure_storage_rates(arguments.out, share) | read | measure_processor_rates(share, DatasetConfig("folder").masks) | loading
     rounded = {name: rate if rate is None else float(f"{rate:.4g}") for name, rate in rates.items()}
     for name, rate in rounded.items():
         say(f"{name.replace('_', ' '):<46} {'none suffice' if rate is None else f'{rate:,.2f}':>12}")
@@ -57,7 +57,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, float | None]:
     """What loader processes make of the dataset under the recipe, and how many of them the step needs."""
-    recipe = recipe_of(str(arguments.recipe))
+    recipe = find_recipe(str(arguments.recipe))
     if arguments.data is None:
         raise UsageError("--recipe reads a dataset: give it with --data")
     if arguments.workers < 1 or recipe.batch_size % arguments.workers:
@@ -74,4 +74,4 @@ def _loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, 
 
 
 if __name__ == "__main__":
-    as_module("probe")
+    run_as_module("probe")

@@ -7,7 +7,7 @@ import tyro
 
 from infra.settings import tracking_uri
 from infra.tracking import Tracking
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.registry.promotion import CHAMPION, promote
@@ -33,7 +33,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Judges, moves the alias, reports."""
     tracking = Tracking(tracking_uri())
     verdict = promote(arguments.name, arguments.version, tracking, arguments.force)
-    champion = tracking.aliased(arguments.name, CHAMPION)
+    champion = tracking.find_alias(arguments.name, CHAMPION)
     report = {
         "promoted": verdict.promoted,
         "champion_version": champion.number if champion else None,
@@ -48,4 +48,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("promote")
+    run_as_module("promote")

@@ -6,10 +6,10 @@ from typing import Any
 
 import tyro
 
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.plan import told_settings
 from jobs.progress import say
-from jobs.recipes import RECIPES, recipe_of
+from jobs.recipes import RECIPES, find_recipe
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Shows and reports."""
     if arguments.name is None:
         return {"recipes": [_listed(name) for name in sorted(RECIPES)]}
-    named, description = recipe_of(arguments.name), _description(arguments.name)
+    named, description = find_recipe(arguments.name), _description(arguments.name)
     recipe = {**named.as_json(), "procedure": asdict(named.procedure)}
     say(f"{description}\n")
     told_settings({"recipe": recipe})
@@ -44,4 +44,4 @@ def _description(name: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("recipe")
+    run_as_module("recipe")

@@ -5,7 +5,7 @@ from typing import Any
 
 from infra.settings import tracking_uri
 from infra.tracking import Tracking, require_login
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.scorecard import load_scorecard
 from pipelines.registry.package import register
@@ -32,4 +32,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("register")
+    run_as_module("register")

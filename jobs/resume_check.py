@@ -19,18 +19,18 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.weights import weights_folder
+from infra.weights import resolve_weights_folder
 from jobs import train
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress, say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import UsageError
 from pipelines.training.launcher import Device, launch
 from pipelines.training.loop import MEASURES, Point
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 
@@ -74,7 +74,7 @@ class KilledOnce(TrainRun):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains twice and compares; raises VerbError where the ends differ."""
-    recipe = _shortened(recipe_of(arguments.recipe), arguments)
+    recipe = _shortened(find_recipe(arguments.recipe), arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     until_images = arguments.steps * recipe.batch_size
     train.checked(_as_training(arguments), recipe, datasets, until_images)
@@ -134,8 +134,8 @@ def _folder(uri: str | None) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path
         return
-    storage.folder_to_write(uri)
-    folder = storage.absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
+    storage.to_writable_folder(uri)
+    folder = storage.to_absolute(storage.join(uri, f"resume-check-{secrets.token_hex(4)}"))
     try:
         yield folder
     finally:
@@ -143,10 +143,10 @@ def _folder(uri: str | None) -> Iterator[str]:
 
 
 def _claimed(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...], out: str) -> TrainRun:
-    data, until = tuple(map(storage.absolute, arguments.data)), arguments.steps * recipe.batch_size
+    data, until = tuple(map(storage.to_absolute, arguments.data)), arguments.steps * recipe.batch_size
     return TrainRun(
         recipe, data, out, until, claim_run(recipe, datasets, out), "", num_loader_workers=arguments.loader_workers,
-        teachers_at=weights_folder(),
+        teachers_at=resolve_weights_folder(),
     )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def _bits(tensor: torch.Tensor) -> bytes:
 def _other_points(one: str, other: str) -> list[str]:
     """Points of the curves that are not the same in both, speeds apart."""
     curves = [
-        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in committed_points(out)}
+        {p["images_seen"]: {k: v for k, v in p["values"].items() if k not in MEASURES} for p in read_points(out)}
         for out in (one, other)
     ]
     clocks = sorted(curves[0].keys() | curves[1].keys())
@@ -193,4 +193,4 @@ def _name(file: str) -> str:
 
 
 if __name__ == "__main__":
-    as_module("resume-check")
+    run_as_module("resume-check")

@@ -7,7 +7,7 @@ import tyro
 
 from infra.settings import tracking_uri
 from infra.tracking import Tracking
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from pipelines.registry.promotion import rollback
 
 
@@ -26,4 +26,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("rollback")
+    run_as_module("rollback")

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 
 import tyro
 
-from infra.lock import exclusive
-from jobs.cli import as_module
+from infra.lock import lock_folder
+from jobs.cli import run_as_module
 from jobs.progress import progress, say
-from pipelines.data.build.eval_masks import files_digest, needs_files
+from pipelines.data.build.eval_masks import hash_mask_files, has_file_masks
 from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, checked
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.commit.commit import prune
@@ -77,7 +77,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Builds or changes, and reports."""
     started, effort = time.monotonic(), BuildStats()
     work = _change(arguments) if isinstance(arguments, Change) else _build(arguments)  # refused before a file is made
-    with exclusive(arguments.out), progress() as show:
+    with lock_folder(arguments.out), progress() as show:
         dataset, pruned = work(show, effort)
     if isinstance(arguments, Arguments) and dataset.root is None:
         say(f"the record of {arguments.out} does not say what its root held: --root was not compared with it")
@@ -96,7 +96,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "manifest_sha256": dataset.manifest_sha256,
         "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
-        **effort.told(time.monotonic() - started),
+        **effort.summarize(time.monotonic() - started),
     }
 
 
@@ -118,9 +118,9 @@ def _build(arguments: Arguments) -> Work:
 
 def _plan(arguments: Arguments) -> Plan:
     recipe, files = arguments.recipe, arguments.mask_files
-    if files is not None and needs_files(recipe):
-        recipe = replace(recipe, mask_files_sha256=files_digest(files))
-    return Plan(root_of(arguments), arguments.out, recipe, arguments.seed, files)
+    if files is not None and has_file_masks(recipe):
+        recipe = replace(recipe, mask_files_sha256=hash_mask_files(files))
+    return Plan(resolve_root(arguments), arguments.out, recipe, arguments.seed, files)
 
 
 def _change(change: Change) -> Work:
@@ -159,7 +159,7 @@ def _lines(path: str) -> list[str]:
     return [line for line in Path(path).read_text().splitlines() if line]
 
 
-def root_of(arguments: Arguments) -> str:
+def resolve_root(arguments: Arguments) -> str:
     name = arguments.recipe.source
     if name not in DATASETS:
         raise UsageError(f"unknown source {name!r}: known are {', '.join(DATASETS)}")
@@ -172,4 +172,4 @@ def root_of(arguments: Arguments) -> str:
 
 
 if __name__ == "__main__":
-    as_module("shard")
+    run_as_module("shard")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from infra import storage
 from infra.uris import refuse_read_only
 from infra.world import World
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.manifest import open_dataset
 from pipelines.pictures import render_grid, whiten_hole
 from pipelines.records import Batch, UsageError
@@ -51,7 +51,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     refuse_read_only(arguments.out)
     config, seed = StreamConfig(), 0
     if arguments.recipe is not None:
-        recipe = recipe_of(arguments.recipe)
+        recipe = find_recipe(arguments.recipe)
         config, seed = recipe.stream, recipe.seed
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:
@@ -93,4 +93,4 @@ def _ratios(masks: torch.Tensor) -> list[float]:
 
 
 if __name__ == "__main__":
-    as_module("stream")
+    run_as_module("stream")

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import tyro
 
-from infra.addresses import refuse_unsafe
+from infra.addresses import refuse_unsafe_address
 from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials, names_secret
 from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
 from jobs.check_cluster import check_cluster, parse_check
-from jobs.cli import VERBS, as_module, module_of
+from jobs.cli import VERBS, run_as_module, get_module_name
 from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.records import UsageError
@@ -91,7 +91,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Submits, follows and reports; a job that did not succeed is a fault with the job's own exit code."""
     if arguments.check_cluster:
         return check_cluster(arguments.check_cluster)
-    refuse_unsafe(arguments.cluster, arguments.insecure)
+    refuse_unsafe_address(arguments.cluster, arguments.insecure)
     if arguments.insecure and arguments.cluster.startswith("http:"):
         say(f"warning: code and token go to {arguments.cluster} in clear http, as --insecure says")
     verb, *options = arguments.command
@@ -101,7 +101,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     _refuse_credentials(options, environment)
     if verb in _TRACKED:
         _require_tracking(verb, environment.get("MLFLOW_TRACKING_URI", ""))
-    end = _run_job(arguments.cluster, ("python", "-m", module_of(verb), *options), environment)
+    end = _run_job(arguments.cluster, ("python", "-m", get_module_name(verb), *options), environment)
     report = _facts(end.job_id, end.status, end.exit_code) | {"report": _report(end)}
     if end.status != "SUCCEEDED":
         words = (report["report"] or {}).get("error") or end.message[-300:]
@@ -228,4 +228,4 @@ def _report(end: JobEnd) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    as_module("submit")
+    run_as_module("submit")

@@ -9,15 +9,15 @@ import tyro
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.settings import code_revision, git_commit, tracking_uri
 from infra.tracking import Status, require_login
 from infra.tracking_faults import LoginError
-from infra.weights import WeightsError, load_weights, weights_folder, weights_sha256
-from jobs.cli import as_module
+from infra.weights import WeightsError, load_weights, resolve_weights_folder, weights_sha256
+from jobs.cli import run_as_module
 from jobs.plan import planned, told_plan
 from jobs.progress import progress, say
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from pipelines.checkpoints import find_newest_clock, open_checkpoint, repair_commit_list
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
@@ -31,8 +31,8 @@ from pipelines.training.loop import MEASURES
 from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, refuse_other_run
-from pipelines.training.validation import watch_of
-from pipelines.training.worker import told_incidents
+from pipelines.training.validation import open_validator
+from pipelines.training.worker import read_incidents
 
 _INCIDENTS_TOLD: Final = 20
 _TERMS_TOLD: Final = 3
@@ -70,7 +70,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains and reports."""
-    recipe = recipe_of(arguments.recipe)
+    recipe = find_recipe(arguments.recipe)
     recipe = (
         recipe
         if arguments.grad_accumulation is None
@@ -87,7 +87,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if missing:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     rehearsal = rehearse(recipe, load_weights(recipe.objective.needs_weights))
-    with exclusive(arguments.out):
+    with lock_folder(arguments.out):
         train_run = _run_of(arguments, recipe, datasets, until_images, rehearsal)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, recipe, until_images):
@@ -95,7 +95,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         else:
             _train(replace(train_run, attempt=begin_attempt(train_run.out)), arguments)
         done = open_checkpoint(arguments.out)
-    incidents = told_incidents(arguments.out)
+    incidents = read_incidents(arguments.out)
     return {
         "run_id": train_run.run_id,
         "images_seen": find_newest_clock(arguments.out),
@@ -177,7 +177,7 @@ def _missing(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset,
 
 def _taken(arguments: Arguments, recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """That the run cannot be at its place, or that another one is."""
-    storage.folder_to_write(arguments.out)
+    storage.to_writable_folder(arguments.out)
     try:
         refuse_other_run(recipe, datasets, arguments.out, arguments.mix)
     except (UsageError, CorruptDataError) as fault:
@@ -207,7 +207,7 @@ def _missing_planes(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Itera
 def _missing_photos(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[str]:
     """Held-out ones, where the training stops by them."""
     size_px = recipe.stream.size_px
-    if recipe.early_stop_images is not None and watch_of(datasets[0], recipe) is None:
+    if recipe.early_stop_images is not None and open_validator(datasets[0], recipe) is None:
         yield (
             f"recipe {recipe.name} stops by its scores on held-out photos: {datasets[0].uri} has none with masks of "
             f"{size_px} px; build it with --holdout and --mask-size-px {size_px}"
@@ -230,8 +230,8 @@ def _run_of(
     """The run at --out, by absolute places: ranks stand elsewhere."""
     return TrainRun(
         recipe,
-        tuple(map(storage.absolute, arguments.data)),
-        storage.absolute(arguments.out),
+        tuple(map(storage.to_absolute, arguments.data)),
+        storage.to_absolute(arguments.out),
         until_images,
         claim_run(recipe, datasets, arguments.out, arguments.mix),
         tracking_uri(),
@@ -240,7 +240,7 @@ def _run_of(
         arguments.mix,
         arguments.loader_workers,
         rehearsal.photo_operations(len(recipe.stream.masks)),
-        weights_folder(),
+        resolve_weights_folder(),
     )
 
 
@@ -255,7 +255,7 @@ def _inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tupl
     for dataset in datasets:
         yield dataset.name, dataset.manifest_sha256, dataset.uri
     for name, digest in weights_sha256(recipe.objective.needs_weights).items():
-        yield name, digest, storage.join(weights_folder(), f"{name}.safetensors")
+        yield name, digest, storage.join(resolve_weights_folder(), f"{name}.safetensors")
 
 
 def _teller(run: TrainRun) -> MlflowSync:
@@ -299,4 +299,4 @@ def _told(point: dict[str, Any], until_images: int) -> tuple[int, int, str]:
 
 
 if __name__ == "__main__":
-    as_module("train")
+    run_as_module("train")

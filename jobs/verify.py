@@ -5,13 +5,13 @@ from typing import Any
 
 import tyro
 
-from infra.lock import exclusive
-from jobs.cli import as_module
+from infra.lock import lock_folder
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import progress
-from pipelines.data.commit.commit import unnamed_files
+from pipelines.data.commit.commit import list_unnamed_files
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
-from pipelines.data.dataset.verify import num_checked, verify_dataset
+from pipelines.data.dataset.verify import count_checked_shards, verify_dataset
 from pipelines.records import UsageError
 
 
@@ -35,16 +35,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise UsageError(f"--share is {arguments.share}: it is more than 0 and at most 1")
     report: dict[str, Any] = {}
     if arguments.rebuild:
-        with exclusive(arguments.uri), progress() as show:
+        with lock_folder(arguments.uri), progress() as show:
             recovered = recover_dataset(arguments.uri, show)
         report["num_tables_without_rejections"] = recovered.num_tables_without_rejections
     dataset, damages = verify_dataset(arguments.uri, arguments.share, arguments.seed)
     report |= {
         "num_shards": len(dataset.shards) if dataset else 0,
         "num_samples": sum(s.num_samples for s in dataset.shards) if dataset else 0,
-        "num_shards_checked": num_checked(len(dataset.shards), arguments.share) if dataset else 0,
+        "num_shards_checked": count_checked_shards(len(dataset.shards), arguments.share) if dataset else 0,
         "damaged": [asdict(damage) for damage in damages],
-        "unnamed": unnamed_files(dataset) if dataset else [],
+        "unnamed": list_unnamed_files(dataset) if dataset else [],
     }
     if damages:
         first = damages[0]
@@ -56,4 +56,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("verify")
+    run_as_module("verify")

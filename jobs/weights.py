@@ -14,9 +14,9 @@ from torch import Tensor
 
 from infra import storage
 from infra.settings import code_revision
-from infra.weights import FILES, WeightsError, keep_weights, weights_folder
+from infra.weights import FILES, WeightsError, publish_weights, resolve_weights_folder
 from infra.weights_import import READERS, read_state_dict
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.progress import say
 from nets import describe_network
 from nets.deepgin.network import DeepGIN
@@ -53,8 +53,8 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Reads, checks, writes and reports the digests."""
     name = _checked_name(arguments)
-    folder = weights_folder() if arguments.out is None else storage.absolute(arguments.out)
-    storage.folder_to_write(folder)
+    folder = resolve_weights_folder() if arguments.out is None else storage.to_absolute(arguments.out)
+    storage.to_writable_folder(folder)
     if arguments.checkpoint is not None:
         return {"out": folder, "files": _own(arguments.checkpoint, name, folder)}
     report: dict[str, Any] = {"out": folder, "files": {}}
@@ -91,7 +91,7 @@ def _made(uri: str, folder: str) -> dict[str, str]:
         states = READERS[_file_name(uri)](data)
     except WeightsError as fault:
         raise WeightsError(f"{uri}: {fault}") from None
-    made = {name: keep_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()}
+    made = {name: publish_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()}
     for name, digest in made.items():
         _tell(folder, name, digest)
     return made
@@ -101,7 +101,7 @@ def _own(uri: str, name: str, folder: str) -> dict[str, str]:
     """The digest of a checkpoint's generator under its new name."""
     checkpoint = open_checkpoint(uri)
     tensors, source_sha256 = checkpoint.tensors(checkpoint.generator), checkpoint.file_sha256(checkpoint.generator)
-    digest = keep_weights(folder, name, tensors, checkpoint.uri, source_sha256)
+    digest = publish_weights(folder, name, tensors, checkpoint.uri, source_sha256)
     _tell(folder, name, digest)
     return {name: digest}
 
@@ -138,4 +138,4 @@ def _known() -> str:
 
 
 if __name__ == "__main__":
-    as_module("weights")
+    run_as_module("weights")

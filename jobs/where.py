@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from jobs.cli import as_module
+from jobs.cli import run_as_module
 from jobs.faults import VerbError
 from jobs.progress import say
 from pipelines.data.dataset.edit import find_photo
@@ -34,4 +34,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    as_module("where")
+    run_as_module("where")

@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 from nets.baselines.edge import EC, ECConfig
 from nets.baselines.gated import GC, GCConfig
-from nets.baselines.objective import BaselineObjectiveConfig, baseline_objective
+from nets.baselines.objective import BaselineObjectiveConfig, build_baseline_objective
 from nets.baselines.partial import PC, PCConfig
 from nets.deepgin.network import DeepGIN, DeepGINConfig
-from nets.deepgin.objective import DeepGINObjectiveConfig, deepgin_objective
+from nets.deepgin.objective import DeepGINObjectiveConfig, build_deepgin_objective
 from nets.distill.network import DistillConfig, InpaintingNetwork
-from nets.distill.objective import DistillObjectiveConfig, distill_objective
-from nets.features import vgg_shapes
+from nets.distill.objective import DistillObjectiveConfig, build_distill_objective
+from nets.features import get_vgg_shapes
 from nets.layers.convolution import lay_channels_last
 from nets.mhtma.network import MHTMA, MHTMAConfig
-from nets.mhtma.objective import MHTMAObjectiveConfig, mhtma_objective
+from nets.mhtma.objective import MHTMAObjectiveConfig, build_mhtma_objective
 from nets.objective import Objective, Weights
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
-from nets.spn.objective import SPNObjectiveConfig, spn_objective
-from nets.spn.teacher import published_shapes
+from nets.spn.objective import SPNObjectiveConfig, build_spn_objective
+from nets.spn.teacher import get_trunk_shapes
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ NETWORKS: dict[str, NetworkKind] = {
 }
 
 OBJECTIVES: dict[type, Callable[[Any, Weights], Objective]] = {
-    DeepGINObjectiveConfig: deepgin_objective,
-    DistillObjectiveConfig: distill_objective,
-    BaselineObjectiveConfig: baseline_objective,
-    MHTMAObjectiveConfig: mhtma_objective,
-    SPNObjectiveConfig: spn_objective,
+    DeepGINObjectiveConfig: build_deepgin_objective,
+    DistillObjectiveConfig: build_distill_objective,
+    BaselineObjectiveConfig: build_baseline_objective,
+    MHTMAObjectiveConfig: build_mhtma_objective,
+    SPNObjectiveConfig: build_spn_objective,
 }
 """Each config has `needs_weights`, the names of the files whose state dicts the objective is given."""
 
 
-TEACHERS_SHAPES: dict[str, Callable[[], dict[str, Tensor]]] = {
-    "vgg16_features": partial(vgg_shapes, 16),
-    "vgg19_features": partial(vgg_shapes, 19),
-    "tresnet_l_openimages": published_shapes,
+TEACHER_SHAPES: dict[str, Callable[[], dict[str, Tensor]]] = {
+    "vgg16_features": partial(get_vgg_shapes, 16),
+    "vgg19_features": partial(get_vgg_shapes, 19),
+    "tresnet_l_openimages": get_trunk_shapes,
 }
 """State dicts on torch's meta device, of published files that a user may not have yet."""
 

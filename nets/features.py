@@ -83,7 +83,7 @@ class AlexNetFeatures(PretrainedFeatures):
         super().__init__(_alexnet_chain(layers), layers, state, normalise)
 
 
-def vgg_shapes(depth: Literal[16, 19]) -> dict[str, Tensor]:
+def get_vgg_shapes(depth: Literal[16, 19]) -> dict[str, Tensor]:
     """What a file of its weights holds, on torch's meta device: shapes without numbers."""
     with torch.device("meta"):
         chain = nn.Sequential(*_vgg_chain(_VGG_CONVOLUTIONS[depth], ()).values())

@@ -31,7 +31,7 @@ def total_variation(image: Tensor) -> Tensor:
     return (image[:, :, 1:] - image[:, :, :-1]).abs().mean() + (image[..., 1:] - image[..., :-1]).abs().mean()
 
 
-def squared_variation(image: Tensor) -> Tensor:
+def total_variation_l2(image: Tensor) -> Tensor:
     """Twice the mean squared differences of vertical and of horizontal neighbours, N3HW -> scalar (DeepGIN's code)."""
     down, across = image[:, :, 1:] - image[:, :, :-1], image[..., 1:] - image[..., :-1]
     return 2 * (down.square().mean() + across.square().mean())

@@ -44,7 +44,7 @@ class Inputs:
     planes: Mapping[str, Tensor] = field(default_factory=dict)
     """Further pictures by name, NCHW in [0, 1]: `image_large`, `segmentation`, `edge`, `sketch`."""
 
-    def as_outputs(self) -> Outputs:
+    def to_outputs(self) -> Outputs:
         """Image and mask, as the terms of a phase want them beside what the networks made."""
         return {"image": self.image, "mask": self.mask}
 
@@ -123,6 +123,6 @@ class Objective:
     teachers: dict[str, nn.Module] = field(default_factory=dict)
     """Never trained and not kept: made from files of weights."""
 
-    def stage_at(self, images_seen: int) -> Stage:
+    def find_stage(self, images_seen: int) -> Stage:
         """The stage whose period holds this clock."""
         return next(s for s in self.stages if s.until_images is None or images_seen < s.until_images)

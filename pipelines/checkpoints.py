@@ -228,7 +228,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
     Its state and generator are checked; files that filling does not need are not read. Raises UsageError where there is
     none, CorruptDataError where it is damaged, naming a sound one.
     """
-    uri = storage.absolute(uri).rstrip("/")
+    uri = storage.to_absolute(uri).rstrip("/")
     out = _find_run(uri)
     try:
         if storage.exists(storage.join(uri, STATE_FILE)):

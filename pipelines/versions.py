@@ -67,7 +67,7 @@ def fetch_version(version: Version, tracking: Tracking, folder: Path) -> Path:
     """
     registered = _read_tags(version)
     try:
-        if (place := tracking.local_folder(version)) is not None and place.is_dir():
+        if (place := tracking.find_local_folder(version)) is not None and place.is_dir():
             _list_regular(place)  # a link there would be copied as the file that it leads to
         downloaded = tracking.download(version, folder / "downloaded")
         _refuse_changes(list_files(downloaded), registered)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra.cluster import connected, own_token
+from infra.cluster import connect_ray, set_own_token
 from infra.settings import apply_defaults
 from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
@@ -18,7 +18,7 @@ from tests.making import photo_folder, shard_recipe, train_recipe
 
 apply_defaults()
 torch.set_num_threads(1)
-own_token()  # here, before any test module imports Ray
+set_own_token()  # here, before any test module imports Ray
 
 
 def silent(*_: object) -> None:
@@ -28,7 +28,7 @@ def silent(*_: object) -> None:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this process, shared by all tests that need one."""
-    with connected(2):
+    with connect_ray(2):
         yield
 
 

@@ -13,7 +13,7 @@ from pipelines import noise as noise_of
 from pipelines.keyed_rng import KeyedRng
 from pipelines.noise import SampleNoise
 from pipelines.records import Batch
-from pipelines.training.inputs import to_inputs
+from pipelines.training.loop import to_inputs
 
 KINDS = pytest.mark.parametrize("kind", ["uniform", "normal"])
 

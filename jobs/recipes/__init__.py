@@ -93,7 +93,7 @@ RECIPES: Final[dict[str, Callable[[], TrainRecipe]]] = {
 }
 
 
-def recipe_of(name: str) -> TrainRecipe:
+def find_recipe(name: str) -> TrainRecipe:
     """The recipe of a name; raises UsageError naming those that are near it."""
     if name not in RECIPES:
         near = ", ".join(get_close_matches(name.lower(), RECIPES, n=4))

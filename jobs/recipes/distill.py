@@ -10,7 +10,7 @@ from nets.baselines.objective import ALONE, ATTENTION, ENCODER, BaselineObjectiv
 from nets.baselines.partial import PCConfig
 from nets.distill.guidance import GuidanceConfig
 from nets.distill.network import DistillConfig
-from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, make_variant
 from nets.filling import Procedure
 from pipelines.stream.config import StreamConfig
 from pipelines.training.recipe import AdamConfig, TrainRecipe
@@ -79,7 +79,7 @@ def distill_ablation(name: str) -> TrainRecipe:
     At 30-40 %: baseline 22.36 dB, Net1 22.84, Net2 22.79, Net3 22.98, Net4 23.54, Net5 22.54, Net6 23.62, Net7 24.08.
     Hours: none printed. Steps are those of Net8, as the paper tells no others.
     """
-    return _paper(f"distill-{name}-places2", _PLACES2_STEPS, variant(name, _PAPER))
+    return _paper(f"distill-{name}-places2", _PLACES2_STEPS, make_variant(name, _PAPER))
 
 
 def distill_backbone(name: str) -> TrainRecipe:
@@ -173,7 +173,7 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     )
     guidance = GuidanceConfig(auxiliary_images=_FACES_AUXILIARY, weight=0.02, imagined_rate=0.01)
     objective = DistillObjectiveConfig(network, guidance, style_weight=0.0, confidence_px=17)
-    chosen = variant(name, objective)
+    chosen = make_variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
     psi = replace(GENERATOR, learning_rate=1e-3, clip_norm=None, unit_norm=True)
     before, optimizers = _before(chosen.guidance), _optimizers(chosen.guidance, theta, psi)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
-from nets.distill.network import hole_at
+from nets.distill.network import reduce_hole
 from nets.layers.adaptive import AdaptiveConvolution
 
 
@@ -28,7 +28,7 @@ class CompletionBlocks(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, level: int) -> Tensor:
         """Features N C h w of a level, from 0, and hole N1HW -> N C h w, changed in the hole alone."""
-        completed: Tensor = x + self.adaptive(x, self.adapters[level](x)) * hole_at(mask, x)
+        completed: Tensor = x + self.adaptive(x, self.adapters[level](x)) * reduce_hole(mask, x)
         return completed
 
 

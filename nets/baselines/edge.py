@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks, encode
-from nets.layers.edges import grey, squared_steepness
+from nets.layers.edges import grey, compute_squared_gradient
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole, to_image
 
@@ -136,4 +136,4 @@ class EC(nn.Module):
 
 def find_edges(image: Tensor, mask: Tensor) -> Tensor:
     """Picture N3HW in [0, 1] and hole N1HW -> N1HW in {0, 1}: steep known pixels; next to a hole there are none."""
-    return (squared_steepness(image) > _STEEP**2) * (1 - F.max_pool2d(mask, 3, stride=1, padding=1))
+    return (compute_squared_gradient(image) > _STEEP**2) * (1 - F.max_pool2d(mask, 3, stride=1, padding=1))

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.baselines.backbone import CompletionBlocks, encode
-from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
+from nets.layers.gated import GatedConvolution, build_encoder_start, build_picture_decoder
 from nets.layers.patches import unfold_patches
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole, to_image
 
@@ -46,7 +46,7 @@ class ContextualAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features N C h w, hole N1HW -> attended N C h w, queries and keys N L D, whose last values hide keys."""
-        with in_float32(x):
+        with disable_autocast(x):
             small = F.avg_pool2d(x.float(), 2)
             rows = unfold_patches(small, 3, padding=1)
             touched = F.max_pool2d(F.adaptive_max_pool2d(mask, small.shape[2:]), 3, stride=1, padding=1)
@@ -74,7 +74,7 @@ class CoarseNetwork(nn.Module):
             ]
         )
         self.middle = nn.Sequential(*(_same(w, d) for d in config.dilations), _same(w), _same(w))
-        self.decoder = nn.Sequential(*picture_decoder(w))
+        self.decoder = nn.Sequential(*build_picture_decoder(w))
         self.completion = CompletionBlocks((2 * w, 4 * w)) if config.completion else None
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,12 +90,12 @@ class RefinementNetwork(nn.Module):
     def __init__(self, config: GCConfig) -> None:
         super().__init__()
         w = config.width
-        self.near = nn.Sequential(*encoder_start(4, w, 2 * w), _same(w), *(_same(w, d) for d in config.dilations))
-        self.far = nn.Sequential(*encoder_start(4, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu))
+        self.near = nn.Sequential(*build_encoder_start(4, w, 2 * w), _same(w), *(_same(w, d) for d in config.dilations))
+        self.far = nn.Sequential(*build_encoder_start(4, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu))
         self.attention = ContextualAttention()
         self.after = nn.Sequential(_same(w), _same(w))
         self.join = nn.Sequential(GatedConvolution(8 * w, 4 * w), _same(w))
-        self.decoder = nn.Sequential(*picture_decoder(w))
+        self.decoder = nn.Sequential(*build_picture_decoder(w))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """N4HW and the hole whose patches are no keys, N1HW -> N3HW, unbounded, and what the attention compares."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from nets.baselines.edge import EC, ECConfig, find_edges
 from nets.baselines.gated import GC, GCConfig
 from nets.baselines.partial import PC, PCConfig
-from nets.distill.guidance import GuidanceConfig, Student, Teacher, guided_objective
+from nets.distill.guidance import GuidanceConfig, Student, Teacher, build_guided_objective
 from nets.objective import Inputs, Objective, Outputs, Terms, Weights
 
 Backbone = GC | EC | PC
@@ -45,9 +45,9 @@ class BaselineObjectiveConfig:
         return ()
 
 
-def baseline_objective(config: BaselineObjectiveConfig, _: Weights) -> Objective:
+def build_baseline_objective(config: BaselineObjectiveConfig, _: Weights) -> Objective:
     """Backbone, teacher, meta-networks and alignment, as far as asked for, with fresh weights."""
-    generator = make_backbone(config.network)
+    generator = build_backbone(config.network)
     pictures, draws = _pictures(config.network), isinstance(config.network, ECConfig) and config.network.edges
 
     def terms(o: Outputs) -> Terms:
@@ -58,7 +58,7 @@ def baseline_objective(config: BaselineObjectiveConfig, _: Weights) -> Objective
     attended = dict(enumerate(generator.attended, start=1))
     student = Student(generator, lambda i: _run(generator, i), terms, weights, generator.taught, attended)
     teacher = _teacher(config.network) if config.guidance.has_teacher else None
-    return guided_objective(student, teacher, config.guidance, {})
+    return build_guided_objective(student, teacher, config.guidance, {})
 
 
 _TERMS: Final = {"predicted": "out", "coarse": "coarse"}
@@ -70,7 +70,7 @@ def _pictures(config: BackboneConfig) -> tuple[str, ...]:
     return ("predicted", "coarse") if isinstance(config, GCConfig) else ("predicted",)
 
 
-def make_backbone(config: BackboneConfig) -> Backbone:
+def build_backbone(config: BackboneConfig) -> Backbone:
     """The network of a configuration, with fresh weights."""
     match config:
         case GCConfig():
@@ -95,7 +95,7 @@ def _run(backbone: Backbone, inputs: Inputs) -> Outputs:
 def _teacher(config: BackboneConfig) -> Teacher:
     """The same backbone for whole pictures: no completion blocks, no smooth fill, no edges to draw."""
     plain = replace(config, completion=False, residual=False)
-    network = make_backbone(replace(plain, edges=False) if isinstance(plain, ECConfig) else plain)
+    network = build_backbone(replace(plain, edges=False) if isinstance(plain, ECConfig) else plain)
 
     def run(inputs: Inputs) -> Outputs:
         nothing = inputs.mask * 0

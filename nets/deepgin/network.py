@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from nets.layers.attention import NonLocalAttention
 from nets.layers.checkpointing import maybe_checkpoint
-from nets.layers.convolution import UpConvolution, activated, convolution, initialise_kaiming
+from nets.layers.convolution import UpConvolution, add_activation, convolution, initialize_kaiming
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole
 from nets.literals import LiteralChecked
@@ -107,7 +107,7 @@ class CoarseGenerator(nn.Module):
         super().__init__()
         widths = [config.width << level for level in range(config.num_halvings)]
         self.layers = nn.Sequential(
-            activated(convolution(config.num_channels, config.width, 7, padding=3)),
+            add_activation(convolution(config.num_channels, config.width, 7, padding=3)),
             *_halvings(widths),
             *(_block(config, widths[-1], COARSE_DILATIONS) for _ in range(config.num_coarse_blocks)),
             *(UpConvolution(w, w // 2) for w in widths[:0:-1]),
@@ -126,7 +126,7 @@ def _block(config: DeepGINConfig, channels: int, pyramid: tuple[int, ...]) -> SP
 
 def _halvings(widths: list[int]) -> list[nn.Module]:
     """Strided 4x4 convolutions from each width to the next, twice as large."""
-    return [activated(convolution(w, w * 2, 4, stride=2, padding=1)) for w in widths[:-1]]
+    return [add_activation(convolution(w, w * 2, 4, stride=2, padding=1)) for w in widths[:-1]]
 
 
 class RefinementGenerator(nn.Module):
@@ -142,7 +142,7 @@ class RefinementGenerator(nn.Module):
         widths = [w << level for level in range(config.num_halvings + 1)]
         *_, far, near, deep = widths
         multi = config.attention == "multi"
-        self.stem = activated(convolution(config.num_channels, w, 7, padding=3))
+        self.stem = add_activation(convolution(config.num_channels, w, 7, padding=3))
         self.downs = nn.ModuleList(_halvings(widths))
         self.skip_far = _skip(far) if multi else None
         self.skip_near = _skip(near) if multi else None
@@ -184,16 +184,16 @@ def _joined(fine: Tensor, level: Tensor, skip: nn.Module | None, mix: nn.Module 
 
 
 def _mix(channels: int) -> nn.Sequential:
-    return activated(convolution(channels + channels // 2, channels, 3, padding=1))
+    return add_activation(convolution(channels + channels // 2, channels, 3, padding=1))
 
 
 def _low_head(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(activated(convolution(channels, width, 3, padding=1)), convolution(width, 3, 3, padding=1))
+    return nn.Sequential(add_activation(convolution(channels, width, 3, padding=1)), convolution(width, 3, 3, padding=1))
 
 
 def _skip(channels: int) -> nn.Sequential:
     return nn.Sequential(
-        activated(convolution(channels, channels // 2, 3, padding=1)), NonLocalAttention(channels // 2)
+        add_activation(convolution(channels, channels // 2, 3, padding=1)), NonLocalAttention(channels // 2)
     )
 
 
@@ -217,7 +217,7 @@ class DeepGIN(nn.Module):
         self.config = config
         self.coarse = CoarseGenerator(config)
         self.refinement = None if config.coarse_only else RefinementGenerator(config)
-        initialise_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
+        initialize_kaiming(self, config.initial_scale)  # also the outputs of the SA blocks, as in the code
 
     @property
     def multiple_px(self) -> int:

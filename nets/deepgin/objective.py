@@ -22,7 +22,7 @@ from nets.losses import (
     hinge_generator,
     hole_weighted_l1,
     perceptual,
-    squared_variation,
+    total_variation_l2,
     style_l1,
     style_l2,
     total_variation,
@@ -61,7 +61,7 @@ class DeepGINObjectiveConfig(LiteralChecked):
         return (_VGG,) if self.perceptual_weight or self.style_weight else ()
 
 
-def deepgin_objective(config: DeepGINObjectiveConfig, weights: Weights) -> Objective:
+def build_deepgin_objective(config: DeepGINObjectiveConfig, weights: Weights) -> Objective:
     """Generator and critics with fresh weights, warm-up and adversarial stage."""
     generator, critic = DeepGIN(config.network), TwoScalePatchCritic(config.critic_width)
     teachers = {name: VGGFeatures(19, tuple(_layers(config)), weights[name]) for name in config.needs_weights}
@@ -100,7 +100,7 @@ def _layers(config: DeepGINObjectiveConfig) -> dict[str, float]:
 def _forward(generator: DeepGIN, inputs: Inputs) -> Outputs:
     image, mask = inputs.image, inputs.mask
     outputs: Outputs = generator(image, mask, _segmentation(generator.config, inputs))
-    return outputs | inputs.as_outputs() | {"masked": image * (1 - mask) + mask}
+    return outputs | inputs.to_outputs() | {"masked": image * (1 - mask) + mask}
 
 
 def _segmentation(config: DeepGINConfig, inputs: Inputs) -> Tensor | None:
@@ -136,7 +136,7 @@ def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> Terms:
 
 
 def _generator_terms(mode: Literal["paper", "code"], critic: TwoScalePatchCritic, o: Outputs) -> Terms:
-    variation = total_variation if mode == "paper" else squared_variation
+    variation = total_variation if mode == "paper" else total_variation_l2
     scores = critic(o["masked"], o["inpainted"])
     return {"adversarial": hinge_generator(scores), "total_variation": variation(o["inpainted"])}
 

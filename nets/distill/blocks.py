@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.layers.adaptive import AdaptiveConvolution
-from nets.layers.convolution import activated
+from nets.layers.convolution import add_activation
 
 _FIRST_ATTENTION: Final = -3.0
 """Where PGL adds, attention begins with the weight sigmoid(-3) = 0.05, as its shares are uniform at first."""
@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, hidden: int | None = None, kernel: int = 3) -> None:
         super().__init__()
         hidden = channels if hidden is None else hidden
-        self.inner = activated(nn.Conv2d(channels, hidden, kernel, padding=kernel // 2))
+        self.inner = add_activation(nn.Conv2d(channels, hidden, kernel, padding=kernel // 2))
         self.outer = nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class UpBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.convolution = activated(nn.Conv2d(channels_in, channels_out, 3, padding=1))
+        self.convolution = add_activation(nn.Conv2d(channels_in, channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N C_in H W -> N C_out 2H 2W."""

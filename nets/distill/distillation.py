@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nets.distill.meta import Alignment, MetaNetworks
-from nets.distill.network import hole_at
+from nets.distill.network import reduce_hole
 from nets.layers.transfer import attention_transfer
 from nets.losses import importance_weighted_l2
 from nets.objective import Terms
@@ -62,19 +62,19 @@ class Distillation:
         """sum over levels of rho(x*) |(x - gamma(x*)) M|^2 (Eq. 2)."""
         levels = zip(self.meta.gamma, self.meta.rho, student, teacher, strict=True)
         return torch.stack(
-            [importance_weighted_l2(x, gamma(y), rho(y), hole_at(mask, x)) for gamma, rho, x, y in levels]
+            [importance_weighted_l2(x, gamma(y), rho(y), reduce_hole(mask, x)) for gamma, rho, x, y in levels]
         ).sum()
 
     def _self(self, alignment: Alignment, encoded: Sequence[Tensor], held: Sequence[Tensor], mask: Tensor) -> Tensor:
         """sum over levels of phi(x_l+1) |(f_l(x_l) - x_l+1) M_l+1|^2, the deeper level the teacher (Eq. 3)."""
         levels = zip(self.meta.phi, alignment(encoded), held, strict=True)
-        return torch.stack([importance_weighted_l2(x, y, phi(y), hole_at(mask, y)) for phi, x, y in levels]).sum()
+        return torch.stack([importance_weighted_l2(x, y, phi(y), reduce_hole(mask, y)) for phi, x, y in levels]).sum()
 
     def _attention(self, student: Sequence[Attended], teacher: Sequence[Attended], mask: Tensor) -> Tensor:
         """sum over attentions of the distance of their shares, the mean over the queries in the hole (Eq. 9)."""
         distances = []
         for number, (of, taught) in enumerate(zip(student, teacher, strict=True)):
-            hole, trust = hole_at(mask, of.decoded).flatten(1), self.meta.trust(number, taught.decoded)
+            hole, trust = reduce_hole(mask, of.decoded).flatten(1), self.meta.trust(number, taught.decoded)
             total = attention_transfer(of.query, of.key, taught.query, taught.key, trust, hole)
             distances.append((total / hole.sum(dim=1).clamp_min(1)).mean())
         return torch.stack(distances).sum()

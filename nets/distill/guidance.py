@@ -81,13 +81,13 @@ class Teacher:
     pictures: tuple[str, ...] = ("predicted",)
 
 
-def guided_objective(
+def build_guided_objective(
     student: Student, teacher: Teacher | None, config: GuidanceConfig, teachers: Mapping[str, nn.Module]
 ) -> Objective:
     """The training of a student, alone if there are no lessons; `teachers` are those that only its own terms need."""
     if not config.terms:
         alone = Phase("inpaint", ("generator",), student.terms, student.weights)
-        stage = Stage("inpainting", None, lambda i: student.run(i) | i.as_outputs(), (alone,))
+        stage = Stage("inpainting", None, lambda i: student.run(i) | i.to_outputs(), (alone,))
         return Objective({"generator": student.network}, (stage,), dict(teachers))
     distillation = _distillation(student, config)
     networks: dict[str, nn.Module] = {"generator": student.network, "meta": distillation.meta}
@@ -126,7 +126,7 @@ def _reproduction(teacher: Teacher, config: GuidanceConfig) -> Stage:
 
     weights = {f"l1_{_TEACHER}{name}": 1.0 for name in teacher.pictures}
     phase = Phase("reproduce", ("auxiliary",), terms, weights)
-    return Stage("auxiliary", config.auxiliary_images, lambda i: teacher.run(i) | i.as_outputs(), (phase,))
+    return Stage("auxiliary", config.auxiliary_images, lambda i: teacher.run(i) | i.to_outputs(), (phase,))
 
 
 def _taught(student: Student, teacher: Teacher | None, config: GuidanceConfig, inputs: Inputs) -> Outputs:
@@ -137,7 +137,7 @@ def _taught(student: Student, teacher: Teacher | None, config: GuidanceConfig, i
         with torch.no_grad():
             found = teacher.run(inputs)
         outputs |= {f"{_TEACHER}{name}": feature for name, feature in found.items()}
-    return outputs | inputs.as_outputs()
+    return outputs | inputs.to_outputs()
 
 
 def _held(student: Student, config: GuidanceConfig) -> tuple[str, ...]:

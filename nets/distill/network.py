@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from nets.distill.blocks import Affinity, DecoderLevel, ResidualBlock, UpBlock
 from nets.layers.adaptive import AdaptiveConvolution
 from nets.layers.checkpointing import maybe_checkpoint
-from nets.layers.convolution import activated, initialise_kaiming, scale_init
+from nets.layers.convolution import add_activation, initialize_kaiming, scale_init
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole
 
@@ -84,10 +84,10 @@ class Backbone(nn.Module):
         super().__init__()
         c, stem = config.width, config.stem_width
         self.config = config
-        self.stem = activated(nn.Conv2d(channels_in, stem, 5, padding=2))
+        self.stem = add_activation(nn.Conv2d(channels_in, stem, 5, padding=2))
         self.encoder = nn.ModuleList(
             nn.Sequential(
-                activated(nn.Conv2d(c if level else stem, c, 4, stride=2, padding=1)),
+                add_activation(nn.Conv2d(c if level else stem, c, 4, stride=2, padding=1)),
                 *(ResidualBlock(c) for _ in range(num_blocks)),
             )
             for level, num_blocks in enumerate(config.encoder_blocks)
@@ -126,7 +126,7 @@ class Backbone(nn.Module):
 
         Where fusion replaces features, adaptive convolution begins as a box filter, so that they pass.
         """
-        initialise_kaiming(self, 1.0)
+        initialize_kaiming(self, 1.0)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 scale_init(module.outer)
@@ -186,7 +186,7 @@ class AuxiliaryNetwork(nn.Module):
         return {"predicted": torch.sigmoid(raw), **features}
 
 
-def hole_at(mask: Tensor, features: Tensor) -> Tensor:
+def reduce_hole(mask: Tensor, features: Tensor) -> Tensor:
     """Hole N1HW at the resolution of features N C h w: N1hw, a cell is hole if any of its pixels is."""
     return F.max_pool2d(mask, mask.shape[2] // features.shape[2])
 
@@ -196,11 +196,11 @@ def _matching_blocks(config: DistillConfig) -> tuple[nn.Module, nn.Module]:
     missing = _num_adaptive(replace(config, completion=True, attention=True, fusion=True)) - _num_adaptive(config)
     if not config.matched or not missing:
         return nn.Identity(), nn.Identity()
-    wide, narrow = matching_widths(missing, config.width)
+    wide, narrow = find_matching_widths(missing, config.width)
     return ResidualBlock(config.width, wide), ResidualBlock(config.width, narrow, kernel=1)
 
 
-def matching_widths(missing: int, channels: int) -> tuple[int, int]:
+def find_matching_widths(missing: int, channels: int) -> tuple[int, int]:
     """Hidden widths of a 3x3 and a 1x1 residual block, each at least 1, that together come nearest to `missing`."""
     each, slim = 18 * channels + 1, 2 * channels + 1
     rest = missing - 2 * channels

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nets.distill.confidence import Blur, confidence
-from nets.distill.guidance import GuidanceConfig, Student, Teacher, guided_objective
+from nets.distill.guidance import GuidanceConfig, Student, Teacher, build_guided_objective
 from nets.distill.network import AuxiliaryNetwork, DistillConfig, InpaintingNetwork
 from nets.features import VGGFeatures
 from nets.literals import LiteralChecked
@@ -83,7 +83,7 @@ def variant(name: str, config: DistillObjectiveConfig) -> DistillObjectiveConfig
     )
 
 
-def distill_objective(config: DistillObjectiveConfig, weights: Weights) -> Objective:
+def build_distill_objective(config: DistillObjectiveConfig, weights: Weights) -> Objective:
     """All networks with fresh weights, those alone that this variant trains; VGG-16 with those given."""
     generator = InpaintingNetwork(config.network)
     vgg = VGGFeatures(16, tuple(_STYLE), weights[_VGG]) if config.style_weight else None
@@ -97,7 +97,7 @@ def distill_objective(config: DistillObjectiveConfig, weights: Weights) -> Objec
         dict.fromkeys(levels, width),
     )
     teacher = _auxiliary(config.network) if config.guidance.has_teacher else None
-    return guided_objective(student, teacher, config.guidance, {"vgg16": vgg} if vgg else {})
+    return build_guided_objective(student, teacher, config.guidance, {"vgg16": vgg} if vgg else {})
 
 
 def _auxiliary(config: DistillConfig) -> Teacher:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional as F
 
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 
 _SUM: Final = 0
 """The kernel's number for embedding_bag's mode "sum"."""
@@ -99,7 +99,7 @@ def _neighbours(place: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _sum_rows(features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
-    with in_float32(features):
+    with disable_autocast(features):
         sums: Tensor = _sum_bags(features, weights, rows)
     return sums
 
@@ -126,7 +126,7 @@ class _RowSums(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         features, weights, rows = ctx.saved_tensors
         gradient = gradient.contiguous()
-        with in_float32(features):
+        with disable_autocast(features):
             return (
                 _by_features(gradient, weights, rows, len(features)),
                 _by_weights(gradient, features, weights, rows),

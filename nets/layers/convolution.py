@@ -18,7 +18,7 @@ def convolution(
     )
 
 
-def activated(layer: nn.Module) -> nn.Sequential:
+def add_activation(layer: nn.Module) -> nn.Sequential:
     """The layer followed by LeakyReLU(0.2)."""
     return nn.Sequential(layer, nn.LeakyReLU(0.2, inplace=True))
 
@@ -28,7 +28,7 @@ class UpConvolution(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.convolution = activated(convolution(channels_in, channels_out, 3, padding=1))
+        self.convolution = add_activation(convolution(channels_in, channels_out, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N C_in H W -> N C_out 2H 2W."""
@@ -43,7 +43,7 @@ def lay_channels_last(network: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def initialise_kaiming(network: nn.Module, scale: float) -> None:
+def initialize_kaiming(network: nn.Module, scale: float) -> None:
     """Kaiming-normal (fan-in) weights times `scale` and zero biases for every convolution of the network, in place."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):

@@ -18,7 +18,7 @@ def grey(image: Tensor) -> Tensor:
     return luma
 
 
-def squared_steepness(image: Tensor) -> Tensor:
+def compute_squared_gradient(image: Tensor) -> Tensor:
     """N3HW in [0, 1] -> N1HW: squared length of the luma's gradient, 1 for a step from black to white."""
     across = torch.outer(_numbers((1.0, 2.0, 1.0), image), _numbers((-1.0, 0.0, 1.0), image)) / 4
     filters = torch.stack([across, across.t()]).unsqueeze(1)

@@ -44,7 +44,7 @@ class GatedUpConvolution(GatedConvolution):
         return super().forward(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
-def encoder_start(channels_in: int, width: int, at_quarter: int) -> list[nn.Module]:
+def build_encoder_start(channels_in: int, width: int, at_quarter: int) -> list[nn.Module]:
     """The first five layers of a refinement branch, N C HW -> N 4W H/4 W/4; the fourth gives `at_quarter` channels."""
     return [
         GatedConvolution(channels_in, width, 5),
@@ -55,7 +55,7 @@ def encoder_start(channels_in: int, width: int, at_quarter: int) -> list[nn.Modu
     ]
 
 
-def picture_decoder(width: int) -> list[nn.Module]:
+def build_picture_decoder(width: int) -> list[nn.Module]:
     """The last five layers of a generator, N 4W h w -> N3 4h 4w, unbounded."""
     return [
         GatedUpConvolution(4 * width, 2 * width),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 
 _BLOCK: Final = 2**22
 """Scores that exist at a time: 16 MiB of float32."""
@@ -19,7 +19,7 @@ _GPU_BLOCK: Final = 2**26
 """The same on a GPU, which smaller ones would leave waiting: 256 MiB."""
 
 
-def masked_temperature_attention(
+def temperature_attention(
     query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, temperature: Tensor, level: float
 ) -> Tensor:
     """softmax((Q K^T * (1 - 1 m^T) + level * 1 m^T) / tau) V, rows -> N Q E (MHTMA Eqs. 9-11).
@@ -41,7 +41,7 @@ def masked_temperature_attention(
 
 def _mix(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(Q K^T) V: N Q D, N K D, N K E -> N Q E, without autocast."""
-    with in_float32(query):
+    with disable_autocast(query):
         mixed: Tensor = _mix_blockwise(query, key, value, _GPU_BLOCK if query.is_cuda else _BLOCK)
     return mixed
 
@@ -77,7 +77,7 @@ class _BlockwiseAttention(Function):
         query, key, value, mixed = ctx.saved_tensors
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         common = (gradient * mixed).sum(dim=2, keepdim=True)  # what a softmax takes off the gradient of all scores
-        with in_float32(query):
+        with disable_autocast(query):
             parts = (_blocks(rows, key) for rows in (query, gradient, common, to_query))
             for q, g, c, into in zip(*parts, strict=True):
                 shares = torch.softmax(q @ key.mT, dim=2)

@@ -9,6 +9,6 @@ import torch
 from torch import Tensor
 
 
-def in_float32(x: Tensor) -> AbstractContextManager[None]:
+def disable_autocast(x: Tensor) -> AbstractContextManager[None]:
     """A block in which products of float32 tensors on the device of `x` stay float32 under autocast."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

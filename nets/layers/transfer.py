@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 
 _BLOCK: Final = 2**20
 """Shares that exist at a time: 4 MiB of float32."""
@@ -29,7 +29,7 @@ def attention_transfer(
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     rows = (t.to(dtype) for t in (query, key, teacher_query, teacher_key, importance))
-    with in_float32(query):
+    with disable_autocast(query):
         distance: Tensor = _Transfer.apply(*rows, hole)  # type: ignore[no-untyped-call]
     return distance
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nets.layers.masked_attention import masked_temperature_attention
+from nets.layers.masked_attention import temperature_attention
 from nets.layers.patches import fold_patches, unfold_patches
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 
 Heads = Literal["all", "highest", "lowest"]
 """Which heads speak, by their temperature: at inference all but one may be silenced (Fig. 8)."""
@@ -39,7 +39,7 @@ class TemperatureNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N C h w -> N, in float32 also under autocast; never nearer to 0 than 0.0001."""
-        with in_float32(x):
+        with disable_autocast(x):
             x = x.float()
             for convolution in self.convolutions:
                 x = F.leaky_relu(convolution(x), 0.2)
@@ -80,12 +80,12 @@ class AttentionHead(nn.Module):
         if self.matching.normalised:
             query = F.normalize(query, dim=2, eps=_LEAST_NORM)
         key = F.normalize(patches, dim=2, eps=_LEAST_NORM)
-        hidden = hidden_patches(mask, size, self.matching.hidden_share)
-        mixed = masked_temperature_attention(query, key, patches, hidden, temperature, self.matching.level)
+        hidden = find_hidden_patches(mask, size, self.matching.hidden_share)
+        mixed = temperature_attention(query, key, patches, hidden, temperature, self.matching.level)
         return fold_patches(mixed, height, width, size), temperature
 
 
-def hidden_patches(mask: Tensor, patch_px: int, share: float) -> Tensor:
+def find_hidden_patches(mask: Tensor, patch_px: int, share: float) -> Tensor:
     """Hole N1hw -> N L in {0, 1}: 1 where more than this share of a patch without padding is missing (Eq. 8)."""
     return (F.avg_pool2d(mask.float(), patch_px, stride=1).flatten(1) > share).float()
 

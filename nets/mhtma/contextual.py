@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.layers.patches import unfold_patches
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 
 TEMPERATURE: Final = 0.1
 _LEAST_NORM: Final = 1e-4
@@ -27,7 +27,7 @@ class ContextualAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Features N C h w and hole N1HW -> attended N C h w and the temperature 0.1, N1."""
         height, width = x.shape[2] // 2, x.shape[3] // 2
-        with in_float32(x):
+        with disable_autocast(x):
             query = unfold_patches(x[..., ::2, ::2].float(), 3, padding=1)
             scores = query @ F.normalize(query, dim=2, eps=_LEAST_NORM).transpose(1, 2)
             known = 1 - F.max_pool2d(F.interpolate(mask, size=(height, width), mode="nearest"), 3, 1, 1).flatten(2)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from nets.features import IMAGENET_MEAN
 from nets.layers.checkpointing import maybe_checkpoint
-from nets.layers.convolution import initialise_kaiming, scale_init
-from nets.layers.gated import GatedConvolution, encoder_start, picture_decoder
+from nets.layers.convolution import initialize_kaiming, scale_init
+from nets.layers.gated import GatedConvolution, build_encoder_start, build_picture_decoder
 from nets.layers.sizes import refuse_odd_size
 from nets.layers.smooth import paint_hole, to_image
 from nets.literals import LiteralChecked
@@ -89,7 +89,7 @@ def _dilated(config: MHTMAConfig) -> list[nn.Module]:
     return [GatedConvolution(channels, channels, dilation=d) for d in config.dilations]
 
 
-def coarse_network(config: MHTMAConfig) -> nn.Sequential:
+def build_coarse_network(config: MHTMAConfig) -> nn.Sequential:
     """Gated at both ends, dilated in the middle (section III-A): painted picture and condition N C HW -> N3HW."""
     w = config.width
     return nn.Sequential(
@@ -100,7 +100,7 @@ def coarse_network(config: MHTMAConfig) -> nn.Sequential:
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
         *_dilated(config),
         *(GatedConvolution(4 * w, 4 * w) for _ in range(2)),
-        *picture_decoder(w),
+        *build_picture_decoder(w),
     )
 
 
@@ -119,14 +119,14 @@ class RefinementNetwork(nn.Module):
         w = config.width
         self.config = config
         self.convolution_encoder = nn.Sequential(
-            *encoder_start(config.channels_in, w, 2 * w), GatedConvolution(4 * w, 4 * w), *_dilated(config)
+            *build_encoder_start(config.channels_in, w, 2 * w), GatedConvolution(4 * w, 4 * w), *_dilated(config)
         )
         self.attention_encoder = nn.Sequential(
-            *encoder_start(config.channels_in, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu)
+            *build_encoder_start(config.channels_in, w, 4 * w), GatedConvolution(4 * w, 4 * w, activation=F.relu)
         )
         self.attention = _attention_of(config)
         self.after_attention = nn.Sequential(*(GatedConvolution(4 * w, 4 * w) for _ in range(2)))
-        self.decoder = nn.Sequential(GatedConvolution(8 * w, 4 * w), *picture_decoder(w))
+        self.decoder = nn.Sequential(GatedConvolution(8 * w, 4 * w), *build_picture_decoder(w))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """N C HW and hole N1HW -> picture N3HW and temperatures N x heads."""
@@ -155,13 +155,13 @@ class MHTMA(nn.Module):
     def __init__(self, config: MHTMAConfig) -> None:
         super().__init__()
         self.config = config
-        self.coarse = coarse_network(config)
+        self.coarse = build_coarse_network(config)
         self.refinement = RefinementNetwork(config)
         self.register_buffer("colour", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        initialise_kaiming(self, config.initial_scale)
+        initialize_kaiming(self, config.initial_scale)
         for layer in self.modules():
             if isinstance(layer, TemperatureNetwork):
-                initialise_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
+                initialize_kaiming(layer, 1.0)  # it has no gates, and all temperatures are to begin alike
         if config.residual:
             for last in (self.coarse[-1], self.refinement.decoder[-1]):
                 scale_init(

@@ -55,7 +55,7 @@ class MHTMAObjectiveConfig(LiteralChecked):
         return (_VGG,) if self.perceptual_weight else ()
 
 
-def mhtma_objective(config: MHTMAObjectiveConfig, weights: Weights) -> Objective:
+def build_mhtma_objective(config: MHTMAObjectiveConfig, weights: Weights) -> Objective:
     """Generator and critic with fresh weights, VGG-16 with those given; a warm-up only if the config has one."""
     generator = MHTMA(config.network)
     critic = GlobalLocalCritic(config.critic, spectral=config.adversarial == "hinge")
@@ -82,7 +82,7 @@ def _forward(config: MHTMAObjectiveConfig, generator: MHTMA, inputs: Inputs) -> 
     outputs: Outputs = generator(image, mask, _strokes(config, inputs))
     corners = choose_corners(mask, noise.uniform("local patch", 1), config.critic.local_px)
     blend = {"blend": noise.uniform("blend", 1, 1, 1)} if config.adversarial == "wgan-gp" else {}
-    return outputs | inputs.as_outputs() | {"corners": corners} | blend
+    return outputs | inputs.to_outputs() | {"corners": corners} | blend
 
 
 def _strokes(config: MHTMAObjectiveConfig, inputs: Inputs) -> Tensor | None:

@@ -143,7 +143,7 @@ def to_input(images: Tensor, masks: Tensor, device: torch.device) -> tuple[Tenso
 
 def draw_noise(network: Any, image: Tensor, noises: Iterable[tuple[Noise, int]]) -> Tensor:
     """Noise for pictures N3HW, each by its photo's noise and its number among the photo's pictures: N and a shape."""
-    shape = network.noise_shape(image)
+    shape = network.get_noise_shape(image)
     return torch.stack([noise(number, shape) for noise, number in noises]).to(image.device)
 
 

@@ -45,8 +45,8 @@ def sample(small: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, ...]) 
     """C h w, seen as a picture of this height and width, at pixels of it, cubic: C and the shape of `rows`."""
     places = [(2 * at + 1) / length - 1 for at, length in zip((columns, rows), size[::-1], strict=True)]
     grid = torch.stack(places, dim=-1).reshape(1, 1, -1, 2)
-    sampled = F.grid_sample(small[None], grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return sampled.reshape(len(small), *rows.shape)
+    sample_cases = F.grid_sample(small[None], grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return sample_cases.reshape(len(small), *rows.shape)
 
 
 def _block_means(levels: Tensor, hole: Tensor, block: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.layers.checkpointing import maybe_checkpoint
-from nets.spn.normalisation import SPADE
+from nets.spn.normalization import SPADE
 
 
 def reflected(channels_in: int, channels_out: int, kernel: int = 3, *, dilation: int = 1) -> nn.Conv2d:

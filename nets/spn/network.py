@@ -30,8 +30,8 @@ from nets.spn.blocks import (
     halving,
     reflected,
 )
-from nets.spn.normalisation import LearnedRegionNormalisation, RegionNormalisation
-from nets.spn.prior import PriorLearner, Pyramid, Sizes, copied
+from nets.spn.normalization import LearnedRegionNormalization, RegionNormalization
+from nets.spn.prior import PriorLearner, Pyramid, Sizes, repeat_samples
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList([reflected(3, width, 7), halving(width, 2 * width), halving(2 * width, 4 * width)])
-        self.norms = nn.ModuleList(RegionNormalisation(width << level) for level in range(3))
+        self.norms = nn.ModuleList(RegionNormalization(width << level) for level in range(3))
 
     def forward(self, painted: Tensor, mask: Tensor) -> Tensor:
         """N3HW and N1HW -> N 4w H/4 W/4."""
@@ -100,11 +100,11 @@ class SemanticPriorGenerator(nn.Module):
         painted = paint_hole(known, mask, base) if residual else known + mask
         pyramid = self.prior(_doubled(painted), _doubled(mask), noise)
         deep = pyramid.priors[0]
-        features = self._fuse(copied(self.encoder(painted, mask), deep), deep)
+        features = self._fuse(repeat_samples(self.encoder(painted, mask), deep), deep)
         drawn = self.out(self.decode(features, pyramid.priors))
-        hole = copied(mask, drawn)
-        predicted = copied(painted, drawn) + hole * drawn if residual else (torch.tanh(drawn) + 1) / 2
-        inpainted = predicted * hole + copied(known, drawn)
+        hole = repeat_samples(mask, drawn)
+        predicted = repeat_samples(painted, drawn) + hole * drawn if residual else (torch.tanh(drawn) + 1) / 2
+        inpainted = predicted * hole + repeat_samples(known, drawn)
         return {"predicted": predicted, "inpainted": inpainted} | _named(pyramid)
 
     def _fuse(self, features: Tensor, prior: Tensor) -> Tensor:
@@ -154,14 +154,14 @@ class SPN(SemanticPriorGenerator):
         return self._generate(image, mask, noise, base)
 
     def _refuse_other_noise(self, image: Tensor, noise: Tensor) -> None:
-        shape, number = self.noise_shape(image), len(image)
+        shape, number = self.get_noise_shape(image), len(image)
         if noise.shape[1:] != shape or len(noise) < number or len(noise) % number:
             raise ValueError(
                 f"noise of shape {tuple(noise.shape)} for {number} pictures: give {'x'.join(map(str, shape))} for each "
                 "sample, as many samples as pictures or a multiple of that"
             )
 
-    def noise_shape(self, image: Tensor) -> tuple[int, int, int]:
+    def get_noise_shape(self, image: Tensor) -> tuple[int, int, int]:
         """Of the noise of one sample of such pictures: 128x8x8 for 256x256."""
         return 2 * self.config.width, image.shape[2] // 32, image.shape[3] // 32
 
@@ -205,7 +205,7 @@ class SPL(SemanticPriorGenerator):
         blocks: list[nn.Module] = [SPADEBlock(4 * w, 4 * w, config.spade_width) for _ in range(config.num_spade_blocks)]
         super().__init__(config, prior, blocks, reflected(w, 3, 7))
         self.ups = nn.ModuleList([doubling(4 * w, 2 * w), doubling(2 * w, w)])
-        self.norms = nn.ModuleList([LearnedRegionNormalisation(), LearnedRegionNormalisation()])
+        self.norms = nn.ModuleList([LearnedRegionNormalization(), LearnedRegionNormalization()])
 
     def forward(self, image: Tensor, mask: Tensor, base: Tensor | None = None) -> dict[str, Tensor]:
         """Image N3HW in [0, 1], mask N1HW -> the outputs; pixels under the mask are not read.

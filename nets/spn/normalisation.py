@@ -13,16 +13,16 @@ _IMPORTANT = 0.8
 """Importance from which on a pixel belongs to the region that learned region normalisation finds."""
 
 
-def normalise_instance(x: Tensor) -> Tensor:
+def normalize_instance(x: Tensor) -> Tensor:
     """N C H W -> the same with mean 0 and variance 1 in each sample and channel."""
     variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
     centred = x - mean
     if torch.onnx.is_in_onnx_export():
-        centred = centred - centred.mean(dim=(2, 3), keepdim=True)  # see `normalise_region`
+        centred = centred - centred.mean(dim=(2, 3), keepdim=True)  # see `normalize_region`
     return centred * torch.rsqrt(variance + _EPSILON)
 
 
-def normalise_region(x: Tensor, region: Tensor) -> Tensor:
+def normalize_region(x: Tensor, region: Tensor) -> Tensor:
     """N C H W, region N1HW in {0, 1} -> (x - mean) / deviation of the region inside it, 0 outside.
 
     Yu et al., Region normalization for image inpainting, AAAI 2020: the complement is filled with the region's mean,
@@ -39,7 +39,7 @@ def normalise_region(x: Tensor, region: Tensor) -> Tensor:
     return centred * (torch.rsqrt(variance + _EPSILON) * share.sqrt())
 
 
-class RegionNormalisation(nn.Module):
+class RegionNormalization(nn.Module):
     """RN_B: hole and rest normalised apart, each with its own scale; both shifts are added everywhere."""
 
     def __init__(self, channels: int) -> None:
@@ -50,8 +50,8 @@ class RegionNormalisation(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """N C H W and mask N1hw of any size -> N C H W."""
         hole = F.interpolate(mask, size=x.shape[2:], mode="nearest")
-        inside = normalise_region(x, hole) * (1 + self.hole_scale)
-        outside = normalise_region(x, 1 - hole) * (1 + self.rest_scale)
+        inside = normalize_region(x, hole) * (1 + self.hole_scale)
+        outside = normalize_region(x, 1 - hole) * (1 + self.rest_scale)
         return inside + outside + (self.hole_shift + self.rest_shift)
 
 
@@ -59,7 +59,7 @@ def _per_channel(channels: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(1, channels, 1, 1))
 
 
-class LearnedRegionNormalisation(nn.Module):
+class LearnedRegionNormalization(nn.Module):
     """RN_L: regions are where a map of importance, made from the features, is high. 198 parameters; SPL's decoder."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class LearnedRegionNormalisation(nn.Module):
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         importance = torch.sigmoid(self.importance(summary))
         region = (importance.detach() >= _IMPORTANT).float()
-        normalised = normalise_region(x, region) + normalise_region(x, 1 - region)
+        normalised = normalize_region(x, region) + normalize_region(x, 1 - region)
         adapted: Tensor = normalised * (1 + self.scale(importance)) + self.shift(importance)
         return adapted
 
@@ -93,5 +93,5 @@ class SPADE(nn.Module):
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
         """N C H W and prior N P H W -> N C H W."""
         hidden = F.relu(self.shared(prior))
-        adapted: Tensor = normalise_instance(x) * (1 + self.scale(hidden)) + self.shift(hidden)
+        adapted: Tensor = normalize_instance(x) * (1 + self.scale(hidden)) + self.shift(hidden)
         return adapted

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets.features import VGGFeatures
-from nets.layers.precision import in_float32
+from nets.layers.precision import disable_autocast
 from nets.literals import LiteralChecked
 from nets.losses import (
     cross_entropy_critic,
@@ -31,7 +31,7 @@ from nets.losses import (
 from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Terms, Weights
 from nets.spn.critics import MatchingCritic, PatchCritic
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
-from nets.spn.prior import DistillationHeads, copied
+from nets.spn.prior import DistillationHeads, repeat_samples
 from nets.spn.targets import Target, TResNetTarget
 
 _VGG_FILE: Final = "vgg19_features"
@@ -89,7 +89,7 @@ class SPNObjectiveConfig(LiteralChecked):
         return self.network.num_scales if isinstance(self.network, SPNConfig) else 1
 
     @property
-    def compares_features(self) -> bool:
+    def has_feature_terms(self) -> bool:
         """Whether VGG-19 is needed."""
         return self.probabilistic and (self.perceptual_weight > 0 or self.diversity_weight > 0)
 
@@ -97,10 +97,10 @@ class SPNObjectiveConfig(LiteralChecked):
     def needs_weights(self) -> tuple[str, ...]:
         """The target's files, and VGG-19 where features are compared."""
         files = () if self.target is None else self.target.needs_weights
-        return files + ((_VGG_FILE,) if self.compares_features else ())
+        return files + ((_VGG_FILE,) if self.has_feature_terms else ())
 
 
-def spn_objective(config: SPNObjectiveConfig, weights: Weights) -> Objective:
+def build_spn_objective(config: SPNObjectiveConfig, weights: Weights) -> Objective:
     """Generator, heads and critic with fresh weights; a stage with and, where the clock says so, one without priors."""
     network = config.network
     generator = SPN(network) if isinstance(network, SPNConfig) else SPL(network)
@@ -108,7 +108,7 @@ def spn_objective(config: SPNObjectiveConfig, weights: Weights) -> Objective:
     parts.append((partial(_image_terms, emphasis=_HOLE_EMPHASIS[config.mode]), {"image": config.image_weight}))
     networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
     teachers: dict[str, nn.Module] = {}
-    if config.compares_features:
+    if config.has_feature_terms:
         teachers["features"] = VGGFeatures(19, list(_VGG_WEIGHTS["code"]), weights[_VGG_FILE], normalise=False)
         parts.append(_feature_part(config, teachers["features"]))
     forward = partial(_forward, generator)
@@ -160,12 +160,12 @@ def _prior_part(config: SPNObjectiveConfig) -> Part:
 def _forward(generator: SPN | SPL, inputs: Inputs) -> Outputs:
     """The generator's outputs, of two samples for each picture where priors are drawn."""
     if isinstance(generator, SPN) and generator.probabilistic:
-        shape = generator.noise_shape(inputs.image)
+        shape = generator.get_noise_shape(inputs.image)
         noise = torch.cat([inputs.noise.normal(f"prior-{sample}", *shape) for sample in range(2)])
         outputs: Outputs = generator(inputs.image, inputs.mask, noise)
     else:
         outputs = generator(inputs.image, inputs.mask)
-    return outputs | inputs.as_outputs()
+    return outputs | inputs.to_outputs()
 
 
 def _distil(
@@ -187,7 +187,7 @@ def _prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
     for scale in scales:
         told = o[f"told_{scale}"]
         target, mask = (
-            copied(F.interpolate(x, size=told.shape[2:], mode="nearest"), told)
+            repeat_samples(F.interpolate(x, size=told.shape[2:], mode="nearest"), told)
             for x in (o[f"target_{scale}"], o["mask"])
         )
         terms[scale] = hole_weighted_l1(told, target, mask, 1 + emphasis)
@@ -197,7 +197,7 @@ def _prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
 def _image_terms(o: Outputs, *, emphasis: float) -> Terms:
     """Eq. 10."""
     predicted = o["predicted"]
-    image, mask = copied(o["image"], predicted), copied(o["mask"], predicted)
+    image, mask = repeat_samples(o["image"], predicted), repeat_samples(o["mask"], predicted)
     return {"image": hole_weighted_l1(predicted, image, mask, 1 + emphasis)}
 
 
@@ -214,7 +214,7 @@ def _matching_terms(critic: MatchingCritic, o: Outputs) -> Terms:
     scores, features = critic(o["predicted"])
     with torch.no_grad():
         _, real = critic(o["image"])
-    target = [copied(r, f) for r, f in zip(real, features, strict=True)]
+    target = [repeat_samples(r, f) for r, f in zip(real, features, strict=True)]
     return {"adversarial": hinge_generator([scores]), "feature_matching": feature_matching(features, target)}
 
 
@@ -233,14 +233,14 @@ def _feature_terms(features: nn.Module, o: Outputs, *, mode: Literal["paper", "c
 
     Eq. 14 divides by how far the samples' features are apart: rounded ones are never near, and nothing is learned.
     """
-    with in_float32(o["predicted"]):
+    with disable_autocast(o["predicted"]):
         return _compared(features, o, mode)
 
 
 def _compared(features: nn.Module, o: Outputs, mode: Literal["paper", "code"]) -> Terms:
     maps = features(o["predicted"])
     with torch.no_grad():
-        real = {name: copied(r, maps[name]) for name, r in features(o["image"]).items()}
+        real = {name: repeat_samples(r, maps[name]) for name, r in features(o["image"]).items()}
     first, second = ({name: m.chunk(2)[sample] for name, m in maps.items()} for sample in range(2))
     return {
         "perceptual": perceptual(maps, real, _VGG_WEIGHTS[mode]),

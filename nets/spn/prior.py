@@ -88,12 +88,12 @@ class PriorLearner(nn.Module):
             skips.append(x)
         deep, posterior = self.dense(x), {}
         if self.variational is not None:
-            sampled, posterior = self.variational(deep, noise)
-            deep = torch.cat([copied(deep, sampled), sampled], dim=1)
+            sample_cases, posterior = self.variational(deep, noise)
+            deep = torch.cat([repeat_samples(deep, sample_cases), sample_cases], dim=1)
         priors = [self.blocks(deep)]
         for up, join, skip in zip(self.ups, self.joins, skips[1::-1], strict=False):  # fewer scales use fewer skips
             fine = F.relu(up(priors[-1]))
-            priors.append(join(torch.cat([copied(skip, fine), fine], dim=1)))
+            priors.append(join(torch.cat([repeat_samples(skip, fine), fine], dim=1)))
         return Pyramid(priors, posterior)
 
 
@@ -138,7 +138,7 @@ class VariationalModule(nn.Module):
         for down in self.encoder:
             x = F.leaky_relu(down(x), 0.2)
         mean, deviation = self.mean(x).float(), F.softplus(self.deviation(x).float())
-        z = mean if noise is None else copied(mean, noise) + copied(deviation, noise) * noise
+        z = mean if noise is None else repeat_samples(mean, noise) + repeat_samples(deviation, noise) * noise
         for up in self.decoder:
             z = F.relu(up(z))
         return z, {"mean": mean, "deviation": deviation}
@@ -158,7 +158,7 @@ class DistillationHeads(nn.Module):
         return [head(prior) for head, prior in zip(self.heads, priors, strict=True)]
 
 
-def copied(x: Tensor, like: Tensor) -> Tensor:
+def repeat_samples(x: Tensor, like: Tensor) -> Tensor:
     """The samples of x one after another, as often as `like` has samples for each."""
     copies = like.shape[0] // x.shape[0]
     return x if copies == 1 else x.repeat(copies, 1, 1, 1)

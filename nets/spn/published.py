@@ -2,7 +2,7 @@
 
 In: the tensors of a published checkpoint, `generator.module.…`, `discriminator.module.…`, `tresnet_xL_hold.body.…`, and
 those of losses, which belong to no network. Out: networks, or state dicts by network, the last of which is what
-`nets.spn.teacher.published_trunk` takes. A file of its own because the names are theirs. They are those of the authors'
+`nets.spn.teacher.load_published_trunk` takes. A file of its own because the names are theirs. They are those of the authors'
 networks, run beside ours; no published file was at hand. What no map of keys names is taken by its shape where one
 tensor of either side has that shape, and refused otherwise. Never by order, which would take one layer for another in
 silence.

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.features import VGGFeatures, load_pretrained
-from nets.layers.edges import squared_steepness
+from nets.layers.edges import compute_squared_gradient
 from nets.objective import Inputs, Weights
 from nets.spn.network import SPNConfig
 from nets.spn.prior import PriorLearner
-from nets.spn.teacher import TResNetTrunk, published_trunk
+from nets.spn.teacher import TResNetTrunk, load_published_trunk
 
 _VGG_LAYERS: Final = ("relu4_1", "relu3_1", "relu2_1")
 _RANDOM_SEED: Final = 0
@@ -46,8 +46,8 @@ class TResNetTarget:
         return () if self.weights is None else (self.weights,)
 
     def build(self, weights: Weights) -> nn.Module:
-        """The trunk on the enlarged picture."""
-        return TrunkTargets(self._fresh() if self.weights is None else published_trunk(weights[self.weights]))
+        """The trunk on the enlarge_image picture."""
+        return TrunkTargets(self._fresh() if self.weights is None else load_published_trunk(weights[self.weights]))
 
     def _fresh(self) -> TResNetTrunk:
         """From a seed of its own: a teacher is no checkpoint's, and must not change with what was drawn before it."""
@@ -73,7 +73,7 @@ class VGGTarget:
         return (self.weights,)
 
     def build(self, weights: Weights) -> nn.Module:
-        """The layers on the enlarged picture."""
+        """The layers on the enlarge_image picture."""
         return VGGTargets(weights[self.weights])
 
 
@@ -103,7 +103,7 @@ class PriorTarget:
         return (self.weights,)
 
     def build(self, weights: Weights) -> nn.Module:
-        """The prior learner on the enlarged picture, without a hole."""
+        """The prior learner on the enlarge_image picture, without a hole."""
         return PriorTargets(self.network, weights[self.weights])
 
 
@@ -132,8 +132,8 @@ class MapsTarget:
 Target = TResNetTarget | VGGTarget | PriorTarget | MapsTarget
 
 
-def enlarged(inputs: Inputs) -> Tensor:
-    """The picture at twice its size: the plane `image_large`, made from the photo, or the image enlarged (bilinear).
+def enlarge_image(inputs: Inputs) -> Tensor:
+    """The picture at twice its size: the plane `image_large`, made from the photo, or the image enlarge_image (bilinear).
 
     The authors' code resizes the photo; the paper enlarges the image.
     """
@@ -152,7 +152,7 @@ class TrunkTargets(nn.Module):
 
     def forward(self, inputs: Inputs) -> list[Tensor]:
         """Maps of H/4, H/2 and H/2 rows; the last stands for the finest scale, whose size no layer has."""
-        maps: list[Tensor] = self.trunk(enlarged(inputs))
+        maps: list[Tensor] = self.trunk(enlarge_image(inputs))
         return maps
 
 
@@ -165,7 +165,7 @@ class VGGTargets(nn.Module):
 
     def forward(self, inputs: Inputs) -> list[Tensor]:
         """Maps of H/4, H/2 and H rows."""
-        maps = self.features(enlarged(inputs))
+        maps = self.features(enlarge_image(inputs))
         return [maps[name] for name in _VGG_LAYERS]
 
 
@@ -179,7 +179,7 @@ class PriorTargets(nn.Module):
 
     def forward(self, inputs: Inputs) -> list[Tensor]:
         """Maps of H/4, H/2 and H rows, as many as that network has priors."""
-        large = enlarged(inputs)
+        large = enlarge_image(inputs)
         priors: list[Tensor] = self.prior(large, torch.zeros_like(large[:, :1])).priors
         return priors
 
@@ -201,7 +201,7 @@ class MapsTargets(nn.Module):
             raise ValueError(
                 f"the target is the plane {self.plane!r}, which no batch has: name it in the stream's planes"
             )
-        maps = sobel_edges(enlarged(inputs)) if maps is None else maps
+        maps = find_sobel_edges(enlarge_image(inputs)) if maps is None else maps
         if maps.shape[1] != self.channels:
             raise ValueError(
                 f"the plane {self.plane!r} has {maps.shape[1]} channels: set channels_of_plane, now {self.channels}"
@@ -210,6 +210,6 @@ class MapsTargets(nn.Module):
         return [F.interpolate(maps, size=(height // part, width // part), mode="area") for part in (4, 2, 1)]
 
 
-def sobel_edges(image: Tensor) -> Tensor:
+def find_sobel_edges(image: Tensor) -> Tensor:
     """N3HW in [0, 1] -> N1HW in [0, 1]: length of the gradient by Sobel's filters, 1 for a step from black to white."""
-    return squared_steepness(image).clamp_min(1e-12).sqrt().clamp(max=1)
+    return compute_squared_gradient(image).clamp_min(1e-12).sqrt().clamp(max=1)

@@ -2,7 +2,7 @@
 
 In: pictures N3HW in [0, 1], not standardised, H and W multiples of 8; for published weights a state dict in the layout
 of the ASL repository (`body.conv1.0.weight`, …). Out: three feature maps. A file of its own because the published
-network is written with a fused activated normalisation that plain torch does not have.
+network is written with a fused add_activation normalisation that plain torch does not have.
 """
 
 from collections.abc import Mapping
@@ -122,10 +122,10 @@ def space_to_depth(image: Tensor) -> Tensor:
     return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, 16 * channels, height // 4, width // 4)
 
 
-def published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
+def load_published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
     """TResNet-L's trunk out of the published state dict, which may hold more; raises ValueError on what does not fit.
 
-    In-place activated normalisation scales by |weight| + 1e-5, batch normalisation by weight: converted here.
+    In-place add_activation normalisation scales by |weight| + 1e-5, batch normalisation by weight: converted here.
     """
     trunk = TResNetTrunk()
     body = {key.removeprefix(_PREFIX): tensor for key, tensor in state.items() if key.startswith(_PREFIX)}
@@ -135,7 +135,7 @@ def published_trunk(state: Mapping[str, Tensor]) -> TResNetTrunk:
     return trunk
 
 
-def published_shapes() -> dict[str, Tensor]:
+def get_trunk_shapes() -> dict[str, Tensor]:
     """What of the published file the trunk takes, on torch's meta device: shapes without numbers."""
     with torch.device("meta"):
         return {f"{_PREFIX}{key}": tensor for key, tensor in TResNetTrunk().state_dict().items()}

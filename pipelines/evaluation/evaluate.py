@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from infra import storage
-from infra.cluster import connected, run_tasks
+from infra.cluster import connect_ray, run_tasks
 from nets.filling import NonFiniteFillError, ProcedureName
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Model, Pictures, open_model
@@ -92,7 +92,7 @@ def evaluate(
 def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None]) -> list[dict[str, Any]]:
     """Rows of all chunks in list order."""
     results: dict[int, list[dict[str, Any]]] = {}
-    with connected():
+    with connect_ray():
         for chunk, rows in run_tasks(_score_chunk, tasks):
             results[chunk] = rows
             progress(len(results), len(tasks))

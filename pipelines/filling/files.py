@@ -10,7 +10,7 @@ from typing import Final
 
 from infra import storage
 from infra.object_store import translate_faults
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.image.mask_files import has_picture_name
 from pipelines.records import UsageError
 
@@ -49,7 +49,7 @@ def find_files(given: str, option: str) -> PictureFiles:
     if storage.exists(given):
         if _is_folder(given):
             return _in_folder(given, option)
-        root, _, name = storage.absolute(given).rpartition("/")
+        root, _, name = storage.to_absolute(given).rpartition("/")
         return PictureFiles(given, root or "/", (name,), is_one=True)
     if not _MAGIC.isdisjoint(given):
         return _by_pattern(given, option)
@@ -58,7 +58,7 @@ def find_files(given: str, option: str) -> PictureFiles:
 
 def read_file(uri: str) -> bytes:
     """All bytes of a file; raises OSError for what is none, such as a pipe."""
-    local = storage.local_path(uri)
+    local = storage.to_local_path(uri)
     return storage.read_bytes(uri) if local is None else storage.read_below(str(local.parent), local.name)
 
 
@@ -71,7 +71,7 @@ def relative_to(uri: str, folder: str) -> str | None:
 
 
 def _real(uri: str) -> str:
-    local = storage.local_path(uri)
+    local = storage.to_local_path(uri)
     return (uri if local is None else str(local.resolve())).rstrip("/")
 
 
@@ -85,7 +85,7 @@ def _in_folder(given: str, option: str) -> PictureFiles:
     names = tuple(name for name, _ in storage.list_files(given) if _is_picture(name))
     if not names:
         raise UsageError(f"{option}: no pictures in {given}: their names must end in {SUFFIXES}")
-    return PictureFiles(given, storage.absolute(given).rstrip("/"), names)
+    return PictureFiles(given, storage.to_absolute(given).rstrip("/"), names)
 
 
 def _by_pattern(given: str, option: str) -> PictureFiles:
@@ -98,7 +98,7 @@ def _by_pattern(given: str, option: str) -> PictureFiles:
     names = sorted(name[start:] for name, entry in found.items() if entry["type"] == "file" and _is_picture(name))
     if not names:
         raise UsageError(f"{option}: no picture matches {given}: their names must end in {SUFFIXES}")
-    return PictureFiles(given, storage.absolute(root).rstrip("/"), tuple(names), is_deep="/" in rest)
+    return PictureFiles(given, storage.to_absolute(root).rstrip("/"), tuple(names), is_deep="/" in rest)
 
 
 def _split(pattern: str) -> tuple[str, str]:
@@ -114,4 +114,4 @@ def _split(pattern: str) -> tuple[str, str]:
 
 def _is_picture(path: str) -> bool:
     name = Path(path).name
-    return has_picture_name(path) and system_file_reason(path) is None and not name.startswith(storage.ASIDE)
+    return has_picture_name(path) and find_system_file_reason(path) is None and not name.startswith(storage.ASIDE)

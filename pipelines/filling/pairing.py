@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines.data.archive.sidecars import is_map
-from pipelines.data.image.mask_files import names_mask, photo_stems, stem_of
+from pipelines.data.image.mask_files import is_mask_name, photo_stems, strip_suffix
 from pipelines.filling.files import PictureFiles, relative_to
 from pipelines.records import UsageError
 
@@ -42,7 +42,7 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
         _refuse_lone(photos, names, of_photos, option)
     _refuse_same_results(photos, names)
     return tuple(
-        Job(photos.uri(name), stem_of(name), {option: of_photos[name] for option, of_photos in chosen.items()})
+        Job(photos.uri(name), strip_suffix(name), {option: of_photos[name] for option, of_photos in chosen.items()})
         for name in names
     )
 
@@ -78,7 +78,7 @@ def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
     """Names of the files that are neither masks nor maps of others among them, nor `used` as such."""
     if photos.is_one:
         return list(photos.names)
-    stems = {stem_of(name) for name in photos.names if not names_mask(name) and not is_map(name)}
+    stems = {strip_suffix(name) for name in photos.names if not is_mask_name(name) and not is_map(name)}
     names = [name for name in photos.names if not _is_beside(name, stems) and photos.uri(name) not in used]
     if not names:
         raise UsageError(f"--image: every picture in {photos.given} is a mask or a map of another one")
@@ -88,8 +88,8 @@ def _photo_names(photos: PictureFiles, used: set[str]) -> list[str]:
 def _is_beside(name: str, stems: set[str]) -> bool:
     """Whether the name is that of a mask or map of a photo with one of these paths without suffix."""
     if is_map(name):
-        return stem_of(name).rpartition("_")[0] in stems
-    return names_mask(name) and not stems.isdisjoint(photo_stems(name))
+        return strip_suffix(name).rpartition("_")[0] in stems
+    return is_mask_name(name) and not stems.isdisjoint(photo_stems(name))
 
 
 def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str, str]:
@@ -98,7 +98,7 @@ def _choose(photos: PictureFiles, files: PictureFiles, option: str) -> dict[str,
         return dict.fromkeys(photos.names, files.uri(files.names[0]))
     by_stem: dict[str, list[str]] = {}
     for name in photos.names:
-        for stem in (stem_of(name), name):  # `x.jpg.png` is a mask of `x.jpg`
+        for stem in (strip_suffix(name), name):  # `x.jpg.png` is a mask of `x.jpg`
             by_stem.setdefault(stem, []).append(name)
     found: dict[str, list[str]] = {}
     for name in files.names:
@@ -116,7 +116,7 @@ def _photos_of(
     name: str, by_stem: Mapping[str, list[str]], option: str, photos: PictureFiles, files: PictureFiles
 ) -> list[str]:
     """Names of the photos that a file belongs to: those of its own stem, else the first that its name speaks of."""
-    for stem in (stem_of(name), *_named_by(name, option)):
+    for stem in (strip_suffix(name), *_named_by(name, option)):
         owners = [photo for photo in by_stem.get(stem, ()) if photos.uri(photo) != files.uri(name)]
         if owners:
             return owners
@@ -128,14 +128,14 @@ def _named_by(name: str, option: str) -> list[str]:
     if option == MASK:
         return list(photo_stems(name))
     ends = {"sketch": ("_sketch", "_edge"), "segmentation": ("_seg", "_segmentation")}[option]
-    stem = stem_of(name)
+    stem = strip_suffix(name)
     return [stem.removesuffix(end) for end in ends if stem.endswith(end)]
 
 
 def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[str, str], option: str) -> None:
     lone = [photos.uri(name) for name in names if name not in of_photos]
     if lone:
-        example = stem_of(names[0])
+        example = strip_suffix(names[0])
         raise UsageError(
             f"{len(lone)} of {len(names)} photos have no file for --{option}: {_some(lone)}; "
             f"name it as its photo: {example}.png or {example}_{option}.png"
@@ -143,8 +143,8 @@ def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[
 
 
 def _refuse_same_results(photos: PictureFiles, names: Sequence[str]) -> None:
-    counts = Counter(map(stem_of, names))
-    twice = [photos.uri(name) for name in names if counts[stem_of(name)] > 1]
+    counts = Counter(map(strip_suffix, names))
+    twice = [photos.uri(name) for name in names if counts[strip_suffix(name)] > 1]
     if twice:
         raise UsageError(f"results of {_some(twice)} would have one name: fill them to different folders by patterns")
 

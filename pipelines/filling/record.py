@@ -49,7 +49,7 @@ class FillRecords:
         """Write down the settings and sweep what killed runs left; raises UsageError where another run was first."""
         if not storage.create(self._uri(_SETTINGS), seal(self._settings)):
             self._refuse_other_settings()
-        if storage.local_path(self._out) is not None:
+        if storage.to_local_path(self._out) is not None:
             for folder, _ in storage.list_folders(self._out):
                 storage.sweep(storage.join(self._out, folder) if folder else self._out)
 

@@ -115,7 +115,7 @@ def _keep_first(created: Version, tracking: Tracking) -> Version:
 
 def _find_same(name: str, tags: dict[str, str], tracking: Tracking, before: float = math.inf) -> Version | None:
     """First version before this number with these weights and scores whose files are sound, or None."""
-    for version in tracking.versions(name):
+    for version in tracking.list_versions(name):
         is_same = all(version.tags.get(tag) == tags[tag] for tag in (WEIGHTS_TAG, SCORES_TAG))
         if is_same and int(version.number) < before and _is_sound(version, tracking):
             return version

@@ -68,7 +68,7 @@ def promote(name: str, number: str, tracking: Tracking, force: str | None = None
     if force is not None and not 0 < len(force.strip()) <= MAX_REASON_CHARACTERS:
         raise UsageError(f"--force is {force[:40]!r}: give the reason, in 1 to {MAX_REASON_CHARACTERS} characters")
     # Read the scores and decide.
-    challenger, champion = tracking.version(name, number), tracking.aliased(name, CHAMPION)
+    challenger, champion = tracking.get_version(name, number), tracking.find_alias(name, CHAMPION)
     scores = _read_scores(challenger, tracking)
     if champion is not None and champion.number == number:
         return _confirm(champion, scores, tracking, force)
@@ -178,11 +178,11 @@ def judge(comparison: Comparison, champion: str) -> Verdict:
 
 def rollback(name: str, tracking: Tracking) -> Version:
     """Point the alias back at the previous champion; raises UsageError where there is none."""
-    champion = tracking.aliased(name, CHAMPION)
+    champion = tracking.find_alias(name, CHAMPION)
     previous = champion.tags.get(PREVIOUS_TAG) if champion else None
     if champion is None or not previous:
         raise UsageError(f"model {name!r} has no champion before the present one: the alias stays")
-    target = tracking.version(name, previous)
+    target = tracking.get_version(name, previous)
     _read_scores(target, tracking)
     _move(tracking, target, champion)
     return target
@@ -193,11 +193,11 @@ def _move(tracking: Tracking, version: Version, expected: Version | None) -> Non
 
     MLflow has no compare-and-set: two promotions within the same few milliseconds can both pass.
     """
-    present = tracking.aliased(version.name, CHAMPION)
+    present = tracking.find_alias(version.name, CHAMPION)
     if (present and present.number) != (expected and expected.number):
         raise UsageError(f"the champion of {version.name!r} changed meanwhile: check it and promote again")
     tracking.move_alias(version.name, CHAMPION, version.number)
-    after = tracking.aliased(version.name, CHAMPION)
+    after = tracking.find_alias(version.name, CHAMPION)
     if after is None or after.number != version.number:
         raise UsageError(f"another promotion of {version.name!r} came in between: check the champion, then try again")
 

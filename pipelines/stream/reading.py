@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from isal import isal_zlib
 
 from infra import storage
-from infra.cache import Cache, CachedFile, Traffic, default_cache
+from infra.cache import Cache, CachedFile, Traffic, open_default_cache
 from infra.retry import retry_transient
 from pipelines.manifest import Dataset, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord
@@ -108,14 +108,14 @@ class ShardReader:
     def fetch_ahead(self, segment: Segment) -> None:
         """Start fetching a segment of a remote shard into the cache; do nothing for a local shard."""
         dataset, _ = self._shard(segment.shard)
-        if storage.local_path(dataset.uri) is None:
+        if storage.to_local_path(dataset.uri) is None:
             self._threads(os.getpid()).submit(self._fetch, segment)
 
     def _fetch(self, segment: Segment) -> None:
         try:
             self._file(segment.shard).fetch(*self._index(segment.shard).span(segment.first, segment.last))
         except Exception as fault:  # noqa: BLE001 - reading the segment later raises its own error
-            self.traffic.tell(f"nothing was read ahead: {fault}")
+            self.traffic.report(f"nothing was read ahead: {fault}")
 
     def _member(self, shard: int, member: Member) -> bytes:
         """Bytes of a member; a wrong copy in the cache is fetched once more."""
@@ -146,16 +146,16 @@ class ShardReader:
 
     def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shard(shard)
-        return ShardIndex.from_table(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.tell))
+        return ShardIndex.from_table(retry_transient(lambda: read_table(dataset.uri, record), self.traffic.report))
 
     def _open(self, shard: int) -> Any:
         """Open file of a shard, local or cached."""
         uri, record = self._uri(shard), self._shard(shard)[1]
-        path = storage.local_path(uri)
+        path = storage.to_local_path(uri)
         if path is not None:
             return self._read(shard, lambda: _LocalFile(path, self.traffic))
         if self._cache is None:
-            self._cache = default_cache()
+            self._cache = open_default_cache()
         return CachedFile(self._cache, uri, record.sha256, record.size_bytes, self.traffic)
 
     def _find(self, shard: int) -> tuple[Dataset, ShardRecord]:

@@ -22,11 +22,11 @@ from pipelines.records import CorruptDataError, JobError, canonical_json
 from pipelines.training.heartbeat import Heartbeat
 from pipelines.training.loop import Point
 from pipelines.training.mlflow_sync import MlflowSync
-from pipelines.training.points import committed_points, points_to_bytes
+from pipelines.training.mlflow_sync import read_points, format_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.state import Snapshot, TrainState
-from pipelines.training.validation import AIM, watch_of
+from pipelines.training.validation import AIM, open_validator
 
 PROGRESS_FILE: Final = "progress.json"
 
@@ -46,7 +46,7 @@ class Checkpointer:
     ) -> None:
         self._pulse = pulse
         self._run, self._state, self._datasets, self._world = run, state, datasets, world
-        self._watch = watch_of(datasets[0], run.recipe)
+        self._watch = open_validator(datasets[0], run.recipe)
         self.best = retry_transient(lambda: best_of(run.out, run.recipe, state.images_seen), log.warning)
         self._teller, self._code = MlflowSync(run), code_revision()  # before files change
         self._writes, self._uploads, self._shows = (ThreadPoolExecutor(max_workers=1) for _ in range(3))
@@ -133,7 +133,7 @@ class Checkpointer:
         with self._pulse.writing():
             for of, sheet in sheets.items():
                 self._publish(f"{of}/{clock}.png", sheet)
-            self._publish(f"metrics/{clock}.json", points_to_bytes([asdict(point) for point in points]))
+            self._publish(f"metrics/{clock}.json", format_points([asdict(point) for point in points]))
             snapshot.save(self._run.out, kept)
         if self._upload is None or self._upload.running() or self._upload.done():
             self._upload = self._uploads.submit(self._teller.tell)  # one that waits will tell this commit too
@@ -150,7 +150,7 @@ class Checkpointer:
             "network": self._run.recipe.network,
             "size_px": self._run.recipe.stream.size_px,
             "procedure": asdict(self._run.recipe.procedure),
-            "stage": self._state.objective.stage_at(self._state.images_seen).name,
+            "stage": self._state.objective.find_stage(self._state.images_seen).name,
             "datasets": [d.manifest_sha256 for d in self._datasets],
             "code_revision": self._code,
             BEST: (self.best.images_seen or None) if self.best.kept else None,
@@ -188,7 +188,7 @@ class Best:
 def best_of(out: str, recipe: TrainRecipe, until: int) -> Best:
     """The best of a run up to this clock, by its points alone; of one that does not stop early nobody asks."""
     best = Best(recipe.early_stop_images)
-    for point in committed_points(out, until=until) if recipe.early_stop_images is not None else ():
+    for point in read_points(out, until=until) if recipe.early_stop_images is not None else ():
         best.take(point["images_seen"], point["values"])
     return best
 
@@ -212,7 +212,7 @@ def _refuse_lost_best(out: str, recipe: TrainRecipe, newest: Checkpoint) -> None
     Another would take its place.
     """
     best = newest.state.get(BEST)
-    if recipe.early_stop_images is not None and best and not committed_points(out, best - 1, best):
+    if recipe.early_stop_images is not None and best and not read_points(out, best - 1, best):
         raise CorruptDataError(
             f"{storage.join(out, 'metrics')} has no points of {best} images, the best of {newest.uri}: restore them or "
             "train at another --out"

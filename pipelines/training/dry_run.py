@@ -15,7 +15,7 @@ from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Stage, Weights
 from pipelines.records import UsageError
 from pipelines.stream.config import LARGE, StreamConfig
-from pipelines.training.flops import step_operations
+from pipelines.training.flops import count_step_operations
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import refuse_other_networks
 
@@ -89,7 +89,7 @@ def rehearse(recipe: TrainRecipe, weights: Weights) -> Rehearsal:
     for stage in objective.stages:
         try:
             kept = max(kept, _play(stage, shapes, _Kept(_networks(objective))))
-            operations = step_operations(stage, shapes, objective.networks, recipe.grad_accumulation) / _SAMPLES
+            operations = count_step_operations(stage, shapes, objective.networks, recipe.grad_accumulation) / _SAMPLES
             costs.append(StageCost(stage.name, stage.until_images, operations))
         except (RuntimeError, ValueError, KeyError, TypeError) as fault:
             raise UsageError(f"recipe {recipe.name}: its stage {stage.name!r} cannot run: {fault}") from None

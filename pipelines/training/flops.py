@@ -38,7 +38,7 @@ class Limit:
         return self.photo_operations[stage] * images_per_second / self.peak
 
 
-def peak_of(device: torch.device, precision: Precision) -> float:
+def measure_peak(device: torch.device, precision: Precision) -> float:
     """Operations a second in a large matrix product: of a GPU, or of as many cores as this process uses; measured."""
     side = _SIDES[device.type]
     square, times = torch.ones(side, side, device=device, dtype=number_type(precision)), []
@@ -53,7 +53,7 @@ def peak_of(device: torch.device, precision: Precision) -> float:
     return 2 * side**3 / min(times)
 
 
-def step_operations(stage: Stage, inputs: Inputs, networks: Mapping[str, nn.Module], parts: int = 1) -> float:
+def count_step_operations(stage: Stage, inputs: Inputs, networks: Mapping[str, nn.Module], parts: int = 1) -> float:
     """Of one step on these samples, forward and backward; a phase that has not always its turn counts by its part.
 
     The networks run once, but for each phase where a step comes in parts, and four times in a bilevel phase, which

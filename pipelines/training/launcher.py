@@ -19,7 +19,7 @@ import pyarrow.fs
 import torch
 
 from infra import storage
-from infra.cluster import connected, has_waiting_group, num_cores, num_gpus
+from infra.cluster import connect_ray, has_waiting_group, count_cores, count_gpus
 from infra.world import RankLostError, World, current_world
 from pipelines.checkpoints import find_newest_clock
 from pipelines.records import JobError
@@ -27,7 +27,7 @@ from pipelines.training.checkpointer import PROGRESS_FILE
 from pipelines.training.heartbeat import HeartbeatMonitor
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.updates import NonFiniteError
-from pipelines.training.waiting import explain_wait
+from pipelines.training.heartbeat import explain_wait
 from pipelines.training.worker import run_rank
 
 _MAX_STARTS: Final = 3
@@ -59,7 +59,7 @@ def launch(
     on with as few where nodes are lost, and takes more again when there are some.
     """
     scratch = storage.join(run.out, ".ray")
-    with connected(num_workers * _num_cores(run)):
+    with connect_ray(num_workers * _num_cores(run)):
         import ray
 
         roll, fewest = _roll(), min_workers or num_workers
@@ -77,7 +77,7 @@ def _takes_gpus(device: Device, fewest: int, warn: Callable[[str], None]) -> boo
     """Whether ranks train on GPUs; where there are some and too few it is said."""
     if device != "auto":
         return device == "cuda"
-    found = num_gpus()
+    found = count_gpus()
     if 0 < found < fewest:
         warn(f"{found} GPUs for {fewest} workers: they train on CPUs; --device cuda waits for GPUs")
     return found >= fewest
@@ -92,7 +92,7 @@ def _listening(
         for line in _answer(roll.news.remote(), []):
             warn(line)
         if seconds := _answer(roll.seconds_waiting.remote(), 0.0):
-            there = {"CPU": num_cores(), "GPU": num_gpus()}
+            there = {"CPU": count_cores(), "GPU": count_gpus()}
             warn(explain_wait(workers, resources, there, has_waiting_group(resources), seconds))
 
     return listen
@@ -107,7 +107,7 @@ def _clear(scratch: str, warn: Callable[[str], None]) -> None:
 
 
 def _fit(run: TrainRun, workers: tuple[int, int], resources: dict[str, int], scratch: str, roll: Any) -> str:
-    from ray import train  # not at the head of the file: `connected` must come before Ray is imported
+    from ray import train  # not at the head of the file: `connect_ray` must come before Ray is imported
     from ray.train.torch import TorchConfig, TorchTrainer
 
     fs, path = storage.locate(scratch)

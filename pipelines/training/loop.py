@@ -19,11 +19,11 @@ from infra.world import World
 from nets.objective import Stage
 from pipelines.stream.batching import Stream
 from pipelines.training.flops import Limit
-from pipelines.training.inputs import parts_of, to_inputs
+from pipelines.training.loop import parts_of, to_inputs
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import Updater
-from pipelines.training.usage import GPU_BUSY, USAGE, Usage
+from pipelines.training.flops import GPU_BUSY, USAGE, Usage
 
 MEASURES: Final = ("images_per_second", "data_wait_share", "memory_gb", "num_workers", "flops_utilization", *USAGE)
 """What a point says of the machine; the rest is the same on any machine."""
@@ -75,7 +75,7 @@ def train(
         with meter.waiting():
             batch = next(batches)
             parts = [to_inputs(part, recipe.seed, world.device) for part in parts_of(batch, recipe.grad_accumulation)]
-        stage = state.objective.stage_at(state.images_seen)
+        stage = state.objective.find_stage(state.images_seen)
         for terms in updater.step(stage, parts):
             meter.add(terms)
         for incident in batch.incidents:

@@ -38,7 +38,7 @@ def draw_sampled_priors(samples: Sequence[Outputs], size_px: int) -> list[tuple[
     return columns
 
 
-def temperatures_of(outputs: Outputs) -> Iterator[tuple[str, float]]:
+def average_temperatures(outputs: Outputs) -> Iterator[tuple[str, float]]:
     """The mean temperature of each head of MHTMA's attention (Eq. 13)."""
     temperatures: Tensor | None = outputs.get("temperatures")  # N x heads
     if temperatures is not None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from infra import storage
-from infra.settings import without_password
+from infra.settings import hide_credentials
 from infra.tracking_faults import LoginError
 from pipelines.checkpoints import find_newest_clock
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.validation import DRAWS, FILLS, MAPS
 
@@ -51,7 +51,7 @@ class MlflowSync:
         except Exception as fault:  # noqa: BLE001 - MLflow, its database and its stores raise whatever they like
             problem = f"the tracking server at {self._run.tracking_uri} was not told all of the training: {fault}"
             self._warn(
-                f"{without_password(problem)}; all is in {self._run.out}, and told at the next checkpoint at which the "
+                f"{hide_credentials(problem)}; all is in {self._run.out}, and told at the next checkpoint at which the "
                 "server is there, or by the same command"
             )
 
@@ -65,7 +65,7 @@ class MlflowSync:
         elif status is not None and not self._is_anothers():
             tracking.set_status(run_id, status)
         self._begun = True
-        points = committed_points(self._run.out, tracking.last_step(run_id))
+        points = read_points(self._run.out, tracking.get_last_step(run_id))
         tracking.log_points(run_id, [(p["images_seen"], p["unix_ms"], p["values"]) for p in points])
         for folder in _SHEETS:
             self._tell_sheets(tracking, run_id, folder)
@@ -90,7 +90,7 @@ class MlflowSync:
         """Those of all commits so far that the server has not."""
         place, newest = storage.join(self._run.out, folder), f"{find_newest_clock(self._run.out):012d}.png"
         names = {name for name, _ in storage.list_files(place)} if storage.exists(place) else set[str]()
-        there = {path.rpartition("/")[2] for path in tracking.files(run_id, folder)} if names else set[str]()
+        there = {path.rpartition("/")[2] for path in tracking.list_files(run_id, folder)} if names else set[str]()
         for name in sorted(names - there):
             if name <= newest:
                 tracking.log_file(run_id, folder, name, storage.read_bytes(storage.join(place, name)))

@@ -12,7 +12,7 @@ from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 
 
-def committed_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+def read_points(out: str, after: int = 0, until: int | None = None) -> list[dict[str, Any]]:
     """The points of a run behind this clock, up to another or to its newest checkpoint, in order.
 
     Raises CorruptDataError naming a file that does not hold points.
@@ -28,7 +28,7 @@ def committed_points(out: str, after: int = 0, until: int | None = None) -> list
     return points
 
 
-def points_to_bytes(points: Sequence[dict[str, Any]]) -> bytes:
+def format_points(points: Sequence[dict[str, Any]]) -> bytes:
     """The sealed file of the points that lead up to one checkpoint."""
     return seal({"points": list(points)})
 

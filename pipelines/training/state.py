@@ -14,7 +14,7 @@ from nets.objective import Objective, Weights
 from pipelines.checkpoints import AVERAGE, Checkpoint, save_checkpoint
 from pipelines.keyed_rng import derive_seed
 from pipelines.records import UsageError
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 from pipelines.training.precision import LossScale
 from pipelines.training.recipe import TrainRecipe
 

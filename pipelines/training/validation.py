@@ -26,7 +26,7 @@ from pipelines.noise import SampleNoise
 from pipelines.pictures import render_grid, whiten_hole
 from pipelines.records import UsageError
 from pipelines.stream.geometry import HELD_OUT
-from pipelines.training.maps import draw_sampled_priors, maps_of, temperatures_of
+from pipelines.training.validation import draw_sampled_priors, maps_of, average_temperatures
 from pipelines.training.recipe import TrainRecipe
 
 AIM: Final = "val_psnr_hole"
@@ -75,7 +75,7 @@ class Watch:
         return Observation(dict(_means(sums)) | shown.values, shown.sheets)
 
 
-def watch_of(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
+def open_validator(dataset: Dataset, recipe: TrainRecipe) -> Watch | None:
     """The recipe's held-out photos, upright; None where the dataset has none with masks of its size."""
     stream = recipe.stream
     resize = HELD_OUT.get(stream.resize, stream.resize)
@@ -125,7 +125,7 @@ def _shown(generator: nn.Module, pairs: Pairs, fills: Pictures) -> Observation:
         sheets[DRAWS] = [(title, of[:_NUM_DRAWN]) for title, of in columns[:2]] + draw_sampled_priors(samples, size_px)
     enlarge = max(1, 128 // size_px)
     return Observation(
-        dict(temperatures_of(outputs)), {of: render_grid(sheet, enlarge) for of, sheet in sheets.items()}
+        dict(average_temperatures(outputs)), {of: render_grid(sheet, enlarge) for of, sheet in sheets.items()}
     )
 
 
@@ -138,7 +138,7 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
     """Outputs for the noise of an evaluation's first two fills; none from a network that takes no noise."""
     if "noise" not in list_optional_inputs(generator):
         return []
-    shape = generator.noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
+    shape = generator.get_noise_shape(torch.from_numpy(pairs.images).permute(0, 3, 1, 2))
     samples = ([(*pair, number) for pair in zip(pairs.keys, pairs.specs, strict=True)] for number in range(2))
     return [_outputs(generator, pairs, {"noise": SampleNoise(0, of).normal("fill", *shape)}) for of in samples]
 

@@ -20,9 +20,9 @@ from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import canonical_json
 from pipelines.stream.batching import Stream
 from pipelines.training.checkpointer import Checkpointer
-from pipelines.training.flops import Limit, peak_of
+from pipelines.training.flops import Limit, measure_peak
 from pipelines.training.heartbeat import Beat, Heartbeat
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 from pipelines.training.loop import Point, train
 from pipelines.training.precision import prepare_process
 from pipelines.training.run import TrainRun, refuse_other_data
@@ -75,7 +75,7 @@ def _run_rank(run: TrainRun, world: World, report: Any, pulse: Heartbeat) -> str
 
 def _limit(run: TrainRun, world: World) -> Limit | None:
     operations = run.photo_operations
-    return Limit(operations, peak_of(world.device, run.recipe.precision)) if operations else None
+    return Limit(operations, measure_peak(world.device, run.recipe.precision)) if operations else None
 
 
 def _begun(run: TrainRun, datasets: tuple[Dataset, ...], world: World) -> TrainState:
@@ -123,7 +123,7 @@ def _incident_files(out: str) -> list[str]:
     return [name for name, _ in storage.list_files(folder)] if storage.exists(folder) else []
 
 
-def told_incidents(out: str) -> list[str]:
+def read_incidents(out: str) -> list[str]:
     """All that a run had to make good: replaced samples, repeated requests, damaged checkpoints."""
     files = (storage.join(out, INCIDENTS, name) for name in _incident_files(out))
     return [line for file in files for line in _incidents(file)]

@@ -19,7 +19,7 @@ from typing import Any
 import webdataset as wds
 from PIL import Image
 
-from infra.cluster import connected, num_cores
+from infra.cluster import connect_ray, count_cores
 from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.build.scan import list_source, scan_files
@@ -57,7 +57,7 @@ def by_tasks(name: str, out: str, count: int) -> None:
         best = min(best, (time.perf_counter() - started, effort), key=lambda b: b[0])
     summary = best[1].told(best[0])
     share = f"share of limit {summary['share_of_limit']:.0%}, most goes into {summary['bottleneck']}"
-    print(f"build      {name:25} {count / best[0]:6.0f} files/s on {num_cores()} cores; {share}")
+    print(f"build      {name:25} {count / best[0]:6.0f} files/s on {count_cores()} cores; {share}")
 
 
 def beside(name: str, out: str, files: list[Path], encode: Callable[[Path], bytes]) -> float:
@@ -140,7 +140,7 @@ def main() -> None:
         ratios["keep bytes / TarWriter"] = beside("keep bytes", out, files, Path.read_bytes), 1.1
         ratios["decoded once / TarWriter"] = beside("keep bytes, decoded once", out, files, Path.read_bytes), None
         ratios["resize / Pillow and TarWriter"] = beside("resize", out, files, by_pillow), 2.5
-        with connected():
+        with connect_ray():
             for name in RECIPES:
                 by_tasks(name, out, count)
             by_clock("Ray Data, bytes given", partial(by_ray_data, files, out), count)

@@ -31,7 +31,7 @@ from nets.layers.smooth import fill_smoothly
 from nets.lpips import LPIPS
 from nets.procedures.resize import resize
 from pipelines.checkpoints import open_checkpoint
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from tests.benchmarks.fill_cases import Case, Levels, read_cases
 
 Fill = Callable[[Case], Levels]
@@ -163,7 +163,7 @@ def measure_large(model: str) -> None:
 
 def measure_one(model: Model, height: int, width: int) -> None:
     """Print the row of one size: a disk of 3 % is the hole."""
-    tile = np.asarray(natural_photo(512, 512), np.uint8)
+    tile = np.asarray(make_natural_photo(512, 512), np.uint8)
     photo = np.tile(tile, (-(-height // 512), -(-width // 512), 1))[:height, :width].copy()
     hole = np.zeros((height, width), np.uint8)
     cv2.circle(hole, (width // 2, height // 3), int(np.sqrt(0.03 * height * width / np.pi)), 1, -1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from infra import storage
 from infra.cache import Cache
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
@@ -109,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = DatasetConfig("folder", shard_bytes=8 << 20)
-        with connected():
+        with connect_ray():
             dataset = build_dataset(Plan(str(photos(folder / "photos")), f"{name}/data", recipe, 0), lambda *_: None)
         memory(dataset)
         foretold(dataset)

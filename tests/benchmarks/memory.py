@@ -16,8 +16,8 @@ from typing import Any
 
 import simplejpeg
 
-from infra.cluster import connected
-from pipelines.data.build.benchmark import natural_photo
+from infra.cluster import connect_ray
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.build.dedup import find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.scan import list_source, scan_files
 from pipelines.data.build.write_shard import write_shard
@@ -65,7 +65,7 @@ def _status_mb(field: str) -> float:
 
 def photos(folder: Path, num_bytes: int, first: int = 0) -> Path:
     """Photos of some 33 kB, no two alike by a comment in each, numbered from the first."""
-    picture = simplejpeg.encode_jpeg(natural_photo(400, 400), 75, "RGB", "420")
+    picture = simplejpeg.encode_jpeg(make_natural_photo(400, 400), 75, "RGB", "420")
     for number in range(first, first + -(-num_bytes // len(picture))):
         note = b"%08d" % number
         path = folder / f"{number // 1000:03d}" / f"{number:08d}.jpg"
@@ -76,7 +76,7 @@ def photos(folder: Path, num_bytes: int, first: int = 0) -> Path:
 
 def alone(function: Callable[..., float], *arguments: Any) -> float:
     """What the function measures in a Ray worker of its own."""
-    import ray  # after `connected` has made it a token
+    import ray  # after `connect_ray` has made it a token
 
     return float(ray.get(ray.remote(num_cpus=1, max_calls=1)(function).remote(*arguments)))
 
@@ -101,7 +101,7 @@ def print_peaks(what: str, peaks: dict[str, float]) -> None:
 def main() -> None:
     """Some lines for each size."""
     sizes = [int(word) for word in sys.argv[1:]] or [16, 256]
-    with tempfile.TemporaryDirectory() as out, connected():
+    with tempfile.TemporaryDirectory() as out, connect_ray():
         root, little = photos(Path(out) / "photos", max(sizes) << 20), photos(Path(out) / "little", 1 << 20)
         for megabytes in sizes:
             for kind, changes in KINDS.items():

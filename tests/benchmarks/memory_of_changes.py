@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from pipelines.data.build.pipeline import add_layer, build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
@@ -88,7 +88,7 @@ def measure(folder: Path, megabytes: int) -> None:
 
 def main() -> None:
     """A line for each size."""
-    with connected():
+    with connect_ray():
         for megabytes in [int(word) for word in sys.argv[1:]] or [16, 256]:
             with tempfile.TemporaryDirectory() as folder:
                 measure(Path(folder), megabytes)

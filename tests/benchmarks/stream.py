@@ -17,9 +17,9 @@ import torch
 import webdataset as wds
 
 from infra import storage
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from infra.world import World
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
@@ -47,7 +47,7 @@ CONFIGS = {
 
 def photos(folder: Path) -> Path:
     """JPEGs of 256x256 in a folder: one picture that has no edges, shifted."""
-    one = natural_photo(256, 256)
+    one = make_natural_photo(256, 256)
     folder.mkdir()
     for number in range(NUM_PHOTOS):
         shifted = np.ascontiguousarray(np.roll(one, divmod(number * 37, 256), axis=(0, 1)))
@@ -106,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = photos(Path(folder) / "photos")
-        with connected():
+        with connect_ray():
             recipe = DatasetConfig("folder", shard_bytes=8 << 20)
             dataset = build_dataset(Plan(str(source), f"{folder}/data", recipe, 0), lambda *_: None)
         streams = {name: ours(dataset, config) for name, (config, _) in CONFIGS.items()}

@@ -30,10 +30,10 @@ from pipelines.manifest import open_dataset
 from pipelines.stream.batching import Stream
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Point, train
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
-from pipelines.training.updates import weighted
+from pipelines.training.updates import sum_weighted
 from pipelines.training.worker import run_rank
 from tests.benchmarks.models import Trainee
 
@@ -51,7 +51,7 @@ def plain_step(trainee: Trainee, optimizers: dict[str, torch.optim.Optimizer], i
         parameters = [p for name in phase.trains for p in trainee.state.objective.networks[name].parameters()]
         for parameter in parameters:
             parameter.grad = None
-        weighted(phase.terms(outputs), phase.weights).backward(inputs=parameters)  # type: ignore[no-untyped-call]
+        sum_weighted(phase.terms(outputs), phase.weights).backward(inputs=parameters)  # type: ignore[no-untyped-call]
         for name in phase.trains:
             optimizers[name].step()
 
@@ -152,7 +152,7 @@ def make_sized(workers: int, data: str, out: Path) -> TrainRun:
 
 def rate(run: TrainRun) -> float:
     """Photos a second."""
-    return float(statistics.median(p["values"]["images_per_second"] for p in committed_points(run.out)[1:]))
+    return float(statistics.median(p["values"]["images_per_second"] for p in read_points(run.out)[1:]))
 
 
 def by_workers(workers: int, data: str, out: Path) -> float:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.data.build.eval_masks import check_masks, files_digest, fixed_masks
+from pipelines.data.build.eval_masks import check_masks, hash_mask_files, fixed_masks
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
@@ -94,7 +94,7 @@ def test_stored_masks_are_those_of_the_recipes() -> None:
 
 def test_masks_of_files_are_stored_and_name_their_file(files: str) -> None:
     changes: dict[str, Any] = {"masks": ("irregular",), "mask_bins": ("0.1-0.2", "0.3-0.4")}
-    own = plan(0, files, mask_files_sha256=files_digest(files), **changes)
+    own = plan(0, files, mask_files_sha256=hash_mask_files(files), **changes)
     check_masks(own.recipe, files)
     lines, stored = fixed_masks(own, "a")
     assert len(lines) == len(stored) == 2
@@ -127,7 +127,7 @@ def test_odd_mask_files_are_named_before_any_work(
     (folder / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
         check_masks(
-            shard_recipe(masks=("irregular",), mask_files_sha256=files_digest(str(folder)), **changes), str(folder)
+            shard_recipe(masks=("irregular",), mask_files_sha256=hash_mask_files(str(folder)), **changes), str(folder)
         )
 
 
@@ -141,14 +141,14 @@ def test_an_odd_mask_file_is_named_and_not_passed_over(files: str, tmp_path: Pat
 
 def test_another_folder_of_mask_files_is_refused(files: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no mask files at"):
-        files_digest(str(tmp_path))
+        hash_mask_files(str(tmp_path))
     with pytest.raises(UsageError, match="is not the folder of mask files"):
         check_masks(shard_recipe(masks=("irregular",), mask_files_sha256="0" * 64), files)
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_models_are_scored_on_masks_of_files_without_the_files(files: str, photos: Path, tmp_path: Path) -> None:
-    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=files_digest(files))
+    recipe = shard_recipe(masks=("irregular", "rectangle"), mask_files_sha256=hash_mask_files(files))
     dataset = build_dataset(Plan(str(photos), str(tmp_path / "data"), recipe, 0, files), lambda *_: None)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     assert {line.partition(" ")[0] for line in pairs.specs} == {"irregular", "rectangle"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.image.mask_files import has_flat_colors
 from tests.data.building import mask
 
@@ -14,7 +14,7 @@ from tests.data.building import mask
 @pytest.mark.parametrize("quality", [30, 75, 95])
 @pytest.mark.parametrize("size", [32, 256])
 def test_masks_are_flat_after_jpeg_and_photos_are_not(quality: int, size: int) -> None:
-    natural = Image.fromarray(natural_photo(size, size))
+    natural = Image.fromarray(make_natural_photo(size, size))
     for image, flat in (
         (mask(size, size), True),
         (natural, False),

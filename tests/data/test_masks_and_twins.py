@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jobs import shard
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.build.pipeline import add_layer
 from pipelines.data.commit.workspace import Plan
-from pipelines.data.image.mask_files import is_mask_reason, names_mask
+from pipelines.data.image.mask_files import is_mask_reason, is_mask_name
 from pipelines.manifest import open_dataset
 from pipelines.records import UsageError, make_key
 from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
@@ -181,7 +181,7 @@ def test_a_mask_by_its_name_with_the_colors_of_a_photo_is_in_doubt_and_counts(
     photo_path: str, mask_path: str, tmp_path: Path
 ) -> None:
     save(photo(1), tmp_path / "in" / photo_path)
-    save(Image.fromarray(natural_photo(64, 64)), tmp_path / "in" / mask_path)
+    save(Image.fromarray(make_natural_photo(64, 64)), tmp_path / "in" / mask_path)
     verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
     outcome, reason = verdicts.pop(mask_path)
     assert verdicts == {photo_path: ("written", None)}
@@ -194,7 +194,7 @@ def test_a_mask_by_its_name_with_the_colors_of_a_photo_is_in_doubt_and_counts(
 
 def test_a_text_beside_a_photo_of_a_mask_is_no_photo_of_it(tmp_path: Path) -> None:
     for side, suffix in enumerate(("txt", "json", "xml"), 64):
-        save(Image.fromarray(natural_photo(side, 64)), tmp_path / f"in/{suffix}/carnival_mask.png")
+        save(Image.fromarray(make_natural_photo(side, 64)), tmp_path / f"in/{suffix}/carnival_mask.png")
         (tmp_path / f"in/{suffix}/carnival.{suffix}").write_text("Venice")
     verdicts = outcomes(rows_in_this_process(plan(tmp_path / "in", tmp_path / "out")))
     photos = {path: verdict for path, verdict in verdicts.items() if path.endswith("png")}
@@ -221,7 +221,7 @@ def test_a_name_that_hints_at_a_mask_makes_one_of_flat_colors_alone(
     save(mask(), tmp_path / "in" / mask_path)
     save(photo(2), tmp_path / "other" / photo_path)
     save(
-        Image.fromarray(natural_photo(64, 64)),
+        Image.fromarray(make_natural_photo(64, 64)),
         tmp_path / "other" / mask_path.replace("ask", "atte").replace("ASK", "ATTE"),
     )
     save(mask(48, 50), tmp_path / "other/lone_m.png")
@@ -318,9 +318,9 @@ def test_a_key_that_was_refused_is_free_for_a_later_layer(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["mask.png", "a/masks/b/c.png", "with_mask/1.png", "x_mask_crop.png", "MASK-1.gif"])
 def test_names_of_masks(name: str) -> None:
-    assert names_mask(name)
+    assert is_mask_name(name)
 
 
 @pytest.mark.parametrize("name", ["masked.png", "damask/1.png", "a_masking.png", "face_mask_set/images/1.png", "x.png"])
 def test_other_names(name: str) -> None:
-    assert not names_mask(name)
+    assert not is_mask_name(name)

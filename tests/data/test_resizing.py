@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.data.build.benchmark import natural_photo
+from pipelines.data.build.benchmark import make_natural_photo
 from pipelines.data.config import DatasetConfig
 from pipelines.data.image.normalize import check_cleaning
 from pipelines.data.image.resize import RESIZES, Resize, resized
@@ -130,7 +130,7 @@ def decibels(one: Pixels, other: Pixels) -> float:
 
 @pytest.mark.parametrize("size_px", [315, 300, 256, 230, 200, 170, 150, 128, 100, 85, 60])
 def test_reducing_is_as_near_to_an_antialiased_bicubic_as_area_is(size_px: int) -> None:
-    whole, target = natural_photo(320, 320), (size_px, size_px)
+    whole, target = make_natural_photo(320, 320), (size_px, size_px)
     wanted = np.asarray(Image.fromarray(whole).resize(target, Image.Resampling.BICUBIC))
     ours, _ = resized(whole, Resize(0, 0, 320, 320, *target))
     area = cv2.resize(whole, target, interpolation=cv2.INTER_AREA).astype(np.uint8)

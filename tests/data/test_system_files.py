@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobs import shard
-from pipelines.data.archive.system_files import is_system_file_reason, system_file_reason
-from pipelines.data.build.eval_masks import _files, files_digest
+from pipelines.data.archive.system_files import is_system_file_reason, find_system_file_reason
+from pipelines.data.build.eval_masks import _files, hash_mask_files
 from tests.data.building import built, mask, rows_by_source, rows_in_this_process, save
 from tests.data.test_masks_and_twins import plan
 from tests.data.trees import PACKERS, listed, tar_bytes, zip_bytes
@@ -67,7 +67,7 @@ def test_a_source_with_a_list_says_the_same_of_them(tmp_path: Path) -> None:
     (root / "list_eval_partition.txt").write_text("".join(f"{name} 0\n" for name in names))
     found = listed("celeba", root)
     assert {path for path, photo in found.items() if photo.refusal is None} == {f"img_align_celeba/{n}" for n in names}
-    assert {photo.refusal for photo in found.values() if photo.refusal} == {system_file_reason(".DS_Store")}
+    assert {photo.refusal for photo in found.values() if photo.refusal} == {find_system_file_reason(".DS_Store")}
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -92,14 +92,14 @@ def test_a_zip_is_a_zip_whatever_its_name(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["a/b.jpg", ".hidden.jpg", "_x.jpg", "MACOSX/x.jpg", "x.DS_Store.png", "thumbs.dbx"])
 def test_other_files_are_none_of_them(path: str) -> None:
-    assert system_file_reason(path) is None
+    assert find_system_file_reason(path) is None
 
 
 def test_they_are_no_mask_files(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         save(mask(), tmp_path / name)
-    before = files_digest(str(tmp_path))
+    before = hash_mask_files(str(tmp_path))
     (tmp_path / ".DS_Store").write_bytes(b"left")
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
     _files.cache_clear()
-    assert files_digest(str(tmp_path)) == before
+    assert hash_mask_files(str(tmp_path)) == before

@@ -133,7 +133,7 @@ def put(uri: str, data: bytes) -> str:
 
 def listed(source: str, root: Path | str, splits: str | None = None, spill_to: str | None = None) -> dict[str, Photo]:
     """Path -> photo of everything that the source lists."""
-    spill_to = spill_to or f"{storage.absolute(str(root)).rstrip('/')}-spilled"
+    spill_to = spill_to or f"{storage.to_absolute(str(root)).rstrip('/')}-spilled"
     photos = [p for p in DATASETS[source].listed(str(root), splits, spill_to) if isinstance(p, Photo)]
     assert len({p.path for p in photos}) == len(photos)
     return {p.path: p for p in photos}

@@ -58,7 +58,7 @@ def card(trained: TrainRun, heldout: Dataset, out: str) -> Scorecard:
 @contextmanager
 def one_worker() -> Iterator[None]:
     """Occupies all cores of the cluster but one."""
-    import ray  # not at the head of the file: `connected` must come before Ray is imported
+    import ray  # not at the head of the file: `connect_ray` must come before Ray is imported
 
     class Holder:
         """Does nothing with its cores."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.data.build.eval_masks import files_digest
+from pipelines.data.build.eval_masks import hash_mask_files
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation import pairs as list_pairs
@@ -45,7 +45,7 @@ def shapes(folder: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: 
     drawing[5:40, 20:31] = 255
     cv2.imwrite(str(files / "hole.png"), drawing)
     recipe = shard_recipe(holdout=0.6, masks=("rectangle", "brush", "irregular"), min_side_px=20)
-    recipe = replace(recipe, mask_files_sha256=files_digest(str(files)))
+    recipe = replace(recipe, mask_files_sha256=hash_mask_files(str(files)))
     plan = Plan(str(folder), str(tmp_path_factory.mktemp("data") / "data"), recipe, seed=0, mask_files=str(files))
     return build_dataset(plan, lambda *_: None)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.addresses import refuse_unsafe
+from infra.addresses import refuse_unsafe_address
 from infra.uris import InvalidURIError
 
 
@@ -24,7 +24,7 @@ from infra.uris import InvalidURIError
     ],
 )
 def test_this_machine_and_tls_are_taken(address: str) -> None:
-    refuse_unsafe(address, insecure=False)
+    refuse_unsafe_address(address, insecure=False)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_this_machine_and_tls_are_taken(address: str) -> None:
 )
 def test_clear_http_to_others_needs_a_word(address: str) -> None:
     with pytest.raises(InvalidURIError, match=r"is clear http to another machine.*--insecure before the verb"):
-        refuse_unsafe(address, insecure=False)
-    refuse_unsafe(address, insecure=True)
+        refuse_unsafe_address(address, insecure=False)
+    refuse_unsafe_address(address, insecure=True)
 
 
 @pytest.mark.parametrize("insecure", [False, True])
@@ -69,7 +69,7 @@ def test_clear_http_to_others_needs_a_word(address: str) -> None:
 )
 def test_what_is_no_address_is_refused_with_any_word(address: str, insecure: bool) -> None:
     with pytest.raises(InvalidURIError, match=r"give http://127.0.0.1:8265"):
-        refuse_unsafe(address, insecure)
+        refuse_unsafe_address(address, insecure)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_is_no_address_is_refused_with_any_word(address: str, insecure: boo
 )
 def test_a_login_in_an_address_is_refused_and_not_shown(address: str) -> None:
     with pytest.raises(InvalidURIError, match=r"holds a login.*RAY_AUTH_TOKEN_PATH") as refusal:
-        refuse_unsafe(address, insecure=True)
+        refuse_unsafe_address(address, insecure=True)
     assert "4711" not in str(refusal.value)
 
 
@@ -92,7 +92,7 @@ def test_a_login_in_an_address_is_refused_and_not_shown(address: str) -> None:
 def test_clear_http_is_taken_only_to_loopback(number: str, behind: str) -> None:
     address = f"http://{number}{behind}"
     try:
-        refuse_unsafe(address, insecure=False)
+        refuse_unsafe_address(address, insecure=False)
     except InvalidURIError:
         return
     assert IPv4Address(str(urlsplit(address).hostname)).is_loopback
@@ -101,7 +101,7 @@ def test_clear_http_is_taken_only_to_loopback(number: str, behind: str) -> None:
 @given(st.text(max_size=30))
 def test_nothing_else_gets_through(text: str) -> None:
     try:
-        refuse_unsafe(text, insecure=False)
+        refuse_unsafe_address(text, insecure=False)
     except InvalidURIError:
         return
     assert text.startswith(("http://", "https://"))

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from infra.cluster import TaskLostError, connected, run_tasks, task_name
+from infra.cluster import TaskLostError, connect_ray, run_tasks, format_task_name
 from infra.settings import PROJECT_ROOT
 from pipelines.records import CorruptDataError, UsageError
 from tests.making import lacuna, photo_folder
@@ -134,7 +134,7 @@ def test_connecting_again_inside_changes_nothing() -> None:
     def one() -> int:
         return 1
 
-    with connected():
+    with connect_ray():
         assert list(run_tasks(one, [()])) == [1]
     assert list(run_tasks(one, [()])) == [1]
 
@@ -170,9 +170,9 @@ def test_a_task_that_is_killed_each_time_is_named() -> None:
 
 def test_the_name_of_a_task_has_its_words_numbers_and_files() -> None:
     record = SimpleNamespace(file="train-00007.tar", sha256="0" * 64)
-    assert task_name(run_tasks, ("s3://b/data", 7, record, {"a": 1}, None)) == "run_tasks s3://b/data 7 train-00007.tar"
-    assert task_name(_helper, (run_tasks, ("data", record))) == "helper run_tasks data train-00007.tar"
-    assert len(task_name(_helper, ("x" * 1000,))) == 200
+    assert format_task_name(run_tasks, ("s3://b/data", 7, record, {"a": 1}, None)) == "run_tasks s3://b/data 7 train-00007.tar"
+    assert format_task_name(_helper, (run_tasks, ("data", record))) == "helper run_tasks data train-00007.tar"
+    assert len(format_task_name(_helper, ("x" * 1000,))) == 200
 
 
 def _helper() -> None:
@@ -206,14 +206,14 @@ import os, sys, time, psutil
 memory = psutil.virtual_memory()
 os.environ["RAY_memory_usage_threshold"] = f"{1 - (memory.available - (1 << 30)) / memory.total:.4f}"
 os.environ["RAY_memory_monitor_refresh_ms"] = "100"
-from infra.cluster import TaskLostError, connected, run_tasks
+from infra.cluster import TaskLostError, connect_ray, run_tasks
 def write_shard(split, number):
     held = []
     for _ in range(200):
         held.append(bytearray(b"x") * (20 << 20))
         time.sleep(0.02)
 try:
-    with connected(1):
+    with connect_ray(1):
         list(run_tasks(write_shard, [("train", 3)]))
 except TaskLostError as fault:
     print(fault)
@@ -232,7 +232,7 @@ def test_a_task_that_takes_too_much_memory_ends_and_is_named() -> None:
 
 STARTING = """
 import os, signal, sys, threading, time, psutil
-from infra.cluster import connected, run_tasks
+from infra.cluster import connect_ray, run_tasks
 def stop(times):
     stopped = set()
     while len(stopped) < times:
@@ -245,7 +245,7 @@ threading.Thread(target=stop, args=(int(sys.argv[-1]),), daemon=True).start()
 def one():
     return 1
 try:
-    with connected(1):
+    with connect_ray(1):
         print(list(run_tasks(one, [()])))
 except ConnectionError as fault:
     print(fault)

@@ -72,7 +72,7 @@ def test_its_python_is_one_that_we_support() -> None:
 GPUS = {"g6e.12xlarge": 4}
 
 
-def launched(num_gpus: int, **request: Any) -> dict[str, int]:
+def count_launched(num_gpus: int, **request: Any) -> dict[str, int]:
     """The nodes of each type that Ray's own scheduler starts for so many tasks of one GPU."""
     types = {
         name: NodeTypeConfig(
@@ -89,9 +89,9 @@ def launched(num_gpus: int, **request: Any) -> dict[str, int]:
 
 
 def test_ray_starts_spot_first_and_then_on_demand() -> None:
-    assert launched(8) == {"gpu-spot": 2}
-    assert launched(40) == {"gpu-spot": 8, "gpu": 2}
-    assert launched(8, recoverable_resource_availabilities={"gpu-spot": 0.0}) == {"gpu": 2}
+    assert count_launched(8) == {"gpu-spot": 2}
+    assert count_launched(40) == {"gpu-spot": 8, "gpu": 2}
+    assert count_launched(8, recoverable_resource_availabilities={"gpu-spot": 0.0}) == {"gpu": 2}
 
 
 PLANTED = [

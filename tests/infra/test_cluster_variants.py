@@ -21,7 +21,7 @@ HEX = "a1" * 32
 Changes = tuple[tuple[str, str], ...]
 
 
-def changed(changes: Changes) -> str:
+def change_text(changes: Changes) -> str:
     """Our file with each of the changes made wherever it can be."""
     text = TEXT
     for old, new in changes:
@@ -98,7 +98,7 @@ RIGHT: dict[str, Changes] = {
 
 @pytest.mark.parametrize("changes", RIGHT.values(), ids=RIGHT)
 def test_what_is_right_is_not_called_wrong(changes: Changes, folder: Path) -> None:
-    assert mistakes_in(changed(changes), folder) == []
+    assert mistakes_in(change_text(changes), folder) == []
 
 
 WRONG: dict[str, tuple[Changes, str]] = {
@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[Changes, str]] = {
 
 @pytest.mark.parametrize(("changes", "named"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_named(changes: Changes, named: str, folder: Path) -> None:
-    found = mistakes_in(changed(changes), folder)
+    found = mistakes_in(change_text(changes), folder)
     assert any(re.search(named, line) for line in found), found
     assert all("\n" not in line and len(line) < 400 for line in found)
 

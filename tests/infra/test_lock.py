@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.lock import LockedError, exclusive
+from infra.lock import LockedError, lock_folder
 from infra.settings import PROJECT_ROOT
 
 HOLD = """
 import sys
-from infra.lock import exclusive
-with exclusive(sys.argv[1]):
+from infra.lock import lock_folder
+with lock_folder(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -46,7 +46,7 @@ def free_within(folder: Path, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            with exclusive(str(folder)):
+            with lock_folder(str(folder)):
                 return True
         except LockedError:
             time.sleep(0.02)
@@ -56,7 +56,7 @@ def free_within(folder: Path, seconds: float) -> bool:
 def test_a_second_process_is_told_who_works_where_and_what_to_do(folder: Path, holder: subprocess.Popen[str]) -> None:
     expected = f"process {holder.pid} works in {folder}: wait for its end, or name another --out"
     for _ in range(2):
-        with pytest.raises(LockedError, match=expected), exclusive(str(folder)):
+        with pytest.raises(LockedError, match=expected), lock_folder(str(folder)):
             pytest.fail("two processes hold one folder")
 
 
@@ -78,15 +78,15 @@ def test_other_folders_are_free(folder: Path, holder: subprocess.Popen[str]) -> 
 
 
 def test_one_process_does_not_hold_a_folder_twice(folder: Path) -> None:
-    with exclusive(str(folder)):
-        with pytest.raises(LockedError, match=f"process {os.getpid()} works in"), exclusive(str(folder)):
+    with lock_folder(str(folder)):
+        with pytest.raises(LockedError, match=f"process {os.getpid()} works in"), lock_folder(str(folder)):
             pytest.fail("held twice")
-        with pytest.raises(LockedError), exclusive(f"file://{folder}"):
+        with pytest.raises(LockedError), lock_folder(f"file://{folder}"):
             pytest.fail("held twice, under another spelling")
 
 
 def test_a_fault_in_the_block_frees_the_folder(folder: Path) -> None:
-    with pytest.raises(KeyError), exclusive(str(folder)):
+    with pytest.raises(KeyError), lock_folder(str(folder)):
         raise KeyError
     assert free_within(folder, 0.5)
 
@@ -95,13 +95,13 @@ def test_the_newest_holder_is_named(folder: Path) -> None:
     folder.mkdir()
     (folder / ".lock").write_text("99999999999 an older and longer text")
     with (
-        exclusive(str(folder)),
+        lock_folder(str(folder)),
         pytest.raises(LockedError, match=rf"process {os.getpid()} works"),
-        exclusive(str(folder)),
+        lock_folder(str(folder)),
     ):
         pytest.fail("held twice")
 
 
 def test_object_stores_have_no_lock() -> None:
-    with exclusive("memory://lock/x"), exclusive("memory://lock/x"):
+    with lock_folder("memory://lock/x"), lock_folder("memory://lock/x"):
         pass

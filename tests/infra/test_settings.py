@@ -16,7 +16,7 @@ from infra.settings import (
     code_revision,
     git_commit,
     tracking_uri,
-    without_password,
+    hide_credentials,
 )
 from infra.uris import InvalidURIError
 
@@ -129,4 +129,4 @@ def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_no_password_is_shown(uri: str, shown: str) -> None:
-    assert without_password(uri) == shown
+    assert hide_credentials(uri) == shown

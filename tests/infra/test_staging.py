@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import jobs, settings
-from infra.jobs import staged_code
+from infra.jobs import stage_code
 from infra.settings import PACKAGES, PROJECT_ROOT, code_revision
 from infra.uris import InvalidURIError
 
@@ -24,7 +24,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def staged() -> dict[str, bytes]:
     """What is sent, by name."""
-    with staged_code() as folder:
+    with stage_code() as folder:
         return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if not p.is_dir()}
 
 
@@ -53,7 +53,7 @@ def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
 
 def test_the_revision_is_that_of_what_is_sent(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     there = code_revision()
-    with staged_code() as folder, pytest.MonkeyPatch.context() as patch:
+    with stage_code() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "PROJECT_ROOT", folder)
         code_revision.cache_clear()
         assert code_revision() == there

@@ -122,7 +122,7 @@ def test_a_link_to_a_file_is_a_file_and_one_to_a_folder_is_not_followed(tmp_path
     ("uri", "path"), [("/a/b", "/a/b"), ("file:///a/b", "/a/b"), ("memory://a/b", None), ("relative", "relative")]
 )
 def test_local_uris_have_a_path(uri: str, path: str | None) -> None:
-    assert storage.local_path(uri) == (None if path is None else Path.cwd() / path)
+    assert storage.to_local_path(uri) == (None if path is None else Path.cwd() / path)
 
 
 def test_join_knows_one_slash() -> None:

@@ -16,7 +16,7 @@ from infra.tracking_values import flatten
 from jobs import train as train_verb
 from jobs.recipes import RECIPES
 from pipelines.training.mlflow_sync import MlflowSync
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, begin_attempt
 from tests.making import train_recipe
 
@@ -224,26 +224,26 @@ def test_versions_count_up_in_order_of_their_numbers(tracking: Tracking, tmp_pat
     for number in range(1, 12):
         made = tracking.create_version("model", tmp_path.as_uri(), run_id, {"n": str(number)})
         assert (made.number, made.tags, made.run_id) == (str(number), {"n": str(number)}, run_id)
-    assert [v.number for v in tracking.versions("model")] == [str(n) for n in range(1, 12)]
-    assert tracking.version("model", "10").uri == "models:/model/10"
+    assert [v.number for v in tracking.list_versions("model")] == [str(n) for n in range(1, 12)]
+    assert tracking.get_version("model", "10").uri == "models:/model/10"
 
 
 def test_an_alias_points_where_it_was_moved(tracking: Tracking, tmp_path: Path) -> None:
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     run_id = tracking.open_run("abc", "tiny", {}, {})
     for _ in range(2):
         tracking.create_version("model", tmp_path.as_uri(), run_id, {})
-    assert tracking.aliased("model", "champion") is None
+    assert tracking.find_alias("model", "champion") is None
     for number in ("2", "1"):
         tracking.move_alias("model", "champion", number)
-        found = tracking.aliased("model", "champion")
+        found = tracking.find_alias("model", "champion")
         assert found is not None
         assert found.number == number
 
 
 def test_an_unknown_version_is_told_with_those_there_are(tracking: Tracking, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no version 1 of model 'model' at sqlite:.*: its versions are none"):
-        tracking.version("model", "1")
+        tracking.get_version("model", "1")
 
 
 def test_nested_values_get_dotted_names() -> None:
@@ -256,7 +256,7 @@ def test_telling_twice_leaves_each_point_and_sheet_once(
     for _ in range(2):
         MlflowSync(replace(trained, tracking_uri=tracking.uri)).tell()
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
-    expected = [(p["images_seen"], p["values"]["l1_out"]) for p in committed_points(trained.out)]
+    expected = [(p["images_seen"], p["values"]["l1_out"]) for p in read_points(trained.out)]
     assert history(client, run_id, "l1_out") == expected
     assert [step for step, _ in expected] == CLOCKS
     sheets = [f"fills/{clock:012d}.png" for clock in CLOCKS if clock % 8 == 0]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from infra import storage
-from infra.lock import exclusive
+from infra.lock import lock_folder
 from infra.settings import tracking_uri
-from infra.uris import InvalidURIError, refuse_no_place
+from infra.uris import InvalidURIError, refuse_invalid_uri
 
 
 @pytest.mark.parametrize("uri", ["", " ", "\n"])
@@ -50,7 +50,7 @@ def test_a_local_place_is_absolute_for_processes_that_stand_elsewhere(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert storage.absolute(uri.replace("/{here}", str(tmp_path))) == str(tmp_path / "run")
+    assert storage.to_absolute(uri.replace("/{here}", str(tmp_path))) == str(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_local_place_is_absolute_for_processes_that_stand_elsewhere(
 )
 def test_nothing_is_written_where_files_are_only_read(uri: str) -> None:
     told = r"nothing can be written to \w+://: name a folder, or one on a store"
-    with pytest.raises(InvalidURIError, match=f"{uri}: {told}"), exclusive(uri):
+    with pytest.raises(InvalidURIError, match=f"{uri}: {told}"), lock_folder(uri):
         pass
     for write in (storage.publish, storage.create):
         with pytest.raises(InvalidURIError, match=told):
@@ -77,7 +77,7 @@ def test_a_file_is_no_folder(tmp_path: Path, below: str) -> None:
     file.write_text("mine")
     with (
         pytest.raises(InvalidURIError, match=f"{file}{below} cannot be a folder, as {file} is a file"),
-        exclusive(f"{file}{below}"),
+        lock_folder(f"{file}{below}"),
     ):
         pass
     assert file.read_text() == "mine"
@@ -93,7 +93,7 @@ def test_a_key_in_a_uri_is_refused_and_not_shown(uri: str) -> None:
 
 @pytest.mark.parametrize("name", ["a?key=1.jpg", "me:you@home.jpg", "a%3Ab@c"])
 def test_names_of_photos_are_no_keys(name: str) -> None:
-    refuse_no_place(f"s3://bucket/photos/{name}")
+    refuse_invalid_uri(f"s3://bucket/photos/{name}")
 
 
 @pytest.mark.parametrize("uri", ["nonsense", "foo://server", "./mlruns", "file:///mlruns"])

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra.weights import FILES, WeightsError, keep_weights, load_weights, weights_folder, weights_sha256
+from infra.weights import FILES, WeightsError, publish_weights, load_weights, resolve_weights_folder, weights_sha256
 from tests.weights import REAL, real_weights
 
 
@@ -32,7 +32,7 @@ def flip_byte(path: Path) -> None:
 
 
 def test_what_was_kept_is_read_again(folder: Path) -> None:
-    digest = keep_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "ab" * 32)
+    digest = publish_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "ab" * 32)
     (state,) = load_weights(["vgg19_features"]).values()
     assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
     assert weights_sha256(["vgg19_features"]) == {"vgg19_features": digest}
@@ -43,7 +43,7 @@ def test_what_was_kept_is_read_again(folder: Path) -> None:
 
 def test_half_precision_is_kept_as_floats_of_32_bits(folder: Path) -> None:
     halves = {name: tensor.half() for name, tensor in tensors().items()}
-    keep_weights(str(folder), "vgg19_features", halves, "vgg19-dcbb9e9d.pth", "")
+    publish_weights(str(folder), "vgg19_features", halves, "vgg19-dcbb9e9d.pth", "")
     assert load_weights(["vgg19_features"])["vgg19_features"]["features.0.weight"].dtype == torch.float32
 
 
@@ -73,12 +73,12 @@ def test_other_tensors_are_not_kept_under_a_pinned_name(folder: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"x.pth would make a vgg16_features.safetensors of the digest \w+, not cabd"
     ):
-        keep_weights(str(folder), "vgg16_features", tensors(), "x.pth", "")
+        publish_weights(str(folder), "vgg16_features", tensors(), "x.pth", "")
     assert list(folder.iterdir()) == []
 
 
 def test_a_changed_byte_is_found_in_a_file_that_is_not_pinned(folder: Path) -> None:
-    digest = keep_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "")
+    digest = publish_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "")
     flip_byte(folder / "vgg19_features.safetensors")
     with pytest.raises(WeightsError, match=rf"has the digest \w+, not {digest}: it is damaged or another file"):
         load_weights(["vgg19_features"])
@@ -91,7 +91,7 @@ def test_a_changed_byte_is_found_in_a_file_that_is_not_pinned(folder: Path) -> N
 def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
     folder: Path, record: bytes | None, words: str
 ) -> None:
-    keep_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "")
+    publish_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "")
     (folder / "vgg19_features.json").unlink()
     if record is not None:
         (folder / "vgg19_features.json").write_bytes(record)
@@ -100,14 +100,14 @@ def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
 
 
 def test_weights_of_ones_own_are_read_under_any_name(folder: Path) -> None:
-    digest = keep_weights(str(folder), "spn_places2", tensors(), "run/checkpoints/000000000008", "ab" * 32)
+    digest = publish_weights(str(folder), "spn_places2", tensors(), "run/checkpoints/000000000008", "ab" * 32)
     assert weights_sha256(["spn_places2"]) == {"spn_places2": digest}
     (state,) = load_weights(["spn_places2"]).values()
     assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
 
 
 def test_weights_of_ones_own_are_not_believed_without_their_record_nor_with_a_changed_byte(folder: Path) -> None:
-    digest = keep_weights(str(folder), "spn_places2", tensors(), "run", "")
+    digest = publish_weights(str(folder), "spn_places2", tensors(), "run", "")
     flip_byte(folder / "spn_places2.safetensors")
     with pytest.raises(WeightsError, match=rf"has the digest \w+, not {digest}: .* --name spn_places2 "):
         load_weights(["spn_places2"])
@@ -128,10 +128,10 @@ def test_an_absent_file_of_no_published_name_is_said_with_those_there_are_and_wh
 def test_the_folder_is_that_of_the_environment_or_of_where_one_stands(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert weights_folder() == str(folder)
+    assert resolve_weights_folder() == str(folder)
     monkeypatch.delenv("LACUNA_WEIGHTS")
     monkeypatch.chdir(tmp_path)
-    assert weights_folder() == str(tmp_path / "weights")
+    assert resolve_weights_folder() == str(tmp_path / "weights")
 
 
 @REAL
@@ -140,4 +140,4 @@ def test_the_folder_is_that_of_the_environment_or_of_where_one_stands(
 def test_real_weights_are_the_pinned_ones_and_are_written_as_the_same_bytes(name: str, tmp_path: Path) -> None:
     digests = weights_sha256([name])
     assert digests == {name: FILES[name].sha256}
-    assert keep_weights(str(tmp_path), name, real_weights(name), "their own", "") == digests[name]
+    assert publish_weights(str(tmp_path), name, real_weights(name), "their own", "") == digests[name]

@@ -167,7 +167,7 @@ def test_help_is_on_stdout(capfd: pytest.CaptureFixture[str], word: str) -> None
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[str], verb: str) -> None:
-    module: Any = importlib.import_module(cli.module_of(verb))
+    module: Any = importlib.import_module(cli.get_module_name(verb))
     assert is_dataclass(module.Arguments)
     assert callable(module.run)
     assert (module.__doc__ or "").startswith(f"`lacuna {verb}`: ")
@@ -266,7 +266,7 @@ def test_the_report_of_a_fault_carries_what_was_found(capfd: pytest.CaptureFixtu
 
 
 def test_a_verb_in_use_says_by_whom(capfd: pytest.CaptureFixture[str], tmp_path: Path, photos: Path) -> None:
-    code = "import sys\nfrom infra.lock import exclusive\nwith exclusive(sys.argv[1]):\n print(1, flush=True)\n input()"
+    code = "import sys\nfrom infra.lock import lock_folder\nwith lock_folder(sys.argv[1]):\n print(1, flush=True)\n input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -10,10 +10,10 @@ from jobs.evaluate import run as evaluate
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.run import TrainRun
-from pipelines.training.worker import run_rank, told_incidents
+from pipelines.training.worker import run_rank, read_incidents
 from tests.jobs.test_cli import run
 from tests.jobs.test_fill import photo_and_mask
-from tests.training.test_run import copied, flip_byte, silent
+from tests.training.test_run import copy_run, flip_byte, silent
 
 NEWEST, OLDER = f"{32:012d}", f"{24:012d}"
 
@@ -51,7 +51,7 @@ def test_every_reader_refuses_a_damaged_commit_and_names_the_older(
     how: str,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    out = copied(trained, tmp_path).out
+    out = copy_run(trained, tmp_path).out
     path = Path(out) / "checkpoints" / NEWEST / file
     flip_byte(path) if how == "flipped" else path.unlink()
     for words in readers(out, dataset, scores, tmp_path):
@@ -67,7 +67,7 @@ def test_every_reader_refuses_a_damaged_commit_and_names_the_older(
 def test_what_filling_does_not_need_may_be_damaged(
     trained: TrainRun, dataset: Dataset, scores: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out = copied(trained, tmp_path).out
+    out = copy_run(trained, tmp_path).out
     for name in ("critic", "adam.generator", "adam.critic"):
         flip_byte(Path(out) / "checkpoints" / NEWEST / f"{name}.safetensors")
     fill, _, _, weights = readers(out, dataset, scores, tmp_path)
@@ -78,9 +78,9 @@ def test_what_filling_does_not_need_may_be_damaged(
 
 
 def test_a_training_goes_on_from_the_older_one_and_its_report_says_so(trained: TrainRun, tmp_path: Path) -> None:
-    damaged = copied(trained, tmp_path)
+    damaged = copy_run(trained, tmp_path)
     flip_byte(Path(damaged.out) / "checkpoints" / NEWEST / "generator.safetensors")
     run_rank(damaged, World(), silent)
-    assert told_incidents(damaged.out) == ["checkpoint 32 is damaged or gone: the training went on from 24 images"]
+    assert read_incidents(damaged.out) == ["checkpoint 32 is damaged or gone: the training went on from 24 images"]
     assert open_checkpoint(damaged.out).state["files"] == open_checkpoint(trained.out).state["files"]
-    assert told_incidents(trained.out) == []
+    assert read_incidents(trained.out) == []

@@ -7,7 +7,7 @@ import pytest
 
 from jobs import shard, verify, where
 from jobs.faults import VerbError
-from pipelines.data.commit.lock import claim, workspace_of
+from pipelines.data.commit.lock import claim, locate_workspace
 from pipelines.manifest import COMMIT_FILE, open_dataset
 from pipelines.records import UsageError
 from tests.making import photo, photo_folder
@@ -121,7 +121,7 @@ def test_a_damaged_record_is_told_with_what_mends_it(data: str) -> None:
 
 
 def test_pruning_beside_an_unfinished_change_is_refused(data: str) -> None:
-    claim(workspace_of(open_dataset(data)), {"change": "--add"})
+    claim(locate_workspace(open_dataset(data)), {"change": "--add"})
     for change in (["--prune"], ["--remove", "class0/0002"]):
         with pytest.raises(UsageError, match=r"unfinished change \(--add\)"):
             run_shard("--out", data, *change)

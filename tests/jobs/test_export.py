@@ -17,7 +17,7 @@ from infra.settings import PROJECT_ROOT
 from infra.tracking import Tracking
 from infra.uris import InvalidURIError
 from jobs.export import Arguments, run
-from jobs.recipes import recipe_of
+from jobs.recipes import find_recipe
 from nets import build_network, describe_network
 from pipelines.checkpoints import Checkpoint, save_checkpoint
 from pipelines.export import formats, run_file
@@ -152,7 +152,7 @@ def test_the_trial_cannot_import_lacuna() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["deepgin-celebahq", "distill-celeba", "mhtma-celebahq", "spl-celeba", "spn-celeba"])
 def test_the_papers_networks_are_exported_in_full_size(recipe: str) -> None:
-    network = build_network(describe_network(recipe_of(recipe).objective.network))
+    network = build_network(describe_network(find_recipe(recipe).objective.network))
     assert compare_fills(write_file(network, {}, "torchscript"), network, 64, "torchscript") <= 1e-4
 
 

@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 
 from jobs import cli
-from pipelines.data.build.benchmark import natural_photo, place_rates
+from pipelines.data.build.benchmark import make_natural_photo, measure_storage_rates
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import Dataset
 
@@ -68,7 +68,7 @@ def test_the_place_is_measured_and_left_as_it_was(capfd: pytest.CaptureFixture[s
 
 
 def test_an_object_store_is_a_place() -> None:
-    rates = place_rates("memory://probe-test", 0.01)
+    rates = measure_storage_rates("memory://probe-test", 0.01)
     assert all(rate > 0 for rate in rates.values())
 
 
@@ -102,7 +102,7 @@ def test_bad_arguments_are_refused(
 
 def test_the_photo_costs_a_codec_what_photos_do() -> None:
     for height, width, low, high in ((256, 256, 8_000, 25_000), (768, 1024, 80_000, 200_000)):
-        photo = natural_photo(height, width)
+        photo = make_natural_photo(height, width)
         assert photo.shape == (height, width, 3)
         assert low < len(simplejpeg.encode_jpeg(photo, 75, "RGB", "420")) < high
-    assert (natural_photo(32, 48) == natural_photo(32, 48)).all()
+    assert (make_natural_photo(32, 48) == make_natural_photo(32, 48)).all()

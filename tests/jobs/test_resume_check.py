@@ -15,7 +15,7 @@ from jobs.resume_check import Arguments
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.manifest import Dataset, unseal
 from pipelines.records import UsageError
-from pipelines.training.points import points_to_bytes
+from pipelines.training.mlflow_sync import format_points
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.sampling import sample_cases
@@ -64,7 +64,7 @@ def test_another_curve_is_seen(trained: TrainRun, tmp_path: Path) -> None:
     newest = max((tmp_path / "run" / "metrics").iterdir())
     points = unseal(newest.read_bytes(), "")["points"]
     points[0]["values"]["l1_out"] += 1
-    storage.publish(str(newest), points_to_bytes(points))
+    storage.publish(str(newest), format_points(points))
     assert len(resume_check._other_points(trained.out, str(tmp_path / "run"))) == 1
 
 

@@ -36,7 +36,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
         monkeypatch.setenv(name, value)
 
 
-def shown_lines(text: str) -> list[str]:
+def find_lines(text: str) -> list[str]:
     return re.findall(r"^line \d+$", text, re.MULTILINE)
 
 
@@ -58,7 +58,7 @@ def test_a_log_that_breaks_off_goes_on_without_a_doubled_line(
             between.join()
             end = following.result()
     assert (end.status, end.exit_code) == ("SUCCEEDED", 0)
-    assert shown_lines(shown + capsys.readouterr().err) == [f"line {i}" for i in range(60)]
+    assert find_lines(shown + capsys.readouterr().err) == [f"line {i}" for i in range(60)]
     assert any("does not answer" in line and job.id in line for line in warnings)
     assert any("answers again after" in line for line in warnings)
 
@@ -66,7 +66,7 @@ def test_a_log_that_breaks_off_goes_on_without_a_doubled_line(
 def wait_for_lines(capsys: pytest.CaptureFixture[str], count: int) -> str:
     """What is shown until `count` more lines of the job are."""
     text = ""
-    while len(shown_lines(text)) < count:
+    while len(find_lines(text)) < count:
         time.sleep(0.1)
         text += capsys.readouterr().err
     return text

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch.nn import Conv2d
 
-from infra.weights import FILES, keep_weights
+from infra.weights import FILES, publish_weights
 from jobs.recipes import RECIPES
 from pipelines.manifest import Dataset
 from pipelines.training.run import claim_run
@@ -115,7 +115,7 @@ def test_a_dry_run_of_a_paper_takes_shapes_alone(
     capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LACUNA_WEIGHTS", str(tmp_path))
-    keep_weights(str(tmp_path), "tresnet_l_openimages", random_tresnet(), "a test", "")
+    publish_weights(str(tmp_path), "tresnet_l_openimages", random_tresnet(), "a test", "")
     places: set[str] = set()
     monkeypatch.setattr(Conv2d, "reset_parameters", lambda layer: places.add(layer.weight.device.type))
     words = ("train", "spn-paris", "--data", dataset.uri, "--out", str(tmp_path / "run"), "--dry-run")

@@ -19,7 +19,7 @@ from nets import build_network, build_objective, describe_network
 from nets.deepgin.published import load_published
 from nets.spn.network import SPN
 from nets.spn.objective import SPNObjectiveConfig
-from nets.spn.targets import PriorTarget, enlarged
+from nets.spn.targets import PriorTarget, enlarge_image
 from pipelines.checkpoints import Checkpoint, open_checkpoint, save_checkpoint
 from pipelines.evaluation.models import open_model
 from pipelines.records import UsageError
@@ -108,7 +108,7 @@ def test_the_generator_of_a_run_becomes_the_teacher_of_another_training(tmp_path
     of = inputs(size_px=32)
     with torch.no_grad():
         outputs = objective.stages[0].forward(of)
-        prior = spn.prior(enlarged(of), torch.zeros(2, 1, 64, 64)).priors[0]
+        prior = spn.prior(enlarge_image(of), torch.zeros(2, 1, 64, 64)).priors[0]
     assert torch.equal(outputs["target_prior_3"], prior)
     assert prior.std() > 0
 

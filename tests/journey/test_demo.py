@@ -62,11 +62,11 @@ def test_a_champion_below_the_classical_methods_was_forced_and_says_so(walked: t
     first, last = (scores[f"{name} version"] < best for name in ("first", "last"))
     assert first and last  # 32 photos teach nothing: the test would prove nothing otherwise
     tracking = Tracking(f"sqlite:///{out / 'mlflow.db'}")
-    forced = json.loads(tracking.version(report["model"], "1").tags[VERDICT_TAG])
+    forced = json.loads(tracking.get_version(report["model"], "1").tags[VERDICT_TAG])
     assert (forced["promoted"], forced["forced"]) == (True, FORCED)
     assert forced["reason"].startswith(f"forced: {FORCED} ({scores['first version']:.2f} dB in the hole, ")
     assert report["forced"] == (FORCED if report["champion_version"] == "1" else None)
-    other = json.loads(tracking.version(report["model"], "2").tags[VERDICT_TAG])
+    other = json.loads(tracking.get_version(report["model"], "2").tags[VERDICT_TAG])
     assert (other["champion"], other["promoted"]) == ("1", report["champion_version"] == "2")
     assert report["verdict"] == other["reason"]
 

@@ -8,13 +8,13 @@ from mlflow.tracking import MlflowClient
 from infra.tracking import RUN_TAG
 from pipelines.checkpoints import open_checkpoint
 from pipelines.training.loop import MEASURES
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from tests.laws.trainings import IMAGES, database
 
 
 def curves(out: Path | str) -> list[tuple[int, dict[str, float]]]:
     """Its points, without what they say of the machine."""
-    points = [(p["images_seen"], p["values"]) for p in committed_points(str(out))]
+    points = [(p["images_seen"], p["values"]) for p in read_points(str(out))]
     return [(clock, {k: v for k, v in values.items() if k not in MEASURES}) for clock, values in points]
 
 
@@ -39,4 +39,4 @@ def check_reported_once(out: Path | str, folder: Path) -> None:
     run = read_tracked_run(folder)
     assert run.info.status == "FINISHED"
     history = MlflowClient(database(folder)).get_metric_history(run.info.run_id, "images_per_second")
-    assert [m.step for m in history] == [p["images_seen"] for p in committed_points(str(out))]
+    assert [m.step for m in history] == [p["images_seen"] for p in read_points(str(out))]

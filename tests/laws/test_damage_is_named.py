@@ -24,7 +24,7 @@ from infra.world import World
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.verify import Damage, verify_dataset
-from pipelines.data.shard_tar import member_block, read_index
+from pipelines.data.shard_tar import locate_member, read_index
 from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset
 from pipelines.records import CorruptDataError
 from pipelines.stream.batching import Stream
@@ -198,7 +198,7 @@ def name_damage(damages: list[Damage], files: dict[str, bytes]) -> set[str]:
 def list_touched_keys(whole: bytes, worse: bytes, around: bool) -> set[str]:
     """Keys of the samples of a shard of which some byte is not as it was; `around`: of header and padding too."""
     members = read_index(whole)
-    spans = [member_block(m) if around else (m.offset, m.offset + m.size) for m in members]
+    spans = [locate_member(m) if around else (m.offset, m.offset + m.size) for m in members]
     pairs = zip(members, spans, strict=True)
     return {m.name.partition(".")[0] for m, (start, end) in pairs if whole[start:end] != worse[start:end]}
 

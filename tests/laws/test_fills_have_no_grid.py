@@ -19,7 +19,7 @@ from nets.filling import LOCAL, fill_levels
 from nets.objective import Inputs, Phase
 from nets.procedures.resize import resize
 from pipelines.noise import SampleNoise
-from pipelines.training.updates import weighted
+from pipelines.training.updates import sum_weighted
 from tests.laws.grids import Levels, Period, gradient_energy, periods_of
 
 SIZE_PX: Final = 64
@@ -78,7 +78,7 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
     assert isinstance(phase, Phase)
     optimizer = torch.optim.Adam(generator.parameters(), 2e-3)
     for step in range(_STEPS):
-        loss = weighted(phase.terms(stage.forward(draw_inputs(step))), phase.weights)
+        loss = sum_weighted(phase.terms(stage.forward(draw_inputs(step))), phase.weights)
         optimizer.zero_grad()
         torch.autograd.backward([loss])
         optimizer.step()

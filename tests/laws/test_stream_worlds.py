@@ -315,7 +315,7 @@ def traffic_of_an_epoch(dataset: Dataset, world: World) -> tuple[int, int]:
     stream = Stream((dataset,), replace(CONFIG, masks=(), num_lanes=4, block_size=4), seed=3)
     keys = [key for batch in islice(stream.batches(0, 4, world), stream.num_samples // 4) for key in batch.keys]
     read = stream.reader.traffic.num_bytes
-    if storage.local_path(dataset.uri) is None:
+    if storage.to_local_path(dataset.uri) is None:
         keys += next(stream.batches(stream.num_samples, 16, world)).keys
     return read, sum(size for key, size in list_stored_sizes(dataset).items() if key in keys)
 

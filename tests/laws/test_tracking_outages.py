@@ -14,7 +14,7 @@ from infra.world import World
 from pipelines.manifest import Dataset
 from pipelines.training.loop import Point
 from pipelines.training.mlflow_sync import MlflowSync
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
 from tests.laws.failing_store import Account, Request, failing_store
@@ -86,12 +86,12 @@ def points_told(uri: str, run: TrainRun) -> list[tuple[int, int, float]]:
     """What the server has of a metric: step, time and value of every entry."""
     history = MlflowClient(uri).get_metric_history(mlflow_run(uri, run), "val_psnr_hole")
     speeds = MlflowClient(uri).get_metric_history(mlflow_run(uri, run), CLOCK_METRIC)
-    assert sorted(m.step for m in speeds) == [p["images_seen"] for p in committed_points(run.out)]
+    assert sorted(m.step for m in speeds) == [p["images_seen"] for p in read_points(run.out)]
     return sorted((m.step, m.timestamp, m.value) for m in history)
 
 
 def points_written(run: TrainRun) -> list[tuple[int, int, float]]:
-    points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in committed_points(run.out)]
+    points = [(p["images_seen"], p["unix_ms"], p["values"]) for p in read_points(run.out)]
     return [(clock, at, values["val_psnr_hole"]) for clock, at, values in points if "val_psnr_hole" in values]
 
 

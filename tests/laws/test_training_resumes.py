@@ -16,7 +16,7 @@ from infra.settings import PROJECT_ROOT
 from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.keyed_rng import KeyedRng
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
 from tests.sampling import sample_cases
@@ -83,8 +83,8 @@ def assert_same_end(run: TrainRun, undisturbed: TrainRun) -> None:
         tensors, expected = one.tensors(name), other.tensors(name)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in tensors.items()), name
-    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
-    for point, same in zip(committed_points(run.out), committed_points(undisturbed.out), strict=True):
+    assert [point["images_seen"] for point in read_points(run.out)] == CLOCKS
+    for point, same in zip(read_points(run.out), read_points(undisturbed.out), strict=True):
         assert point["values"].get("l1_out") == same["values"].get("l1_out")
 
 
@@ -141,7 +141,7 @@ def assert_survives(trained: TrainRun, folder: Path, fatal_publish: int, committ
     assert start(run, fatal_publish=fatal_publish).wait(120) == -signal.SIGKILL
     if committed:
         assert open_checkpoint(run.out).images_seen == committed
-        assert [p["images_seen"] for p in committed_points(run.out)] == [c for c in CLOCKS if c <= committed]
+        assert [p["images_seen"] for p in read_points(run.out)] == [c for c in CLOCKS if c <= committed]
     finish(run)
     assert_same_end(run, trained)
 

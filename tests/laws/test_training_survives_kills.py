@@ -20,8 +20,8 @@ from infra.world import World
 from pipelines.checkpoints import find_newest_clock, open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.stream.batching import Stream
-from pipelines.training.ledger import Ledger
-from pipelines.training.points import committed_points
+from pipelines.training.state import Ledger
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from tests.laws.ends import check_reported_once, read_tracked_run, same_end
 from tests.laws.killing import SECONDS_TO_END, Lacuna, TwoNodes, end, kill_driver, trains, two_nodes, wait_until
@@ -141,7 +141,7 @@ TERMS: Final = ("l1_coarse", "l1_low", "l1_out")
 
 def first_points(out: Path) -> list[float]:
     """Terms of the warm-up, in which no critic magnifies rounding."""
-    return [p["values"][name] for p in committed_points(str(out))[:4] for name in TERMS]
+    return [p["values"][name] for p in read_points(str(out))[:4] for name in TERMS]
 
 
 @pytest.mark.soak  # what comes and goes in one run is tried below
@@ -182,7 +182,7 @@ def test_workers_come_and_go_in_one_run_that_sees_every_photo_once(dataset: Data
     assert read_tracked_run(tmp_path).info.status == "KILLED"
     end_of_it = open_checkpoint(str(out))
     assert end_of_it.state["ledger"]["photos_digest"] == hash_path(recipe_of(LONG), dataset, end_of_it.images_seen)
-    clocks = [p["images_seen"] for p in committed_points(str(out))]
+    clocks = [p["images_seen"] for p in read_points(str(out))]
     assert clocks == list(range(16, end_of_it.images_seen + 1, 16))
 
 
@@ -201,5 +201,5 @@ def test_two_workers_then_one_then_two_are_one_training(dataset: Dataset, tmp_pa
     for workers, images in (("2", "8"), ("1", "16"), ("2", "32")):
         finish_training("deepgin", dataset.uri, out, "--workers", workers, "--images", images)
     finish_training("deepgin", dataset.uri, alone, "--workers", "2", "--images", "32")
-    assert [p["images_seen"] for p in committed_points(str(out))] == list(range(4, 33, 4))
+    assert [p["images_seen"] for p in read_points(str(out))] == list(range(4, 33, 4))
     assert first_points(out) == pytest.approx(first_points(alone), rel=5e-3)

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.training.launcher import launch
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun, claim_run
 from tests.laws.trainings import MODELS, recipe_of
 from tests.sampling import sample_cases
@@ -47,7 +47,7 @@ def test_two_workers_learn_what_one_learns(model: str, dataset: Dataset, tmp_pat
         assert 0 < largest < float("inf"), network
         for name, gradient in gradients.items():  # some are zero but for rounding
             assert torch.allclose(gradient, together[network][name], rtol=1e-2, atol=1e-4 * largest), (network, name)
-    for point, other in zip(committed_points(one), committed_points(two), strict=True):
+    for point, other in zip(read_points(one), read_points(two), strict=True):
         terms = [name for name in point["values"] if name.startswith("total_")]
         assert terms
         for name in terms:

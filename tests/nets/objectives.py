@@ -6,7 +6,7 @@ from torch import Tensor
 from nets import build_objective
 from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stage
 from pipelines.noise import SampleNoise
-from pipelines.training.updates import weighted
+from pipelines.training.updates import sum_weighted
 from tests.nets.configs import CONFIGS, WEIGHTS
 
 
@@ -39,11 +39,11 @@ def phases(of: Objective) -> list[tuple[Stage, Phase | BilevelPhase]]:
     return [(stage, phase) for stage in of.stages for phase in stage.phases]
 
 
-def phase_of(of: Objective, name: str) -> Phase:
+def find_phase(of: Objective, name: str) -> Phase:
     """The ordinary phase of this name."""
     return next(p for _, p in phases(of) if p.name == name and isinstance(p, Phase))
 
 
-def total(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
+def sum_terms(phase: Phase | BilevelPhase, outputs: Outputs) -> Tensor:
     """What the phase minimises."""
-    return weighted(phase.terms(outputs), phase.weights)
+    return sum_weighted(phase.terms(outputs), phase.weights)

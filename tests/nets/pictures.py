@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def masked_pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
+def make_masked_pictures(size_px: int = 32, number: int = 2) -> tuple[Tensor, Tensor]:
     """Random pictures N3HW with a box of hole each, N1HW."""
     mask = torch.zeros(number, 1, size_px, size_px)
     mask[..., size_px // 4 : size_px // 2, size_px // 4 : 3 * size_px // 4] = 1

@@ -13,15 +13,15 @@ from nets import build_objective
 from nets.baselines.backbone import CompletionBlocks
 from nets.baselines.edge import EC, ECConfig, EdgeConnectGenerator, find_edges
 from nets.baselines.gated import GC, ContextualAttention, GCConfig
-from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig, make_backbone
+from nets.baselines.objective import ATTENTION, ENCODER, BaselineObjectiveConfig, build_backbone
 from nets.baselines.partial import PC, PartialConvolution, PCConfig
-from nets.distill.network import hole_at
+from nets.distill.network import reduce_hole
 from nets.layers.smooth import fill_smoothly
 from nets.objective import BilevelPhase, Inputs, Phase
 from pipelines.noise import SampleNoise
 from tests.nets.configs import CONFIGS
-from tests.nets.objectives import inputs, objective, phase_of, total
-from tests.nets.pictures import masked_pictures
+from tests.nets.objectives import inputs, objective, find_phase, total
+from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sample_cases
 
 SMALL: dict[str, Any] = {
@@ -37,14 +37,14 @@ WAYS = pytest.mark.parametrize("changes", [{}, {"completion": True}, {"residual"
 def num_parameters(config: Any) -> int:
     """Trainable parameters, counted without making them."""
     with torch.device("meta"):
-        return sum(p.numel() for p in make_backbone(config).parameters())
+        return sum(p.numel() for p in build_backbone(config).parameters())
 
 
 @NAMES
 @WAYS
 @torch.no_grad()
 def test_forward_gives_pictures_and_the_features_that_can_be_taught(name: str, changes: dict[str, bool]) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), masked_pictures()
+    network, (image, mask) = build_backbone(replace(SMALL[name], **changes)), make_masked_pictures()
     o = network(image, mask)
     assert o["predicted"].shape == o["inpainted"].shape == image.shape
     for level, channels in enumerate(network.taught, start=1):
@@ -58,7 +58,7 @@ def test_forward_gives_pictures_and_the_features_that_can_be_taught(name: str, c
 @WAYS
 @torch.no_grad()
 def test_pixels_under_the_mask_are_not_read(name: str, changes: dict[str, bool]) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], **changes)), masked_pictures()
+    network, (image, mask) = build_backbone(replace(SMALL[name], **changes)), make_masked_pictures()
     before, after = network(image, mask), network(torch.where(mask > 0, torch.rand_like(image), image), mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
     known = mask.expand_as(image) == 0
@@ -69,7 +69,7 @@ def test_pixels_under_the_mask_are_not_read(name: str, changes: dict[str, bool])
 @NAMES
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other(name: str) -> None:
-    network, (image, mask) = make_backbone(SMALL[name]), masked_pictures(number=3)
+    network, (image, mask) = build_backbone(SMALL[name]), make_masked_pictures(number=3)
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
 
@@ -77,7 +77,7 @@ def test_samples_of_a_batch_do_not_see_each_other(name: str) -> None:
 @NAMES
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(name: str) -> None:
-    network, (image, mask) = make_backbone(replace(SMALL[name], residual=True)), masked_pictures()
+    network, (image, mask) = build_backbone(replace(SMALL[name], residual=True)), make_masked_pictures()
     for parameter in network.parameters():
         parameter.zero_()
     assert torch.allclose(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask), atol=1e-6)
@@ -89,8 +89,8 @@ FULL = BACKBONES | {"pc-star": BaselineObjectiveConfig(PCConfig(completion=True)
 @pytest.mark.parametrize("name", sample_cases(FULL, ("gc-star", "ec", "pc")))
 def test_full_size_learns_at_256(name: str) -> None:
     of = build_objective(FULL[name], {})
-    inpaint = phase_of(of, "inpaint")
-    outputs = of.stages[-1].forward(Inputs(*masked_pictures(256, 1), SampleNoise(0, [(0, 0)]), {}))
+    inpaint = find_phase(of, "inpaint")
+    outputs = of.stages[-1].forward(Inputs(*make_masked_pictures(256, 1), SampleNoise(0, [(0, 0)]), {}))
     parameters = [p for network in inpaint.trains for p in of.networks[network].parameters()]
     gradients = torch.autograd.grad(total(inpaint, outputs), parameters, allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
@@ -109,10 +109,10 @@ def test_sizes_are_those_of_the_authors_releases() -> None:
 def test_completion_blocks_of_unlike_width_share_predictors_and_change_holes_alone() -> None:
     blocks = CompletionBlocks((4, 8))
     blocks.adaptive.begin_as_box()
-    mask = masked_pictures(16)[1]
+    mask = make_masked_pictures(16)[1]
     for level, channels in enumerate((4, 8)):
         x = torch.rand(2, channels, 8 >> level, 8 >> level)
-        completed, hole = blocks(x, mask, level), hole_at(mask, x).expand_as(x) == 1
+        completed, hole = blocks(x, mask, level), reduce_hole(mask, x).expand_as(x) == 1
         assert torch.equal(completed[~hole], x[~hole])
         assert bool((completed[hole] > x[hole]).all())  # a box filter of positive values is added
     assert sum("offset.weight" in name for name, _ in blocks.named_parameters()) == 1
@@ -171,7 +171,7 @@ def test_edges_are_steep_places_of_what_is_known() -> None:
 
 @torch.no_grad()
 def test_given_edges_are_read_outside_the_hole_alone() -> None:
-    network, (image, mask) = EC(SMALL["ec"]), masked_pictures()
+    network, (image, mask) = EC(SMALL["ec"]), make_masked_pictures()
     edge = (torch.rand(2, 1, 32, 32) > 0.8).float()
     before = network(image, mask, edge)["predicted"]
     assert torch.equal(network(image, mask, edge * (1 - mask))["predicted"], before)
@@ -241,4 +241,4 @@ def test_teachers_see_whole_pictures_and_compare_the_students_keys() -> None:
 
 def test_table_3_has_ready_guidance() -> None:
     assert (ENCODER.terms, ATTENTION.terms) == (("cross", "self"), ("attention",))
-    assert isinstance(make_backbone(SMALL["pc"]), PC)
+    assert isinstance(build_backbone(SMALL["pc"]), PC)

@@ -22,7 +22,7 @@ from nets.deepgin.network import (
 from nets.layers.attention import NonLocalAttention
 from nets.layers.convolution import UpConvolution, lay_channels_last
 from nets.layers.smooth import fill_smoothly
-from tests.nets.pictures import masked_pictures, num_parameters
+from tests.nets.pictures import make_masked_pictures, num_parameters
 
 SMALL = DeepGINConfig(8, 1, 2)
 
@@ -109,7 +109,7 @@ def test_too_few_halvings_for_the_skips_are_refused() -> None:
 
 @torch.no_grad()
 def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     inpainted, known = small_network()(image, mask)["inpainted"], mask.expand_as(image) == 0
     assert torch.equal(inpainted[known], image[known])
     assert not torch.equal(inpainted[~known], image[~known])
@@ -117,7 +117,7 @@ def test_outside_the_hole_inpainted_is_the_image_bit_for_bit() -> None:
 
 @torch.no_grad()
 def test_inside_the_hole_inpainted_is_predicted() -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     outputs, hole = small_network()(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
 
@@ -125,7 +125,7 @@ def test_inside_the_hole_inpainted_is_predicted() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     network, hidden = small_network(residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -134,7 +134,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (7, 8)], ids=str)
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     image[..., *place] = 1  # as white as the paint of holes, so that only the mask can tell them apart
     other, wider, network = image.clone(), mask.clone(), small_network()
     other[..., *place] = 0
@@ -146,7 +146,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_a_residual_network_adds_in_the_hole_alone() -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     outputs, known = small_network(residual=True)(image, mask), mask.expand_as(image) == 0
     low, base = outputs["low"], reduce_to(outputs["coarse"] * mask + image * (1 - mask), outputs["low"])
     near = F.max_pool2d(mask, 4).expand_as(low) == 1
@@ -156,7 +156,7 @@ def test_a_residual_network_adds_in_the_hole_alone() -> None:
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     smooth = fill_smoothly(image * (1 - mask), mask)
     outputs = DeepGIN(replace(SMALL, residual=True, initial_scale=0.0))(image, mask)
     assert all(torch.allclose(outputs[name], smooth, atol=1e-6) for name in ("coarse", "predicted", "inpainted"))
@@ -165,7 +165,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
-    image, mask = masked_pictures(32, 3)
+    image, mask = make_masked_pictures(32, 3)
     network = small_network()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
@@ -173,7 +173,7 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 
 @torch.no_grad()
 def test_the_layout_of_weights_does_not_change_the_picture() -> None:
-    network, (image, mask) = small_network(), masked_pictures(32)
+    network, (image, mask) = small_network(), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     lay_channels_last(network)
     assert torch.allclose(network(image, mask)["predicted"], before, atol=1e-5)

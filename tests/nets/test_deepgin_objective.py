@@ -13,7 +13,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.features import IMAGENET_MEAN, IMAGENET_STD
 from nets.objective import Objective, Outputs
 from tests.nets.configs import CONFIGS, WEIGHTS
-from tests.nets.objectives import objective, phase_of, run
+from tests.nets.objectives import objective, find_phase, run
 from tests.weights import random_vgg
 
 VGG_INDICES = {"conv1_1": 0, "conv2_1": 5, "conv3_1": 10, "conv4_1": 19, "conv5_1": 28}
@@ -69,7 +69,7 @@ def reference(mode: str, o: Outputs) -> dict[str, float]:
 def test_the_terms_are_those_of_the_paper_or_of_the_code(mode: str) -> None:
     of = objective(NAMES[mode])
     outputs = run(of)
-    terms = phase_of(of, "generate").terms(outputs)
+    terms = find_phase(of, "generate").terms(outputs)
     for name, value in reference(mode, outputs).items():
         assert terms[name].item() == pytest.approx(value, rel=1e-4), name
 
@@ -83,7 +83,7 @@ def test_the_code_looks_at_pictures_of_its_own_size() -> None:
         for name, t in outputs.items()
         if name in ("image", "predicted", "inpainted")
     }
-    terms = phase_of(larger, "generate").terms(outputs)
+    terms = find_phase(larger, "generate").terms(outputs)
     for name in ("perceptual", "style"):
         assert terms[name].item() == pytest.approx(reference("code", resized)[name], rel=1e-4)
 
@@ -94,7 +94,7 @@ def test_a_perfect_fill_has_no_feature_loss(mode: str) -> None:
     of = objective(NAMES[mode])
     outputs = run(of)
     perfect = outputs | {"predicted": outputs["image"], "inpainted": outputs["image"]}
-    terms = phase_of(of, "generate").terms(perfect)
+    terms = find_phase(of, "generate").terms(perfect)
     assert terms["perceptual"].item() == terms["style"].item() == 0
 
 
@@ -103,9 +103,9 @@ def test_weights_are_those_of_equation_7() -> None:
     of = build_objective(replace(CONFIGS["deepgin-all-losses"], adversarial_weight=0.001), WEIGHTS)
     l1 = {"l1_coarse": 1, "l1_low": 1, "l1_out": 1}
     others = {"adversarial": 0.001, "total_variation": 0.1, "perceptual": 0.05, "style": 80.0}
-    assert phase_of(of, "reconstruct").weights == l1
-    assert phase_of(of, "generate").weights == l1 | others
-    assert phase_of(of, "criticise").weights == {"critic": 0.5}
+    assert find_phase(of, "reconstruct").weights == l1
+    assert find_phase(of, "generate").weights == l1 | others
+    assert find_phase(of, "criticise").weights == {"critic": 0.5}
     config = DeepGINObjectiveConfig()
     assert (config.perceptual_weight, config.style_weight, config.total_variation_weight) == (0.05, 80.0, 0.1)
     assert (config.adversarial_weight, config.hole_weight) == (0.001, 5.0)
@@ -122,7 +122,7 @@ def test_weights_are_those_of_equation_7() -> None:
 def test_a_weight_of_nothing_leaves_its_term_out(weights: dict[str, Any], terms: set[str]) -> None:
     config = replace(CONFIGS["deepgin-all-losses"], **weights)
     of = build_objective(config, WEIGHTS if terms else {})
-    assert set(phase_of(of, "generate").terms(run(of))) & {"perceptual", "style"} == terms
+    assert set(find_phase(of, "generate").terms(run(of))) & {"perceptual", "style"} == terms
     assert set(config.needs_weights) == set(of.teachers) == ({"vgg19_features"} if terms else set())
 
 
@@ -134,7 +134,7 @@ def test_the_teacher_is_no_part_of_what_is_trained_or_kept() -> None:
 
 def gradient(of: Objective, term: str) -> Tensor:
     """Of a term with respect to the generator's first weights."""
-    terms = phase_of(of, "generate").terms(run(of))
+    terms = find_phase(of, "generate").terms(run(of))
     (found,) = torch.autograd.grad(terms[term], [next(of.networks["generator"].parameters())])
     return found
 

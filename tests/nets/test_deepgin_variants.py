@@ -11,8 +11,8 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from nets.layers.attention import NonLocalAttention
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import inputs as step_inputs
-from tests.nets.objectives import objective, phase_of, run
-from tests.nets.pictures import masked_pictures
+from tests.nets.objectives import objective, find_phase, run
+from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sample_cases
 
 TABLE_1: dict[str, tuple[dict[str, Any], int]] = {
@@ -58,7 +58,7 @@ def test_track_2_has_more_parameters_in_the_two_stems_only() -> None:
 
 @VARIANTS
 def test_forward_and_backward_reach_everything(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), masked_pictures(64)
+    network, (image, mask) = stirred(config(variant)), make_masked_pictures(64)
     outputs = network(image, mask)
     expected = {"predicted", "inpainted"}
     expected |= {"coarse"} if network.refinement is not None else set()
@@ -79,7 +79,7 @@ FULL = {name: config(name, DeepGINConfig()) for name in TABLE_1} | {
 
 @pytest.mark.parametrize("variant", sample_cases(FULL, (tuple(TABLE_1)[-1], "track 2")))
 def test_forward_and_backward_at_full_size(variant: str) -> None:
-    network, (image, mask) = DeepGIN(FULL[variant]), masked_pictures(256, 1)
+    network, (image, mask) = DeepGIN(FULL[variant]), make_masked_pictures(256, 1)
     outputs = network(image, mask, torch.rand_like(image))  # a map, which track 2 alone takes
     gradients = torch.autograd.grad(outputs["inpainted"].mean(), list(network.parameters()), allow_unused=True)
     assert outputs["inpainted"].shape == image.shape
@@ -109,7 +109,7 @@ def test_a_block_reaches_as_far_as_its_two_convolutions(block: Any, reach: int) 
 @torch.no_grad()
 @VARIANTS
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    network, (image, mask) = stirred(config(variant)), masked_pictures()
+    network, (image, mask) = stirred(config(variant)), make_masked_pictures()
     hidden = torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -119,7 +119,7 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 
 @torch.no_grad()
 def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
-    (image, mask), black = masked_pictures(), torch.zeros(2, 3, 32, 32)
+    (image, mask), black = make_masked_pictures(), torch.zeros(2, 3, 32, 32)
     other = black.clone()
     other[..., 16, 10] = 1
     two = stirred(replace(SMALL, segmentation=True))
@@ -131,7 +131,7 @@ def test_a_map_is_seen_also_under_the_mask_by_track_2_alone() -> None:
 
 @torch.no_grad()
 def test_both_stages_see_the_map() -> None:
-    (image, mask), segmentation = masked_pictures(), torch.rand(2, 3, 32, 32)
+    (image, mask), segmentation = make_masked_pictures(), torch.rand(2, 3, 32, 32)
     network = stirred(replace(SMALL, segmentation=True))
     before = network(image, mask, segmentation)
     assert network.refinement is not None
@@ -159,7 +159,7 @@ def test_back_projection_adds_what_the_small_picture_has_more() -> None:
 )
 def test_every_picture_that_a_variant_makes_is_compared(name: str, terms: set[str]) -> None:
     of = objective(name)
-    assert set(phase_of(of, "reconstruct").terms(run(of))) == terms
+    assert set(find_phase(of, "reconstruct").terms(run(of))) == terms
 
 
 def test_track_2_does_not_train_without_its_maps() -> None:

@@ -16,12 +16,12 @@ from nets.distill.network import (
     Backbone,
     DistillConfig,
     InpaintingNetwork,
-    hole_at,
-    matching_widths,
+    reduce_hole,
+    find_matching_widths,
 )
 from nets.distill.objective import VARIANTS, DistillObjectiveConfig, variant
 from nets.layers.smooth import fill_smoothly
-from tests.nets.pictures import masked_pictures, num_parameters
+from tests.nets.pictures import make_masked_pictures, num_parameters
 from tests.sampling import sample_cases
 
 SMALL = DistillConfig(8, 6, (1, 1, 1), 1)
@@ -71,7 +71,7 @@ def test_matching_blocks_come_as_near_as_any_of_their_kind(channels: int) -> Non
     for missing in (100, 3_000, 20_000):
         most = missing // channels // 2 + 2
         best = min(error(wide, narrow, missing) for wide in range(1, most // 9 + 2) for narrow in range(1, most))
-        assert error(*matching_widths(missing, channels), missing) == best
+        assert error(*find_matching_widths(missing, channels), missing) == best
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ FULL = {name: variant(name, PAPER).network for name in VARIANTS} | {
 @pytest.mark.parametrize("name", sample_cases(FULL, ("baseline", "net8")))
 def test_the_full_size_learns_at_256(name: str) -> None:
     network = InpaintingNetwork(FULL[name])
-    o = network(*masked_pictures(256, 1))
+    o = network(*make_masked_pictures(256, 1))
     gradients = torch.autograd.grad(o["predicted"].mean(), list(network.parameters()), allow_unused=True)
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
 
@@ -109,7 +109,7 @@ def test_the_full_size_learns_at_256(name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(residual: bool) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     o, hole = lively(residual=residual)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(o["inpainted"][~hole], image[~hole])
     assert torch.equal(o["inpainted"][hole], o["predicted"][hole])
@@ -118,7 +118,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(resi
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [False, True])
 def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     network, hidden = lively(residual=residual), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -127,7 +127,7 @@ def test_pixels_under_the_mask_are_not_read(residual: bool) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (7, 8)], ids=str)
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     image[..., *place] = 0  # as black as a hole, so that only the mask can tell them apart
     other, wider, network = image.clone(), mask.clone(), lively()
     other[..., *place] = 1
@@ -139,7 +139,7 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    (image, mask), network = masked_pictures(), lively(residual=True)
+    (image, mask), network = make_masked_pictures(), lively(residual=True)
     network.backbone.picture.weight.zero_()
     network.backbone.picture.bias = None
     assert torch.equal(network(image, mask)["predicted"], fill_smoothly(image * (1 - mask), mask))
@@ -147,7 +147,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
 
 @torch.no_grad()
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
-    image, mask = masked_pictures(32, 3)
+    image, mask = make_masked_pictures(32, 3)
     network = lively()
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
@@ -155,12 +155,12 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 
 @torch.no_grad()
 def test_a_completion_block_changes_the_hole_alone() -> None:
-    network, (image, mask) = Backbone(4, SMALL), masked_pictures()
+    network, (image, mask) = Backbone(4, SMALL), make_masked_pictures()
     x = torch.cat([image, mask], dim=1)
     plain = Backbone(4, replace(SMALL, completion=False))
     plain.load_state_dict(network.state_dict(), strict=False)
     with_block, without = network(x, mask)[1]["encoded_1"], plain(x)[1]["encoded_1"]
-    hole = hole_at(mask, without).expand_as(without) == 1
+    hole = reduce_hole(mask, without).expand_as(without) == 1
     assert torch.equal(with_block[~hole], without[~hole])
     assert network.completion is not None
     network.completion.begin_as_box()
@@ -186,7 +186,7 @@ def test_fusion_begins_quietly_where_it_adds_and_as_a_box_filter_where_it_replac
 def test_a_cell_is_hole_if_any_of_its_pixels_is() -> None:
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., 3, 4] = 1
-    assert hole_at(mask, torch.empty(1, 5, 2, 2)).flatten().tolist() == [0, 1, 0, 0]
+    assert reduce_hole(mask, torch.empty(1, 5, 2, 2)).flatten().tolist() == [0, 1, 0, 0]
 
 
 def attention_reference(layer: Affinity, x: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def test_predictors_are_one_pair_for_the_encoder_and_one_for_the_decoder() -> No
 
 @torch.no_grad()
 def test_the_teacher_sees_the_whole_picture_and_has_no_adaptive_part() -> None:
-    teacher, (image, _) = AuxiliaryNetwork(SMALL), masked_pictures()
+    teacher, (image, _) = AuxiliaryNetwork(SMALL), make_masked_pictures()
     o = teacher(image)
     assert not any("offset" in n or "weight.weight" in n for n, _ in teacher.named_parameters())
     assert {f"{part}_{level}" for part in ("encoded", "decoded", "query", "key") for level in (1, 2, 3)} < o.keys()
@@ -245,7 +245,7 @@ def test_the_teacher_sees_the_whole_picture_and_has_no_adaptive_part() -> None:
 
 
 def test_checkpointing_changes_no_gradient() -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     kept, again = InpaintingNetwork(SMALL), InpaintingNetwork(replace(SMALL, checkpointing=True))
     again.load_state_dict(kept.state_dict())
     pairs = zip(
@@ -258,7 +258,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_it_compiles_as_one_graph() -> None:
-    network, (image, mask) = lively(), masked_pictures()
+    network, (image, mask) = lively(), make_masked_pictures()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     for name, tensor in network(image, mask).items():
         assert torch.allclose(compiled(image, mask)[name], tensor, atol=1e-5), name

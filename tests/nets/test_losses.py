@@ -13,7 +13,7 @@ from nets.losses import (
     hinge_generator,
     hole_weighted_l1,
     perceptual,
-    squared_variation,
+    total_variation_l2,
     style_l1,
     style_l2,
     total_variation,
@@ -117,8 +117,8 @@ def test_total_variation_is_the_mean_step_down_and_across(image: Tensor, loss: f
     ],
 )
 def test_squared_variation_is_twice_the_mean_squared_steps(image: Tensor, loss: float) -> None:
-    assert squared_variation(image).item() == pytest.approx(loss)
-    assert squared_variation(image.repeat(3, 1, 1, 1)).item() == pytest.approx(loss)
+    assert total_variation_l2(image).item() == pytest.approx(loss)
+    assert total_variation_l2(image.repeat(3, 1, 1, 1)).item() == pytest.approx(loss)
 
 
 def maps(*values: float) -> dict[str, Tensor]:
@@ -173,7 +173,7 @@ def test_every_term_is_a_scalar_with_a_gradient() -> None:
     x = torch.rand(2, 3, 8, 8, requires_grad=True)
     layer, nothing, once = {"a": x}, {"a": torch.zeros_like(x)}, {"a": 1.0}
     terms = [
-        squared_variation(x),
+        total_variation_l2(x),
         perceptual(layer, nothing, once),
         style_l1(layer, nothing, once),
         style_l2(layer, nothing, once),

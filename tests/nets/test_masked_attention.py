@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nets.layers.masked_attention import masked_temperature_attention
+from nets.layers.masked_attention import temperature_attention
 
 Rows = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -65,7 +65,7 @@ def test_it_is_what_the_equations_say(
 ) -> None:
     one, other = (wanting(exactly(rows(seed, *size, hidden, tau))) for _ in range(2))
     one[3][:, 0] = other[3][:, 0] = 0  # a key to look at; that all are hidden has a test of its own
-    blocks, full = masked_temperature_attention(*one, level), whole(*other, level)
+    blocks, full = temperature_attention(*one, level), whole(*other, level)
     assert torch.allclose(blocks, full, atol=1e-9)
     for mine, theirs in zip(gradients(one, blocks), gradients(other, full), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-9 * max(1.0, float(theirs.abs().max())))
@@ -73,7 +73,7 @@ def test_it_is_what_the_equations_say(
 
 def test_many_blocks_are_as_exact_as_one() -> None:
     one, other = (wanting(rows(3, 1, 3000, 2900, 18, 0.3, 0.2)) for _ in range(2))
-    blocks, full = masked_temperature_attention(*one, -1e4), whole(*other, -1e4)
+    blocks, full = temperature_attention(*one, -1e4), whole(*other, -1e4)
     assert (blocks - full).abs().max() < 1e-5
     for mine, theirs in zip(gradients(one, blocks), gradients(other, full), strict=True):
         assert (mine - theirs).abs().max() < 1e-5 * max(1.0, float(theirs.abs().max()))
@@ -83,23 +83,23 @@ def test_gradients_are_those_of_finite_differences() -> None:
     query, key, value, hidden, temperature = (t.double() for t in rows(5, 2, 4, 5, 3, 0.4, 0.6))
     hidden[:, 0] = 0
     leaves = [t.requires_grad_() for t in (query, key, value, temperature)]
-    assert torch.autograd.gradcheck(lambda q, k, v, t: masked_temperature_attention(q, k, v, hidden, t, -3.0), leaves)
+    assert torch.autograd.gradcheck(lambda q, k, v, t: temperature_attention(q, k, v, hidden, t, -3.0), leaves)
 
 
 def test_what_is_hidden_has_no_influence() -> None:
     query, key, value, hidden, temperature = rows(7, 2, 9, 12, 4, 0.5, 1.0)
     hidden[:, 0] = 0
-    before = masked_temperature_attention(query, key, value, hidden, temperature, -1e4)
+    before = temperature_attention(query, key, value, hidden, temperature, -1e4)
     masked = hidden[..., None] == 1
     other_key, other_value = (torch.where(masked, torch.rand_like(t), t) for t in (key, value))
-    assert torch.equal(masked_temperature_attention(query, other_key, other_value, hidden, temperature, -1e4), before)
+    assert torch.equal(temperature_attention(query, other_key, other_value, hidden, temperature, -1e4), before)
     other_value = torch.where(~masked, torch.rand_like(value), value)
-    assert not torch.equal(masked_temperature_attention(query, key, other_value, hidden, temperature, -1e4), before)
+    assert not torch.equal(temperature_attention(query, key, other_value, hidden, temperature, -1e4), before)
 
 
 def test_where_all_is_hidden_all_counts_alike() -> None:
     query, key, value, hidden, temperature = rows(9, 2, 5, 7, 4, 1.1, 0.3)
-    mixed = masked_temperature_attention(query, key, value, hidden, temperature, -1e4)
+    mixed = temperature_attention(query, key, value, hidden, temperature, -1e4)
     assert torch.allclose(mixed, value.mean(dim=1, keepdim=True).expand_as(mixed), atol=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_where_all_is_hidden_all_counts_alike() -> None:
 def test_below_temperature_0_what_is_hidden_stays_so_and_the_least_alike_count_most(seed: int, tau: float) -> None:
     query, key, _, hidden, temperature = rows(seed, 2, 9, 12, 4, 0.5, tau)
     hidden[:, 0] = 0
-    shares = masked_temperature_attention(query, key, torch.eye(12).expand(2, 12, 12), hidden, temperature, -1e4)
+    shares = temperature_attention(query, key, torch.eye(12).expand(2, 12, 12), hidden, temperature, -1e4)
     assert not (shares * hidden[:, None]).any()
     seen = torch.where(hidden[:, None] == 1, torch.inf, query @ key.mT)
     assert torch.equal(shares.argmax(dim=2), seen.argmin(dim=2))
@@ -116,15 +116,15 @@ def test_below_temperature_0_what_is_hidden_stays_so_and_the_least_alike_count_m
 @pytest.mark.parametrize(("tau", "share"), [(0.01, 1.0), (1e6, 1 / 8)])
 def test_a_low_temperature_copies_the_nearest_and_a_high_one_takes_the_mean(tau: float, share: float) -> None:
     key = torch.eye(8)[None]
-    mixed = masked_temperature_attention(key, key, key, torch.zeros(1, 8), torch.tensor([tau]), -1e4)
+    mixed = temperature_attention(key, key, key, torch.zeros(1, 8), torch.tensor([tau]), -1e4)
     assert torch.allclose(mixed.diagonal(dim1=1, dim2=2), torch.full((1, 8), share), atol=1e-4)
 
 
 def test_under_autocast_it_stays_in_full_precision() -> None:
     of = wanting(rows(11, 1, 50, 60, 27, 0.2, 0.1))
-    exact = masked_temperature_attention(*of, -1e4)
+    exact = temperature_attention(*of, -1e4)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = masked_temperature_attention(*of, -1e4)
+        mixed = temperature_attention(*of, -1e4)
         slopes = gradients(of, mixed)
     assert torch.equal(mixed, exact)
     assert all(torch.equal(a, b) for a, b in zip(slopes, gradients(of, exact), strict=True))
@@ -134,7 +134,7 @@ def _peak_growth(by: str) -> None:
     """In a process of its own: prints by how many bytes attention over a map of 128x128 raises the peak of memory."""
     torch.set_num_threads(1)
     of = wanting(rows(0, 1, 128 * 128, 126 * 126, 32, 0.3, 0.5))
-    attend = masked_temperature_attention if by == "blocks" else whole
+    attend = temperature_attention if by == "blocks" else whole
     small = wanting(rows(0, 1, 16, 16, 32, 0.3, 0.5))
     gradients(small, attend(*small, -1e4))  # what is loaded at the first use is not counted
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nets.layers.gated import GatedConvolution
 from nets.layers.smooth import fill_smoothly
 from nets.mhtma.network import MHTMA, MHTMAConfig
-from tests.nets.pictures import masked_pictures
+from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sample_cases
 
 SMALL = MHTMAConfig(8, dilations=(2,))
@@ -100,7 +100,7 @@ def test_forward_gives_finite_pictures_and_positive_temperatures(variant: str, s
 
 @pytest.mark.parametrize("variant", sample_cases(VARIANTS, tuple(VARIANTS)[:1]))
 def test_the_full_size_goes_forward_and_backward(variant: str) -> None:
-    full, (image, mask) = MHTMA(MHTMAConfig(**VARIANTS[variant])), masked_pictures(256, 1)
+    full, (image, mask) = MHTMA(MHTMAConfig(**VARIANTS[variant])), make_masked_pictures(256, 1)
     outputs = full(image, mask, mask) if full.config.sketch else full(image, mask)
     gradients = torch.autograd.grad(outputs["predicted"].mean() + outputs["coarse"].mean(), list(full.parameters()))
     assert all(torch.isfinite(g).all() for g in gradients)
@@ -109,7 +109,7 @@ def test_the_full_size_goes_forward_and_backward(variant: str) -> None:
 @torch.no_grad()
 @ALL
 def test_outside_the_hole_inpainted_is_the_image_and_inside_what_is_predicted(variant: str) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     outputs, hole = network(variant)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][~hole], image[~hole])
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
@@ -119,7 +119,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_what_is_predicted(va
 @torch.no_grad()
 @ALL
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     built, hidden = network(variant), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = built(image, mask), built(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -128,7 +128,7 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (3, 4)], ids=str)
 def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     image[..., *place] = torch.tensor(
         [0.485, 0.456, 0.406]
     )  # the colour of holes, so that only the mask tells them apart
@@ -142,13 +142,13 @@ def test_known_pixels_and_the_mask_are_read(place: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_pictures_stay_in_range_however_large_the_weights() -> None:
-    made = MHTMA(replace(SMALL, initial_scale=9.0))(*masked_pictures())
+    made = MHTMA(replace(SMALL, initial_scale=9.0))(*make_masked_pictures())
     assert all(float(made[name].min()) >= 0 and float(made[name].max()) <= 1 for name in ("coarse", "predicted"))
 
 
 @torch.no_grad()
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill() -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     smooth = fill_smoothly(image * (1 - mask), mask)
     outputs = MHTMA(replace(SMALL, residual=True, initial_scale=0.0))(image, mask)
     assert all(torch.allclose(outputs[name], smooth, atol=1e-6) for name in ("coarse", "predicted", "inpainted"))
@@ -160,7 +160,7 @@ def test_fresh_weights_neither_drown_nor_inflate_what_passes() -> None:
     built = MHTMA(MHTMAConfig(16))
     for layer in (m for m in built.modules() if isinstance(m, GatedConvolution)):
         layer.register_forward_hook(lambda _, __, made: sizes.append(float(made.std())))
-    built(*masked_pictures(64))
+    built(*make_masked_pictures(64))
     assert len(sizes) == 16 + 10 + 8 + 5
     assert min(sizes) > 0.05
     assert max(sizes) < 2
@@ -168,13 +168,13 @@ def test_fresh_weights_neither_drown_nor_inflate_what_passes() -> None:
 
 @torch.no_grad()
 def test_a_network_that_says_nothing_gives_mid_grey() -> None:
-    outputs = MHTMA(replace(SMALL, initial_scale=0.0))(*masked_pictures())
+    outputs = MHTMA(replace(SMALL, initial_scale=0.0))(*make_masked_pictures())
     assert torch.equal(outputs["predicted"], torch.full_like(outputs["predicted"], 0.5))
 
 
 @torch.no_grad()
 def test_strokes_in_the_hole_are_read_and_those_outside_are_not() -> None:
-    (image, mask), built = masked_pictures(), network("sketch")
+    (image, mask), built = make_masked_pictures(), network("sketch")
     inside, outside = torch.zeros_like(mask), torch.zeros_like(mask)
     inside[..., 9:13, 10] = 1
     outside[..., 20:30, 6] = 1
@@ -186,14 +186,14 @@ def test_strokes_in_the_hole_are_read_and_those_outside_are_not() -> None:
 
 
 def test_a_sketch_for_a_network_without_its_channel_is_refused() -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     with pytest.raises(ValueError, match="a network without its channel: take a config with sketch=True"):
         network()(image, mask, mask)
 
 
 @torch.no_grad()
 def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     full, parts = network(), {}
     for active_heads in ("all", "convolution", "attention", "highest-temperature", "lowest-temperature"):
         part = network(active_heads=active_heads)
@@ -209,7 +209,7 @@ def test_each_part_of_the_refinement_can_be_heard_alone() -> None:
     ("active_heads", "deaf_to"), [("convolution", "attention_encoder"), ("attention", "convolution_encoder")]
 )
 def test_a_branch_that_is_not_heard_has_no_influence(active_heads: Any, deaf_to: str) -> None:
-    built, (image, mask) = network(active_heads=active_heads), masked_pictures()
+    built, (image, mask) = network(active_heads=active_heads), make_masked_pictures()
     before = built(image, mask)["predicted"]
     for parameter in built.refinement.get_submodule(deaf_to).parameters():
         parameter.mul_(2)
@@ -220,7 +220,7 @@ def test_a_branch_that_is_not_heard_has_no_influence(active_heads: Any, deaf_to:
 def test_running_anew_what_was_not_kept_gives_the_same_gradients(variant: str) -> None:
     kept, anew = network(variant), network(variant, checkpointing=True)
     anew.load_state_dict(kept.state_dict())
-    image, mask = masked_pictures()
+    image, mask = make_masked_pictures()
     by = [torch.autograd.grad(n(image, mask)["predicted"].square().mean(), list(n.parameters())) for n in (kept, anew)]
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*by, strict=True))
 
@@ -228,7 +228,7 @@ def test_running_anew_what_was_not_kept_gives_the_same_gradients(variant: str) -
 @torch.no_grad()
 @ALL
 def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
-    image, mask = masked_pictures(32, 3)
+    image, mask = make_masked_pictures(32, 3)
     built = network(variant)
     together, alone = built(image, mask), built(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-5) for n in alone)
@@ -239,14 +239,14 @@ def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
     "variant", ["mhtma", *(pytest.param(v, marks=pytest.mark.slow) for v in ("contextual", "atma"))]
 )
 def test_the_compiler_needs_no_break_in_the_graph(variant: str) -> None:
-    built, (image, mask) = network(variant), masked_pictures()
+    built, (image, mask) = network(variant), make_masked_pictures()
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(built, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(image, mask)["predicted"], built(image, mask)["predicted"], atol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_compiler_follows_backward_too() -> None:
-    built, (image, mask) = network(), masked_pictures()
+    built, (image, mask) = network(), make_masked_pictures()
     compiled: Callable[..., dict[str, Tensor]] = torch.compile(built, backend="aot_eager", fullgraph=True)
     by = [torch.autograd.grad(n(image, mask)["predicted"].mean(), list(built.parameters())) for n in (compiled, built)]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*by, strict=True))
@@ -255,7 +255,7 @@ def test_the_compiler_follows_backward_too() -> None:
 @torch.no_grad()
 @ALL
 def test_half_precision_draws_nearly_the_same_picture(variant: str) -> None:
-    built, (image, mask) = network(variant), masked_pictures()
+    built, (image, mask) = network(variant), make_masked_pictures()
     exact = built(image, mask)
     with torch.autocast("cpu", torch.bfloat16):
         rough = built(image, mask)

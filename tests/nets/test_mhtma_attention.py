@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.layers.patches import fold_patches, unfold_patches
-from nets.mhtma.attention import AttentionHead, Matching, TemperatureAttention, TemperatureNetwork, hidden_patches
+from nets.mhtma.attention import AttentionHead, Matching, TemperatureAttention, TemperatureNetwork, find_hidden_patches
 from nets.mhtma.contextual import TEMPERATURE, ContextualAttention, fuse_scores
 
 SIDES = st.integers(3, 9)
@@ -59,7 +59,7 @@ def test_a_key_is_hidden_where_more_than_the_share_of_it_is_missing(
     side: int, top: int, left: int, length: int, share: float
 ) -> None:
     mask = hole(side, top, left, length)
-    hidden = hidden_patches(mask, 3, share).view(side - 2, side - 2)
+    hidden = find_hidden_patches(mask, 3, share).view(side - 2, side - 2)
     for row in range(side - 2):
         for column in range(side - 2):
             missing = int(mask[0, 0, row : row + 3, column : column + 3].sum())

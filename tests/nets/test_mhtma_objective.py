@@ -18,7 +18,7 @@ from nets.mhtma.critic import GlobalLocalCritic, GlobalLocalCriticConfig, choose
 from nets.mhtma.objective import MHTMAObjectiveConfig
 from nets.objective import Objective
 from tests.nets.configs import SMALL_MHTMA, WEIGHTS
-from tests.nets.objectives import inputs, objective, phase_of, run
+from tests.nets.objectives import inputs, objective, find_phase, run
 
 SMALL = GlobalLocalCriticConfig(32, 16, width=4, num_global=3, num_local=2, num_features=8)
 Scores = Callable[[Tensor], Tensor]
@@ -127,7 +127,7 @@ def test_errors_are_those_of_pictures_between_minus_one_and_one() -> None:
     of = small(perceptual_weight=0.0, coarse_weight=2.0, final_weight=3.0)
     outputs = run(of)
     outputs |= {"coarse": outputs["image"] + 0.1, "predicted": outputs["image"] - 0.2}
-    terms, weights = phase_of(of, "generate").terms(outputs), phase_of(of, "generate").weights
+    terms, weights = find_phase(of, "generate").terms(outputs), find_phase(of, "generate").weights
     assert terms["l1_coarse"].item() == pytest.approx(0.2, rel=1e-5)
     assert terms["l1_out"].item() == pytest.approx(0.4, rel=1e-5)
     assert weights == {"l1_coarse": 2.0, "l1_out": 3.0, "adversarial": 0.01}
@@ -142,7 +142,7 @@ def test_the_perceptual_term_is_the_distance_of_three_pools(on: Any, seen: list[
     vgg = VGGFeatures(16, ("pool1", "pool2", "pool3"), WEIGHTS["vgg16_features"]).double()
     target = vgg(outputs["image"].double())
     expected = sum((vgg(outputs[n].double())[k] - target[k]).abs().mean().item() for n in seen for k in target)
-    assert phase_of(of, "generate").terms(outputs)["perceptual"].item() == pytest.approx(expected, rel=1e-5)
+    assert find_phase(of, "generate").terms(outputs)["perceptual"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_without_the_perceptual_term_no_file_of_weights_is_wanted() -> None:
@@ -163,7 +163,7 @@ def test_terms_of_the_critic_do_not_reach_the_generator_and_fit_its_scores(name:
     of = objective(name)
     outputs = run(of)
     critic = of.networks["critic"].eval()
-    terms = phase_of(of, "criticise").terms(outputs)
+    terms = find_phase(of, "criticise").terms(outputs)
     real, fake = (critic(outputs[n].detach(), outputs["corners"]) for n in ("image", "inpainted"))
     expected = F.relu(1 - real).mean() + F.relu(1 + fake).mean() if name == "mhtma" else fake.mean() - real.mean()
     assert terms["critic"].item() == pytest.approx(expected.item(), rel=1e-4)
@@ -180,9 +180,9 @@ def test_the_penalty_is_taken_between_the_picture_and_its_fill() -> None:
     assert blend[0] != blend[1], "each sample has a point of its own"
     between = (blend * outputs["image"] + (1 - blend) * outputs["inpainted"]).detach().requires_grad_()
     slopes = torch.autograd.grad(critic(between, outputs["corners"]).sum(), between)[0].flatten(1).norm(dim=1)
-    penalty = phase_of(of, "criticise").terms(outputs)["penalty"]
+    penalty = find_phase(of, "criticise").terms(outputs)["penalty"]
     assert penalty.item() == pytest.approx((slopes - 1).square().mean().item(), rel=1e-4)
-    assert phase_of(of, "criticise").weights == {"critic": 1.0, "penalty": 10.0}
+    assert find_phase(of, "criticise").weights == {"critic": 1.0, "penalty": 10.0}
 
 
 def test_strokes_are_taken_from_a_share_of_the_samples() -> None:

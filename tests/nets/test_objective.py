@@ -15,7 +15,7 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError, Updater
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
-from tests.nets.objectives import inputs, objective, phase_of, phases, run, total
+from tests.nets.objectives import inputs, objective, find_phase, phases, run, total
 
 
 def stirred(of: Objective) -> Objective:
@@ -123,7 +123,7 @@ def test_phases_train_networks_that_there_are(name: str) -> None:
     ("images_seen", "stage"), [(0, "warm-up"), (15, "warm-up"), (16, "adversarial"), (10**9, "adversarial")]
 )
 def test_critics_join_in_when_the_warm_up_ends(images_seen: int, stage: str) -> None:
-    assert objective().stage_at(images_seen).name == stage
+    assert objective().find_stage(images_seen).name == stage
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_update_changes_the_networks_of_its_phase_alone(phase: str, trained: 
     updater = updates()
     state = updater.state
     before = {name: weights_of(state, name) for name in state.objective.networks}
-    updater.update(phase_of(state.objective, phase), run(state.objective))
+    updater.update(find_phase(state.objective, phase), run(state.objective))
     assert changed(before[trained], weights_of(state, trained))
     assert not changed(before[untouched], weights_of(state, untouched))
 
@@ -143,11 +143,11 @@ def test_generator_phase_leaves_no_gradient_on_the_critic_and_the_other_way_roun
     updater = updates()
     objective = updater.state.objective
     networks, outputs = objective.networks, run(objective)
-    updater.update(phase_of(objective, "generate"), outputs)
+    updater.update(find_phase(objective, "generate"), outputs)
     assert all(p.grad is None for p in networks["critic"].parameters())
     assert all(p.grad is not None for p in networks["generator"].parameters())
     before = [p.grad for p in networks["generator"].parameters()]
-    updater.update(phase_of(objective, "criticise"), outputs)
+    updater.update(find_phase(objective, "criticise"), outputs)
     assert all(p.grad is not None for p in networks["critic"].parameters())
     assert all(b is p.grad for b, p in zip(before, networks["generator"].parameters(), strict=True))
 
@@ -158,20 +158,20 @@ def test_both_adversarial_updates_come_from_one_run_of_the_generator() -> None:
     objective.networks["generator"].register_forward_hook(lambda *_: runs.append(1))
     outputs = run(objective)
     for name in ("generate", "criticise"):
-        updater.update(phase_of(objective, name), outputs)
+        updater.update(find_phase(objective, name), outputs)
     assert len(runs) == 1
 
 
 def test_critic_terms_do_not_reach_the_generator() -> None:
     of = objective()
-    loss = total(phase_of(of, "criticise"), run(of))
+    loss = total(find_phase(of, "criticise"), run(of))
     gradients = torch.autograd.grad(loss, list(of.networks["generator"].parameters()), allow_unused=True)
     assert all(g is None for g in gradients)
 
 
 def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
     updater = updates(optimizers={"generator": AdamConfig(5e-4), "critic": AdamConfig(5e-4)})
-    phase = phase_of(updater.state.objective, "reconstruct")
+    phase = find_phase(updater.state.objective, "reconstruct")
     losses = [float(updater.update(phase, run(updater.state.objective))["l1_out"]) for _ in range(6)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
@@ -180,7 +180,7 @@ def test_updates_in_the_warm_up_bring_the_prediction_nearer() -> None:
 def test_gradients_are_clipped_to_the_norm_of_the_recipe() -> None:
     updater = updates(optimizers=dict.fromkeys(("generator", "critic"), AdamConfig(1e-3, clip_norm=1e-3)))
     objective = updater.state.objective
-    terms = updater.update(phase_of(objective, "reconstruct"), run(objective))
+    terms = updater.update(find_phase(objective, "reconstruct"), run(objective))
     gradients = [p.grad for p in objective.networks["generator"].parameters() if p.grad is not None]
     assert float(terms["gradient_norm_reconstruct"]) > 0.01
     assert torch.stack([g.norm() for g in gradients]).norm().item() == pytest.approx(1e-3, rel=0.01)
@@ -192,7 +192,7 @@ def test_a_term_that_is_no_number_stops_before_anything_is_updated() -> None:
     before, outputs = weights_of(state, "generator"), run(state.objective)
     broken = outputs | {"coarse": outputs["coarse"] * float("nan")}
     with pytest.raises(NonFiniteError, match="not finite: l1_coarse on rank 0, in phase 'reconstruct' at 0 images"):
-        updater.update(phase_of(state.objective, "reconstruct"), broken)
+        updater.update(find_phase(state.objective, "reconstruct"), broken)
     assert not changed(before, weights_of(state, "generator"))
 
 
@@ -202,11 +202,11 @@ def test_terms_of_a_constant_picture_are_what_one_reckons() -> None:
     mask[..., :16, :] = 1
     flat: Outputs = {"image": image, "mask": mask, "coarse": image + 0.1, "predicted": image - 0.2}
     flat |= {"low": torch.full((1, 3, 8, 8), 0.5), "inpainted": image, "masked": image * (1 - mask) + mask}
-    terms = phase_of(of, "reconstruct").terms(flat)
+    terms = find_phase(of, "reconstruct").terms(flat)
     assert terms["l1_coarse"].item() == pytest.approx(5 * 0.05 + 0.05)
     assert terms["l1_out"].item() == pytest.approx(5 * 0.1 + 0.1)
     assert terms["l1_low"].item() == pytest.approx(0, abs=1e-6)
-    assert phase_of(of, "generate").terms(flat)["total_variation"].item() == 0
+    assert find_phase(of, "generate").terms(flat)["total_variation"].item() == 0
 
 
 def test_fresh_weights_depend_on_the_seed_alone() -> None:

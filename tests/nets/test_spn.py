@@ -11,7 +11,7 @@ from nets.layers.convolution import lay_channels_last
 from nets.layers.smooth import fill_smoothly
 from nets.spn.network import SPL, SPN, SemanticPriorGenerator, SPLConfig, SPNConfig
 from nets.spn.prior import DistillationHeads
-from tests.nets.pictures import masked_pictures
+from tests.nets.pictures import make_masked_pictures
 from tests.sampling import sample_cases
 
 SMALL = SPNConfig(8, 8, 2, 2, 2, 4, 2)
@@ -146,15 +146,15 @@ def test_outputs_are_finite_and_of_their_shapes(variant: str, size: tuple[int, i
     ],
 )
 def test_a_network_has_the_priors_of_its_scales(variant: str, names: set[str]) -> None:
-    assert set(small(variant)(*masked_pictures(32))) == names | {"predicted", "inpainted"}
+    assert set(small(variant)(*make_masked_pictures(32))) == names | {"predicted", "inpainted"}
 
 
 @EACH
 def test_every_parameter_has_a_part_in_the_prediction(variant: str) -> None:
-    network, (image, mask) = small(variant), masked_pictures(64)
+    network, (image, mask) = small(variant), make_masked_pictures(64)
     noise = {}
     if isinstance(network, SPN) and network.probabilistic:
-        noise = {"noise": torch.randn(2, *network.noise_shape(image))}
+        noise = {"noise": torch.randn(2, *network.get_noise_shape(image))}
     loss = (network(image, mask, **noise)["predicted"] * torch.rand_like(image)).sum()
     gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
     names = [name for name, _ in network.named_parameters()]
@@ -164,7 +164,7 @@ def test_every_parameter_has_a_part_in_the_prediction(variant: str) -> None:
 @torch.no_grad()
 @EACH
 def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(variant: str) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     outputs, hole = small(variant)(image, mask), mask.expand_as(image) == 1
     assert torch.equal(outputs["inpainted"][~hole], image[~hole])
     assert torch.equal(outputs["inpainted"][hole], outputs["predicted"][hole])
@@ -173,7 +173,7 @@ def test_outside_the_hole_inpainted_is_the_image_and_inside_it_is_predicted(vari
 @torch.no_grad()
 @EACH
 def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     network, hidden = small(variant), torch.where(mask > 0, torch.rand_like(image), image)
     before, after = network(image, mask), network(hidden, mask)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -183,7 +183,7 @@ def test_pixels_under_the_mask_are_not_read(variant: str) -> None:
 @EACH
 @pytest.mark.parametrize("place", [(0, 0), (31, 31), (7, 8)], ids=str)
 def test_known_pixels_and_the_mask_are_read(variant: str, place: tuple[int, int]) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     image[..., *place] = 1  # as white as the paint of holes, so that only the mask can tell them apart
     other, wider, network = image.clone(), mask.clone(), small(variant)
     other[..., *place] = 0
@@ -199,7 +199,7 @@ def test_predictions_are_within_the_range_of_pictures(variant: str) -> None:
     network = small(variant)
     for parameter in network.out.parameters():
         parameter.mul_(100)
-    predicted = network(*masked_pictures(32))["predicted"]
+    predicted = network(*make_masked_pictures(32))["predicted"]
     assert predicted.min() >= 0
     assert predicted.max() <= 1
     assert predicted.max() - predicted.min() > 0.9
@@ -208,7 +208,7 @@ def test_predictions_are_within_the_range_of_pictures(variant: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     outputs = small(variant)(image, mask)
     known = (image * (1 - mask), outputs["predicted"] * (1 - mask))
     assert torch.equal(*known)
@@ -218,7 +218,7 @@ def test_a_residual_network_adds_in_the_hole_alone(variant: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["residual", "residual spl"])
 def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str) -> None:
-    image, mask = masked_pictures(32)
+    image, mask = make_masked_pictures(32)
     network = small(variant)
     for parameter in network.out.parameters():
         parameter.zero_()
@@ -228,7 +228,7 @@ def test_a_residual_network_that_adds_nothing_gives_the_smooth_fill(variant: str
 @torch.no_grad()
 @EACH
 def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
-    image, mask = masked_pictures(32, 3)
+    image, mask = make_masked_pictures(32, 3)
     network = small(variant)
     together, alone = network(image, mask), network(image[1:2], mask[1:2])
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-4) for n in alone)
@@ -237,7 +237,7 @@ def test_samples_of_a_batch_do_not_see_each_other(variant: str) -> None:
 @torch.no_grad()
 @EACH
 def test_the_layout_of_weights_does_not_change_the_picture(variant: str) -> None:
-    network, (image, mask) = small(variant), masked_pictures(32)
+    network, (image, mask) = small(variant), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     lay_channels_last(network)
     assert torch.allclose(network(image, mask)["predicted"], before, atol=1e-4)
@@ -245,7 +245,7 @@ def test_the_layout_of_weights_does_not_change_the_picture(variant: str) -> None
 
 @pytest.mark.parametrize("variant", ["spn", "probabilistic", "spl", "without SPADE"])
 def test_checkpointing_changes_neither_picture_nor_gradient(variant: str) -> None:
-    network, (image, mask) = small(variant), masked_pictures(32)
+    network, (image, mask) = small(variant), make_masked_pictures(32)
     frugal = built(replace(VARIANTS[variant], checkpointing=True))
     frugal.load_state_dict(network.state_dict())
     pictures = [n(image, mask)["predicted"] for n in (network, frugal)]
@@ -267,7 +267,7 @@ def test_a_number_of_scales_that_there_is_not_is_refused(num_scales: int) -> Non
 @pytest.mark.parametrize("variant", ["spn", "without SPADE", "probabilistic"])
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_every_prior_has_a_say_in_the_picture(variant: str, scale: int) -> None:
-    network, (image, mask) = small(variant), masked_pictures(32)
+    network, (image, mask) = small(variant), make_masked_pictures(32)
     before = network(image, mask)["predicted"]
     prior = network.prior.blocks if scale == 3 else network.prior.joins[2 - scale]
     prior.register_forward_hook(lambda _, __, out: out.flip(2))
@@ -276,7 +276,7 @@ def test_every_prior_has_a_say_in_the_picture(variant: str, scale: int) -> None:
 
 @torch.no_grad()
 def test_the_prior_learner_sees_the_white_hole_and_the_mask_at_twice_their_size() -> None:
-    network, (image, mask) = SPN(SMALL), masked_pictures(32)
+    network, (image, mask) = SPN(SMALL), make_masked_pictures(32)
     seen: list[tuple[Tensor, ...]] = []
     network.prior.register_forward_pre_hook(lambda _, args: seen.append(args))
     network(image, mask)
@@ -301,7 +301,7 @@ FULL: dict[str, SPNConfig | SPLConfig] = {
 
 @pytest.mark.parametrize("variant", sample_cases(FULL, ("spn", "probabilistic", "spl")))
 def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(variant: str) -> None:
-    image, mask = masked_pictures(256, 1)
+    image, mask = make_masked_pictures(256, 1)
     network = built(FULL[variant])
     outputs = network(image, mask)
     gradients = torch.autograd.grad(outputs["predicted"].sum(), list(network.parameters()), allow_unused=True)
@@ -312,7 +312,7 @@ def test_full_networks_fill_pictures_of_the_papers_size_and_have_gradients(varia
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["spn", "probabilistic", "spl", "without SPADE", "residual"])
 def test_generators_compile_without_a_break(variant: str) -> None:
-    network, (image, mask) = small(variant).eval(), masked_pictures(64)
+    network, (image, mask) = small(variant).eval(), make_masked_pictures(64)
     compiled = torch.compile(network, fullgraph=True, backend="eager")
     with torch.no_grad():
         assert torch.allclose(compiled(image, mask)["predicted"], network(image, mask)["predicted"], atol=1e-5)

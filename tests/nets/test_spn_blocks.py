@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nets.spn.blocks import DenseBlock, ProjectingBlock, ResidualBlock, SPADEBlock, SPADEProjectingBlock
-from nets.spn.normalisation import (
+from nets.spn.normalization import (
     SPADE,
-    LearnedRegionNormalisation,
-    RegionNormalisation,
-    normalise_instance,
-    normalise_region,
+    LearnedRegionNormalization,
+    RegionNormalization,
+    normalize_instance,
+    normalize_region,
 )
 
 
@@ -37,12 +37,12 @@ def region_by_the_paper(x: Tensor, region: Tensor) -> Tensor:
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.4, 0.9, 1.0])
 def test_region_norm_is_the_papers_construction(share: float) -> None:
     x, region = features(), holes(share=share)
-    assert torch.allclose(normalise_region(x, region).double(), region_by_the_paper(x, region), atol=1e-5)
+    assert torch.allclose(normalize_region(x, region).double(), region_by_the_paper(x, region), atol=1e-5)
 
 
 def test_inside_a_region_features_have_mean_0_and_variance_1_and_outside_they_are_0() -> None:
     x, region = features(size=32), holes(size=32)
-    y = normalise_region(x, region)
+    y = normalize_region(x, region)
     for sample in range(3):
         inside = y[sample][:, region[sample, 0] == 1]
         assert torch.allclose(inside.mean(1), torch.zeros(4), atol=1e-5)
@@ -53,13 +53,13 @@ def test_inside_a_region_features_have_mean_0_and_variance_1_and_outside_they_ar
 def test_fresh_region_normalisation_ignores_what_the_regions_are_scaled_and_moved_by() -> None:
     x, mask = features(size=16), holes(size=16)
     moved = (x * 3 + 5) * mask + (x * 0.5 - 2) * (1 - mask)
-    norm = RegionNormalisation(4)
+    norm = RegionNormalization(4)
     assert torch.allclose(norm(x, mask), norm(moved, mask), atol=1e-3)
 
 
 @torch.no_grad()
 def test_scales_act_on_their_region_and_shifts_everywhere() -> None:
-    x, mask, norm = features(), holes(), RegionNormalisation(4)
+    x, mask, norm = features(), holes(), RegionNormalization(4)
     plain = norm(x, mask)
     norm.hole_scale.fill_(1)
     assert torch.allclose(norm(x, mask), plain * (1 + mask))
@@ -71,12 +71,12 @@ def test_scales_act_on_their_region_and_shifts_everywhere() -> None:
 
 
 def test_a_larger_mask_is_taken_at_the_size_of_the_features() -> None:
-    x, mask, norm = features(size=8), holes(size=32), RegionNormalisation(4)
+    x, mask, norm = features(size=8), holes(size=32), RegionNormalization(4)
     assert torch.equal(norm(x, mask), norm(x, mask[..., ::4, ::4]))
 
 
 def test_learned_region_normalisation_has_198_parameters_and_is_the_papers() -> None:
-    norm, x = LearnedRegionNormalisation(), features(size=16)
+    norm, x = LearnedRegionNormalization(), features(size=16)
     with torch.no_grad():
         norm.importance.weight.mul_(5)
     assert sum(p.numel() for p in norm.parameters()) == 198
@@ -93,7 +93,7 @@ def test_learned_region_normalisation_has_198_parameters_and_is_the_papers() -> 
 
 @torch.no_grad()
 def test_a_pixel_whose_importance_is_exactly_the_threshold_is_of_the_important_region() -> None:
-    norm, x = LearnedRegionNormalisation(), features(size=8)
+    norm, x = LearnedRegionNormalization(), features(size=8)
     norm.importance.weight.zero_()
     norm.importance.weight[0, 0, 3, 3] = 1  # importance is the sigmoid of the pixel's own mean over channels
     x[:, :, 3, 4] = 1.3862944
@@ -108,7 +108,7 @@ def test_a_pixel_whose_importance_is_exactly_the_threshold_is_of_the_important_r
 
 def test_instance_norm_is_that_of_torch() -> None:
     x = features(size=9)
-    assert torch.allclose(normalise_instance(x), F.instance_norm(x), atol=1e-5)
+    assert torch.allclose(normalize_instance(x), F.instance_norm(x), atol=1e-5)
 
 
 def test_spade_scales_and_shifts_by_what_it_makes_of_the_prior() -> None:
@@ -123,7 +123,7 @@ def test_spade_without_a_say_is_the_instance_norm() -> None:
     spade, x = SPADE(4, 6, 5), features()
     for parameter in (*spade.scale.parameters(), *spade.shift.parameters()):
         parameter.data.zero_()
-    assert torch.equal(spade(x, torch.randn(3, 6, 8, 8)), normalise_instance(x))
+    assert torch.equal(spade(x, torch.randn(3, 6, 8, 8)), normalize_instance(x))
 
 
 def reflected(x: Tensor, layer: torch.nn.Conv2d, by: int, dilation: int = 1) -> Tensor:

@@ -70,7 +70,7 @@ def test_both_phases_may_follow_each_other_on_one_run_of_the_generator(name: str
 
 def test_distillation_ends_at_its_clock_and_heads_are_left_alone_from_then_on() -> None:
     of = objective("spn")
-    assert [of.stage_at(images).name for images in (0, 15, 16, 10**9)] == ["distillation"] * 2 + ["adversarial"] * 2
+    assert [of.find_stage(images).name for images in (0, 15, 16, 10**9)] == ["distillation"] * 2 + ["adversarial"] * 2
     assert phase(of, "generate", 0).trains == ("generator", "heads")
     assert phase(of, "generate", 1).trains == ("generator",)
     assert {"prior_3", "prior_2", "prior_1"} <= set(phase(of, "generate", 0).weights)

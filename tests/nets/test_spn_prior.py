@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets.spn.network import SPL, SPN, ImageEncoder, SPLConfig, SPNConfig
-from nets.spn.prior import DistillationHeads, PriorLearner, copied
+from nets.spn.prior import DistillationHeads, PriorLearner, repeat_samples
 
 SIZES = SPNConfig(4, 4, 2, 3, 2, 4, 2)
 
@@ -144,4 +144,4 @@ def test_a_learner_of_fewer_scales_has_the_same_deeper_priors(scales: int) -> No
 
 def test_samples_are_copied_one_batch_after_another() -> None:
     x = torch.arange(2.0).view(2, 1, 1, 1)
-    assert copied(x, torch.empty(6, 3, 1, 1)).flatten().tolist() == [0, 1, 0, 1, 0, 1]
+    assert repeat_samples(x, torch.empty(6, 3, 1, 1)).flatten().tolist() == [0, 1, 0, 1, 0, 1]

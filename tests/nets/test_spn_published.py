@@ -12,7 +12,7 @@ from nets.spn.critics import MatchingCritic, PatchCritic
 from nets.spn.network import SPL, SPN, SPLConfig, SPNConfig
 from nets.spn.prior import DistillationHeads
 from nets.spn.published import load_published, map_generator_keys, read_published, split_published
-from nets.spn.teacher import published_trunk
+from nets.spn.teacher import load_published_trunk
 from tests.weights import random_network, random_tresnet
 
 State = dict[str, Tensor]
@@ -53,7 +53,7 @@ def test_a_key_of_no_network_is_named() -> None:
 
 def test_the_target_of_a_checkpoint_is_the_trunk() -> None:
     published = {f"tresnet_xL_hold.module.{k}": t for k, t in random_tresnet().items() if k.startswith("body.")}
-    trunk = published_trunk(split_published(published)["target"])
+    trunk = load_published_trunk(split_published(published)["target"])
     assert torch.equal(trunk.conv1[0].weight, random_tresnet()["body.conv1.0.weight"])  # type: ignore[arg-type]
 
 

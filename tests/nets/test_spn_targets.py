@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from nets.objective import Inputs
 from nets.spn.network import SPN
-from nets.spn.targets import MapsTarget, PriorTarget, Target, TResNetTarget, VGGTarget, enlarged, sobel_edges
-from nets.spn.teacher import ActivatedNorm, BlurredHalving, TResNetTrunk, published_trunk, space_to_depth
+from nets.spn.targets import MapsTarget, PriorTarget, Target, TResNetTarget, VGGTarget, enlarge_image, find_sobel_edges
+from nets.spn.teacher import ActivatedNorm, BlurredHalving, TResNetTrunk, load_published_trunk, space_to_depth
 from tests.nets.configs import TINY_SPN
 from tests.nets.objectives import inputs
 from tests.weights import random_network, random_tresnet, random_vgg
@@ -82,7 +82,7 @@ def test_the_published_weights_give_the_published_network() -> None:
     layer2 = layer1
     for number in range(5):
         layer2 = block(layer2, doubles, f"layer2.{number}", halved=number == 0)
-    maps = published_trunk(state)(image)
+    maps = load_published_trunk(state)(image)
     for ours, reference in zip(maps, (layer2, layer1, conv1), strict=True):
         assert ours.shape == reference.shape
         assert torch.allclose(ours.double(), reference, rtol=1e-3, atol=1e-3 * float(reference.abs().max()))
@@ -90,7 +90,7 @@ def test_the_published_weights_give_the_published_network() -> None:
 
 def test_a_negative_scale_of_the_published_file_scales_by_its_size() -> None:
     state = random_tresnet()
-    trunk = published_trunk(state)
+    trunk = load_published_trunk(state)
     norm = trunk.conv1[1]
     assert isinstance(norm, ActivatedNorm)
     assert (state["body.conv1.1.weight"] < 0).any()
@@ -101,14 +101,14 @@ def test_a_negative_scale_of_the_published_file_scales_by_its_size() -> None:
 def test_a_file_without_a_tensor_of_the_trunk_is_refused() -> None:
     state = {k: t for k, t in random_tresnet().items() if k != "body.layer2.3.se.fc1.bias"}
     with pytest.raises(ValueError, match=r"TResNet-L: no tensor 'layer2.3.se.fc1.bias'"):
-        published_trunk(state)
+        load_published_trunk(state)
 
 
 def test_a_file_of_another_width_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"TResNet-L: conv1.0.weight has the shape \(8, 48, 3, 3\), not \(76, 48, 3, 3\)"
     ):
-        published_trunk(random_tresnet(8))
+        load_published_trunk(random_tresnet(8))
 
 
 def test_the_blur_keeps_a_flat_picture_and_halves_it() -> None:
@@ -180,7 +180,7 @@ def test_a_random_teacher_is_the_same_whatever_was_drawn_before_and_changes_noth
 
 def test_without_a_large_picture_the_image_is_enlarged_bilinearly() -> None:
     ramp = torch.linspace(0, 1, 8).expand(1, 3, 8, 8)
-    doubled = enlarged(replace(inputs(), image=ramp))
+    doubled = enlarge_image(replace(inputs(), image=ramp))
     assert doubled.shape == (1, 3, 16, 16)
     assert torch.allclose(doubled[0, 0, 3, 1:15].diff(), torch.full((13,), 1 / 14), atol=1e-6)
 
@@ -198,11 +198,11 @@ def test_priors_of_a_trained_network_are_what_it_learned_of_the_whole_picture() 
 def test_edges_are_steps_of_brightness() -> None:
     image = torch.zeros(1, 3, 8, 8)
     image[..., 4:] = 1
-    edges = sobel_edges(image)
+    edges = find_sobel_edges(image)
     assert torch.allclose(edges[0, 0, :, 3:5], torch.ones(8, 2))
     assert edges[0, 0, :, :3].max() < 1e-5
-    assert torch.allclose(sobel_edges(image.mT), edges.mT)
-    assert torch.allclose(sobel_edges(image / 4)[0, 0, :, 3], torch.full((8,), 0.25))
+    assert torch.allclose(find_sobel_edges(image.mT), edges.mT)
+    assert torch.allclose(find_sobel_edges(image / 4)[0, 0, :, 3], torch.full((8,), 0.25))
 
 
 def test_edges_that_come_with_the_photo_are_taken_as_they_are() -> None:

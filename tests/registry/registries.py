@@ -33,7 +33,7 @@ class Registry:
 
     def add_card(self, card: Scorecard, weights: bytes | None = None) -> Version:
         """A version with this scorecard, of the trained weights or of others."""
-        files = self.files(str(len(self.tracking.versions(NAME)) + 1))
+        files = self.files(str(len(self.tracking.list_versions(NAME)) + 1))
         files.mkdir(parents=True)
         (files / "generator.safetensors").write_bytes(weights or self.checkpoint.read("generator"))
         save_scorecard(card, str(files))
@@ -47,7 +47,7 @@ class Registry:
     @property
     def champion(self) -> str | None:
         """The number of the champion."""
-        found = self.tracking.aliased(NAME, CHAMPION)
+        found = self.tracking.find_alias(NAME, CHAMPION)
         return found.number if found else None
 
 

@@ -65,14 +65,14 @@ def test_registered_again_it_is_the_same_version(
     checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, version: Version
 ) -> None:
     assert register(checkpoint, card, NAME, tracking) == version
-    assert [v.number for v in tracking.versions(NAME)] == ["1"]
+    assert [v.number for v in tracking.list_versions(NAME)] == ["1"]
 
 
 def test_what_another_command_registers_meanwhile_is_not_registered_twice(
     version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Storing a model and trying it takes half a minute, in which the same command may come to its end."""
-    folder, log_model = tracking.local_folder(version), tracking.log_model
+    folder, log_model = tracking.find_local_folder(version), tracking.log_model
     assert folder is not None
 
     def store(*words: Any, **facts: Any) -> str:
@@ -81,13 +81,13 @@ def test_what_another_command_registers_meanwhile_is_not_registered_twice(
 
     monkeypatch.setattr(tracking, "log_model", store)
     assert register(checkpoint, card, "twice", tracking).number == "1"
-    assert len(tracking.versions("twice")) == 1
+    assert len(tracking.list_versions("twice")) == 1
 
 
 def test_of_two_commands_that_register_in_lockstep_the_first_keeps_its_version(
     version: Version, checkpoint: Checkpoint, card: Scorecard, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, create = tracking.local_folder(version), tracking.create_version
+    folder, create = tracking.find_local_folder(version), tracking.create_version
     assert folder is not None
 
     def create_second(name: str, source: str, run_id: str, tags: dict[str, str]) -> Version:
@@ -96,9 +96,9 @@ def test_of_two_commands_that_register_in_lockstep_the_first_keeps_its_version(
 
     monkeypatch.setattr(tracking, "create_version", create_second)
     assert register(checkpoint, card, "lockstep", tracking).number == "1"
-    assert [v.number for v in tracking.versions("lockstep")] == ["1"]
+    assert [v.number for v in tracking.list_versions("lockstep")] == ["1"]
     tracking.move_alias("lockstep", "trial", "1")
-    assert not tracking.delete_version(tracking.versions("lockstep")[0])
+    assert not tracking.delete_version(tracking.list_versions("lockstep")[0])
 
 
 def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
@@ -107,7 +107,7 @@ def test_scores_of_other_weights_are_refused(checkpoint: Checkpoint, card: Score
         UsageError, match=rf"the scores are those of .*elsewhere.*{checkpoint.file_sha256('generator')}"
     ):
         register(checkpoint, other, "other", tracking)
-    assert tracking.versions("other") == []
+    assert tracking.list_versions("other") == []
 
 
 def test_scores_of_a_method_without_weights_are_refused(
@@ -135,7 +135,7 @@ def test_scores_that_are_not_finite_are_refused(
     worse = row | ({"psnr_hole": float("nan")} if who == "model" else {"baselines": beside})
     with pytest.raises(UsageError, match=rf"(psnr_hole|l1_hole of telea) is nan for {row['key']} with mask '"):
         register(checkpoint, replace(card, rows=[*card.rows[:3], worse, *card.rows[4:]]), "other", tracking)
-    assert tracking.versions("other") == []
+    assert tracking.list_versions("other") == []
 
 
 def test_half_of_the_scores_is_refused(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> None:
@@ -143,7 +143,7 @@ def test_half_of_the_scores_is_refused(checkpoint: Checkpoint, card: Scorecard, 
         CorruptDataError, match=rf"{len(card.rows[::2])} rows, the passport counts {len(card.rows)} pairs"
     ):
         register(checkpoint, replace(card, rows=card.rows[::2]), "other", tracking)
-    assert tracking.versions("other") == []
+    assert tracking.list_versions("other") == []
 
 
 def test_tags_lead_back_to_weights_data_recipe_code_and_scores(
@@ -261,7 +261,7 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
         words = r"models:/inpainter/1: artifacts/generator\.safetensors has SHA-256 .*register the checkpoint again"
         with pytest.raises(CorruptDataError, match=words):
             promote(NAME, version.number, tracking)
-        assert tracking.aliased(NAME, CHAMPION) is None
+        assert tracking.find_alias(NAME, CHAMPION) is None
         with pytest.raises(CorruptDataError, match=words):
             ModelProcess.from_version(version, tracking)
     assert promote(NAME, version.number, tracking, "weights of a test").promoted
@@ -269,7 +269,7 @@ def test_a_changed_byte_in_the_stored_weights_stops_promotion_and_loading(tracki
 
 def store_weights(tracking: Tracking, version: Version) -> Path:
     """Where the tracking server keeps the weights of the version."""
-    folder = tracking.local_folder(version)
+    folder = tracking.find_local_folder(version)
     assert folder is not None
     path = folder / "artifacts" / "generator.safetensors"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == version.tags[WEIGHTS_TAG]

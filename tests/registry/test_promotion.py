@@ -71,7 +71,7 @@ def test_force_promotes_a_first_version_and_its_verdict_says_so(registry: Regist
     assert (verdict.promoted, verdict.forced, registry.champion) == (True, "a trial with few photos", "1")
     assert verdict.reason.startswith("forced: a trial with few photos (")
     assert ", Telea has " in verdict.reason
-    kept = json.loads(registry.tracking.version(NAME, "1").tags[VERDICT_TAG])
+    kept = json.loads(registry.tracking.get_version(NAME, "1").tags[VERDICT_TAG])
     assert (kept["promoted"], kept["forced"]) == (True, "a trial with few photos")
     again = promote(NAME, "1", registry.tracking)
     assert (again.forced, again.reason, again.baselines) == (verdict.forced, verdict.reason, verdict.baselines)
@@ -227,7 +227,7 @@ def test_the_verdict_is_kept_with_the_version(registry: Registry) -> None:
     registry.add(-1.0)
     promote(NAME, "1", registry.tracking)
     verdict = promote(NAME, "2", registry.tracking)
-    kept = json.loads(registry.tracking.version(NAME, "2").tags[VERDICT_TAG])
+    kept = json.loads(registry.tracking.get_version(NAME, "2").tags[VERDICT_TAG])
     assert kept == json.loads(json.dumps(verdict.as_json()))
     assert (kept["champion"], kept["comparison"]["seed"], kept["comparison"]["metric"]) == ("1", 0, "psnr_hole")
 
@@ -237,10 +237,10 @@ def test_the_champion_promoted_again_keeps_its_verdict_and_changes_nothing(regis
     registry.add(1.0)
     promote(NAME, "1", registry.tracking)
     first = promote(NAME, "2", registry.tracking)
-    tags_before = registry.tracking.version(NAME, "2").tags
+    tags_before = registry.tracking.get_version(NAME, "2").tags
     again = promote(NAME, "2", registry.tracking)
     assert (again.promoted, again.reason, again.champion) == (True, first.reason, "1")
-    assert registry.tracking.version(NAME, "2").tags == tags_before
+    assert registry.tracking.get_version(NAME, "2").tags == tags_before
 
 
 def test_an_alias_that_was_moved_by_hand_is_no_promotion(registry: Registry) -> None:
@@ -327,6 +327,6 @@ def test_a_promotion_that_came_in_between_is_noticed(registry: Registry, monkeyp
     with pytest.raises(UsageError, match=r"the champion of 'inpainter' changed meanwhile"):
         promote(NAME, "2", registry.tracking)
     assert registry.champion == "3"
-    kept = json.loads(registry.tracking.version(NAME, "2").tags[VERDICT_TAG])
+    kept = json.loads(registry.tracking.get_version(NAME, "2").tags[VERDICT_TAG])
     assert not kept["promoted"]
     assert "changed meanwhile" in kept["reason"]

@@ -37,7 +37,7 @@ def version(checkpoint: Checkpoint, card: Scorecard, tracking: Tracking) -> Vers
 @pytest.fixture(scope="module")
 def store(version: Version, tracking: Tracking) -> Path:
     """The folder in which the registry keeps the files of the version."""
-    folder = tracking.local_folder(version)
+    folder = tracking.find_local_folder(version)
     assert folder is not None
     return folder
 
@@ -59,7 +59,7 @@ def assert_refused(version: Version, tracking: Tracking, words: str) -> None:
     """By promotion, and by the way that `fill` and `evaluate` load a model."""
     with pytest.raises(CorruptDataError, match=words):
         promote(NAME, version.number, tracking)
-    assert tracking.aliased(NAME, CHAMPION) is None
+    assert tracking.find_alias(NAME, CHAMPION) is None
     with pytest.raises(CorruptDataError, match=words):
         open_model(version.uri)
 
@@ -187,7 +187,7 @@ def test_a_rollback_to_a_version_with_other_code_is_refused(
         code.write("\n\n")
     with pytest.raises(CorruptDataError, match=r"back/1: code/nets/filling\.py has SHA-256"):
         rollback("back", tracking)
-    champion = tracking.aliased("back", CHAMPION)
+    champion = tracking.find_alias("back", CHAMPION)
     assert champion is not None
     assert champion.number == "2"
 

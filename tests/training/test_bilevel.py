@@ -19,10 +19,10 @@ from nets.objective import BilevelPhase, Inputs, Objective, Outputs, Phase, Stag
 from pipelines.noise import SampleNoise
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.state import TrainState
-from pipelines.training.updates import NonFiniteError, Updater, moved, weighted
+from pipelines.training.updates import NonFiniteError, Updater, shift_parameters, sum_weighted
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL
-from tests.nets.references import adaptive_reference, transfer_reference
+from tests.nets.references import convolve_by_taps, compare_whole_matrices
 from tests.training.test_loop import ThreadWorld
 
 
@@ -42,7 +42,7 @@ def toy(*, alpha: float = 0.1, direct: bool = False) -> Objective:
     judge = nn.Conv2d(3, 1, 3, padding=1).double()
 
     def forward(of: Inputs) -> Outputs:
-        return of.as_outputs() | {"predicted": student(of.image * (1 - of.mask))}
+        return of.to_outputs() | {"predicted": student(of.image * (1 - of.mask))}
 
     def inner(o: Outputs) -> Terms:
         misled = torch.sigmoid(judge(o["image"])) * (o["predicted"] - o["image"].flip(1)).square()
@@ -102,12 +102,12 @@ def unrolled(small: Small) -> Tensor:
     """The exact gradient: through the graph of the inner step."""
     networks, phase = small.updater.state.objective.networks, small.phase
     inner, outer = small.parameters(phase.inner.trains), small.parameters(phase.trains)
-    loss = weighted(phase.inner.terms(small.stage.forward(inputs())), phase.inner.weights)
+    loss = sum_weighted(phase.inner.terms(small.stage.forward(inputs())), phase.inner.weights)
     step = torch.autograd.grad(loss, inner, create_graph=True, allow_unused=True)
     stepped = [p if g is None else p - phase.alpha * g for p, g in zip(inner, step, strict=True)]
     names = [(n, name) for n in phase.inner.trains for name, _ in networks[n].named_parameters()]
     with substituted(networks, dict(zip(names, stepped, strict=True))):
-        total = weighted(phase.terms(small.stage.forward(inputs())), phase.weights)
+        total = sum_weighted(phase.terms(small.stage.forward(inputs())), phase.weights)
     return flat(list(torch.autograd.grad(total, outer, allow_unused=True)), outer)
 
 
@@ -170,8 +170,8 @@ def test_the_gradient_of_a_small_dgi_is_that_of_exact_unrolling(alpha: float, mo
     small = Small.of(distill(imagined_rate=alpha))
     small.phase = replace(small.phase, epsilon=1e-3)  # the default is long for so few parameters: up to 3 %
     found = small.hypergradient()
-    monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)  # these can be differentiated twice
-    monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
+    monkeypatch.setattr(adaptive, "adaptive_convolution", convolve_by_taps)  # these can be differentiated twice
+    monkeypatch.setattr(distillation, "attention_transfer", compare_whole_matrices)
     with sdpa_kernel(SDPBackend.MATH):
         assert_near(found, unrolled(Small.of(distill(imagined_rate=alpha))), 0.01)
 
@@ -182,8 +182,8 @@ def test_each_kind_of_guidance_has_the_gradient_of_exact_unrolling(name: str, mo
     small = Small.of(distill(**only))
     small.phase = replace(small.phase, epsilon=1e-4)
     found = small.hypergradient()
-    monkeypatch.setattr(adaptive, "adaptive_convolution", adaptive_reference)
-    monkeypatch.setattr(distillation, "attention_transfer", transfer_reference)
+    monkeypatch.setattr(adaptive, "adaptive_convolution", convolve_by_taps)
+    monkeypatch.setattr(distillation, "attention_transfer", compare_whole_matrices)
     with sdpa_kernel(SDPBackend.MATH):
         assert_near(found, unrolled(Small.of(distill(**only))), 0.01)
 
@@ -230,9 +230,9 @@ def test_an_update_lessens_what_the_judge_serves_after_the_next_step() -> None:
 
     def after_a_step() -> float:
         inner = small.parameters(("generator",))
-        loss = weighted(small.phase.inner.terms(small.stage.forward(inputs())), small.phase.inner.weights)
-        with moved(inner, list(torch.autograd.grad(loss, inner)), -small.phase.alpha):
-            return weighted(small.phase.terms(small.stage.forward(inputs())), small.phase.weights).item()
+        loss = sum_weighted(small.phase.inner.terms(small.stage.forward(inputs())), small.phase.inner.weights)
+        with shift_parameters(inner, list(torch.autograd.grad(loss, inner)), -small.phase.alpha):
+            return sum_weighted(small.phase.terms(small.stage.forward(inputs())), small.phase.weights).item()
 
     before = after_a_step()
     for _ in range(5):

@@ -17,7 +17,7 @@ from pipelines.training.checkpointer import PROGRESS_FILE, Checkpointer
 from pipelines.training.loop import Point
 from pipelines.training.run import TrainRun, begin_attempt, is_superseded
 from pipelines.training.worker import run_rank
-from tests.training.test_run import CLOCKS, committed_clocks, silent
+from tests.training.test_run import CLOCKS, list_committed_clocks, silent
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after_seconds: float = 0.0) -> None:
@@ -41,7 +41,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_befor
     with pytest.raises(OSError, match=r"no space to write .*000000000016"):
         run_rank(run, World(), silent)
     assert open_checkpoint(run.out).images_seen == 8
-    assert committed_clocks(run.out) == CLOCKS[:2]
+    assert list_committed_clocks(run.out) == CLOCKS[:2]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def test_progress_that_cannot_be_shown_ends_no_training(
     monkeypatch.setattr(storage, "publish", fails)
     run = replace(trained, out=str(tmp_path / "run"))
     run_rank(run, World(), silent)
-    assert committed_clocks(run.out) == CLOCKS
+    assert list_committed_clocks(run.out) == CLOCKS
     assert "progress is not shown" in caplog.text
 
 
@@ -149,6 +149,6 @@ def test_a_command_that_another_has_followed_writes_nothing_more(trained: TrainR
     assert not is_superseded(newer)
     with pytest.raises(JobError, match=rf"another command has begun to train at {out}"):
         run_rank(older, World(), silent)
-    assert committed_clocks(out) == CLOCKS[:2]
+    assert list_committed_clocks(out) == CLOCKS[:2]
     run_rank(newer, World(), silent)
-    assert committed_clocks(out) == CLOCKS
+    assert list_committed_clocks(out) == CLOCKS

@@ -16,7 +16,7 @@ from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
 from pipelines.records import UsageError
 from pipelines.stream.config import StreamConfig
-from pipelines.training.dry_run import _Kept, _play, rehearse
+from pipelines.training.dry_run import _Kept, _play, dry_run
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
@@ -28,12 +28,12 @@ ROWS = [name for name, make in RECIPES.items() if isinstance(make, partial)]
 
 @pytest.mark.parametrize("name", sample_cases(ROWS, ("distill-net6-places2", "ec-star-places2")))
 def test_every_row_of_a_table_can_run(name: str) -> None:
-    assert all(rehearse(RECIPES[name](), WEIGHTS).num_parameters.values())
+    assert all(dry_run(RECIPES[name](), WEIGHTS).num_parameters.values())
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in ROWS])
 def test_every_recipe_can_run(name: str) -> None:
-    rehearsal = rehearse(RECIPES[name](), WEIGHTS)
+    rehearsal = dry_run(RECIPES[name](), WEIGHTS)
     assert all(rehearsal.num_parameters.values())
     assert rehearsal.sample_bytes > 0
 
@@ -47,21 +47,21 @@ def test_what_a_sample_keeps_is_what_autograd_keeps_of_it() -> None:
     samples = Inputs(torch.rand(2, 3, size_px, size_px), torch.zeros(2, 1, size_px, size_px), noise)
     kept = _Kept([*trained.networks.values(), *trained.teachers.values()])
     most = max(_play(stage, samples, kept) for stage in trained.stages)
-    assert rehearse(recipe, {}).sample_bytes == pytest.approx(most / 2, rel=0.02)
+    assert dry_run(recipe, {}).sample_bytes == pytest.approx(most / 2, rel=0.02)
 
 
 def test_a_wider_network_keeps_more_of_a_sample_and_a_saving_one_less() -> None:
     wide = replace(train_recipe().objective, network=DeepGINConfig(16, 1, 1))
-    narrow, wider = (rehearse(train_recipe(objective=o), {}) for o in (train_recipe().objective, wide))
+    narrow, wider = (dry_run(train_recipe(objective=o), {}) for o in (train_recipe().objective, wide))
     assert 1.5 * narrow.sample_bytes < wider.sample_bytes < 3 * narrow.sample_bytes
     saving = replace(train_recipe().objective, network=DeepGINConfig(8, 1, 1, checkpointing=True))
-    assert rehearse(train_recipe(objective=saving), {}).sample_bytes < narrow.sample_bytes
+    assert dry_run(train_recipe(objective=saving), {}).sample_bytes < narrow.sample_bytes
 
 
 def test_a_checkpoint_is_as_large_as_foretold(trained: TrainRun) -> None:
     folder = Path(open_checkpoint(trained.out).uri)
     there = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    assert rehearse(train_recipe(), {}).checkpoint_bytes == pytest.approx(there, rel=0.1)
+    assert dry_run(train_recipe(), {}).checkpoint_bytes == pytest.approx(there, rel=0.1)
 
 
 def distillation(**changes: Any) -> Any:
@@ -71,31 +71,31 @@ def distillation(**changes: Any) -> Any:
 
 
 def test_a_fault_of_the_second_stage_is_told_before_the_first() -> None:
-    rehearse(distillation(), {})
+    dry_run(distillation(), {})
     with pytest.raises(
         UsageError, match=r"recipe tiny: its stage 'distillation' cannot run: the kernel is 999 px wide"
     ):
-        rehearse(distillation(confidence_px=999), {})
+        dry_run(distillation(confidence_px=999), {})
 
 
 def test_a_size_that_the_network_cannot_halve_is_told() -> None:
     odd = StreamConfig(size_px=33, mask_canvas_px=64)
     with pytest.raises(UsageError, match="recipe tiny: its stage 'warm-up' cannot run"):
-        rehearse(train_recipe(stream=odd), {})
+        dry_run(train_recipe(stream=odd), {})
 
 
 def test_a_plane_that_the_stream_does_not_bring_is_told() -> None:
     objective = replace(train_recipe().objective, network=replace(DeepGINConfig(8, 1, 1), segmentation=True))
     with pytest.raises(UsageError, match=r"stage 'warm-up' cannot run: .*segmentation"):
-        rehearse(train_recipe(objective=objective), {})
+        dry_run(train_recipe(objective=objective), {})
 
 
 def test_a_network_without_an_optimiser_is_told() -> None:
     optimizers = {"generator": train_recipe().optimizers["generator"]}
     with pytest.raises(UsageError, match="recipe tiny: optimizers of generator for the networks generator, critic"):
-        rehearse(train_recipe(optimizers=optimizers), {})
+        dry_run(train_recipe(optimizers=optimizers), {})
 
 
 def test_a_bilevel_phase_in_parts_is_refused() -> None:
     with pytest.raises(UsageError, match="a bilevel phase takes a step whole, not in 2 parts"):
-        rehearse(replace(distillation(), grad_accumulation=2), {})
+        dry_run(replace(distillation(), grad_accumulation=2), {})

@@ -10,13 +10,13 @@ from infra.world import World
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError
-from pipelines.training.checkpointer import best_of, is_over
-from pipelines.training.points import committed_points
+from pipelines.training.checkpointer import find_best, is_over
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
 from pipelines.training.worker import run_rank
 from tests.making import train_recipe
-from tests.training.test_run import committed_clocks, copied, flip_byte, silent
+from tests.training.test_run import list_committed_clocks, copy_run, flip_byte, silent
 
 
 def still(**changes: Any) -> TrainRecipe:
@@ -29,13 +29,13 @@ def test_a_training_that_gets_no_better_ends_and_its_best_checkpoint_stays(datas
     recipe, out = still(early_stop_images=16), str(tmp_path / "run")
     run = TrainRun(recipe, (dataset.uri,), out, recipe.images, claim_run(recipe, (dataset,), out), "")
     best = run_rank(run, World(), silent)
-    assert committed_clocks(out)[-1] == 24
+    assert list_committed_clocks(out)[-1] == 24
     assert open_checkpoint(best).images_seen == 8
     assert sorted(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()) == [8, 16, 24]
     assert is_over(out, recipe, recipe.images)
     assert open_checkpoint(out).images_seen == 8
     assert run_rank(run, World(), silent) == best  # as after a kill between the last commit and the end
-    assert committed_clocks(out)[-1] == 24
+    assert list_committed_clocks(out)[-1] == 24
 
 
 def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_path: Path) -> None:
@@ -46,21 +46,21 @@ def test_without_patience_a_training_goes_on_to_its_end(dataset: Dataset, tmp_pa
 
 
 def test_the_best_is_found_again_from_the_points(trained: TrainRun) -> None:
-    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in committed_points(trained.out) if
+    scores = {p["images_seen"]: p["values"]["val_psnr_hole"] for p in read_points(trained.out) if
               "val_psnr_hole" in p["values"]}  # fmt: skip
-    best = best_of(trained.out, replace(trained.recipe, early_stop_images=64), 32)
+    best = find_best(trained.out, replace(trained.recipe, early_stop_images=64), 32)
     assert (best.images_seen, best.score) == max(scores.items(), key=lambda item: item[1])
 
 
 def test_scores_are_told_by_bin_and_add_up(trained: TrainRun) -> None:
-    values = committed_points(trained.out)[-1]["values"]
+    values = read_points(trained.out)[-1]["values"]
     bins = [value for name, value in values.items() if name.startswith("val_psnr_hole_")]
     assert len(bins) > 1
     assert min(bins) <= values["val_psnr_hole"] <= max(bins)
 
 
 def test_a_damaged_end_is_trained_again(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     assert is_over(run.out, run.recipe, 32)
     flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "generator.safetensors")
     assert not is_over(run.out, run.recipe, 32)

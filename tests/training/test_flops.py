@@ -13,9 +13,9 @@ from infra.world import World
 from nets.objective import BilevelPhase, Inputs, Phase, Stage
 from pipelines.manifest import Dataset
 from pipelines.noise import SampleNoise
-from pipelines.training.dry_run import Rehearsal, StageCost, rehearse
-from pipelines.training.flops import Counter, Limit, peak_of, step_operations
-from pipelines.training.points import committed_points
+from pipelines.training.dry_run import DryRun, StageCost, dry_run
+from pipelines.training.flops import Counter, DeviceFlops, measure_peak, count_step_operations
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import AdamConfig
 from pipelines.training.run import TrainRun
 from pipelines.training.state import TrainState
@@ -36,7 +36,7 @@ def stage_of(*phases: Phase | BilevelPhase, network: nn.Module) -> Stage:
 
 def counted(stage: Stage, network: nn.Module) -> float:
     image = torch.empty(SAMPLES, 3, SIZE_PX, SIZE_PX, device="meta")
-    return step_operations(stage, Inputs(image, image[:, :1], SampleNoise(0, [])), {"generator": network})
+    return count_step_operations(stage, Inputs(image, image[:, :1], SampleNoise(0, [])), {"generator": network})
 
 
 def learning(every: int = 1) -> Phase:
@@ -66,7 +66,7 @@ def test_operations_are_those_of_the_loops_own_steps(name: str, parts: int) -> N
     recipe = train_recipe(objective=OBJECTIVES[name], optimizers=rates, grad_accumulation=parts)
     state = TrainState(recipe)
     updater, counter = Updater(recipe, state, World()), Counter()
-    for stage, cost in zip(state.objective.stages, rehearse(recipe, {}).stages, strict=True):
+    for stage, cost in zip(state.objective.stages, dry_run(recipe, {}).stages, strict=True):
         num_steps = math.lcm(*(phase.every for phase in stage.phases))
         state.images_seen, counter.total = 0, 0.0
         with sdpa_kernel(SDPBackend.MATH), counter:
@@ -78,17 +78,17 @@ def test_operations_are_those_of_the_loops_own_steps(name: str, parts: int) -> N
 
 
 def test_the_best_of_this_machine_is_more_than_nothing_and_not_beyond_belief() -> None:
-    assert 1e9 < peak_of(torch.device("cpu"), "float32") < 1e13
+    assert 1e9 < measure_peak(torch.device("cpu"), "float32") < 1e13
 
 
 def test_stages_count_as_long_as_they_last() -> None:
-    rehearsal = Rehearsal({}, 0, 0, 0, 0, (StageCost("first", 100, 3.0), StageCost("last", None, 5.0)))
+    rehearsal = DryRun({}, 0, 0, 0, 0, (StageCost("first", 100, 3.0), StageCost("last", None, 5.0)))
     assert rehearsal.photo_operations(2) == {"first": 6.0, "last": 10.0}
     assert [rehearsal.operations(images, 2) for images in (50, 100, 110)] == [300.0, 600.0, 700.0]
 
 
 def test_a_share_is_what_is_done_of_what_could_be() -> None:
-    assert Limit({"warm-up": 2e9, "adversarial": 4e9}, peak=1e11).share("adversarial", 5.0) == 0.2
+    assert DeviceFlops({"warm-up": 2e9, "adversarial": 4e9}, peak=1e11).share("adversarial", 5.0) == 0.2
 
 
 def test_a_training_that_knows_its_operations_tells_its_share(
@@ -96,6 +96,6 @@ def test_a_training_that_knows_its_operations_tells_its_share(
 ) -> None:
     run = replace(trained, out=str(tmp_path / "run"), photo_operations={"warm-up": 1e6, "adversarial": 2e6})
     run_rank(run, World(), lambda _: None)
-    shares = [p["values"]["flops_utilization"] for p in committed_points(run.out)]
+    shares = [p["values"]["flops_utilization"] for p in read_points(run.out)]
     assert all(0 < share < 1 for share in shares)
-    assert all("flops_utilization" not in p["values"] for p in committed_points(trained.out))
+    assert all("flops_utilization" not in p["values"] for p in read_points(trained.out))

@@ -20,7 +20,7 @@ from pipelines.manifest import Dataset
 from pipelines.records import JobError
 from pipelines.training.launcher import launch
 from pipelines.training.loop import Point
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, begin_attempt, claim_run
 from tests.making import train_recipe
@@ -91,7 +91,7 @@ def test_two_workers_end_at_the_clock_with_every_point_once(pair: Pair) -> None:
     end = open_checkpoint(run.out)
     assert (end.uri, end.images_seen) == (uri, 32)
     assert (end.state["ledger"]["num_steps"], end.state["ledger"]["batch_size"]) == (8, 4)
-    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
+    assert [point["images_seen"] for point in read_points(run.out)] == CLOCKS
     assert len(list((Path(run.out) / "fills").iterdir())) == 4
 
 
@@ -114,7 +114,7 @@ def test_two_workers_see_what_one_sees(pair: Pair, trained: TrainRun) -> None:
 
 
 def test_two_workers_learn_what_one_learns(pair: Pair, trained: TrainRun) -> None:
-    together, alone = committed_points(pair[0].out), committed_points(trained.out)
+    together, alone = read_points(pair[0].out), read_points(trained.out)
     for one, other in zip(together[:4], alone[:4], strict=True):
         for name in ("l1_coarse", "l1_low", "l1_out", "gradient_norm_reconstruct"):
             assert one["values"][name] == pytest.approx(other["values"][name], rel=5e-3), (one["images_seen"], name)
@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_changes(pair: Pair, dat
     assert len(pids(run, 0)) == len(pids(run, 1)) == 2
     assert set(pids(run, 0)).isdisjoint(pids(run, 1))
     assert same_tensors(run.out, pair[0].out)
-    assert [point["images_seen"] for point in committed_points(run.out)] == CLOCKS
+    assert [point["images_seen"] for point in read_points(run.out)] == CLOCKS
 
 
 def test_a_training_stopped_and_launched_again_ends_the_same(pair: Pair, dataset: Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.world import World
-from pipelines.training.ledger import Ledger
+from pipelines.training.state import Ledger
 
 
 class OneOf(World):

@@ -5,20 +5,20 @@ import os
 
 import pytest
 
-from pipelines.training.launcher import _Every, _Receiver
-from pipelines.training.waiting import explain_wait
+from pipelines.training.launcher import Every, _ForwardHandler
+from pipelines.training.heartbeat import explain_wait
 
 
 def test_what_is_done_again_and_again_is_done_at_the_end() -> None:
     done: list[int] = []
-    with _Every(60.0, lambda: done.append(1)):
+    with Every(60.0, lambda: done.append(1)):
         pass
     assert done == [1]
 
 
 def test_whoever_stops_at_once_waits_for_nothing() -> None:
     done: list[int] = []
-    with pytest.raises(KeyboardInterrupt), _Every(60.0, lambda: done.append(1)):
+    with pytest.raises(KeyboardInterrupt), Every(60.0, lambda: done.append(1)):
         raise KeyboardInterrupt
     assert done == []
 
@@ -30,14 +30,14 @@ def test_a_fault_of_the_last_time_is_no_fault_of_the_block() -> None:
         done.append(1)
         raise OSError("S3 is away")
 
-    with _Every(60.0, fail):
+    with Every(60.0, fail):
         pass
     assert done == [1]
 
 
 def test_a_fork_says_its_warnings_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
-    ear, record = _Receiver(told.append), logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING})
+    ear, record = _ForwardHandler(told.append), logging.makeLogRecord({"msg": "S3 is away", "levelno": logging.WARNING})
     child = os.fork()
     if child == 0:
         ear.emit(record)

@@ -14,7 +14,7 @@ from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.manifest import Dataset
 from pipelines.records import Batch
 from pipelines.stream.batching import Stream
-from pipelines.training.inputs import to_inputs
+from pipelines.training.loop import to_inputs
 from pipelines.training.loop import Meter, Point, train
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState

@@ -9,8 +9,8 @@ from PIL import Image
 
 from infra.world import World
 from pipelines.manifest import Dataset
-from pipelines.training.maps import maps_of, temperatures_of
-from pipelines.training.validation import Observation, watch_of
+from pipelines.training.validation import draw_maps, average_temperatures
+from pipelines.training.validation import Validation, open_validator
 from tests.making import train_recipe
 from tests.nets.configs import CONFIGS
 from tests.nets.objectives import objective
@@ -19,9 +19,9 @@ CELL = 32 * 4 + 4
 """A picture of 32 px, enlarged, and its gap."""
 
 
-def observed(name: str, dataset: Dataset) -> Observation:
+def observed(name: str, dataset: Dataset) -> Validation:
     """What a training of this objective says of itself before its first step."""
-    watch = watch_of(dataset, train_recipe())
+    watch = open_validator(dataset, train_recipe())
     assert watch is not None
     return watch.observe(objective(name).networks["generator"], World())
 
@@ -67,15 +67,15 @@ def test_every_head_of_the_attention_has_a_curve_of_its_temperature(dataset: Dat
 
 def test_a_weight_of_fusion_is_a_shade_of_grey_at_its_place() -> None:
     weights = torch.tensor([[[[0.0, 1.0], [0.5, 0.2]]]])
-    ((title, pictures),) = maps_of({"fusion_2": weights, "predicted": torch.zeros(1, 3, 4, 4)}, 4)
+    ((title, pictures),) = draw_maps({"fusion_2": weights, "predicted": torch.zeros(1, 3, 4, 4)}, 4)
     assert title == "fusion_2"
     assert pictures[0, ::2, ::2, 0].tolist() == [[0, 255], [128, 51]]
     assert np.array_equal(pictures[0, ::2, ::2], pictures[0, 1::2, 1::2])
 
 
 def test_temperatures_are_means_over_samples() -> None:
-    assert dict(temperatures_of({"temperatures": torch.tensor([[1.0, 4.0], [3.0, 8.0]])})) == {
+    assert dict(average_temperatures({"temperatures": torch.tensor([[1.0, 4.0], [3.0, 8.0]])})) == {
         "val_temperature_1": 2.0,
         "val_temperature_2": 6.0,
     }
-    assert not dict(temperatures_of({"predicted": torch.zeros(1)}))
+    assert not dict(average_temperatures({"predicted": torch.zeros(1)}))

@@ -128,7 +128,7 @@ def steep(slope: float, offset: float = 0.0) -> Updater:
         return {"loss": (network.x.half() * slope).float(), "offset": torch.tensor(offset)}
 
     weights = {"loss": 1.0, "offset": 1.0}
-    stage = Stage("only", None, lambda i: i.as_outputs(), (Phase("learn", ("generator",), terms, weights),))
+    stage = Stage("only", None, lambda i: i.to_outputs(), (Phase("learn", ("generator",), terms, weights),))
     recipe = replace(recipe_of("deepgin"), precision="float16", optimizers={"generator": AdamConfig(1e-3)})
     state = TrainState(recipe_of("deepgin", "float16"))
     state.objective = Objective({"generator": network}, (stage,))

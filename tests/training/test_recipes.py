@@ -15,7 +15,7 @@ from nets import build_network, build_objective
 from nets.objective import Objective
 from pipelines.records import UsageError, canonical_json
 from pipelines.stream.config import StreamConfig
-from pipelines.training.dry_run import rehearse
+from pipelines.training.dry_run import dry_run
 from pipelines.training.recipe import AdamConfig
 from tests.making import train_recipe
 from tests.nets.configs import WEIGHTS
@@ -229,7 +229,7 @@ def test_an_optimizers_number_that_cannot_be_is_refused(changes: dict[str, Any],
 def test_a_size_that_the_network_cannot_halve_is_refused_before_any_work() -> None:
     recipe = train_recipe(stream=StreamConfig(size_px=40, num_lanes=4, block_size=8))
     with pytest.raises(UsageError, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
-        rehearse(recipe, {})
+        dry_run(recipe, {})
 
 
 def test_an_unknown_objective_is_refused_with_those_there_are() -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from infra import storage
-from infra.weights import WeightsError, keep_weights
+from infra.weights import WeightsError, publish_weights
 from infra.world import World
 from nets import build_network
 from nets.deepgin.network import DeepGINConfig
@@ -26,11 +26,11 @@ from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, UsageError, canonical_json
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.recipe import TrainRecipe
 from pipelines.training.run import TrainRun, claim_run
-from pipelines.training.validation import watch_of
-from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
+from pipelines.training.validation import open_validator
+from pipelines.training.worker import INCIDENTS, run_rank, read_incidents
 from tests.making import shard_recipe, train_recipe
 
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
@@ -46,7 +46,7 @@ def files(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
-def copied(run: TrainRun, folder: Path) -> TrainRun:
+def copy_run(run: TrainRun, folder: Path) -> TrainRun:
     """The same run with a copy of all that it left."""
     shutil.copytree(run.out, folder / "run")
     return replace(run, out=str(folder / "run"))
@@ -58,8 +58,8 @@ def flip_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
-def committed_clocks(out: str) -> list[int]:
-    return [point["images_seen"] for point in committed_points(out)]
+def list_committed_clocks(out: str) -> list[int]:
+    return [point["images_seen"] for point in read_points(out)]
 
 
 def test_the_same_settings_are_the_same_run(dataset: Dataset, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
     digests = []
     for number in (1.0, 2.0):
         state = {"features.0.weight": torch.full((1,), number)}
-        digests.append(keep_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
+        digests.append(publish_weights(str(tmp_path), "vgg19_features", state, "vgg19-dcbb9e9d.pth", ""))
         if number == 1.0:
             assert claim_run(recipe, (dataset,), out) == claim_run(recipe, (dataset,), out)
     with pytest.raises(UsageError, match=f"teachers.vgg19_features = '{digests[0]}', not '{digests[1]}'"):
@@ -111,7 +111,7 @@ def test_other_weights_of_a_teacher_are_refused_by_name(
 
 
 def test_checkpoints_whose_record_is_gone_are_nobodys(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
-    out = copied(trained, tmp_path).out
+    out = copy_run(trained, tmp_path).out
     (Path(out) / "run.json").unlink()
     with pytest.raises(CorruptDataError, match=r"has checkpoints and no run.json"):
         claim_run(trained.recipe, (dataset,), out)
@@ -146,15 +146,15 @@ def test_a_checkpoint_says_what_it_is(trained: TrainRun, dataset: Dataset) -> No
 
 
 def test_every_point_is_published_once(trained: TrainRun) -> None:
-    assert committed_clocks(trained.out) == CLOCKS
+    assert list_committed_clocks(trained.out) == CLOCKS
     newest = json.loads((Path(trained.out) / "progress.json").read_bytes())
     assert newest["images_seen"] == 32
 
 
 def test_points_after_the_newest_checkpoint_do_not_count(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "000000000032")
-    assert committed_clocks(run.out) == CLOCKS[:6]
+    assert list_committed_clocks(run.out) == CLOCKS[:6]
 
 
 def test_a_sheet_of_fills_lies_beside_every_checkpoint(trained: TrainRun) -> None:
@@ -170,11 +170,11 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
     checkpoint = open_checkpoint(trained.out)
     network = build_network(checkpoint.state["network"])
     network.load_state_dict(checkpoint.tensors("generator"))
-    watch = watch_of(dataset, trained.recipe)
+    watch = open_validator(dataset, trained.recipe)
     assert watch is not None
     seen = watch.observe(network, World()).values
     assert network.training
-    told = committed_points(trained.out)[-1]["values"]
+    told = read_points(trained.out)[-1]["values"]
     assert seen == pytest.approx({name: value for name, value in told.items() if name.startswith("val_")}, rel=1e-9)
     pairs = read_chunk(dataset.uri, "val", "centre-square", 0)
     worst = [measure(i, m, 255 - i)["psnr_hole"] for i, m in zip(pairs.images, pairs.masks, strict=True)]
@@ -183,7 +183,7 @@ def test_the_observed_psnr_is_that_of_the_fills(trained: TrainRun, dataset: Data
 
 def test_nothing_is_observed_where_the_held_out_masks_have_another_size(dataset: Dataset) -> None:
     recipe = train_recipe()
-    assert watch_of(dataset, replace(recipe, stream=replace(recipe.stream, size_px=64))) is None
+    assert open_validator(dataset, replace(recipe, stream=replace(recipe.stream, size_px=64))) is None
 
 
 def test_watching_does_not_change_what_is_learned(trained: TrainRun, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_watching_does_not_change_what_is_learned(trained: TrainRun, tmp_path: P
 
 
 def test_a_finished_run_does_nothing_again(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     before = files(tmp_path)
     assert run_rank(run, World(), silent) == open_checkpoint(run.out).uri
     assert files(tmp_path) == before
@@ -215,14 +215,14 @@ def test_more_images_train_on_and_end_where_one_go_ends(trained: TrainRun, datas
         assert claim_run(trained.recipe, (dataset,), out) == run_id
         run_rank(replace(trained, out=out, run_id=run_id, until_images=until), World(), silent)
         assert open_checkpoint(out).images_seen == until
-        assert committed_clocks(out) == CLOCKS[: until // 4]
+        assert list_committed_clocks(out) == CLOCKS[: until // 4]
     assert open_checkpoint(out).state["files"] == open_checkpoint(trained.out).state["files"]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(
     trained: TrainRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     flip_byte(Path(run.out) / "checkpoints" / "000000000032" / "adam.generator.safetensors")
     with caplog.at_level(logging.WARNING):
         found = find_latest_checkpoint(run.out)
@@ -231,11 +231,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(
     assert "000000000032/adam.generator.safetensors is damaged" in caplog.text
     run_rank(run, World(), silent)
     assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
-    assert committed_clocks(run.out) == CLOCKS
+    assert list_committed_clocks(run.out) == CLOCKS
 
 
 def test_a_checkpoint_without_its_record_does_not_exist(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     (Path(run.out) / "checkpoints" / "000000000032" / "state.json").unlink()
     run_rank(run, World(), silent)
     assert open_checkpoint(run.out).state["files"] == open_checkpoint(trained.out).state["files"]
@@ -284,14 +284,14 @@ def test_damage_that_is_replaced_is_counted_and_named(trained: TrainRun, dataset
     recipe = replace(trained.recipe, stream=replace(trained.recipe.stream, damaged="replace"))
     run = replace(trained, recipe=recipe, data=(str(tmp_path / "data"),), out=str(tmp_path / "run"))
     run_rank(run, World(), silent)
-    told = told_incidents(run.out)
+    told = read_incidents(run.out)
     assert told
     assert all(shard.file in line and line.startswith("position ") for line in told)
     positions = {int(line.split(":")[0].removeprefix("position ")) for line in told}
     assert positions < set(range(recipe.images)), "some were whole, and none was there that was not seen"
-    assert told_incidents(trained.out) == []
+    assert read_incidents(trained.out) == []
     storage.publish(
         f"{run.out}/{INCIDENTS}/{recipe.images + 8:012d}-00001.json", canonical_json(["of a start that was lost"])
     )
     run_rank(run, World(), silent)
-    assert told_incidents(run.out) == told
+    assert read_incidents(run.out) == told

@@ -15,11 +15,11 @@ from pipelines.evaluation.models import make_network_model
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.run_record import RUN_FILE
-from pipelines.training.checkpointer import best_of
+from pipelines.training.checkpointer import find_best
 from pipelines.training.run import TrainRun, begin_attempt, claim_run, is_superseded, refuse_other_run
-from pipelines.training.worker import INCIDENTS, run_rank, told_incidents
+from pipelines.training.worker import INCIDENTS, run_rank, read_incidents
 from tests.making import train_recipe
-from tests.training.test_run import CLOCKS, committed_clocks, copied, silent
+from tests.training.test_run import CLOCKS, list_committed_clocks, copy_run, silent
 
 
 def changed(data: bytes, at: int) -> bytes:
@@ -66,7 +66,7 @@ def test_a_checkpoint_of_another_run_is_refused_whichever_is_sealed(
     trained: TrainRun, dataset: Dataset, tmp_path: Path
 ) -> None:
     """Else a training would go on from weights of other settings, at the clock of this run, without a word."""
-    out = copied(trained, tmp_path).out
+    out = copy_run(trained, tmp_path).out
     other = train_recipe(seed=1)
     claim_run(other, (dataset,), str(tmp_path / "other"))
     Path(out, RUN_FILE).write_bytes((tmp_path / "other" / RUN_FILE).read_bytes())
@@ -103,28 +103,28 @@ def test_a_training_whose_attempt_is_damaged_says_so_and_the_same_command_goes_o
     with pytest.raises(CorruptDataError, match="run the same command again"):
         run_rank(run, World(), silent)
     run_rank(replace(run, attempt=begin_attempt(run.out)), World(), silent)
-    assert committed_clocks(run.out) == CLOCKS[:2]
+    assert list_committed_clocks(run.out) == CLOCKS[:2]
     with pytest.raises(JobError, match="another command has begun"):
         run_rank(replace(run, until_images=16), World(), silent)
 
 
 def test_a_changed_byte_of_the_points_is_named(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     path = Path(run.out) / "metrics" / f"{16:012d}.json"
     data, recipe = path.read_bytes(), replace(run.recipe, early_stop_images=64)
     for at in places(data):
         path.write_bytes(changed(data, at))
         with pytest.raises(CorruptDataError, match=rf"{path} is no list of points"):
-            best_of(run.out, recipe, 32)
+            find_best(run.out, recipe, 32)
     path.write_bytes(data)
-    assert committed_clocks(run.out) == CLOCKS
+    assert list_committed_clocks(run.out) == CLOCKS
 
 
 def test_a_damaged_account_of_incidents_is_one_more_line(trained: TrainRun, tmp_path: Path) -> None:
-    run = copied(trained, tmp_path)
+    run = copy_run(trained, tmp_path)
     uri = f"{run.out}/{INCIDENTS}/{16:012d}-00000.json"
     storage.publish(uri, b'["torn')
-    assert told_incidents(run.out) == [f"{uri} is damaged: what the stream made good there cannot be read"]
+    assert read_incidents(run.out) == [f"{uri} is damaged: what the stream made good there cannot be read"]
 
 
 def test_records_are_sealed_once(trained: TrainRun) -> None:
@@ -134,8 +134,8 @@ def test_records_are_sealed_once(trained: TrainRun) -> None:
 
 
 def test_a_checkpoint_of_another_run_fills_nothing(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
-    """One that was copied in, at a clock of this run, would be taken for it."""
-    out = copied(trained, tmp_path).out
+    """One that was copy_run in, at a clock of this run, would be taken for it."""
+    out = copy_run(trained, tmp_path).out
     newest = open_checkpoint(out)
     assert newest.images_seen == CLOCKS[-1]
     state = Path(newest.uri, "state.json")

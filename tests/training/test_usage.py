@@ -8,9 +8,9 @@ import torch
 
 from infra.world import World
 from pipelines.training.loop import MEASURES, Meter
-from pipelines.training.points import committed_points
+from pipelines.training.mlflow_sync import read_points
 from pipelines.training.run import TrainRun
-from pipelines.training.usage import GPU_BUSY, USAGE, Usage
+from pipelines.training.flops import GPU_BUSY, USAGE, Usage
 
 
 def busy(seconds: float) -> None:
@@ -40,7 +40,7 @@ def test_shares_are_shares_of_a_machine_that_is_there() -> None:
 
 def test_every_point_has_them(trained: TrainRun) -> None:
     names = set(USAGE) - {GPU_BUSY}
-    for point in committed_points(trained.out):
+    for point in read_points(trained.out):
         assert names <= point["values"].keys()
 
 

@@ -14,7 +14,7 @@ from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
 from pipelines.stream.geometry import HELD_OUT, RESIZES
 from pipelines.training.run import TrainRun
-from pipelines.training.validation import watch_of
+from pipelines.training.validation import open_validator
 from tests.making import train_recipe
 
 
@@ -32,7 +32,7 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
     network = build_network(checkpoint.state["network"])  # of a few steps: no symmetry of the square leaves it alone
     network.load_state_dict(checkpoint.tensors(checkpoint.generator))
     recipe = train_recipe()
-    watch = watch_of(dataset, replace(recipe, stream=replace(recipe.stream, resize=shown)))
+    watch = open_validator(dataset, replace(recipe, stream=replace(recipe.stream, resize=shown)))
     assert watch is not None
     watched = watch.observe(network, World()).values
     card = evaluate(trained.out, dataset.uri, "val", evaluated, str(tmp_path / "scores"), silent)
@@ -44,7 +44,7 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("deepgin")])
 def test_held_out_photos_of_deepgin_are_upright(name: str, dataset: Dataset) -> None:
     stream = replace(RECIPES[name]().stream, size_px=32)
-    watch = watch_of(dataset, train_recipe(stream=stream))
+    watch = open_validator(dataset, train_recipe(stream=stream))
     assert watch is not None
     views = {RESIZES[watch.resize](48, 40, 32, KeyedRng("view", number)) for number in range(20)}
     (view,) = views

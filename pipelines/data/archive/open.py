@@ -61,7 +61,7 @@ def is_archive(uri: str) -> bool:
 
 def is_seekable(uri: str) -> bool:
     """Whether the files of the archive can be read where they lie: a plain tar or a zip on a local disk."""
-    return storage.local_path(uri) is not None and _kind(uri) not in _UNPACK
+    return storage.to_local_path(uri) is not None and _kind(uri) not in _UNPACK
 
 
 def _kind(uri: str) -> str:
@@ -88,7 +88,7 @@ def open_archive(uri: str) -> Iterator[Packed]:
 
 
 def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[Packed]:
-    is_local = storage.local_path(uri) is not None
+    is_local = storage.to_local_path(uri) is not None
     stream = Forward(unpack(raw) if unpack else raw, size if is_local and not unpack else None)
     reading = _Reading(uri)
     for member in reading.guarded(tar_members(stream)):
@@ -106,7 +106,7 @@ def _packed_in_tar(reading: "_Reading", stream: Forward, member: TarMember) -> P
 
 
 def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[Packed]:
-    reading, is_local = _Reading(uri), storage.local_path(uri) is not None
+    reading, is_local = _Reading(uri), storage.to_local_path(uri) is not None
     members = reading.guarded(zip_members(directory, size))
     while some := list(islice(members, _MEMBERS_IN_ORDER)):
         for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards

@@ -43,7 +43,7 @@ def read_photo(root: str, photo: Photo | Plane | Found) -> bytes:
 
 def _is_its_own(fault: OSError, root: str, photo: Photo | Plane | Found) -> bool:
     """Whether nobody but the file is to blame: only a disk tells that, a store refuses any file to bad keys."""
-    local = storage.local_path(root)
+    local = storage.to_local_path(root)
     if local is None or photo.place is not None:
         return False
     dangles = isinstance(fault, FileNotFoundError | NotADirectoryError) and (local / photo.path).is_symlink()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from pipelines.data.image.mask_files import hints_mask, masks_of_photos, names_mask, reason_by_name, stem_of
+from pipelines.data.image.mask_files import hints_mask, masks_of_photos, is_mask_name, reason_by_name, stem_of
 from pipelines.records import Found, Plane
 
 PLANES: Final = ("seg", "edge")
@@ -25,12 +25,12 @@ def is_map(path: str) -> bool:
 
 def is_apart(path: str) -> bool:
     """Whether the name is, or may be, that of a map or of a mask."""
-    return is_map(path) or names_mask(path) or hints_mask(path)
+    return is_map(path) or is_mask_name(path) or hints_mask(path)
 
 
 def may_have_masks(path: str) -> bool:
     """Whether the name is that of a photo, or may be."""
-    return not is_map(path) and not names_mask(path)
+    return not is_map(path) and not is_mask_name(path)
 
 
 def paired(

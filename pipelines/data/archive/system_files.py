@@ -16,11 +16,11 @@ _FOLDERS: Final = (
 _PATH: Final = re.compile(rf"(?:^|/)(?:(?:{_NAMES})$|(?:{_FOLDERS})/)", re.IGNORECASE)
 
 
-def system_file_reason(path: str) -> str | None:
+def find_system_file_reason(path: str) -> str | None:
     """Reason to reject the file if an operating system wrote it for itself, None for any other file."""
     return _REASON if _PATH.search(path) else None
 
 
 def is_system_file_reason(reason: str | None) -> bool:
-    """Whether a stored reason is the one of `system_file_reason`."""
+    """Whether a stored reason is the one of `find_system_file_reason`."""
     return reason == _REASON

@@ -16,7 +16,7 @@ from pipelines.data.archive.open import SUFFIXES, Packed, is_archive, is_seekabl
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.sidecars import is_apart, may_have_masks, paired
 from pipelines.data.archive.spool import SpooledArchive
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.image.mask_files import photo_folders
 from pipelines.records import Found, Plane, UsageError
 
@@ -40,7 +40,7 @@ class Tree:
     """The files under a root; what must be unpacked of an archive is spilled into containers under `spill_to`."""
 
     def __init__(self, root: str, archives: tuple[Archive, ...], spill_to: str) -> None:
-        self.root = storage.absolute(root)
+        self.root = storage.to_absolute(root)
         self._archives = archives
         self._spill_to = spill_to
         self._spilled: dict[str, SpooledArchive] = {}
@@ -156,7 +156,7 @@ class Tree:
 
 def _found(path: str, size: int) -> Found:
     """A file of its own, refused where it is one of an operating system."""
-    return Found(path, size, refusal=system_file_reason(path))
+    return Found(path, size, refusal=find_system_file_reason(path))
 
 
 def _opened(uri: str, archive: Archive) -> Iterator[Packed]:
@@ -164,7 +164,7 @@ def _opened(uri: str, archive: Archive) -> Iterator[Packed]:
     for file in open_archive(uri):
         found = file.found
         path = f"{archive.below}/{found.path}" if archive.below else found.path
-        refusal = found.refusal or system_file_reason(found.path)
+        refusal = found.refusal or find_system_file_reason(found.path)
         yield replace(file, found=replace(found, path=path, place=None if refusal else found.place, refusal=refusal))
 
 

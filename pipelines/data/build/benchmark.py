@@ -37,7 +37,7 @@ _CONTRAST, _COLOUR, _STEEPNESS, _QUALITY = 44, 14, 1.3, 75
 Work = Callable[[], object]
 
 
-def processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, float]:
+def measure_processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, float]:
     """Calls or gigabytes a second on one core: JPEG decode, resize, encode, digests, and a 256x256 mask of a family."""
     calls = {**_picture_calls(), **_digest_calls()}
     for family in families:
@@ -49,7 +49,7 @@ def processor_rates(seconds: float, families: tuple[str, ...]) -> dict[str, floa
 
 def _picture_calls() -> dict[str, tuple[float, Work]]:
     """What is counted a call, and the call."""
-    small, large = natural_photo(256, 256), natural_photo(768, 1024)
+    small, large = make_natural_photo(256, 256), make_natural_photo(768, 1024)
     files = {size: simplejpeg.encode_jpeg(p, _QUALITY, "RGB", "420") for size, p in (("256", small), ("1024", large))}
     resize = partial(cv2.resize, large[:, 128:896], (256, 256), interpolation=cv2.INTER_AREA)
     return {
@@ -69,7 +69,7 @@ def _digest_calls() -> dict[str, tuple[float, Work]]:
     }
 
 
-def natural_photo(height: int, width: int) -> Pixels:
+def make_natural_photo(height: int, width: int) -> Pixels:
     """A picture that costs a codec what a photo does: amplitudes fall as 1/f^1.3, colours go together; uint8 HxWx3."""
     noise = np.random.Generator(np.random.Philox(0)).standard_normal((3, height, width))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
@@ -80,7 +80,7 @@ def natural_photo(height: int, width: int) -> Pixels:
     return np.ascontiguousarray(np.clip(np.stack(colours, axis=2) + 128, 0, 255).astype(np.uint8))
 
 
-def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
+def measure_storage_rates(uri: str | None, seconds: float) -> dict[str, float]:
     """Writes and reads of large and small files at a place, a temporary folder if none is given; nothing stays there.
 
     As a build does it: a file on a disk is synced and renamed, and read when it has left the page cache; on an object
@@ -88,8 +88,8 @@ def place_rates(uri: str | None, seconds: float) -> dict[str, float]:
     """
     if uri is None:
         with tempfile.TemporaryDirectory() as folder:
-            return place_rates(folder, seconds)
-    if storage.folder_to_write(uri) is not None and not storage.exists(uri):
+            return measure_storage_rates(folder, seconds)
+    if storage.to_writable_folder(uri) is not None and not storage.exists(uri):
         raise UsageError(f"no folder at {uri}: --out must be there, or name an object store")
     folder = storage.join(uri, f".probe-{secrets.token_hex(6)}")
     try:
@@ -120,13 +120,13 @@ def _publish_next(folder: str, numbers: "count[int]", data: bytes) -> None:
 
 def _read_cold(uri: str) -> None:
     """Reads a file that a local disk must give and not the memory."""
-    if (path := storage.local_path(uri)) is not None:
+    if (path := storage.to_local_path(uri)) is not None:
         with path.open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     storage.read_bytes(uri)
 
 
-def dataset_rates(uri: str, seconds: float) -> dict[str, float]:
+def measure_dataset_rates(uri: str, seconds: float) -> dict[str, float]:
     """Reads of the largest shard of a dataset, whole and in stretches of 32 KiB.
 
     Raises UsageError where there is none.

@@ -13,7 +13,7 @@ from typing import Final
 import cv2
 
 from infra import storage
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import SPLITS, DatasetConfig
 from pipelines.keyed_rng import KeyedRng
@@ -41,7 +41,7 @@ def check_masks(recipe: DatasetConfig, mask_files: str | None) -> None:
             make_mask_spec(family, recipe.mask_canvas_px, recipe.mask_size_px, bin=wanted, scaled=recipe.mask_scaled)
     if needs_files(recipe) and mask_files is None:
         raise UsageError(f"masks {', '.join(recipe.masks)} are made of files: give their folder with --mask-files")
-    if needs_files(recipe) and files_digest(str(mask_files)) != recipe.mask_files_sha256:
+    if needs_files(recipe) and hash_mask_files(str(mask_files)) != recipe.mask_files_sha256:
         raise UsageError(f"{mask_files} is not the folder of mask files of this dataset: its list of names is another")
     if needs_files(recipe):
         _probe(recipe, str(mask_files))
@@ -63,7 +63,7 @@ def needs_files(recipe: DatasetConfig) -> bool:
     return any(family in FILE_MASKS for family in recipe.masks)
 
 
-def files_digest(uri: str) -> str:
+def hash_mask_files(uri: str) -> str:
     """SHA-256 over the names and sizes of the mask files in a folder; raises UsageError where there is none."""
     files = _files(uri)
     if not files:
@@ -75,7 +75,7 @@ def files_digest(uri: str) -> str:
 def _files(uri: str) -> tuple[tuple[str, int], ...]:
     """Names and sizes, each folder's own names in byte order, files and folders among each other."""
     files = storage.list_files(uri) if storage.exists(uri) else ()
-    files = (file for file in files if system_file_reason(file[0]) is None)
+    files = (file for file in files if find_system_file_reason(file[0]) is None)
     return tuple(sorted(files, key=lambda file: os.fsencode(file[0]).split(b"/")))
 
 

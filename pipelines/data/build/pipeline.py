@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from infra import storage
-from infra.cluster import connected, num_cores, run_tasks
+from infra.cluster import connect_ray, count_cores, run_tasks
 from pipelines.data.build.dedup import earlier_shards, find_duplicates, mark_duplicates, resolve_keys
 from pipelines.data.build.eval_masks import check_masks
-from pipelines.data.build.inventory import is_shards_file
+from pipelines.data.dataset.inventory import is_shards_file
 from pipelines.data.build.resumption import is_movable, refuse_changed_root
 from pipelines.data.build.roofline import limit_of_copy
 from pipelines.data.build.roots import record_of_root, refuse_other_root
@@ -94,15 +94,15 @@ def add_layer(plan: Plan, progress: Progress, effort: BuildStats | None = None) 
 
 def _absolute(plan: Plan) -> Plan:
     """The plan with URIs that tasks understand, who stand elsewhere."""
-    files = storage.absolute(plan.mask_files) if plan.mask_files else None
-    return replace(plan, root=storage.absolute(plan.root), out=storage.absolute(plan.out), mask_files=files)
+    files = storage.to_absolute(plan.mask_files) if plan.mask_files else None
+    return replace(plan, root=storage.to_absolute(plan.root), out=storage.to_absolute(plan.out), mask_files=files)
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, effort: BuildStats) -> Dataset:
     plan = _claim(plan)
     shards: tuple[ShardRecord, ...] = ()
     try:
-        with connected():
+        with connect_ray():
             layout, seconds = next(run_tasks(_list, [(plan,)]))
             effort.add(seconds)
             shards = _build_shards(plan, layout, base, progress, effort)
@@ -148,7 +148,7 @@ def _build_shards(
     for record, cost in _results("sharding", write_shard, places, progress):
         shards.append(record)
         effort.add_cost(cost)
-    effort.num_cores = num_cores()
+    effort.count_cores = count_cores()
     return tuple(shards)
 
 
@@ -253,7 +253,7 @@ def copied_shards(
     for shard, cost in _results(what, _copied, [(task, *more) for more in arguments], progress):
         shards.append(shard)
         effort.add_cost(cost)
-    effort.num_cores = num_cores()
+    effort.count_cores = count_cores()
     return tuple(shards)
 
 

@@ -6,7 +6,7 @@ compares two listings, and neither the listing nor the records of roots know of 
 
 from itertools import filterfalse, zip_longest
 
-from pipelines.data.archive.system_files import system_file_reason
+from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.build.roots import record_of_root, refuse_other_root
 from pipelines.data.build.scan import files_now, files_then, layout_so_far
 from pipelines.data.commit.workspace import Layout, Plan
@@ -39,7 +39,7 @@ def _first_other_file(plan: Plan, layout: Layout) -> str | None:
 
 
 def _is_system_file(file: tuple[str, int]) -> bool:
-    return system_file_reason(file[0]) is not None
+    return find_system_file_reason(file[0]) is not None
 
 
 def _order(path: str) -> list[tuple[bool, str]]:

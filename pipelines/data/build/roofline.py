@@ -56,7 +56,7 @@ def limit_of_copy(uri: str, shard: ShardRecord) -> float:
 
 def _sink(uri: str) -> IO[bytes]:
     """A file without a name on the disk of the dataset, else in the temporary folder; gone when it is closed."""
-    return tempfile.TemporaryFile(buffering=0, dir=storage.local_path(uri))
+    return tempfile.TemporaryFile(buffering=0, dir=storage.to_local_path(uri))
 
 
 def _seconds_of_bytes(read: bytes, sink: IO[bytes], written: bytes) -> float:

@@ -10,7 +10,7 @@ import hashlib
 from typing import Any, Final
 
 from infra import storage
-from pipelines.data.archive.system_files import is_system_file_reason, system_file_reason
+from pipelines.data.archive.system_files import is_system_file_reason, find_system_file_reason
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.sources import DATASETS
 from pipelines.records import Photo, UsageError
@@ -59,9 +59,9 @@ def record_of_root(plan: Plan) -> dict[str, Any]:
 
 def record_of_archives(root: str, archives: list[str]) -> dict[str, Any]:
     """The record of a root that is an archive or holds some: all files under it, and the ends of those archives."""
-    root, recorder = storage.absolute(root).rstrip("/"), RootRecorder()
+    root, recorder = storage.to_absolute(root).rstrip("/"), RootRecorder()
     for name, size in storage.list_files(root) if archives != [root] else ():
-        if system_file_reason(name) is None:
+        if find_system_file_reason(name) is None:
             recorder.add_file(name, size)
     for uri in archives:
         fs, path = storage.locate(uri)

@@ -81,7 +81,7 @@ def open_to_change(uri: str) -> Dataset:
 
     Its URI is one that tasks understand, who stand elsewhere.
     """
-    uri = storage.absolute(uri)
+    uri = storage.to_absolute(uri)
     dataset = open_dataset(uri)
     if storage.read_bytes(storage.join(uri, COMMIT_FILE)) != seal(dataset.commit):
         publish_commit(dataset)
@@ -107,7 +107,7 @@ def named_files(dataset: Dataset) -> set[str]:
     return named | {name for layer in dataset.layers for name in layer["absent"]}
 
 
-def unnamed_files(dataset: Dataset) -> list[str]:
+def list_unnamed_files(dataset: Dataset) -> list[str]:
     """What else lies in the dataset's folder: files of older commits, of builds that were given up, and of others."""
     named = named_files(dataset)
     names = (name for name, _ in storage.list_files(dataset.uri))
@@ -126,7 +126,7 @@ def prune(uri: str) -> list[str]:
         for folder in ("", "tables", *splits):
             storage.sweep(storage.join(uri, folder))
         made_here = _made_here(dataset.name, splits)
-        strangers = [name for name in unnamed_files(dataset) if made_here.fullmatch(name)]
+        strangers = [name for name in list_unnamed_files(dataset) if made_here.fullmatch(name)]
         for name in strangers:
             storage.remove(storage.join(uri, name))
     return strangers

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from infra import storage
-from infra.cluster import connected
+from infra.cluster import connect_ray
 from pipelines.data.build.pipeline import Progress, copied_shards, each_task
 from pipelines.data.build.timing import BuildStats
 from pipelines.data.build.write_shard import ShardId, publish_shard
@@ -54,7 +54,7 @@ def remove_photos(uri: str, keys: Iterable[str], progress: Progress, effort: Bui
     """
     dataset, wanted = open_to_change(uri), frozenset(keys)
     touched = {shard.file: shard for key in wanted for shard in _candidates(dataset, key)}
-    with connected():
+    with connect_ray():
         tasks = [(dataset.uri, shard, wanted) for shard in touched.values()]
         outcomes = each_task("finding", _outcomes, tasks, progress)
         _refuse_strangers(uri, wanted, outcomes)
@@ -155,7 +155,7 @@ def _merged(dataset: Dataset, progress: Progress, effort: BuildStats) -> Dataset
         num_shards = {**layer["num_shards"], **num_shards}  # the first layer that has a split decides
     places = [(split, number, count) for split, count in num_shards.items() for number in range(count)]
     by_place = {(shard.layer, shard.split, shard.number): shard for shard in dataset.shards}
-    with connected():
+    with connect_ray():
         tasks = [(replace(dataset, shards=_met(dataset, by_place, *place)), *place) for place in places]
         shards = copied_shards("merging", _write_merged, tasks, progress, effort)
     merged = {

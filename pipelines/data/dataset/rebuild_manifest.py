@@ -15,8 +15,8 @@ from typing import Any
 from pyarrow import compute
 
 from infra import storage
-from infra.cluster import connected
-from pipelines.data.build.inventory import (
+from infra.cluster import connect_ray
+from pipelines.data.dataset.inventory import (
     Inventory,
     WholeShard,
     layers_by_index,
@@ -53,11 +53,11 @@ def recover_dataset(uri: str, progress: Progress) -> Recovered:
     Raises UsageError where there is no shard, one is damaged or missing, or it cannot be told which shards are the
     newest.
     """
-    uri = storage.absolute(uri)  # tasks stand elsewhere
+    uri = storage.to_absolute(uri)  # tasks stand elsewhere
     there = survivors_at(uri)
     if not there.shards:
         raise UsageError(f"no shards at {uri}: nothing to make a manifest from")
-    with connected():
+    with connect_ray():
         dataset, num_lost = _found(there, progress)
         for name in set(there.torn) - {COMMIT_FILE}:
             storage.remove(storage.join(uri, name))

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from isal import isal_zlib
 
 from infra import storage
-from infra.cluster import connected, run_tasks
+from infra.cluster import connect_ray, run_tasks
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import member_header, num_padding, read_index
 from pipelines.keyed_rng import KeyedRng
@@ -50,7 +50,7 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
 
     Raises UsageError where there is no dataset; None stands for one whose records are too damaged to open it.
     """
-    uri = storage.absolute(uri)  # tasks stand elsewhere
+    uri = storage.to_absolute(uri)  # tasks stand elsewhere
     found = list(_damaged_records(uri))
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
     dataset = _opened(uri, found)
@@ -61,13 +61,13 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
         names = [match for name, _ in storage.list_files(uri) if (match := _BY_NAME.fullmatch(name))]
         tasks = [(match[0], _verify_by_name, (uri, match[0], match[1] or match[2])) for match in names]
     drawn = sorted(tasks, key=lambda task: KeyedRng(seed, "verify", task[0]).fraction())
-    with connected():
-        for damages in run_tasks(_called, [task[1:] for task in drawn[: num_checked(len(tasks), share)]]):
+    with connect_ray():
+        for damages in run_tasks(_called, [task[1:] for task in drawn[: count_checked_shards(len(tasks), share)]]):
             found += damages
     return dataset, sorted(found, key=lambda d: (d.file, d.key or ""))
 
 
-def num_checked(count: int, share: float) -> int:
+def count_checked_shards(count: int, share: float) -> int:
     """How many shards a share of so many is; one at least."""
     return max(1, round(share * count))
 

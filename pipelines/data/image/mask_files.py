@@ -47,7 +47,7 @@ _TONES_SHARE: Final = 0.9
 """A photo has so many tones (of 32 levels a channel) in so many of its pixels, and some that are not gray."""
 
 
-def names_mask(path: str) -> bool:
+def is_mask_name(path: str) -> bool:
     """Whether a folder or the name of the file says that it is a mask."""
     return _NAME.search(path) is not None
 
@@ -145,7 +145,7 @@ def reason_by_pixels(raw: bytes, path: str, by_name: str | None, recipe: Dataset
     pixels = _pixels_of(raw, path, recipe)
     if pixels is not None and has_flat_colors(pixels):
         return by_name or reason_by_content()
-    if by_name is None or not names_mask(path):
+    if by_name is None or not is_mask_name(path):
         return None
     return _in_doubt(by_name) if pixels is not None and has_photo_colors(pixels) else by_name
 
