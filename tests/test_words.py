@@ -4,26 +4,11 @@ import pytest
 
 from tests.words import PRODUCT, ROOT, Finding, find_all, find_in_page, find_in_python
 
-ALLOWLIST = ROOT / "tests/words_allowed.txt"
-"""Paths that still break a rule, one per line; empty once all are clean.
-
-`python -m tests.words | grep ': ' | cut -d: -f1 | sort -u > tests/words_allowed.txt` writes it again.
-"""
-PATHS = [ROOT / name for name in (*PRODUCT, "tests", "docs", "README.md")]
-
-
-def read_allowlist() -> set[str]:
-    """Paths, relative to the project, that may still break a rule."""
-    return set(ALLOWLIST.read_text().split())
+PATHS = [ROOT / name for name in (*PRODUCT, "lacuna.py", "tests", "docs", "README.md", "CONTRIBUTING.md")]
 
 
 def test_the_whole_tree_follows_the_rules_of_language() -> None:
-    allowed = read_allowlist()
-    assert [finding for finding in find_all(PATHS) if finding.path not in allowed] == []
-
-
-def test_a_clean_path_is_not_in_the_allowlist() -> None:
-    assert read_allowlist() <= {finding.path for finding in find_all(PATHS)}
+    assert find_all(PATHS) == []
 
 
 def rules_broken(source: str, path: str = "pipelines/x.py") -> set[tuple[str, str]]:

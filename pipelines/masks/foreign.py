@@ -47,7 +47,7 @@ def refuse_other_size(given: tuple[int, int], size: tuple[int, int], where: str)
     """Raise UsageError naming `where` unless its (height, width) is that of the photo."""
     if given != size:
         raise UsageError(
-            f"{where} is {given[1]}x{given[0]}, the photo is {size[1]}x{size[0]}: give a mask of the photo's size"
+            f"{where} is {given[1]}x{given[0]}, the photo is {size[1]}x{size[0]}: give a picture of the photo's size"
         )
 
 

@@ -96,5 +96,5 @@ def test_the_digest_of_a_list_sees_order_key_and_recipe() -> None:
 
 
 def test_photos_are_never_turned_to_be_scored(dataset: Dataset) -> None:
-    with pytest.raises(UsageError, match="resize polyphase turns photos at random, for training: score with squash"):
+    with pytest.raises(UsageError, match="resize polyphase turns photos at random, for training: use squash"):
         read_chunk(dataset.uri, "val", "polyphase", 0)

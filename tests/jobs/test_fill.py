@@ -173,7 +173,7 @@ def test_a_cut_photo_is_refused(folder: Path) -> None:
 
 def test_a_mask_of_another_size_is_refused(folder: Path) -> None:
     Image.fromarray(pixels(folder, "mask.png")[:, 1:]).save(folder / "narrow.png")
-    with pytest.raises(UsageError, match=r"narrow\.png is 69x50, the photo is 70x50: give a mask of the photo"):
+    with pytest.raises(UsageError, match=r"narrow\.png is 69x50, the photo is 70x50: give a picture of the photo"):
         fill(folder, mask="narrow.png")
 
 

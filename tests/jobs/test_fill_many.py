@@ -157,7 +157,7 @@ def test_refused_photos_do_not_stop_the_others(folder: Path) -> None:
     assert (report["model"], report["num_filled"], report["num_refused"]) == ("telea", 3, 3)
     reasons = [refused["reason"] for refused in report["refused"]]
     assert "cannot be filled: not an image of a known format" in reasons[0]
-    assert "is 43x30, the photo is 42x30: give a mask of the photo" in reasons[1]
+    assert "is 43x30, the photo is 42x30: give a picture of the photo" in reasons[1]
     assert "is empty: no pixel is white" in reasons[2]
     written = {name for name in files_of(folder / "out") if name.endswith(".png")}
     assert written == {"class0/004.png", "class1/003.png", "class1/005.png"}

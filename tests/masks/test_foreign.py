@@ -88,7 +88,7 @@ REFUSALS = {
     "nothing": (b"", "is not a picture: give a mask as PNG"),
     "text": (b"no picture at all", "is not a picture: give a mask as PNG"),
     "cut": (png(noise())[:-40], "is not a picture: give a mask as PNG"),
-    "other size": (png(hole().T * np.uint8(255)), "is 40x60, the photo is 60x40: give a mask of the photo"),
+    "other size": (png(hole().T * np.uint8(255)), "is 40x60, the photo is 60x40: give a picture of the photo"),
     "16 bit": (png(hole().astype(np.uint16) * 65535), "has 16 bits a channel: give an 8-bit or 1-bit mask"),
     "transparent": (png(see_through()), "has transparency: give a mask of black and white pixels"),
     "color": (png(color_picture()), "is a color picture: give a mask of black and white pixels"),

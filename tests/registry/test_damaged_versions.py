@@ -83,7 +83,7 @@ def test_a_damaged_champion_is_not_confirmed_and_gives_way_to_its_own_weights_al
         promote(NAME, "1", registry.tracking)
     registry.add_card(registry.card, b"other weights")
     with pytest.raises(
-        CorruptDataError, match=r"inpainter/1: .* Register the champion's checkpoint again and promote that"
+        CorruptDataError, match=r"inpainter/1: .*\. Register the champion's checkpoint again and promote that"
     ):
         promote(NAME, "2", registry.tracking, "a reason")
     assert registry.champion == "1"

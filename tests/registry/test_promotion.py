@@ -193,7 +193,7 @@ def test_a_champion_of_a_refused_record_gives_way_to_its_own_weights_alone(
         registry.tracking.move_alias(NAME, CHAMPION, old.number)
     registry.add_card(registry.card, b"other weights")
     registry.add()
-    with pytest.raises(UsageError, match=r"inpainter/2: .* is nan for .*; Register the champion's checkpoint again"):
+    with pytest.raises(UsageError, match=r"inpainter/2: .* is nan for .*\. Register the champion's checkpoint again"):
         promote(NAME, "3", registry.tracking, "a reason")
     assert registry.champion == "2"
     assert promote(NAME, "4", registry.tracking).reason.startswith("the champion's own weights, registered again: ")
