@@ -132,7 +132,7 @@ def test_records_are_sealed_once(trained: TrainRun) -> None:
 
 
 def test_a_checkpoint_of_another_run_fills_nothing(trained: TrainRun, dataset: Dataset, tmp_path: Path) -> None:
-    """One that was copy_run in, at a clock of this run, would be taken for it."""
+    """One that was copied in, at a clock of this run, would be taken for it."""
     out = copy_run(trained, tmp_path).out
     newest = open_checkpoint(out)
     assert newest.images_seen == CLOCKS[-1]
