@@ -60,7 +60,7 @@ def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int =
     """
     refuse_unlike(challenger.passport, champion.passport)
     if metric not in HIGHER_IS_BETTER:
-        raise UsageError(f"unknown metric {metric!r}: known are {', '.join(HIGHER_IS_BETTER)}")
+        raise UsageError(f"unknown metric {metric!r}: use one of {', '.join(HIGHER_IS_BETTER)}")
     # Pair the rows and compute the gains.
     ours, theirs = _pair_rows(challenger.rows, champion.rows)
     sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0

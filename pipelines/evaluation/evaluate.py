@@ -65,7 +65,7 @@ def evaluate(
     """
     # Check all arguments before the first pair.
     if resize not in RESIZES:
-        raise UsageError(f"unknown resize {resize!r}: known are {', '.join(RESIZES)}")
+        raise UsageError(f"unknown resize {resize!r}: use one of {', '.join(RESIZES)}")
     dataset = open_dataset(data)
     chunks = count_chunks(dataset, split)
     opened = open_model(model, procedure=protocol.procedure)

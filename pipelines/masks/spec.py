@@ -132,7 +132,7 @@ def _family(spec: MaskSpec) -> MaskFamily | FileMaskFamily:
     if family is None or family.version != spec.version:
         raise UsageError(
             f"unknown {'mask family' if spec.file is None else 'family of mask files'} {spec.family!r} of version "
-            f"{spec.version}: known are {', '.join(f'{name} {f.version}' for name, f in known.items())}"
+            f"{spec.version}: use one of {', '.join(f'{name} {f.version}' for name, f in known.items())}"
         )
     return family
 
@@ -197,7 +197,7 @@ def make_mask_spec(
     Raises UsageError for an unknown family, and for a bin that its masks of that size never or hardly ever reach.
     """
     if family not in MASKS:
-        raise UsageError(f"unknown mask family {family!r}: known are {', '.join(MASKS)}")
+        raise UsageError(f"unknown mask family {family!r}: use one of {', '.join(MASKS)}")
     if bin != ANY:
         _refuse_unreachable(family, drawn_px, size_px, scaled, bin)
     canvas, size = (drawn_px, drawn_px), (size_px, size_px)
@@ -213,7 +213,7 @@ def make_file_mask_spec(
     UnreachableRatioError for one that makes no mask of that bin.
     """
     if family not in FILE_MASKS:
-        raise UsageError(f"unknown family of mask files {family!r}: known are {', '.join(FILE_MASKS)}")
+        raise UsageError(f"unknown family of mask files {family!r}: use one of {', '.join(FILE_MASKS)}")
     if re.fullmatch("[!-~]+", name) is None:
         raise UsageError(f"the mask file's name is {name!r}: use printable ASCII without spaces")
     refuse_odd_file(read_gray(data, name), FILE_MASKS[family].hole, name)
@@ -236,7 +236,7 @@ def measure_bin_shares(family: str, drawn_px: int, size_px: int, scaled: bool = 
 
 def _refuse_unreachable(family: str, drawn_px: int, size_px: int, scaled: bool, wanted: str) -> None:
     if wanted not in BINS:
-        raise UsageError(f"unknown hole-ratio bin {wanted!r}: known are {ANY}, {', '.join(BINS)}")
+        raise UsageError(f"unknown hole-ratio bin {wanted!r}: use one of {ANY}, {', '.join(BINS)}")
     shares = measure_bin_shares(family, drawn_px, size_px, scaled)
     if shares[wanted] < _LEAST_SHARE:
         reached = ", ".join(name for name, share in shares.items() if share >= _LEAST_SHARE)

@@ -125,4 +125,4 @@ class StreamConfig:
         for name, (known, values) in given.items():
             for value in values:
                 if value not in known:
-                    raise UsageError(f"unknown {name} {value!r}: known are {', '.join(known)}")
+                    raise UsageError(f"unknown {name} {value!r}: use one of {', '.join(known)}")

@@ -80,7 +80,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     [
         ({}, "no folder or archive at .*/none"),
         ({"source": "imagenet"}, "unknown source 'imagenet': use one of .*celeba, .*folder, .*packages"),
-        ({"masks": ("rectangle", "heart")}, "unknown mask family 'heart': known are rectangle"),
+        ({"masks": ("rectangle", "heart")}, "unknown mask family 'heart': use one of rectangle"),
         ({"holdout": 1.0}, r"holdout is 1\.0"),
         ({"holdout": -0.1}, r"holdout is -0\.1"),
         ({"holdout": float("nan")}, "holdout is nan"),
@@ -89,7 +89,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         ({"mask_canvas_px": -1}, "mask_canvas_px"),
         ({"masks_per_family": -1}, "masks_per_family"),
         ({"resize": "short-side", "size_px": 0}, "size_px is 0"),
-        ({"encode": "gif"}, "unknown encode 'gif': known are png, jpeg"),
+        ({"encode": "gif"}, "unknown encode 'gif': use one of png, jpeg"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

@@ -89,5 +89,5 @@ def test_files_that_cannot_be_decoded_are_rejected_all_the_same(tmp_path: Path) 
 
 
 def test_an_unknown_meaning_is_refused(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unknown duplicates 'looks': known are bytes, pixels"):
+    with pytest.raises(UsageError, match="unknown duplicates 'looks': use one of bytes, pixels"):
         build_dataset(plan(root, tmp_path / "out", duplicates="looks"), silent)

@@ -76,7 +76,7 @@ def test_masks_lie_in_the_bins_that_were_asked_for() -> None:
         ({"mask_bins": ("0.1-0.15",)}, "unknown hole-ratio bin"),
         ({"masks": ("brush-square",), "mask_bins": ("0.01-0.1",)}, "at least 1% must. Use another family"),
         ({"masks": ("irregular",)}, "give their folder with --mask-files"),
-        ({"mask_splits": ("val", "tests")}, "unknown split 'tests' in mask_splits: known are train, val, test, rest"),
+        ({"mask_splits": ("val", "tests")}, "unknown split 'tests' in mask_splits: use one of train, val, test, rest"),
     ],
 )
 def test_masks_that_cannot_be_are_refused_before_any_work(changes: dict[str, Any], reason: str) -> None:

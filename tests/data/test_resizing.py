@@ -220,11 +220,11 @@ def test_decoding_at_a_fraction_shows_nearly_the_same(resize: str, side_px: int)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resize": "stretch", "size_px": 9}, "unknown resize 'stretch': known are none, squash, centre-square"),
+        ({"resize": "stretch", "size_px": 9}, "unknown resize 'stretch': use one of none, squash, centre-square"),
         ({"resize": "squash"}, "size_px is None: resize 'squash' needs a size"),
         ({"resize": "squash", "size_px": 0}, "size_px is 0: resize 'squash' needs a size"),
         ({"size_px": 256}, "size_px is 256, resize is 'none': name the policy"),
-        ({"encode": "webp"}, "unknown encode 'webp': known are png, jpeg"),
+        ({"encode": "webp"}, "unknown encode 'webp': use one of png, jpeg"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:

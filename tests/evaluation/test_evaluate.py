@@ -232,7 +232,7 @@ def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset
 @pytest.mark.parametrize(
     ("split", "resize", "words"),
     [
-        ("val", "centre", "unknown resize 'centre': known are .*centre-square"),
+        ("val", "centre", "unknown resize 'centre': use one of .*centre-square"),
         ("test", "centre-square", "no photos in split 'test' of .*: it has train, val"),
         ("train", "centre-square", "have no masks"),
     ],

@@ -82,7 +82,7 @@ def test_where_sizes_do_not_say_it_the_user_must(orientation: int, size: tuple[i
 def test_a_mask_of_another_size_is_refused_before_it_is_decoded() -> None:
     small = encode_image(Image.new("1", (8, 8)))
     bomb = small[:16] + (40_000).to_bytes(4, "big") * 2 + small[24:]  # as its header has it
-    with pytest.raises(UsageError, match=r"m\.png is 40000x40000, the photo is 36x24: give a mask of the photo"):
+    with pytest.raises(UsageError, match=r"m\.png is 40000x40000, the photo is 36x24: give a picture of the photo"):
         read_hole(make_turned_photo(1, HEIGHT, WIDTH), bomb, "m.png", HoleSettings())
 
 
@@ -192,7 +192,7 @@ def test_pictures_that_are_no_sketch_are_refused() -> None:
     for data, words in [
         (encode_image(Image.fromarray(half)), r"s\.png is no sketch: 50% of it is dark"),
         (encode_image(Image.new("L", (WIDTH, HEIGHT))), r"s\.png has no strokes: all of it is dark"),
-        (encode_image(Image.new("L", (WIDTH, HEIGHT + 1))), r"s\.png is 36x25, the photo 36x24"),
+        (encode_image(Image.new("L", (WIDTH, HEIGHT + 1))), r"s\.png is 36x25, the photo is 36x24"),
         (b"text", r"s\.png is no sketch: not an image of a known format"),
     ]:
         with pytest.raises(UsageError, match=words):

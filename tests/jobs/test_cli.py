@@ -187,7 +187,7 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
             ("train", "nonsense", "--data", "d", "--out", "o"),
             r"unknown recipe 'nonsense': `lacuna recipe` lists all \d\d",
         ),
-        (("recipe", "spn-celebb"), "unknown recipe 'spn-celebb': near it are spn-celeba, .*; `lacuna recipe` lists"),
+        (("recipe", "spn-celebb"), "unknown recipe 'spn-celebb': nearest are spn-celeba, .*`lacuna recipe` lists"),
         (("shard", "--source", "imagenet", "--out", "o"), "unknown source 'imagenet': use one of ade20k-aim, celeba"),
         (("shard", "--source", "folder", "--out", "{tmp}/o"), "--root is missing: .*folder"),
         (

@@ -91,7 +91,7 @@ def test_an_option_that_is_empty_is_named(checkpoint: Checkpoint, option: str) -
     [
         ("pipe", "it is there and is no exported model"),
         ("new/", "a folder: name a file to write to"),
-        ("file/model.pt", "cannot be a folder, as .* is a file"),
+        ("file/model.pt", "cannot be a folder: .* is a file"),
     ],
 )
 def test_what_can_be_no_file_is_refused_before_work(

@@ -181,7 +181,7 @@ def test_a_name_that_cannot_be_read_or_written_does_not_stop_the_others(
     assert (report["num_filled"], report["num_refused"]) == (4, 4)
     reasons = "\n".join(row["reason"] for row in report["refused"])
     for words in (
-        "000.png is a folder: name a file",
+        "000.png is a folder: give a file to write to",
         "Too many levels of symbolic links: /",
         "No such file or directory: /",
     ):

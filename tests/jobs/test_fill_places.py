@@ -74,7 +74,7 @@ def test_a_file_without_a_record_is_not_overwritten_in_a_folder_that_holds_fills
 
 def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path) -> None:
     (folder / "out").write_text("a file")
-    with pytest.raises(ValueError, match=r"cannot be a folder, as \S+ is a file"):
+    with pytest.raises(ValueError, match=r"cannot be a folder: \S+ is a file"):
         fill(folder)
 
 

@@ -86,7 +86,7 @@ def test_a_dataset_is_read_and_not_changed(capfd: pytest.CaptureFixture[str], da
     [
         (("--budget-seconds", "0"), "--budget-seconds is 0.0: it must be a finite number greater than 0"),
         (("--budget-seconds", "nan"), "--budget-seconds is nan: it must be a finite number greater than 0"),
-        (("--out", "{tmp}/no"), "no folder at {tmp}/no: --out must be there, or name an object store"),
+        (("--out", "{tmp}/no"), "no folder at {tmp}/no: create it, or give the URI of an object store with --out"),
         (("--data", "{tmp}"), "no dataset at {tmp}: dataset.json is missing"),
     ],
     ids=["no time", "no number", "no folder", "no dataset"],

@@ -55,7 +55,7 @@ def test_without_a_recipe_the_defaults_are_shown(
     ("words", "message"),
     [
         ((), "no dataset given"),
-        (("DATA", "--show", "0"), "--show is 0: a sheet holds from 1 to 256 photos"),
+        (("DATA", "--show", "0"), "--show is 0: it must be from 1 to 256"),
         (("DATA", "--show", "1000000000"), "--show is 1000000000"),
         (
             ("DATA", "--images-seen", "99999999999999999999"),

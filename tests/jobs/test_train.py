@@ -188,7 +188,7 @@ def test_what_can_be_no_place_is_refused_by_a_dry_run_too(
     for out, error in (
         ("", "a path or URI is empty"),
         (str(file), f"{file} cannot be a folder"),
-        ("foo://bar", "foo://bar: there"),
+        ("foo://bar", "foo://bar has the unknown scheme foo://"),
     ):
         for option in ((), ("--dry-run",)):
             code, report, stderr = run(capfd, "train", "deepgin-demo", "--data", dataset.uri, "--out", out, *option)

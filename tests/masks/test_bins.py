@@ -80,7 +80,7 @@ def test_a_square_of_fourteen_percent_cannot_be_smaller(name: str) -> None:
 
 
 def test_a_bin_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"unknown hole-ratio bin '10-20': known are any, 0-0\.01, 0\.01-0\.1"):
+    with pytest.raises(UsageError, match=r"unknown hole-ratio bin '10-20': use one of any, 0-0\.01, 0\.01-0\.1"):
         make_mask_spec("rectangle", 256, 256, "unknown", bin="10-20")
 
 

@@ -136,7 +136,7 @@ def test_a_training_mask_is_drawn_until_it_is_in_its_bin() -> None:
     [
         (
             ("rectangle", "a.png", WHITE, 128),
-            "unknown family of mask files 'rectangle': known are irregular, irregular-tr",
+            "unknown family of mask files 'rectangle': use one of irregular, irregular-tr",
         ),
         (("irregular", "a b.png", WHITE, 128), "the mask file's name is 'a b.png'"),
         (("irregular", "a.png", WHITE, 512), "the mask file is 128x128, its mask spec says drawn=512x512"),

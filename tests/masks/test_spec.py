@@ -116,12 +116,12 @@ def test_what_is_no_recipe_is_named(line: str) -> None:
 
 @pytest.mark.parametrize("line", [LINE.replace("rectangle 1", "rectangle 2"), LINE.replace("rectangle", "triangle")])
 def test_a_family_or_version_that_is_not_here_is_not_drawn(line: str) -> None:
-    with pytest.raises(UsageError, match="known are rectangle 1, brush 2, automaton 2, freeform 1"):
+    with pytest.raises(UsageError, match="use one of rectangle 1, brush 2, automaton 2, freeform 1"):
         parse_mask_spec(line).draw()
 
 
 def test_an_unknown_family_has_no_recipe() -> None:
-    with pytest.raises(UsageError, match="unknown mask family 'triangle': known are rectangle, brush, automaton"):
+    with pytest.raises(UsageError, match="unknown mask family 'triangle': use one of rectangle, brush, automaton"):
         make_mask_spec("triangle", 256, 256, 0)
 
 

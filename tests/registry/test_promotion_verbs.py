@@ -42,5 +42,5 @@ def test_a_name_that_no_model_has_is_said_in_our_words(registry: Registry, name:
         promote_verb.run(promote_verb.Arguments(name, "1"))
     assert str(unknown.value).startswith(f"no version 1 of model {name!r} at sqlite:///")
     assert str(unknown.value).endswith(": its versions are none")
-    with pytest.raises(UsageError, match="has no champion before the present one: nothing to roll back to"):
+    with pytest.raises(UsageError, match="has no champion before the present one: the alias stays"):
         rollback_verb.run(rollback_verb.Arguments(name))

@@ -162,8 +162,8 @@ def test_two_datasets_make_one_stream(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"resize": "stretch"}, "unknown resize 'stretch': known are squash, centre-square"),
-        ({"masks": ("brush", "star")}, "unknown mask family 'star': known are rectangle, brush, automaton"),
+        ({"resize": "stretch"}, "unknown resize 'stretch': use one of squash, centre-square"),
+        ({"masks": ("brush", "star")}, "unknown mask family 'star': use one of rectangle, brush, automaton"),
         ({"augment": (Transform("HorizontalFlop"),)}, "unknown .*'HorizontalFlop'"),
         ({"augment": (Transform("HorizontalFlip", {"q": 2}),)}, "HorizontalFlip does not take {'q': 2}"),
         ({"augment": ("HorizontalFlip",)}, r"augment has 'HorizontalFlip': write Transform\("),

@@ -137,8 +137,8 @@ def test_planes_keep_their_channels_in_order() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"planes": ("depth",)}, "unknown plane 'depth': known are segmentation, edge, sketch"),
-        ({"damaged": "ignore"}, "unknown damaged 'ignore': known are raise, replace"),
+        ({"planes": ("depth",)}, "unknown plane 'depth': use one of segmentation, edge, sketch"),
+        ({"damaged": "ignore"}, "unknown damaged 'ignore': use one of raise, replace"),
         ({"size_px": 0}, "size_px is 0: it must be an integer from 1 to 8192"),
         ({"large_px": 64, "resize_px": 40}, "large_px excludes resize_px 40"),
         ({"augment": (Transform("HorizontalFlip", {"p": 7}),)}, "HorizontalFlip does not take"),

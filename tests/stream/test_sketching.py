@@ -221,7 +221,7 @@ def test_a_stored_edge_map_is_what_the_sketch_is_made_of(mapped: Dataset) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sketch_planes": ("edge",)}, "unknown sketch plane 'edge': known are sketch"),
+        ({"sketch_planes": ("edge",)}, "unknown sketch plane 'edge': use one of sketch"),
         ({"planes": ("sketch",)}, "'sketch' is in planes and in sketch_planes"),
         ({"sketch_threshold": 1.0}, r"sketch_threshold is 1\.0: it must be from 0 to less than 1"),
     ],

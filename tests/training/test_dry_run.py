@@ -92,7 +92,10 @@ def test_a_plane_that_the_stream_does_not_bring_is_refused() -> None:
 
 def test_a_network_without_an_optimizer_is_refused() -> None:
     optimizers = {"generator": train_recipe().optimizers["generator"]}
-    with pytest.raises(UsageError, match="recipe tiny: optimizers of generator for the networks generator, critic"):
+    with pytest.raises(
+        UsageError,
+        match="recipe tiny: optimizers are for generator: give one to each of the networks generator, critic",
+    ):
         dry_run(train_recipe(optimizers=optimizers), {})
 
 

@@ -188,5 +188,5 @@ def test_losses_are_made_of_float32() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"precision 'float8': take one of float32, tf32, bfloat16, float16"):
+    with pytest.raises(UsageError, match=r"precision is 'float8': use one of float32, tf32, bfloat16, float16"):
         train_recipe(precision="float8")

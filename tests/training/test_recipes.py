@@ -187,23 +187,25 @@ def test_faces_and_demo_differ_in_how_photos_are_cut_and_where_a_fill_begins() -
 
 @pytest.mark.parametrize("field", ["checkpoint_images", "metric_images"])
 def test_an_interval_that_is_no_multiple_of_the_batch_is_refused(field: str) -> None:
-    with pytest.raises(UsageError, match="recipe tiny: intervals must be multiples of the batch of 4"):
+    with pytest.raises(
+        UsageError, match="recipe tiny: checkpoint_images and metric_images must be multiples of the batch size 4"
+    ):
         train_recipe(**{field: 10})
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"batch_size": 0}, "batch_size is 0: take a whole number"),
-        ({"images": 32.0}, r"images is 32\.0: take a whole number"),
-        ({"checkpoint_images": -8}, "checkpoint_images is -8: take"),
-        ({"metric_images": 0}, "metric_images is 0: take"),
-        ({"watched_photos": 0}, "watched_photos is 0: take"),
-        ({"early_stop_images": 0}, "early_stop_images is 0: take"),
-        ({"average_images": -1}, "average_images is -1: take"),
-        ({"grad_accumulation": 0}, "grad_accumulation is 0: take"),
-        ({"constant_images": 64}, "constant_images is 64: take 0 to images, 32"),
-        ({"lr_milestones": ((8, float("nan")),)}, "a drop is .*nan.*: take"),
+        ({"batch_size": 0}, "batch_size is 0: use a whole number"),
+        ({"images": 32.0}, r"images is 32\.0: use a whole number"),
+        ({"checkpoint_images": -8}, "checkpoint_images is -8: use"),
+        ({"metric_images": 0}, "metric_images is 0: use"),
+        ({"watched_photos": 0}, "watched_photos is 0: use"),
+        ({"early_stop_images": 0}, "early_stop_images is 0: use"),
+        ({"average_images": -1}, "average_images is -1: use"),
+        ({"grad_accumulation": 0}, "grad_accumulation is 0: use"),
+        ({"constant_images": 64}, "constant_images is 64: use 0 to 32, its images"),
+        ({"lr_milestones": ((8, float("nan")),)}, "a milestone is .*nan.*: use"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_by_its_name(changes: dict[str, Any], words: str) -> None:
@@ -228,20 +230,20 @@ def test_an_optimizers_number_that_cannot_be_is_refused(changes: dict[str, Any],
 
 def test_a_size_that_the_network_cannot_halve_is_refused_before_any_work() -> None:
     recipe = train_recipe(stream=StreamConfig(size_px=40, num_lanes=4, block_size=8))
-    with pytest.raises(UsageError, match="pictures of 40x40 px: this network takes heights and widths that 16 divides"):
+    with pytest.raises(UsageError, match="input is 40x40 px: height and width must be multiples of 16"):
         dry_run(recipe, {})
 
 
 def test_an_unknown_objective_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"no objective for a dict: known are .*DeepGINObjectiveConfig"):
+    with pytest.raises(UsageError, match=r"objective is a dict: use one of DeepGINObjectiveConfig, "):
         train_recipe(objective={})
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"resize": "sqash"}, "unknown resize 'sqash': known are .*squash"),
-        ({"masks": ("rectangle", "star")}, "unknown mask family 'star': known are .*brush"),
+        ({"resize": "sqash"}, "unknown resize 'sqash': use one of .*squash"),
+        ({"masks": ("rectangle", "star")}, "unknown mask family 'star': use one of .*brush"),
     ],
 )
 def test_an_unknown_name_in_the_stream_is_refused_with_those_there_are(changes: dict[str, Any], words: str) -> None:

@@ -34,10 +34,10 @@ def check_masks(config: DatasetConfig, mask_files: str | None) -> None:
     """
     for split in config.mask_splits:
         if split not in SPLITS:
-            raise UsageError(f"unknown split {split!r} in mask_splits: known are {', '.join(SPLITS)}")
+            raise UsageError(f"unknown split {split!r} in mask_splits: use one of {', '.join(SPLITS)}")
     for family in config.masks:
         if family not in MASKS and family not in FILE_MASKS:
-            raise UsageError(f"unknown mask family {family!r}: known are {', '.join([*MASKS, *FILE_MASKS])}")
+            raise UsageError(f"unknown mask family {family!r}: use one of {', '.join([*MASKS, *FILE_MASKS])}")
         for wanted in config.mask_bins if family in MASKS else ():
             make_mask_spec(family, config.mask_canvas_px, config.mask_size_px, bin=wanted, scaled=config.mask_scaled)
     if has_file_masks(config) and mask_files is None:

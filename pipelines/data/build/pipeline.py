@@ -168,7 +168,7 @@ def check_plan(plan: Plan) -> Plan:
     config = plan.config
     # Check the names of the config, then its numbers.
     if config.source not in DATASETS:
-        raise UsageError(f"unknown source {config.source!r}: known are {', '.join(DATASETS)}")
+        raise UsageError(f"unknown source {config.source!r}: use one of {', '.join(DATASETS)}")
     check_normalization(config)
     if config.splits and config.splits not in DATASETS[config.source].splits:
         known = ", ".join(DATASETS[config.source].splits)

@@ -31,9 +31,9 @@ def check_normalization(config: DatasetConfig) -> None:
     """Raise UsageError for an unknown encoder, resize policy or kind of duplicates."""
     check_resize(config)
     if config.duplicates not in DUPLICATES:
-        raise UsageError(f"unknown duplicates {config.duplicates!r}: known are {', '.join(DUPLICATES)}")
+        raise UsageError(f"unknown duplicates {config.duplicates!r}: use one of {', '.join(DUPLICATES)}")
     if config.encode not in ENCODERS:
-        raise UsageError(f"unknown encode {config.encode!r}: known are {', '.join(ENCODERS)}")
+        raise UsageError(f"unknown encode {config.encode!r}: use one of {', '.join(ENCODERS)}")
 
 
 def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:

@@ -90,7 +90,7 @@ RESIZES: Final[dict[str, Callable[[int, int, int], Resize | Rejected]]] = {
 def check_resize(config: DatasetConfig) -> None:
     """Raise UsageError for an unknown policy, a policy without a size, or a size without a policy."""
     if config.resize != "none" and config.resize not in RESIZES:
-        raise UsageError(f"unknown resize {config.resize!r}: known are none, {', '.join(RESIZES)}")
+        raise UsageError(f"unknown resize {config.resize!r}: use one of none, {', '.join(RESIZES)}")
     if config.resize == "none" and config.size_px is not None:
         raise UsageError(f"size_px is {config.size_px}, resize is 'none': name the policy, one of {', '.join(RESIZES)}")
     if config.resize != "none" and (config.size_px is None or config.size_px < 1):
