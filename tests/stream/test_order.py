@@ -1,5 +1,6 @@
 """Law 5: order is computed, not stored. Laws over random shards, lanes, blocks, seeds and worlds."""
 
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 
@@ -174,3 +175,15 @@ def test_as_many_ranks_read_from_a_lane_as_is_counted(order: Order, world: int) 
     lanes, rows = order.num_lanes, 8 * world
     readers = [{(row * lanes + lane) % world for row in range(rows)} for lane in range(lanes)]
     assert {len(ranks) for ranks in readers} == {count_lane_readers(lanes, world)}
+
+
+def test_memory_does_not_grow_with_the_epochs() -> None:
+    order = Order((1,) * 3000, seed=0, num_lanes=4, block_size=64)
+    tracemalloc.start()
+    sizes = []
+    for epoch in (10, 40):
+        for position in range(0, epoch * order.num_samples, 50):
+            order.locate(position)
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert sizes[1] - sizes[0] < 200_000, sizes
