@@ -48,7 +48,7 @@ check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/docs ## the pages as a site in build/site, the reference written anew
+docs: $(VENV)/docs ## the pages as a site in build/site, with the reference from its docstrings
 	$(BIN)/python -m tests.api_page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 

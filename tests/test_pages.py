@@ -85,6 +85,20 @@ def test_commands_name_verbs_and_options_that_are_there(block: Block, words: lis
     assert parse(arguments) is not None
 
 
+def test_the_commands_of_the_readme_are_run_by_the_quickstart_in_this_order() -> None:
+    readme, quickstart = (
+        [
+            words
+            for block in read_blocks(page)
+            if block.language == "bash" and block.is_run
+            for words in read_commands(block)
+        ]
+        for page in (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
+    )
+    assert len(readme) == 5
+    assert [words for words in quickstart if words in readme] == readme
+
+
 def test_the_reference_is_that_of_the_code() -> None:
     assert PAGE.read_text() == write_page(), "run python -m tests.api_page"
 

@@ -44,7 +44,7 @@ def test_a_job_writes_what_the_command_writes_here(done: Any, photos: Path, tmp_
 
 def test_the_job_worked_on_the_cluster_and_not_beside_it(cluster: Cluster, done: Any) -> None:
     (job,) = [j for j in cluster.head.get("/api/jobs/") if j["submission_id"] == done[1][1]["job_id"]]
-    assert job["driver_info"], "the verb has connect_ray to no cluster, or to one of its own"
+    assert job["driver_info"], "the verb has connected to no cluster, or to one of its own"
     assert job["entrypoint"].startswith("python -m jobs.shard ")
     assert job["metadata"]["lacuna.code"].startswith("source:")
 

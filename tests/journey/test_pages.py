@@ -1,7 +1,8 @@
 """Every command and every Python block of the pages, run in order: the quickstart first, the others where it ended.
 
-A block that cannot be run here says why in a comment before it, and is skipped by that reason. Blocks of extending.md
-are files and changes of files: they go into a copy of the code, which then runs its commands.
+A block that cannot be run here says why in a comment before it, and is skipped by that reason. The five commands of the
+README are those of the quickstart, which tests/test_pages.py checks: they are not run a second time. Blocks of
+extending.md are files and changes of files: they go into a copy of the code, which then runs its commands.
 """
 
 import os
@@ -48,9 +49,9 @@ def run_block(block: Block, folder: Path, code: Path = PROJECT_ROOT) -> None:
 
 
 def run_page(page: Path, folder: Path) -> None:
-    """Run the blocks of a page in order."""
+    """Run the blocks of a page in order, but for the README's commands, which the quickstart has run."""
     for block in read_blocks(page):
-        if block.is_run:
+        if block.is_run and (page.name, block.language) != ("README.md", "bash"):
             run_block(block, folder)
 
 
@@ -84,11 +85,6 @@ def test_the_quickstart_leads_to_a_filled_photo(walked: Path) -> None:
 
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.name)
 def test_what_a_page_shows_runs(page: Path, folder: Path) -> None:
-    if page.name == "README.md":  # its five commands begin where nothing is
-        for name in ("data", "run", "scores"):
-            shutil.rmtree(folder / name)
-        for file in folder.glob("mlflow.db*"):
-            file.unlink()
     run_page(page, folder)
 
 

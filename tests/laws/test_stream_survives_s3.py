@@ -87,7 +87,7 @@ def plan_runs(seed: int) -> Plan:
 
 
 def num_to_report(account: Account) -> int:
-    """JobError requests; of two resets one, for HTTP clients open a new connection when theirs is reset."""
+    """Failed requests; of two resets one, for HTTP clients open a new connection when theirs is reset."""
     faults = Counter(fault for _, fault in account.requests)
     return sum(faults[fault] for fault in ("500", "503", "404", "cut")) + faults["reset"] // 2
 

@@ -77,7 +77,7 @@ def same_tensors(one: str, other: str) -> bool:
 
 @pytest.fixture(scope="module")
 def pair(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainRun, str, list[dict[str, Any]]]:
-    """The small recipe on two workers, undisturbed: the run, what `launch` gave, and the progress it points."""
+    """The small recipe on two workers, undisturbed: the run, what `launch` gave, and the points it reported."""
     points: list[dict[str, Any]] = []
     run = claim(train_recipe(), dataset, tmp_path_factory.mktemp("pair"))
     return run, launch(run, 2, points.append), points
