@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from infra.cluster import connect_ray, set_own_token
 from infra.settings import apply_defaults
@@ -19,6 +20,9 @@ from tests.making import photo_folder, shard_recipe, train_recipe
 apply_defaults()
 torch.set_num_threads(1)
 set_own_token()  # here, before any test module imports Ray
+# No time limits: machines are busy. A failure prints what repeats it.
+settings.register_profile("lacuna", deadline=None, print_blob=True)
+settings.load_profile("lacuna")
 
 
 def silent(*_: object) -> None:

@@ -69,7 +69,7 @@ def test_the_stream_reads_such_a_photo_of_a_dataset_whose_pixels_were_not_checke
 
 
 @given(NAMES, st.lists(HARMLESS, min_size=1, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_changes_no_pixel_is_streamed_with_pillows_pixels(name: str, changes: list[Change]) -> None:
     raw = JPEGS[name]
     for change in changes:
@@ -96,7 +96,7 @@ def test_cut_anywhere_and_closed_with_an_end_marker_it_is_rejected(name: str) ->
 
 
 @given(NAMES, HARMLESS, st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_odd_marker_hides_no_cut(name: str, change: Change, share: float) -> None:
     raw = change(JPEGS[name])
     start = raw.rindex(SCAN) + 14

@@ -64,13 +64,12 @@ def record(number: int, split: str = "train", num_samples: int = 3) -> ShardReco
 
 
 @given(COMMITS)
-@settings(deadline=None)
 def test_a_sealed_record_opens_as_what_was_sealed(commit: dict[str, Any]) -> None:
     assert unseal(seal(commit), "x") == commit
 
 
 @given(COMMITS, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_other_bytes_than_the_sealed_ones_are_damaged(commit: dict[str, Any], data: st.DataObject) -> None:
     sealed = seal(commit)
     at = data.draw(st.integers(0, len(sealed) - 1))
@@ -102,13 +101,11 @@ def test_what_is_no_record_is_damaged(data: bytes) -> None:
 
 
 @given(st.lists(RECORDS, max_size=6))
-@settings(deadline=None)
 def test_shard_rows_survive_their_file(records: list[ShardRecord]) -> None:
     assert shards_from_parquet(shards_to_parquet(tuple(records))) == tuple(records)
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=5), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_digest_does_not_depend_on_the_order_of_shards(records: list[ShardRecord], random: Any) -> None:
     shuffled = random.sample(records, len(records))
     assert hash_manifest(RECIPE, 0, tuple(shuffled)) == hash_manifest(RECIPE, 0, tuple(records))
@@ -250,7 +247,6 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @given(JSON)
-@settings(deadline=None)
 def test_one_value_has_one_spelling(value: Any) -> None:
     text = canonical_json(value)
     assert text == canonical_json(json.loads(text))

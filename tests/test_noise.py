@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,7 +32,6 @@ def batch(positions: list[int], num_masks: int = 3) -> Batch:
 
 
 @KINDS
-@settings(deadline=None)
 @given(number=st.integers(1, 12), world=st.integers(1, 5), seed=st.integers(0, 2**31 - 1))
 def test_noise_is_the_same_for_any_split_over_ranks(kind: str, number: int, world: int, seed: int) -> None:
     samples = [(position, k) for position in range(number) for k in range(2)]

@@ -21,7 +21,7 @@ RECORDS = st.lists(
     ),
     max_size=30,
 ).map(tuple)
-LAWS = settings(deadline=None, max_examples=40)
+LAWS = settings(max_examples=40)
 
 
 @LAWS

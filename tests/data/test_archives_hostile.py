@@ -248,7 +248,7 @@ def test_headers_that_claim_much_are_not_believed(tmp_path: Path) -> None:
         refusals(put(str(tmp_path / "all.tar"), bytes(negative) + bytes(1024)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     suffix=st.sampled_from([".tar", ".tgz", ".zip"]),
     at=st.floats(0, 1, exclude_max=True),

@@ -47,7 +47,7 @@ def levels(data: bytes) -> NDArray[np.uint8]:
 
 
 @given(st.integers(0, 2**31), st.text("abc/_", min_size=1, max_size=20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_masks_depend_on_seed_and_key_alone_and_redraw(seed: int, key: str) -> None:
     own = plan(seed, masks_per_family=2)
     lines, stored = make_eval_masks(own, key)

@@ -32,7 +32,7 @@ def header(raw: bytes) -> Header:
 
 
 @given(KINDS, st.integers(1, 700), st.integers(1, 700))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_format_and_size_are_what_pillow_says(kind: tuple[str, str], width: int, height: int) -> None:
     name, mode = kind
     found = header(encode(Image.new(mode, (width, height)), name))
@@ -49,7 +49,7 @@ def test_the_orientation_is_read_and_the_upright_size_follows(file_format: str, 
 
 
 @given(st.binary(max_size=60), st.sampled_from(sorted(WHOLE | OTHER)), st.integers(0, 700))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_nothing_makes_it_raise(noise: bytes, name: str, place: int) -> None:
     raw = (WHOLE | OTHER)[name]
     for damaged in (raw[:place] + noise, raw[:place] + noise + raw[place + len(noise) :], raw[:8] + noise):

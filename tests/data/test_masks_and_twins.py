@@ -75,7 +75,7 @@ def outcomes(rows: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str | None
     return {path: (row["outcome"], row["reason"]) for path, row in rows.items()}
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(stems=STEMS)
 def test_the_written_keys_are_those_of_the_files_that_become_samples(
     stems: dict[str, tuple[dict[str, str], str]],

@@ -47,7 +47,7 @@ def make(uri: str, tree: dict[str, int], backwards: bool = False) -> str:
     return uri
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(trees=st.tuples(TREES, TREES))
 def test_records_are_equal_where_names_and_sizes_are_wherever_the_root_lies(
     trees: tuple[dict[str, int], dict[str, int]],

@@ -37,7 +37,7 @@ def write_shard(samples: Samples) -> tuple[bytes, list[Member], ShardWriter]:
 
 
 @given(SAMPLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_members_lie_where_the_writer_says(samples: Samples) -> None:
     shard, members, writer = write_shard(samples)
     stored = {
@@ -53,7 +53,7 @@ def test_members_lie_where_the_writer_says(samples: Samples) -> None:
 
 
 @given(SAMPLES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_last_member_is_an_index_of_all_others(samples: Samples) -> None:
     shard, members, _ = write_shard(samples)
     with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
@@ -64,7 +64,7 @@ def test_the_last_member_is_an_index_of_all_others(samples: Samples) -> None:
 
 
 @given(SAMPLES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_samples_give_the_same_bytes(samples: Samples) -> None:
     assert write_shard(samples)[0] == write_shard(samples)[0]
 
@@ -87,7 +87,7 @@ SIZES = st.integers(0, 1500) | st.sampled_from([511, 512, 513, 8192, 10240, 9728
 
 
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["jpg", "json", "mask.png"]), SIZES.map(bytes)), max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_bytes_are_those_of_webdatasets_own_writer(members: list[tuple[str, str, bytes]]) -> None:
     sink = io.BytesIO()
     writer = ShardWriter(sink)

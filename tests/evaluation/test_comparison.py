@@ -140,7 +140,7 @@ def test_finite_scores_whose_gains_are_not_are_refused() -> None:
         compare(card(np.full(60, 1e308)), card(np.full(60, -1e308)), "psnr_hole")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.permutations(range(24)), st.permutations(range(24)), st.integers(0, 99))
 def test_the_order_of_rows_changes_no_digit(one: list[int], other: list[int], seed: int) -> None:
     ours, theirs = (card(scores(seed + n, photos=12)) for n in (1, 2))

@@ -115,7 +115,7 @@ def test_the_whole_picture_agrees_with_scikit_image(seed: int) -> None:
     assert measure(image, inside, other)["ssim_hole"] == pytest.approx(float(reference), rel=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 1023))
 def test_metrics_of_the_hole_look_at_the_hole_only(seed: int, holes: int) -> None:
     image, fill = noise(seed), noise(seed + 1)

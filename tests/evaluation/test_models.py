@@ -39,7 +39,7 @@ def assert_known_pixels_stay(fill: Filler, images: Pictures, masks: Pictures) ->
 
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 9999), height=st.integers(4, 40), width=st.integers(4, 40), share=st.floats(0.01, 0.95))
 def test_a_classical_fill_leaves_known_pixels_alone(
     name: str, seed: int, height: int, width: int, share: float

@@ -90,7 +90,7 @@ def test_a_mask_of_another_size_is_refused_before_it_is_decoded() -> None:
     st.integers(0, 30),
     st.lists(st.tuples(st.integers(0, HEIGHT - 1), st.integers(0, WIDTH - 1)), min_size=1, max_size=5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_grown_holes_hold_all_pixels_up_to_the_distance(px: int, holes: list[tuple[int, int]]) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[tuple(zip(*holes, strict=True))] = 1

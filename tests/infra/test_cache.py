@@ -41,7 +41,7 @@ def pages(folder: Path) -> list[Path]:
     return sorted(folder.glob("pages/*/*"))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stretches=st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 700_000)), max_size=6))
 def test_any_stretch_is_that_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int, int]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
@@ -287,7 +287,6 @@ ROOT = yaml.compose(TEXT) or yaml.MappingNode("", [])
 KEYS = list({key.start_mark.index: (inside, key) for inside, key in keys_of(ROOT)}.values())
 
 
-@settings(deadline=None)
 @given(
     which=st.sampled_from(KEYS),
     at=st.integers(0, 30),

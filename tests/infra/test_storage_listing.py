@@ -29,7 +29,7 @@ def plant(folder: Path, tree: object) -> Iterator[str]:
 
 
 @given(trees.filter(lambda tree: isinstance(tree, dict)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_files_come_folder_by_folder_in_byte_order(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, object]
 ) -> None:

@@ -66,7 +66,7 @@ def test_a_second_run_skips_what_is_done_and_fills_what_is_gone_or_changed(folde
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_lost_of_the_results_comes_back_the_same(folder: Path, data: st.DataObject) -> None:
     fill(folder)
     before = files_of(folder / "out")

@@ -180,7 +180,7 @@ STEPS: Final = st.one_of(
 )
 
 
-@settings(max_examples=NUM_HISTORIES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=NUM_HISTORIES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(STEPS, max_size=12))
 def test_whatever_befalls_a_run_readers_get_its_newest_commit_or_a_refusal(
     history: list[tuple[Any, ...]], tmp_path: Path

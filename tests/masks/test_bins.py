@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.masks import MASKS
@@ -21,7 +21,6 @@ def test_a_ratio_on_an_edge_belongs_to_the_bin_below(holes: int, name: str) -> N
     assert find_bin(mask) == name
 
 
-@settings(deadline=None)
 @given(pixels=st.integers(1, 5000), share=st.fractions(0, 1))
 def test_bin_holds_the_ratio_of_its_name(pixels: int, share: float) -> None:
     holes = int(pixels * share)

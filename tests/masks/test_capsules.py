@@ -37,7 +37,7 @@ def mask_of(sketch: Sketch, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(draw_sketches(*size, [sketch])[0], np.uint8)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(segments=SEGMENTS)
 def test_a_pixel_is_filled_if_it_is_half_a_width_from_a_segment(
     segments: list[tuple[tuple[int, int], tuple[int, int], int]],
@@ -58,7 +58,7 @@ def test_direction_of_a_stroke_does_not_matter() -> None:
     assert np.array_equal(one, other)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(segments=SEGMENTS)
 def test_a_smaller_canvas_cuts_and_a_turned_one_turns(
     segments: list[tuple[tuple[int, int], tuple[int, int], int]],
@@ -69,7 +69,7 @@ def test_a_smaller_canvas_cuts_and_a_turned_one_turns(
     assert np.array_equal(turned, whole[::-1, ::-1])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(many=st.lists(SEGMENTS, min_size=1, max_size=5))
 def test_masks_drawn_together_do_not_touch_each_other(
     many: list[list[tuple[tuple[int, int], tuple[int, int], int]]],

@@ -50,7 +50,7 @@ RANDOM_FAMILIES = pytest.mark.parametrize("family", RANDOM)
 
 
 @FAMILIES
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(height=st.integers(32, 300), width=st.integers(32, 300), final=st.tuples(SIDES, SIDES), number=st.integers(0))
 def test_mask_is_binary_with_a_hole_and_something_around_it(
     family: str, height: int, width: int, final: tuple[int, int], number: int
@@ -154,7 +154,7 @@ def test_a_turned_canvas_has_turned_statistics(family: str) -> None:
     assert coverage(family, 128, 320) == pytest.approx(coverage(family, 320, 128).T, abs=0.06)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(height=SIDES, width=SIDES, number=st.integers(0))
 def test_rectangle_is_one_box_of_three_to_seven_tenths(height: int, width: int, number: int) -> None:
     mask = MASKS["rectangle"].draw(height, width, KeyedRng("box", number))

@@ -146,7 +146,6 @@ def test_reduction_takes_the_nearest_row_and_column() -> None:
     assert resize_nearest(mask[:1, :2], 2, 6).tolist() == [[1, 1, 1, 0, 0, 0]] * 2
 
 
-@settings(deadline=None)
 @given(shape=st.tuples(*[st.integers(1, 40)] * 2), final=st.tuples(*[st.integers(1, 40)] * 2), seed=st.integers(0, 99))
 def test_every_pixel_of_a_reduction_is_one_of_the_mask(
     shape: tuple[int, int], final: tuple[int, int], seed: int
@@ -159,7 +158,7 @@ def test_every_pixel_of_a_reduction_is_one_of_the_mask(
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(MASKS)), st.integers(0, 99), st.booleans()), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_masks_drawn_together_are_those_drawn_one_by_one(asked: list[tuple[str, int, bool]]) -> None:
     specs = [make_mask_spec(family, 96 if large else 64, 32, n, scaled=large) for family, n, large in asked]
     assert all(np.array_equal(mask, r.draw()) for mask, r in zip(draw_masks(specs), specs, strict=True))

@@ -119,7 +119,7 @@ def load_exported() -> Callable[[Tensor, Tensor], Tensor]:
     return load(write_file(build_network_of("pc"), {}, "torchscript"), "torchscript")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 2), st.integers(0, 2**16))
 @torch.no_grad()
 def test_known_pixels_come_back_as_given_and_the_rest_is_in_range(

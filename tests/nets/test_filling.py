@@ -63,7 +63,7 @@ def test_the_four_phases_of_a_small_picture() -> None:
     assert to_phases(picture, 2).flatten(1).tolist() == [[1] * 4, [2] * 4, [3] * 4, [4] * 4]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(height=st.integers(2, 60), width=st.integers(2, 60))
 @example(height=SIZE_PX, width=SIZE_PX)
 @example(height=2 * SIZE_PX, width=3 * SIZE_PX)

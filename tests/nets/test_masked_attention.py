@@ -54,7 +54,7 @@ def require_gradients(of: Rows) -> Rows:
     return query.requires_grad_(), key.requires_grad_(), value.requires_grad_(), hidden, temperature.requires_grad_()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 9999),
     st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.integers(1, 30)),

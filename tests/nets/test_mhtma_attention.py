@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,7 +30,6 @@ def set_temperatures(attention: TemperatureAttention, *temperatures: float) -> T
     return attention
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), SIDES, SIDES, st.sampled_from([1, 3]))
 def test_patches_put_back_are_the_map(seed: int, height: int, width: int, size_px: int) -> None:
     x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
@@ -53,7 +52,6 @@ def test_a_pixel_is_the_mean_of_what_the_patches_around_it_say() -> None:
     assert folded[0, 0] == (0 + 1 + 3 + 4) / 4
 
 
-@settings(deadline=None)
 @given(SIDES, st.integers(0, 6), st.integers(0, 6), st.integers(1, 4), st.sampled_from([0.0, 0.2, 0.5, 0.99]))
 def test_a_key_is_hidden_where_more_than_the_share_of_it_is_missing(
     side: int, top: int, left: int, length: int, share: float
@@ -67,7 +65,6 @@ def test_a_key_is_hidden_where_more_than_the_share_of_it_is_missing(
 
 
 @torch.no_grad()
-@settings(deadline=None)
 @given(st.integers(0, 99))
 def test_softplus_keeps_temperatures_positive_and_leaky_relu_does_not(seed: int) -> None:
     torch.manual_seed(seed)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,7 +38,6 @@ def test_the_critic_has_the_parameters_of_the_reconstruction(local_px: int, loca
     assert counts == [25_804_416, local, both]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 9999), st.integers(1, 40), st.integers(1, 40), st.floats(0, 0.9999), st.floats(0.001, 1))
 def test_the_patch_lies_in_the_picture_and_meets_the_hole(
     seed: int, height: int, width: int, fraction: float, share: float
@@ -60,7 +59,6 @@ def test_patches_go_to_every_part_of_the_hole() -> None:
     assert torch.equal(counts, mask[0, 0] * 20)  # 50 pixels of hole, each as often as the others
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99))
 def test_a_crop_is_the_square_that_begins_at_its_corner(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -59,7 +59,7 @@ masks = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(mask=masks)
 @example(mask=make_specks(153, 16, 52, 0.01))  # another group's hole lies in the box of cells
 def test_every_hole_pixel_is_in_one_group_and_its_window_goes_beyond_it(mask: np.ndarray) -> None:

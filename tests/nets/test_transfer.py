@@ -34,7 +34,7 @@ def differentiate(x: list[Tensor], distance: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad((distance * weights).sum(), [x[0], x[1], x[4]])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     number=st.integers(1, 3),

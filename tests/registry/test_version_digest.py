@@ -86,7 +86,7 @@ def test_the_tags_hold_a_digest_over_all_files_that_are_stored(version: Version,
     assert len(version.tags[DIGEST_TAG]) == 64
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_bit_of_any_file_stops_promotion_and_loading(
     data: st.DataObject, version: Version, tracking: Tracking, store: Path
@@ -97,7 +97,7 @@ def test_one_bit_of_any_file_stops_promotion_and_loading(
         assert_refused(version, tracking, rf"{NAME}/1: {name} has SHA-256 .*register the checkpoint again")
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_that_was_removed_or_became_a_link_stops_promotion_and_loading(
     data: st.DataObject, version: Version, tracking: Tracking, store: Path, tmp_path: Path
@@ -115,7 +115,7 @@ def test_a_file_that_was_removed_or_became_a_link_stops_promotion_and_loading(
         assert_refused(version, tracking, rf"{name}'? is {'a link' if link else 'missing'}")
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     folder=st.sampled_from(["", "code", "code/nets", "artifacts", "new"]),
     name=st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12),

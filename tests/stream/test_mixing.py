@@ -28,7 +28,7 @@ def mixtures(draw: st.DrawFn) -> Mixture:
     return Mixture(orders, weights, draw(st.integers(0, 99)))
 
 
-LAWS = settings(deadline=None, max_examples=60)
+LAWS = settings(max_examples=60)
 
 
 def dataset_of(mixture: Mixture, shard: int) -> int:

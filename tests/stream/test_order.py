@@ -17,7 +17,7 @@ ORDERS = st.builds(
     num_lanes=st.integers(1, 30),
     block_size=st.integers(1, 20),
 )
-LAWS = settings(deadline=None, max_examples=60)
+LAWS = settings(max_examples=60)
 
 
 def places(order: Order, start: int, stop: int) -> list[tuple[int, int]]:

@@ -94,7 +94,7 @@ def test_where_nothing_is_to_be_seen_nothing_is_drawn() -> None:
     assert not draw_sketch(faint, None, 0.65).any()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.sampled_from([32, 64, 100]), st.floats(0.05, 0.95))
 def test_a_sketch_lies_on_edges_above_the_threshold_and_is_thin(seed: int, side: int, threshold: float) -> None:
     noise = np.random.default_rng(seed).random((side, side), np.float32)
@@ -148,7 +148,6 @@ def test_the_threshold_itself_is_no_edge() -> None:
     assert edges_to_sketch(edge_map(64, (20, 10, 2, 40)) * 0.66, 0.65).any()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 999))
 def test_edges_are_between_0_and_1_and_do_not_depend_on_contrast(seed: int) -> None:
     photo = np.random.default_rng(seed).integers(0, 100, (16, 16, 3)).astype(np.uint8)
