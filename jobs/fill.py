@@ -25,7 +25,7 @@ from pipelines.filling.photo_files import Keepable
 from pipelines.filling.record import FillRecords
 from pipelines.records import JobError, UsageError
 
-_PLACES: Final = ("model", "image", "mask", "sketch", "segmentation", "out")
+_URI_OPTIONS: Final = ("model", "image", "mask", "sketch", "segmentation", "out")
 _MAX_ROWS: Final = 200
 _MAX_NAMED: Final = 20
 _LEFT_OUT: Final = "a mask or map of another picture by its name: to fill it, name it alone as --image"
@@ -56,19 +56,19 @@ class Arguments:
     feather: int = 0
     """Width of a band around the hole in which the fill fades into the photo, px: its known pixels change."""
     format: Format | None = None
-    """Of files in a folder: png (default), jpeg or webp. One file has the format of its name."""
+    """Format of files in a folder: png (default), jpeg or webp. One file has the format of its name."""
     quality: int | None = None
-    """1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
+    """Quality, 1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
     keep: tuple[Keepable, ...] = ("icc",)
-    """What of the photo's file goes into the result: transparency (alpha), color profile (icc), EXIF (exif)."""
+    """Parts of the photo's file that the result keeps: transparency (alpha), color profile (icc), EXIF (exif)."""
     sketch: str | None = None
     """Strokes for a sketch-guided network, dark on light or light on dark: as --mask."""
     segmentation: str | None = None
     """Segmentation map for a network of track 2: as --mask."""
     num_fills: int = 1
-    """So many different fills of each hole, in files numbered from 1; for a probabilistic network."""
+    """Number of different fills of each hole, in files numbered from 1; for a probabilistic network."""
     seed: int = 0
-    """What several fills are drawn from."""
+    """Seed of several fills."""
     size: int | Literal["own"] = "own"
     """Longer side at which holes are filled, px; the result has the photo's own size all the same."""
     procedure: ProcedureName | None = None
@@ -81,8 +81,8 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Fills, writes and reports."""
-    refuse_empty(**{name: getattr(arguments, name) for name in _PLACES})
+    """Fill the holes, write the results and report."""
+    refuse_empty(**{name: getattr(arguments, name) for name in _URI_OPTIONS})
     refuse_read_only(arguments.out)
     photos, others = _find(arguments)
     _refuse_file(arguments.out, photos)
@@ -110,7 +110,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def say_how(settings: FillSettings) -> None:
-    """Note on stderr which known pixels will not be what they were."""
+    """Print on stderr which known pixels will change."""
     if settings.encoding.quality is not None:
         lossless = "png, and webp without --quality, do not"
         say(f"note: {settings.encoding.format} loses a little of every pixel, known ones too; {lossless}")
@@ -120,7 +120,7 @@ def say_how(settings: FillSettings) -> None:
 
 
 def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
-    """Photos, and by option what lies beside them."""
+    """Photos, and the files beside them by option."""
     if (arguments.mask is None) != (arguments.hole == "alpha"):
         raise UsageError("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
     given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
@@ -129,7 +129,7 @@ def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
 
 
 def _refuse_file(out: str, photos: PictureFiles) -> None:
-    """Raise UsageError where results of many photos would go to what is called as a file."""
+    """Raise UsageError where results of many photos would go to a path with the suffix of a file."""
     if not photos.is_one and not _names_folder(out) and PurePosixPath(out).suffix.lower() in SUFFIXES:
         raise UsageError(f"--out is {out}, a file, and --image names many photos: name a folder, such as {out}/")
 
@@ -219,7 +219,7 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
 
 
 def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The report with what became of the photos; raises VerbError with it where one was refused."""
+    """The report with the number of photos in each state; raises VerbError with it where one was refused."""
     refused = [row for row in rows if row.state == "refused"]
     counts = {f"num_{state.replace(' ', '_')}": sum(row.state == state for row in rows) for state in get_args(State)}
     num_photos = len(rows) - counts["num_left_out"]
@@ -244,7 +244,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with line ends and what steers terminals escaped: files may have any name."""
+    """The text with line ends and control characters escaped: files may have any name."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

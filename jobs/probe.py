@@ -78,7 +78,7 @@ def _measure_loading(arguments: Arguments, num_cores: int, seconds: float) -> di
     rates = measure_loader_rates(stream, own, max(1, num_cores - 1), seconds)  # one core is for the worker itself
     report: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:
-        report["count_needed_loaders"] = count_needed_loaders(rates, own, arguments.step_seconds)
+        report["loaders_needed"] = count_needed_loaders(rates, own, arguments.step_seconds)
     return report
 
 

@@ -97,7 +97,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "images_seen": find_newest_clock(arguments.out),
         "checkpoint": checkpoint.uri,
         "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
-        "count_lane_readers": count_lane_readers(request.recipe.stream.num_lanes, arguments.workers),
+        "readers_of_a_lane": count_lane_readers(request.recipe.stream.num_lanes, arguments.workers),
         "num_incidents": len(incidents),
         "incidents": incidents[:_INCIDENTS_SHOWN],
     }

@@ -87,8 +87,8 @@ def test_probe_reports_how_many_loaders_a_step_needs(capfd: pytest.CaptureFixtur
     slow, fast = (lacuna(capfd, "probe", *words, seconds) for seconds in ("10", "1e-9"))
     assert (slow[0], fast[0]) == (0, 0)
     assert slow[1]["images_per_second_of_1_loaders"] > 0
-    assert slow[1]["count_needed_loaders"] == 1
-    assert fast[1]["count_needed_loaders"] is None
+    assert slow[1]["loaders_needed"] == 1
+    assert fast[1]["loaders_needed"] is None
     assert "not enough" in fast[2]
 
 
