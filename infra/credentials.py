@@ -75,7 +75,7 @@ def has_credentials(text: str) -> bool:
 
 
 def names_secret(word: str) -> bool:
-    """Whether a word of a command, no URI, gives a password, key or token by its name or form."""
+    """Whether a word of a command that is no URI gives a password, key or token by its name or form."""
     return any(_NAMED_SECRET.search(spelling) or _AWS_KEY.search(spelling) for spelling in (word, unquote(word)))
 
 
