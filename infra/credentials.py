@@ -123,9 +123,7 @@ def _refuse_readable(facts: os.stat_result, path: Path) -> None:
     if facts.st_uid != os.geteuid():
         raise SecretsError(f"{subject}, which belongs to user {facts.st_uid}: it must be yours")
     if mode not in _MODES:
-        raise SecretsError(
-            f"{subject}, which has mode {mode:03o}: run `chmod 600 {path}`, so that others cannot read it"
-        )
+        raise SecretsError(f"{subject}, which has mode {mode:03o}, not 600 or 400: run `chmod 600 {path}`")
     if facts.st_size > _MAX_FILE_BYTES:
         raise SecretsError(f"{subject} of {facts.st_size} bytes: give a few lines NAME=value")
 
