@@ -152,8 +152,8 @@ class CachedFile:
         self._folder = cache.folder / "pages" / sha256
         if cache.limit_bytes < _MIN_PAGES * self._page_bytes:
             raise OSError(
-                f"LACUNA_CACHE_BYTES is {cache.limit_bytes}: a page of {uri} has {self._page_bytes} bytes; "
-                f"give at least {_MIN_PAGES * self._page_bytes}"
+                f"the cache {cache.folder} may hold {cache.limit_bytes} bytes, a page of {uri} has {self._page_bytes}: "
+                f"set LACUNA_CACHE_BYTES to at least {_MIN_PAGES * self._page_bytes}"
             )
 
     def read(self, start: int, end: int) -> bytes:

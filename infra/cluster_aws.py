@@ -175,7 +175,8 @@ def _find_disk_mistakes(launch: dict[str, Any], at: str) -> Lines:
         yield f"{at}.BlockDeviceMappings.0.Ebs.VolumeType is {disks[0]['VolumeType']}: no node starts from it; use gp3"
     if size < _MIN_DISK_GB:
         given = f"{size} GB" if size else "not given"
-        yield f"{at}.BlockDeviceMappings: VolumeSize is {given}; image, torch and spilled objects need {_MIN_DISK_GB}"
+        needed = f"image, torch and spilled objects need {_MIN_DISK_GB} GB"
+        yield f"{at}.BlockDeviceMappings: VolumeSize is {given}; {needed}"
 
 
 def _list(config: object, key: str) -> list[Any]:

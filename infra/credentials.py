@@ -75,7 +75,7 @@ def has_credentials(text: str) -> bool:
 
 
 def names_secret(word: str) -> bool:
-    """Whether a word of a command, no URI, gives a password, key or token by its name or form."""
+    """Whether a word of a command that is no URI gives a password, key or token by its name or form."""
     return any(_NAMED_SECRET.search(spelling) or _AWS_KEY.search(spelling) for spelling in (word, unquote(word)))
 
 
@@ -123,7 +123,7 @@ def _refuse_readable(facts: os.stat_result, path: Path) -> None:
     if facts.st_uid != os.geteuid():
         raise SecretsError(f"{subject}, which belongs to user {facts.st_uid}: it must be yours")
     if mode not in _MODES:
-        raise SecretsError(f"{subject}, which others can read (mode {mode:03o}): run `chmod 600 {path}`")
+        raise SecretsError(f"{subject}, which has mode {mode:03o}, not 600 or 400: run `chmod 600 {path}`")
     if facts.st_size > _MAX_FILE_BYTES:
         raise SecretsError(f"{subject} of {facts.st_size} bytes: give a few lines NAME=value")
 

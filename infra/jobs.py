@@ -211,8 +211,8 @@ class _Follower:
         if self._away_since is None:
             self._away_since = now
             self._warn(
-                f"{self._cluster.get_address()} does not answer: {fault}. Job {self._job_id} may run on; trying again "
-                f"for {self._seconds_away:.0f} s"
+                f"{self._cluster.get_address()} does not answer: {fault}. Job {self._job_id} may still run; "
+                f"trying again for {self._seconds_away:.0f} s"
             )
         if now - self._away_since > self._seconds_away:
             raise ConnectionError(

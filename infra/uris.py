@@ -72,6 +72,4 @@ def refuse_unwritable(folder: Path) -> None:
     refuse_file(folder)
     part = next(part for part in (folder, *folder.parents) if part.exists())
     if not os.access(part, os.W_OK | os.X_OK):
-        raise InvalidURIError(
-            f"nothing can be written to {folder}: {part} is read-only for this user; name another place"
-        )
+        raise InvalidURIError(f"cannot write to {folder}: {part} is read-only for this user; give another folder")

@@ -31,7 +31,7 @@ class Arguments:
     model: str
     """A checkpoint or run URI, `models:/NAME@champion` or `models:/NAME/VERSION`."""
     format: Format
-    """What to write; onnx needs the extra `lacuna[export]`."""
+    """Format to write; onnx needs the extra `lacuna[export]`."""
     out: str
     """URI of the file to write; over an exported file that is there, and over no other."""
 

@@ -25,7 +25,7 @@ from pipelines.filling.photo_files import Keepable
 from pipelines.filling.record import FillRecords
 from pipelines.records import JobError, UsageError
 
-_PLACES: Final = ("model", "image", "mask", "sketch", "segmentation", "out")
+_URI_OPTIONS: Final = ("model", "image", "mask", "sketch", "segmentation", "out")
 _MAX_ROWS: Final = 200
 _MAX_NAMED: Final = 20
 _LEFT_OUT: Final = "a mask or map of another picture by its name: to fill it, name it alone as --image"
@@ -56,19 +56,19 @@ class Arguments:
     feather: int = 0
     """Width of a band around the hole in which the fill fades into the photo, px: its known pixels change."""
     format: Format | None = None
-    """Of files in a folder: png (default), jpeg or webp. One file has the format of its name."""
+    """Format of files in a folder: png (default), jpeg or webp. One file has the format of its name."""
     quality: int | None = None
-    """1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
+    """Quality, 1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
     keep: tuple[Keepable, ...] = ("icc",)
-    """What of the photo's file goes into the result: transparency (alpha), color profile (icc), EXIF (exif)."""
+    """Parts of the photo's file that the result keeps: transparency (alpha), color profile (icc), EXIF (exif)."""
     sketch: str | None = None
     """Strokes for a sketch-guided network, dark on light or light on dark: as --mask."""
     segmentation: str | None = None
     """Segmentation map for a network of track 2: as --mask."""
     num_fills: int = 1
-    """So many different fills of each hole, in files numbered from 1; for a probabilistic network."""
+    """Number of different fills of each hole, in files numbered from 1; for a probabilistic network."""
     seed: int = 0
-    """What several fills are drawn from."""
+    """Seed of several fills."""
     size: int | Literal["own"] = "own"
     """Longer side at which holes are filled, px; the result has the photo's own size all the same."""
     procedure: ProcedureName | None = None
@@ -81,15 +81,15 @@ class Arguments:
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Fills, writes and reports."""
-    refuse_empty(**{name: getattr(arguments, name) for name in _PLACES})
+    """Fill the holes, write the results and report."""
+    refuse_empty(**{name: getattr(arguments, name) for name in _URI_OPTIONS})
     refuse_read_only(arguments.out)
-    photos, others = _find(arguments)
+    photos, others = _find_pictures(arguments)
     _refuse_file(arguments.out, photos)
-    many = not photos.is_one or _names_folder(arguments.out)
+    many = not photos.is_one or _is_folder_name(arguments.out)
     if (local := storage.to_local_path(arguments.out)) is not None:
         refuse_unwritable(local if many else local.parent)
-    settings = _settings(arguments, many)
+    settings = _make_settings(arguments, many)
     jobs = pair(photos, others)
     _refuse_overwriting(arguments.out, jobs, (photos, *others.values()), settings, many)
     device = choose_device()
@@ -98,19 +98,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
     refuse_untaken(model, others, settings.num_fills)
     say_how(settings)
     used = {"device": device, "procedure": model.procedure} if "weights_sha256" in model.identity else {}
-    report = {**model.identity, "out": arguments.out, **_facts(arguments, settings.encoding), **used}
+    report = {**model.identity, "out": arguments.out, **_make_facts(arguments, settings.encoding), **used}
     if many:
         for option, number in count_unused(jobs, others).items():
             say(f"note: --{option} has {number} that belong to no photo")
         rows = _fill_many(arguments.out, jobs, model, settings, steps)
         rows += [Row(job, "left out", note=_LEFT_OUT) for job in find_left_out(photos, jobs)]
         say(format_table(rows))
-        return _totals(report, rows)
+        return _add_totals(report, rows)
     return report | _fill_one(arguments.out, jobs[0], model, settings)
 
 
 def say_how(settings: FillSettings) -> None:
-    """Note on stderr which known pixels will not be what they were."""
+    """Print on stderr which known pixels will change."""
     if settings.encoding.quality is not None:
         lossless = "png, and webp without --quality, do not"
         say(f"note: {settings.encoding.format} loses a little of every pixel, known ones too; {lossless}")
@@ -119,8 +119,8 @@ def say_how(settings: FillSettings) -> None:
         say(f"note: known pixels up to {px} px from a hole change, as --grow and --feather ask")
 
 
-def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
-    """Photos, and by option what lies beside them."""
+def _find_pictures(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
+    """Photos, and the files beside them by option."""
     if (arguments.mask is None) != (arguments.hole == "alpha"):
         raise UsageError("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
     given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
@@ -129,17 +129,17 @@ def _find(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
 
 
 def _refuse_file(out: str, photos: PictureFiles) -> None:
-    """Raise UsageError where results of many photos would go to what is called as a file."""
-    if not photos.is_one and not _names_folder(out) and PurePosixPath(out).suffix.lower() in SUFFIXES:
+    """Raise UsageError where results of many photos would go to a path with the suffix of a file."""
+    if not photos.is_one and not _is_folder_name(out) and PurePosixPath(out).suffix.lower() in SUFFIXES:
         raise UsageError(f"--out is {out}, a file, and --image names many photos: name a folder, such as {out}/")
 
 
-def _names_folder(out: str) -> bool:
+def _is_folder_name(out: str) -> bool:
     local = storage.to_local_path(out)
     return out.endswith("/") or (local is not None and local.is_dir())
 
 
-def _settings(arguments: Arguments, many: bool) -> FillSettings:
+def _make_settings(arguments: Arguments, many: bool) -> FillSettings:
     keep = frozenset(arguments.keep)
     if many:
         storage.to_writable_folder(arguments.out)
@@ -160,20 +160,20 @@ def _refuse_overwriting(
     if many:
         refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
         return
-    results = _result_uris(out, settings)
+    results = _make_result_uris(out, settings)
     inputs = [uri for job in jobs for uri in (*job.beside.values(), *([job.image] if len(results) > 1 else []))]
     same = next((file for file in results if any(relative_to(file, uri) == "" for uri in inputs)), None)
     if same is not None:
         raise UsageError(f"--out is {out}: {same} is the mask or another input; name another file")
 
 
-def _result_uris(out: str, settings: FillSettings) -> list[str]:
+def _make_result_uris(out: str, settings: FillSettings) -> list[str]:
     """The file `out` itself, or a numbered one beside it for each of several fills."""
     stem, dot, suffix = out.rpartition(".")
     return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.file_names(stem)]
 
 
-def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
+def _make_facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
     """Facts for a report: how photos are filled and written."""
     several = {"num_fills": arguments.num_fills, "seed": arguments.seed} if arguments.num_fills > 1 else {}
     return {"format": encoding.format, "quality": encoding.quality, "size": arguments.size, **several}
@@ -181,7 +181,7 @@ def _facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
 
 def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[str, Any]:
     files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
-    names = _result_uris(out, settings)
+    names = _make_result_uris(out, settings)
     try:
         with slow_progress("filling", lambda: (0, 1, job.image)):
             filled = fill_photo(job, files, model, settings)
@@ -218,8 +218,8 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
         return fill_all(jobs, model, settings, records, begin)
 
 
-def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """The report with what became of the photos; raises VerbError with it where one was refused."""
+def _add_totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The report with the number of photos in each state; raises VerbError with it where one was refused."""
     refused = [row for row in rows if row.state == "refused"]
     counts = {f"num_{state.replace(' ', '_')}": sum(row.state == state for row in rows) for state in get_args(State)}
     num_photos = len(rows) - counts["num_left_out"]
@@ -233,18 +233,18 @@ def _totals(report: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
 def format_table(rows: Sequence[Row]) -> str:
     """Table of results; of more than 200 photos, only those with a note."""
     shown = [row for row in rows if len(rows) <= _MAX_ROWS or row.note]
-    names = [_printable(row.job.name) for row in shown]
+    names = [_escape(row.job.name) for row in shown]
     width = max(map(len, ["photo", *names]))
     lines = [f"{'photo':<{width}}  {'state':<8} {'size':>11} {'hole':>7}"]
     for name, r in zip(names, shown, strict=True):
-        lines.append(f"{name:<{width}}  {r.state:<8} {r.size:>11} {r.hole:>7}  {_printable(r.note)}".rstrip())
+        lines.append(f"{name:<{width}}  {r.state:<8} {r.size:>11} {r.hole:>7}  {_escape(r.note)}".rstrip())
     if len(shown) < len(rows):
         lines.append(f"({len(rows) - len(shown)} more were filled or skipped)")
     return "\n".join(lines)
 
 
-def _printable(text: str) -> str:
-    """The text with line ends and what steers terminals escaped: files may have any name."""
+def _escape(text: str) -> str:
+    """The text with line ends and control characters escaped: files may have any name."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

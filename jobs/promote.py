@@ -25,7 +25,8 @@ class Arguments:
     version: tyro.conf.Positional[str]
     """Number of the version."""
     force: str | None = None
-    """Reason to promote it in spite of the comparison; it overrides no damaged file, protocol or non-finite score."""
+    """Reason to promote it in spite of the comparison or the baselines. Damaged files, other protocols and non-finite
+    scores are refused all the same."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -130,14 +130,14 @@ def _shorten(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:
         raise UsageError(f"--steps is {arguments.steps}: use a multiple of 4, at least 4")
     if arguments.steps * recipe.batch_size > recipe.images:
         most = recipe.images // recipe.batch_size
-        raise UsageError(f"--steps is {arguments.steps}: the recipe ends after {most}")
+        raise UsageError(f"--steps is {arguments.steps}: the recipe ends after {most} steps")
     every = arguments.steps // 4 * recipe.batch_size
     return replace(recipe, checkpoint_images=every, metric_images=recipe.batch_size, deterministic=True)
 
 
 @contextmanager
 def _make_folder(uri: str | None) -> Iterator[str]:
-    """Make a folder for the time of a block; raises InvalidURIError where none can be made."""
+    """Yield the URI of a new folder, removed after the block; raises InvalidURIError where none can be made."""
     if uri is None:
         with tempfile.TemporaryDirectory(prefix="lacuna-resume-check-") as path:
             yield path

@@ -34,7 +34,7 @@ class Arguments:
     versions of the dataset use, also together with one of these.
     """
 
-    recipe: Annotated[DatasetConfig, tyro.conf.arg(name="")]
+    config: Annotated[DatasetConfig, tyro.conf.arg(name="")]
     out: str
     """Folder or URI of the dataset to build."""
     root: str | None = None
@@ -77,11 +77,11 @@ def parse(words: list[str]) -> Arguments | Change:
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Build or change the dataset, and report."""
     # Check the arguments before any file is made.
-    started, effort = time.monotonic(), BuildStats()
+    started, stats = time.monotonic(), BuildStats()
     work = _prepare_change(arguments) if isinstance(arguments, Change) else _prepare_build(arguments)
     # Do the work.
     with lock_folder(arguments.out), progress() as show:
-        dataset, pruned = work(show, effort)
+        dataset, pruned = work(show, stats)
     # Warn of what was not checked, and report.
     if isinstance(arguments, Arguments) and dataset.root is None:
         say(f"note: {arguments.out} has no record of its root's files, so --root was not compared with it")
@@ -100,7 +100,7 @@ def run(arguments: Arguments | Change) -> dict[str, Any]:
         "manifest_sha256": dataset.manifest_sha256,
         "pixels_checked": checked_pixels,
         **({"pruned": pruned} if isinstance(arguments, Change) else {}),
-        **effort.summarize(time.monotonic() - started),
+        **stats.summarize(time.monotonic() - started),
     }
 
 
@@ -117,14 +117,14 @@ def _count_rejected_files(dataset: Dataset) -> dict[str, int]:
 
 def _prepare_build(arguments: Arguments) -> Work:
     plan = check_plan(_plan(arguments))
-    return lambda show, effort: (build_dataset(plan, show, effort), [])
+    return lambda show, stats: (build_dataset(plan, show, stats), [])
 
 
 def _plan(arguments: Arguments) -> Plan:
-    recipe, files = arguments.recipe, arguments.mask_files
-    if files is not None and has_file_masks(recipe):
-        recipe = replace(recipe, mask_files_sha256=hash_mask_files(files))
-    return Plan(resolve_root(arguments), arguments.out, recipe, arguments.seed, files)
+    config, files = arguments.config, arguments.mask_files
+    if files is not None and has_file_masks(config):
+        config = replace(config, mask_files_sha256=hash_mask_files(files))
+    return Plan(resolve_root(arguments), arguments.out, config, arguments.seed, files)
 
 
 def _prepare_change(change: Change) -> Work:
@@ -138,17 +138,17 @@ def _prepare_change(change: Change) -> Work:
     return partial(_change, change)
 
 
-def _change(change: Change, show: Progress, effort: BuildStats) -> tuple[Dataset, list[str]]:
+def _change(change: Change, show: Progress, stats: BuildStats) -> tuple[Dataset, list[str]]:
     """Change the dataset, and return it with the names of deleted files."""
     dataset = open_dataset(change.out)
     if change.add is not None:
-        recipe = DatasetConfig.from_json(dataset.commit["recipe"])
-        plan = Plan(change.add, change.out, recipe, dataset.commit["seed"], change.mask_files)
-        dataset = add_layer(plan, show, effort)
+        config = DatasetConfig.from_json(dataset.commit["recipe"])
+        plan = Plan(change.add, change.out, config, dataset.commit["seed"], change.mask_files)
+        dataset = add_layer(plan, show, stats)
     if change.remove:
-        dataset = remove_photos(change.out, _read_keys(change.remove), show, effort)
+        dataset = remove_photos(change.out, _read_keys(change.remove), show, stats)
     if change.compact:
-        dataset = merge_layers(change.out, show, effort)
+        dataset = merge_layers(change.out, show, stats)
     return dataset, prune(change.out) if change.prune else []
 
 
@@ -165,7 +165,7 @@ def _read_lines(path: str) -> list[str]:
 
 def resolve_root(arguments: Arguments) -> str:
     """Root of the source, by default that of the source itself; raises UsageError without one."""
-    name = arguments.recipe.source
+    name = arguments.config.source
     if name not in DATASETS:
         raise UsageError(f"unknown source {name!r}: use one of {', '.join(DATASETS)}")
     default_root = DATASETS[name].default_root

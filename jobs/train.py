@@ -64,7 +64,7 @@ class Arguments:
     grad_accumulation: int | None = None
     """Parts in which a worker's photos of a step go through the networks, to save memory; the recipe's if not given."""
     mix: tuple[int, ...] = ()
-    """Photos of each dataset in turn; if not given all photos count alike, whatever their dataset."""
+    """Numbers of photos taken from each dataset in turn; by default photos are drawn from all alike."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         return {"out": folder, "files": _convert_own(arguments.checkpoint, name, folder)}
     report: dict[str, Any] = {"out": folder, "files": {}}
     for uri in arguments.files:
-        if _file_name(uri) in _GENERATORS:
+        if _get_file_name(uri) in _GENERATORS:
             report["checkpoint"] = _convert_generator(uri, storage.join(folder, name))
         else:
             report["files"] |= _convert_published(uri, folder)
@@ -72,9 +72,9 @@ def _check_name(arguments: Arguments) -> str:
     if bool(files) == (arguments.checkpoint is not None):
         raise UsageError(f"{'both files and --checkpoint' if files else 'no file'} given: {_list_known()}")
     for uri in files:
-        if _file_name(uri) not in READERS.keys() | _GENERATORS.keys():
+        if _get_file_name(uri) not in READERS.keys() | _GENERATORS.keys():
             raise UsageError(f"{uri} is no known file: {_list_known()}")
-    num_to_name = sum(_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
+    num_to_name = sum(_get_file_name(uri) in _GENERATORS for uri in files) + (arguments.checkpoint is not None)
     if num_to_name > 1 or bool(num_to_name) != (name is not None):
         given = "--name is missing" if name is None else f"--name is {name!r}"
         raise UsageError(f"{given}: give it with one --checkpoint or one {' or '.join(_GENERATORS)}, and only then")
@@ -88,11 +88,11 @@ def _convert_published(uri: str, folder: str) -> dict[str, str]:
     data = storage.read_bytes(uri)
     source_sha256 = hashlib.sha256(data).hexdigest()
     try:
-        states = READERS[_file_name(uri)](data)
+        states = READERS[_get_file_name(uri)](data)
     except WeightsError as fault:
         raise WeightsError(f"{uri}: {fault}") from None
     made = {
-        name: publish_weights(folder, name, state, _file_name(uri), source_sha256) for name, state in states.items()
+        name: publish_weights(folder, name, state, _get_file_name(uri), source_sha256) for name, state in states.items()
     }
     for name, digest in made.items():
         _show(folder, name, digest)
@@ -115,12 +115,12 @@ def _convert_generator(uri: str, out: str) -> str:
         raise UsageError(f"{out} holds the checkpoints of a training: give another --name or --out")
     data = storage.read_bytes(uri)
     try:
-        network = _GENERATORS[_file_name(uri)](read_state_dict(data))
+        network = _GENERATORS[_get_file_name(uri)](read_state_dict(data))
     except (WeightsError, ValueError) as fault:
         raise WeightsError(f"{uri}: {fault}") from None
     # Write a checkpoint with a record of the source.
     source_sha256 = hashlib.sha256(data).hexdigest()
-    recipe = {"name": _file_name(out), "source": _file_name(uri), "source_sha256": source_sha256}
+    recipe = {"name": _get_file_name(out), "source": _get_file_name(uri), "source_sha256": source_sha256}
     facts = {"images_seen": 0, "stage": "published", "datasets": [], "recipe": recipe, "run_id": source_sha256[:16]}
     facts |= {"network": describe_network(network.config), "size_px": _PUBLISHED_SIZE_PX}
     facts |= {"code_revision": code_revision()}
@@ -133,7 +133,7 @@ def _show(folder: str, name: str, digest: str) -> None:
     say(f"{storage.join(folder, name)}.safetensors  {digest}")
 
 
-def _file_name(uri: str) -> str:
+def _get_file_name(uri: str) -> str:
     return uri.rpartition("/")[2]
 
 

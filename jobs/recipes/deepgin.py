@@ -34,7 +34,7 @@ def deepgin_celebahq() -> TrainRecipe:
 def deepgin_ade20k() -> TrainRecipe:
     """The paper's training on 10,330 photos of ADE20K, else as on CelebA-HQ.
 
-    For track 1 of ECCV 2020's challenge on extreme inpainting. Section 5.2; the authors: two and a half days, no
+    For track 1 of the AIM 2020 challenge on extreme inpainting. Section 5.2; the authors: two and a half days, no
     figures on ADE20K itself in the paper.
     """
     epoch = 10_330
@@ -50,7 +50,7 @@ def deepgin_ade20k() -> TrainRecipe:
 
 
 def deepgin_ade20k_segmentation() -> TrainRecipe:
-    """Track 2 of the challenge on extreme inpainting: as track 1, and both stages see the segmentation map.
+    """Track 2 of the AIM 2020 challenge: as track 1, and both stages see the segmentation map.
 
     No figures were published. Hours: none printed. The dataset must hold the maps: `lacuna shard --planes seg`.
     """

@@ -113,7 +113,7 @@ def _before(guidance: GuidanceConfig) -> int:
 
 
 def _optimizers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
-    """For the networks that these lessons need: `psi` for the meta-networks, `theta` for all others."""
+    """Optimizers of the networks that these lessons need: `psi` for the meta-networks, `theta` for all others."""
     needed = {"alignment": guidance.self_distillation, "auxiliary": guidance.has_teacher}
     others = {name: theta for name, is_needed in needed.items() if is_needed}
     return {"generator": theta} | others | ({"meta": psi} if guidance.terms else {})

@@ -53,7 +53,7 @@ def spn_places2() -> TrainRecipe:
 def spn_probabilistic_celebahq() -> TrainRecipe:
     """The paper's probabilistic training on CelebA-HQ: 68,512,883 parameters with the heads, 27,000 photos.
 
-    Wants the files `tresnet_l_openimages` and `vgg19_features`. 70 epochs, as the read-me's command for CelebA-HQ says.
+    Needs the files `tresnet_l_openimages` and `vgg19_features`. 70 epochs, as the read-me's command for CelebA-HQ says.
     The authors, the best of five fills: 28.90 dB, SSIM 0.881, FID 4.08 on 2,800 photos (Table 2). Hours: none printed.
     """
     return _as_printed("spn-probabilistic-celebahq", _probabilistic(_CELEBAHQ), _CELEBAHQ, 70, drop=50)

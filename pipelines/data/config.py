@@ -18,7 +18,7 @@ class DatasetConfig:
     planes: tuple[str, ...] = ()
     """Pictures beside the photos that are stored with them, where they exist: `seg`, `edge`."""
     duplicates: str = "bytes"
-    """Two files are one photo if they have the same `bytes`, or the same upright RGB `pixels`, which decodes all."""
+    """Two files are one photo if they have the same `bytes`, or the same upright RGB `pixels`; that decodes all."""
     resize: str = "none"
     """Policy that brings photos to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
     size_px: int | None = None
@@ -58,7 +58,7 @@ class DatasetConfig:
     masks_as_photos: bool = False
     """Accept pictures that look like masks of photos; by default they are counted and left out."""
     max_reject_share: float = 0.1
-    """Largest share of rejected photos, if they are more than ten; masks and system files do not count."""
+    """More rejected photos than this share, and more than ten, stop the build; masks and system files do not count."""
 
     def as_json(self) -> dict[str, Any]:
         """Fields as JSON values."""

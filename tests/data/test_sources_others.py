@@ -89,7 +89,7 @@ def test_ade20k_is_read_from_a_train_folder_or_from_the_letters(tmp_path: Path) 
 
 
 def test_the_challenge_needs_its_list(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no new_image_names\.txt under .* without it, take the splits ade20k"):
+    with pytest.raises(UsageError, match=r"no new_image_names\.txt under .* without it, use --splits ade20k"):
         list_photos("ade20k-aim", write_files(tmp_path, files("a/abbey/1.jpg")))
 
 

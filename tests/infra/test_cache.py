@@ -189,7 +189,7 @@ def test_nothing_lies_past_the_end(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_less_than_some_pages_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=f"give at least {4 * PAGE}"):
+    with pytest.raises(OSError, match=f"set LACUNA_CACHE_BYTES to at least {4 * PAGE}"):
         CachedFile(Cache(tmp_path, 4 * PAGE - 1), URI, sha256_hex(LARGE), len(LARGE), Traffic())
 
 

@@ -196,7 +196,7 @@ PLANTED = [
     ("aws credentials", "  region:", "  aws_credentials: {aws_access_key_id: x}\n  region:", r"aws_credentials is set"),
     ("head type", "head_node_type: head", "head_node_type: haed", r"head_node_type is 'haed': use one of .*head"),
     ("no head type", "head_node_type: head\n", "", r"head_node_type is None"),
-    ("small disk", "VolumeSize: 200", "VolumeSize: 20", r"VolumeSize is 20 GB; image, torch and .* need 100"),
+    ("small disk", "VolumeSize: 200", "VolumeSize: 20", r"VolumeSize is 20 GB; image, torch and .* need 100 GB"),
     ("no disk", "      BlockDeviceMappings: *disk\n", "", r"VolumeSize is not given"),
     ("no user", "  ssh_user: ubuntu", "  ssh_private_key: ~/.ssh/key.pem", r"auth\.ssh_user is missing"),
     (

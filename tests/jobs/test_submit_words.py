@@ -143,7 +143,7 @@ def test_a_file_of_secrets_that_others_can_read_ends_every_verb_in_words(tmp_pat
     (tmp_path / "secrets.env").chmod(0o644)
     code, report, stderr = lacuna("recipe", cwd=PROJECT_ROOT, LACUNA_SECRETS=str(tmp_path / "secrets.env"))
     assert code == 2
-    assert "others can read (mode 644): run `chmod 600" in report["error"]
+    assert "which has mode 644, not 600 or 400: run `chmod 600" in report["error"]
     assert "4711" not in str(report) + stderr
 
 

@@ -37,7 +37,7 @@ def test_fill_says_so_before_it_opens_a_model(tmp_path: Path, out: str) -> None:
     words = ("--image", image, "--mask", mask, "--out", str(tmp_path / "locked" / out), "--model", "nowhere")
     code, report = run_read_only(tmp_path / "locked", "fill", *words)
     assert code == 2
-    assert report["error"].endswith(f"{tmp_path}/locked is read-only for this user; name another place")
+    assert report["error"].endswith(f"{tmp_path}/locked is read-only for this user; give another folder")
 
 
 def test_export_says_so_before_it_opens_a_model(tmp_path: Path) -> None:
@@ -46,5 +46,5 @@ def test_export_says_so_before_it_opens_a_model(tmp_path: Path) -> None:
     code, report = run_read_only(tmp_path / "locked", "export", *words)
     assert code == 2
     assert report["error"] == (
-        f"nothing can be written to {tmp_path}/locked: {tmp_path}/locked is read-only for this user; name another place"
+        f"cannot write to {tmp_path}/locked: {tmp_path}/locked is read-only for this user; give another folder"
     )

@@ -40,17 +40,17 @@ def is_possible_photo(path: str) -> bool:
 
 
 def pair_planes(
-    files: Callable[[], Iterable[Found]], apart: Iterable[Found], elsewhere: Iterable[str] = ()
+    files: Callable[[], Iterable[Found]], sidecars: Iterable[Found], elsewhere: Iterable[str] = ()
 ) -> Iterator[tuple[Found, tuple[Plane, ...]]]:
     """Yield the photos with the maps of their name and, refused, the masks of photos; then, refused, stray maps.
 
-    `apart`: those of the files that are sidecars; they alone are held, for a map or mask may come long after its photo.
+    `sidecars`: those among the files; they alone are held, for a map or mask may come long after its photo.
     `elsewhere`: paths of further photos. A mask without a photo stays, until the scan looks at its pixels.
     """
     # Hold the maps by the stem of their photo.
     beside: dict[str, dict[str, Found]] = defaultdict(dict)
     masks = []
-    for found in apart:
+    for found in sidecars:
         if is_map(found.path):
             stem, _, name = found.path.removesuffix(".png").rpartition("_")
             beside[stem][name] = found

@@ -42,7 +42,7 @@ class Tree:
     def __init__(self, root: str, archives: tuple[Archive, ...], spool_to: str) -> None:
         self.root = storage.to_absolute(root)
         self._archives = archives
-        self._spill_to = spool_to
+        self._spool_to = spool_to
         self._spooled: dict[str, SpooledArchive] = {}
         self._numbers = count()
         self._is_there: dict[str, bool] = {}
@@ -72,8 +72,8 @@ class Tree:
         for below, listed in storage.list_folders(self._to_uri(folder)):
             within = "/".join(part for part in (folder, below) if part)
             found = [_make_found(f"{within}/{name}" if within else name, size) for name, size in listed]
-            if apart := [file for file in found if is_sidecar(file.path)]:
-                yield from pair_planes(found.__iter__, apart, self._photos_beside(within))
+            if sidecars := [file for file in found if is_sidecar(file.path)]:
+                yield from pair_planes(found.__iter__, sidecars, self._photos_beside(within))
             else:
                 yield from ((file, ()) for file in found)
 
@@ -151,7 +151,7 @@ class Tree:
         if is_seekable(uri):
             return (file.found for file in _open_files(uri, archive))
         if uri not in self._spooled:
-            self._spooled[uri] = SpooledArchive(_open_files(uri, archive), self._spill_to, self._numbers)
+            self._spooled[uri] = SpooledArchive(_open_files(uri, archive), self._spool_to, self._numbers)
         return iter(self._spooled[uri])
 
 

@@ -20,7 +20,7 @@ from pyarrow import compute
 
 from pipelines.data.build.scan import SCANNED, locate_scan
 from pipelines.data.build.timing import Seconds, Stopwatch
-from pipelines.data.build.twins import find_twin_refusals, is_possible_photo
+from pipelines.data.build.twins import find_twin_refusals, is_key_candidate
 from pipelines.data.commit.workspace import (
     Layout,
     Plan,
@@ -108,7 +108,7 @@ def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any], stopwat
     """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
     refusals = table["refusal"].to_pylist()
     rows = enumerate(fields_of(table, "key", "path"))
-    photos = ((key, at) for at, (key, path) in rows if key not in known and is_possible_photo(path, refusals[at]))
+    photos = ((key, at) for at, (key, path) in rows if key not in known and is_key_candidate(path, refusals[at]))
     for _, several in groupby(photos, key=itemgetter(0)):
         places = [at for _, at in several]
         if len(places) > 1 and any(refusals[at] is None for at in places):

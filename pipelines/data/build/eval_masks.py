@@ -111,10 +111,10 @@ def _mask_specs(plan: Plan, key: str) -> Iterator[MaskSpec]:
 
 def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str, ...]) -> MaskSpec:
     """Spec of a mask made of the first random file that reaches the bin; raises UsageError after 1000 files."""
-    uri, config, chance = str(plan.mask_files), plan.config, KeyedRng("mask file", family, *path)
+    uri, config, rng = str(plan.mask_files), plan.config, KeyedRng("mask file", family, *path)
     files = _list_files(uri)
     for _ in range(_MAX_FILES):
-        name = files[chance.integer(0, len(files) - 1)][0]
+        name = files[rng.integer(0, len(files) - 1)][0]
         data = storage.read_below(uri, name)
         try:
             return make_file_mask_spec(

@@ -14,7 +14,7 @@ from pipelines.data.image.normalize import name_memory_faults, normalize_photo
 from pipelines.records import Rejected
 
 
-def is_possible_photo(path: str, refusal: str | None) -> bool:
+def is_key_candidate(path: str, refusal: str | None) -> bool:
     """Whether a file is a photo or, refused, has the name of one: a text file beside a picture competes for no key."""
     return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 

@@ -74,9 +74,9 @@ def _decode_jpeg(raw: bytes, header: Header, scale: tuple[int, int], done: list[
 
 
 def _decode_with_pillow(raw: bytes, header: Header, done: list[str], with_alpha: bool) -> Pixels:
+    """Pixels of any format that Pillow reads, checked against the header; conversions are added to `done`."""
     if header.format == "JPEG" and (fault := check_ink(raw)) is not None:
         done.append(format_tolerated_fault(fault))
-    """Pixels of any format that Pillow reads, checked against the header; conversions are added to `done`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(raw), formats=(header.format,)) as image:

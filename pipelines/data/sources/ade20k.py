@@ -24,7 +24,7 @@ def list_ade20k(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
     """Yield the photos with their maps, label = path of the scene; then the challenge's names without a file."""
     listed: set[str] | None = None
     if splits == "aim":
-        tree.require(NAME_LIST, needs=f"{NAME_LIST} of the AIM 2020 challenge; without it, take the splits ade20k")
+        tree.require(NAME_LIST, needs=f"{NAME_LIST} of the AIM 2020 challenge; without it, use --splits ade20k")
         listed = {line.strip().rpartition("/")[2] for line in tree.lines(NAME_LIST)}
     waiting = set(listed or ())
 
