@@ -170,7 +170,7 @@ def _run_in_thread(work: Callable[[], Any]) -> Any:
 
 
 def _count_cores(run: TrainRun) -> int:
-    """Cores of a rank: its own and one for each of its loader processes."""
+    """Cores of a rank: its own and one for each of its loader workers."""
     return 1 + run.num_loader_workers
 
 
@@ -219,7 +219,7 @@ class _ForwardHandler(logging.Handler):
         self._send, self._pid = send, os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging; loader processes, which are forks and cannot reach Ray, print theirs."""
+        """Called by logging; loader workers, which are forks and cannot reach Ray, print theirs."""
         if os.getpid() == self._pid:
             self._send(record.getMessage())
         elif logging.lastResort is not None:
