@@ -99,15 +99,15 @@ def _list_and_drop(out: str, images_seen: int, keep: Collection[int]) -> None:
     Killed anywhere, it leaves a run that readers see as before or as after.
     """
     uris = _list_uris(out)
-    later = [uri for uri in uris if _clock(uri) > images_seen]
-    damaged = [uri for uri in later if _clock(uri) not in keep and not _can_open(_open_whole, uri)]
-    older = [uri for uri in uris[len(later) + _KEPT :] if _clock(uri) not in keep]
+    later = [uri for uri in uris if _parse_clock(uri) > images_seen]
+    damaged = [uri for uri in later if _parse_clock(uri) not in keep and not _can_open(_open_whole, uri)]
+    older = [uri for uri in uris[len(later) + _KEPT :] if _parse_clock(uri) not in keep]
     # Remove what readers refuse before the list is shorter: afterwards it would look like a newer commit, damaged.
     for uri in damaged:
         log.warning("%s was committed and is damaged: removed, the run goes on from %d images", uri, images_seen)
         if not _can_open(_open_for_fills, uri):
             _remove(uri)
-    publish_commit_list(out, (_clock(uri) for uri in uris if uri not in (*damaged, *older)))
+    publish_commit_list(out, (_parse_clock(uri) for uri in uris if uri not in (*damaged, *older)))
     # Remove what readers accept after the list is shorter: before, it would look like damage.
     for uri in (*damaged, *older):
         _remove(uri)
@@ -158,7 +158,7 @@ def repair_commit_list(out: str) -> None:
 
 def _list_committed(out: str, listed: tuple[int, ...]) -> tuple[int, ...]:
     """Clocks of the committed checkpoints, oldest first: those listed, and newer ones that have their `state.json`."""
-    return (*listed, *sorted(map(_clock, _list_uris(out, after=max(listed, default=-1)))))
+    return (*listed, *sorted(map(_parse_clock, _list_uris(out, after=max(listed, default=-1)))))
 
 
 def refuse_other_checkpoints(out: str, run_id: str, record: str) -> None:
@@ -187,7 +187,7 @@ def find_latest_checkpoint(out: str) -> Checkpoint | None:
         if not uris:
             raise
         listed = ()
-    clocks = sorted({*map(_clock, uris), *listed}, reverse=True)
+    clocks = sorted({*map(_parse_clock, uris), *listed}, reverse=True)
     for clock in clocks:
         try:
             return _open_whole(_make_uri(out, clock))
@@ -219,7 +219,7 @@ def has_checkpoints(out: str) -> bool:
 
 def find_newest_clock(out: str) -> int:
     """Clock of the newest committed checkpoint, by its name alone; 0 where there is none."""
-    return max(map(_clock, _list_uris(out)), default=0)
+    return max(map(_parse_clock, _list_uris(out)), default=0)
 
 
 def open_checkpoint(uri: str) -> Checkpoint:
@@ -233,7 +233,7 @@ def open_checkpoint(uri: str) -> Checkpoint:
     try:
         if storage.exists(storage.join(uri, STATE_FILE)):
             return _open_for_fills(uri)
-        if out is not None and _clock(uri) in (read_commit_list(out) or ()):
+        if out is not None and _parse_clock(uri) in (read_commit_list(out) or ()):
             return _open_state(uri)  # raises that its state is missing
         return _open_run(uri)
     except CorruptDataError as fault:
@@ -280,7 +280,7 @@ def _open_state(uri: str) -> Checkpoint:
         raise CorruptDataError(f"{state_uri} is missing: restore it, or make again what it belongs to") from None
     checkpoint = Checkpoint(uri, unseal(data, state_uri))
     refuse_other_format(state_uri, checkpoint.state)
-    if _find_run(uri) is not None and checkpoint.images_seen != _clock(uri):
+    if _find_run(uri) is not None and checkpoint.images_seen != _parse_clock(uri):
         raise CorruptDataError(
             f"{state_uri} is the state of {checkpoint.images_seen} images: restore that of its folder"
         )
@@ -319,7 +319,7 @@ def _make_uri(out: str, images_seen: int) -> str:
     return storage.join(out, FOLDER, f"{images_seen:0{_DIGITS}d}")
 
 
-def _clock(uri: str) -> int:
+def _parse_clock(uri: str) -> int:
     return int(uri.rpartition("/")[2])
 
 

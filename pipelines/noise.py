@@ -25,22 +25,22 @@ class SampleNoise:
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
         """Uniform float32 numbers in [0, 1), multiples of 2**-24: rounded ones could be 1. N x shape."""
-        fractions = to_fractions(self._words(purpose, int(np.prod(shape, dtype=int))))
-        return self._tensor(np.floor(fractions * 2.0**24) * 2.0**-24, shape)
+        fractions = to_fractions(self._draw_words(purpose, int(np.prod(shape, dtype=int))))
+        return self._to_tensor(np.floor(fractions * 2.0**24) * 2.0**-24, shape)
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal float32 numbers, N x shape (Box and Muller, 1958)."""
-        return self._tensor(to_normal(self._words(purpose, 2 * int(np.prod(shape, dtype=int)))), shape)
+        return self._to_tensor(to_normal(self._draw_words(purpose, 2 * int(np.prod(shape, dtype=int)))), shape)
 
     def keys(self, purpose: str) -> NDArray[np.uint64]:
         """Keys uint64 N x 2 of the samples' numbers, as `nets.procedures.noise` takes them."""
-        return np.stack([split_key(derive_key(*self._path(purpose, sample))) for sample in self._samples])
+        return np.stack([split_key(derive_key(*self._make_path(purpose, sample))) for sample in self._samples])
 
-    def _words(self, purpose: str, count: int) -> NDArray[np.uint64]:
-        return np.stack([KeyedRng(*self._path(purpose, sample)).words(count) for sample in self._samples])
+    def _draw_words(self, purpose: str, count: int) -> NDArray[np.uint64]:
+        return np.stack([KeyedRng(*self._make_path(purpose, sample)).words(count) for sample in self._samples])
 
-    def _path(self, purpose: str, sample: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    def _make_path(self, purpose: str, sample: tuple[int | str, ...]) -> tuple[int | str, ...]:
         return (self._seed, "noise", purpose, *sample)
 
-    def _tensor(self, numbers: NDArray[np.floating], shape: tuple[int, ...]) -> Tensor:
+    def _to_tensor(self, numbers: NDArray[np.floating], shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(numbers).float().reshape(-1, *shape).to(self._device)

@@ -76,14 +76,14 @@ def build_deepgin_objective(config: DeepGINObjectiveConfig, weights: Weights) ->
     generate = Phase(
         "generate", ("generator",), partial(_collect_terms, parts), l1_weights | _get_generator_weights(config)
     )
-    criticise = Phase("criticise", ("critic",), partial(_critic_terms, critic), {"critic": 0.5})
+    criticize = Phase("criticise", ("critic",), partial(_critic_terms, critic), {"critic": 0.5})
     # Stages.
     forward = partial(_forward, generator)
     return Objective(
         {"generator": generator, "critic": critic},
         (
             Stage("warm-up", config.warm_up_images, forward, (warm_up,)),
-            Stage("adversarial", None, forward, (generate, criticise)),
+            Stage("adversarial", None, forward, (generate, criticize)),
         ),
         {**teachers},
     )

@@ -112,9 +112,9 @@ def inpainting_terms(vgg: VGGFeatures | None, confidence_px: int, blur: Blur, o:
     if vgg is not None:
         with torch.no_grad():
             target = vgg(image)
-        terms["style"] = _style(vgg, o["predicted"], target) + _style(vgg, o["inpainted"], target)
+        terms["style"] = _compute_style(vgg, o["predicted"], target) + _compute_style(vgg, o["inpainted"], target)
     return terms
 
 
-def _style(vgg: VGGFeatures, picture: Tensor, target: dict[str, Tensor]) -> Tensor:
+def _compute_style(vgg: VGGFeatures, picture: Tensor, target: dict[str, Tensor]) -> Tensor:
     return style_l1(vgg(picture), target, _STYLE)

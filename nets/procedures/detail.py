@@ -18,9 +18,9 @@ from nets.layers.smooth import fill_smoothly
 STRENGTH: Final = 0.5
 """Factor on detail that is added: at 1 it looks as rich as the photo, and costs more error than it is worth."""
 _DEVIATION_PX: Final = 2.0
-"""Of the blur, in pixels of the network's own size: what it leaves is trusted, what it takes a fill may lack."""
+"""Deviation of the blur, in pixels of the network's own size: a fill is trusted but for the detail that it removes."""
 _STEP_PX: Final = 5
-"""Between the middles of blocks, which are twice as long, in pixels of the network's own size."""
+"""Distance of the middles of blocks, which are twice as long, in pixels of the network's own size."""
 _PATCH: Final = 6
 """Values along a side of what is compared, every second pixel of the network's own size."""
 _MOST_KEYS: Final = 2**14
@@ -36,7 +36,7 @@ _FARNESS: Final = 0.1
 
 @dataclass(frozen=True)
 class Matches:
-    """Where the blocks of a picture take their detail from."""
+    """Sources from which the blocks of a picture take their detail."""
 
     shifts: Tensor
     """Rows and columns from each block to its source, 2 by blocks down by blocks across, in pixels of the picture."""
@@ -72,7 +72,7 @@ def match_blocks(filled: Tensor, mask: Tensor, scale: int) -> Matches | None:
     """
     size, step = tuple(mask.shape[1:]), _STEP_PX * scale
     touched = F.max_pool2d(mask, 2 * step + 1, stride=1, padding=step)[0] > 0
-    whole = _inner(~touched, step)
+    whole = _clear_border(~touched, step)
     keys = whole.nonzero()
     middles = [torch.arange(0, length + step, step, device=mask.device).clamp(max=length - 1) for length in size]
     used = touched[middles[0]][:, middles[1]]
@@ -82,15 +82,15 @@ def match_blocks(filled: Tensor, mask: Tensor, scale: int) -> Matches | None:
     keys = keys[:: -(-len(keys) // _MOST_KEYS)]
     queries = torch.stack([middles[axis][blocks[:, axis]] for axis in (0, 1)], dim=1)
     blurred = blur(filled, scale)
-    strength = _STRENGTHS**0.5 * _log_amplitude(filled - blurred, whole.to(filled), step)
-    compared = torch.cat([_patches(blurred, scale), strength[0, :, :, None]], dim=2)
-    nearest = _nearest(compared, queries, keys, step)
+    strength = _STRENGTHS**0.5 * _measure_log_amplitude(filled - blurred, whole.to(filled), step)
+    compared = torch.cat([_unfold_patches(blurred, scale), strength[0, :, :, None]], dim=2)
+    nearest = _find_nearest(compared, queries, keys, step)
     shifts = torch.zeros(2, *used.shape, dtype=torch.int64, device=mask.device)
     shifts[:, blocks[:, 0], blocks[:, 1]] = (keys[nearest] - queries).mT
     return Matches(shifts, used, size, scale)
 
 
-def _log_amplitude(detail: Tensor, whole: Tensor, step: int) -> Tensor:
+def _measure_log_amplitude(detail: Tensor, whole: Tensor, step: int) -> Tensor:
     """Detail 3hw, and where a block is known, hw in {0, 1} -> 1hw: logarithm of its amplitude, spread from there."""
     energy = F.avg_pool2d(detail.square().mean(0, keepdim=True), 2 * step + 1, stride=1, padding=step)
     logarithm = energy.clamp_min(torch.finfo(detail.dtype).eps).log() / 2
@@ -108,13 +108,15 @@ def add_lacking_detail(filled: Tensor, mask: Tensor, matches: Matches) -> tuple[
     copied = torch.zeros_like(filled)
     for weight, from_rows, from_columns in sources(matches, rows, columns, mask):
         copied[:, rows, columns] += weight * detail[:, from_rows, from_columns]
-    around = fill_smoothly(_energy(detail, 1 - mask, matches.scale).log()[None] * (1 - mask), mask[None])[0].exp()
-    theirs, own = _energy(copied, mask, matches.scale), _energy(detail, mask, matches.scale)
+    around = fill_smoothly(_measure_energy(detail, 1 - mask, matches.scale).log()[None] * (1 - mask), mask[None])[
+        0
+    ].exp()
+    theirs, own = _measure_energy(copied, mask, matches.scale), _measure_energy(detail, mask, matches.scale)
     strength = STRENGTH * (around / theirs).clamp(max=1).sqrt()
     return filled + strength * (1 - own / theirs).clamp(0, 1).sqrt() * copied, strength
 
 
-def _energy(detail: Tensor, where: Tensor, scale: int) -> Tensor:
+def _measure_energy(detail: Tensor, where: Tensor, scale: int) -> Tensor:
     """Detail 3hw and 1hw in {0, 1} -> 1hw: the mean square of what is there, around each pixel; above 0."""
     tiny = torch.finfo(detail.dtype).eps
     return blur((detail * where).square().mean(0, keepdim=True), scale).clamp_min(tiny) / blur(where, scale).clamp_min(
@@ -154,14 +156,14 @@ def sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> li
     return [(weight / norm, *source) for weight, *source in found]
 
 
-def _inner(x: Tensor, step: int) -> Tensor:
-    """Bool hw, without those nearer to the border than half a block."""
+def _clear_border(x: Tensor, step: int) -> Tensor:
+    """Bool hw, false where nearer to the border than half a block."""
     inner = torch.zeros_like(x)
     inner[step:-step, step:-step] = x[step:-step, step:-step]
     return inner
 
 
-def _patches(x: Tensor, scale: int) -> Tensor:
+def _unfold_patches(x: Tensor, scale: int) -> Tensor:
     """C h w -> h w D: what is compared around each pixel, so scaled that squared differences are means."""
     reach = (_PATCH - 1) * scale
     padded = F.pad(x[None], (reach,) * 4, mode="replicate")
@@ -170,7 +172,7 @@ def _patches(x: Tensor, scale: int) -> Tensor:
     return rows
 
 
-def _nearest(patches: Tensor, queries: Tensor, keys: Tensor, step: int) -> Tensor:
+def _find_nearest(patches: Tensor, queries: Tensor, keys: Tensor, step: int) -> Tensor:
     """Patches h w D, Q and K places with their rows and columns -> number of the key that is nearest to each query.
 
     In turn: what lies beside the sources of the queries above and to the left is nearer than it looks, so that larger

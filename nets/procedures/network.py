@@ -1,6 +1,6 @@
 """One call of a network on pictures of one size, with the extra steps of DeepGIN's challenge script.
 
-In: pictures N3HW in [0, 1], masks N1HW in {0, 1} with 1 = hole, and what the network takes beside them. Out: N3HW.
+In: pictures N3HW in [0, 1], masks N1HW in {0, 1} with 1 = hole, and the network's further inputs. Out: N3HW.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,14 +55,14 @@ class NonFiniteFillError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of any size with its hole, and what the network takes beside them."""
+    """A photo of any size with its hole, and the network's further inputs."""
 
     levels: Tensor
     """uint8 HW3."""
     hole: Tensor
     """uint8 HW in {0, 1}."""
     beside: Mapping[str, Tensor] = field(default_factory=dict)
-    """By the names of the network's arguments, float CHW."""
+    """Further inputs by the names of the network's arguments, float CHW."""
     noise: Noise | None = None
 
 
@@ -75,7 +75,7 @@ class NetworkInput:
     mask: Tensor
     """N1HW in {0, 1}."""
     beside: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the network takes beside them, by the names of its arguments, NCHW."""
+    """Further inputs by the names of the network's arguments, NCHW."""
 
 
 def smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -148,5 +148,5 @@ def draw_noise(network: Any, image: Tensor, noises: Iterable[tuple[Noise, int]])
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where the network is."""
+    """Device of the network."""
     return next(network.parameters(), torch.empty(0)).device

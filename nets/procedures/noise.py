@@ -29,10 +29,10 @@ def make_noise_keys(seed: int, fill: int, num_photos: int) -> NDArray[np.uint64]
 
 def make_keyed_noise(keys: NDArray[np.uint64]) -> Callable[[int], Noise]:
     """The noise of each photo of a batch, by its number, from keys uint64 N x 2."""
-    return lambda photo: partial(_window_noise, keys[photo])
+    return lambda photo: partial(_draw_window, keys[photo])
 
 
-def _window_noise(key: NDArray[np.uint64], window: int, shape: tuple[int, ...]) -> Tensor:
+def _draw_window(key: NDArray[np.uint64], window: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal float32 numbers; each window has a stream of 2**64 blocks of four words."""
     words = np.random.Philox(key=key, counter=[0, window, 0, 0]).random_raw(2 * math.prod(shape))
     return torch.from_numpy(to_normal(np.asarray(words, np.uint64))).float().reshape(shape)

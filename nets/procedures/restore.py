@@ -55,12 +55,12 @@ def restore(part: Part) -> Tensor:
         if matches is not None and part.hole.shape != part.small.shape[1:]:
             strengths = sample(strength, rows, columns, part.hole.shape)
             for weight, *source in sources(matches, rows, columns, part.hole[None]):
-                colors = colors + strengths * weight * _lacking(part, *source)
+                colors = colors + strengths * weight * _compute_difference(part, *source)
         filled[rows, columns] = colors.clamp(0, 1).mul(255).round().to(torch.uint8).mT
     return filled
 
 
-def _lacking(part: Part, rows: Tensor, columns: Tensor) -> Tensor:
+def _compute_difference(part: Part, rows: Tensor, columns: Tensor) -> Tensor:
     """Difference of the photo and the small picture at these pixels: 3 and the shape of `rows`."""
     colors = part.levels[rows, columns].movedim(-1, 0).float() / 255
     return colors - sample(part.small, rows, columns, part.hole.shape)
@@ -74,7 +74,7 @@ def _spread_lacking(part: Part, tile: tuple[slice, slice]) -> Tensor:
     rows, columns = (torch.arange(axis.start, axis.stop, device=part.hole.device) for axis in tile)
     grid = torch.meshgrid(rows, columns, indexing="ij")
     known = 1 - part.hole[tile][None].float()
-    return spread(_lacking(part, *grid)[None] * known, known[None])[0]
+    return spread(_compute_difference(part, *grid)[None] * known, known[None])[0]
 
 
 def spread(known: Tensor, weight: Tensor, levels: int = _LEVELS) -> Tensor:

@@ -29,7 +29,7 @@ def reduce_known(levels: Tensor, hole: Tensor, size: tuple[int, int]) -> tuple[T
     if tuple(hole.shape) == size:
         mask = hole[None].float()
         return levels.permute(2, 0, 1).float() / 255 * (1 - mask), mask
-    weighted = _block_means(levels, hole, max(1, max(hole.shape) // (_LONG_PX // 2)))
+    weighted = _average_blocks(levels, hole, max(1, max(hole.shape) // (_LONG_PX // 2)))
     weighted = F.interpolate(weighted[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
     mask = (weighted[3:] < _KNOWN).float()
     return weighted[:3] / weighted[3:].clamp_min(_KNOWN) * (1 - mask), mask
@@ -45,11 +45,11 @@ def sample(small: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, ...]) 
     """C h w, seen as a picture of this height and width, at pixels of it, cubic: C and the shape of `rows`."""
     places = [(2 * at + 1) / length - 1 for at, length in zip((columns, rows), size[::-1], strict=True)]
     grid = torch.stack(places, dim=-1).reshape(1, 1, -1, 2)
-    sample_cases = F.grid_sample(small[None], grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return sample_cases.reshape(len(small), *rows.shape)
+    values = F.grid_sample(small[None], grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return values.reshape(len(small), *rows.shape)
 
 
-def _block_means(levels: Tensor, hole: Tensor, block: int) -> Tensor:
+def _average_blocks(levels: Tensor, hole: Tensor, block: int) -> Tensor:
     """Part uint8 HW3 and hole uint8 HW -> 4hw: means over blocks of what is known, in [0, 1], and how much that is."""
     strips = []
     for part, mask in zip(torch.split(levels, 64 * block), torch.split(hole, 64 * block), strict=True):

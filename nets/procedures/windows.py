@@ -1,6 +1,6 @@
 """Windows around the holes of a photo: which of them are filled together, and how much of the photo goes with them.
 
-In: a mask HW, 1 = hole. Out: windows in pixels of the photo. Apart from the filling because here only places count.
+In: a mask HW, 1 = hole. Out: windows in pixels of the photo.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MAX_CELLS: Final = 512
 """Cells along the longer side of a photo, at most."""
 _MAX_GROUPS: Final = 64
 _MAX_PIECES: Final = 16
-"""Where holes are so many after cuts, no more are cut, as each window takes time."""
+"""Pieces after cuts, at most: each window takes time."""
 _THIN: Final = 0.5
 """Holes that cover less than this share of their box are cut in two where their window would be reduced."""
 
@@ -42,7 +42,7 @@ class Group:
 
     window: Window
     holes: Tensor
-    """Which pixels of the window are theirs, bool HW; other holes may lie in the window, too."""
+    """Pixels of the window that are theirs, bool HW; other holes may lie in the window, too."""
     round: int
     """Groups whose boxes meet are of different rounds, so that later ones go on with what earlier ones made."""
 
@@ -78,7 +78,7 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
         cell *= 2
         labels = _label(_shrink(mask, cell))
     whole: list[Piece] = []
-    thin = [_piece(mask, labels == number, cell) for number in numbers]
+    thin = [_cut_piece(mask, labels == number, cell) for number in numbers]
     while thin:
         piece = thin.pop(max(range(len(thin)), key=lambda at: thin[at].side))
         full = len(thin) + len(whole) + 2 > _MAX_PIECES
@@ -87,8 +87,8 @@ def group_holes(mask: Tensor, size_px: int, context: float) -> list[Group]:
         else:
             thin += _halve(piece)
     groups: list[Group] = []
-    for piece, turn in zip(whole, _rounds([piece.box for piece in whole]), strict=True):
-        window = _around(piece.box, mask.shape, size_px, context)
+    for piece, turn in zip(whole, _assign_rounds([piece.box for piece in whole]), strict=True):
+        window = _place_window(piece.box, mask.shape, size_px, context)
         groups.append(Group(window, _place_holes(piece, window), turn))
     return sorted(groups, key=lambda group: (group.round, group.window.top, group.window.left))
 
@@ -103,26 +103,27 @@ def _halve(piece: Piece) -> list[Piece]:
     halves = piece.holes.tensor_split([at], dim=axis)
     starts = (0, 0), (at, 0) if axis == 0 else (0, at)
     return [
-        _cut(half, piece.box.top + top, piece.box.left + left) for half, (top, left) in zip(halves, starts, strict=True)
+        _crop(half, piece.box.top + top, piece.box.left + left)
+        for half, (top, left) in zip(halves, starts, strict=True)
     ]
 
 
-def _cut(holes: Tensor, top: int, left: int) -> Piece:
-    """Bool HW whose first pixel is there in the photo, cut to what is true."""
-    bounds = Window(*_bounds(holes))
+def _crop(holes: Tensor, top: int, left: int) -> Piece:
+    """Piece of bool HW, whose first pixel is at this place of the photo, cut to the box of its true pixels."""
+    bounds = Window(*_find_bounds(holes))
     return Piece(Window(top + bounds.top, left + bounds.left, bounds.height, bounds.width), holes[bounds.place])
 
 
-def _rounds(boxes: list[Window]) -> list[int]:
+def _assign_rounds(boxes: list[Window]) -> list[int]:
     """For each box the first round in which none is that meets it."""
     rounds: list[int] = []
     for number, box in enumerate(boxes):
-        taken = {turn for other, turn in zip(boxes[:number], rounds, strict=True) if _meet(box, other)}
+        taken = {turn for other, turn in zip(boxes[:number], rounds, strict=True) if _is_touching(box, other)}
         rounds.append(min(set(range(len(taken) + 1)) - taken))
     return rounds
 
 
-def _meet(one: Window, other: Window) -> bool:
+def _is_touching(one: Window, other: Window) -> bool:
     """Whether no pixel is between two boxes."""
     return (
         one.top <= other.top + other.height
@@ -154,13 +155,13 @@ def _label(cells: Tensor) -> Tensor:
         labels = jumped
 
 
-def _piece(mask: Tensor, cells: Tensor, cell: int) -> Piece:
+def _cut_piece(mask: Tensor, cells: Tensor, cell: int) -> Piece:
     """The holes in these cells bool hw."""
-    place = _bounds(cells)
+    place = _find_bounds(cells)
     near = mask[Window(*(at * cell for at in place)).place].ne(0)
     rows, columns = (torch.arange(length, device=mask.device) // cell for length in near.shape)
     near &= cells[Window(*place).place][rows][:, columns]
-    return _cut(near, place[0] * cell, place[1] * cell)
+    return _crop(near, place[0] * cell, place[1] * cell)
 
 
 def _place_holes(piece: Piece, window: Window) -> Tensor:
@@ -171,23 +172,23 @@ def _place_holes(piece: Piece, window: Window) -> Tensor:
     return holes
 
 
-def _bounds(holes: Tensor) -> tuple[int, int, int, int]:
+def _find_bounds(holes: Tensor) -> tuple[int, int, int, int]:
     """Top, left, height and width of the box around what is true, bool HW."""
     rows, columns = holes.any(1).nonzero()[:, 0], holes.any(0).nonzero()[:, 0]
     top, left = int(rows[0]), int(columns[0])
     return top, left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
 
 
-def _around(box: Window, size: tuple[int, ...], size_px: int, context: float) -> Window:
+def _place_window(box: Window, size: tuple[int, ...], size_px: int, context: float) -> Window:
     """The window of the holes in this box, in a photo of this height and width."""
     side = max(size_px, round(context * max(box.height, box.width)))
     (top, height), (left, width) = (
-        _span(start, length, min(side, whole))
+        _center_span(start, length, min(side, whole))
         for start, length, whole in ((box.top, box.height, size[0]), (box.left, box.width, size[1]))
     )
     return Window(max(0, min(top, size[0] - height)), max(0, min(left, size[1] - width)), height, width)
 
 
-def _span(start: int, length: int, side: int) -> tuple[int, int]:
+def _center_span(start: int, length: int, side: int) -> tuple[int, int]:
     """Start and length of `side` pixels with the same middle."""
     return start + length // 2 - side // 2, side

@@ -89,8 +89,8 @@ class PriorLearner(nn.Module):
             skips.append(x)
         deep, posterior = self.dense(x), {}
         if self.variational is not None:
-            sample_cases, posterior = self.variational(deep, noise)
-            deep = torch.cat([repeat_samples(deep, sample_cases), sample_cases], dim=1)
+            samples, posterior = self.variational(deep, noise)
+            deep = torch.cat([repeat_samples(deep, samples), samples], dim=1)
         priors = [self.blocks(deep)]
         for up, join, skip in zip(self.ups, self.joins, skips[1::-1], strict=False):  # fewer scales use fewer skips
             fine = F.relu(up(priors[-1]))

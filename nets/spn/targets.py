@@ -78,7 +78,7 @@ class VGGTarget:
 
 @dataclass(frozen=True)
 class PriorTarget:
-    """Priors of another SPN for the whole picture (Table 5: SPL from the deepest prior of an SPN of Places2)."""
+    """Another SPN's priors of the whole picture (Table 5: SPL from the deepest prior of an SPN trained on Places2)."""
 
     weights: str
     """File of weights of a checkpoint's generator, which `lacuna weights --checkpoint` writes."""

@@ -41,7 +41,7 @@ from pipelines.evaluation.scorecard import (
     name_pair,
     save_scorecard,
 )
-from pipelines.manifest import open_dataset
+from pipelines.manifest import Dataset, open_dataset
 from pipelines.masks.bins import BINS, find_bin, hole_ratio
 from pipelines.records import JobError, UsageError, canonical_json, find_difference
 from pipelines.stream.geometry import RESIZES
@@ -72,8 +72,9 @@ def evaluate(
     protocol = protocol.fit(opened)
     if protocol.segmentation:
         refuse_missing_maps(data, split)
-    settings = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize, "versions": _versions()}
-    settings |= {"asking": protocol.as_json()} | ({"resize": "none"} if protocol.size == "own" else {})
+    settings: dict[str, Any] = {"manifest_sha256": dataset.manifest_sha256, "split": split, "resize": resize}
+    settings |= {"versions": _list_versions(), "asking": protocol.as_json()}
+    settings |= {"resize": "none"} if protocol.size == "own" else {}
     identity = opened.identity
     model = identity["model"]  # a name that stays: tasks must not find another checkpoint or champion under it
     if storage.exists(storage.join(out, SCORES_FILE)):
@@ -82,17 +83,7 @@ def evaluate(
     tasks = [(model, identity, data, split, resize, protocol, c) for c in range(chunks)]
     rows = _score_all(tasks, progress)
     # Check the card and publish it.
-    passport = settings | {
-        "dataset": dataset.name,
-        "pairs_sha256": hash_pairs(list_pairs(rows)),
-        "num_pairs": len(rows),
-        "quantisation": "uint8, rounded and clamped",
-        "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
-        "bins": list(BINS),
-    }
-    if protocol.size is not None:
-        passport["masks"] = find_mask_sources(row["recipe"] for row in rows)
-    card = Scorecard(identity, passport, rows)
+    card = Scorecard(identity, settings | _describe_rows(dataset, protocol, rows), rows)
     if (problem := find_non_finite(card)) is not None:
         raise JobError(f"scores of {model} are not stored: {problem}")
     save_scorecard(card, out)
@@ -107,6 +98,19 @@ def _score_all(tasks: list[tuple[Any, ...]], progress: Callable[[int, int], None
             results[chunk] = rows
             progress(len(results), len(tasks))
     return [row for chunk in range(len(tasks)) for row in results[chunk]]
+
+
+def _describe_rows(dataset: Dataset, protocol: EvalProtocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Fields of the passport that say what the rows' numbers mean."""
+    facts = {
+        "dataset": dataset.name,
+        "pairs_sha256": hash_pairs(list_pairs(rows)),
+        "num_pairs": len(rows),
+        "quantisation": "uint8, rounded and clamped",
+        "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
+        "bins": list(BINS),
+    }
+    return facts | ({} if protocol.size is None else {"masks": find_mask_sources(row["recipe"] for row in rows)})
 
 
 def _refuse_other_card(card: Scorecard, identity: dict[str, str], settings: dict[str, Any], out: str) -> Scorecard:
@@ -167,9 +171,8 @@ def _measure_best(model: Model, pairs: Pairs, protocol: EvalProtocol) -> list[di
     for number in range(protocol.num_fills):
         fills = _fill_at_one_shape(model, pairs, protocol, number)
         measured = [measure(*pair) for pair in zip(pairs.images, pairs.masks, fills, strict=True)]
-        best = [
-            max(of, key=lambda metrics: metrics["psnr_hole"]) for of in zip(best or measured, measured, strict=True)
-        ]
+        tries = zip(best or measured, measured, strict=True)
+        best = [max(pair, key=lambda metrics: metrics["psnr_hole"]) for pair in tries]
     return best
 
 
@@ -196,6 +199,6 @@ def _make_row(pairs: Pairs, i: int, metrics: dict[str, float], baselines: dict[s
     return place | metrics | {"baselines": {name: measure(image, mask, fill) for name, fill in baselines.items()}}
 
 
-def _versions() -> dict[str, str]:
+def _list_versions() -> dict[str, str]:
     packages = ("torch", "opencv-python-headless", "numpy", "scikit-image")
     return {"python": platform.python_version()} | {p: version(p).partition("+")[0] for p in packages}

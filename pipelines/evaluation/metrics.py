@@ -16,7 +16,7 @@ HIGHER_IS_BETTER: Final = {name: not name.startswith("l1") for name in METRICS}
 MIN_SIDE_PX: Final = 11
 """Least side of pictures that can be measured: the window of SSIM."""
 _EXACT_MSE: Final = 1 / 12
-"""Least squared error, below that of rounding to whole levels: PSNR is capped at 58.9 dB, so no pair is infinite."""
+"""Least mean squared error, that of rounding to whole levels: PSNR is capped at 58.9 dB, so no pair is infinite."""
 
 
 def measure(image: NDArray[np.uint8], mask: NDArray[np.uint8], inpainted: NDArray[np.uint8]) -> dict[str, float]:

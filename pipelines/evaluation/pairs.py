@@ -61,7 +61,7 @@ def read_chunk(uri: str, split: str, resize: str, chunk: int, with_maps: bool = 
     """Pairs of one chunk at the size of their masks; raises UsageError as `read_pairs`."""
     keys, specs, images, masks, maps = [], [], [], [], []
     for stored in _read_photos(uri, split, resize, chunk):
-        drawn = [_mask(stored, number) for number in range(len(stored.note["masks"]))]
+        drawn = [_read_mask(stored, number) for number in range(len(stored.note["masks"]))]
         size = drawn[0].shape[0]
         keys += [stored.key] * len(drawn)
         specs += stored.note["masks"]
@@ -93,7 +93,7 @@ def read_pairs(
 
 def refuse_missing_maps(uri: str, split: str) -> None:
     """Raise UsageError where a photo of the split has no segmentation map; reads no picture."""
-    reader = _reader(uri, split)
+    reader = _open_reader(uri, split)
     places = [(shard, sample) for shard, count in enumerate(reader.counts) for sample in range(count)]
     missing = [place for place in places if f"{_MAP}.png" not in reader.list_suffixes(*place)]
     if missing:
@@ -111,7 +111,7 @@ def find_mask_sources(specs: Iterable[str]) -> list[str]:
 def _read_photos(uri: str, split: str, resize: str, chunk: int) -> Iterator[StoredSample]:
     if resize == "polyphase":
         raise UsageError(f"resize polyphase turns photos at random, for training: use {HELD_OUT[resize]} for scores")
-    reader = _reader(uri, split)
+    reader = _open_reader(uri, split)
     for place in _places(reader.counts, chunk):
         stored = reader.read(*place)
         if not stored.note["masks"]:
@@ -139,7 +139,7 @@ def _resize(picture: Picture, stored: StoredSample, resize: str, size: EvalSize,
     return resize_square(picture, resize, size, rng, nearest=nearest)
 
 
-def _mask(stored: StoredSample, number: int) -> NDArray[np.uint8]:
+def _read_mask(stored: StoredSample, number: int) -> NDArray[np.uint8]:
     """Mask of this number of the photo, as stored or drawn from its spec."""
     picture = stored.planes.get(name_mask_plane(number))
     if picture is None:
@@ -155,7 +155,7 @@ def _fit_mask(stored: StoredSample, number: int, height: int, width: int) -> NDA
     if spec.file is None:
         with suppress(UnreachableRatioError):  # a narrow photo may have no mask of this bin
             return fit_mask_spec(spec, height, width).draw()
-    mask = resize_nearest(_mask(stored, number), height, width)
+    mask = resize_nearest(_read_mask(stored, number), height, width)
     if not 0 < np.count_nonzero(mask) < mask.size:
         raise UsageError(f"the mask {line!r} is empty or full at {width}x{height} px: use another --size")
     return mask
@@ -175,5 +175,5 @@ def _places(counts: tuple[int, ...], chunk: int) -> Iterator[tuple[int, int]]:
 
 
 @lru_cache(maxsize=4)
-def _reader(uri: str, split: str) -> ShardReader:
+def _open_reader(uri: str, split: str) -> ShardReader:
     return ShardReader((open_dataset(uri),), split)

@@ -23,24 +23,24 @@ def render_fills(data: str, models: Mapping[str, str], resize: str = "centre-squ
     title -> model as on the command line.
     """
     opened = {title: open_model(name) for title, name in models.items()}
-    squares = _some_pairs(read_chunk(data, "val", resize, 0))
+    squares = _select_some(read_chunk(data, "val", resize, 0))
     enlarge = max(1, 128 // squares.images.shape[1])
     photo = [("photo", squares.images)]
-    own = _own_size_pair(data, resize, squares)
+    own = _find_own_size_pair(data, resize, squares)
     (title, hole), *fills = _fill_columns(own, opened)
     whole = [(f"{title}, {own.masks.shape[2]}x{own.masks.shape[1]} px", hole), *fills]
     below = [whole[start : start + _NUM_BESIDE] for start in range(0, len(whole), _NUM_BESIDE)]
     return encode_sheets([draw_grid([*photo, *_fill_columns(squares, opened)], enlarge), *map(draw_grid, below)])
 
 
-def _some_pairs(pairs: Pairs) -> Pairs:
+def _select_some(pairs: Pairs) -> Pairs:
     """One pair of each of the first photos, with another of its masks each time."""
     per_photo = len(pairs.keys) // len(set(pairs.keys))
     photos = range(min(NUM_ROWS, len(set(pairs.keys))))
     return pairs.select(np.array([photo * per_photo + photo % per_photo for photo in photos]))
 
 
-def _own_size_pair(data: str, resize: str, squares: Pairs) -> Pairs:
+def _find_own_size_pair(data: str, resize: str, squares: Pairs) -> Pairs:
     """The pair of one of the squares at the photo's own size."""
     row = min(_OWN_ROW, len(squares.keys) - 1)
     wanted = (squares.keys[row],), (squares.specs[row],)

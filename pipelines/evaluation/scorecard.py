@@ -41,7 +41,7 @@ class Scorecard:
     model: dict[str, str]
     passport: dict[str, Any]
     rows: list[dict[str, Any]]
-    """Row per pair: key, recipe, bin, ratio, every metric, and `baselines`: name -> every metric of that method."""
+    """Row per pair: key, `recipe` (its mask spec), bin, ratio, every metric, and `baselines`: method -> its metrics."""
 
     @cached_property
     def scores(self) -> Scores:
@@ -160,7 +160,7 @@ def refuse_repeated(pairs: Iterable[Pair], where: str) -> None:
 
 
 def list_pairs(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
-    """Key and mask recipe of each row."""
+    """Key and mask spec of each row."""
     return [(row["key"], row["recipe"]) for row in rows]
 
 

@@ -75,7 +75,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
     except (UsageError, NonFiniteFillError) as fault:
         return Row(ready.job, "refused", note=str(fault))
     except OSError as fault:
-        return Row(ready.job, "refused", note=_reason(fault, _UNWRITABLE))
+        return Row(ready.job, "refused", note=_explain_fault(fault, _UNWRITABLE))
     except MemoryError:
         return Row(ready.job, "refused", note="not enough memory to fill it")
     again = [f"filled again: {ready.reason}"] if ready.reason else []
@@ -85,7 +85,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
 
 
 def _read_ahead(jobs: Sequence[Job], records: FillRecords) -> Iterator[_Ready | str]:
-    """Each job with its files, or the reason why they cannot be read; one is read while another is used."""
+    """Yield each job with its files, or the reason why they cannot be read; one is read while another is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(_read, jobs[0], records)
         for following in [*jobs[1:], None]:
@@ -104,11 +104,11 @@ def _read(job: Job, records: FillRecords) -> _Ready | str:
     except UsageError as fault:
         return str(fault)
     except OSError as fault:
-        return _reason(fault, _UNREADABLE)
+        return _explain_fault(fault, _UNREADABLE)
     return _Ready(job, inputs, {} if reason is None else files, reason)
 
 
-def _reason(fault: OSError, of_one_file: tuple[type[OSError], ...]) -> str:
+def _explain_fault(fault: OSError, of_one_file: tuple[type[OSError], ...]) -> str:
     """Error of one photo's file, in words; raises a fault that other photos meet too, such as a full disk."""
     if not isinstance(fault, of_one_file) and fault.errno not in _BAD_NAMES:
         raise fault

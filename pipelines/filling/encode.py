@@ -38,7 +38,7 @@ class Encoding:
 
 def choose_encoding(out_file: str | None, wanted: Format | None, quality: int | None, keep: frozenset[str]) -> Encoding:
     """The encoding for one file by its name, for None (a folder) by `wanted`; raises UsageError where they disagree."""
-    found = _format_of(out_file, wanted) if out_file is not None else wanted or "png"
+    found = _choose_format(out_file, wanted) if out_file is not None else wanted or "png"
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"--quality is {quality}: it must be 1 to 100")
     if quality is not None and found == "png":
@@ -69,7 +69,7 @@ def encode(
     return sink.getvalue()
 
 
-def _format_of(out_file: str, wanted: Format | None) -> Format:
+def _choose_format(out_file: str, wanted: Format | None) -> Format:
     suffix = PurePosixPath(out_file).suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(

@@ -48,11 +48,11 @@ def find_files(given: str, option: str) -> PictureFiles:
     """The files that the argument of an option names; raises UsageError where there is none."""
     if storage.exists(given):
         if _is_folder(given):
-            return _in_folder(given, option)
+            return _list_folder(given, option)
         root, _, name = storage.to_absolute(given).rpartition("/")
         return PictureFiles(given, root or "/", (name,), is_one=True)
     if not _MAGIC.isdisjoint(given):
-        return _by_pattern(given, option)
+        return _match_pattern(given, option)
     raise UsageError(f"no file at {given}: give {option} a file, a folder, or a pattern such as 'photos/*.jpg'")
 
 
@@ -64,13 +64,13 @@ def read_file(uri: str) -> bytes:
 
 def relative_to(uri: str, folder: str) -> str | None:
     """Path of a URI below a folder, "" for the folder itself, None elsewhere; links on a disk are followed."""
-    inner, outer = (_real(place) for place in (uri, folder))
+    inner, outer = (_resolve(place) for place in (uri, folder))
     if inner == outer:
         return ""
     return inner[len(outer) + 1 :] if inner.startswith(f"{outer}/") else None
 
 
-def _real(uri: str) -> str:
+def _resolve(uri: str) -> str:
     local = storage.to_local_path(uri)
     return (uri if local is None else str(local.resolve())).rstrip("/")
 
@@ -81,16 +81,16 @@ def _is_folder(uri: str) -> bool:
         return bool(fs.isdir(path))
 
 
-def _in_folder(given: str, option: str) -> PictureFiles:
+def _list_folder(given: str, option: str) -> PictureFiles:
     names = tuple(name for name, _ in storage.list_files(given) if _is_picture(name))
     if not names:
         raise UsageError(f"{option}: no pictures in {given}: their names must end in {SUFFIXES}")
     return PictureFiles(given, storage.to_absolute(given).rstrip("/"), names)
 
 
-def _by_pattern(given: str, option: str) -> PictureFiles:
+def _match_pattern(given: str, option: str) -> PictureFiles:
     """Files that match; folders whose names only look like a part of a pattern are taken by name."""
-    root, rest = _split(given)
+    root, rest = _split_pattern(given)
     fs, path = storage.locate(root)
     with translate_faults(fs, given):
         found = fs.glob(f"{glob.escape(path.rstrip('/'))}/{rest}", detail=True)
@@ -101,7 +101,7 @@ def _by_pattern(given: str, option: str) -> PictureFiles:
     return PictureFiles(given, storage.to_absolute(root).rstrip("/"), tuple(names), is_deep="/" in rest)
 
 
-def _split(pattern: str) -> tuple[str, str]:
+def _split_pattern(pattern: str) -> tuple[str, str]:
     """The folder before the first part of a pattern that stands for several names, and the rest."""
     parts = pattern.split("/")
     for number, part in enumerate(parts[:-1]):

@@ -24,7 +24,7 @@ from pipelines.masks.bins import hole_ratio
 from pipelines.records import UsageError
 
 _MAX_FILLS: Final = 1000
-FillAll = Callable[[Picture, Picture, Mapping[str, Tensor]], Picture]
+FillOne = Callable[[Picture, Picture, Mapping[str, Tensor]], Picture]
 """Photo HxWx3, hole HxW and planes 1xCxHxW beside them -> filled HxWx3."""
 
 
@@ -99,7 +99,7 @@ def fill_photo(job: Job, files: Mapping[str, bytes], model: Model, settings: Fil
     if hole.num_gray:
         facts["num_gray_px"] = hole.num_gray
         notes = (f"{hole.num_gray} px of the mask are gray and count as known: --grow PX fills them around its hole",)
-    return Filled(facts, photo.normalised, notes, _results(job, photo, hole.mask, planes, model, settings))
+    return Filled(facts, photo.normalized, notes, _results(job, photo, hole.mask, planes, model, settings))
 
 
 def _results(
@@ -112,8 +112,8 @@ def _results(
     for number in range(settings.num_fills):
         noise = None if settings.num_fills == 1 else make_noise_keys(settings.seed, number, 1)
 
-        def fill(image: Picture, mask: Picture, beside: Mapping[str, Tensor], noise: Any = noise) -> Picture:
-            return np.asarray(model.fill(image[None], mask[None], beside, noise)[0], np.uint8)
+        def fill(image: Picture, mask: Picture, guides: Mapping[str, Tensor], noise: Any = noise) -> Picture:
+            return np.asarray(model.fill(image[None], mask[None], guides, noise)[0], np.uint8)
 
         filled = _fill_at(fill, photo.pixels, area, planes, settings.size_px, job.image)
         filled = feather(photo.pixels, filled, hole, settings.hole.feather_px)
@@ -121,7 +121,7 @@ def _results(
 
 
 def _fill_at(
-    fill: FillAll, photo: Picture, hole: Picture, planes: Mapping[str, Tensor], size_px: int | None, where: str
+    fill: FillOne, photo: Picture, hole: Picture, planes: Mapping[str, Tensor], size_px: int | None, where: str
 ) -> Picture:
     """The photo filled at a longer side of `size_px`; its known pixels are its own, and it is not enlarged for it."""
     height, width = hole.shape

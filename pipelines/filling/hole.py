@@ -71,9 +71,9 @@ def grow(mask: Picture, px: int) -> Picture:
     """Mask HxW in {0, 1} with all pixels that lie up to so many px from its hole."""
     if px == 0:
         return mask
-    box = _box(mask, px)
+    box = _find_box(mask, px)
     grown = mask.copy()
-    grown[box] = _distance(mask[box]) <= px
+    grown[box] = _measure_distance(mask[box]) <= px
     return grown
 
 
@@ -84,8 +84,8 @@ def feather(photo: Picture, filled: Picture, hole: Picture, px: int) -> Picture:
     """
     if px == 0:
         return filled
-    box = _box(hole, px)
-    distance = _distance(hole[box])
+    box = _find_box(hole, px)
+    distance = _measure_distance(hole[box])
     band = (distance > 0) & (distance <= px)
     share = (1 - distance[band] / (px + 1))[:, None]
     blended = filled.copy()
@@ -105,13 +105,13 @@ def _read_mask_file(
     return read_mask(mask, photo.size, settings.color, where, turn, soft)
 
 
-def _box(mask: Picture, margin_px: int) -> tuple[slice, slice]:
+def _find_box(mask: Picture, margin_px: int) -> tuple[slice, slice]:
     """Rows and columns of the hole and of so much around it, inside the picture."""
     left, top, width, height = cv2.boundingRect(mask)
     rows = slice(max(0, top - margin_px), top + height + margin_px)
     return rows, slice(max(0, left - margin_px), left + width + margin_px)
 
 
-def _distance(mask: Picture) -> np.ndarray:
+def _measure_distance(mask: Picture) -> np.ndarray:
     """Distance HxW of each pixel from the hole of the mask, px, 0 inside."""
     return np.asarray(cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))

@@ -19,7 +19,7 @@ MaskOrientation = Literal["auto", "upright", "stored"]
 
 def refuse_unfitting(photo: Header, other: Header, where: str) -> None:
     """Raise UsageError naming `where` for a picture that fits its photo in no orientation, before it is decoded."""
-    if other.upright_size not in (photo.upright_size, _swap_size(photo)):
+    if other.upright_size not in (photo.upright_size, _get_stored_size(photo)):
         refuse_other_size(other.upright_size[::-1], photo.upright_size[::-1], where)
 
 
@@ -36,7 +36,9 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
             return turn_upright(levels, own_orientation)
         if photo.orientation == 1 or how == "upright":
             return levels
-        fits_upright, fits_stored = (levels.shape[:2] == size[::-1] for size in (photo.upright_size, _swap_size(photo)))
+        fits_upright, fits_stored = (
+            levels.shape[:2] == size[::-1] for size in (photo.upright_size, _get_stored_size(photo))
+        )
         if how == "auto" and fits_upright and fits_stored:
             raise UsageError(
                 f"{where} may lie as its photo is seen or as it is stored: EXIF turns the photo (orientation "
@@ -48,5 +50,6 @@ def lay_on(photo: Header, own_orientation: int, how: str, where: str) -> Turn:
     return turn
 
 
-def _swap_size(photo: Header) -> tuple[int, int]:
+def _get_stored_size(photo: Header) -> tuple[int, int]:
+    """Width and height in px as stored, not turned by EXIF."""
     return photo.width_px, photo.height_px

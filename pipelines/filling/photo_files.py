@@ -20,8 +20,8 @@ from pipelines.decoding import Picture
 from pipelines.records import Rejected, UsageError
 
 Keepable = Literal["alpha", "icc", "exif"]
-RECIPE: Final = DatasetConfig("folder", min_side_px=1)
-"""What counts as a photo: anything of up to 100 megapixels that a dataset would take, however small."""
+PHOTO_CONFIG: Final = DatasetConfig("folder", min_side_px=1)
+"""Config by which a file counts as a photo: anything of up to 100 megapixels that a dataset takes, however small."""
 _BITS: Final = 8
 _PROFILE_DROPPED: Final = "colour profile dropped"
 _EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
@@ -42,7 +42,7 @@ class Photo:
     """HxW, 0 = transparent."""
     icc: bytes | None
     exif: bytes | None
-    normalised: tuple[str, ...]
+    normalized: tuple[str, ...]
     """What was done to the pixels, and what of the file is dropped."""
     header: Header
 
@@ -53,14 +53,12 @@ class Photo:
 
 
 def read_photo(data: bytes, where: str, keep: frozenset[str] = frozenset(), needs_alpha: bool = False) -> Photo:
-    """The photo of a file named `where` in messages.
+    """The photo of a file named `where` in messages; `keep` has names of `Keepable`.
 
-    Raises UsageError where it is none, or has no transparency it needs.
-
-    `keep`: names of `Keepable`.
+    Raises UsageError where it is none, or lacks a transparency that is needed.
     """
     wants_alpha = needs_alpha or "alpha" in keep
-    found = read_pixels(data, RECIPE, wants_alpha)
+    found = read_pixels(data, PHOTO_CONFIG, wants_alpha)
     header = read_header(data)
     if isinstance(found, Rejected) or isinstance(header, Rejected):
         reason = found.reason if isinstance(found, Rejected) else "no header"
@@ -69,20 +67,20 @@ def read_photo(data: bytes, where: str, keep: frozenset[str] = frozenset(), need
     alpha = pixels[..., 3] if pixels.ndim == 3 and pixels.shape[2] == 4 else None
     if needs_alpha and alpha is None:
         raise UsageError(f"{where} has no transparency for --hole alpha: give its hole as --mask")
-    icc, exif, dropped = _metadata(data, header, keep)
+    icc, exif, dropped = _read_metadata(data, header, keep)
     notes = [note for note in done if note != _PROFILE_DROPPED] + dropped
     if alpha is not None and header.bits != _BITS:
         notes.append(f"{header.bits} bits a channel to {_BITS}")
-    return Photo(_rgb(pixels), alpha, icc, exif, tuple(notes), header)
+    return Photo(_to_rgb(pixels), alpha, icc, exif, tuple(notes), header)
 
 
-def _rgb(pixels: Picture) -> Picture:
+def _to_rgb(pixels: Picture) -> Picture:
     if pixels.ndim == 2:
         return np.repeat(pixels[:, :, None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3])
 
 
-def _metadata(data: bytes, header: Header, keep: frozenset[str]) -> tuple[bytes | None, bytes | None, list[str]]:
+def _read_metadata(data: bytes, header: Header, keep: frozenset[str]) -> tuple[bytes | None, bytes | None, list[str]]:
     """Color profile and EXIF to keep, and what is dropped of them; a file that Pillow cannot open has neither."""
     try:
         with warnings.catch_warnings():

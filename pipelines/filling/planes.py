@@ -15,7 +15,7 @@ from pipelines.data.image.header import read_header
 from pipelines.data.image.normalize import read_pixels
 from pipelines.decoding import Picture
 from pipelines.filling.orientation import lay_on, refuse_unfitting
-from pipelines.filling.photo_files import RECIPE, Photo
+from pipelines.filling.photo_files import PHOTO_CONFIG, Photo
 from pipelines.masks.foreign import refuse_other_size
 from pipelines.records import Rejected, UsageError
 
@@ -28,7 +28,7 @@ def read_plane(name: str, data: bytes, photo: Photo, where: str, orientation: st
     if isinstance(header, Rejected):
         raise UsageError(f"{where} is no {name}: {header.reason}")
     refuse_unfitting(photo.header, header, where)
-    found = read_pixels(data, RECIPE)
+    found = read_pixels(data, PHOTO_CONFIG)
     if isinstance(found, Rejected):
         raise UsageError(f"{where} is no {name}: {found.reason}")
     pixels = lay_on(photo.header, 1, orientation, where)(found[0]) if header.orientation == 1 else found[0]
@@ -36,7 +36,7 @@ def read_plane(name: str, data: bytes, photo: Photo, where: str, orientation: st
     return _TO_TENSOR[name](pixels, where)
 
 
-def _sketch(pixels: Picture, where: str) -> Tensor:
+def _to_sketch(pixels: Picture, where: str) -> Tensor:
     """Strokes 1x1xHxW in {0, 1}: the rarer of dark and light pixels, so black on white and white on black are one."""
     levels = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     dark = np.asarray(levels) < 128
@@ -48,10 +48,13 @@ def _sketch(pixels: Picture, where: str) -> Tensor:
     return torch.from_numpy(dark if share <= 0.5 else ~dark).float()[None, None]
 
 
-def _segmentation(pixels: Picture, where: str) -> Tensor:
+def _to_segmentation(pixels: Picture, where: str) -> Tensor:
     """Colors of classes 1x3xHxW in [0, 1]."""
     colors = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
     return torch.from_numpy(np.ascontiguousarray(colors)).permute(2, 0, 1)[None].float() / 255
 
 
-_TO_TENSOR: Final[Mapping[str, Callable[[Picture, str], Tensor]]] = {"sketch": _sketch, "segmentation": _segmentation}
+_TO_TENSOR: Final[Mapping[str, Callable[[Picture, str], Tensor]]] = {
+    "sketch": _to_sketch,
+    "segmentation": _to_segmentation,
+}

@@ -47,7 +47,7 @@ class FillRecords:
 
     def claim(self) -> None:
         """Write down the settings and sweep what killed runs left; raises UsageError where another run was first."""
-        if not storage.create(self._uri(_SETTINGS), seal(self._settings)):
+        if not storage.create(self._make_uri(_SETTINGS), seal(self._settings)):
             self._refuse_other_settings()
         if storage.to_local_path(self._out) is not None:
             for folder, _ in storage.list_folders(self._out):
@@ -61,12 +61,12 @@ class FillRecords:
         if name not in self._recorded:
             return ""
         try:
-            record = unseal(storage.read_bytes(self._photo_uri(name)), self._photo_uri(name))
+            record = unseal(storage.read_bytes(self._make_photo_uri(name)), self._make_photo_uri(name))
         except CorruptDataError:
             return "its record is damaged"
         missing = False
         for file, digest in record["results"].items():
-            found = self._digest(file)
+            found = self._hash_result(file)
             if found is not None and found != digest:
                 raise UsageError(
                     f"{storage.join(self._out, file)} was changed since it was filled: remove it or move it"
@@ -82,8 +82,8 @@ class FillRecords:
     def write(self, name: str, inputs: Mapping[str, str], results: Iterable[tuple[str, bytes]]) -> None:
         """Write the results of a photo, by their names, and then its record.
 
-        Raises UsageError where a file of such a name is there that no run wrote. Where one of
-        them cannot be made or written, or not the record, all go.
+        Raises UsageError where a file of such a name is there that no run wrote. Where a result or the record cannot be
+        made or written, all of them are removed.
         """
         remaining = iter(results)
         first = next(remaining)  # what cannot be made at all replaces nothing
@@ -92,14 +92,14 @@ class FillRecords:
         try:
             for file, data in chain([first], remaining):
                 digest = sha256_hex(data)
-                if self._digest(file) not in (None, digest):
+                if self._hash_result(file) not in (None, digest):
                     there = storage.join(self._out, file)
                     raise UsageError(
                         f"{there} is there without a record and differs from this fill: remove it or move it"
                     )
                 storage.publish(storage.join(self._out, file), data)
                 digests[file] = digest
-            storage.publish(self._photo_uri(name), seal({"inputs": dict(inputs), "results": digests}))
+            storage.publish(self._make_photo_uri(name), seal({"inputs": dict(inputs), "results": digests}))
         except Exception:
             for file in digests:
                 storage.remove(storage.join(self._out, file))
@@ -111,16 +111,16 @@ class FillRecords:
             storage.remove(storage.join(self._out, file))
             self._results.discard(file)
         if name in self._recorded:
-            storage.remove(self._photo_uri(name))
+            storage.remove(self._make_photo_uri(name))
             self._recorded.discard(name)
 
-    def _digest(self, file: str) -> str | None:
+    def _hash_result(self, file: str) -> str | None:
         if file not in self._results:
             return None
         return sha256_hex(storage.read_bytes(storage.join(self._out, file)))
 
     def _refuse_other_settings(self) -> None:
-        uri = self._uri(_SETTINGS)
+        uri = self._make_uri(_SETTINGS)
         try:
             there = unseal(storage.read_bytes(uri), uri)
         except (FileNotFoundError, NotADirectoryError):
@@ -138,8 +138,8 @@ class FillRecords:
                 "name another --out"
             )
 
-    def _uri(self, *parts: str) -> str:
+    def _make_uri(self, *parts: str) -> str:
         return storage.join(self._out, FOLDER, *parts)
 
-    def _photo_uri(self, name: str) -> str:
-        return self._uri(_PHOTOS, f"{name}.json")
+    def _make_photo_uri(self, name: str) -> str:
+        return self._make_uri(_PHOTOS, f"{name}.json")

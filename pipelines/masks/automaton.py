@@ -36,13 +36,13 @@ def _grow_cells(rows: int, columns: int, rounds: int, rng: KeyedRng) -> NDArray[
     count = rows * stride
     cells = int.from_bytes(rng.words(-(-count // 64)).astype("<u8").tobytes(), "little") & inside
     for _ in range(rounds):
-        cells = _take_majority(cells, stride) & inside
+        cells = _compute_majority(cells, stride) & inside
     packed = np.frombuffer(cells.to_bytes(-(-count // 8), "little"), np.uint8)
     grid = np.unpackbits(packed, count=count, bitorder="little").reshape(rows, stride)
     return np.ascontiguousarray(grid[:, :columns])
 
 
-def _take_majority(cells: int, stride: int) -> int:
+def _compute_majority(cells: int, stride: int) -> int:
     """Bits of the cells with at least five of nine set around them; bits outside the grid may come out set."""
     one, two = _add_three(cells << 1, cells, cells >> 1)
     one, twos = _add_three(one << stride, one, one >> stride)

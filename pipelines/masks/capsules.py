@@ -86,17 +86,17 @@ def _find_left_outline(row: Integers, down: Integers, right: Integers, widths: I
     It lies on the disc whose center is the nearest of the segment's points to a place `touch` above the row, where the
     straight side touches its discs. Fractions are in 1/65536 px, the length is in 1/4096 px.
     """
-    length = _take_root((down * down + right * right) << 24)
+    length = _compute_root((down * down + right * right) << 24)
     touch = ((widths * right) << 27) // np.maximum(length, 1)
     slope = (right << 16) // np.maximum(down, 1)
     y = row << 16
     center: Integers = np.minimum(np.maximum(y - touch.repeat(counts), 0), (down << 16).repeat(counts))
     y -= center
-    half_chord = _take_root(np.maximum(((widths * widths) << 30).repeat(counts) - y * y, 0))
+    half_chord = _compute_root(np.maximum(((widths * widths) << 30).repeat(counts) - y * y, 0))
     return -((half_chord - (center * slope.repeat(counts) >> 16)) >> 16)
 
 
-def _take_root(squares: Integers) -> Integers:
+def _compute_root(squares: Integers) -> Integers:
     """Integer part of the square root of numbers below 2**52.
 
     IEEE 754 rounds a square root correctly, and for numbers so small never up to the next integer.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.records import UsageError
 
 Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""Turns a picture to another of the eight orientations."""
+"""Function that turns a picture to another of the eight orientations."""
 
 _DARK: Final = 16
 """Levels up to this one are black, those as near to white are white."""
@@ -31,10 +31,9 @@ def read_mask(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Mask for a photo of this (height, width), and which of its known pixels are gray.
 
-    `hole` is auto, white or black.
-
-    `turn` brings its levels HxW to the photo's orientation. A `soft` mask may be gray at its edges, up to half of it.
-    Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by all signs inverted.
+    `hole` is auto, white or black. `turn` brings its levels HxW to the photo's orientation. A `soft` mask may be gray
+    at its edges, up to half of it. Raises UsageError naming `where`: no picture, another size, gray, empty, full, or by
+    all signs inverted.
     """
     gray = turn(read_gray(data, where))
     refuse_other_size((gray.shape[0], gray.shape[1]), size, where)

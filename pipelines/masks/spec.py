@@ -86,7 +86,7 @@ def draw_masks(specs: Sequence[MaskSpec], files: Callable[[str], bytes] | None =
     Many at once cost less than one by one and are the same. `files` returns the bytes of a mask file by its name.
     Raises UnreachableRatioError where no mask comes out, CorruptDataError where a file is not that of the spec.
     """
-    chances = [KeyedRng(spec.seed_path, spec.family) for spec in specs]
+    rngs = [KeyedRng(spec.seed_path, spec.family) for spec in specs]
     masks: dict[int, NDArray[np.uint8]] = {}
     for turn in range(_MAX_TRIES):
         waiting = [number for number in range(len(specs)) if number not in masks]
@@ -94,7 +94,7 @@ def draw_masks(specs: Sequence[MaskSpec], files: Callable[[str], bytes] | None =
             return [masks[number] for number in range(len(specs))]
         if turn and (fixed := next((n for n in waiting if not _may_differ(specs[n])), None)) is not None:
             raise UnreachableRatioError(_describe_failure(specs[fixed], 1))
-        for number, drawn in _draw_once({n: (specs[n], chances[n]) for n in waiting}, files):
+        for number, drawn in _draw_once({n: (specs[n], rngs[n]) for n in waiting}, files):
             mask, wanted = resize_nearest(drawn, *specs[number].size_px), specs[number].bin
             if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, find_bin(mask)):
                 masks[number] = mask
@@ -114,7 +114,7 @@ def _draw_once(
     """Yield (number, mask on its canvas) of each spec; strokes on canvases of one size are drawn together."""
     sketches: dict[tuple[int, int], dict[int, Sketch]] = {}
     for number, (spec, rng) in tries.items():
-        family = _family(spec)
+        family = _find_family(spec)
         if isinstance(family, MaskFamily) and family.sketch is not None:
             sketches.setdefault(spec.drawn_px, {})[number] = family.sketch(*spec.drawn_px, rng, spec.side_px)
         elif spec.file is None:
@@ -125,7 +125,7 @@ def _draw_once(
         yield from zip(together, draw_sketches(*size, list(together.values())), strict=True)
 
 
-def _family(spec: MaskSpec) -> MaskFamily | FileMaskFamily:
+def _find_family(spec: MaskSpec) -> MaskFamily | FileMaskFamily:
     """Family of the spec; raises UsageError where this version of Lacuna does not have it."""
     known: Mapping[str, MaskFamily | FileMaskFamily] = MASKS if spec.file is None else FILE_MASKS
     family = known.get(spec.family)

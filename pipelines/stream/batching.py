@@ -27,7 +27,8 @@ from pipelines.stream.reading import ShardReader
 from pipelines.stream.sketching import draw_sketch
 
 _MAX_REPLACEMENTS: Final = 100
-_MAX_WEIGHTS: Final = 1000
+_MAX_ROUND: Final = 1000
+"""Photos of one round of a mix."""
 _RANGES: Final = {"images_seen": (0, 2**62), "batch_size": (1, 2**20), "num_processes": (0, 1024)}
 
 
@@ -35,16 +36,16 @@ class Stream:
     """Training samples of some datasets, in order."""
 
     def __init__(
-        self, datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...] = ()
+        self, datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, mix: tuple[int, ...] = ()
     ) -> None:
-        """`weights`: number of photos of each dataset in every round; if empty, all photos count alike.
+        """`mix`: number of photos of each dataset in every round; if empty, all photos count alike.
 
-        Raises UsageError where there is nothing to read, and for unfit weights or transforms.
+        Raises UsageError where there is nothing to read, and for an unfit mix or unfit transforms.
         """
         self._config, self._seed = config, seed
         self._from_px = config.resize_px or config.size_px
         self._augmentation = Augmentation(config, seed)
-        self._order = _make_order(datasets, config, seed, weights)
+        self._order = _make_order(datasets, config, seed, mix)
         self.reader = ShardReader(datasets, "train")
 
     @property
@@ -151,20 +152,23 @@ class Stream:
 
 
 def _make_order(
-    datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, weights: tuple[int, ...]
+    datasets: tuple[Dataset, ...], config: StreamConfig, seed: int, mix: tuple[int, ...]
 ) -> Order | Mixture:
     counts = [tuple(dataset.split("train").numbers("num_samples").tolist()) for dataset in datasets]
     if not sum(map(sum, counts)):
         raise UsageError("the given datasets have no photos in the split train: add a dataset that has some")
-    if not weights:
+    if not mix:
         return Order(tuple(n for own in counts for n in own), seed, config.num_lanes, config.block_size)
-    if len(weights) != len(datasets) or min(weights) < 1:
-        raise UsageError(f"weights are {weights} for {len(datasets)} datasets: give each an integer of at least 1")
-    if sum(weights) > _MAX_WEIGHTS:
-        raise UsageError(f"weights are {weights}, {sum(weights)} in all: use integers of at most {_MAX_WEIGHTS} in all")
+    given = " ".join(map(str, mix))
+    if len(mix) != len(datasets) or min(mix) < 1:
+        raise UsageError(
+            f"--mix is {given}: give each of the datasets, {len(datasets)} in all, an integer of at least 1"
+        )
+    if sum(mix) > _MAX_ROUND:
+        raise UsageError(f"--mix is {given}, {sum(mix)} in all: use integers of at most {_MAX_ROUND} in all")
     seeds = [derive_seed(seed, "dataset", number) for number in range(len(datasets))]
     orders = (Order(c, s, config.num_lanes, config.block_size) for c, s in zip(counts, seeds, strict=True))
-    return Mixture(tuple(orders), tuple(weights), seed)
+    return Mixture(tuple(orders), tuple(mix), seed)
 
 
 def _to_channels_first(pictures: torch.Tensor) -> torch.Tensor:

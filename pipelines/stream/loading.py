@@ -67,7 +67,7 @@ class _Steps(Dataset[Batch | _SlotBatch | Exception]):
         except OSError as fault:
             return OSError(str(fault))
         except Exception:  # noqa: BLE001 - torch's own handling would not end the other processes
-            return JobError(f"a loader process failed:\n{traceback.format_exc()}")
+            return JobError(f"a loader worker failed:\n{traceback.format_exc()}")
 
     def _make_batch(self, slot: int | None, positions: list[int]) -> Batch | _SlotBatch:
         if slot is None:
@@ -119,7 +119,7 @@ def _take_next(batches: Iterator[Batch | _SlotBatch | Exception]) -> Batch | _Sl
         return next(batches, None)
     except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
         what = str(fault) or type(fault).__name__
-        return JobError(f"a loader process failed: {what}. Run the command again: it goes on from the last checkpoint")
+        return JobError(f"a loader worker failed: {what}. Run the command again: it goes on from the last checkpoint")
 
 
 def _return_batch(batch: Batch | _SlotBatch | Exception) -> Batch | _SlotBatch | Exception:

@@ -94,12 +94,12 @@ class ShardReader:
         places = index.places(sample)
         (suffix,) = places.keys() & _PICTURES
         found = {name: f"{name}.png" for name in planes if f"{name}.png" in places}
-        picture, *others = (self._member(shard, index.member(places[part])) for part in (suffix, *found.values()))
+        picture, *others = (self._read_member(shard, index.member(places[part])) for part in (suffix, *found.values()))
         return index.key(sample), picture, dict(zip(found, others, strict=True))
 
     def parts(self, shard: int, sample: int) -> dict[str, bytes]:
         """Members of a sample by their suffixes, checked as in `read`."""
-        return {suffix: self._member(shard, m) for suffix, m in self._index(shard).members(sample).items()}
+        return {suffix: self._read_member(shard, m) for suffix, m in self._index(shard).members(sample).items()}
 
     def key(self, shard: int, sample: int) -> str:
         """Key of a sample, without reading the sample."""
@@ -121,7 +121,7 @@ class ShardReader:
         except Exception as fault:  # noqa: BLE001 - reading the segment later raises its own error
             self.traffic.report(f"nothing was read ahead: {fault}")
 
-    def _member(self, shard: int, member: Member) -> bytes:
+    def _read_member(self, shard: int, member: Member) -> bytes:
         """Bytes of a member; a wrong copy in the cache is fetched once more."""
         file = self._file(shard)
         end = member.offset + member.size
@@ -132,7 +132,7 @@ class ShardReader:
             if isinstance(file, CachedFile):
                 file.forget(member.offset, end)
         raise CorruptDataError(
-            f"{self._uri(shard)} is damaged at member {member.name}: restore the shard or build the dataset again"
+            f"{self._make_uri(shard)} is damaged at member {member.name}: restore the shard or build the dataset again"
         )
 
     def _read(self, shard: int, call: Callable[[], Result]) -> Result:
@@ -141,11 +141,11 @@ class ShardReader:
             return call()
         except FileNotFoundError:
             raise CorruptDataError(
-                f"{self._uri(shard)} is missing: restore the shard or build the dataset again"
+                f"{self._make_uri(shard)} is missing: restore the shard or build the dataset again"
             ) from None
         except EOFError as fault:
             raise CorruptDataError(
-                f"{self._uri(shard)} is cut: {fault}; restore the shard or build the dataset again"
+                f"{self._make_uri(shard)} is cut: {fault}; restore the shard or build the dataset again"
             ) from None
 
     def _read_index(self, shard: int) -> ShardIndex:
@@ -154,7 +154,7 @@ class ShardReader:
 
     def _open(self, shard: int) -> Any:
         """Open file of a shard, local or cached."""
-        uri, record = self._uri(shard), self._shard(shard)[1]
+        uri, record = self._make_uri(shard), self._shard(shard)[1]
         path = storage.to_local_path(uri)
         if path is not None:
             return self._read(shard, lambda: _LocalFile(path, self.traffic))
@@ -169,7 +169,7 @@ class ShardReader:
             shard -= len(rows)
         raise IndexError(shard)
 
-    def _uri(self, shard: int) -> str:
+    def _make_uri(self, shard: int) -> str:
         dataset, record = self._shard(shard)
         return storage.join(dataset.uri, record.file)
 

@@ -109,7 +109,7 @@ class Checkpointer:
             digest = self._state.ledger.sum_over(self._world)
             self.settle()
             if self._world.rank == 0:
-                snapshot = self._state.snapshot(self._facts(digest))
+                snapshot = self._state.snapshot(self._collect_facts(digest))
                 write = partial(self._publish_all, snapshot, points, sheets, self.best.kept)
                 self._write = self._writes.submit(retry_transient, write, log.warning)
 
@@ -144,7 +144,7 @@ class Checkpointer:
     def _publish(self, name: str, data: bytes) -> None:
         storage.publish(storage.join(self._run.out, name), data)
 
-    def _facts(self, photos_digest: int) -> dict[str, Any]:
+    def _collect_facts(self, photos_digest: int) -> dict[str, Any]:
         """Facts that a checkpoint holds beside its tensors."""
         batch = self._run.recipe.batch_size
         return {

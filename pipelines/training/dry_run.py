@@ -33,7 +33,7 @@ class DryRun:
     checkpoint_bytes: int
     """Weights, both moments of Adam, and averages of the generator if the recipe has them."""
     state_bytes: int
-    """The same and gradients, in a worker's memory."""
+    """What a checkpoint holds, and gradients, in a worker's memory."""
     teacher_bytes: int
     sample_bytes: int
     """Tensors that backward needs for one masked sample, in the phase that needs the most."""

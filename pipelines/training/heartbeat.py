@@ -32,7 +32,7 @@ _WRITING_SECONDS: Final = 60.0
 """A checkpoint that takes longer to write is reported, though the steps go on."""
 _WAITING_SECONDS: Final = 60.0
 """Without a beat of any rank for so long, the ranks are starting or wait for resources."""
-_KILLED: Final = "its processes were killed"
+_KILLED: Final = "processes were killed"
 _RESIZED: Final = "their number has changed"
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ class Beat:
     pid: int
     images_seen: int
     still_seconds: float
-    """Since its last step, or since it began to write."""
+    """Seconds since its last step, or since it began to write."""
     stack: str = ""
-    """Of its training thread, where that stands still for long and not because it waits for other ranks; of the thread
+    """Stack of its training thread, where that stands still for long and does not wait for other ranks; of the thread
     that writes, where that takes long."""
     last: bool = False
     """Whether the rank has ended: no beat follows."""
@@ -134,7 +134,7 @@ def _format_stack(thread_id: int) -> str:
 
 
 class HeartbeatMonitor:
-    """The last beat of each rank, the faults of ranks, and the number of their starts, kept outside of all ranks."""
+    """Last beat of each rank, faults of ranks, and the number of their starts, kept outside of all ranks."""
 
     def __init__(self) -> None:
         self._beats: dict[int, tuple[float, Beat]] = {}

@@ -32,7 +32,7 @@ from pipelines.training.worker import OnPoint, run_rank
 _MAX_STARTS: Final = 3
 """Starts of a training at one checkpoint. A long training that gets further may lose workers many times."""
 _MAX_ELASTIC_STARTS: Final = 20
-"""The same where the number of workers may change, which is a start as well."""
+"""Starts at one checkpoint where the number of workers may change, as each change is a start as well."""
 _MAX_FAILURES: Final = 10_000
 """Ray Train restarts on every failure: `has_starts_left` decides about the end."""
 _ANSWER_SECONDS: Final = 20.0
@@ -146,7 +146,7 @@ def _fit(
     try:
         end = _run_in_thread(trainer.fit).return_value
     except train.TrainingFailedError as fault:
-        raise JobError(_first_fault(fault)) from None
+        raise JobError(_find_first_fault(fault)) from None
     if isinstance(end, JobError):
         raise end
     return str(end)
@@ -170,7 +170,7 @@ def _run_in_thread(work: Callable[[], Any]) -> Any:
 
 
 def _count_cores(run: TrainRun) -> int:
-    """Cores of a rank: its own and one for each of its loader processes."""
+    """Cores of a rank: its own and one for each of its loader workers."""
     return 1 + run.num_loader_workers
 
 
@@ -219,7 +219,7 @@ class _ForwardHandler(logging.Handler):
         self._send, self._pid = send, os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging; loader processes, which are forks and cannot reach Ray, print theirs."""
+        """Called by logging; loader workers, which are forks and cannot reach Ray, print theirs."""
         if os.getpid() == self._pid:
             self._send(record.getMessage())
         elif logging.lastResort is not None:
@@ -236,7 +236,7 @@ def _start_monitor() -> Any:
 
 
 def _ask(reference: Any, default: Any) -> Any:
-    """Value of a reference of Ray, or a default where it does not come: a missing report ends no training."""
+    """Value of a reference of Ray, or the default where none comes in time: a missing report ends no training."""
     import ray
 
     try:
@@ -258,7 +258,7 @@ def _explain_fault(fault: Exception) -> str:
 
 
 def _find_end(run: TrainRun, monitor: Any, world: World, *, is_elastic: bool) -> JobError | None:
-    """Why this start must not begin, if so, which all ranks find alike.
+    """Error by which this start must not begin, the same on all ranks; None where it may.
 
     No start is left at this checkpoint, nodes do not see the run's folder, or another command trains there.
     """
@@ -301,7 +301,7 @@ def _read_clock(run: TrainRun) -> int | None:
 
 
 def _check_folder(run: TrainRun) -> tuple[int, int]:
-    """Whether this rank does not see the run's folder, and whether another command trains there."""
+    """Whether this rank does not see the run's folder, and whether another command trains there; as 0 or 1."""
     try:
         return 0, is_superseded(run)
     except FileNotFoundError as fault:
@@ -309,7 +309,7 @@ def _check_folder(run: TrainRun) -> tuple[int, int]:
         return 1, 0
 
 
-def _first_fault(fault: Exception) -> str:
+def _find_first_fault(fault: Exception) -> str:
     """Message of the lowest rank that has failed."""
     failures: dict[int, Exception] = getattr(fault, "worker_failures", {})
     for rank, cause in sorted(failures.items()):

@@ -1,7 +1,7 @@
 """The training loop: batches in, weights out, for every objective.
 
 The networks run once per step; each phase of the stage turns their outputs into named scalars, from which
-`updates.py` makes an optimizer step. The clock is photos seen.
+`updates.py` makes an optimizer step. The clock is images seen.
 """
 
 import math

@@ -45,7 +45,7 @@ class TrainRequest:
     min_workers: int
     """The fewest workers with which it goes on where nodes are lost."""
     num_loader_workers: int = 0
-    """Loader processes of each worker."""
+    """Loader workers of each Ray Train worker."""
     mix: tuple[int, ...] = ()
     """Photos of each dataset in turn; empty for all photos alike."""
     device: Device = "auto"

@@ -47,7 +47,7 @@ class AdamConfig:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """A complete, named training. The clock is photos seen over all ranks; masked copies do not count."""
+    """A complete, named training. The clock is images seen: photos over all ranks, without their masked copies."""
 
     name: str
     objective: Any

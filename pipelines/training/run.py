@@ -42,7 +42,7 @@ class TrainRun:
     mix: tuple[int, ...] = ()
     """Shares of the datasets, as the stream has them."""
     num_loader_workers: int = 0
-    """Loader processes of each rank; they change nothing but the speed."""
+    """Loader workers of each rank; they change nothing but the speed."""
     photo_operations: Mapping[str, float] = field(default_factory=dict)
     """Operations of a photo by stage, as `DeviceFlops` has them; without any, curves have no utilization."""
     teachers_at: str | None = None

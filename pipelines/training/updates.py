@@ -81,7 +81,7 @@ class Updater:
         bad_ranks = self._average([*gradients, loss], scale.factor)
         terms = {name: torch.stack([part[name] for part in terms_of_parts]).mean() for name in terms_of_parts[0]}
         # Step, or reduce the scale after an overflow.
-        if scale.moves and not bool(torch.isfinite(_norm(gradients) + loss)) and scale.reduce():
+        if scale.moves and not bool(torch.isfinite(_measure_norm(gradients) + loss)) and scale.reduce():
             return _detach_terms(phase, terms)
         scale.count_update()
         return self._step(phase, terms, gradients, loss, bad_ranks)
@@ -98,31 +98,33 @@ class Updater:
         # Compute the inner step, and the outer gradient after it.
         outputs = forward(inputs)
         held = {name: outputs[name].detach() for name in phase.held}
-        step = self._inner_gradients(phase, outputs, phase.inner)
+        step = self._compute_inner_gradients(phase, outputs, phase.inner)
         with shift_parameters(inner, step, -phase.alpha):
             terms = phase.terms(forward(inputs))
             total = sum_weighted(terms, phase.weights)
-            gradients, loss, bad_ranks = self._gradients(total, outer + inner)
+            gradients, loss, bad_ranks = self._compute_gradients(total, outer + inner)
             direct, towards = gradients[: len(outer)], gradients[len(outer) :]
         # Differentiate through the inner step by central differences.
-        length = float(_norm(towards))
+        length = float(_measure_norm(towards))
         if not math.isfinite(length):
             raise NonFiniteError(self._diagnose(phase, terms, self._name_non_finite(phase.inner, towards, bad_ranks)))
         arm = phase.epsilon / max(length, torch.finfo(torch.float32).tiny)
         with shift_parameters(inner, towards, arm):
-            ahead = self._inner_gradients(phase, forward(inputs) | held, phase)
+            ahead = self._compute_inner_gradients(phase, forward(inputs) | held, phase)
         with shift_parameters(inner, towards, -arm):
-            behind = self._inner_gradients(phase, forward(inputs) | held, phase)
+            behind = self._compute_inner_gradients(phase, forward(inputs) | held, phase)
         scale = phase.alpha / (2 * arm)
         parts = zip(direct, ahead, behind, strict=True)
         return self._step(phase, terms, [_compute_hypergradient(*part, scale) for part in parts], loss, bad_ranks)
 
-    def _inner_gradients(self, phase: BilevelPhase, outputs: Outputs, trained: Phase | BilevelPhase) -> Gradients:
+    def _compute_inner_gradients(
+        self, phase: BilevelPhase, outputs: Outputs, trained: Phase | BilevelPhase
+    ) -> Gradients:
         """Gradients of the inner phase's loss for the networks of `trained`; raises NonFiniteError."""
         terms = phase.inner.terms(outputs)
         total = sum_weighted(terms, phase.inner.weights)
-        gradients, loss, bad_ranks = self._gradients(total, self._parameters(trained.trains))
-        if not bool(torch.isfinite(_norm(gradients) + loss)):
+        gradients, loss, bad_ranks = self._compute_gradients(total, self._parameters(trained.trains))
+        if not bool(torch.isfinite(_measure_norm(gradients) + loss)):
             raise NonFiniteError(
                 self._diagnose(phase.inner, terms, self._name_non_finite(trained, gradients, bad_ranks))
             )
@@ -131,7 +133,7 @@ class Updater:
     def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
-    def _gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor, Tensor]:
+    def _compute_gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor, Tensor]:
         """Gradients of a scalar, and the scalar, averaged over ranks; and which ranks had non-finite values."""
         gradients: Gradients = list(torch.autograd.grad(total, parameters, allow_unused=True))
         loss = total.detach().clone()
@@ -153,7 +155,7 @@ class Updater:
 
         `loss` is that of the phase over all ranks: it may be not finite where its gradient is.
         """
-        norm = _norm(gradients)
+        norm = _measure_norm(gradients)
         if not bool(torch.isfinite(norm + loss)):
             raise NonFiniteError(self._diagnose(phase, terms, self._name_non_finite(phase, gradients, bad_ranks)))
         remaining, rates = iter(gradients), {}
@@ -166,7 +168,7 @@ class Updater:
     def _step_network(self, name: str, parameters: list[nn.Parameter], gradients: Gradients) -> float:
         """Clip, and step at the learning rate of the clock, which it returns."""
         optimizer, config = self.state.optimizers[name], self.recipe.optimizers[name]
-        scale = _compute_scale(config, float(_norm(gradients)))
+        scale = _compute_scale(config, float(_measure_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else _match_layout(parameter, gradient).mul_(scale)
         rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
@@ -245,7 +247,7 @@ def _compute_scale(config: AdamConfig, norm: float) -> float:
     return 1.0 if config.clip_norm is None else min(1.0, config.clip_norm / (norm + 1e-6))
 
 
-def _norm(gradients: Gradients) -> Tensor:
+def _measure_norm(gradients: Gradients) -> Tensor:
     return torch.nn.utils.get_total_norm([g for g in gradients if g is not None])
 
 

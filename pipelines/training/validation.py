@@ -57,7 +57,7 @@ class Validator:
     dataset: Dataset
     resize: str
     size_px: int
-    count_chunks: int
+    num_chunks: int
     with_maps: bool = False
     """Whether the network is given their segmentation maps."""
 
@@ -66,7 +66,7 @@ class Validator:
         # Fill and score this rank's chunks.
         fill = make_network_filler(generator.eval(), self.size_px)
         sums, first = torch.zeros(len(BINS) + 1, len(_METRICS) + 1, dtype=torch.float64), Validation({})
-        for number in range(world.rank, min(self.count_chunks, count_chunks(self.dataset, "val")), world.size):
+        for number in range(world.rank, min(self.num_chunks, count_chunks(self.dataset, "val")), world.size):
             pairs = read_chunk(self.dataset.uri, "val", self.resize, number, self.with_maps)
             with torch.compiler.set_stance("force_eager"):  # a training's compiled code is for its own batches
                 fills = fill(pairs.images, pairs.masks, _make_guides(generator, pairs))
@@ -154,12 +154,12 @@ def _sample_outputs(generator: Any, pairs: Pairs) -> list[Outputs]:
 
 
 @torch.inference_mode()
-def _run_generator(generator: nn.Module, pairs: Pairs, conditions: Mapping[str, Tensor]) -> Outputs:
+def _run_generator(generator: nn.Module, pairs: Pairs, guides: Mapping[str, Tensor]) -> Outputs:
     """All outputs of the network for the pairs."""
     device = next(generator.parameters()).device
     image, mask = (torch.from_numpy(x).to(device) for x in (pairs.images, pairs.masks))
-    given = {name: x.to(device) for name, x in conditions.items()}
-    outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **given)
+    on_device = {name: x.to(device) for name, x in guides.items()}
+    outputs: Outputs = generator(image.permute(0, 3, 1, 2).float() / 255, mask.unsqueeze(1).float(), **on_device)
     return outputs
 
 

@@ -67,7 +67,7 @@ def test_without_a_recipe_the_defaults_are_shown(
         ),
         (("DATA", "--images-seen", "-1"), "images_seen is -1: it must be from 0"),
         (("DATA", "--recipe", "nobody"), "unknown recipe 'nobody': `lacuna recipe` lists all"),
-        (("DATA", "--mix", "1", "2"), "weights are (1, 2) for 1 datasets"),
+        (("DATA", "--mix", "1", "2"), "--mix is 1 2: give each of the datasets, 1 in all, an integer of at least 1"),
         (("nowhere",), "no dataset at nowhere"),
     ],
 )

@@ -81,7 +81,7 @@ def kill_loader(rank: Rank, loaders: list[int]) -> None:
     kill(victim)
     _, stderr = rank.communicate(timeout=SECONDS_TO_END)
     assert rank.returncode == 1
-    assert "a loader process failed" in stderr or f"DataLoader worker (pid {victim}) is killed" in stderr, stderr
+    assert "a loader worker failed" in stderr or f"DataLoader worker (pid {victim}) is killed" in stderr, stderr
     assert all(map(has_ended, loaders))
 
 

@@ -131,8 +131,8 @@ class OddError(OSError):
     [
         (OddError("the store", threading.Lock()), OSError, r"^the store is away$"),
         (UsageError("no plane"), UsageError, r"^no plane$"),
-        (StopIteration(), JobError, r"(?s)^a loader process failed:.*StopIteration"),
-        (ZeroDivisionError("oh"), JobError, r"(?s)^a loader process failed:.*in make\n.*ZeroDivisionError: oh"),
+        (StopIteration(), JobError, r"(?s)^a loader worker failed:.*StopIteration"),
+        (ZeroDivisionError("oh"), JobError, r"(?s)^a loader worker failed:.*in make\n.*ZeroDivisionError: oh"),
     ],
 )
 def test_faults_of_loader_processes_are_raised_and_end_them(fault: Exception, kind: type, message: str) -> None:
@@ -152,7 +152,7 @@ def test_a_killed_loader_process_is_reported_and_not_waited_for() -> None:
     batches = load(batch_of, ([n] for n in range(10_000)), NUM_BYTES, 2)
     os.kill(int(next(batches).keys[0]), signal.SIGKILL)
     started = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"killed by signal: Killed|a loader process failed"):
+    with pytest.raises(RuntimeError, match=r"killed by signal: Killed|a loader worker failed"):
         for _ in batches:
             pass
     del batches

@@ -94,5 +94,5 @@ def test_a_weighted_stream_takes_three_photos_of_one_for_each_of_the_other(datas
 
 @pytest.mark.parametrize("weights", [(1,), (1, 2, 3), (0, 1), (-1, 1)])
 def test_weights_that_fit_no_datasets_are_refused(dataset: Dataset, weights: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"weights are .* for 2 datasets"):
+    with pytest.raises(UsageError, match=r"--mix is .*: give each of the datasets, 2 in all, an integer"):
         Stream((dataset, dataset), CONFIG, 0, weights)

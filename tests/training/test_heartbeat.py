@@ -180,10 +180,10 @@ def test_a_rank_that_cannot_say_why_was_killed_and_who_lost_it_says_that() -> No
     monitor = HeartbeatMonitor()
     monitor.begin(8, 2)
     monitor.begin(8, 2)
-    assert monitor.describe_ends() == "its processes were killed"
+    assert monitor.describe_ends() == "processes were killed"
     monitor.record_fault("rank 1: another rank was lost: Connection closed", own=False)
     assert monitor.begin(8, 2) == (3, 0)
-    assert monitor.describe_ends() == "its processes were killed; then rank 1: another rank was lost: Connection closed"
+    assert monitor.describe_ends() == "processes were killed; then rank 1: another rank was lost: Connection closed"
     assert monitor.begin(16, 2) == (1, 0)
     assert monitor.describe_ends() == ""
 
@@ -195,8 +195,8 @@ def test_each_end_is_reported_as_what_it_was_and_all_of_them_at_the_last() -> No
     for number in (2, 3, 4):
         assert monitor.begin(8, 1) == (number, 1)
     ends = [line.partition("images: ")[2] for line in monitor.drain_messages()]
-    assert ends == ["rank 0: S3 is away", "its processes were killed", "its processes were killed"]
-    assert monitor.describe_ends() == "rank 0: S3 is away; then its processes were killed"
+    assert ends == ["rank 0: S3 is away", "processes were killed", "processes were killed"]
+    assert monitor.describe_ends() == "rank 0: S3 is away; then processes were killed"
 
 
 def test_nodes_that_are_lost_one_after_the_other_are_no_faults() -> None:
