@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
-.PHONY: help demo test test-slow soak bench check docs docs-check clean
+.PHONY: help demo test test-all test-slow soak bench check docs docs-check clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,10 @@ help: ## this list
 demo: $(VENV)/installed ## photos to a promoted model, in a few minutes of two cores
 	$(BIN)/lacuna demo
 
-test: $(VENV)/dev ## all tests that take seconds
+test: $(VENV)/dev ## tests for the inner loop, some two minutes
+	$(PYTEST) -m "not thorough and not slow and not soak"
+
+test-all: $(VENV)/dev ## all tests that take seconds
 	$(PYTEST) -m "not slow and not soak"
 
 test-slow: $(VENV)/dev ## the tests that take minutes: kills, real services, several processes

@@ -10,6 +10,8 @@ import pytest
 
 from infra.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.thorough
+
 TESTS = """
 import os, signal
 import pytest

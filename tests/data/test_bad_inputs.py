@@ -19,7 +19,7 @@ from pipelines.records import JobError, UsageError
 from tests.data.test_hostile import HOSTILE
 from tests.making import photo, photo_folder, shard_recipe
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 
 
 def silent(*_: object) -> None:

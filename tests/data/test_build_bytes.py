@@ -17,7 +17,7 @@ from pipelines.records import UsageError, make_key
 from tests.data.building import MANY, build_folder, read_by_webdataset, rows_of, save
 from tests.making import SIZE_PX, files_of, photo
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 
 
 def test_two_builds_have_the_same_files(many: Path, many_dataset: Dataset, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from pipelines.records import ShardRecord
 from tests.conftest import silent
 from tests.making import photo_folder, shard_recipe
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,7 +21,7 @@ from pipelines.records import UsageError
 from pipelines.stream.reading import ShardReader
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 
 NUM_PHOTOS = 36
 LATE = range(30, NUM_PHOTOS)

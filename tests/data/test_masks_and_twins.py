@@ -22,6 +22,8 @@ from tests.data.building import build_folder, mask, rows_by_source, rows_in_this
 from tests.data.trees import zip_bytes
 from tests.making import photo, photo_folder, shard_recipe
 
+pytestmark = pytest.mark.thorough
+
 KINDS = ("photo", "mask", "broken", "small", "none")
 FORMATS = {"bmp": "BMP", "jpg": "JPEG", "png": "PNG"}
 

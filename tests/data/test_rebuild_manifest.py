@@ -18,7 +18,7 @@ from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, name_succ
 from pipelines.records import UsageError
 from tests.making import files_of, photo, photo_folder, shard_recipe
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 PLAN = Plan("", "", shard_recipe(shard_bytes=3_000), 3)
 
 

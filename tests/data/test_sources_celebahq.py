@@ -12,6 +12,8 @@ from pipelines.data.sources.celebahq import ATTRIBUTES, FLISTS, MAPPING, NUM_FAC
 from pipelines.records import Absent, UsageError
 from tests.data.trees import absent, files, list_photos, put, tar_bytes, write_files
 
+pytestmark = pytest.mark.thorough
+
 PARTITIONS = "list_eval_partition.txt"
 
 

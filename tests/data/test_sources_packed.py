@@ -13,6 +13,8 @@ from pipelines.data.archive.read import read_photo
 from pipelines.data.sources import DATASETS
 from tests.data.trees import PACKERS, TREES, Files, account, content, list_photos, put, write_files, zip_bytes
 
+pytestmark = pytest.mark.thorough
+
 SPLITS = [(source, splits) for source in sorted(TREES) for splits in DATASETS[source].splits]
 
 

@@ -10,6 +10,8 @@ from pipelines.data.sources import DATASETS
 from pipelines.records import UsageError
 from tests.data.trees import PLACES_CLASSES, TREES, absent, files, list_photos, put, tar_bytes, write_files
 
+pytestmark = pytest.mark.thorough
+
 NUM_VAL = 36_500
 CLASSES = [f"{'abc'[number // 150]}/{'abc'[number // 150]}{number:03d}" for number in range(365)]
 

@@ -17,6 +17,8 @@ from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import MARGIN_DB, judge
 
+pytestmark = pytest.mark.thorough
+
 SMALL, LARGE = BINS[2], BINS[5]
 PASSPORT: dict[str, Any] = {"manifest_sha256": "d" * 64, "resize": "squash", "pairs_sha256": "p" * 64, "num_pairs": 60}
 

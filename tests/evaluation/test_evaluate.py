@@ -33,6 +33,8 @@ from pipelines.records import JobError, Score, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import SIZE_PX, shard_recipe
 
+pytestmark = pytest.mark.thorough
+
 
 def silent(*_: object) -> None:
     """Progress that nobody watches."""

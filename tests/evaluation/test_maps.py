@@ -28,6 +28,8 @@ from pipelines.stream.reading import ShardReader
 from pipelines.training.validation import open_validator
 from tests.making import MAPPED, save_network, scene_folder, shard_recipe, train_recipe
 
+pytestmark = pytest.mark.thorough
+
 
 def silent(*_: object) -> None:
     """Progress that nobody watches."""

@@ -25,6 +25,8 @@ from pipelines.records import UsageError
 from pipelines.stream.geometry import decode
 from tests.making import PROBABILISTIC, SIZE_PX, SKETCHED, photo, save_network, shard_recipe
 
+pytestmark = pytest.mark.thorough
+
 SHAPES = [(40, 64), (50, 33), (97, 41), (32, 32), (70, 120), (45, 47)]
 
 

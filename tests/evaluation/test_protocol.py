@@ -17,6 +17,8 @@ from pipelines.records import UsageError
 from pipelines.training.run import TrainRun
 from tests.making import PROBABILISTIC, SKETCHED, save_network
 
+pytestmark = pytest.mark.thorough
+
 
 def score_model(model: str, dataset: Dataset, out: Path, protocol: EvalProtocol) -> Scorecard:
     return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, protocol)

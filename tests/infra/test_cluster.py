@@ -18,7 +18,7 @@ from infra.settings import PROJECT_ROOT
 from pipelines.records import CorruptDataError, UsageError
 from tests.making import lacuna, photo_folder
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])

@@ -10,6 +10,8 @@ from infra.dashboard import AwayError, Dashboard
 from infra.jobs import connect
 from tests.listening import listening
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_no_variable_sends_the_token_elsewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from pipelines.training.mlflow_sync import MlflowSync, read_points
 from pipelines.training.run import TrainRun, begin_attempt
 from tests.making import train_recipe
 
+pytestmark = pytest.mark.thorough
+
 NOBODY = "http://127.0.0.1:9"
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 

@@ -24,6 +24,8 @@ from pipelines.training.mlflow_sync import MlflowSync
 from pipelines.training.run import TrainRun
 from tests.making import train_recipe
 
+pytestmark = pytest.mark.thorough
+
 PASSWORD = "known-to-nobody-9"
 PAGE = "<html>\n<body>\nWelcome\n</body>\n</html>"
 DENIED = json.dumps({"error_code": "PERMISSION_DENIED", "message": "Permission denied"})

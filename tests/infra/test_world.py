@@ -17,6 +17,8 @@ from infra.settings import PROJECT_ROOT
 from infra.world import RankLostError, World, current_world
 from nets.layers.convolution import lay_channels_last
 
+pytestmark = pytest.mark.thorough
+
 NUM_RANKS = 2
 Work = Callable[[World, Path], None]
 

@@ -21,6 +21,8 @@ from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, UsageError
 from tests.making import lacuna
 
+pytestmark = pytest.mark.thorough
+
 SLOW_LIBRARIES = ("torch", "ray", "mlflow", "numpy", "tyro", "cv2")
 
 
@@ -176,7 +178,7 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
     assert cli.main([verb, "--help"]) == 0
     out = capfd.readouterr().out
     assert f"lacuna {verb}" in out
-    options = {field.name for field in fields(module.Arguments)} - {"recipe", "command"}
+    options = {field.name for field in fields(module.Arguments)} - {"recipe", "config", "command"}
     assert all(option.replace("_", "-") in out.lower() for option in options)
 
 

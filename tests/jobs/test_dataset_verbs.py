@@ -12,7 +12,7 @@ from pipelines.manifest import COMMIT_FILE, open_dataset
 from pipelines.records import UsageError
 from tests.making import photo, photo_folder
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("ray_cluster")]
 
 SMALL = ("--shard-bytes", "3000", "--mask-size-px", "32", "--mask-canvas-px", "64", "--holdout", "0.2")
 

@@ -27,6 +27,8 @@ from pipelines.records import CorruptDataError, JobError, UsageError, canonical_
 from pipelines.versions import list_files, make_version_tags
 from tests.making import lacuna
 
+pytestmark = pytest.mark.thorough
+
 NETWORK = {"name": "pc", "config": {"widths": (4, 8, 8), "kernels": (5, 3, 3), "residual": True}}
 SIZE_PX = 32
 

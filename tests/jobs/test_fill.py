@@ -15,6 +15,8 @@ from pipelines.records import JobError, UsageError
 from pipelines.training.run import TrainRun
 from tests.making import lacuna, photo
 
+pytestmark = pytest.mark.thorough
+
 HEIGHT, WIDTH = 50, 70
 
 

@@ -26,6 +26,8 @@ from tests.jobs.fills import HEIGHT, WIDTH, fill, hole_mask, photos_and_masks, p
 from tests.making import files_of, photo
 from tests.s3 import bucket
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -14,6 +14,8 @@ from pipelines.records import UsageError
 from tests.listening import listening
 from tests.making import lacuna
 
+pytestmark = pytest.mark.thorough
+
 AT = "http://127.0.0.1:9"
 
 

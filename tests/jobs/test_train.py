@@ -13,6 +13,8 @@ from tests.jobs.test_cli import run
 from tests.making import train_recipe
 from tests.weights import random_tresnet
 
+pytestmark = pytest.mark.thorough
+
 
 def test_dry_run_says_what_would_be_trained_and_leaves_nothing(
     capfd: pytest.CaptureFixture[str], dataset: Dataset, tmp_path: Path

@@ -12,6 +12,8 @@ import pytest
 from infra.settings import PROJECT_ROOT
 from tests.jobs.fills import photos_and_masks
 
+pytestmark = pytest.mark.thorough
+
 
 def run_read_only(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
     """Exit code and report of the command where a folder is read-only: for root by a mount of this process alone."""

@@ -30,6 +30,8 @@ from pipelines.commit_list import LIST_FILE
 from pipelines.manifest import unseal
 from pipelines.records import CorruptDataError, UsageError
 
+pytestmark = pytest.mark.thorough
+
 NUM_HISTORIES: Final = int(os.environ.get("LACUNA_SOAK_COMMIT_HISTORIES", "60"))
 FILES: Final = ("critic", "generator")
 FOR_FILLING: Final = ("generator.safetensors", STATE_FILE)

@@ -33,6 +33,8 @@ from pipelines.stream.reading import ShardReader
 from tests.conftest import silent
 from tests.making import photo_folder, shard_recipe
 
+pytestmark = pytest.mark.thorough
+
 NUM_WORLDS: Final = int(os.environ.get("LACUNA_SOAK_WORLDS", "60"))
 PIXEL: Final = cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
 ByteRange = tuple[int, int]

@@ -21,6 +21,8 @@ from pipelines.training.run import TrainRun
 from pipelines.training.worker import run_rank
 from tests.sampling import sample_cases
 
+pytestmark = pytest.mark.thorough
+
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 NETWORKS_AND_MOMENTS = ("adam.critic", "adam.generator", "critic", "generator")
 

@@ -15,6 +15,8 @@ from pipelines.masks import MASKS
 from pipelines.masks.bins import hole_ratio
 from pipelines.masks.spec import MaskSpec, make_mask_spec, parse_mask_spec
 
+pytestmark = pytest.mark.thorough
+
 # mean, standard deviation, smallest and largest hole ratio at 256x256; masks.md
 STATISTICS = {
     "rectangle": (0.248, 0.084, 0.088, 0.489),

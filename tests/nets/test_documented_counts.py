@@ -30,6 +30,8 @@ from nets.spn.targets import MapsTarget, PriorTarget, Target, TResNetTarget, VGG
 from tests.nets.configs import WEIGHTS
 from tests.nets.pictures import count_parameters
 
+pytestmark = pytest.mark.thorough
+
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 SMALLEST = 130_000
 """Smaller numbers of the page count photos and steps too."""

@@ -26,6 +26,8 @@ from pipelines.training.run import TrainRun
 from pipelines.versions import list_files, make_version_tags
 from tests.making import photo
 
+pytestmark = pytest.mark.thorough
+
 NAME = "inpainter"
 PICKLE = b"\x80"
 

@@ -16,6 +16,8 @@ from pipelines.records import CorruptDataError, UsageError
 from pipelines.registry.promotion import CHAMPION, VERDICT_TAG, promote, rollback
 from tests.registry.registries import NAME, Registry, flip_byte, score_model
 
+pytestmark = pytest.mark.thorough
+
 
 def test_the_first_version_becomes_champion(registry: Registry) -> None:
     registry.add()

@@ -8,6 +8,8 @@ from jobs.faults import VerbError
 from pipelines.records import UsageError
 from tests.registry.registries import NAME, Registry
 
+pytestmark = pytest.mark.thorough
+
 
 def test_the_verb_says_why_a_first_version_stays_and_promotes_it_by_force(registry: Registry) -> None:
     registry.add(telea_db=0.5)

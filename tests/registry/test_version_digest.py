@@ -26,6 +26,8 @@ from pipelines.registry.promotion import CHAMPION, PREVIOUS_TAG, promote, rollba
 from pipelines.versions import DIGEST_TAG, FILES_TAG, list_files, make_version_tags
 from tests.making import photo
 
+pytestmark = pytest.mark.thorough
+
 NAME = "sealed"
 
 

@@ -20,6 +20,8 @@ from pipelines.stream.config import StreamConfig, Transform
 from pipelines.stream.geometry import RESIZES, decode, resize_square
 from pipelines.stream.reading import ShardReader
 
+pytestmark = pytest.mark.thorough
+
 CONFIG = StreamConfig(size_px=32, resize="random-square", mask_canvas_px=64, num_lanes=4, block_size=8)
 Sample = tuple[str, bytes, bytes]
 

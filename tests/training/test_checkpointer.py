@@ -19,6 +19,8 @@ from pipelines.training.run import TrainRun, begin_attempt, is_superseded
 from pipelines.training.worker import run_rank
 from tests.training.test_run import CLOCKS, list_committed_clocks, silent
 
+pytestmark = pytest.mark.thorough
+
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, after_seconds: float = 0.0) -> None:
     """Make writes of the checkpoint of 16 photos fail."""

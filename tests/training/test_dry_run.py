@@ -22,6 +22,8 @@ from tests.making import train_recipe
 from tests.nets.configs import SMALL_DISTILL, WEIGHTS
 from tests.sampling import sample_cases
 
+pytestmark = pytest.mark.thorough
+
 ROWS = [name for name, make in RECIPES.items() if isinstance(make, partial)]
 """Of the papers' tables: variants of what the others try, some seconds each."""
 

@@ -18,6 +18,8 @@ from pipelines.training.worker import run_rank
 from tests.making import train_recipe
 from tests.training.test_run import copy_run, flip_byte, list_committed_clocks, silent
 
+pytestmark = pytest.mark.thorough
+
 
 def still(**changes: Any) -> TrainRecipe:
     """The small recipe at a rate that changes no pixel."""

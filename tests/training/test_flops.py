@@ -25,6 +25,8 @@ from tests.laws.trainings import MODELS, OBJECTIVES
 from tests.making import train_recipe
 from tests.nets.objectives import inputs, objective
 
+pytestmark = pytest.mark.thorough
+
 SIZE_PX, OUT, SAMPLES = 16, 8, 2
 ONE_RUN = 2 * SAMPLES * (3 * OUT * 9) * SIZE_PX**2
 """A 3x3 convolution of 3 channels to OUT, each multiplication with its addition; its gradients cost the same."""

@@ -20,6 +20,8 @@ from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError
 from tests.making import train_recipe
 
+pytestmark = pytest.mark.thorough
+
 
 @dataclass
 class Trained:

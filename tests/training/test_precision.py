@@ -21,6 +21,8 @@ from tests.making import train_recipe
 from tests.nets import objectives
 from tests.nets.configs import CONFIGS, WEIGHTS
 
+pytestmark = pytest.mark.thorough
+
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 HALVES = pytest.mark.parametrize("precision", ["bfloat16", "float16"])

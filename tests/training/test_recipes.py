@@ -20,7 +20,10 @@ from pipelines.training.recipe import AdamConfig
 from tests.making import train_recipe
 from tests.nets.configs import WEIGHTS
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.filterwarnings("ignore:.*to a meta parameter in the current model:UserWarning"),
+]
 
 
 @pytest.fixture(params=RECIPES)

@@ -33,6 +33,8 @@ from pipelines.training.validation import open_validator
 from pipelines.training.worker import INCIDENTS, read_incidents, run_rank
 from tests.making import shard_recipe, train_recipe
 
+pytestmark = pytest.mark.thorough
+
 CLOCKS = [4, 8, 12, 16, 20, 24, 28, 32]
 
 
