@@ -70,7 +70,7 @@ def test_a_verb_that_fails_gives_its_own_exit_code_and_words(cluster: Cluster, t
     assert (code, report["status"], report["exit_code"]) == (2, "FAILED", 2)
     assert report["report"]["error"].startswith("unknown source 'imagenet'")
     assert "unknown source 'imagenet'" in report["error"]
-    assert report["error"].endswith("(correct the command: it would be refused again)")
+    assert report["error"].endswith("(correct the command before you run it again)")
     second = cluster.submit("shard", "--source", "imagenet", "--out", str(tmp_path / "data"))[1]
     assert second["job_id"] == report["job_id"][:-1] + "2"  # a job that failed is tried again
 

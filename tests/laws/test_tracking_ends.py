@@ -36,7 +36,7 @@ def test_one_run_is_killed_and_terminated_and_then_finished(dataset: Dataset, tm
     process = at_work(dataset.uri, out)
     process.terminate()
     code, report = end(process)
-    assert (code, report["error"]) == (1, "interrupted: the same command goes on from here")
+    assert (code, report["error"]) == (1, "interrupted: run the same command again to continue")
     assert find_newest_clock(str(out)) < IMAGES
     assert read_tracked_run(tmp_path).info.status == "KILLED"
     finish_training("deepgin", dataset.uri, out)
