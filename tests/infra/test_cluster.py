@@ -229,9 +229,7 @@ except TaskLostError as fault:
 def test_a_task_that_takes_too_much_memory_ends_and_is_named() -> None:
     done = run_here(EATING)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = (
-        r"write_shard train 3 was killed at each of 4 tries: its node ran out of memory\. Free memory there, or use "
-    )
+    said = r"write_shard train 3 was killed at each of 4 tries: its node ran out of memory\. Free memory there, or use "
     assert re.search(f"(?m)^{said}", done.stdout), (done.stdout, done.stderr[-2000:])  # Ray says each kill before
 
 
@@ -262,7 +260,9 @@ print([process.pid for process in psutil.Process().children() if process.name() 
 def test_a_start_that_takes_too_long_is_tried_again_once() -> None:
     done = run_here(STARTING.replace("sys.argv[-1]", "'1'"))
     assert done.stdout == "[1]\n[]\n", done.stderr[-2000:]
-    assert re.search(r"^Ray did not start on this machine: The current node timed out.*; trying once more$", done.stderr, re.M)
+    assert re.search(
+        r"^Ray did not start on this machine: The current node timed out.*; trying once more$", done.stderr, re.M
+    )
 
 
 @pytest.mark.soak
