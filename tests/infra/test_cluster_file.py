@@ -336,9 +336,7 @@ def test_a_mistake_in_a_cluster_of_machines_that_are_there(old: str, new: str, n
     assert any(re.search(named, line) for line in found), found
 
 
-def test_the_command_reports_and_ends_with_2_where_there_are_mistakes(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reports_mistakes_and_ends_with_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(parse(["--check-cluster", str(FILE)]))["mistakes"] == []
     wrong = folder / "wrong.yaml"
     wrong.write_text(TEXT.replace("us-east-1\n", "us-eats-1\n"))

@@ -44,7 +44,6 @@ from pipelines.records import (
     Absent,
     ByteRange,
     CorruptDataError,
-    JobError,
     Photo,
     Plane,
     Rejected,
@@ -321,23 +320,6 @@ def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) 
     name = hashlib.sha256((key or photo.path).encode()).digest()
     number, bucket = find_part(name, layout.num_shards[photo.split]), find_part(name, layout.num_key_buckets)
     return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
-
-
-def read_unchanged(plan: Plan, photo: Photo, crc32: int, stopwatch: Stopwatch) -> bytes:
-    """Bytes of a scanned file; raises JobError where they have changed since."""
-    try:
-        raw = read_photo(plan.root, photo)
-        stopwatch.end_lap("reading")
-        same = isal_zlib.crc32(raw) == crc32
-    except CorruptDataError:
-        same = False
-    stopwatch.end_lap("hashing")
-    if not same:
-        raise JobError(
-            f"{photo.path} under {plan.root} changed during the build: put it back as it was, or delete {plan.at()} "
-            "and build again"
-        )
-    return raw
 
 
 def _hash_photo(photo: Photo, plan: Plan, stopwatch: Stopwatch) -> tuple[dict[str, Any], str | None]:

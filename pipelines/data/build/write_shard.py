@@ -20,8 +20,9 @@ from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
 from pipelines.data.build.dedup import select_resolved
 from pipelines.data.build.eval_masks import make_eval_masks
+from pipelines.data.build.reread import read_unchanged
 from pipelines.data.build.roofline import NUM_TIMED, estimate_photo_seconds
-from pipelines.data.build.scan import read_unchanged, to_photo
+from pipelines.data.build.scan import to_photo
 from pipelines.data.build.timing import Cost, Stopwatch
 from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
