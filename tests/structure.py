@@ -15,18 +15,18 @@ Arrows = dict[str, set[str]]
 """The parts that each part imports."""
 
 
-def find_parts(package: str) -> list[str]:
+def find_parts(package: str, root: Path = ROOT) -> list[str]:
     """Names of the folders and single modules of a package, in order."""
-    folder = ROOT / package.replace(".", "/")
+    folder = root / package.replace(".", "/")
     entries = (path for path in folder.iterdir() if path.name not in {"__init__.py", "__pycache__"})
     return sorted(path.stem for path in entries if path.is_dir() or path.suffix == ".py")
 
 
-def find_arrows(package: str) -> Arrows:
+def find_arrows(package: str, root: Path = ROOT) -> Arrows:
     """Arrows between the parts of a package."""
     arrows: Arrows = {}
-    for part in find_parts(package):
-        path = ROOT / package.replace(".", "/") / part
+    for part in find_parts(package, root):
+        path = root / package.replace(".", "/") / part
         files = path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")]
         arrows[part] = {other for file in files for other in _parts_of_imports(package, file)} - {part}
     return arrows
