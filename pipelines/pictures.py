@@ -45,8 +45,17 @@ def encode_sheets(sheets: Sequence[Image.Image]) -> bytes:
     for sheet in sheets:
         whole.paste(sheet, (0, top))
         top += sheet.height
+    return _encode_png(whole)
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """PNG of a picture uint8 HxWx3."""
+    return _encode_png(Image.fromarray(np.ascontiguousarray(picture)))
+
+
+def _encode_png(image: Image.Image) -> bytes:
     sink = io.BytesIO()
-    whole.save(sink, "PNG")
+    image.save(sink, "PNG")
     return sink.getvalue()
 
 

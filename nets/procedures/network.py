@@ -1,4 +1,4 @@
-"""One call of a network on pictures of one size, with the extra steps of DeepGIN's challenge script.
+"""One call of a network on pictures of one size, with the extra steps of the authors' scripts.
 
 In: pictures N3HW in [0, 1], masks N1HW in {0, 1} with 1 = hole, and the network's further inputs. Out: N3HW.
 """
@@ -19,13 +19,15 @@ Noise = Callable[[int, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class ChallengeSteps:
-    """Extra steps of the authors' script for the AIM challenge; the paper does not mention them."""
+    """Extra steps of the authors' scripts; the papers do not mention them."""
 
     ensemble: bool = False
     """Take the mean of the predictions for five views of the picture: transposed, that by one, two and three quarter
     turns, and that mirrored."""
     blur: bool = False
     """Halve the size of the filled picture and double it again, both cubic, before hole pixels are taken from it."""
+    truncate: bool = False
+    """Cut values down to whole levels instead of rounding them, as the scripts of SPN and DeepGIN do."""
 
 
 PLAIN: Final = ChallengeSteps()
@@ -120,13 +122,14 @@ def finish(filled: Tensor, steps: ChallengeSteps) -> Tensor:
     return torch.stack([resize(half, (height, width)) for half in halves])
 
 
-def to_levels(filled: Tensor, mask: Tensor) -> Tensor:
+def to_levels(filled: Tensor, mask: Tensor, steps: ChallengeSteps) -> Tensor:
     """N3HW and hole N1HW -> uint8 NHW3 in ordinary memory.
 
     Raises NonFiniteFillError where a hole is not finite: rounding would make black or white of it, unnoticed.
     """
     refuse_non_finite(filled, mask)
-    return filled.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    levels = filled.clamp(0, 1).mul(255)
+    return (levels if steps.truncate else levels.round()).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
 
 def refuse_non_finite(filled: Tensor, mask: Tensor) -> None:

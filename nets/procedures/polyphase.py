@@ -50,7 +50,7 @@ def fill_polyphase(network: nn.Module, photo: Photo, size_px: int, steps: Challe
         beside = {name: x[some] for name, x in phases.items()}
         filled.append(inpaint(network, NetworkInput(pictures[some], masks[some], beside), steps))
     whole = resize(from_phases(torch.cat(filled), target), image.shape[1:])
-    return to_levels(finish(whole[None], steps), mask[None])[0]
+    return to_levels(finish(whole[None], steps), mask[None], steps)[0]
 
 
 def to_phases(x: Tensor, size_px: int) -> Tensor:

@@ -39,4 +39,4 @@ def fill_whole(network: nn.Module, photos: Sequence[Photo], steps: ChallengeStep
     if photos[0].noise is not None:
         planes["noise"] = draw_noise(network, padded, [(p.noise, 0) for p in photos if p.noise is not None])
     pictures = NetworkInput(padded, hole, planes)
-    return to_levels(finish(inpaint(network, pictures, steps)[..., :height, :width], steps), mask)
+    return to_levels(finish(inpaint(network, pictures, steps)[..., :height, :width], steps), mask, steps)

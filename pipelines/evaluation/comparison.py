@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.metrics import HIGHER_IS_BETTER
+from pipelines.evaluation.metrics import REGISTRY
 from pipelines.evaluation.scorecard import ALL, Pair, Scorecard, list_pairs, name_pair, refuse_repeated
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.bins import BINS
@@ -20,6 +20,8 @@ from pipelines.records import UsageError
 NUM_RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 MIN_PHOTOS: Final = 5
+_REPORTED: Final = ("metrics", "sets", "columns", "notes")
+"""Fields of a passport that say what was measured besides, and change no number."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,16 @@ class Comparison:
 def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int = 0) -> Comparison:
     """Comparison by paired gains per bin.
 
-    Raises UsageError where passports, pairs or a pair's bins differ, a score is not finite or the metric is unknown,
-    CorruptDataError where a pair has several rows.
+    Raises UsageError where passports, pairs or a pair's bins differ, a score is not finite or the metric is not one of
+    both cards, CorruptDataError where a pair has several rows.
     """
-    refuse_unlike(challenger.passport, champion.passport)
-    if metric not in HIGHER_IS_BETTER:
-        raise UsageError(f"unknown metric {metric!r}: use one of {', '.join(HIGHER_IS_BETTER)}")
+    for card, name in ((challenger, "challenger"), (champion, "champion")):
+        if metric not in card.metrics:
+            raise UsageError(f"the scores of the {name} have no {metric}: use one of {', '.join(card.metrics)}")
+    refuse_unlike(challenger.passport, champion.passport, metric)
     # Pair the rows and compute the gains.
     ours, theirs = _pair_rows(challenger.rows, champion.rows)
-    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+    sign = 1.0 if REGISTRY[metric].higher_is_better else -1.0
     gains = sign * (_read_column(ours, metric) - _read_column(theirs, metric))
     photos = np.unique([row["key"] for row in ours], return_inverse=True)[1]
     if len(set(photos)) < MIN_PHOTOS:
@@ -76,16 +79,16 @@ def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int =
     for name in BINS:
         inside = names == name
         if len(set(photos[inside])) >= MIN_PHOTOS:
-            bins[name] = _bootstrap(gains[inside], photos[inside], KeyedRng(seed, "bootstrap", metric, name))
-    overall = _bootstrap(gains, photos, KeyedRng(seed, "bootstrap", metric, ALL))
+            bins[name] = bootstrap(gains[inside], photos[inside], KeyedRng(seed, "bootstrap", metric, name))
+    overall = bootstrap(gains, photos, KeyedRng(seed, "bootstrap", metric, ALL))
     if not all(interval.is_finite for interval in (overall, *bins.values())):
         raise UsageError(f"the gains in {metric} do not add up to a finite number: evaluate and register both again")
     return Comparison(metric, seed, overall, bins)
 
 
-def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Raise UsageError naming the first field in which two passports differ."""
-    ours, theirs = _flatten(one), _flatten(other)
+def refuse_unlike(one: dict[str, Any], other: dict[str, Any], metric: str) -> None:
+    """Raise UsageError naming the first field in which two passports differ, other metrics than this one aside."""
+    ours, theirs = (_flatten(passport, metric) for passport in (one, other))
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             raise UsageError(
@@ -95,10 +98,12 @@ def refuse_unlike(one: dict[str, Any], other: dict[str, Any]) -> None:
             )
 
 
-def _flatten(passport: dict[str, Any]) -> dict[str, Any]:
-    """Fields by their dotted names."""
-    flat: dict[str, Any] = {}
+def _flatten(passport: dict[str, Any], metric: str) -> dict[str, Any]:
+    """Fields by their dotted names that decide what the metric means."""
+    flat: dict[str, Any] = {f"metrics.{metric}": dict(passport.get("metrics", {})).get(metric)}
     for name, value in passport.items():
+        if name in _REPORTED:
+            continue
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat
 
@@ -140,14 +145,14 @@ def _read_column(rows: Rows, metric: str) -> NDArray[np.float64]:
     return values
 
 
-def _bootstrap(gains: NDArray[np.float64], photos: NDArray[np.int64], rng: KeyedRng) -> Interval:
-    """Mean and percentile interval over resampled photos, from sums and counts per photo."""
+def bootstrap(values: NDArray[np.float64], photos: NDArray[np.int64], rng: KeyedRng) -> Interval:
+    """Mean of the pairs' values and its percentile interval over resampled photos, from sums and counts per photo."""
     _, index = np.unique(photos, return_inverse=True)
-    sums, counts = np.bincount(index, weights=gains), np.bincount(index).astype(np.float64)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
     num_photos = len(sums)
     means = np.empty(NUM_RESAMPLES)
     for resample in range(NUM_RESAMPLES):
         drawn = (rng.words(num_photos) % np.uint64(num_photos)).astype(np.int64)
         means[resample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(gains.mean()), float(low), float(high), len(gains))
+    return Interval(float(values.mean()), float(low), float(high), len(values))

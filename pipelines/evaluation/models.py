@@ -6,7 +6,7 @@ of a checkpoint or of a training run.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -29,7 +29,7 @@ Pictures = NDArray[np.uint8]
 NoiseKeys = NDArray[np.uint64]
 """Keys of the noise of each photo, N x 2, from `nets.procedures.noise.make_noise_keys` or `SampleNoise.keys`."""
 
-_CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 _RADIUS_PX: Final = 3
 
 
@@ -59,6 +59,8 @@ class Model:
     procedure: str | None = None
     """Name of the way in which it fills photos of other sizes than its own; None for classical methods, and for
     versions registered before it was recorded."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Of a network's training: `recipe`, `resize`, `size_px`; empty where they are unknown."""
 
 
 def open_model(
@@ -70,15 +72,15 @@ def open_model(
     `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `choose_device`.
     """
     _refuse_unfit_options(name, steps, procedure)
-    if name in _CLASSICAL:
-        fill = _refuse_guides(partial(_fill_classically, _CLASSICAL[name]))
+    if name in CLASSICAL:
+        fill = _refuse_guides(partial(_fill_classically, CLASSICAL[name]))
         return Model(fill, {"model": name, "opencv": cv2.__version__})
     if name.startswith("models:/"):
         return _open_version(name, procedure, device)
     try:
         return make_network_model(open_checkpoint(name), steps, procedure, device)
     except UsageError as fault:
-        raise UsageError(f"{fault}. Other models are {', '.join(_CLASSICAL)} and models:/NAME@champion") from None
+        raise UsageError(f"{fault}. Other models are {', '.join(CLASSICAL)} and models:/NAME@champion") from None
 
 
 def choose_device() -> str:
@@ -88,9 +90,9 @@ def choose_device() -> str:
 
 def _refuse_unfit_options(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
     """Raise UsageError where the model of this name does not support the options."""
-    if steps != PLAIN and (name in _CLASSICAL or name.startswith("models:/")):
-        raise UsageError(f"{name} has no ensemble and no blur: use the network of a checkpoint or run for these")
-    if procedure is not None and name in _CLASSICAL:
+    if steps != PLAIN and (name in CLASSICAL or name.startswith("models:/")):
+        raise UsageError(f"{name} has no extra steps of a script: use the network of a checkpoint or run for these")
+    if procedure is not None and name in CLASSICAL:
         raise UsageError(f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a network")
     if procedure is not None and procedure not in PROCEDURES:
         raise UsageError(f"unknown procedure {procedure!r}: use one of {', '.join(PROCEDURES)}")
@@ -105,7 +107,14 @@ def make_network_model(
     identity = {"model": checkpoint.uri, "weights_sha256": checkpoint.file_sha256(checkpoint.generator)}
     used = checkpoint.procedure if procedure is None else replace(checkpoint.procedure, name=procedure)
     fill = make_network_filler(network.to(device), int(checkpoint.state["size_px"]), used, steps)
-    return Model(fill, identity, list_optional_inputs(network), used.name)
+    return Model(fill, identity, list_optional_inputs(network), used.name, describe_training(checkpoint.state))
+
+
+def describe_training(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, resize and size of the training that a checkpoint's description names; empty for bare networks."""
+    if (recipe := state.get("recipe")) is None:
+        return {}
+    return {"recipe": recipe["name"], "resize": recipe["stream"]["resize"], "size_px": state["size_px"]}
 
 
 def make_network_filler(
@@ -163,4 +172,4 @@ def _open_version(uri: str, procedure: ProcedureName | None, device: str) -> Mod
         )
     used = procedure or about.get("procedure", {}).get("name")
     identity = {"model": version.uri, "weights_sha256": about["weights_sha256"]}
-    return Model(process.fill, identity, frozenset(about.get("takes", ())), used)
+    return Model(process.fill, identity, frozenset(about.get("takes", ())), used, about.get("trained", {}))

@@ -7,7 +7,7 @@ not finite, pairs that are doubled or missing.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.evaluation.metrics import METRICS
-from pipelines.evaluation.pairs import hash_pair_list
+from pipelines.evaluation.pairs import EvalSize, hash_pair_list
 from pipelines.manifest import read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, Score, UsageError, sha256_hex
 
 SCORES_FILE: Final = "scores.json"
 PAIRS_FILE: Final = "pairs.parquet"
+SCORES_FORMAT: Final = 2
+"""Format of SCORES_FILE. Format 1 had no `format`, no protocol by name and fewer metrics."""
 ALL: Final = "all"
 BASELINES: Final = ("telea", "navier-stokes")
 """Classical methods, by their names as models, that are scored with every model."""
@@ -30,6 +32,8 @@ _SUM_TOLERANCE: Final = 1e-9
 
 Scores = dict[str, dict[str, Score]]
 """Scores: metric -> bin or `all` -> score."""
+SetScores = dict[str, dict[str, float]]
+"""Scores of sets of pairs, such as FID: metric -> bin, column, mask family or `all` -> value."""
 Pair = tuple[str, str]
 """Key and mask spec."""
 
@@ -41,21 +45,34 @@ class Scorecard:
     model: dict[str, str]
     passport: dict[str, Any]
     rows: list[dict[str, Any]]
-    """Row per pair: key, `recipe` (its mask spec), bin, ratio, every metric, and `baselines`: method -> its metrics."""
+    """Row per pair: key, `recipe` (its mask spec), `family`, bin, ratio, size, every metric, and `baselines`: method ->
+    its metrics."""
+    sets: SetScores = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that every row has."""
+        return tuple(self.passport.get("metrics", METRICS))
 
     @cached_property
     def scores(self) -> Scores:
         """Sums and counts of the model."""
-        return _add_up((row["bin"], row) for row in self.rows)
+        return _add_up(self.metrics, ((row["bin"], row) for row in self.rows))
 
     @cached_property
     def baselines(self) -> dict[str, Scores]:
-        """Sums and counts of the baselines by name. Empty for a card from before they were scored.
-
-        A card of a baseline itself has the other one alone.
-        """
+        """Sums and counts of the baselines by name; a card of a baseline itself has the other one alone."""
         names = _list_baselines(self.rows)
-        return {name: _add_up((row["bin"], row["baselines"][name]) for row in self.rows) for name in names}
+        return {
+            name: _add_up(self.metrics, ((row["bin"], row["baselines"][name]) for row in self.rows)) for name in names
+        }
+
+    @cached_property
+    def families(self) -> dict[str, Scores]:
+        """Sums and counts of the pairs of each mask family by name."""
+        names = sorted({row.get("family", "") for row in self.rows} - {""})
+        rows = {name: [row for row in self.rows if row["family"] == name] for name in names}
+        return {name: _add_up(self.metrics, ((row["bin"], row) for row in rows[name])) for name in names}
 
     def mean(self, metric: str, bin_name: str = ALL) -> float:
         """Mean of a metric over the pairs of a bin."""
@@ -75,7 +92,8 @@ def save_scorecard(card: Scorecard, out: str) -> None:
     refuse_non_finite(card, out)
     pairs = table_bytes(pa.Table.from_pylist(card.rows))
     storage.publish(storage.join(out, PAIRS_FILE), pairs)
-    facts = {"model": card.model, "passport": card.passport, **_to_json(card.scores)}
+    facts = {"format": SCORES_FORMAT, "model": card.model, "passport": card.passport, **_to_json(card.scores)}
+    facts |= {"sets": card.sets, "families": {name: _to_json(scores) for name, scores in card.families.items()}}
     facts["baselines"] = {name: _to_json(scores) for name, scores in card.baselines.items()}
     storage.publish(storage.join(out, SCORES_FILE), seal({**facts, "pairs_file_sha256": sha256_hex(pairs)}))
 
@@ -83,17 +101,22 @@ def save_scorecard(card: Scorecard, out: str) -> None:
 def load_scorecard(uri: str) -> Scorecard:
     """Scorecard under a URI.
 
-    Raises UsageError where there is none or a score is not finite, CorruptDataError where a byte differs or rows and
-    sums disagree.
+    Raises UsageError where there is none, of another format, or with a score that is not finite, CorruptDataError where
+    a byte differs or rows and sums disagree.
     """
     scores_uri = storage.join(uri, SCORES_FILE)
     if not storage.exists(scores_uri):
         raise UsageError(f"no {SCORES_FILE} at {uri}: run `lacuna evaluate --out {uri}` first")
     facts = unseal(storage.read_bytes(scores_uri), scores_uri)
+    if facts.get("format", 1) != SCORES_FORMAT:
+        raise UsageError(
+            f"{scores_uri} has format {facts.get('format', 1)}, this version of Lacuna reads {SCORES_FORMAT}: evaluate "
+            "again with another --out"
+        )
     pairs = read_checked(storage.join(uri, PAIRS_FILE), facts["pairs_file_sha256"])
-    card = Scorecard(facts["model"], facts["passport"], read_parquet(pairs).to_pylist())
+    card = Scorecard(facts["model"], facts["passport"], read_parquet(pairs).to_pylist(), facts["sets"])
     refuse_unsound(card, uri)
-    _refuse_other_sums({"": facts, **facts.get("baselines", {})}, {"": card.scores, **card.baselines}, uri)
+    _refuse_other_sums({"": facts, **facts["baselines"]}, {"": card.scores, **card.baselines}, uri)
     return card
 
 
@@ -104,8 +127,7 @@ def refuse_unsound(card: Scorecard, where: str) -> None:
     refuse_repeated(pairs, where)
     if len(pairs) != expected or not pairs:
         raise CorruptDataError(f"{where}: {len(pairs)} rows, the passport counts {expected} pairs: evaluate again")
-    in_order = hash_pair_list(iter(pairs))  # older passports digest the pairs in the dataset's order
-    if card.passport["pairs_sha256"] not in (hash_pairs(pairs), in_order):
+    if card.passport["pairs_sha256"] != hash_pairs(pairs, card.passport.get("asking", {}).get("size")):
         raise CorruptDataError(
             f"{where}: {len(pairs)} rows are not the pairs of the passport, the first is {name_pair(pairs[0])}: "
             "evaluate again"
@@ -121,17 +143,21 @@ def refuse_non_finite(card: Scorecard, where: str) -> None:
 
 def find_non_finite(card: Scorecard) -> str | None:
     """Description of the first score that is not a finite number, with its pair, or of the first such sum, or None."""
-    return next(_non_finite_rows(card.rows), None) or next(_non_finite_sums({"": card.scores, **card.baselines}), None)
+    sets = (
+        f"{m} of {n} is {x}" for m, by_name in card.sets.items() for n, x in by_name.items() if not math.isfinite(x)
+    )
+    sums = _non_finite_sums({"": card.scores, **card.baselines})
+    return next(_non_finite_rows(card), None) or next(sums, None) or next(sets, None)
 
 
-def _non_finite_rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    names = _list_baselines(rows)
-    for row in rows:
+def _non_finite_rows(card: Scorecard) -> Iterator[str]:
+    names = _list_baselines(card.rows)
+    for row in card.rows:
         if row["bin"] not in BINS:
             yield f"the pair {name_pair((row['key'], row['recipe']))} has the unknown bin {row['bin']!r}"
         baselines = row.get("baselines") or {}
         for name, metrics in (("", row), *((name, baselines.get(name) or {}) for name in names)):
-            for metric in METRICS:
+            for metric in card.metrics:
                 value = metrics.get(metric)
                 if not isinstance(value, (int, float)) or not math.isfinite(value):
                     yield f"{_name_metric(name, metric)} is {value} for {name_pair((row['key'], row['recipe']))}"
@@ -164,9 +190,10 @@ def list_pairs(rows: Iterable[Mapping[str, Any]]) -> list[Pair]:
     return [(row["key"], row["recipe"]) for row in rows]
 
 
-def hash_pairs(pairs: Iterable[Pair]) -> str:
-    """SHA-256 over the pairs, independent of their order."""
-    return hash_pair_list(iter(sorted(pairs)))
+def hash_pairs(pairs: Iterable[Pair], size: EvalSize | None = None) -> str:
+    """SHA-256 over the pairs in any order, and over the size that their masks are drawn at, if not their own."""
+    at = "" if size is None else f" at {size}"
+    return hash_pair_list((key, spec + at) for key, spec in sorted(pairs))
 
 
 def name_pair(pair: Pair) -> str:
@@ -178,9 +205,9 @@ def _list_baselines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(rows[0].get("baselines") or {}) if rows else []
 
 
-def _add_up(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Scores:
-    """(bin, metrics) of each pair -> sums and counts."""
-    scores = {metric: dict.fromkeys((ALL, *BINS), Score(0.0, 0)) for metric in METRICS}
+def _add_up(names: Sequence[str], rows: Iterable[tuple[str, Mapping[str, float]]]) -> Scores:
+    """(bin, metrics) of each pair -> sums and counts of these metrics."""
+    scores = {metric: dict.fromkeys((ALL, *BINS), Score(0.0, 0)) for metric in names}
     for bin_name, metrics in rows:
         for metric, bins in scores.items():
             for name in (ALL, bin_name):

@@ -21,9 +21,9 @@ from infra.tracking import NO_MODEL_NAME, Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import make_noise_keys
 from pipelines.checkpoints import Checkpoint
+from pipelines.evaluation.guides import sketch_photos
 from pipelines.evaluation.model_process import ModelProcess
-from pipelines.evaluation.models import Model, make_network_model
-from pipelines.evaluation.protocol import sketch_photos
+from pipelines.evaluation.models import Model, describe_training, make_network_model
 from pipelines.evaluation.scorecard import Scorecard, refuse_unsound, save_scorecard
 from pipelines.keyed_rng import KeyedRng
 from pipelines.masks.spec import MaskSpec
@@ -94,6 +94,7 @@ def _store(folder: Path, checkpoint: Checkpoint, card: Scorecard, model: Model, 
             "weights_sha256": checkpoint.file_sha256(checkpoint.generator),
             "takes": sorted(model.takes),
             "procedure": asdict(checkpoint.procedure),
+            "trained": describe_training(checkpoint.state),
         },
     )
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from infra.world import World
 from nets.objective import Outputs
+from pipelines.evaluation.guides import make_map_guides, sketch_photos
 from pipelines.evaluation.metrics import measure
 from pipelines.evaluation.models import Pictures, list_optional_inputs, make_network_filler
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk, refuse_missing_maps
-from pipelines.evaluation.protocol import make_map_guides, sketch_photos
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.noise import SampleNoise

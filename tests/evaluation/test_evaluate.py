@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from jobs.evaluate import format_table
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
@@ -24,8 +23,10 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.metrics import METRICS, measure
 from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import count_chunks, read_chunk, read_pairs
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
+from pipelines.evaluation.tables import list_tables
 from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.pictures import whiten_hole
@@ -55,7 +56,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def card(trained: TrainRun, heldout: Dataset, out: str) -> Scorecard:
     """The trained network's scores."""
-    return evaluate(trained.out, heldout.uri, "val", "centre-square", out, silent)
+    return evaluate(trained.out, heldout.uri, out, silent)
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def test_one_worker_and_many_find_the_same_digits(
     trained: TrainRun, heldout: Dataset, card: Scorecard, tmp_path: Path
 ) -> None:
     with one_worker():
-        alone = evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
+        alone = evaluate(trained.out, heldout.uri, str(tmp_path), silent)
     assert count_chunks(heldout, "val") == 3
     assert alone.rows == card.rows
     assert alone == card
@@ -112,7 +113,7 @@ def test_a_row_is_what_the_model_does_with_that_pair(trained: TrainRun, heldout:
 def test_the_classical_methods_are_scored_on_the_very_same_pairs(
     heldout: Dataset, card: Scorecard, tmp_path: Path, name: str
 ) -> None:
-    alone = evaluate(name, heldout.uri, "val", "centre-square", str(tmp_path / name), silent)
+    alone = evaluate(name, heldout.uri, str(tmp_path / name), silent)
     assert set(alone.baselines) == {*BASELINES} - {name}
     assert [row["baselines"][name] for row in card.rows] == [{m: row[m] for m in METRICS} for row in alone.rows]
     assert card.baselines[name] == alone.scores
@@ -128,7 +129,7 @@ def test_a_model_that_fills_with_no_numbers_is_refused_and_the_pair_named(
     facts = {"images_seen": 4, "network": checkpoint.state["network"], "size_px": size_px}
     save_checkpoint(str(tmp_path / "run"), {"generator": generator}, facts)
     with pytest.raises(JobError, match=r" fills \S+ with mask '\S+ .*' with values that are not finite"):
-        evaluate(str(tmp_path / "run"), heldout.uri, "val", "centre-square", str(tmp_path / "scores"), silent)
+        evaluate(str(tmp_path / "run"), heldout.uri, str(tmp_path / "scores"), silent)
     assert not (tmp_path / "scores").exists()
 
 
@@ -141,7 +142,7 @@ def test_scores_of_an_older_version_are_read_and_not_taken_for_these(
     with pytest.raises(
         UsageError, match=r"holds scores of an older version, without telea and navier-stokes: use another --out"
     ):
-        evaluate(trained.out, heldout.uri, "val", "centre-square", str(tmp_path), silent)
+        evaluate(trained.out, heldout.uri, str(tmp_path), silent)
 
 
 def test_scores_are_sums_and_counts_of_the_rows(card: Scorecard) -> None:
@@ -207,7 +208,7 @@ def test_done_before_it_is_only_read_again(
 ) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in Path(out).iterdir()}
     progress: list[int] = []
-    again = evaluate(trained.out, heldout.uri, "val", "centre-square", out, lambda done, _: progress.append(done))
+    again = evaluate(trained.out, heldout.uri, out, lambda done, _: progress.append(done))
     assert again == card
     assert progress == []
     assert {path.name: path.stat().st_mtime_ns for path in Path(out).iterdir()} == before
@@ -222,13 +223,13 @@ def test_other_arguments_at_the_same_place_are_refused(
     trained: TrainRun, heldout: Dataset, out: str, model: str | None, resize: str, field: str
 ) -> None:
     with pytest.raises(UsageError, match=rf"holds scores with {field} = .*, not .*: use another --out"):
-        evaluate(model or trained.out, heldout.uri, "val", resize, out, silent)
+        evaluate(model or trained.out, heldout.uri, out, silent, EvalProtocol(resize=resize))
 
 
 @pytest.mark.usefixtures("card")
 def test_another_dataset_at_the_same_place_is_refused(trained: TrainRun, dataset: Dataset, out: str) -> None:
     with pytest.raises(UsageError, match=r"holds scores with manifest_sha256 = "):
-        evaluate(trained.out, dataset.uri, "val", "centre-square", out, silent)
+        evaluate(trained.out, dataset.uri, out, silent)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,7 @@ def test_bad_arguments_are_refused_and_leave_nothing(
     heldout: Dataset, tmp_path: Path, split: str, resize: str, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        evaluate("telea", heldout.uri, split, resize, str(tmp_path / "out"), silent)
+        evaluate("telea", heldout.uri, str(tmp_path / "out"), silent, EvalProtocol(split=split, resize=resize))
     assert not (tmp_path / "out").exists()
 
 
@@ -251,17 +252,17 @@ def test_scores_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no scores\.json at .*: run `lacuna evaluate"):
         load_scorecard(str(tmp_path))
     with pytest.raises(UsageError, match="no dataset at"):
-        evaluate("telea", str(tmp_path), "val", "centre-square", str(tmp_path / "out"), silent)
+        evaluate("telea", str(tmp_path), str(tmp_path / "out"), silent)
 
 
 def test_models_on_the_same_pairs_are_comparable_and_on_others_are_not(
     heldout: Dataset, dataset: Dataset, card: Scorecard, tmp_path: Path
 ) -> None:
-    telea = evaluate("telea", heldout.uri, "val", "centre-square", str(tmp_path / "telea"), silent)
+    telea = evaluate("telea", heldout.uri, str(tmp_path / "telea"), silent)
     result = compare(card, telea, "psnr_hole")
     assert result.overall.gain == pytest.approx(card.mean("psnr_hole") - telea.mean("psnr_hole"))
     assert result.overall.num_pairs == len(card.rows)
-    other = evaluate("telea", dataset.uri, "val", "centre-square", str(tmp_path / "other"), silent)
+    other = evaluate("telea", dataset.uri, str(tmp_path / "other"), silent)
     with pytest.raises(UsageError, match="unlike passports are not compared: manifest_sha256"):
         compare(card, other, "psnr_hole")
 
@@ -273,16 +274,18 @@ def test_the_list_of_pairs_is_in_the_passport(card: Scorecard, heldout: Dataset,
 
 
 def test_the_table_ends_with_the_classical_methods(card: Scorecard) -> None:
-    rows = {row.split()[0]: row.split() for row in format_table(card).split("\n")[-len(BASELINES) :]}
+    rows = {row[0]: row for row in list_tables(card)[0].rows[-len(BASELINES) :]}
     for name in BASELINES:
-        assert rows[name][1:3] == [str(len(card.rows)), f"{card.baselines[name]['psnr_hole'][ALL].mean:.3f}"]
+        assert rows[name][1:3] == [str(len(card.rows)), f"{card.baselines[name]['psnr_hole'][ALL].mean:.2f}"]
 
 
 def test_the_table_has_a_row_per_bin_with_pairs(card: Scorecard) -> None:
-    head, everything, *bins = format_table(card).split("\n")[: -len(BASELINES)]
-    assert head.split()[-6:] == list(METRICS)
-    assert everything.split()[:2] == ["all", str(len(card.rows))]
-    assert {row.split()[0] for row in bins} == {row["bin"] for row in card.rows}
+    table = list_tables(card)[0]
+    everything, *bins = table.rows[: -len(BASELINES) - 2]
+    assert list(table.head)[-6:] == list(METRICS)
+    assert everything[:2] == ["all", str(len(card.rows))]
+    assert {row[0] for row in bins} == {row["bin"] for row in card.rows}
+    assert [row[0] for row in table.rows[-len(BASELINES) - 2 : -len(BASELINES)]] == ["mean of bins", "pooled"]
 
 
 def test_the_report_shows_photo_hole_and_the_models(heldout: Dataset, trained: TrainRun) -> None:

@@ -62,7 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def score(
     model: str, dataset: Dataset, out: Path, protocol: EvalProtocol = PROTOCOL, resize: str = "squash"
 ) -> Scorecard:
-    return evaluate(model, dataset.uri, "val", resize, str(out), silent, protocol)
+    return evaluate(model, dataset.uri, str(out), silent, replace(protocol, resize=resize))
 
 
 def read_stored_maps(dataset: Dataset) -> dict[str, np.ndarray]:

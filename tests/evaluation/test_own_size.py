@@ -58,7 +58,7 @@ def parts(dataset: Dataset, size: Any, resize: str = "centre-square") -> list[Pa
 
 
 def score_model(model: str, dataset: Dataset, out: Path, protocol: EvalProtocol) -> Scorecard:
-    return evaluate(model, dataset.uri, "val", "centre-square", str(out), lambda *_: None, protocol)
+    return evaluate(model, dataset.uri, str(out), lambda *_: None, protocol)
 
 
 def test_pairs_at_their_own_size_are_the_same_pairs_of_whole_photos(shapes: Dataset, folder: Path) -> None:
@@ -166,9 +166,9 @@ def test_strokes_and_several_fills_work_at_any_size(
 
 def test_passports_from_before_sizes_are_those_of_the_masks() -> None:
     old = {"asking": {"strokes": False, "num_fills": 1}, "resize": "squash"}
-    refuse_unlike(old, {"asking": EvalProtocol().as_json(), "resize": "squash"})
+    refuse_unlike(old, {"asking": EvalProtocol().as_json(), "resize": "squash"}, "psnr_hole")
     with pytest.raises(UsageError, match=r"asking\.procedure is None on one side and 'local'"):
-        refuse_unlike(old, {"asking": EvalProtocol(procedure="local").as_json(), "resize": "squash"})
+        refuse_unlike(old, {"asking": EvalProtocol(procedure="local").as_json(), "resize": "squash"}, "psnr_hole")
 
 
 @pytest.mark.parametrize("size", [0, 10, -1, 8193])

@@ -112,7 +112,7 @@ def test_a_login_is_wanted_where_the_server_says_so_and_only_there() -> None:
 def scores(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the scores of the trained run are."""
     out = str(tmp_path_factory.mktemp("scores"))
-    evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
+    evaluate(trained.out, dataset.uri, out, lambda *_: None)
     return out
 
 

@@ -33,7 +33,7 @@ def checkpoint(trained: TrainRun) -> Checkpoint:
 def card(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Scorecard:
     """The scores of the trained weights."""
     out = str(tmp_path_factory.mktemp("scores"))
-    return evaluate(trained.out, dataset.uri, "val", "centre-square", out, lambda *_: None)
+    return evaluate(trained.out, dataset.uri, out, lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from infra.tracking import Tracking, Version
 from jobs.fill import Arguments, run
 from nets.procedures.noise import make_noise_keys
 from pipelines.checkpoints import Checkpoint
+from pipelines.evaluation.guides import sketch_photos
 from pipelines.evaluation.models import Model, open_model
-from pipelines.evaluation.protocol import sketch_photos
 from pipelines.evaluation.scorecard import Scorecard
 from pipelines.records import UsageError
 from pipelines.registry.model import read_inputs, refuse_other_number

@@ -10,6 +10,7 @@ from jobs.recipes import RECIPES
 from nets import build_network
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.keyed_rng import KeyedRng
 from pipelines.manifest import Dataset
 from pipelines.stream.geometry import HELD_OUT, RESIZES
@@ -35,7 +36,7 @@ def test_a_watched_score_is_the_evaluated_score_of_the_same_pairs(
     validator = open_validator(dataset, replace(recipe, stream=replace(recipe.stream, resize=shown)))
     assert validator is not None
     watched = validator.score(network, World()).values
-    card = evaluate(trained.out, dataset.uri, "val", evaluated, str(tmp_path / "scores"), silent)
+    card = evaluate(trained.out, dataset.uri, str(tmp_path / "scores"), silent, EvalProtocol(resize=evaluated))
     assert len(card.rows) == 48
     assert watched["val_psnr_hole"] == pytest.approx(card.mean("psnr_hole"), abs=1e-3)
     assert watched["val_l1_hole"] == pytest.approx(card.mean("l1_hole"), rel=1e-3)
