@@ -1,12 +1,13 @@
 """LPIPS: learned perceptual image patch similarity, version 0.1 (Zhang et al., CVPR 2018, Eq. 1), as a metric.
 
-In: two batches of pictures N3HW in [0, 1]. Out: a distance for each pair, 0 for equal pictures.
+In: two batches of pictures N3HW in [0, 1]. Out: a distance for each pair, 0 for equal pictures, or a map of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nets.features import AlexNetFeatures, PretrainedFeatures, VGGFeatures, load_pretrained
@@ -40,10 +41,24 @@ class LPIPS(nn.Module):
 
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
         """N3HW and N3HW in [0, 1] -> N distances."""
+        return average_maps(self.compare(image, other))
+
+    def compare(self, image: Tensor, other: Tensor) -> list[Tensor]:
+        """N3HW and N3HW in [0, 1] -> a map N1hw of weighted differences for each compared layer."""
         maps, others = self.backbone(image), self.backbone(other)
         pairs = ((_normalize_channels(maps[name]), _normalize_channels(others[name])) for name in self.layers)
-        distances = [head((one - two).square()) for head, (one, two) in zip(self.heads.values(), pairs, strict=True)]
-        return torch.stack(distances).sum(dim=0)
+        return [head((one - two).square()) for head, (one, two) in zip(self.heads.values(), pairs, strict=True)]
+
+
+def average_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Sum over layers of the mean over positions, N1hw of each -> N."""
+    return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in maps]).sum(dim=0)
+
+
+def sum_maps(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Sum over layers of maps N1hw, each resized to the picture bilinearly, N H W: the published `spatial` form."""
+    larger = [F.interpolate(layer, size=size, mode="bilinear", align_corners=False) for layer in maps]
+    return torch.stack(larger).sum(dim=0)[:, 0]
 
 
 class _Head(nn.Module):
@@ -54,9 +69,9 @@ class _Head(nn.Module):
         self.model = nn.Sequential(nn.Identity(), nn.Conv2d(channels, 1, 1, bias=False))
 
     def forward(self, differences: Tensor) -> Tensor:
-        """N C H W -> N, the mean over positions."""
-        mean: Tensor = self.model(differences).mean(dim=(1, 2, 3))
-        return mean
+        """N C h w -> N 1 h w."""
+        weighted: Tensor = self.model(differences)
+        return weighted
 
 
 def _normalize_channels(features: Tensor) -> Tensor:
