@@ -36,7 +36,7 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
     Raises UsageError where a photo lacks one of them or has several, and where two results would have one name. A
     single file goes with every photo.
     """
-    candidates = _list_photo_names(photos)
+    candidates = list_photo_names(photos)
     chosen = {option: _choose(photos, candidates, files, option) for option, files in others.items()}
     used = {uri for of_photos in chosen.values() for uri in of_photos.values()}
     names = [name for name in candidates if photos.is_one or photos.uri(name) not in used]
@@ -84,7 +84,7 @@ def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[Picture
         raise UsageError(f"--out {out}: {same} is one of the inputs there: name another folder")
 
 
-def _list_photo_names(photos: PictureFiles) -> list[str]:
+def list_photo_names(photos: PictureFiles) -> list[str]:
     """Names of the files that are neither masks nor maps of others among them."""
     if photos.is_one:
         return list(photos.names)
@@ -114,7 +114,7 @@ def _choose(photos: PictureFiles, names: Sequence[str], files: PictureFiles, opt
     for photo, uris in found.items():
         if len(uris) > 1:
             raise UsageError(
-                f"{photos.uri(photo)} has {len(uris)} files for --{option}: {_join_some(sorted(uris))}; "
+                f"{photos.uri(photo)} has {len(uris)} files for --{option}: {join_some(sorted(uris))}; "
                 "leave one of them"
             )
     return {photo: uris[0] for photo, uris in found.items()}
@@ -145,7 +145,7 @@ def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[
     if lone:
         example = strip_suffix(names[0])
         raise UsageError(
-            f"{len(lone)} of {len(names)} photos have no file for --{option}: {_join_some(lone)}; "
+            f"{len(lone)} of {len(names)} photos have no file for --{option}: {join_some(lone)}; "
             f"name it as its photo: {example}.png or {example}_{option}.png"
         )
 
@@ -155,10 +155,11 @@ def _refuse_same_results(photos: PictureFiles, names: Sequence[str]) -> None:
     twice = [photos.uri(name) for name in names if counts[strip_suffix(name)] > 1]
     if twice:
         raise UsageError(
-            f"results of {_join_some(twice)} would have one name: fill them to different folders by patterns"
+            f"results of {join_some(twice)} would have one name: fill them to different folders by patterns"
         )
 
 
-def _join_some(names: Sequence[str]) -> str:
+def join_some(names: Sequence[str]) -> str:
+    """The first names of a list for a message, and how many more there are."""
     more = len(names) - _NUM_NAMED
     return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")

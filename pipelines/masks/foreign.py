@@ -117,11 +117,14 @@ def _take_one_channel(picture: NDArray[np.generic], where: str) -> NDArray[np.ui
 def _refuse_gray(levels: NDArray[np.uint8], where: str, most: float, hole: str) -> None:
     share = float(((levels > _DARK) & (levels < 255 - _DARK)).mean())
     if share > most and hole == "transparent":
-        raise UsageError(f"{where} is {share:.0%} half transparent: make the hole fully transparent, or use --grow")
+        raise UsageError(
+            f"{where} is {share:.0%} half transparent: make the hole fully transparent. "
+            "`lacuna fill --grow` takes it as it is"
+        )
     if share > most:
         raise UsageError(
             f"{where} is {share:.0%} gray: give black and white pixels, white where the hole is. "
-            "Use --grow for soft edges"
+            "`lacuna fill --grow` takes soft edges"
         )
 
 

@@ -115,7 +115,7 @@ def test_soft_masks_are_taken_with_a_grown_edge_and_gray_pictures_never() -> Non
     soft[20:40, 20:40] = 255
     soft[20:40, 40:60] = np.linspace(255, 0, 20).astype(np.uint8)
     plain = read_photo(encode_image(photo(1, height, width)), "p.png")
-    with pytest.raises(UsageError, match=r"m\.png is 7% gray: .*\. Use --grow for soft edges"):
+    with pytest.raises(UsageError, match=r"m\.png is 7% gray: .*\. `lacuna fill --grow` takes soft edges"):
         read_hole(plain, encode_image(Image.fromarray(soft)), "m.png", HoleSettings())
     hole, num_gray = read_hole(plain, encode_image(Image.fromarray(soft)), "m.png", HoleSettings(grow_px=10))
     assert num_gray == 0
