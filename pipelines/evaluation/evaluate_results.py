@@ -95,7 +95,7 @@ def _describe_changes(rows: list[dict[str, Any]]) -> list[str]:
     given = np.mean([row["given_psnr_image"] for row in rows])
     return [
         f"{len(changed)} of {len(rows)} results changed known pixels, {100 * share:.1f} % of them by {levels:.2f} "
-        f"levels in the mean: scores are of results with the photo's known pixels; as given they have {given:.2f} dB PSNR"
+        f"levels in the mean: scores are of results with the photo's known pixels. As given they have {given:.2f} dB"
     ]
 
 

@@ -143,11 +143,12 @@ def refuse_non_finite(card: Scorecard, where: str) -> None:
 
 def find_non_finite(card: Scorecard) -> str | None:
     """Description of the first score that is not a finite number, with its pair, or of the first such sum, or None."""
+    if (problem := next(_non_finite_rows(card), None)) is not None:
+        return problem
     sets = (
         f"{m} of {n} is {x}" for m, by_name in card.sets.items() for n, x in by_name.items() if not math.isfinite(x)
     )
-    sums = _non_finite_sums({"": card.scores, **card.baselines})
-    return next(_non_finite_rows(card), None) or next(sums, None) or next(sets, None)
+    return next(_non_finite_sums({"": card.scores, **card.baselines}), None) or next(sets, None)
 
 
 def _non_finite_rows(card: Scorecard) -> Iterator[str]:

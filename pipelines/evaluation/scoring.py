@@ -87,8 +87,8 @@ def score_pairs(
     pairs: Pairs, fills: Pictures, protocol: EvalProtocol, baselines: Mapping[str, Pictures]
 ) -> ChunkScores:
     """Scores of the pairs' fills and of the fills of each baseline; raises JobError naming a pair without a score."""
-    names = [*_POOLED, *list_pair_metrics(protocol)]
-    columns = _measure(pairs, fills, names, protocol)
+    names = list_pair_metrics(protocol)
+    columns = _measure(pairs, fills, [*_POOLED, *names], protocol)
     beside = {name: _measure(pairs, pictures, names, protocol) for name, pictures in baselines.items()}
     rows = []
     for i, (key, spec, mask) in enumerate(zip(pairs.keys, pairs.specs, pairs.masks, strict=True)):

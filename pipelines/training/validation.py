@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from infra.world import World
 from nets.objective import Outputs
 from pipelines.evaluation.guides import make_map_guides, sketch_photos
-from pipelines.evaluation.metrics import measure
+from pipelines.evaluation.metrics import measure_pairs
 from pipelines.evaluation.models import Pictures, list_optional_inputs, make_network_filler
 from pipelines.evaluation.pairs import PHOTOS_PER_CHUNK, Pairs, count_chunks, read_chunk, refuse_missing_maps
 from pipelines.manifest import Dataset
@@ -107,9 +107,9 @@ def _sum_scores(pairs: Pairs, fills: Pictures) -> torch.Tensor:
     """Number of pairs and sum of each metric, a row for each bin and one for all pairs."""
     names = [*BINS, _ALL]
     sums = torch.zeros(len(names), len(_METRICS) + 1, dtype=torch.float64)
-    for image, mask, fill in zip(pairs.images, pairs.masks, fills, strict=True):
-        scores = measure(image, mask, fill)
-        row = torch.tensor([1.0, *(scores[m] for m in _METRICS)], dtype=torch.float64)
+    columns = measure_pairs(pairs.images, pairs.masks, fills, _METRICS)
+    rows = torch.tensor(np.stack([np.ones(len(fills)), *columns.values()], axis=1))
+    for mask, row in zip(pairs.masks, rows, strict=True):
         for name in (find_bin(mask), _ALL):
             sums[names.index(name)] += row
     return sums

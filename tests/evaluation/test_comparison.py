@@ -246,7 +246,7 @@ def test_unlike_passports_are_refused_with_the_field(field: str) -> None:
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"unknown metric 'psnr': use one of psnr_hole, "):
+    with pytest.raises(UsageError, match=r"the scores of the challenger have no psnr: use one of psnr_hole, "):
         compare(card(scores(0)), card(scores(0)), "psnr")
 
 

@@ -27,7 +27,7 @@ from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.evaluation.tables import list_tables
-from pipelines.manifest import Dataset
+from pipelines.manifest import Dataset, seal, unseal
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.pictures import whiten_hole
 from pipelines.records import JobError, Score, UsageError
@@ -133,15 +133,17 @@ def test_a_model_that_fills_with_no_numbers_is_refused_and_the_pair_named(
     assert not (tmp_path / "scores").exists()
 
 
-def test_scores_of_an_older_version_are_read_and_not_taken_for_these(
+def test_scores_of_an_older_format_are_refused_with_words(
     trained: TrainRun, heldout: Dataset, card: Scorecard, tmp_path: Path
 ) -> None:
-    older = [{name: value for name, value in row.items() if name != "baselines"} for row in card.rows]
-    save_scorecard(replace(card, rows=older), str(tmp_path))
-    assert load_scorecard(str(tmp_path)).mean("psnr_hole") == card.mean("psnr_hole")
-    with pytest.raises(
-        UsageError, match=r"holds scores of an older version, without telea and navier-stokes: use another --out"
-    ):
+    save_scorecard(card, str(tmp_path))
+    facts = unseal((tmp_path / "scores.json").read_bytes(), "scores")
+    del facts["format"]
+    (tmp_path / "scores.json").write_bytes(seal(facts))
+    words = r"scores\.json has format 1, this version of Lacuna reads 2: evaluate again with another --out"
+    with pytest.raises(UsageError, match=words):
+        load_scorecard(str(tmp_path))
+    with pytest.raises(UsageError, match=words):
         evaluate(trained.out, heldout.uri, str(tmp_path), silent)
 
 

@@ -110,7 +110,10 @@ def test_scores_at_own_size_say_so_and_are_not_compared_with_others(shapes: Data
         "larger": EvalProtocol(size=48),
     }
     cards = {name: score_model(model, shapes, tmp_path / name, protocol) for name, protocol in asked.items()}
-    assert cards["squares"].passport["asking"] == {"strokes": False, "num_fills": 1}
+    assert cards["squares"].passport["asking"] == {"strokes": False, "num_fills": 1} | {
+        "name": "lacuna",
+        "quantization": "round",
+    }
     assert "masks" not in cards["squares"].passport
     own = cards["own"].passport
     assert (own["asking"]["size"], own["resize"], own["masks"]) == ("own", "none", [DRAWN, RESIZED])
@@ -164,11 +167,11 @@ def test_strokes_and_several_fills_work_at_any_size(
     assert plain.mean("psnr_hole") != asked.mean("psnr_hole")
 
 
-def test_passports_from_before_sizes_are_those_of_the_masks() -> None:
-    old = {"asking": {"strokes": False, "num_fills": 1}, "resize": "squash"}
-    refuse_unlike(old, {"asking": EvalProtocol().as_json(), "resize": "squash"}, "psnr_hole")
+def test_a_procedure_that_is_given_makes_another_passport() -> None:
+    plain = {"asking": EvalProtocol().as_json(), "resize": "squash"}
+    refuse_unlike(plain, {"asking": EvalProtocol().as_json(), "resize": "squash"}, "psnr_hole")
     with pytest.raises(UsageError, match=r"asking\.procedure is None on one side and 'local'"):
-        refuse_unlike(old, {"asking": EvalProtocol(procedure="local").as_json(), "resize": "squash"}, "psnr_hole")
+        refuse_unlike(plain, {"asking": EvalProtocol(procedure="local").as_json(), "resize": "squash"}, "psnr_hole")
 
 
 @pytest.mark.parametrize("size", [0, 10, -1, 8193])

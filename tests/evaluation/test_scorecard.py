@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.evaluation.metrics import METRICS
-from pipelines.evaluation.pairs import hash_pair_list
 from pipelines.evaluation.scorecard import (
     ALL,
     BASELINES,
@@ -86,18 +85,6 @@ def test_shuffled_rows_are_read(tmp_path: Path) -> None:
     assert load_scorecard(write(tmp_path, rows[::-1])).mean("psnr_hole") == pytest.approx(
         card_of(rows).mean("psnr_hole")
     )
-
-
-def test_a_card_from_before_baselines_is_read(tmp_path: Path) -> None:
-    rows = [{name: value for name, value in row.items() if name != "baselines"} for row in rows_of()]
-
-    def as_then(facts: Facts) -> None:
-        del facts["baselines"]
-        facts["passport"]["pairs_sha256"] = hash_pair_list(iter(list_pairs(rows)))  # in the dataset's order
-
-    card = load_scorecard(write(tmp_path, rows, as_then))
-    assert card.baselines == {}
-    assert card.mean("psnr_hole") == pytest.approx(card_of(rows_of()).mean("psnr_hole"))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
