@@ -1,5 +1,6 @@
 """Folders of another system: equal pairs from any convention, and what is refused before any scoring."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from infra import storage
 from pipelines.evaluation.result_pairs import ResultPair
 from pipelines.evaluation.results import Missing, ResultSet, open_results, read_result_chunk
 from pipelines.records import CorruptDataError, UsageError
@@ -227,3 +229,31 @@ def test_a_square_photo_turned_by_exif_is_refused_as_nothing_decides(tmp_path: P
     save(tmp_path / "masks/a.png", to_white(draw_photo(0), draw_mask(0)))
     with pytest.raises(UsageError, match=r"2 files may lie .* Save the photos upright"):
         open_folder(tmp_path)
+
+
+def test_folders_on_a_store_give_the_pairs_of_folders_on_a_disk(tmp_path: Path) -> None:
+    write_system(tmp_path, 3, "black", "{}_fake.png")
+    root = f"memory://{tmp_path.name}"
+    for path in tmp_path.rglob("*.png"):
+        storage.publish(f"{root}/{path.relative_to(tmp_path).as_posix()}", path.read_bytes())
+    on_disk = open_folder(tmp_path)
+    stored = open_results(f"{root}/out/*_fake.png", f"{root}/photos", f"{root}/masks")
+    assert_equal_pairs(read_all(on_disk), read_all(stored))
+    assert stored.inputs_sha256 == on_disk.inputs_sha256
+
+
+def test_a_chunk_sent_to_a_task_holds_its_own_pairs_alone(tmp_path: Path) -> None:
+    write_system(tmp_path, 18)
+    results = open_folder(tmp_path)
+    sent = pickle.loads(pickle.dumps(results.select_chunk(1)))
+    assert [key for key, _ in sent.pairs] == ["016", "017"]
+    assert_equal_pairs(list(read_result_chunk(sent, 0)), list(read_result_chunk(results, 1)))
+
+
+def test_damaged_pixels_are_named_before_any_pair_is_read(tmp_path: Path) -> None:
+    write_system(tmp_path, 1)
+    data = bytearray((tmp_path / "out/000.png").read_bytes())
+    data[200:260] = bytes(60)
+    (tmp_path / "out/000.png").write_bytes(bytes(data))
+    with pytest.raises(UsageError, match=r"out/000\.png \(cut or damaged"):
+        open_folder(tmp_path, "white")
