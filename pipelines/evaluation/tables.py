@@ -5,18 +5,24 @@ In: a card. Out: cells as text. Each table names how its means are made.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from pipelines.evaluation.metrics import REGISTRY
 from pipelines.evaluation.metrics.aggregates import average_bins, pool_pixels
-from pipelines.evaluation.printed_tables import find_printed
+from pipelines.evaluation.printed import PrintedCell, find_printed
 from pipelines.evaluation.protocol import list_bins
 from pipelines.evaluation.scorecard import ALL, Scorecard
 from pipelines.records import Score
 
 _SQUARED: Final = ("mse_hole", "mse_image")
+_MAIN_TABLES: Final = {"spn": ("1", "2"), "distill": ("1",), "deepgin": ("2", "1"), "mhtma": ("IV", "II")}
+"""Tables that compare systems, by paper; the last first where several fills are drawn (SPN, Table 2)."""
+_NEAREST: Final = {"ssim": "ssim_image", "l1": "l1_image", "lpips": "lpips_alex_image"}
+"""Our metric beside a printed one whose definition the paper does not state."""
+_FAMILIES: Final = {"rectangles": "rectangle"}
+"""Mask family of a part of a printed table."""
 _DIGITS: Final = {"dB": 2, "%": 3}
 
 
@@ -45,6 +51,8 @@ def list_tables(card: Scorecard) -> list[Table]:
     tables = [_tabulate_bins(card)]
     if columns := card.passport.get("columns"):
         tables.append(_tabulate_columns(card, columns))
+    if (printed := _tabulate_printed(card)) is not None:
+        tables.append(printed)
     if card.sets:
         tables.append(_tabulate_sets(card))
     if len(card.families) > 1:
@@ -79,28 +87,67 @@ def _list_other_means(card: Scorecard) -> dict[str, list[str]]:
 
 
 def _tabulate_columns(card: Scorecard, columns: Sequence[str]) -> Table:
-    """Scores as in the paper's table, a row for each metric and column, beside the figures that it prints."""
-    printed = find_printed(card.passport["asking"]["name"], card.passport["dataset"])
-    systems = sorted({row.system for row in printed})
-    cells = {(row.system, row.metric, row.column): f"{row.value:g}" for row in printed}
+    """A row for each column of the paper's table that has pairs, and for all."""
     rows = []
     for column in (*columns, ALL):
-        bins = list_bins(column) if column != ALL else (ALL,)
-        for metric in (*card.metrics, *card.sets):
-            value = _find_value(card, metric, column, bins)
-            beside = [cells.get((system, metric, column), "") for system in systems]
-            if value is not None and (any(beside) or not systems):
-                rows.append([f"{column} {metric}", _format(metric, value), *beside])
-    title = f"Columns of {card.passport['asking']['name']} (ours, then as printed by the paper, on its own photos)"
+        scores = {m: _add_bins(card.scores[m], column) for m in card.metrics}
+        if next(iter(scores.values())).count:
+            sets = [_format(m, values[column]) if column in values else "" for m, values in card.sets.items()]
+            rows.append([*_list_means(column, scores), *sets])
+    title = f"Columns of the protocol {card.passport['asking']['name']} (mean over pairs)"
+    return Table(title, ["", "pairs", *card.metrics, *card.sets], rows)
+
+
+def _add_bins(scores: Mapping[str, Score], column: str) -> Score:
+    """Score of all pairs of a column."""
+    return sum((scores[name] for name in (list_bins(column) if column != ALL else (ALL,))), Score(0.0, 0))
+
+
+def _tabulate_printed(card: Scorecard) -> Table | None:
+    """Our scores beside the figures that the protocol's paper prints for this dataset, if it prints any."""
+    asking = card.passport["asking"]
+    cells = _choose_cells(asking, card.passport["dataset"])
+    if not cells:
+        return None
+    systems = list(dict.fromkeys(cell.system for cell in cells))
+    lines: dict[tuple[str, str, str], dict[str, PrintedCell]] = {}
+    for cell in cells:
+        lines.setdefault((cell.masks, cell.bin, cell.metric), {})[cell.system] = cell
+    rows = [
+        [" ".join(label), _find_ours(card, next(iter(line.values()))), *(_format_cell(line.get(s)) for s in systems)]
+        for label, line in lines.items()
+    ]
+    title = (
+        f"Beside table {cells[0].table} as the paper prints it, in its units (* is another definition than the paper's)"
+    )
     return Table(title, ["", "ours", *systems], rows)
 
 
-def _find_value(card: Scorecard, metric: str, column: str, bins: Sequence[str]) -> float | None:
-    """Score of a column; None where it has no pairs."""
+def _choose_cells(asking: Mapping[str, Any], dataset: str) -> list[PrintedCell]:
+    """Cells of the main table of the protocol's paper for a dataset and size; none where it has no such table."""
+    cells = [c for c in find_printed(asking["name"], dataset) if c.size == str(asking.get("size", ""))]
+    order = _MAIN_TABLES.get(asking["name"], ())
+    tables = order[::-1] if asking["num_fills"] > 1 else order
+    chosen = next((table for table in tables if any(c.table == table for c in cells)), None)
+    return [cell for cell in cells if cell.table == chosen]
+
+
+def _find_ours(card: Scorecard, cell: PrintedCell) -> str:
+    """Our score of a cell in the printed unit, with a star where definitions differ; empty where there is none."""
+    metric = cell.ours or _NEAREST.get(cell.metric, "")
+    family = _FAMILIES.get(cell.masks)
+    value = None
     if metric in card.sets:
-        return card.sets[metric].get(column)
-    score = sum((card.scores[metric][name] for name in bins), Score(0.0, 0))
-    return score.mean if score.count else None
+        value = card.sets[metric].get(family or cell.bin)
+    elif metric in card.metrics and (family is None or family in card.families):
+        scores = card.families[family] if family else card.scores
+        score = _add_bins(scores[metric], cell.bin)
+        value = score.mean if score.count else None
+    return "" if value is None else f"{value / cell.factor:.4g}{'' if cell.ours else '*'}"
+
+
+def _format_cell(cell: PrintedCell | None) -> str:
+    return "" if cell is None else f"{cell.value:g}"
 
 
 def _tabulate_sets(card: Scorecard) -> Table:
