@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -149,8 +150,13 @@ def _classify(file: PictureFile) -> str:
     pixels, _ = read_layers(file)
     if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
         return "transparent"
-    is_gray = pixels.ndim == 2 or np.ptp(pixels[..., :3], axis=2).max() <= _MAX_SPREAD
-    return "black and white" if is_gray else "a color picture"
+    return "black and white" if pixels.ndim == 2 or _measure_spread(pixels) <= _MAX_SPREAD else "a color picture"
+
+
+def _measure_spread(pixels: Picture) -> int:
+    """Largest difference between two channels of a pixel, levels."""
+    red, green, blue = cv2.split(np.ascontiguousarray(pixels[..., :3]))
+    return max(int(cv2.absdiff(one, other).max()) for one, other in ((red, green), (green, blue), (red, blue)))
 
 
 def _choose_by_difference(pairs: Sequence[Files]) -> HoleChoice:

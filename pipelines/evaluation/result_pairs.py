@@ -6,6 +6,7 @@ In: the files of a pair and what the hole looks like. Out: a `ResultPair`.
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import cv2
 import numpy as np
 
 from pipelines.decoding import Picture
@@ -59,44 +60,47 @@ def read_result_pair(key: str, files: Files, color: str) -> ResultPair:
     image, of_photo = read_opaque(files.photo)
     given, of_result = read_opaque(files.result, files.photo.header)
     mask = read_hole_mask(files.mask, files.photo.header, color)
-    difference = np.abs(given.astype(np.int16) - image)
-    hole = mask.astype(bool)
-    _refuse_inverted(difference, hole, files)
-    composed = np.where(hole[:, :, None], given, image)
+    difference = np.asarray(cv2.absdiff(given, image), np.uint8)
+    change = _measure_change(difference, 1 - mask)
+    if change.max_levels > 0:
+        _refuse_inverted(difference, mask, files)
+    composed = np.asarray(cv2.copyTo(given, mask, image.copy()), np.uint8)
     notes = [f"photo: {note}" for note in of_photo] + [f"result: {note}" for note in of_result]
     notes += ["result: gray, its photo is in color"] if _is_gray(given) and not _is_gray(image) else []
-    notes += _note_same_color(image, hole, color)
-    change = _measure_change(difference[~hole])
+    notes += _note_same_color(image, mask, color)
     return ResultPair(key, _make_spec(mask), files.mask.uri, image, mask, given, composed, change, tuple(notes))
 
 
-def _refuse_inverted(difference: np.ndarray, hole: np.ndarray, files: Files) -> None:
-    """Raise UsageError where only known pixels differ from the photo, as with a mask the wrong way round.
+def _refuse_inverted(difference: Picture, mask: Picture, files: Files) -> None:
+    """Raise UsageError where known pixels differ from the photo and none in the hole, as with an inverted mask.
 
     A fill of a few pixels may equal the photo by chance.
     """
-    if hole.mean() > _CHANCE_RATIO and not difference[hole].any() and difference[~hole].any():
+    if mask.mean() > _CHANCE_RATIO and not difference[mask > 0].any():
         raise UsageError(
             f"{files.result.uri} equals its photo in the hole and differs elsewhere: the mask {files.mask.uri} is "
             "inverted or of another photo. Use the other --hole, or give its own mask"
         )
 
 
+def _measure_change(difference: Picture, known: Picture) -> KnownChange:
+    """Change of known pixels, from differences HxWx3 in levels and the mask of known pixels in {0, 1}."""
+    red, green, blue = cv2.split(difference)
+    largest = cv2.bitwise_and(cv2.max(cv2.max(red, green), blue), known * np.uint8(255))
+    share = cv2.countNonZero(largest) / cv2.countNonZero(known)
+    return KnownChange(int(largest.max()), share, float(np.mean(cv2.mean(difference, known)[:3])))
+
+
 def _is_gray(pixels: Picture) -> bool:
-    return bool((pixels == pixels[..., :1]).all())
+    red, green, blue = cv2.split(pixels)
+    return np.array_equal(red, green) and np.array_equal(green, blue)
 
 
-def _measure_change(difference: np.ndarray) -> KnownChange:
-    """Change of known pixels, from differences Nx3 in levels."""
-    share = float(difference.any(axis=1).mean())
-    return KnownChange(int(difference.max()), share, float(difference.mean()))
-
-
-def _note_same_color(image: Picture, hole: np.ndarray, color: str) -> list[str]:
+def _note_same_color(image: Picture, mask: Picture, color: str) -> list[str]:
     """Note on pixels of the photo that have the color of the hole, so that nothing says whether they are known."""
     if color in (*COLORS, "alpha"):
         return []
-    count = int(np.count_nonzero((image == to_levels(color)).all(axis=2) & hole))
+    count = int(np.count_nonzero((image == to_levels(color)).all(axis=2) & (mask > 0)))
     return [f"mask: {count} pixels of the photo are {color} themselves and count as hole"] if count else []
 
 

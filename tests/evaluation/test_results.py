@@ -1,5 +1,6 @@
 """Folders of another system: equal pairs from any convention, and what is refused before any scoring."""
 
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_a_digest_follows_names_and_bytes_not_the_folder(tmp_path: Path) -> None
     one, same = (open_folder(tmp_path / name).inputs_sha256 for name in "ab")
     save(tmp_path / "b/out/001.png", draw_photo(77))
     assert one == same != open_folder(tmp_path / "b").inputs_sha256
+    roles = {"photo": "photos", "result": "out", "mask": "masks"}
+    lines = sorted(
+        f"{role} {path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for role, folder in roles.items()
+        for path in (tmp_path / "a" / folder).iterdir()
+    )
+    assert one == hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def test_photos_without_result_or_mask_are_named_or_counted(tmp_path: Path) -> None:
@@ -257,3 +265,11 @@ def test_damaged_pixels_are_named_before_any_pair_is_read(tmp_path: Path) -> Non
     (tmp_path / "out/000.png").write_bytes(bytes(data))
     with pytest.raises(UsageError, match=r"out/000\.png \(cut or damaged"):
         open_folder(tmp_path, "white")
+
+
+def test_a_perfect_result_in_another_file_is_no_inverted_mask(tmp_path: Path) -> None:
+    write_system(tmp_path, 1)
+    save(tmp_path / "out/000.png", draw_photo(0), compress_level=1)
+    (pair,) = read_all(open_folder(tmp_path, "white"))
+    np.testing.assert_array_equal(pair.composed, pair.image)
+    assert pair.change == (0, 0.0, 0.0)
