@@ -132,8 +132,8 @@ def _withdraw(plan: Plan, files: Iterable[str]) -> None:
 
 def _time_listing(plan: Plan) -> tuple[Layout, Seconds]:
     stopwatch = Stopwatch()
-    layout = list_source(plan)
-    stopwatch.end_lap("listing")
+    with stopwatch.measure("listing"):
+        layout = list_source(plan)
     return layout, stopwatch.seconds
 
 
@@ -271,8 +271,8 @@ def copy_shards(
 
 def _copy_shard(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
     stopwatch = Stopwatch()
-    shard = task(dataset, *more)
-    stopwatch.end_lap("copying")
+    with stopwatch.measure("copying"):
+        shard = task(dataset, *more)
     return shard, Cost(stopwatch.seconds, shard.num_samples, estimate_copy_seconds(dataset.uri, shard))
 
 

@@ -34,6 +34,7 @@ from pipelines.data.commit.workspace import (
     write_buckets,
     write_rows,
 )
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.header import read_header
 from pipelines.data.image.mask_files import find_mask_reason, is_mask_reason
 from pipelines.data.image.normalize import hash_pixels, name_memory_faults
@@ -125,7 +126,7 @@ def _to_row(photo: Photo) -> dict[str, Any]:
 
 def list_source(plan: Plan) -> Layout:
     """List the source into chunk files, once; raises UsageError where there is no photo."""
-    return Layout(**plan.run_once(_LISTED, lambda: _list_chunks(plan)))
+    return Layout(**plan.run_once(_LISTED, lambda: _list_chunks(plan))[0])
 
 
 def read_layout(plan: Plan) -> Layout | None:
@@ -292,8 +293,8 @@ def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
         write_buckets(locate_scan(plan, scan), pa.concat_tables(tables), buckets, layout.num_key_buckets)
         return {"num_photos": len(buckets)}
 
-    plan.run_once(f"scanned/{scan:06d}", run)
-    stopwatch.end_lap("sorting")
+    with stopwatch.measure("sorting"):
+        plan.run_once(f"scanned/{scan:06d}", run)
     return stopwatch.seconds
 
 
@@ -309,12 +310,20 @@ def _add_findings(listed: pa.Table, found: list[dict[str, Any]]) -> pa.Table:
 
 
 def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Columns that a scan adds to a photo: key, shard and bucket, digests, or why it is refused."""
-    key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
+    """Columns that a scan adds to a photo: key, shard and bucket, digests, or why it is refused.
+
+    Digests: SHA-256 of the bytes and, where the config compares photos by them, of the pixels; CRC32 of the bytes.
+    """
+    key, refusal, digests = None, photo.refusal, dict[str, Any].fromkeys(("sha256", "crc32", "content_sha256"))
     try:
         key = make_key(photo.path)
         if refusal is None or is_mask_reason(refusal):
-            digests, refusal = _hash_photo(photo, plan, stopwatch)
+            with stopwatch.measure("reading"):
+                raw = read_photo(plan.root, photo)
+            with stopwatch.measure("cleaning"):
+                content, refusal = _check_photo(photo, raw, plan.config)
+            with stopwatch.measure("hashing"):
+                digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
     except (ValueError, CorruptDataError) as fault:
         refusal = refusal or str(fault)
     name = hashlib.sha256((key or photo.path).encode()).digest()
@@ -322,23 +331,11 @@ def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) 
     return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
 
 
-def _hash_photo(photo: Photo, plan: Plan, stopwatch: Stopwatch) -> tuple[dict[str, Any], str | None]:
-    """Digests of a file, and why it is refused if it is no picture or a mask: such a file must own no key.
-
-    SHA-256 of the bytes, and of the pixels where the config compares photos by them; CRC32 finds later changes of the
-    file.
-    """
-    stopwatch.end_lap("sorting")
-    raw = read_photo(plan.root, photo)
-    stopwatch.end_lap("reading")
+def _check_photo(photo: Photo, raw: bytes, config: DatasetConfig) -> tuple[str | None, str | None]:
+    """Digest of the pixels where the config compares photos by them, and why a file owns no key: no picture, a mask."""
     with name_memory_faults(photo.path):
-        content = hash_pixels(raw, plan.config) if plan.config.duplicates == "pixels" else None
-    stopwatch.end_lap("cleaning")
-    digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
-    stopwatch.end_lap("hashing")
+        content = hash_pixels(raw, config) if config.duplicates == "pixels" else None
     header = read_header(raw)
     if isinstance(header, Rejected):
-        return digests, photo.refusal or header.reason
-    refusal = find_mask_reason(raw, photo.path, photo.refusal, plan.config)
-    stopwatch.end_lap("cleaning")
-    return digests, refusal
+        return content, photo.refusal or header.reason
+    return content, find_mask_reason(raw, photo.path, photo.refusal, config)

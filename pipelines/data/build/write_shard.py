@@ -62,10 +62,10 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[Sh
         fill = partial(_write_inputs, plan, rows, stopwatch, timed)
         return asdict(publish_shard(plan.out, plan.at("scratch"), shard, fill))
 
-    record = ShardRecord(**plan.run_once(f"records/{split}-{number:06d}", write))
-    was_there = not stopwatch.seconds
-    stopwatch.end_lap("writing")
-    if was_there:
+    with stopwatch.measure("writing"):
+        fields, is_new = plan.run_once(f"records/{split}-{number:06d}", write)
+    record = ShardRecord(**fields)
+    if not is_new:
         return record, Cost(stopwatch.seconds)
     num_photos = record.num_samples + record.num_duplicates + record.num_rejected
     return record, Cost(stopwatch.seconds, num_photos, estimate_photo_seconds(plan, timed, record.num_samples))
@@ -139,12 +139,10 @@ def _write_inputs(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table; the first photos that are written go into `timed`."""
     for row in rows:
-        stopwatch.end_lap("sorting")
         result = _write_input(plan, writer, row, stopwatch)
         if result["outcome"] == "written" and len(timed) < NUM_TIMED:
             timed.append(to_photo(row))
         yield result
-    stopwatch.end_lap("sorting")
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch: Stopwatch) -> dict[str, Any]:
@@ -164,15 +162,14 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     # Normalize the photo and write its sample.
     photo = to_photo(row)
-    raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
+    with stopwatch.measure("reading"):
+        raw = read_unchanged(plan, photo, row["crc32"])
     with name_memory_faults(photo.path):
-        sample = normalize_photo(raw, plan.config)
-        stopwatch.end_lap("cleaning")
+        with stopwatch.measure("cleaning"):
+            sample = normalize_photo(raw, plan.config)
         if isinstance(sample, Rejected):
             return common | {"outcome": "rejected", "reason": sample.reason}
-        written = _write_sample(plan, writer, row, photo, raw, sample)
-    stopwatch.end_lap("writing")
-    return common | {"outcome": "written"} | written
+        return common | {"outcome": "written"} | _write_sample(plan, writer, row, photo, raw, sample)
 
 
 def _write_sample(

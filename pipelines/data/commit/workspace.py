@@ -48,8 +48,8 @@ class Plan:
         """URI of a file in the workspace."""
         return storage.join(self.out, FOLDER, self.base, *parts)
 
-    def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Run the step unless its marker exists; returns the content of the marker, written by the first to finish."""
+    def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+        """Run the step unless its marker exists; returns what the first to finish wrote there, and whether it ran."""
         return run_once(self.at(f"{marker}.json"), step)
 
 
@@ -89,11 +89,11 @@ class Layout:
         ]
 
 
-def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run the step unless its marker, a URI, exists; returns the content of the marker."""
-    if not storage.exists(marker):
+def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Run the step unless its marker, a URI, exists; returns the content of the marker, and whether the step ran."""
+    if is_new := not storage.exists(marker):
         storage.create(marker, canonical_json(step()))
-    return dict(json.loads(storage.read_bytes(marker)))
+    return dict(json.loads(storage.read_bytes(marker))), is_new
 
 
 def round_to_power_of_two(at_least: int) -> int:
