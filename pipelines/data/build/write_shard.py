@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from infra import storage
+from pipelines.checked_files import table_bytes
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
 from pipelines.data.build.dedup import select_resolved
@@ -28,7 +29,7 @@ from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo, normalize_plane
 from pipelines.data.shard_tar import ShardWriter
-from pipelines.manifest import TABLE_SCHEMA, table_bytes
+from pipelines.manifest import TABLE_SCHEMA
 from pipelines.records import CorruptDataError, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infra import storage
+from pipelines.checked_files import seal
 from pipelines.data.commit.lock import claim_change, get_base_name, remove_stale_workspaces
 from pipelines.data.commit.workspace import FOLDER
 from pipelines.manifest import (
@@ -23,7 +24,6 @@ from pipelines.manifest import (
     name_shards_file,
     name_successor,
     open_dataset,
-    seal,
     shards_to_parquet,
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex

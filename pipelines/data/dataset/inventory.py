@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra import storage
+from pipelines.checked_files import read_parquet, unseal
 from pipelines.data.dataset.blocks import read_end
 from pipelines.data.shard_tar import read_about
 from pipelines.manifest import (
@@ -19,10 +20,8 @@ from pipelines.manifest import (
     check_format,
     name_shards_file,
     name_successor,
-    read_parquet,
     read_stored_root,
     shards_from_parquet,
-    unseal,
 )
 from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex
 

@@ -16,6 +16,7 @@ from pyarrow import compute
 
 from infra import storage
 from infra.cluster import connect_ray
+from pipelines.checked_files import read_facts, read_parquet
 from pipelines.data.build.pipeline import Progress, run_step
 from pipelines.data.build.write_shard import make_plane_rows, make_table, make_table_facts, publish_table
 from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
@@ -34,7 +35,7 @@ from pipelines.data.dataset.inventory import (
     take_inventory,
 )
 from pipelines.data.shard_tar import hash_sample, read_about, read_index
-from pipelines.manifest import COMMIT_FILE, Dataset, read_facts, read_parquet, read_table
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord, UsageError, sha256_hex
 
 

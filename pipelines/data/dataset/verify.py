@@ -15,19 +15,11 @@ from isal import isal_zlib
 
 from infra import storage
 from infra.cluster import connect_ray, run_tasks
+from pipelines.checked_files import unseal
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import count_padding, make_member_header, read_index
 from pipelines.keyed_rng import KeyedRng
-from pipelines.manifest import (
-    COMMIT_FILE,
-    SUCCESSORS,
-    Dataset,
-    name_shards_file,
-    open_dataset,
-    read_commit,
-    read_table,
-    unseal,
-)
+from pipelines.manifest import COMMIT_FILE, SUCCESSORS, Dataset, name_shards_file, open_dataset, read_commit, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord
 
 Result = TypeVar("Result")
