@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO, Final, TypeVar
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipInfo
 
@@ -20,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from infra import storage
 from pipelines.data.archive.read import unpack_pieces
-from pipelines.data.archive.tar_reader import ForwardReader, TarMember, tar_members
+from pipelines.data.archive.tar_reader import ForwardReader, tar_members
 from pipelines.data.archive.zip_reader import find_refusal, zip_members
 from pipelines.records import ByteRange, Found, UsageError
 
@@ -93,16 +94,12 @@ def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: 
     reading = _ReadingLog(uri)
     for member in reading.guard(tar_members(stream)):
         reading.note_file(member.name)
-        yield _make_tar_file(reading, stream, member)
+        place = ByteRange(uri, member.offset, member.size) if stream.size is not None else None
+        found = _make_found(member.name, member.size, place, member.refusal)
+        yield ArchiveFile(found, partial(reading.guard, stream.read_pieces(member.size)))
     if unpack:
         for _ in reading.guard(stream.drain()):
             pass
-
-
-def _make_tar_file(reading: "_ReadingLog", stream: ForwardReader, member: TarMember) -> ArchiveFile:
-    place = ByteRange(reading.uri, member.offset, member.size) if stream.size is not None else None
-    found = _make_found(member.name, member.size, place, member.refusal)
-    return ArchiveFile(found, lambda: reading.guard(stream.read_pieces(member.size)))
 
 
 def _open_zip(uri: str, stream: BinaryIO, size: int) -> Iterator[ArchiveFile]:

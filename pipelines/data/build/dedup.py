@@ -63,8 +63,11 @@ def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRe
         table = _sort_rows(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
         table, is_owner = _assign_keys(_reject_twins(plan, table, known), known)
         # Spread the digests of the owners over buckets of their own.
-        owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
-        contents = pa.concat_tables([_list_known_contents(known, bucket), _list_new_contents(owners, bucket)])
+        before, owners = [content for _, content in known.values()], table.filter(is_owner)
+        digests, size = compute.coalesce(owners["content_sha256"], owners["sha256"]), owners.num_rows
+        there = pa.table([before, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
+        new = pa.table([digests, owners["key"], [bucket] * size, [True] * size], _CONTENT)
+        contents = pa.concat_tables([there, new])
         count = layout.num_digest_buckets
         buckets = array("q", (find_part(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, buckets, count)
@@ -95,12 +98,11 @@ def _earlier_photos(
     for shard in shards:
         rows = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
         for outcome, key, source, content in rows:
-            if outcome in ("written", "removed") and _find_bucket(key, layout) == bucket:
+            if (
+                outcome in ("written", "removed")
+                and find_part(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets) == bucket
+            ):
                 yield key, (source, content or source)
-
-
-def _find_bucket(key: str, layout: Layout) -> int:
-    return find_part(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
 
 
 def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any]) -> pa.Table:
@@ -129,19 +131,6 @@ def _assign_keys(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple
         repeats.append(key if is_known else None)
     table = _replace_column(_replace_column(table, "refusal", refusals), "duplicate_of", repeats)
     return table, pa.array(np.asarray(owners, bool))
-
-
-def _list_known_contents(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
-    """Digests of the content of photos in committed layers, with their keys."""
-    digests = [content for _, content in known.values()]
-    return pa.table([digests, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
-
-
-def _list_new_contents(owners: pa.Table, bucket: int) -> pa.Table:
-    """Digests of the content of the rows that own their keys."""
-    digests = compute.coalesce(owners["content_sha256"], owners["sha256"])
-    count = owners.num_rows
-    return pa.table([digests, owners["key"], [bucket] * count, [True] * count], _CONTENT)
 
 
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
@@ -196,7 +185,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
 def select_resolved(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
     """Yield the inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     parts = []
-    for bucket in layout.key_buckets(split, number):
+    for bucket in find_parts(number, layout.num_shards[split], layout.num_key_buckets):
         file, place = plan.at("resolved", f"{bucket:06d}.buckets"), layout.list_shards(bucket).index((split, number))
         parts.append(read_bucket([file], place, SCANNED))
     yield from rows_of(_sort_rows(pa.concat_tables(parts), "key", "path", "offset"))

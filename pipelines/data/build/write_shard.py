@@ -30,7 +30,7 @@ from pipelines.data.image.mask_files import is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo, normalize_plane
 from pipelines.data.shard_tar import ShardWriter
 from pipelines.manifest import TABLE_SCHEMA
-from pipelines.records import CorruptDataError, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.records import CorruptDataError, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -214,7 +214,9 @@ def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes]
     members, about = {}, {}
     for plane in (plane for plane in photo.planes if plane.name in plan.config.planes):
         try:
-            data = _read_plane(plan, plane)
+            if plane.refusal is not None:
+                raise CorruptDataError(plane.refusal)
+            data = read_photo(plan.root, plane)
             png = normalize_plane(data, raw, plan.config)
         except CorruptDataError as fault:
             png = Rejected(str(fault))
@@ -224,9 +226,3 @@ def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes]
             members[f"{plane.name}.png"] = png
             about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
     return members, about
-
-
-def _read_plane(plan: Plan, plane: Plane) -> bytes:
-    if plane.refusal is not None:
-        raise CorruptDataError(plane.refusal)
-    return read_photo(plan.root, plane)

@@ -77,12 +77,8 @@ class Layout:
         """Buckets of keys, over all splits."""
         return round_to_power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
 
-    def key_buckets(self, split: str, number: int) -> range:
-        """Buckets that hold the inputs of a shard: both are numbered by leading bits of the key's digest."""
-        return find_parts(number, self.num_shards[split], self.num_key_buckets)
-
     def list_shards(self, bucket: int) -> list[tuple[str, int]]:
-        """Shards (split, number) whose inputs may lie in a bucket of keys."""
+        """Shards (split, number) whose inputs may lie in a bucket of keys: leading bits of digests number both."""
         counts = self.num_shards.items()
         return [
             (split, number) for split, count in counts for number in find_parts(bucket, self.num_key_buckets, count)
@@ -110,11 +106,6 @@ def find_parts(number: int, count: int, num_parts: int) -> range:
     """Range of the parts, of `num_parts`, that overlap the `number`-th of `count` parts; powers of two both."""
     first = number * num_parts // count
     return range(first, max(first + 1, (number + 1) * num_parts // count))
-
-
-def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Publish rows as one file."""
-    write_table(uri, pa.Table.from_pylist(rows, schema))
 
 
 def write_table(uri: str, table: pa.Table) -> None:

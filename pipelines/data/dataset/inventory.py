@@ -87,15 +87,11 @@ def take_inventory(uri: str) -> Inventory:
             if sha256_hex(data).startswith(match[1]):
                 there.lists[name], there.roots[name] = shards_from_parquet(data), read_stored_root(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
-            _add_record(there, name)
+            try:
+                there.records[name] = unseal(storage.read_bytes(storage.join(uri, name)), name)
+            except CorruptDataError:
+                there.torn.append(name)
     return there
-
-
-def _add_record(there: Inventory, name: str) -> None:
-    try:
-        there.records[name] = unseal(storage.read_bytes(storage.join(there.uri, name)), name)
-    except CorruptDataError:
-        there.torn.append(name)
 
 
 def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
@@ -155,12 +151,12 @@ def group_layers(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[st
     absent: dict[int, list[str]] = defaultdict(list)
     for layer, name in there.absent:
         absent[min(layer, max(counts))].append(name)  # the last of merged layers has them all
-    return [_make_layer(there.uri, counts[layer], absent[layer]) for layer in sorted(counts)]
-
-
-def _make_layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
-    tables = [read_parquet(storage.read_bytes(storage.join(uri, name))) for name in absent]
-    return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}
+    layers = []
+    for layer in sorted(counts):
+        tables = [read_parquet(storage.read_bytes(storage.join(there.uri, name))) for name in absent[layer]]
+        num_absent = sum(table.num_rows for table in tables)
+        layers.append({"num_shards": counts[layer], "num_absent": num_absent, "absent": absent[layer]})
+    return layers
 
 
 def select_shards(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:

@@ -22,7 +22,7 @@ from pipelines.data.build.write_shard import make_plane_rows, make_table, make_t
 from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
 from pipelines.data.commit.lock import claim_change
 from pipelines.data.commit.workspace import find_part, find_parts
-from pipelines.data.dataset.blocks import Block, read_blocks, read_end
+from pipelines.data.dataset.blocks import read_blocks, read_end
 from pipelines.data.dataset.inventory import (
     Inventory,
     WholeShard,
@@ -191,12 +191,10 @@ def _shard_rows(uri: str, shard: WholeShard) -> Iterator[dict[str, Any]]:
     """Yield a row for each sample of the shard, from its note."""
     file = storage.join(uri, shard.file)
     members = read_index(read_end(file, shard.size_bytes))
-    for _, blocks in groupby(read_blocks(file, shard.size_bytes, members), key=_get_key):
+    for _, blocks in groupby(
+        read_blocks(file, shard.size_bytes, members), key=lambda b: b.member.name.partition(".")[0]
+    ):
         yield _make_row({block.member: block.data for block in blocks})
-
-
-def _get_key(block: Block) -> str:
-    return block.member.name.partition(".")[0]
 
 
 def _make_row(parts: dict[Member, bytes]) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
     dataset = _open_dataset(uri, found)
     if dataset:
-        found += _check_absent(dataset)
+        for name in (name for layer in dataset.layers for name in layer["absent"]):  # their digests are in their names
+            found += _check_digest(uri, name, name.rpartition("-")[2].removesuffix(".parquet"))[0]
         tasks = [(shard.file, _verify_shard, (uri, shard)) for shard in dataset.shards]
     else:
         names = [match for name, _ in storage.list_files(uri) if (match := _BY_NAME.fullmatch(name))]
@@ -108,12 +109,6 @@ def _try_read(check: Callable[[], Result]) -> tuple[Result | None, str | None]:
         return None, str(fault)
     except OSError as fault:
         return None, f"cannot be read: {fault.strerror or fault}"
-
-
-def _check_absent(dataset: Dataset) -> Iterator[Damage]:
-    """Yield damages of the tables of absent files; only their names carry their digest."""
-    for name in (name for layer in dataset.layers for name in layer["absent"]):
-        yield from _check_digest(dataset.uri, name, name.rpartition("-")[2].removesuffix(".parquet"))[0]
 
 
 def _check_digest(uri: str, file: str, sha256: str) -> tuple[list[Damage], int]:
