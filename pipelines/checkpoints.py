@@ -18,8 +18,8 @@ from torch import Tensor
 
 from infra import storage
 from nets.filling import Procedure
+from pipelines.checked_files import read_checked, seal, unseal
 from pipelines.commit_list import LIST_FILE, publish_commit_list, read_commit_list
-from pipelines.manifest import read_checked, seal, unseal
 from pipelines.records import CorruptDataError, UsageError, sha256_hex
 from pipelines.run_record import RUN_FILE, RUN_FORMAT, read_run_id, refuse_other_format
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from infra import storage
-from pipelines.manifest import seal, unseal
+from pipelines.checked_files import seal, unseal
 from pipelines.records import CorruptDataError
 
 LIST_FILE: Final = "checkpoints.json"

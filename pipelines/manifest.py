@@ -4,17 +4,17 @@
 shards (a few integers each), and the tables of the shards it works on.
 """
 
-import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import storage
-from pipelines.records import CorruptDataError, ShardRecord, UsageError, canonical_json, sha256_hex
+from pipelines.checked_files import read_checked, read_facts, read_parquet, table_bytes, unseal
+from pipelines.records import ShardRecord, UsageError, canonical_json, sha256_hex
 from pipelines.shard_rows import ShardRows
 
 COMMIT_FILE: Final = "dataset.json"
@@ -96,25 +96,6 @@ def hash_manifest(recipe: dict[str, Any], seed: int, shards: Sequence[ShardRecor
     return sha256_hex("\n".join([canonical_json(recipe).decode(), str(seed), *lines]).encode())
 
 
-def seal(fields_of_commit: dict[str, Any]) -> bytes:
-    """Bytes of a commit record: its fields and their SHA-256."""
-    return canonical_json({**fields_of_commit, "sha256": sha256_hex(canonical_json(fields_of_commit))})
-
-
-def unseal(data: bytes, uri: str) -> dict[str, Any]:
-    """Fields of a commit record; raises CorruptDataError where they are not as they were sealed."""
-    import json
-
-    try:
-        record = json.loads(data)
-        sealed = record.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise CorruptDataError(f"{uri} is not a commit record: restore it, or repeat the job that wrote it") from None
-    if sealed != sha256_hex(canonical_json(record)) or data != seal(record):
-        raise CorruptDataError(f"{uri} does not match its own digest: restore it, or repeat the job that wrote it")
-    return dict(record)
-
-
 def hash_commit(commit: dict[str, Any]) -> str:
     """Digest of a commit record, by which its successor is named."""
     return sha256_hex(canonical_json(commit))
@@ -170,19 +151,6 @@ def open_dataset(uri: str) -> Dataset:
     return Dataset(uri, commit, shards_from_parquet(rows))
 
 
-def read_checked(uri: str, sha256: str) -> bytes:
-    """Bytes of a file; raises CorruptDataError naming it where they do not have this digest."""
-    try:
-        data = storage.read_bytes(uri)
-    except FileNotFoundError:
-        raise CorruptDataError(f"{uri} is missing: restore it, or repeat the job that wrote it") from None
-    if sha256_hex(data) != sha256:
-        raise CorruptDataError(
-            f"{uri} is damaged: its SHA-256 is not the recorded {sha256[:12]}…. Restore it or build again"
-        )
-    return data
-
-
 def name_shards_file(sha256: str) -> str:
     """Name of the file with the shards' rows: by its content, so that a change leaves the old commit readable."""
     return f"shards-{sha256[:12]}.parquet"
@@ -195,8 +163,6 @@ def shards_to_parquet(shards: Sequence[ShardRecord], root: dict[str, Any] | None
 
 def read_stored_root(data: bytes) -> dict[str, Any] | None:
     """Record of the root in the file with the shards' rows, or None."""
-    import json
-
     text = read_facts(data).get(_ROOT)
     return dict(json.loads(text)) if text else None
 
@@ -210,31 +176,3 @@ def read_table(uri: str, shard: ShardRecord) -> pa.Table:
     """Rows of a shard's inputs, checked against their digest, in the order of their keys."""
     data = read_checked(storage.join(uri, shard.table), shard.table_sha256)
     return read_parquet(data)
-
-
-def read_parquet(data: bytes) -> pa.Table:
-    """Table of a Parquet file in memory, read by this thread alone.
-
-    With pyarrow's own threads one process in four aborts at its end (pyarrow 25: docs/log.md).
-    """
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
-
-
-def table_bytes(table: pa.Table, facts: Mapping[str, str] | None = None) -> bytes:
-    """Bytes of a Parquet file, with `facts` as its metadata.
-
-    Dictionaries are off: few columns would gain, and columns of digests would grow.
-    """
-    sink = io.BytesIO()
-    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False, "store_schema": False}
-    with pq.ParquetWriter(sink, table.schema, **options) as writer:
-        writer.write_table(table)
-        if facts:
-            writer.add_key_value_metadata(dict(facts))
-    return sink.getvalue()
-
-
-def read_facts(data: bytes) -> dict[str, str]:
-    """Facts that `table_bytes` stored with the rows."""
-    facts = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).metadata.metadata or {}
-    return {name.decode(): value.decode() for name, value in facts.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import storage
+from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import (
     BEST,
     STATE_FILE,
@@ -16,7 +17,6 @@ from pipelines.checkpoints import (
     save_checkpoint,
 )
 from pipelines.commit_list import LIST_FILE, read_commit_list
-from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError, UsageError
 from tests.test_checkpoints import HARMS, flip, harm, save_checkpoints, tensors_at
 

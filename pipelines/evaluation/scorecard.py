@@ -14,9 +14,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from infra import storage
+from pipelines.checked_files import read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.pairs import EvalSize, hash_pair_list
-from pipelines.manifest import read_checked, read_parquet, seal, table_bytes, unseal
 from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, Score, UsageError, sha256_hex
 

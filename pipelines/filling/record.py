@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, Final
 
 from infra import storage
-from pipelines.manifest import seal, unseal
+from pipelines.checked_files import seal, unseal
 from pipelines.records import CorruptDataError, UsageError, canonical_json, find_difference, sha256_hex
 
 FOLDER: Final = ".lacuna"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from infra import storage
 from infra.credentials import hide_credentials
 from infra.tracking_faults import LoginError
+from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import find_newest_clock
-from pipelines.manifest import seal, unseal
 from pipelines.records import CorruptDataError
 from pipelines.training.run import TrainRun, is_superseded
 from pipelines.training.validation import DRAWS, FILLS, MAPS

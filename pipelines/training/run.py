@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from infra import storage
 from infra.weights import weights_sha256
+from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
-from pipelines.manifest import Dataset, seal, unseal
+from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, UsageError, find_difference, sha256_hex
 from pipelines.run_record import RUN_FILE, RUN_FORMAT, refuse_other_format
 from pipelines.training.recipe import TrainRecipe

@@ -23,6 +23,7 @@ import webdataset as wds
 from isal import isal_zlib
 from PIL import Image
 
+from pipelines.checked_files import table_bytes
 from pipelines.data.build.timing import Stopwatch
 from pipelines.data.build.write_shard import _write_input
 from pipelines.data.commit.workspace import Plan
@@ -31,7 +32,7 @@ from pipelines.data.image.header import Header, read_header
 from pipelines.data.image.normalize import normalize_photo
 from pipelines.data.image.resize import RESIZES, Resize, plan_resize
 from pipelines.data.shard_tar import ShardWriter
-from pipelines.manifest import TABLE_SCHEMA, table_bytes
+from pipelines.manifest import TABLE_SCHEMA
 from pipelines.records import sha256_hex
 
 DATA = Path(os.environ.get("LACUNA_DATA", "data"))

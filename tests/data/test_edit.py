@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import webdataset as wds
 
+from pipelines.checked_files import seal
 from pipelines.data.build.pipeline import add_layer, build_dataset
 from pipelines.data.commit.commit import commit_dataset, prune
 from pipelines.data.commit.lock import claim_workspace, locate_workspace
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import find_photo, merge_layers, remove_photos
 from pipelines.data.dataset.verify import verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table, seal
+from pipelines.manifest import COMMIT_FILE, Dataset, open_dataset, read_table
 from pipelines.records import UsageError
 from pipelines.stream.reading import ShardReader
 from tests.making import files_of, photo, photo_folder, shard_recipe

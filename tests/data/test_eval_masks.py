@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipelines.checked_files import seal
 from pipelines.data.build.eval_masks import check_masks, hash_mask_files, make_eval_masks
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
 from pipelines.evaluation.pairs import read_chunk
-from pipelines.manifest import COMMIT_FILE, Dataset, read_table, seal
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table
 from pipelines.masks.bins import find_bin
 from pipelines.masks.spec import parse_mask_spec
 from pipelines.records import UsageError

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from pipelines.checked_files import seal
 from pipelines.data.build.pipeline import add_layer, build_dataset
 from pipelines.data.build.write_shard import make_table, publish_table
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.dataset.edit import merge_layers, remove_photos
 from pipelines.data.dataset.rebuild_manifest import Recovery, recover_dataset
 from pipelines.data.dataset.verify import verify_dataset
-from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, name_successor, open_dataset, read_table, seal
+from pipelines.manifest import COMMIT_FILE, Dataset, name_shards_file, name_successor, open_dataset, read_table
 from pipelines.records import UsageError
 from tests.making import files_of, photo, photo_folder, shard_recipe
 

@@ -1,5 +1,6 @@
 """What a build says of its own speed: true to what its tasks booked, and without a trace in the dataset."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,26 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_every_moment_goes_to_the_work_that_has_just_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([10.0, 11.0, 13.0, 17.0])
+def test_every_moment_goes_to_the_innermost_work_that_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([10.0, 11.0, 13.0, 17.0, 25.0, 26.0, 58.0, 59.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(moments))
     stopwatch = Stopwatch()
-    for what in ("reading", "hashing", "reading"):
-        stopwatch.end_lap(what)
-    assert stopwatch.seconds == {"reading": 5.0, "hashing": 2.0}
+    with stopwatch.measure("writing"):
+        with stopwatch.measure("reading"):
+            pass  # 2 seconds
+        with stopwatch.measure("cleaning"), stopwatch.measure("reading"):
+            pass  # 1 second, of 41 in all
+
+    assert stopwatch.seconds == {"writing": 1.0 + 4.0 + 1.0, "reading": 2.0 + 1.0, "cleaning": 8.0 + 32.0}
+
+
+def test_a_fault_in_a_block_leaves_the_time_of_the_others_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 1.0, 3.0, 7.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(moments))
+    stopwatch = Stopwatch()
+    with stopwatch.measure("sorting"), suppress(ValueError), stopwatch.measure("reading"):
+        raise ValueError
+    assert stopwatch.seconds == {"sorting": 5.0, "reading": 2.0}
 
 
 costs = st.builds(Cost, seconds.filter(bool), st.integers(0, 1000), st.floats(0, 100))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from infra import storage
+from pipelines.checked_files import seal
 from pipelines.data.commit.commit import prune
-from pipelines.manifest import COMMIT_FILE, Dataset, name_successor, open_dataset, read_table, seal
+from pipelines.manifest import COMMIT_FILE, Dataset, name_successor, open_dataset, read_table
 from tests.laws.killing import Lacuna, end, finish, kill_group, start, wait_until
 from tests.making import photo, photo_folder
 from tests.s3 import bucket, objects_of

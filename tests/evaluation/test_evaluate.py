@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
 from pipelines.data.build.pipeline import build_dataset
 from pipelines.data.commit.workspace import Plan
@@ -27,7 +28,7 @@ from pipelines.evaluation.protocol import EvalProtocol
 from pipelines.evaluation.report import render_fills
 from pipelines.evaluation.scorecard import ALL, BASELINES, Scorecard, load_scorecard, save_scorecard
 from pipelines.evaluation.tables import list_tables
-from pipelines.manifest import Dataset, seal, unseal
+from pipelines.manifest import Dataset
 from pipelines.masks.bins import BINS, find_bin
 from pipelines.pictures import whiten_hole
 from pipelines.records import JobError, Score, UsageError

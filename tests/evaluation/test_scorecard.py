@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.checked_files import seal, table_bytes
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.scorecard import (
     ALL,
@@ -23,7 +24,6 @@ from pipelines.evaluation.scorecard import (
     load_scorecard,
     save_scorecard,
 )
-from pipelines.manifest import seal, table_bytes
 from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, UsageError, sha256_hex
 

@@ -12,8 +12,9 @@ from infra.uris import InvalidURIError
 from jobs import resume_check
 from jobs.recipes import RECIPES
 from jobs.resume_check import Arguments
+from pipelines.checked_files import unseal
 from pipelines.checkpoints import open_checkpoint, save_checkpoint
-from pipelines.manifest import Dataset, unseal
+from pipelines.manifest import Dataset
 from pipelines.records import UsageError
 from pipelines.training.mlflow_sync import format_points
 from pipelines.training.run import TrainRun

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from infra import storage
+from pipelines.checked_files import unseal
 from pipelines.checkpoints import (
     STATE_FILE,
     find_latest_checkpoint,
@@ -27,7 +28,6 @@ from pipelines.checkpoints import (
     save_checkpoint,
 )
 from pipelines.commit_list import LIST_FILE
-from pipelines.manifest import unseal
 from pipelines.records import CorruptDataError, UsageError
 
 pytestmark = pytest.mark.thorough

@@ -183,7 +183,7 @@ def forget_moments(folder: Path) -> None:
     """Replaces the generator's moments by none, with a record that fits."""
     from safetensors.torch import save
 
-    from pipelines.manifest import seal, unseal
+    from pipelines.checked_files import seal, unseal
     from pipelines.records import sha256_hex
 
     state = unseal((folder / "state.json").read_bytes(), str(folder))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from infra.tracking import Tracking, Version
+from pipelines.checked_files import read_parquet
 from pipelines.checkpoints import Checkpoint
 from pipelines.evaluation.scorecard import Scorecard, save_scorecard
-from pipelines.manifest import read_parquet
 from pipelines.records import sha256_hex
 from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, hash_scores
 from pipelines.registry.promotion import CHAMPION

@@ -10,9 +10,10 @@ import pytest
 from infra import storage
 from infra.world import World
 from nets.filling import LOCAL, Procedure
+from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import Checkpoint, open_checkpoint
 from pipelines.evaluation.models import make_network_model
-from pipelines.manifest import Dataset, seal, unseal
+from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, UsageError
 from pipelines.run_record import RUN_FILE
 from pipelines.training.checkpointer import find_best

@@ -13,15 +13,16 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from typing import Any, BinaryIO, Final, TypeVar
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipInfo
 
 from fsspec.implementations.local import LocalFileSystem
 
 from infra import storage
 from pipelines.data.archive.read import unpack_pieces
-from pipelines.data.archive.tar_reader import ForwardReader, TarMember, tar_members
-from pipelines.data.archive.zip_reader import ZipMember, find_data_start, zip_members
+from pipelines.data.archive.tar_reader import ForwardReader, tar_members
+from pipelines.data.archive.zip_reader import find_refusal, zip_members
 from pipelines.records import ByteRange, Found, UsageError
 
 _UNPACK: Final[dict[str, Callable[..., Any]]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
@@ -41,9 +42,10 @@ _LARGEST_SIZE: Final = (1 << 63) - 1
 """A header may claim more; the column of sizes has 64 bits and a sign."""
 _MAX_PATH_CHARACTERS: Final = 4096
 _READ_AHEAD_BYTES: Final = 8 << 20
-_MEMBERS_IN_ORDER: Final = 2000
 _PIECE_BYTES: Final = 1 << 20
-_TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError)
+_TORN: Final = (
+    BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,10 @@ def open_archive(uri: str) -> Iterator[ArchiveFile]:
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
     kind = _find_kind(uri)
     with fs.open(path, "rb", **ahead) as stream:
-        if kind != "zip":
+        if kind == "zip":
+            yield from _open_zip(uri, stream, int(fs.size(path)))
+        else:
             yield from _open_tar(uri, stream, _UNPACK.get(kind), int(fs.size(path)))
-            return
-        with fs.open(path, "rb", **ahead) as directory:
-            yield from _open_zip(uri, stream, directory, int(fs.size(path)))
 
 
 def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[ArchiveFile]:
@@ -93,39 +94,34 @@ def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: 
     reading = _ReadingLog(uri)
     for member in reading.guard(tar_members(stream)):
         reading.note_file(member.name)
-        yield _make_tar_file(reading, stream, member)
+        place = ByteRange(uri, member.offset, member.size) if stream.size is not None else None
+        found = _make_found(member.name, member.size, place, member.refusal)
+        yield ArchiveFile(found, partial(reading.guard, stream.read_pieces(member.size)))
     if unpack:
         for _ in reading.guard(stream.drain()):
             pass
 
 
-def _make_tar_file(reading: "_ReadingLog", stream: ForwardReader, member: TarMember) -> ArchiveFile:
-    place = ByteRange(reading.uri, member.offset, member.size) if stream.size is not None else None
-    found = _make_found(member.name, member.size, place, member.refusal)
-    return ArchiveFile(found, lambda: reading.guard(stream.read_pieces(member.size)))
+def _open_zip(uri: str, stream: BinaryIO, size: int) -> Iterator[ArchiveFile]:
+    is_local = storage.to_local_path(uri) is not None
+    for member, start in _ReadingLog(uri).guard(zip_members(stream, size)):
+        yield _make_zip_file(uri, stream, member, start, is_local)
 
 
-def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[ArchiveFile]:
-    reading, is_local = _ReadingLog(uri), storage.to_local_path(uri) is not None
-    members = reading.guard(zip_members(directory, size))
-    while some := list(islice(members, _MEMBERS_IN_ORDER)):
-        for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards
-            reading.note_file(member.name)
-            yield _make_zip_file(uri, stream, member, is_local)
-
-
-def _make_zip_file(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool) -> ArchiveFile:
-    start, refusal = find_data_start(stream, member), member.refusal
+def _make_zip_file(uri: str, stream: BinaryIO, member: ZipInfo, start: int | None, is_local: bool) -> ArchiveFile:
+    refusal = find_refusal(member)
     if start is None:
         refusal = refusal or "its data is not where the directory of the archive says"
-    place = ByteRange(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
+    deflated = member.compress_type == ZIP_DEFLATED
+    place = ByteRange(uri, start or 0, member.compress_size, deflated, member.CRC)
 
     def pieces() -> Iterator[bytes]:
         stream.seek(place.offset)
         left = range(place.stored_bytes, 0, -_PIECE_BYTES)
-        return unpack_pieces((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
+        return unpack_pieces((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.file_size)
 
-    return ArchiveFile(_make_found(member.name, member.size, place if is_local else None, refusal), pieces)
+    found = _make_found(member.filename, member.file_size, place if is_local else None, refusal)
+    return ArchiveFile(found, pieces)
 
 
 def _make_found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:

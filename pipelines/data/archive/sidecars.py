@@ -67,10 +67,7 @@ def pair_planes(
         maps = beside.get(strip_suffix(found.path), {}) if beside else {}
         if maps:
             orphans.pop(strip_suffix(found.path), None)
-        yield found, tuple(_make_plane(name, own) for name, own in sorted(maps.items()))
+        planes = (Plane(name, own.path, own.size_bytes, own.place, own.refusal) for name, own in sorted(maps.items()))
+        yield found, tuple(planes)
     for own in (own for maps_of_one in orphans.values() for own in maps_of_one.values()):
         yield replace(own, place=None, refusal=own.refusal or "a map without its photo"), ()
-
-
-def _make_plane(name: str, found: Found) -> Plane:
-    return Plane(name, found.path, found.size_bytes, found.place, found.refusal)

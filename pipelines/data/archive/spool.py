@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from isal import isal_zlib
 
@@ -31,19 +31,14 @@ class SpooledArchive:
             while found := _fill(files, folder / "container", uri := storage.join(prefix, f"{next(numbers):06d}")):
                 storage.publish_file(uri, folder / "container")
                 self._indices.append(f"{uri}.json")
-                storage.publish(self._indices[-1], canonical_json([_format_row(file) for file in found]))
+                storage.publish(
+                    self._indices[-1], canonical_json([vars(f) | {"place": f.place and vars(f.place)} for f in found])
+                )
 
     def __iter__(self) -> Iterator[Found]:
         for index in self._indices:
-            yield from map(_parse_row, json.loads(storage.read_bytes(index)))
-
-
-def _format_row(file: Found) -> dict[str, Any]:
-    return vars(file) | {"place": file.place and vars(file.place)}
-
-
-def _parse_row(row: dict[str, Any]) -> Found:
-    return Found(**row | {"place": row["place"] and ByteRange(**row["place"])})
+            for row in json.loads(storage.read_bytes(index)):
+                yield Found(**row | {"place": row["place"] and ByteRange(**row["place"])})
 
 
 def _fill(files: Iterator[ArchiveFile], path: Path, uri: str) -> list[Found]:

@@ -103,8 +103,9 @@ def _measure_folder_rates(folder: str, each: float) -> dict[str, float]:
     data = secrets.token_bytes(LARGE_BYTES)
     write = _measure_rate(lambda: storage.publish(large, data), each, time.perf_counter)
     read = _measure_rate(lambda: _read_cold(large), each, time.perf_counter)
-    publish = partial(_publish_next, folder, numbers, small)
-    writes = _measure_rate(publish, each, time.perf_counter)
+    writes = _measure_rate(
+        lambda: storage.publish(storage.join(folder, str(next(numbers))), small), each, time.perf_counter
+    )
     reads = _measure_rate(lambda: _read_cold(storage.join(folder, "0")), each, time.perf_counter)
     return {
         "out_write_gb_per_second": write * LARGE_BYTES / 1e9,
@@ -112,10 +113,6 @@ def _measure_folder_rates(folder: str, each: float) -> dict[str, float]:
         "out_32kib_writes_per_second": writes,
         "out_32kib_reads_per_second": reads,
     }
-
-
-def _publish_next(folder: str, numbers: "count[int]", data: bytes) -> None:
-    storage.publish(storage.join(folder, str(next(numbers))), data)
 
 
 def _read_cold(uri: str) -> None:

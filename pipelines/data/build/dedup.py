@@ -9,7 +9,6 @@ digests, a bucket a task, so that no process holds the dataset.
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -57,15 +56,18 @@ def resolve_keys(plan: Plan, layout: Layout, bucket: int, earlier: tuple[ShardRe
     `earlier`: the committed shards that may hold such inputs.
     """
 
-    def resolve(stopwatch: Stopwatch) -> dict[str, Any]:
+    def resolve() -> dict[str, Any]:
         # Gather the bucket from all scans, in order of keys, and give each key an owner.
         known = dict(_earlier_photos(plan, layout, bucket, earlier))
         scans = (locate_scan(plan, scan) for scan in range(layout.num_scans))
         table = _sort_rows(read_bucket(scans, bucket, SCANNED), "key", "path", "offset")
-        table, is_owner = _assign_keys(_reject_twins(plan, table, known, stopwatch), known)
+        table, is_owner = _assign_keys(_reject_twins(plan, table, known), known)
         # Spread the digests of the owners over buckets of their own.
-        owners = table.select(["key", "sha256", "content_sha256"]).filter(is_owner)
-        contents = pa.concat_tables([_list_known_contents(known, bucket), _list_new_contents(owners, bucket)])
+        before, owners = [content for _, content in known.values()], table.filter(is_owner)
+        digests, size = compute.coalesce(owners["content_sha256"], owners["sha256"]), owners.num_rows
+        there = pa.table([before, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
+        new = pa.table([digests, owners["key"], [bucket] * size, [True] * size], _CONTENT)
+        contents = pa.concat_tables([there, new])
         count = layout.num_digest_buckets
         buckets = array("q", (find_part(bytes.fromhex(sha256), count) for (sha256,) in fields_of(contents, "sha256")))
         write_buckets(plan.at("contents", f"{bucket:06d}.buckets"), contents, buckets, count)
@@ -96,15 +98,14 @@ def _earlier_photos(
     for shard in shards:
         rows = fields_of(read_table(plan.out, shard), "outcome", "key", "source_sha256", "content_sha256")
         for outcome, key, source, content in rows:
-            if outcome in ("written", "removed") and _find_bucket(key, layout) == bucket:
+            if (
+                outcome in ("written", "removed")
+                and find_part(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets) == bucket
+            ):
                 yield key, (source, content or source)
 
 
-def _find_bucket(key: str, layout: Layout) -> int:
-    return find_part(hashlib.sha256(key.encode()).digest(), layout.num_key_buckets)
-
-
-def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any], stopwatch: Stopwatch) -> pa.Table:
+def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any]) -> pa.Table:
     """The rows, in order of their keys; files that share a new key are refused unless they can become its sample."""
     refusals = table["refusal"].to_pylist()
     rows = enumerate(fields_of(table, "key", "path"))
@@ -112,8 +113,7 @@ def _reject_twins(plan: Plan, table: pa.Table, known: Mapping[str, Any], stopwat
     for _, several in groupby(photos, key=itemgetter(0)):
         places = [at for _, at in several]
         if len(places) > 1 and any(refusals[at] is None for at in places):
-            stopwatch.end_lap("sorting")
-            reasons = find_twin_refusals(plan, table.take(places).to_pylist(), stopwatch)
+            reasons = find_twin_refusals(plan, table.take(places).to_pylist())
             for at, reason in zip(places, reasons, strict=True):
                 refusals[at] = reason
     return _replace_column(table, "refusal", refusals)
@@ -133,23 +133,10 @@ def _assign_keys(table: pa.Table, known: Mapping[str, tuple[str, str]]) -> tuple
     return table, pa.array(np.asarray(owners, bool))
 
 
-def _list_known_contents(known: Mapping[str, tuple[str, str]], bucket: int) -> pa.Table:
-    """Digests of the content of photos in committed layers, with their keys."""
-    digests = [content for _, content in known.values()]
-    return pa.table([digests, list(known), [bucket] * len(known), [False] * len(known)], _CONTENT)
-
-
-def _list_new_contents(owners: pa.Table, bucket: int) -> pa.Table:
-    """Digests of the content of the rows that own their keys."""
-    digests = compute.coalesce(owners["content_sha256"], owners["sha256"])
-    count = owners.num_rows
-    return pa.table([digests, owners["key"], [bucket] * count, [True] * count], _CONTENT)
-
-
 def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     """Write, for each bucket of keys, those whose content in this bucket of digests belongs to an earlier key too."""
 
-    def find(stopwatch: Stopwatch) -> dict[str, Any]:
+    def find() -> dict[str, Any]:
         files = (plan.at("contents", f"{b:06d}.buckets") for b in range(layout.num_key_buckets))
         table = _sort_rows(read_bucket(files, digest_bucket, _CONTENT), "sha256", "new", "key")
         keys, first_keys, buckets, first = [], [], array("q"), ("", "")
@@ -167,10 +154,10 @@ def find_duplicates(plan: Plan, layout: Layout, digest_bucket: int) -> Seconds:
     return _time_step(plan, f"repeats/{digest_bucket:06d}", find)
 
 
-def _time_step(plan: Plan, marker: str, step: Callable[[Stopwatch], dict[str, Any]]) -> Seconds:
+def _time_step(plan: Plan, marker: str, step: Callable[[], dict[str, Any]]) -> Seconds:
     stopwatch = Stopwatch()
-    plan.run_once(marker, partial(step, stopwatch))
-    stopwatch.end_lap("sorting")
+    with stopwatch.measure("sorting"):
+        plan.run_once(marker, step)
     return stopwatch.seconds
 
 
@@ -180,7 +167,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
     A bucket may hold the inputs of many shards, and its duplicates lie in many files: this step gathers them once.
     """
 
-    def mark(stopwatch: Stopwatch) -> dict[str, Any]:
+    def mark() -> dict[str, Any]:
         files = (plan.at("repeats", f"{b:06d}.buckets") for b in range(layout.num_digest_buckets))
         first_keys = dict(fields_of(read_bucket(files, bucket, _REPEAT), "key", "first_key"))
         table = read_stored_table(plan.at("keyed", f"{bucket:06d}.arrow"))
@@ -198,7 +185,7 @@ def mark_duplicates(plan: Plan, layout: Layout, bucket: int) -> Seconds:
 def select_resolved(plan: Plan, layout: Layout, split: str, number: int) -> Iterator[dict[str, Any]]:
     """Yield the inputs of a shard in order of (key, path); `refusal` where rejected, `duplicate_of` where a repeat."""
     parts = []
-    for bucket in layout.key_buckets(split, number):
+    for bucket in find_parts(number, layout.num_shards[split], layout.num_key_buckets):
         file, place = plan.at("resolved", f"{bucket:06d}.buckets"), layout.list_shards(bucket).index((split, number))
         parts.append(read_bucket([file], place, SCANNED))
     yield from rows_of(_sort_rows(pa.concat_tables(parts), "key", "path", "offset"))

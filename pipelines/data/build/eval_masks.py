@@ -88,11 +88,12 @@ def make_eval_masks(plan: Plan, key: str) -> tuple[list[str], dict[str, bytes]]:
     `masks_per_family` of each family and hole-ratio bin. A picture has 1 bit per pixel, white = hole.
     """
     specs = list(_mask_specs(plan, key))
-    stored = {
-        f"{name_mask_plane(number)}.png": _encode_mask(mask, str(plan.mask_files))
-        for number, mask in enumerate(specs)
-        if plan.config.mask_pixels or mask.file
-    }
+    stored = {}
+    for number, mask in enumerate(specs):
+        if plan.config.mask_pixels or mask.file:
+            drawn = mask.draw(lambda name: storage.read_below(str(plan.mask_files), name)) * 255
+            png = cv2.imencode(".png", drawn, [cv2.IMWRITE_PNG_BILEVEL, 1])[1]
+            stored[f"{name_mask_plane(number)}.png"] = bytes(png)
     return [mask.line() for mask in specs], stored
 
 
@@ -125,8 +126,3 @@ def _make_file_mask(plan: Plan, family: str, wanted: str, path: tuple[int | str,
     raise UsageError(
         f"no {family} mask of the bin {wanted} after {_MAX_FILES} files of {uri} ({refusal}): take another bin or files"
     )
-
-
-def _encode_mask(mask: MaskSpec, files: str) -> bytes:
-    drawn = mask.draw(lambda name: storage.read_below(files, name))
-    return bytes(cv2.imencode(".png", drawn * 255, [cv2.IMWRITE_PNG_BILEVEL, 1])[1])

@@ -70,7 +70,7 @@ def _open_committed(plan: Plan, root: dict[str, Any] | None = None) -> Dataset:
     `root`: record of the plan's root if it was just listed. Datasets of older versions have none to compare with.
     """
     dataset = open_dataset(plan.out)
-    _refuse_other(_adopt_decode_check(plan, dataset.commit), dataset)
+    _refuse_difference(_adopt_decode_check(plan, dataset.commit), dataset.commit)
     if there := dataset.root:
         refuse_other_root(plan, there, root or make_root_record(plan))
     if storage.exists(plan.at(CLAIM)):  # of the first build, which has no readers yet
@@ -89,7 +89,7 @@ def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -
     plan = check_plan(plan)
     dataset = open_to_change(plan.out)
     plan = _adopt_decode_check(plan, dataset.commit)
-    _refuse_other(plan, dataset)
+    _refuse_difference(plan, dataset.commit)
     plan = replace(plan, layer=len(dataset.layers), base=get_base_name(dataset))
     try:
         return _build_layer(plan, dataset, progress, stats or BuildStats())
@@ -97,12 +97,6 @@ def add_layer(plan: Plan, progress: Progress, stats: BuildStats | None = None) -
         if get_base_name(open_dataset(plan.out)) == plan.base:
             raise
         raise UsageError(f"{plan.out} was changed meanwhile: run the same command again") from None
-
-
-def _resolve_uris(plan: Plan) -> Plan:
-    """The plan with absolute URIs, for tasks run in other folders."""
-    files = storage.to_absolute(plan.mask_files) if plan.mask_files else None
-    return replace(plan, root=storage.to_absolute(plan.root), out=storage.to_absolute(plan.out), mask_files=files)
 
 
 def _build_layer(plan: Plan, base: Dataset | None, progress: Progress, stats: BuildStats) -> Dataset:
@@ -132,8 +126,8 @@ def _withdraw(plan: Plan, files: Iterable[str]) -> None:
 
 def _time_listing(plan: Plan) -> tuple[Layout, Seconds]:
     stopwatch = Stopwatch()
-    layout = list_source(plan)
-    stopwatch.end_lap("listing")
+    with stopwatch.measure("listing"):
+        layout = list_source(plan)
     return layout, stopwatch.seconds
 
 
@@ -164,16 +158,19 @@ def _build_shards(
 
 def check_plan(plan: Plan) -> Plan:
     """The plan with absolute URIs; raises UsageError where one of its values is invalid."""
-    plan = _resolve_uris(plan)
-    config = plan.config
+    files = storage.to_absolute(plan.mask_files) if plan.mask_files else None  # tasks run in other folders
+    plan = replace(plan, root=storage.to_absolute(plan.root), out=storage.to_absolute(plan.out), mask_files=files)
+    config, source = plan.config, DATASETS.get(plan.config.source)
     # Check the names of the config, then its numbers.
-    if config.source not in DATASETS:
+    if source is None:
         raise UsageError(f"unknown source {config.source!r}: use one of {', '.join(DATASETS)}")
     check_normalization(config)
-    if config.splits and config.splits not in DATASETS[config.source].splits:
-        known = ", ".join(DATASETS[config.source].splits)
+    if config.splits and config.splits not in source.splits:
+        known = ", ".join(source.splits)
         raise UsageError(f"unknown splits {config.splits!r}: the source {config.source!r} has {known}")
-    _check_planes(config.planes, config.source)
+    for plane in (plane for plane in config.planes if plane not in source.planes):
+        known = ", ".join(source.planes) or "none"
+        raise UsageError(f"unknown plane {plane!r}: the source {config.source!r} has {known}; change or omit --planes")
     if not 0 <= config.holdout < 1:
         raise UsageError(f"holdout is {config.holdout}: it must be at least 0 and less than 1")
     least = {"shard_bytes": 1, "mask_size_px": 2, "mask_canvas_px": 2, "masks_per_family": 0}
@@ -190,14 +187,6 @@ def check_plan(plan: Plan) -> Plan:
     return plan
 
 
-def _check_planes(planes: tuple[str, ...], source: str) -> None:
-    known = DATASETS[source].planes
-    for plane in planes:
-        if plane not in known:
-            choices = ", ".join(known) or "none"
-            raise UsageError(f"unknown plane {plane!r}: the source {source!r} has {choices}; change or omit --planes")
-
-
 def _claim(plan: Plan) -> Plan:
     """The plan as it was begun, after a claim on the URI; raises UsageError where it differs from what was begun."""
     change = "--add" if plan.layer else "first build"
@@ -206,7 +195,7 @@ def _claim(plan: Plan) -> Plan:
         _refuse_lost_record(plan)
     there = claim_workspace(plan.at(), asked)
     plan = _adopt_decode_check(plan, there)
-    _refuse_difference(plan, there, {} if is_movable(plan) else {"root": plan.root})
+    _refuse_difference(plan, there, **({} if is_movable(plan) else {"root": plan.root}))
     refuse_changed_root(plan)
     return plan
 
@@ -236,13 +225,11 @@ def _adopt_decode_check(plan: Plan, record: dict[str, Any]) -> Plan:
     return replace(plan, config=replace(plan.config, decode_check=check))
 
 
-def _refuse_other(plan: Plan, dataset: Dataset) -> None:
-    """Raise UsageError where a dataset of another config or seed is committed at the URI."""
-    _refuse_difference(plan, dataset.commit, {})
+def _refuse_difference(plan: Plan, record: dict[str, Any], **more: str) -> None:
+    """Raise UsageError where a record has another config, seed, or further value.
 
-
-def _refuse_difference(plan: Plan, record: dict[str, Any], more: dict[str, Any]) -> None:
-    """Raise UsageError for a difference to a record; a field that is younger than the record has its default there."""
+    A field of the config that is younger than the record has its default there.
+    """
     there = {**record, **DatasetConfig.from_json(record["recipe"]).as_json()}
     for name, value in {"seed": plan.seed, **more, **plan.config.as_json()}.items():
         if there.get(name) != value:
@@ -271,8 +258,8 @@ def copy_shards(
 
 def _copy_shard(task: CopyShard, dataset: Dataset, *more: Any) -> tuple[ShardRecord, Cost]:
     stopwatch = Stopwatch()
-    shard = task(dataset, *more)
-    stopwatch.end_lap("copying")
+    with stopwatch.measure("copying"):
+        shard = task(dataset, *more)
     return shard, Cost(stopwatch.seconds, shard.num_samples, estimate_copy_seconds(dataset.uri, shard))
 
 
@@ -324,15 +311,10 @@ def _refuse_rejections(
     too_many = rejected - num_apart > max(10, plan.config.max_reject_share * (layout.num_files - num_apart))
     if too_many or (is_first and not written):
         masks = f"; {num_masks} look like masks, which --masks-as-photos takes for photos" if num_masks else ""
-        reason = _find_commonest_reason(plan.out, shards)
+        rows = read_table(plan.out, max(shards, key=lambda s: s.num_rejected)).to_pylist()
+        most = Counter(row["reason"] for row in rows if row["outcome"] == "rejected").most_common(1)
+        reason = most[0][0] if most else "none is a new photo"
         raise UsageError(
             f"{rejected} of {layout.num_files} files under {plan.root} were rejected, {written} written; nothing was "
             f"committed. Most often: {reason}{masks}; all reasons are in {plan.out}/tables"
         )
-
-
-def _find_commonest_reason(uri: str, shards: tuple[ShardRecord, ...]) -> str:
-    """Most common reason of rejections, in the shard that has the most of them."""
-    shard = max(shards, key=lambda s: s.num_rejected)
-    reasons = Counter(row["reason"] for row in read_table(uri, shard).to_pylist() if row["outcome"] == "rejected")
-    return "; ".join(reason for reason, _ in reasons.most_common(1)) or "none is a new photo"

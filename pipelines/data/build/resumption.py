@@ -3,7 +3,7 @@
 In: a plan whose workspace may hold a listing. Out: nothing, or `UsageError` naming a file.
 """
 
-from itertools import filterfalse, zip_longest
+from itertools import zip_longest
 
 from pipelines.data.archive.system_files import find_system_file_reason
 from pipelines.data.build.roots import make_root_record, refuse_other_root
@@ -30,15 +30,12 @@ def refuse_changed_root(plan: Plan) -> None:
 
 def _find_changed_file(plan: Plan, layout: Layout) -> str | None:
     """Path of the first file that differs from the listing in name or size, None if none does."""
-    listings = (filterfalse(_is_system_file, files) for files in (files_at_listing(plan, layout), files_in_root(plan)))
+    both = files_at_listing(plan, layout), files_in_root(plan)
+    listings = ((file for file in files if find_system_file_reason(file[0]) is None) for files in both)
     for before, after in zip_longest(*listings):
         if before != after:
             return str(min((file[0] for file in (before, after) if file), key=_make_sort_key))
     return None
-
-
-def _is_system_file(file: tuple[str, int]) -> bool:
-    return find_system_file_reason(file[0]) is not None
 
 
 def _make_sort_key(path: str) -> list[tuple[bool, str]]:

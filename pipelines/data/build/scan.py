@@ -32,8 +32,9 @@ from pipelines.data.commit.workspace import (
     round_to_power_of_two,
     rows_of,
     write_buckets,
-    write_rows,
+    write_table,
 )
+from pipelines.data.config import DatasetConfig
 from pipelines.data.image.header import read_header
 from pipelines.data.image.mask_files import find_mask_reason, is_mask_reason
 from pipelines.data.image.normalize import hash_pixels, name_memory_faults
@@ -62,46 +63,15 @@ _USUAL_SCANS: Final = 1024
 _PUTS_AT_ONCE: Final = 16
 _PHOTOS_PER_DIGEST_BUCKET: Final = 250_000
 
+_TEXT, _NUMBER, _CRC32 = pa.string(), pa.int64(), pa.uint32()
 _PLACE = pa.struct(
-    [
-        ("container", pa.string()),
-        ("offset", pa.int64()),
-        ("stored_bytes", pa.int64()),
-        ("deflated", pa.bool_()),
-        ("crc32", pa.uint32()),
-    ]
+    {"container": _TEXT, "offset": _NUMBER, "stored_bytes": _NUMBER, "deflated": pa.bool_(), "crc32": _CRC32}
 )
-_PLANE = pa.struct(
-    [
-        ("name", pa.string()),
-        ("path", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("place", _PLACE),
-        ("refusal", pa.string()),
-    ]
-)
-_PHOTO = pa.schema(
-    [
-        ("path", pa.string()),
-        ("split", pa.string()),
-        ("label", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("refusal", pa.string()),
-        ("place", _PLACE),
-        ("planes", pa.list_(_PLANE)),
-    ]
-)
-SCANNED = pa.schema(
-    [
-        *_PHOTO,
-        ("key", pa.string()),
-        ("number", pa.int64()),
-        ("sha256", pa.string()),
-        ("crc32", pa.uint32()),
-        ("content_sha256", pa.string()),
-        ("duplicate_of", pa.string()),
-    ]
-)
+_PLANE = pa.struct({"name": _TEXT, "path": _TEXT, "size_bytes": _NUMBER, "place": _PLACE, "refusal": _TEXT})
+_OWN = {"path": _TEXT, "split": _TEXT, "label": _TEXT, "size_bytes": _NUMBER, "refusal": _TEXT}
+_PHOTO = pa.schema(_OWN | {"place": _PLACE, "planes": pa.list_(_PLANE)})
+_DIGESTS = {"sha256": _TEXT, "crc32": _CRC32, "content_sha256": _TEXT}
+SCANNED = pa.schema([*_PHOTO, *pa.schema({"key": _TEXT, "number": _NUMBER} | _DIGESTS | {"duplicate_of": _TEXT})])
 _FINDINGS: Final = ("refusal", "key", "number", "sha256", "crc32", "content_sha256", "duplicate_of")
 _ABSENT = pa.schema([("path", pa.string())])
 
@@ -125,7 +95,7 @@ def _to_row(photo: Photo) -> dict[str, Any]:
 
 def list_source(plan: Plan) -> Layout:
     """List the source into chunk files, once; raises UsageError where there is no photo."""
-    return Layout(**plan.run_once(_LISTED, lambda: _list_chunks(plan)))
+    return Layout(**plan.run_once(_LISTED, lambda: _list_chunks(plan))[0])
 
 
 def read_layout(plan: Plan) -> Layout | None:
@@ -210,7 +180,7 @@ class _ParallelWriter:
         """Start to write a file; where all threads are busy, wait for the oldest write first."""
         if len(self._under_way) >= _PUTS_AT_ONCE:
             self._under_way.popleft().result()
-        self._under_way.append(self._pool.submit(write_rows, uri, rows, schema))
+        self._under_way.append(self._pool.submit(write_table, uri, pa.Table.from_pylist(rows, schema)))
 
     def __exit__(self, kind: object, fault: object, trace: object) -> None:
         self._pool.shutdown()
@@ -239,8 +209,8 @@ def _assign_split(photo: Photo, plan: Plan) -> Photo:
     A digest of the key chooses that share.
     """
     # Refuse names that no table can hold, and files that no task should hold.
-    if not _is_utf8(photo.path):
-        shown = photo.path.encode("utf-8", "backslashreplace").decode()
+    shown = photo.path.encode("utf-8", "backslashreplace").decode()
+    if shown != photo.path:
         label = photo.label and photo.label.encode("utf-8", "backslashreplace").decode()
         photo = replace(photo, path=shown, label=label, planes=(), refusal="its name is not UTF-8")
     if plan.config.masks_as_photos and is_mask_reason(photo.refusal):
@@ -262,14 +232,6 @@ def _find_size_refusal(file: Photo | Plane) -> str | None:
     return f"{file.size_bytes} bytes are more than {MAX_FILE_BYTES}" if too_large else None
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _get_name(photo: Photo) -> str:
     """Name that decides the split of a photo: its key, or its path where that makes no key."""
     try:
@@ -288,12 +250,14 @@ def scan_files(plan: Plan, layout: Layout, scan: int) -> Seconds:
             listed = read_stored_table(_locate_chunk(plan, "listing", chunk))
             found = [_scan_photo(to_photo(row), plan, layout, stopwatch) for row in rows_of(listed)]
             buckets.extend(row["bucket"] for row in found)
-            tables.append(_add_findings(listed, found))
+            new = pa.Table.from_pylist(found, pa.schema([SCANNED.field(name) for name in _FINDINGS]))
+            columns = [(new if name in _FINDINGS else listed)[name] for name in SCANNED.names]
+            tables.append(pa.table(columns, SCANNED))
         write_buckets(locate_scan(plan, scan), pa.concat_tables(tables), buckets, layout.num_key_buckets)
         return {"num_photos": len(buckets)}
 
-    plan.run_once(f"scanned/{scan:06d}", run)
-    stopwatch.end_lap("sorting")
+    with stopwatch.measure("sorting"):
+        plan.run_once(f"scanned/{scan:06d}", run)
     return stopwatch.seconds
 
 
@@ -302,19 +266,21 @@ def locate_scan(plan: Plan, scan: int) -> str:
     return plan.at("scanned", f"{scan:06d}.buckets")
 
 
-def _add_findings(listed: pa.Table, found: list[dict[str, Any]]) -> pa.Table:
-    """The listed rows in the columns of `SCANNED`, with the columns that the scan found."""
-    new = pa.Table.from_pylist(found, pa.schema([SCANNED.field(name) for name in _FINDINGS]))
-    return pa.table([(new if name in _FINDINGS else listed)[name] for name in SCANNED.names], SCANNED)
-
-
 def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) -> dict[str, Any]:
-    """Columns that a scan adds to a photo: key, shard and bucket, digests, or why it is refused."""
-    key, refusal, digests = None, photo.refusal, dict.fromkeys(("sha256", "crc32", "content_sha256"))
+    """Columns that a scan adds to a photo: key, shard and bucket, digests, or why it is refused.
+
+    Digests: SHA-256 of the bytes and, where the config compares photos by them, of the pixels; CRC32 of the bytes.
+    """
+    key, refusal, digests = None, photo.refusal, dict[str, Any].fromkeys(_DIGESTS)
     try:
         key = make_key(photo.path)
         if refusal is None or is_mask_reason(refusal):
-            digests, refusal = _hash_photo(photo, plan, stopwatch)
+            with stopwatch.measure("reading"):
+                raw = read_photo(plan.root, photo)
+            with stopwatch.measure("cleaning"):
+                content, refusal = _check_photo(photo, raw, plan.config)
+            with stopwatch.measure("hashing"):
+                digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
     except (ValueError, CorruptDataError) as fault:
         refusal = refusal or str(fault)
     name = hashlib.sha256((key or photo.path).encode()).digest()
@@ -322,23 +288,11 @@ def _scan_photo(photo: Photo, plan: Plan, layout: Layout, stopwatch: Stopwatch) 
     return {"refusal": refusal, "key": key, "number": number, "bucket": bucket, **digests}
 
 
-def _hash_photo(photo: Photo, plan: Plan, stopwatch: Stopwatch) -> tuple[dict[str, Any], str | None]:
-    """Digests of a file, and why it is refused if it is no picture or a mask: such a file must own no key.
-
-    SHA-256 of the bytes, and of the pixels where the config compares photos by them; CRC32 finds later changes of the
-    file.
-    """
-    stopwatch.end_lap("sorting")
-    raw = read_photo(plan.root, photo)
-    stopwatch.end_lap("reading")
+def _check_photo(photo: Photo, raw: bytes, config: DatasetConfig) -> tuple[str | None, str | None]:
+    """Digest of the pixels where the config compares photos by them, and why a file owns no key: no picture, a mask."""
     with name_memory_faults(photo.path):
-        content = hash_pixels(raw, plan.config) if plan.config.duplicates == "pixels" else None
-    stopwatch.end_lap("cleaning")
-    digests = {"sha256": sha256_hex(raw), "crc32": isal_zlib.crc32(raw), "content_sha256": content}
-    stopwatch.end_lap("hashing")
+        content = hash_pixels(raw, config) if config.duplicates == "pixels" else None
     header = read_header(raw)
     if isinstance(header, Rejected):
-        return digests, photo.refusal or header.reason
-    refusal = find_mask_reason(raw, photo.path, photo.refusal, plan.config)
-    stopwatch.end_lap("cleaning")
-    return digests, refusal
+        return content, photo.refusal or header.reason
+    return content, find_mask_reason(raw, photo.path, photo.refusal, config)

@@ -1,16 +1,17 @@
-"""Time of a build: the laps of its tasks, and the share of each kind of work in the whole.
+"""Time of a build: seconds of its tasks, and the share of each kind of work in the whole.
 
-In: moments. Out: seconds by kind of work, the share of the roofline, and the bottleneck. No stored byte depends on
-this.
+In: blocks of work. Out: seconds by kind of work, the share of the roofline, and the bottleneck. No stored byte depends
+on this.
 """
 
 import time
-from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 Seconds = dict[str, float]
-"""Seconds by kind of work: listing, reading, hashing, cleaning, writing, `copying` of samples between shards, and
-`sorting` of rows into buckets and tables."""
+"""Seconds by kind of work: listing, reading, hashing, cleaning, writing of shards and tables, `copying` of samples
+between shards, and `sorting` of rows into buckets, with the check of photos that share a key."""
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,22 @@ class Cost:
 
 
 class Stopwatch:
-    """Stopwatch whose laps are named when they end, by the kind of work that was done."""
+    """Seconds of a task by kind of work."""
 
     def __init__(self) -> None:
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._last = time.perf_counter()
+        self.seconds: Seconds = {}
+        self._inner = 0.0
 
-    def end_lap(self, what: str) -> None:
-        """Add the time since the last lap to a kind of work."""
-        now = time.perf_counter()
-        self._seconds[what] += now - self._last
-        self._last = now
-
-    @property
-    def seconds(self) -> Seconds:
-        """Seconds of all laps; empty where no lap has ended."""
-        return dict(self._seconds)
+    @contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        """Add the time of a block to a kind of work, without the blocks that are measured inside it."""
+        started, before, self._inner = time.perf_counter(), self._inner, 0.0
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[what] = self.seconds.get(what, 0.0) + elapsed - self._inner
+            self._inner = before + elapsed
 
 
 @dataclass

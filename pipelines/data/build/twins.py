@@ -8,7 +8,6 @@ from typing import Any
 
 from pipelines.data.build.reread import read_unchanged
 from pipelines.data.build.scan import to_photo
-from pipelines.data.build.timing import Stopwatch
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import format_beside_reason, has_mask_colors, has_picture_name, is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo
@@ -20,14 +19,14 @@ def is_key_candidate(path: str, refusal: str | None) -> bool:
     return refusal is None or (has_picture_name(path) and not is_mask_reason(refusal))
 
 
-def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]], stopwatch: Stopwatch) -> list[str | None]:
+def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]]) -> list[str | None]:
     """Reason to reject each of the files of one key, None for those that could be its sample.
 
     A picture that looks like a mask is rejected beside one that does not, even if that one is rejected too.
     """
     reasons, photos, masks = list[str | None](), list[str](), set[str]()
     for row in rows:
-        reason, is_mask = (row["refusal"], False) if row["refusal"] else _check_twin(plan, row, stopwatch)
+        reason, is_mask = (row["refusal"], False) if row["refusal"] else _check_twin(plan, row)
         reasons.append(reason)
         if is_mask:
             masks.add(row["path"])
@@ -39,12 +38,11 @@ def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]], stopwatch: Stopwa
     return [beside if row["path"] in masks else reason for row, reason in zip(rows, reasons, strict=True)]
 
 
-def _check_twin(plan: Plan, row: dict[str, Any], stopwatch: Stopwatch) -> tuple[str | None, bool]:
+def _check_twin(plan: Plan, row: dict[str, Any]) -> tuple[str | None, bool]:
     """Reason to reject a file, or None, and whether it looks like a mask."""
     photo = to_photo(row)
-    raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
+    raw = read_unchanged(plan, photo, row["crc32"])
     with name_memory_faults(photo.path):
         sample = normalize_photo(raw, plan.config)
     is_mask = has_mask_colors(raw, photo.path, plan.config)
-    stopwatch.end_lap("cleaning")
     return sample.reason if isinstance(sample, Rejected) else None, is_mask

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from infra import storage
+from pipelines.checked_files import table_bytes
 from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
 from pipelines.data.build.dedup import select_resolved
@@ -28,8 +29,8 @@ from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo, normalize_plane
 from pipelines.data.shard_tar import ShardWriter
-from pipelines.manifest import TABLE_SCHEMA, table_bytes
-from pipelines.records import CorruptDataError, Photo, Plane, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
+from pipelines.manifest import TABLE_SCHEMA
+from pipelines.records import CorruptDataError, Photo, Rejected, Sample, ShardRecord, canonical_json, sha256_hex
 
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -62,10 +63,10 @@ def write_shard(plan: Plan, layout: Layout, split: str, number: int) -> tuple[Sh
         fill = partial(_write_inputs, plan, rows, stopwatch, timed)
         return asdict(publish_shard(plan.out, plan.at("scratch"), shard, fill))
 
-    record = ShardRecord(**plan.run_once(f"records/{split}-{number:06d}", write))
-    was_there = not stopwatch.seconds
-    stopwatch.end_lap("writing")
-    if was_there:
+    with stopwatch.measure("writing"):
+        fields, is_new = plan.run_once(f"records/{split}-{number:06d}", write)
+    record = ShardRecord(**fields)
+    if not is_new:
         return record, Cost(stopwatch.seconds)
     num_photos = record.num_samples + record.num_duplicates + record.num_rejected
     return record, Cost(stopwatch.seconds, num_photos, estimate_photo_seconds(plan, timed, record.num_samples))
@@ -139,12 +140,10 @@ def _write_inputs(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table; the first photos that are written go into `timed`."""
     for row in rows:
-        stopwatch.end_lap("sorting")
         result = _write_input(plan, writer, row, stopwatch)
         if result["outcome"] == "written" and len(timed) < NUM_TIMED:
             timed.append(to_photo(row))
         yield result
-    stopwatch.end_lap("sorting")
 
 
 def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch: Stopwatch) -> dict[str, Any]:
@@ -164,15 +163,14 @@ def _write_input(plan: Plan, writer: ShardWriter, row: dict[str, Any], stopwatch
         return common | {"outcome": "duplicate", "reason": f"same {what} as {row['duplicate_of']}"}
     # Normalize the photo and write its sample.
     photo = to_photo(row)
-    raw = read_unchanged(plan, photo, row["crc32"], stopwatch)
+    with stopwatch.measure("reading"):
+        raw = read_unchanged(plan, photo, row["crc32"])
     with name_memory_faults(photo.path):
-        sample = normalize_photo(raw, plan.config)
-        stopwatch.end_lap("cleaning")
+        with stopwatch.measure("cleaning"):
+            sample = normalize_photo(raw, plan.config)
         if isinstance(sample, Rejected):
             return common | {"outcome": "rejected", "reason": sample.reason}
-        written = _write_sample(plan, writer, row, photo, raw, sample)
-    stopwatch.end_lap("writing")
-    return common | {"outcome": "written"} | written
+        return common | {"outcome": "written"} | _write_sample(plan, writer, row, photo, raw, sample)
 
 
 def _write_sample(
@@ -216,7 +214,9 @@ def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes]
     members, about = {}, {}
     for plane in (plane for plane in photo.planes if plane.name in plan.config.planes):
         try:
-            data = _read_plane(plan, plane)
+            if plane.refusal is not None:
+                raise CorruptDataError(plane.refusal)
+            data = read_photo(plan.root, plane)
             png = normalize_plane(data, raw, plan.config)
         except CorruptDataError as fault:
             png = Rejected(str(fault))
@@ -226,9 +226,3 @@ def _make_planes(plan: Plan, photo: Photo, raw: bytes) -> tuple[dict[str, bytes]
             members[f"{plane.name}.png"] = png
             about[plane.name] = {"source": plane.path, "source_sha256": sha256_hex(data)}
     return members, about
-
-
-def _read_plane(plan: Plan, plane: Plane) -> bytes:
-    if plane.refusal is not None:
-        raise CorruptDataError(plane.refusal)
-    return read_photo(plan.root, plane)

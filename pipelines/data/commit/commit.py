@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infra import storage
+from pipelines.checked_files import seal
 from pipelines.data.commit.lock import claim_change, get_base_name, remove_stale_workspaces
 from pipelines.data.commit.workspace import FOLDER
 from pipelines.manifest import (
@@ -23,7 +24,6 @@ from pipelines.manifest import (
     name_shards_file,
     name_successor,
     open_dataset,
-    seal,
     shards_to_parquet,
 )
 from pipelines.records import ShardRecord, UsageError, sha256_hex
@@ -130,15 +130,14 @@ def prune(uri: str) -> list[str]:
         splits = sorted({shard.split for shard in dataset.shards})
         for folder in ("", "tables", *splits):
             storage.sweep(storage.join(uri, folder))
-        made_here = _compile_own_names(dataset.name, splits)
+        # Foreign files in the folder must not be deleted, only those with names that a build gives.
+        split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
+        shards, tables = (
+            rf"(?:{split})/{re.escape(dataset.name)}-{end}\.tar",
+            rf"tables/(?:{split}|absent)-{end}\.parquet",
+        )
+        made_here = re.compile(rf"{shards}|{tables}|{_SHARDS.pattern}")
         strangers = [name for name in list_unnamed_files(dataset) if made_here.fullmatch(name)]
         for name in strangers:
             storage.remove(storage.join(uri, name))
     return strangers
-
-
-def _compile_own_names(source: str, splits: list[str]) -> re.Pattern[str]:
-    """Pattern of the names that a build gives: foreign files in the folder must not be deleted."""
-    split, end = "|".join(map(re.escape, splits)), r"\d{6,}-[0-9a-f]{12}"
-    shards, tables = rf"(?:{split})/{re.escape(source)}-{end}\.tar", rf"tables/(?:{split}|absent)-{end}\.parquet"
-    return re.compile(rf"{shards}|{tables}|{_SHARDS.pattern}")

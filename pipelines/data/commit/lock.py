@@ -46,7 +46,7 @@ def claim_workspace(workspace: str, asked: dict[str, Any]) -> dict[str, Any]:
 
     Raises UsageError where that is of another change.
     """
-    there = run_once(storage.join(workspace, CLAIM), lambda: asked)
+    there, _ = run_once(storage.join(workspace, CLAIM), lambda: asked)
     if there["change"] != asked["change"]:
         raise UsageError(
             f"unfinished change ({there['change']}) in {workspace}: wait for its end or run that command again. To "

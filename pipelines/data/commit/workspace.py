@@ -48,8 +48,8 @@ class Plan:
         """URI of a file in the workspace."""
         return storage.join(self.out, FOLDER, self.base, *parts)
 
-    def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Run the step unless its marker exists; returns the content of the marker, written by the first to finish."""
+    def run_once(self, marker: str, step: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+        """Run the step unless its marker exists; returns what the first to finish wrote there, and whether it ran."""
         return run_once(self.at(f"{marker}.json"), step)
 
 
@@ -77,23 +77,19 @@ class Layout:
         """Buckets of keys, over all splits."""
         return round_to_power_of_two(-(-(self.num_files + self.num_earlier) // PHOTOS_PER_BUCKET))
 
-    def key_buckets(self, split: str, number: int) -> range:
-        """Buckets that hold the inputs of a shard: both are numbered by leading bits of the key's digest."""
-        return find_parts(number, self.num_shards[split], self.num_key_buckets)
-
     def list_shards(self, bucket: int) -> list[tuple[str, int]]:
-        """Shards (split, number) whose inputs may lie in a bucket of keys."""
+        """Shards (split, number) whose inputs may lie in a bucket of keys: leading bits of digests number both."""
         counts = self.num_shards.items()
         return [
             (split, number) for split, count in counts for number in find_parts(bucket, self.num_key_buckets, count)
         ]
 
 
-def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run the step unless its marker, a URI, exists; returns the content of the marker."""
-    if not storage.exists(marker):
+def run_once(marker: str, step: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Run the step unless its marker, a URI, exists; returns the content of the marker, and whether the step ran."""
+    if is_new := not storage.exists(marker):
         storage.create(marker, canonical_json(step()))
-    return dict(json.loads(storage.read_bytes(marker)))
+    return dict(json.loads(storage.read_bytes(marker))), is_new
 
 
 def round_to_power_of_two(at_least: int) -> int:
@@ -110,11 +106,6 @@ def find_parts(number: int, count: int, num_parts: int) -> range:
     """Range of the parts, of `num_parts`, that overlap the `number`-th of `count` parts; powers of two both."""
     first = number * num_parts // count
     return range(first, max(first + 1, (number + 1) * num_parts // count))
-
-
-def write_rows(uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Publish rows as one file."""
-    write_table(uri, pa.Table.from_pylist(rows, schema))
 
 
 def write_table(uri: str, table: pa.Table) -> None:

@@ -42,13 +42,9 @@ def read_blocks(uri: str, size_bytes: int, members: list[Member]) -> Iterator[Bl
         start, end = locate_member(group[0])[0], min(locate_member(group[-1])[1], size_bytes)
         piece = memoryview(storage.read_range(uri, start, end) if start < end else b"")
         for member in group:
-            yield _slice_block(piece, start, member)
-
-
-def _slice_block(piece: memoryview, start: int, member: Member) -> Block:
-    (first, end), at = locate_member(member), member.offset - start
-    header, data = piece[first - start : at], piece[at : at + member.size]
-    return Block(member, bytes(header), bytes(data), bytes(piece[at + member.size : end - start]))
+            (first, last), at = locate_member(member), member.offset - start
+            header, data = piece[first - start : at], piece[at : at + member.size]
+            yield Block(member, bytes(header), bytes(data), bytes(piece[at + member.size : last - start]))
 
 
 def _pieces(members: list[Member]) -> Iterator[list[Member]]:

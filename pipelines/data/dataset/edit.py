@@ -5,7 +5,7 @@ from the bytes in the old ones; the commit record is replaced last. Sources are 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -126,18 +126,17 @@ def _publish(
 ) -> ShardRecord:
     """Write a shard of these rows, in their order, with copies of the members of written ones."""
 
-    def write(writer: ShardWriter) -> list[dict[str, Any]]:
-        return [_copy_sample(writer, row) if "stored" in row else row for row in rows]
+    def write(writer: ShardWriter) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            if "stored" in row:
+                reader, sample = row.pop("stored")
+                members, digest = writer.add_sample(row["key"], reader.parts(0, sample), {})
+                row |= {"members": [vars(member) for member in members], "sample_sha256": digest}
+            yield row
 
     facts = {"recipe": dataset.commit["recipe"], "seed": dataset.commit["seed"], "num_shards": num_shards}
     shard = ShardId(dataset.name, layer, split, number, facts)
     return publish_shard(dataset.uri, storage.join(locate_workspace(dataset), "scratch"), shard, write)
-
-
-def _copy_sample(writer: ShardWriter, row: dict[str, Any]) -> dict[str, Any]:
-    reader, sample = row.pop("stored")
-    members, digest = writer.add_sample(row["key"], reader.parts(0, sample), {})
-    return row | {"members": [vars(member) for member in members], "sample_sha256": digest}
 
 
 def merge_layers(uri: str, progress: Progress, stats: BuildStats | None = None) -> Dataset:
@@ -183,14 +182,7 @@ def _find_met_shards(
 def _write_merged(dataset: Dataset, split: str, number: int, count: int) -> ShardRecord:
     """Write a merged shard out of the dataset's shards, which are those with keys of it."""
     rows = [row for shard in dataset.shards for row in _read_rows(dataset, shard)]
-    own = [row for row in rows if find_part(hashlib.sha256(_get_name(row).encode()).digest(), count) == number]
-    return _publish(dataset, split, number, count, sorted(own, key=_make_sort_key), layer=0)
-
-
-def _get_name(row: dict[str, Any]) -> str:
-    """Name that decided the shard of an input: its key, or its path where that made no key."""
-    return str(row["key"] or row["source"])
-
-
-def _make_sort_key(row: dict[str, Any]) -> tuple[str, str]:
-    return row["key"] or "", row["source"]
+    digests = (hashlib.sha256((row["key"] or row["source"]).encode()).digest() for row in rows)
+    own = [row for row, digest in zip(rows, digests, strict=True) if find_part(digest, count) == number]
+    own.sort(key=lambda row: (row["key"] or "", row["source"]))
+    return _publish(dataset, split, number, count, own, layer=0)

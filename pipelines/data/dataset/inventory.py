@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra import storage
+from pipelines.checked_files import read_parquet, unseal
 from pipelines.data.dataset.blocks import read_end
 from pipelines.data.shard_tar import read_about
 from pipelines.manifest import (
@@ -19,10 +20,8 @@ from pipelines.manifest import (
     check_format,
     name_shards_file,
     name_successor,
-    read_parquet,
     read_stored_root,
     shards_from_parquet,
-    unseal,
 )
 from pipelines.records import CorruptDataError, ShardRecord, UsageError, sha256_hex
 
@@ -88,15 +87,11 @@ def take_inventory(uri: str) -> Inventory:
             if sha256_hex(data).startswith(match[1]):
                 there.lists[name], there.roots[name] = shards_from_parquet(data), read_stored_root(data)
         elif name == COMMIT_FILE or name.startswith(f"{SUCCESSORS}/"):
-            _add_record(there, name)
+            try:
+                there.records[name] = unseal(storage.read_bytes(storage.join(uri, name)), name)
+            except CorruptDataError:
+                there.torn.append(name)
     return there
-
-
-def _add_record(there: Inventory, name: str) -> None:
-    try:
-        there.records[name] = unseal(storage.read_bytes(storage.join(there.uri, name)), name)
-    except CorruptDataError:
-        there.torn.append(name)
 
 
 def find_newest_commit(there: Inventory) -> dict[str, Any] | None:
@@ -156,12 +151,12 @@ def group_layers(there: Inventory, abouts: list[dict[str, Any]]) -> list[dict[st
     absent: dict[int, list[str]] = defaultdict(list)
     for layer, name in there.absent:
         absent[min(layer, max(counts))].append(name)  # the last of merged layers has them all
-    return [_make_layer(there.uri, counts[layer], absent[layer]) for layer in sorted(counts)]
-
-
-def _make_layer(uri: str, num_shards: dict[str, int], absent: list[str]) -> dict[str, Any]:
-    tables = [read_parquet(storage.read_bytes(storage.join(uri, name))) for name in absent]
-    return {"num_shards": num_shards, "num_absent": sum(t.num_rows for t in tables), "absent": absent}
+    layers = []
+    for layer in sorted(counts):
+        tables = [read_parquet(storage.read_bytes(storage.join(there.uri, name))) for name in absent[layer]]
+        num_absent = sum(table.num_rows for table in tables)
+        layers.append({"num_shards": counts[layer], "num_absent": num_absent, "absent": absent[layer]})
+    return layers
 
 
 def select_shards(there: Inventory, found: list[WholeShard], layers: list[dict[str, Any]]) -> list[WholeShard]:

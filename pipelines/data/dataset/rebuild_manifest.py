@@ -16,12 +16,13 @@ from pyarrow import compute
 
 from infra import storage
 from infra.cluster import connect_ray
+from pipelines.checked_files import read_facts, read_parquet
 from pipelines.data.build.pipeline import Progress, run_step
 from pipelines.data.build.write_shard import make_plane_rows, make_table, make_table_facts, publish_table
 from pipelines.data.commit.commit import commit_dataset, describe_dataset, publish_commit, publish_shards
 from pipelines.data.commit.lock import claim_change
 from pipelines.data.commit.workspace import find_part, find_parts
-from pipelines.data.dataset.blocks import Block, read_blocks, read_end
+from pipelines.data.dataset.blocks import read_blocks, read_end
 from pipelines.data.dataset.inventory import (
     Inventory,
     WholeShard,
@@ -34,7 +35,7 @@ from pipelines.data.dataset.inventory import (
     take_inventory,
 )
 from pipelines.data.shard_tar import hash_sample, read_about, read_index
-from pipelines.manifest import COMMIT_FILE, Dataset, read_facts, read_parquet, read_table
+from pipelines.manifest import COMMIT_FILE, Dataset, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord, UsageError, sha256_hex
 
 
@@ -190,12 +191,10 @@ def _shard_rows(uri: str, shard: WholeShard) -> Iterator[dict[str, Any]]:
     """Yield a row for each sample of the shard, from its note."""
     file = storage.join(uri, shard.file)
     members = read_index(read_end(file, shard.size_bytes))
-    for _, blocks in groupby(read_blocks(file, shard.size_bytes, members), key=_get_key):
+    for _, blocks in groupby(
+        read_blocks(file, shard.size_bytes, members), key=lambda b: b.member.name.partition(".")[0]
+    ):
         yield _make_row({block.member: block.data for block in blocks})
-
-
-def _get_key(block: Block) -> str:
-    return block.member.name.partition(".")[0]
 
 
 def _make_row(parts: dict[Member, bytes]) -> dict[str, Any]:

@@ -15,19 +15,11 @@ from isal import isal_zlib
 
 from infra import storage
 from infra.cluster import connect_ray, run_tasks
+from pipelines.checked_files import unseal
 from pipelines.data.dataset.blocks import Block, read_blocks, read_end
 from pipelines.data.shard_tar import count_padding, make_member_header, read_index
 from pipelines.keyed_rng import KeyedRng
-from pipelines.manifest import (
-    COMMIT_FILE,
-    SUCCESSORS,
-    Dataset,
-    name_shards_file,
-    open_dataset,
-    read_commit,
-    read_table,
-    unseal,
-)
+from pipelines.manifest import COMMIT_FILE, SUCCESSORS, Dataset, name_shards_file, open_dataset, read_commit, read_table
 from pipelines.records import CorruptDataError, Member, ShardRecord
 
 Result = TypeVar("Result")
@@ -57,7 +49,8 @@ def verify_dataset(uri: str, share: float = 1.0, seed: int = 0) -> tuple[Dataset
     tasks: list[tuple[str, Callable[..., list[Damage]], tuple[Any, ...]]]
     dataset = _open_dataset(uri, found)
     if dataset:
-        found += _check_absent(dataset)
+        for name in (name for layer in dataset.layers for name in layer["absent"]):  # their digests are in their names
+            found += _check_digest(uri, name, name.rpartition("-")[2].removesuffix(".parquet"))[0]
         tasks = [(shard.file, _verify_shard, (uri, shard)) for shard in dataset.shards]
     else:
         names = [match for name, _ in storage.list_files(uri) if (match := _BY_NAME.fullmatch(name))]
@@ -116,12 +109,6 @@ def _try_read(check: Callable[[], Result]) -> tuple[Result | None, str | None]:
         return None, str(fault)
     except OSError as fault:
         return None, f"cannot be read: {fault.strerror or fault}"
-
-
-def _check_absent(dataset: Dataset) -> Iterator[Damage]:
-    """Yield damages of the tables of absent files; only their names carry their digest."""
-    for name in (name for layer in dataset.layers for name in layer["absent"]):
-        yield from _check_digest(dataset.uri, name, name.rpartition("-")[2].removesuffix(".parquet"))[0]
 
 
 def _check_digest(uri: str, file: str, sha256: str) -> tuple[list[Damage], int]:

@@ -120,11 +120,6 @@ def format_name_reason(photo: str) -> str:
     return f"{_REASON} of {photo} by its name"
 
 
-def format_content_reason() -> str:
-    """Reason to reject a picture that has the word mask in its name and the colors of one."""
-    return f"{_REASON} by its name and its flat colors"
-
-
 def format_beside_reason(photo: str) -> str:
     """Reason to reject a mask that has the name of its photo but for the suffix."""
     return f"{_REASON} beside its photo {photo}"
@@ -144,7 +139,7 @@ def find_mask_reason(raw: bytes, path: str, by_name: str | None, config: Dataset
         return None
     pixels = _read_pixels(raw, path, config)
     if pixels is not None and has_flat_colors(pixels):
-        return by_name or format_content_reason()
+        return by_name or f"{_REASON} by its name and its flat colors"
     if by_name is None or not is_mask_name(path):
         return None
     if pixels is not None and has_photo_colors(pixels):

@@ -39,18 +39,19 @@ def check_normalization(config: DatasetConfig) -> None:
 def normalize_photo(raw: bytes, config: DatasetConfig) -> Sample | Rejected:
     """Sample of the file under this config, or the reason to reject it."""
     # Refuse by the header.
-    header = read_header(raw)
+    header = _accept_header(raw, config)
     if isinstance(header, Rejected):
         return header
-    if refusal := _find_refusal(raw, header, config):
-        return Rejected(refusal)
     resize = plan_resize(config, *header.upright_size)
     if isinstance(resize, Rejected):
         return resize
     # Keep the file, or decode and encode it.
     try:
         if resize is None and header.plain and header.orientation == 1:
-            return _keep_file(raw, header, config)
+            fault = find_fault(raw, header.format) if config.decode_check else None
+            if fault is not None:
+                return _encode_again(raw, header, None, config, format_tolerated_fault(fault))
+            return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
         return _encode_again(raw, header, resize, config)
     except Exception as fault:  # noqa: BLE001 - hostile files make decoders raise anything; none may stop a build
         return Rejected(_format_reason(fault))
@@ -64,11 +65,9 @@ def read_pixels(
     Equal to decoding the sample of `normalize_photo` without a resize, but nothing is encoded in between.
     `with_alpha`: HxWx4 where the file has transparency.
     """
-    header = read_header(raw)
+    header = _accept_header(raw, config)
     if isinstance(header, Rejected):
         return header
-    if refusal := _find_refusal(raw, header, config):
-        return Rejected(refusal)
     try:
         if header.plain and header.orientation == 1:
             pixels, fault = decode_photo(raw)
@@ -102,8 +101,8 @@ def hash_pixels(raw: bytes, config: DatasetConfig) -> str | None:
 
 def read_upright_pixels(raw: bytes, config: DatasetConfig) -> Pixels | None:
     """Pixels, uint8 HxW or HxWx3, of a file, None for a file that is rejected."""
-    header = read_header(raw)
-    if isinstance(header, Rejected) or _find_refusal(raw, header, config):
+    header = _accept_header(raw, config)
+    if isinstance(header, Rejected):
         return None
     try:
         return decode_picture(raw, header)[0]
@@ -112,23 +111,20 @@ def read_upright_pixels(raw: bytes, config: DatasetConfig) -> Pixels | None:
         return None
 
 
-def _find_refusal(raw: bytes, header: Header, config: DatasetConfig) -> str | None:
+def _accept_header(raw: bytes, config: DatasetConfig) -> Header | Rejected:
+    """Header of a whole picture whose size suits the config, or the reason to reject it."""
+    header = read_header(raw)
+    if isinstance(header, Rejected):
+        return header
     width, height = header.upright_size
     if width * height > config.max_pixels:
-        return f"{width}x{height} pixels are more than {config.max_pixels}"
+        return Rejected(f"{width}x{height} pixels are more than {config.max_pixels}")
     if min(width, height) < config.min_side_px:
-        return f"{width}x{height} is smaller than {config.min_side_px} px on a side"
+        return Rejected(f"{width}x{height} is smaller than {config.min_side_px} px on a side")
     if header.moving:
-        return "animated or paged"
+        return Rejected("animated or paged")
     missing = find_missing_part(raw, header)
-    return f"cut or damaged: {missing}" if missing else None
-
-
-def _keep_file(raw: bytes, header: Header, config: DatasetConfig) -> Sample:
-    """Sample with the file's own bytes, unless some reader refuses them."""
-    if config.decode_check and (fault := find_fault(raw, header.format)) is not None:
-        return _encode_again(raw, header, None, config, format_tolerated_fault(fault))
-    return Sample(raw, _KEPT[header.format], header.width_px, header.height_px, ())
+    return Rejected(f"cut or damaged: {missing}") if missing else header
 
 
 def _encode_again(raw: bytes, header: Header, resize: Resize | None, config: DatasetConfig, *before: str) -> Sample:

@@ -143,11 +143,9 @@ def _interpolate(part: Pixels, target: Size, interpolation: int) -> Pixels:
 
 def _interpolate_smoothly(part: Pixels, size: Size, target: Size, least: int) -> Pixels:
     """The part by bicubic, after a blur of three pixels along each side that shrinks, stronger for larger factors."""
-    along_x, along_y = (_make_blur(side, to, least) for side, to in zip(size, target, strict=True))
-    soft = cv2.sepFilter2D(part, -1, along_x, along_y, borderType=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+    blurs = []
+    for side, to in zip(size, target, strict=True):
+        edge = (_SMOOTHING * (side - to) + to // 2) // to + least if side > to else 0
+        blurs.append(np.array([edge, 256 - 2 * edge, edge], np.float32) / np.float32(256))
+    soft = cv2.sepFilter2D(part, -1, blurs[0], blurs[1], borderType=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
     return _interpolate(soft, target, cv2.INTER_CUBIC)
-
-
-def _make_blur(side: int, to: int, least: int) -> NDArray[np.float32]:
-    edge = (_SMOOTHING * (side - to) + to // 2) // to + least if side > to else 0
-    return np.array([edge, 256 - 2 * edge, edge], np.float32) / np.float32(256)

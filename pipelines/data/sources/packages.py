@@ -15,25 +15,15 @@ _SKIMAGE: Final = "skimage/data"
 _SKLEARN: Final = "sklearn/datasets/images"
 _MATPLOTLIB: Final = "matplotlib/mpl-data/sample_data"
 
+_PNGS: Final = ("astronaut", "brick", "coins", "grass", "gravel", "moon", "motorcycle_left", "motorcycle_right")
 TRAIN: Final = (
-    f"{_SKIMAGE}/astronaut.png",
-    f"{_SKIMAGE}/brick.png",
-    f"{_SKIMAGE}/coins.png",
-    f"{_SKIMAGE}/grass.png",
-    f"{_SKIMAGE}/gravel.png",
-    f"{_SKIMAGE}/hubble_deep_field.jpg",
-    f"{_SKIMAGE}/moon.png",
-    f"{_SKIMAGE}/motorcycle_left.png",
-    f"{_SKIMAGE}/motorcycle_right.png",
-    f"{_SKIMAGE}/retina.jpg",
+    *(f"{_SKIMAGE}/{name}.png" for name in _PNGS),
+    *(f"{_SKIMAGE}/{name}.jpg" for name in ("hubble_deep_field", "retina")),
     f"{_SKLEARN}/china.jpg",
     f"{_MATPLOTLIB}/grace_hopper.jpg",
 )
 VAL: Final = (
-    f"{_SKIMAGE}/camera.png",
-    f"{_SKIMAGE}/chelsea.png",
-    f"{_SKIMAGE}/coffee.png",
-    f"{_SKIMAGE}/rocket.jpg",
+    *(f"{_SKIMAGE}/{name}" for name in ("camera.png", "chelsea.png", "coffee.png", "rocket.jpg")),
     f"{_SKLEARN}/flower.jpg",
 )
 

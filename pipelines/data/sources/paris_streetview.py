@@ -23,16 +23,12 @@ def list_paris_streetview(tree: Tree, splits: str) -> Iterator[Photo | Absent]:
     """Yield the files of the two folders; a missing folder is reported as one absent path."""
     there = {folder for folder in _FOLDERS if tree.exists(folder)}
     if not there:
-        yield from _list_crops(tree)
+        for found in tree.files():
+            refusal = None if _TEST_PHOTO.fullmatch(found.path) else "its name is not one of an evaluation photo"
+            yield found.as_photo("test", refusal=refusal)
         return
     for folder, split in _FOLDERS.items():
         if folder in there:
             yield from (found.as_photo(split) for found in tree.files(folder))
         else:
             yield Absent(folder)
-
-
-def _list_crops(tree: Tree) -> Iterator[Photo]:
-    for found in tree.files():
-        refusal = None if _TEST_PHOTO.fullmatch(found.path) else "its name is not one of an evaluation photo"
-        yield found.as_photo("test", refusal=refusal)

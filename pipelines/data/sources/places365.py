@@ -44,29 +44,24 @@ class Part:
     """Prefix of names in the list that is not below the folder."""
 
 
-SMALL: Final = (
-    Part("train", "data_256", _LISTS[0], "/"),
-    Part("val", "val_256", _LISTS[1]),
-    Part("test", "test_256", _LISTS[2]),
-)
-LARGE: Final = (
-    Part("train", "data_large", _LISTS[0], "/"),
-    Part("val", "val_large", _LISTS[1]),
-    Part("test", "test_large", _LISTS[2]),
+SMALL, LARGE = (
+    (
+        Part("train", f"data_{size}", _LISTS[0], "/"),
+        Part("val", f"val_{size}", _LISTS[1]),
+        Part("test", f"test_{size}", _LISTS[2]),
+    )
+    for size in ("256", "large")
 )
 PLACES2_128: Final = (Part("train", "train"), Part("val", "val", "places2_val_labels.txt", "val/"))
 _FILE_LISTS: Final = Archive("filelist_places365-standard", (CATEGORIES, *_LISTS))
-SMALL_ARCHIVES: Final = (
-    Archive("train_256_places365standard", ("data_256",)),
-    Archive("val_256", ("val_256",)),
-    Archive("test_256", ("test_256",)),
-    _FILE_LISTS,
-)
-LARGE_ARCHIVES: Final = (
-    Archive("train_large_places365standard", ("data_large",)),
-    Archive("val_large", ("val_large",)),
-    Archive("test_large", ("test_large",)),
-    _FILE_LISTS,
+SMALL_ARCHIVES, LARGE_ARCHIVES = (
+    (
+        Archive(f"train_{size}_places365standard", (f"data_{size}",)),
+        Archive(f"val_{size}", (f"val_{size}",)),
+        Archive(f"test_{size}", (f"test_{size}",)),
+        _FILE_LISTS,
+    )
+    for size in ("256", "large")
 )
 
 
