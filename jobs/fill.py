@@ -37,7 +37,8 @@ class Arguments:
     --grow or --feather are given."""
 
     model: str
-    """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI, `telea` or `navier-stokes`."""
+    """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI; `telea`, `navier-stokes`, `biharmonic`,
+    `nearest-patch` or `patchmatch`; `onnx:FILE` or `torchscript:FILE`, which runs code of the file's author."""
     image: str
     """The photo: a file; or many: a folder, or a pattern such as 'photos/*.jpg' (quoted). URIs of stores, too."""
     out: str

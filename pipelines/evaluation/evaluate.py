@@ -20,7 +20,7 @@ from nets.procedures.network import ChallengeSteps
 from pipelines.evaluation.card import Progress, find_card, list_baselines, make_card, publish_card
 from pipelines.evaluation.guides import make_guides, make_noise_of_fill
 from pipelines.evaluation.metrics import measure_pairs
-from pipelines.evaluation.models import CLASSICAL, Model, Pictures, open_model
+from pipelines.evaluation.models import Model, Pictures, is_fixed, open_model
 from pipelines.evaluation.pairs import (
     PHOTOS_PER_CHUNK,
     Pairs,
@@ -98,7 +98,7 @@ def _fit_protocol(name: str, dataset_name: str, protocol: EvalProtocol) -> tuple
 
 def _open(name: str, protocol: EvalProtocol) -> Model:
     """Model that fills and rounds as the protocol says; classical methods make whole levels themselves."""
-    truncates = protocol.quantization == "truncate" and name not in CLASSICAL
+    truncates = protocol.quantization == "truncate" and not is_fixed(name)
     return open_model(name, ChallengeSteps(truncate=truncates), protocol.procedure)
 
 

@@ -1,16 +1,14 @@
-"""Models by name: a checkpoint, a registered version, or one of OpenCV's two methods.
+"""Models by name: a checkpoint, a registered version, a classical method, or a network in a file of another program.
 
 A filler takes uint8 NHWC images and uint8 NHW masks in {0, 1} and returns uint8 NHWC inpainted pictures; outside the
-hole they are the image. Models are named as on the command line: `telea`, `navier-stokes`, a `models:/` URI, or the URI
-of a checkpoint or of a training run.
+hole they are the image. Models are named as on the command line: a name of `classical.METHODS`, a `models:/` URI,
+`onnx:FILE`, `torchscript:FILE`, or the URI of a checkpoint or of a training run.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,15 +20,14 @@ from nets.filling import LOCAL, NOTHING, PROCEDURES, Procedure, ProcedureName, f
 from nets.procedures.network import PLAIN, ChallengeSteps
 from nets.procedures.noise import make_keyed_noise
 from pipelines.checkpoints import Checkpoint, open_checkpoint
+from pipelines.evaluation.classical import METHODS, find_version
+from pipelines.evaluation.foreign_networks import is_foreign, open_foreign_network
 from pipelines.evaluation.model_process import ModelProcess
 from pipelines.records import UsageError
 
 Pictures = NDArray[np.uint8]
 NoiseKeys = NDArray[np.uint64]
 """Keys of the noise of each photo, N x 2, from `nets.procedures.noise.make_noise_keys` or `SampleNoise.keys`."""
-
-CLASSICAL: Final = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
-_RADIUS_PX: Final = 3
 
 
 class Filler(Protocol):
@@ -53,12 +50,12 @@ class Model:
 
     fill: Filler
     identity: dict[str, str]
-    """Name, one that will never mean another model, and for a network the SHA-256 of its weights."""
+    """Name, one that will never mean another model, and for a network the SHA-256 of its weights or of its file."""
     takes: frozenset[str] = frozenset()
     """Optional inputs, for photos of any size: of `sketch`, `segmentation`, `noise`."""
     procedure: str | None = None
-    """Name of the way in which it fills photos of other sizes than its own; None for classical methods, and for
-    versions registered before it was recorded."""
+    """Name of the way in which it fills photos of other sizes than its own; None for classical methods, for files of
+    other programs, and for versions registered before it was recorded."""
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Of a network's training: `recipe`, `resize`, `size_px`; empty where they are unknown."""
 
@@ -72,15 +69,24 @@ def open_model(
     `nets.filling.PROCEDURES` in place of the model's own. `device`: where a network computes, see `choose_device`.
     """
     _refuse_unfit_options(name, steps, procedure)
-    if name in CLASSICAL:
-        fill = _refuse_guides(partial(_fill_classically, CLASSICAL[name]))
-        return Model(fill, {"model": name, "opencv": cv2.__version__})
+    if name in METHODS:
+        method = METHODS[name]
+        return Model(_refuse_guides(method.fill), {"model": name, method.library: find_version(method.library)})
+    if is_foreign(name):
+        network = open_foreign_network(name, device)
+        return Model(_refuse_guides(network.fill), {"model": network.name, "file_sha256": network.file_sha256})
     if name.startswith("models:/"):
         return _open_version(name, procedure, device)
     try:
         return make_network_model(open_checkpoint(name), steps, procedure, device)
     except UsageError as fault:
-        raise UsageError(f"{fault}. Other models are {', '.join(CLASSICAL)} and models:/NAME@champion") from None
+        others = f"{', '.join(METHODS)}, models:/NAME@champion, onnx:FILE and torchscript:FILE"
+        raise UsageError(f"{fault}. Other models are {others}") from None
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a model of this name fills in one way only: a classical method, or another program's file."""
+    return name in METHODS or is_foreign(name)
 
 
 def choose_device() -> str:
@@ -90,10 +96,12 @@ def choose_device() -> str:
 
 def _refuse_unfit_options(name: str, steps: ChallengeSteps, procedure: ProcedureName | None) -> None:
     """Raise UsageError where the model of this name does not support the options."""
-    if steps != PLAIN and (name in CLASSICAL or name.startswith("models:/")):
+    if steps != PLAIN and (is_fixed(name) or name.startswith("models:/")):
         raise UsageError(f"{name} has no extra steps of a script: use the network of a checkpoint or run for these")
-    if procedure is not None and name in CLASSICAL:
-        raise UsageError(f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a network")
+    if procedure is not None and is_fixed(name):
+        raise UsageError(
+            f"{name} has no procedure, {procedure!r} was given: leave --procedure out, or name a checkpoint or a run"
+        )
     if procedure is not None and procedure not in PROCEDURES:
         raise UsageError(f"unknown procedure {procedure!r}: use one of {', '.join(PROCEDURES)}")
 
@@ -149,11 +157,6 @@ def _refuse_guides(fill: Callable[[Pictures, Pictures], Pictures]) -> Filler:
         return fill(images, masks)
 
     return filler
-
-
-def _fill_classically(method: int, images: Pictures, masks: Pictures) -> Pictures:
-    pairs = zip(images, masks, strict=True)
-    return np.stack([np.asarray(cv2.inpaint(i, m, _RADIUS_PX, method), np.uint8) for i, m in pairs])
 
 
 def _open_version(uri: str, procedure: ProcedureName | None, device: str) -> Model:

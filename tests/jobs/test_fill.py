@@ -216,7 +216,7 @@ def test_a_step_of_the_challenge_changes_the_fill_and_is_refused_for_others(
     assert_hole_alone_changed(folder, pixels(folder, "out.png"))
     assert not np.array_equal(pixels(folder, "out.png"), before)
     for other in ("telea", "models:/faces@champion"):
-        with pytest.raises(UsageError, match=f"{other} has no ensemble and no blur: use the network"):
+        with pytest.raises(UsageError, match=f"{other} has no extra steps of a script: use the network"):
             run(replace(plain, model=other, **{step: True}))  # type: ignore[arg-type]
 
 
