@@ -31,6 +31,8 @@ _LEAST_CONTRAST: Final = 1.5
 """Least ratio of the mean differences in white and black for a decision: composed results have an infinite one."""
 _DECODES_AT_ONCE: Final = 4
 _SUSPICIOUS_RATIO: Final = 0.5
+_NUM_COLORED: Final = 8
+"""Masked inputs among which a color that all share is sought, for a message."""
 
 T = TypeVar("T")
 
@@ -135,10 +137,13 @@ def _format_color(levels: NDArray[np.uint8]) -> str:
 
 
 def _find_common_color(pairs: Sequence[Files]) -> str:
-    """The color that most pixels of the first masked input have."""
-    pixels, _ = read_opaque(pairs[0].mask)
-    colors, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
-    return _format_color(colors[counts.argmax()])
+    """The color with most pixels among those that some of the masked inputs share, or of the first if there is none."""
+    counted = []
+    for files in pairs[:_NUM_COLORED]:
+        colors, counts = np.unique(read_opaque(files.mask)[0].reshape(-1, 3), axis=0, return_counts=True)
+        counted.append(dict(zip(map(_format_color, colors), counts.tolist(), strict=True)))
+    shared = set(counted[0]).intersection(*counted[1:]) or set(counted[0])
+    return max(sorted(shared), key=lambda color: sum(counts.get(color, 0) for counts in counted))
 
 
 def _classify_all(pairs: Sequence[Files]) -> list[str]:

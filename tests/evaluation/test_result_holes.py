@@ -104,6 +104,16 @@ def test_a_color_that_does_not_occur_is_refused_with_the_nearest(tmp_path: Path)
         read_folder(tmp_path, "#ff00ff")
 
 
+def test_the_color_that_is_proposed_is_shared_by_the_masked_inputs(tmp_path: Path) -> None:
+    write_system(tmp_path, 3, "#ff00fe")
+    sky = draw_photo(0)
+    sky[:] = (1, 2, 200)
+    save(tmp_path / "photos/000.png", sky)
+    save(tmp_path / "masks/000.png", to_magenta(sky, draw_mask(0)))
+    with pytest.raises(UsageError, match=r"such as --hole #ff00fe, where these are the masked inputs"):
+        read_folder(tmp_path)
+
+
 def test_a_picture_of_one_color_is_full(tmp_path: Path) -> None:
     write_system(tmp_path, 1)
     save(tmp_path / "masks/000.png", np.full((40, 52, 3), 7, np.uint8))
