@@ -22,6 +22,7 @@ from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI, Name
 from jobs.progress import say
 from pipelines.data.config import DatasetConfig
 from pipelines.evaluation.report import render_fills
@@ -78,19 +79,23 @@ class Arguments:
     The same command continues an interrupted demo, and shows the report of a finished one.
     """
 
-    source: str = "packages"
+    source: Name = "packages"
     """Layout of the photos, such as folder or celeba; packages are photos that come with our dependencies."""
-    root: str | None = None
+    root: URI | None = None
     """Folder of the photos; packages needs none."""
-    out: str | None = None
+    out: URI | None = None
     """Folder for all results; by default demo/DIGEST, with a digest of the settings."""
+
+
+def check(arguments: Arguments) -> tuple[DemoConfig, str]:
+    """Settings of the demo and root of its photos; raises UsageError for an unknown source, or one without a root."""
+    config = choose_config(arguments.source)
+    return config, shard.resolve_root(shard.Arguments(config.shards, "", arguments.root))
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run or continue a demo, or show the report of a finished one."""
-    config = choose_config(arguments.source)
-    sources = shard.Arguments(config.shards, "", arguments.root)
-    root = shard.resolve_root(sources)
+    config, root = check(arguments)
     if not storage.exists(root):
         raise UsageError(f"no folder at {root}: give the folder of the photos with --root")
     digest = sha256_hex(canonical_json([asdict(config), str(Path(root).absolute())]))[:12]

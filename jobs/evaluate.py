@@ -6,6 +6,7 @@ from typing import Any
 from infra import storage
 from infra.lock import lock_folder
 from jobs.cli import run_as_module
+from jobs.options import URI, ModelURI
 from jobs.progress import progress, say
 from nets.filling import ProcedureName
 from pipelines.evaluation.evaluate import evaluate
@@ -19,11 +20,11 @@ from pipelines.evaluation.scorecard import ALL, Scorecard, Scores
 class Arguments:
     """Score a model on the held-out photos of a dataset, each with the masks that the dataset stores for it."""
 
-    model: str
+    model: ModelURI
     """URI of a checkpoint or run, models:/NAME/VERSION, models:/NAME@champion, telea or navier-stokes."""
-    data: str
+    data: URI
     """URI of the dataset. A network of track 2 is given the segmentation maps that it stores."""
-    out: str
+    out: URI
     """Folder or URI for scores.json and pairs.parquet."""
     split: str = "val"
     """Split whose photos are scored: val or test."""

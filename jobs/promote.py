@@ -9,6 +9,7 @@ from infra.settings import tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import Name
 from jobs.progress import say
 from pipelines.registry.promotion import CHAMPION, promote
 
@@ -20,7 +21,7 @@ class Arguments:
     A first version must reach OpenCV's Telea and Navier-Stokes, which `lacuna evaluate` scores on the same pairs.
     """
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Name]
     """Name of the registered model."""
     version: tyro.conf.Positional[str]
     """Number of the version."""

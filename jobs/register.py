@@ -6,6 +6,7 @@ from typing import Any
 from infra.settings import tracking_uri
 from infra.tracking import Tracking, require_login
 from jobs.cli import run_as_module
+from jobs.options import URI, Name
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.scorecard import load_scorecard
 from pipelines.registry.package import register
@@ -15,11 +16,11 @@ from pipelines.registry.package import register
 class Arguments:
     """Register a scored checkpoint as a model version. The same command again finds that version."""
 
-    checkpoint: str
+    checkpoint: URI
     """URI of the checkpoint, or of a run for its newest one."""
-    scores: str
+    scores: URI
     """Folder or URI of the scores: the --out of `lacuna evaluate`."""
-    name: str
+    name: Name
     """Name of the registered model."""
 
 

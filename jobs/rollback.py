@@ -8,6 +8,7 @@ import tyro
 from infra.settings import tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import run_as_module
+from jobs.options import Name
 from pipelines.registry.promotion import rollback
 
 
@@ -15,7 +16,7 @@ from pipelines.registry.promotion import rollback
 class Arguments:
     """Move the alias `champion` back to the version that had it before."""
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Name]
     """Name of the registered model."""
 
 
