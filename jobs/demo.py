@@ -17,7 +17,7 @@ from typing import Any, Final
 from infra import storage
 from infra.cluster import connect_ray
 from infra.lock import lock_folder
-from infra.settings import apply_defaults, tracking_uri
+from infra.settings import apply_defaults, get_tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
 from jobs.cli import run_as_module
@@ -149,7 +149,7 @@ class _Demo:
             say("1/5 shards")
             shard.run(shard.Arguments(self._config.shards, self._data, self._root))
             open_dataset(self._data).split("val")
-            tracking = Tracking(tracking_uri())
+            tracking = Tracking(get_tracking_uri())
             say("2/5 brief training of the first version")
             first = self._find_first_version(tracking)
             if tracking.find_alias(self._name, CHAMPION) is None:
@@ -174,7 +174,7 @@ class _Demo:
         train.run(train.Arguments(self._config.recipe, (self._data,), self._run, workers=WORKERS, images=images))
         evaluate.run(evaluate.Arguments(self._run, self._data, self._locate_scores(scores)))
         made = register.run(register.Arguments(self._run, self._locate_scores(scores), self._name))
-        return Tracking(tracking_uri()).get_version(self._name, made["version"])
+        return Tracking(get_tracking_uri()).get_version(self._name, made["version"])
 
     def _locate_scores(self, name: str) -> str:
         return str(self._out / "scores" / name)

@@ -17,7 +17,7 @@ from nets.procedures.network import ChallengeSteps
 from pipelines.evaluation.models import Model, choose_device, open_model
 from pipelines.filling.batch import Row, State, fill_all
 from pipelines.filling.encode import SUFFIXES, Encoding, Format, choose_encoding
-from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to
+from pipelines.filling.files import PictureFiles, find_files, make_relative, read_file
 from pipelines.filling.fill_photo import FillSettings, fill_photo, refuse_untaken
 from pipelines.filling.hole import HoleColor, HoleSettings
 from pipelines.filling.orientation import MaskOrientation
@@ -160,11 +160,11 @@ def _refuse_overwriting(
 ) -> None:
     """Raise UsageError where results would replace what they are made of; one file may replace its photo."""
     if many:
-        refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
+        refuse_overwriting(out, (file for job in jobs for file in settings.list_file_names(job.name)), given)
         return
     results = _make_result_uris(out, settings)
-    inputs = [uri for job in jobs for uri in (*job.beside.values(), *([job.image] if len(results) > 1 else []))]
-    same = next((file for file in results if any(relative_to(file, uri) == "" for uri in inputs)), None)
+    inputs = [uri for job in jobs for uri in (*job.inputs.values(), *([job.image] if len(results) > 1 else []))]
+    same = next((file for file in results if any(make_relative(file, uri) == "" for uri in inputs)), None)
     if same is not None:
         raise UsageError(f"--out is {out}: {same} is the mask or another input; name another file")
 
@@ -172,7 +172,7 @@ def _refuse_overwriting(
 def _make_result_uris(out: str, settings: FillSettings) -> list[str]:
     """The file `out` itself, or a numbered one beside it for each of several fills."""
     stem, dot, suffix = out.rpartition(".")
-    return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.file_names(stem)]
+    return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.list_file_names(stem)]
 
 
 def _make_facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _make_facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
 
 
 def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[str, Any]:
-    files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
+    files = {option: read_file(uri) for option, uri in {"image": job.image, **job.inputs}.items()}
     names = _make_result_uris(out, settings)
     try:
         with slow_progress("filling", lambda: (0, 1, job.image)):
@@ -209,7 +209,7 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
     records = FillRecords(
         out, {"model": identity, "procedure": model.procedure, "steps": asdict(steps), **settings.as_json()}
     )
-    records.refuse_foreign(file for job in jobs for file in settings.file_names(job.name))
+    records.refuse_foreign(file for job in jobs for file in settings.list_file_names(job.name))
     at = (0, "")
 
     def begin(number: int, job: Job) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import tyro
 
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
@@ -32,7 +32,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Compare the version with the champion, move the alias and report."""
-    tracking = Tracking(tracking_uri())
+    tracking = Tracking(get_tracking_uri())
     verdict = promote(arguments.name, arguments.version, tracking, arguments.force)
     champion = tracking.find_alias(arguments.name, CHAMPION)
     report = {

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.tracking import Tracking, require_login
 from jobs.cli import run_as_module
 from jobs.options import URI, Name
@@ -26,9 +26,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Register the checkpoint and report."""
-    require_login(tracking_uri())
+    require_login(get_tracking_uri())
     card, checkpoint = load_scorecard(arguments.scores), open_checkpoint(arguments.checkpoint)
-    version = register(checkpoint, card, arguments.name, Tracking(tracking_uri()))
+    version = register(checkpoint, card, arguments.name, Tracking(get_tracking_uri()))
     return {"model": version.name, "version": version.number, "uri": version.uri, "tags": version.tags}
 
 

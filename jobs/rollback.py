@@ -5,7 +5,7 @@ from typing import Any
 
 import tyro
 
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import run_as_module
 from jobs.options import Name
@@ -22,7 +22,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Move the alias back and report."""
-    version = rollback(arguments.name, Tracking(tracking_uri()))
+    version = rollback(arguments.name, Tracking(get_tracking_uri()))
     return {"model": version.name, "champion_version": version.number}
 
 

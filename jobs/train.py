@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import tyro
 
 from infra.lock import lock_folder
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.tracking_faults import LoginError
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
@@ -28,8 +28,8 @@ from pipelines.training.preflight import (
     find_missing,
     find_other_run,
     open_datasets,
-    plan,
     refuse_settings,
+    report_dry_run,
 )
 from pipelines.training.run import TrainRun, begin_attempt
 from pipelines.training.worker import read_incidents
@@ -57,7 +57,7 @@ class Arguments:
     images: int | None = None
     """Photos seen at which to stop; the recipe's own end if not given."""
     dry_run: bool = False
-    """Check and print the plan of the training, and do not train."""
+    """Check the training and print its costs, and do not train."""
     device: Device = "auto"
     """Device of the workers: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
     loader_workers: int = 0
@@ -74,18 +74,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Train and report."""
     # Check settings, login, data, weights and --out.
     request = check(arguments)
-    _require_login(tracking_uri())
+    _require_login(get_tracking_uri())
     datasets, faults = open_datasets(request.data)
     missing = [*map(str, faults), *find_missing(request, datasets)]
     missing = missing or list(find_other_run(request, datasets))
     if arguments.dry_run:
-        return _report_plan(plan(request, datasets), missing)
+        return _show_dry_run(report_dry_run(request, datasets), missing)
     if missing:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     operations = count_photo_operations(request.recipe)
     # Train, or only send what the tracking server lacks.
     with lock_folder(arguments.out):
-        train_run = build_run(request, datasets, tracking_uri=tracking_uri(), photo_operations=operations)
+        train_run = build_run(request, datasets, tracking_uri=get_tracking_uri(), photo_operations=operations)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, request.recipe, request.until_images):
             _open_mlflow(train_run).sync("FINISHED")
@@ -133,8 +133,8 @@ def _require_login(uri: str) -> None:
         require_login(uri)
 
 
-def _report_plan(report: dict[str, Any], missing: list[str]) -> dict[str, Any]:
-    """The plan, also shown line by line; raises VerbError with it where something is missing."""
+def _show_dry_run(report: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """Report of a dry run, also shown line by line; raises VerbError with it where something is missing."""
     show_settings({name: value for name, value in report.items() if value is not None})
     if missing:
         raise VerbError("; and ".join(missing), report | {"missing": missing}, exit_code=2)

@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor
 
 from infra import storage
-from infra.settings import code_revision
+from infra.settings import compute_code_revision
 from infra.weights import FILES, WeightsError, publish_weights, resolve_weights_folder
 from infra.weights_import import READERS, read_state_dict
 from jobs.cli import run_as_module
@@ -124,7 +124,7 @@ def _convert_generator(uri: str, out: str) -> str:
     recipe = {"name": _get_file_name(out), "source": _get_file_name(uri), "source_sha256": source_sha256}
     facts = {"images_seen": 0, "stage": "published", "datasets": [], "recipe": recipe, "run_id": source_sha256[:16]}
     facts |= {"network": describe_network(network.config), "size_px": _PUBLISHED_SIZE_PX}
-    facts |= {"code_revision": code_revision()}
+    facts |= {"code_revision": compute_code_revision()}
     checkpoint = save_checkpoint(out, {"generator": dict(network.state_dict())}, facts)
     say(f"{checkpoint.uri}  {checkpoint.file_sha256('generator')}")
     return checkpoint.uri

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra import storage
-from infra.weights import weights_sha256
+from infra.weights import hash_weights
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset, seal, unseal
 from pipelines.records import CorruptDataError, UsageError, find_difference, sha256_hex
@@ -103,7 +103,7 @@ def _identify(recipe: TrainRecipe, datasets: tuple[Dataset, ...], mix: tuple[int
         "mix": list(mix),
     }
     if recipe.objective.needs_weights:
-        asked["teachers"] = weights_sha256(recipe.objective.needs_weights)
+        asked["teachers"] = hash_weights(recipe.objective.needs_weights)
     return asked
 
 
