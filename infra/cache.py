@@ -187,32 +187,32 @@ class CachedFile:
     def forget(self, start: int, end: int) -> None:
         """Drop the pages of [start, end), which do not hold what was stored."""
         for page in self._find_pages(start, end):
-            self._path(page).unlink(missing_ok=True)
+            self._get_path(page).unlink(missing_ok=True)
         self._cache.open_page.cache_clear()
 
     def _find_pages(self, start: int, end: int) -> range:
         return range(start // self._page_bytes, -(-end // self._page_bytes))
 
-    def _name(self, page: int) -> str:
+    def _get_name(self, page: int) -> str:
         return f"{page:06d}-{self._page_bytes}"
 
-    def _path(self, page: int) -> Path:
-        return self._folder / self._name(page)
+    def _get_path(self, page: int) -> Path:
+        return self._folder / self._get_name(page)
 
-    def _length(self, page: int) -> int:
+    def _get_length(self, page: int) -> int:
         return min(self._page_bytes, self._size - page * self._page_bytes)
 
     def _is_here(self, page: int) -> bool:
         try:
-            return self._path(page).stat().st_size == self._length(page)
+            return self._get_path(page).stat().st_size == self._get_length(page)
         except FileNotFoundError:
             return False
 
     def _open_page(self, page: int) -> IO[bytes]:
-        start, length = page * self._page_bytes, self._length(page)
+        start, length = page * self._page_bytes, self._get_length(page)
         while True:
             with suppress(FileNotFoundError):  # it may be evicted at any moment
-                stream: IO[bytes] = self._cache.open_page(f"{self._folder}/{self._name(page)}", length)
+                stream: IO[bytes] = self._cache.open_page(f"{self._folder}/{self._get_name(page)}", length)
                 return stream
             self.fetch(start, start + length)
 
@@ -236,12 +236,12 @@ class CachedFile:
     def _fetch_run(self, run: list[int]) -> None:
         start, end = run[0] * self._page_bytes, min(self._size, (run[-1] + 1) * self._page_bytes)
         data = retry_transient(lambda: self._request(start, end), self._traffic.report)
-        self._path(run[0]).parent.mkdir(parents=True, exist_ok=True)
+        self._get_path(run[0]).parent.mkdir(parents=True, exist_ok=True)
         for page in run:
-            aside = self._path(page).with_name(f"{storage.ASIDE}{secrets.token_hex(6)}")
+            aside = self._get_path(page).with_name(f"{storage.ASIDE}{secrets.token_hex(6)}")
             at = page * self._page_bytes - start
-            aside.write_bytes(data[at : at + self._length(page)])  # no sync: readers find a torn page by its CRC32
-            aside.replace(self._path(page))
+            aside.write_bytes(data[at : at + self._get_length(page)])  # no sync: readers find a torn page by its CRC32
+            aside.replace(self._get_path(page))
         self._cache.add_fetched(len(data))
 
     def _request(self, start: int, end: int) -> bytes:

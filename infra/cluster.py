@@ -86,7 +86,7 @@ def _join(ray: Any, address: str) -> None:
         ray.init(runtime_env=runtime_env, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as fault:  # noqa: BLE001 - Ray raises bare exceptions here
         raise ConnectionError(
-            f"could not join the Ray cluster at RAY_ADDRESS={address}: {_first_line(fault)}; correct the address or "
+            f"could not join the Ray cluster at RAY_ADDRESS={address}: {_cut_line(fault)}; correct the address or "
             "RAY_AUTH_TOKEN, or unset RAY_ADDRESS to work on this machine alone"
         ) from None
 
@@ -105,14 +105,14 @@ def _start(ray: Any, num_cpus: int | None) -> None:
         _start_once(ray, num_cpus)
         return
     except Exception as fault:  # noqa: BLE001 - Ray raises bare exceptions here
-        log.warning("Ray did not start on this machine: %s; trying once more", _first_line(fault))
+        log.warning("Ray did not start on this machine: %s; trying once more", _cut_line(fault))
     _kill_children(ray, _find_ray_children() - before)
     try:
         _start_once(ray, num_cpus)
     except Exception as fault:  # noqa: BLE001 - as above
         _kill_children(ray, _find_ray_children() - before)
         raise ConnectionError(
-            f"Ray did not start on this machine in two tries: {_first_line(fault)}; end other work or free memory, "
+            f"Ray did not start on this machine in two tries: {_cut_line(fault)}; end other work or free memory, "
             "then run the same command again"
         ) from None
 
@@ -147,7 +147,7 @@ def _kill_children(ray: Any, processes: set[psutil.Process]) -> None:
     psutil.wait_procs(processes, _CONNECT_SECONDS)
 
 
-def _first_line(fault: Exception) -> str:
+def _cut_line(fault: Exception) -> str:
     """First sentence of an exception's message."""
     line = next(iter(str(fault).strip().splitlines()), type(fault).__name__)
     return line.partition(". ")[0].rstrip(".")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import botocore.session
 
-from infra.cluster_parts import number, part, report_unknown, shorten, suggest
+from infra.cluster_parts import get_part, report_unknown, shorten, suggest, to_number
 
 Lines = Iterator[str]
 
@@ -42,18 +42,18 @@ def find_aws_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Lines
     yield from _find_region_mistakes(provider)
     if provider.get("aws_credentials"):
         yield "provider.aws_credentials is set: remove it and use a profile of the AWS CLI"
-    yield from _find_open_mistakes(part(provider, "security_group"))
-    if "key_pair" in provider and "key_name" not in part(provider, "key_pair"):
+    yield from _find_open_mistakes(get_part(provider, "security_group"))
+    if "key_pair" in provider and "key_name" not in get_part(provider, "key_pair"):
         yield f"provider.key_pair is {shorten(provider['key_pair'])}: give {{key_name: ...}}"
-    types, head = part(config, "available_node_types"), config.get("head_node_type")
+    types, head = get_part(config, "available_node_types"), config.get("head_node_type")
     if not isinstance(head, str) or head not in types:
         yield f"head_node_type is {shorten(head)}: {suggest(str(head), types)}"
     # Check node types, images and containers.
     yield from _find_count_mistakes(config, types)
     for name in types:
-        yield from _find_type_mistakes(f"available_node_types.{name}", part(types, name), is_head=name == head)
-    yield from _find_image_mistakes({name: part(part(types, name), "node_config") for name in types}, provider)
-    yield from _find_docker_mistakes(part(config, "docker"))
+        yield from _find_type_mistakes(f"available_node_types.{name}", get_part(types, name), is_head=name == head)
+    yield from _find_image_mistakes({name: get_part(get_part(types, name), "node_config") for name in types}, provider)
+    yield from _find_docker_mistakes(get_part(config, "docker"))
 
 
 def _find_open_mistakes(group: dict[str, Any]) -> Lines:
@@ -72,7 +72,7 @@ def _find_image_mistakes(launches: dict[str, dict[str, Any]], provider: dict[str
     for name, launch in launches.items():
         image, instance = str(launch.get("ImageId", "")), str(launch.get("InstanceType", ""))
         at, region = f"available_node_types.{name}.node_config", provider.get("region")
-        if region in _regions() and _REGION_OF.get(image, region) != region:
+        if region in _list_regions() and _REGION_OF.get(image, region) != region:
             yield f"{at}.ImageId is {image}: it is of {_REGION_OF[image]}, not {shorten(region)}; use another image"
         other = seen.setdefault(image, instance)
         if image and instance and other and bool(_ARM_INSTANCE.match(instance)) != bool(_ARM_INSTANCE.match(other)):
@@ -93,7 +93,7 @@ def _find_docker_mistakes(docker: dict[str, Any]) -> Lines:
 
 def _find_region_mistakes(provider: dict[str, Any]) -> Lines:
     region, zones = provider.get("region"), provider.get("availability_zone", "")
-    known = _regions()
+    known = _list_regions()
     if region not in known:
         yield f"provider.region is {shorten(region)}: AWS has no such region; {suggest(str(region), known)}"
         return
@@ -109,17 +109,17 @@ def _find_count_mistakes(config: dict[str, Any], types: dict[str, Any]) -> Lines
     if "max_workers" not in config:
         yield "max_workers is missing: Ray would use 2"
     for name in types:
-        where, node = f"available_node_types.{name}", part(types, name)
-        least = number(node.get("min_workers"))
-        most = number(node.get("max_workers", max(least, 0)))
+        where, node = f"available_node_types.{name}", get_part(types, name)
+        least = to_number(node.get("min_workers"))
+        most = to_number(node.get("max_workers", max(least, 0)))
         for key in ("min_workers", "max_workers"):
-            if number(node.get(key)) < 0:
+            if to_number(node.get(key)) < 0:
                 yield f"{where}.{key} is {node[key]}: it must be 0 or more"
         if most > total:
             yield f"{where}.max_workers is {most}: the cluster's is {total}; lower the first or raise the second"
         if least > most:
             yield f"{where}.min_workers is {least}: its max_workers is {most}; lower the first or raise the second"
-    asked = sum(number(part(types, name).get("min_workers")) for name in types)
+    asked = sum(to_number(get_part(types, name).get("min_workers")) for name in types)
     if asked > total:
         yield f"min_workers of all types add up to {asked}: the cluster's max_workers is {total}"
 
@@ -127,7 +127,7 @@ def _find_count_mistakes(config: dict[str, Any], types: dict[str, Any]) -> Lines
 def _find_type_mistakes(where: str, node: dict[str, Any], *, is_head: bool) -> Lines:
     """Yield mistakes of one node type."""
     # Check keys and values by EC2's model; a template's contents only the account knows.
-    launch, resources = part(node, "node_config"), part(node, "resources")
+    launch, resources = get_part(node, "node_config"), get_part(node, "resources")
     yield from (report_unknown(f"{where}.resources.{key}", key, _RESOURCES) for key in resources if _is_misspelt(key))
     yield from _find_shape_mistakes(launch, _run_instances(), f"{where}.node_config")
     if "LaunchTemplate" in launch:
@@ -147,7 +147,7 @@ def _find_type_mistakes(where: str, node: dict[str, Any], *, is_head: bool) -> L
         yield f"{at}.InstanceType is {instance!r}: it has no NVIDIA GPU for the pinned torch; use g6e.12xlarge"
     if is_head and "InstanceMarketOptions" in launch:
         yield f"{at}.InstanceMarketOptions is set: when AWS reclaims the head all jobs end; remove it"
-    yield from _find_profile_mistakes(part(launch, "IamInstanceProfile"), at, is_head=is_head)
+    yield from _find_profile_mistakes(get_part(launch, "IamInstanceProfile"), at, is_head=is_head)
     yield from _find_disk_mistakes(launch, at)
 
 
@@ -169,8 +169,8 @@ def _find_profile_mistakes(profile: dict[str, Any], at: str, *, is_head: bool) -
 
 
 def _find_disk_mistakes(launch: dict[str, Any], at: str) -> Lines:
-    disks = [part(disk, "Ebs") for disk in _list(launch, "BlockDeviceMappings")]
-    size = max((number(disk.get("VolumeSize")) for disk in disks), default=0)
+    disks = [get_part(disk, "Ebs") for disk in _list(launch, "BlockDeviceMappings")]
+    size = max((to_number(disk.get("VolumeSize")) for disk in disks), default=0)
     if disks and disks[0].get("VolumeType") in _NO_BOOT:
         yield f"{at}.BlockDeviceMappings.0.Ebs.VolumeType is {disks[0]['VolumeType']}: no node starts from it; use gp3"
     if size < _MIN_DISK_GB:
@@ -208,7 +208,7 @@ def _run_instances() -> Any:
 
 
 @cache
-def _regions() -> tuple[str, ...]:
+def _list_regions() -> tuple[str, ...]:
     session = botocore.session.Session()
     partitions = session.get_available_partitions()
     return tuple(region for name in partitions for region in session.get_available_regions("ec2", name))

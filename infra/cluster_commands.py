@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final
 
-from infra.cluster_parts import part, shorten
+from infra.cluster_parts import get_part, shorten
 
 _TOKEN: Final = "~/.ray/auth_token"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -55,7 +55,7 @@ def find_start_mistakes(config: dict[str, Any]) -> Iterator[str]:
         where = f"{node}_start_ray_commands"
         if not commands:
             yield f"{where} holds no `ray start`: add one"
-        elif not any(re.search(r"\bray\s+stop\b", command) for command in _commands(config, where)):
+        elif not any(re.search(r"\bray\s+stop\b", command) for command in _list_commands(config, where)):
             yield f"{where} holds no `ray stop`: a second `ray up` would find Ray running; put it first"
         for start in commands:
             yield from (f"{where}: {what}" for what in _find_start_mistakes(start, config))
@@ -112,11 +112,11 @@ def _split(command: str) -> list[str] | None:
 
 
 def _parse_starts(config: dict[str, Any], node: str) -> list[_Start]:
-    starts = map(_Start, _commands(config, f"{node}_start_ray_commands"))
+    starts = map(_Start, _list_commands(config, f"{node}_start_ray_commands"))
     return [start for start in starts if re.search(r"\bray start\b", " ".join(start.words))]
 
 
-def _commands(config: dict[str, Any], key: str) -> list[str]:
+def _list_commands(config: dict[str, Any], key: str) -> list[str]:
     commands = config.get(key)
     return [c for c in commands if isinstance(c, str)] if isinstance(commands, list) else []
 
@@ -181,7 +181,7 @@ def _find_worker_mistakes(start: _Start, ports: set[str]) -> Iterator[str]:
 def find_setup_mistakes(config: dict[str, Any], folder: Path) -> Iterator[str]:
     """Yield mistakes in the commands that set nodes up; local files are relative to `folder`."""
     # Check the token and other mounted files.
-    mounts = part(config, "file_mounts")
+    mounts = get_part(config, "file_mounts")
     token = _to_tilde(
         next((v["RAY_AUTH_TOKEN_PATH"] for v in _find_environments(config) if "RAY_AUTH_TOKEN_PATH" in v), _TOKEN)
     )
@@ -190,7 +190,7 @@ def find_setup_mistakes(config: dict[str, Any], folder: Path) -> Iterator[str]:
     elif not _is_closed(token, config):
         yield f"setup_commands do not protect {token}: add chmod 600 {token}"
     yield from _find_mount_mistakes(mounts, token, folder)
-    if part(config, "provider").get("type") == "aws" and "head_setup_commands" not in config:
+    if get_part(config, "provider").get("type") == "aws" and "head_setup_commands" not in config:
         yield "head_setup_commands is missing: Ray would install a boto3 of any version; install it with constraints"
     # Check installed packages.
     installs = [
@@ -198,12 +198,12 @@ def find_setup_mistakes(config: dict[str, Any], folder: Path) -> Iterator[str]:
     ]
     for where, command in installs:
         yield from (f"{where}: {what}" for what in _find_install_mistakes(command, config, folder))
-    if not part(config, "docker"):
+    if not get_part(config, "docker"):
         yield from _find_package_mistakes(config, [command for _, command in installs])
     # Check the words of all commands.
     for where, command in _find_setups(config):
         yield from (f"{where}: {what}" for what in _find_tool_mistakes(command))
-    for where, command in [*_find_setups(config), *((key, c) for key in _STARTS for c in _commands(config, key))]:
+    for where, command in [*_find_setups(config), *((key, c) for key in _STARTS for c in _list_commands(config, key))]:
         if _split(command) is None and "<<" not in command:  # a file in a here-document may hold any quotes
             yield f"{where}: quotes do not match in {shorten(command)}; close them"
 
@@ -213,7 +213,7 @@ def _find_mount_mistakes(mounts: dict[str, Any], token: str, folder: Path) -> It
     for there, here in mounts.items():
         if not isinstance(here, str) or not here:
             yield f"file_mounts.{there} is empty: name a file of this machine"
-        elif not _is_of_home(here) and not _local_file(here, folder).exists():
+        elif not _is_of_home(here) and not _find_local_file(here, folder).exists():
             yield f"file_mounts brings {here}: there is no such file here"
     here = mounts.get(token, _TOKEN)
     if isinstance(here, str) and _to_tilde(here) != _TOKEN and not Path(here).expanduser().exists():
@@ -224,7 +224,7 @@ def _is_of_home(here: str) -> bool:
     return here.startswith(("~", "/"))
 
 
-def _local_file(here: str, folder: Path) -> Path:
+def _find_local_file(here: str, folder: Path) -> Path:
     """File of this machine, relative to the working folder as for Ray, else to the cluster file."""
     path = Path(here).expanduser()
     return path if path.exists() else folder / path
@@ -240,7 +240,7 @@ def _find_package_mistakes(config: dict[str, Any], installs: list[str]) -> Itera
     extras = {extra for found in rays for extra in found.split(",")}
     if rays and not ("all" in extras or {"default", "train"} <= extras):
         yield "setup_commands install ray without its extras default and train, jobs and trainings: add [default,train]"
-    is_aws = part(config, "provider").get("type") == "aws"
+    is_aws = get_part(config, "provider").get("type") == "aws"
     if is_aws and "head_setup_commands" in config and not any("boto3" in command for command in installs):
         yield "head_setup_commands install no boto3: the head could start no worker; install it with constraints"
 
@@ -263,11 +263,11 @@ def _find_environments(config: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 def _find_setups(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Commands that set nodes up, each with its key."""
-    types = part(config, "available_node_types")
-    found = [(key, command) for key in _SETUPS for command in _commands(config, key)]
+    types = get_part(config, "available_node_types")
+    found = [(key, command) for key in _SETUPS for command in _list_commands(config, key)]
     for name in types:
         at = f"available_node_types.{name}"
-        found += [(f"{at}.{key}", command) for key in _SETUPS for command in _commands(part(types, name), key)]
+        found += [(f"{at}.{key}", command) for key in _SETUPS for command in _list_commands(get_part(types, name), key)]
     return found
 
 
@@ -277,13 +277,13 @@ def _find_install_mistakes(command: str, config: dict[str, Any], folder: Path) -
     if not given:
         yield "`pip install` without --constraint installs any versions: add --constraint FILE"
         return
-    path, mounts = _to_tilde(given[1].strip("\"'")), part(config, "file_mounts")
+    path, mounts = _to_tilde(given[1].strip("\"'")), get_part(config, "file_mounts")
     mounted = _find_mount(path, config)
     if mounted is None:
         yield f"`pip install` takes constraints from {path}: file_mounts mounts no file there; mount constraints.txt"
         return
     here = str(mounts[mounted])
-    local = _local_file(here, folder) / path[len(mounted) :].lstrip("/")
+    local = _find_local_file(here, folder) / path[len(mounted) :].lstrip("/")
     if not local.is_file():
         if local.exists() or _is_of_home(here):  # otherwise the check of mounts reports it
             yield f"file_mounts brings {here}: there is no such file here; name our constraints.txt"
@@ -296,7 +296,7 @@ def _find_install_mistakes(command: str, config: dict[str, Any], folder: Path) -
 
 def _find_mount(path: str, config: dict[str, Any]) -> str | None:
     """Key of file_mounts that brings the file: its own, or that of a folder above it; None if there is none."""
-    mounts = part(config, "file_mounts")
+    mounts = get_part(config, "file_mounts")
     return next(
         (key for key in mounts if path == _to_tilde(key) or path.startswith(_to_tilde(key).rstrip("/") + "/")), None
     )
@@ -304,7 +304,7 @@ def _find_mount(path: str, config: dict[str, Any]) -> str | None:
 
 def _is_closed(path: str, config: dict[str, Any]) -> bool:
     """Whether a command makes the file readable by its owner alone on each node."""
-    words = [_to_tilde(word) for command in _commands(config, "setup_commands") for word in _split(command) or ()]
+    words = [_to_tilde(word) for command in _list_commands(config, "setup_commands") for word in _split(command) or ()]
     mode, closed = None, False
     for word in words:
         if word == "chmod":

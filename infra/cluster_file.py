@@ -17,7 +17,7 @@ import yaml
 
 from infra.cluster_aws import find_aws_mistakes
 from infra.cluster_commands import find_setup_mistakes, find_start_mistakes
-from infra.cluster_parts import number, part, report_unknown, shorten
+from infra.cluster_parts import get_part, report_unknown, shorten, to_number
 from infra.cluster_secrets import find_secrets
 
 Lines = Iterator[str]
@@ -93,10 +93,10 @@ def _describe_yaml_error(fault: yaml.YAMLError) -> str:
 
 def _find_schema_mistakes(config: dict[str, Any]) -> Lines:
     """Yield violations of Ray's own schema, which leaves open provider, node configs and resources."""
-    is_aws = part(config, "provider").get("type") == "aws"  # there Ray finds a node type's resources itself
-    if part(config, "provider").get("type") == "local":  # Ray removes this key before it validates
+    is_aws = get_part(config, "provider").get("type") == "aws"  # there Ray finds a node type's resources itself
+    if get_part(config, "provider").get("type") == "local":  # Ray removes this key before it validates
         config = {key: value for key, value in config.items() if key != "min_workers"}
-    for error in jsonschema.Draft7Validator(_ray_schema()).iter_errors(config):
+    for error in jsonschema.Draft7Validator(_read_ray_schema()).iter_errors(config):
         where = ".".join(map(str, error.absolute_path))
         at = f"{where}." if where else ""
         if error.validator == "additionalProperties":
@@ -117,7 +117,7 @@ def _find_schema_mistakes(config: dict[str, Any]) -> Lines:
 
 
 @cache
-def _ray_schema() -> dict[str, Any]:
+def _read_ray_schema() -> dict[str, Any]:
     """Schema of the installed Ray, read without importing it: an import would start its authentication."""
     spec = find_spec("ray")
     (root,) = (spec and spec.submodule_search_locations) or ["ray"]
@@ -126,14 +126,14 @@ def _ray_schema() -> dict[str, Any]:
 
 
 def _find_provider_mistakes(config: dict[str, Any]) -> Lines:
-    provider = part(config, "provider")
+    provider = get_part(config, "provider")
     kind = str(provider.get("type"))
     keys = _PROVIDER_KEYS.get(kind, set().union(*_PROVIDER_KEYS.values()))
     yield from (report_unknown(f"provider.{key}", key, keys) for key in provider if key not in keys)
     if kind not in _PROVIDER_KEYS:
         yield f"provider.type is {kind!r}: this check supports {' and '.join(_PROVIDER_KEYS)}"
         return
-    if not part(config, "auth").get("ssh_user"):
+    if not get_part(config, "auth").get("ssh_user"):
         yield "auth.ssh_user is missing: name the user of the image, such as ubuntu"
     yield from _find_local_mistakes(config, provider) if kind == "local" else find_aws_mistakes(config, provider)
 
@@ -157,7 +157,7 @@ def _find_local_mistakes(config: dict[str, Any], provider: dict[str, Any]) -> Li
             yield f"provider.{name} holds {address!r}: give an IP address or a host name"
     yield from (f"provider names {a} twice: a machine is one node" for a in addresses if addresses.count(a) > 1)
     for key in ("min_workers", "max_workers"):
-        if ips and number(config.get(key)) > len(ips):
+        if ips and to_number(config.get(key)) > len(ips):
             yield f"{key} is {config[key]}: provider.worker_ips names {len(ips)}"
 
 

@@ -13,13 +13,13 @@ _SHORT: Final = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
-def part(config: object, key: str) -> dict[str, Any]:
+def get_part(config: object, key: str) -> dict[str, Any]:
     """Mapping under the key; empty for anything else, which the schema check reports."""
     value = config.get(key) if isinstance(config, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def number(value: object) -> int:
+def to_number(value: object) -> int:
     """The value if it is a whole number; 0 for anything else, which the schema check reports."""
     return value if type(value) is int else 0
 

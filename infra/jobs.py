@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.settings import DEFAULTS, PROJECT_ROOT, code_revision, revision_of, source_files
+from infra.settings import DEFAULTS, PROJECT_ROOT, compute_code_revision, compute_revision, list_source_files
 from infra.uris import InvalidURIError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find_job(cluster: "Dashboard", command: Sequence[str], environment: dict[str
 
     After a job has ended the next one is a new attempt: every verb finds the work that is done already.
     """
-    asked = [*command, code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
+    asked = [*command, compute_code_revision(), *(f"{name}={value}" for name, value in sorted(environment.items()))]
     digest = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
     prefix = f"lacuna-{digest}-"
     attempts = {
@@ -102,7 +102,7 @@ def start(cluster: "Dashboard", job: Job) -> None:
                 entrypoint=shlex.join(job.command),
                 submission_id=job.id,
                 runtime_env={"working_dir": str(folder), "env_vars": DEFAULTS | job.environment},
-                metadata={"lacuna.code": code_revision()},
+                metadata={"lacuna.code": compute_code_revision()},
             )
         except ConnectionError as fault:
             if _is_known(cluster, job.id):
@@ -259,12 +259,12 @@ def stage_code() -> Iterator[Path]:
 def _read_sources() -> dict[str, bytes]:
     """Our Python files by name; raises InvalidURIError for links, for too large files and for changed code."""
     sources: dict[str, bytes] = {}
-    for path in source_files():
+    for path in list_source_files():
         _refuse_unsendable(path)
         sources[str(path.relative_to(PROJECT_ROOT))] = path.read_bytes()
     if (total := sum(map(len, sources.values()))) > _MAX_BYTES:
         raise InvalidURIError(f"our Python files have {total} bytes, more than {_MAX_BYTES}: remove what is not code")
-    if revision_of(sources) != code_revision():
+    if compute_revision(sources) != compute_code_revision():
         raise InvalidURIError("our Python files have changed since the start: run the same command again")
     return sources
 

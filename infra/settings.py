@@ -53,7 +53,7 @@ def apply_defaults() -> None:
         os.environ.setdefault(name, value)
 
 
-def tracking_uri() -> str:
+def get_tracking_uri() -> str:
     """URI of the MLflow server: MLFLOW_TRACKING_URI, or a database in the working folder.
 
     Raises InvalidURIError for any other URI, and for a server's URI with a login, as MLflow prints it. The URI of a
@@ -70,7 +70,7 @@ def tracking_uri() -> str:
     return uri
 
 
-def source_files() -> list[Path]:
+def list_source_files() -> list[Path]:
     """Our Python modules, sorted: the files that the revision covers and that a job gets.
 
     Files with names that Python cannot import are left out, and folders behind symbolic links are not entered.
@@ -85,15 +85,15 @@ def _is_module(path: Path) -> bool:
 
 
 @cache
-def code_revision() -> str:
+def compute_code_revision() -> str:
     """`source:<digest>` over all our Python files, equal in a checkout, a wheel and a job's working folder.
 
     Read once per process: files that change later are not the ones it runs.
     """
-    return revision_of({str(path.relative_to(PROJECT_ROOT)): path.read_bytes() for path in source_files()})
+    return compute_revision({str(path.relative_to(PROJECT_ROOT)): path.read_bytes() for path in list_source_files()})
 
 
-def revision_of(sources: Mapping[str, bytes]) -> str:
+def compute_revision(sources: Mapping[str, bytes]) -> str:
     """`source:<digest>` over files by name, in sorted order."""
     digest = hashlib.sha256()
     for name, data in sources.items():
@@ -101,7 +101,7 @@ def revision_of(sources: Mapping[str, bytes]) -> str:
     return f"source:{digest.hexdigest()[:16]}"
 
 
-def git_commit() -> str | None:
+def read_git_commit() -> str | None:
     """Commit of the checkout that the code runs from, with `-dirty` if files differ; None outside a checkout."""
     describe = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -282,7 +282,7 @@ class Tracking:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(EXPERIMENT, artifact_location=_artifacts_beside(self.uri)))
+            return str(self._client.create_experiment(EXPERIMENT, artifact_location=_locate_artifacts(self.uri)))
         except TrackingError as fault:
             if fault.code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -336,7 +336,7 @@ def _make_database(uri: str) -> None:
         aside.replace(path)
 
 
-def _artifacts_beside(uri: str) -> str | None:
+def _locate_artifacts(uri: str) -> str | None:
     """Artifact folder beside a database file, wherever the process works; None for a server, which has its own."""
     if not uri.startswith("sqlite:///"):
         return None

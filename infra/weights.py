@@ -79,9 +79,9 @@ def load_weights(names: Sequence[str], folder: str | None = None) -> dict[str, d
     return {name: load(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
-def weights_sha256(names: Sequence[str], folder: str | None = None) -> dict[str, str]:
+def hash_weights(names: Sequence[str], folder: str | None = None) -> dict[str, str]:
     """Checked digests of these files by name; raises as `load_weights`."""
-    return {name: _sha256(_read(name, folder or resolve_weights_folder())) for name in names}
+    return {name: _hash(_read(name, folder or resolve_weights_folder())) for name in names}
 
 
 def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], source: str, source_sha256: str) -> str:
@@ -90,7 +90,7 @@ def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], sourc
     Raises WeightsError, and writes nothing, if the tensors are not those of the pinned file.
     """
     data = save({key: tensor.float().contiguous() for key, tensor in tensors.items()})
-    digest, pinned, uri = _sha256(data), _get_pinned_digest(name), _uri(folder, name)
+    digest, pinned, uri = _hash(data), _get_pinned_digest(name), _get_uri(folder, name)
     if pinned is not None and digest != pinned:
         raise WeightsError(
             f"{source} does not hold the published weights: {name}.safetensors would have the digest {digest}, "
@@ -100,18 +100,18 @@ def publish_weights(folder: str, name: str, tensors: Mapping[str, Tensor], sourc
         storage.publish(uri, data)
     if pinned is None:
         record = Record(source, source_sha256, digest)
-        storage.publish(_record_uri(folder, name), json.dumps(asdict(record), indent=1, sort_keys=True).encode())
+        storage.publish(_get_record_uri(folder, name), json.dumps(asdict(record), indent=1, sort_keys=True).encode())
     return digest
 
 
 def _read(name: str, folder: str) -> bytes:
     """Bytes of a file, checked against its digest."""
-    uri = _uri(folder, name)
+    uri = _get_uri(folder, name)
     if not storage.exists(uri):
         holds = FILES[name].what if name in FILES else f"your own weights (published ones are {', '.join(FILES)})"
         raise WeightsError(f"no file at {uri}: it holds {holds}; {_advise(name, folder)}")
     data, expected = storage.read_bytes(uri), _get_pinned_digest(name) or _read_recorded_digest(name, folder)
-    if (digest := _sha256(data)) != expected:
+    if (digest := _hash(data)) != expected:
         raise WeightsError(
             f"{uri} has the digest {digest}, not {expected}: it is damaged or another file; {_advise(name, folder)}"
         )
@@ -119,7 +119,7 @@ def _read(name: str, folder: str) -> bytes:
 
 
 def _read_recorded_digest(name: str, folder: str) -> str:
-    uri = _record_uri(folder, name)
+    uri = _get_record_uri(folder, name)
     try:
         return Record(**json.loads(storage.read_bytes(uri))).sha256
     except FileNotFoundError:
@@ -149,13 +149,13 @@ def _join_sources(file: WeightsFile) -> str:
     return " or ".join(file.sources)
 
 
-def _uri(folder: str, name: str) -> str:
+def _get_uri(folder: str, name: str) -> str:
     return storage.join(folder, f"{name}.safetensors")
 
 
-def _record_uri(folder: str, name: str) -> str:
+def _get_record_uri(folder: str, name: str) -> str:
     return storage.join(folder, f"{name}.json")
 
 
-def _sha256(data: bytes) -> str:
+def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -52,7 +52,7 @@ class World:
             return torch.zeros(self.size, dtype=torch.bool)
         # Copy all values into one buffer, with a flag per rank.
         count = sum(t.numel() for t in tensors)
-        flat = self._buffer(count + self.size, tensors[0])
+        flat = self._get_buffer(count + self.size, tensors[0])
         values, flags = torch.cat([t.reshape(-1) for t in tensors], out=flat[:count]), flat[count:].zero_()
         flags[self.rank] = ~torch.isfinite(values.sum())
         with _raise_lost_ranks():
@@ -64,7 +64,7 @@ class World:
             torch.div(sum_.view_as(tensor), self.size, out=tensor)
         return flags > 0
 
-    def _buffer(self, count: int, like: torch.Tensor) -> torch.Tensor:
+    def _get_buffer(self, count: int, like: torch.Tensor) -> torch.Tensor:
         """Buffer for `count` values, reused by later calls: fresh pages cost as much as the copy."""
         key = count, like.dtype, like.device
         if key not in self._buffers:
@@ -78,7 +78,7 @@ class World:
                 dist.all_reduce(torch.zeros(1))  # `dist.barrier` would use a GPU if there is one
 
 
-def current_world(device: torch.device = _CPU) -> World:
+def get_world(device: torch.device = _CPU) -> World:
     """World that the launcher has set up, or a world of one, with its networks on the device."""
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size(), device)

@@ -81,10 +81,6 @@ def get_module_name(verb: str) -> str:
     return f"jobs.{verb.replace('-', '_')}"
 
 
-def _import_verb(verb: str) -> Any:
-    return importlib.import_module(get_module_name(verb))
-
-
 def _find_help_verb(verb: str, arguments: Sequence[str]) -> str:
     """Verb whose options `--help` asks for: another one may follow `submit`."""
     before = next(arguments[:at] for at, word in enumerate(arguments) if word in ("-h", "--help"))
@@ -93,10 +89,10 @@ def _find_help_verb(verb: str, arguments: Sequence[str]) -> str:
 
 def _print_help(verb: str) -> int:
     """Print the options of a verb on stdout, and return the exit code."""
-    import tyro
+    from jobs.options import parse_options
 
     try:
-        tyro.cli(_import_verb(verb).Arguments, args=["--help"], prog=f"lacuna {verb}")
+        parse_options(importlib.import_module(get_module_name(verb)).Arguments, verb, ["--help"])
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -108,11 +104,7 @@ def _call_verb(verb: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
 
     try:
         load_secrets()
-        module = _import_verb(verb)
-        try:
-            parsed = _parse(module, verb, arguments)
-        except SystemExit:  # tyro has printed the reason on stderr
-            return 2, {"error": f"bad usage: see `lacuna {verb} --help`"}
+        module, parsed = parse_verb(verb, arguments)
         return 0, module.run(parsed)
     except (KeyboardInterrupt, SystemExit):  # while Ray starts, its own handler of SIGTERM raises SystemExit
         return 1, _report_error("interrupted: run the same command again to continue")
@@ -120,13 +112,18 @@ def _call_verb(verb: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
         return _choose_exit_code(fault), _report_error(_format_fault(fault)) | getattr(fault, "report", {})
 
 
-def _parse(module: Any, verb: str, words: list[str]) -> Any:
-    """Arguments of a verb, by its own parser if it has one."""
-    import tyro
+def parse_verb(verb: str, words: list[str]) -> tuple[Any, Any]:
+    """Module of a verb and its arguments, by its own parser if it has one; raises UsageError."""
+    from jobs.options import parse_options
+    from pipelines.records import UsageError
 
-    if hasattr(module, "parse"):
-        return module.parse(words)
-    return tyro.cli(module.Arguments, args=words, prog=f"lacuna {verb}")
+    module = importlib.import_module(get_module_name(verb))
+    try:
+        if hasattr(module, "parse"):
+            return module, module.parse(words)
+        return module, parse_options(module.Arguments, verb, words)
+    except SystemExit:  # tyro has printed the reason on stderr
+        raise UsageError(f"bad usage: see `lacuna {verb} --help`") from None
 
 
 def _choose_exit_code(fault: Exception) -> int:

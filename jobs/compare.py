@@ -7,6 +7,7 @@ import tyro
 
 from infra import storage
 from jobs.cli import run_as_module
+from jobs.options import URI
 from jobs.progress import say
 from pipelines.evaluation.comparison import Comparison, compare
 from pipelines.evaluation.scorecard import ALL, Scorecard, load_scorecard
@@ -18,7 +19,7 @@ from pipelines.records import UsageError
 class Arguments:
     """Compare scorecards over the same pairs with the first one: a paired bootstrap over photos."""
 
-    scores: tyro.conf.Positional[tuple[str, ...]]
+    scores: tyro.conf.Positional[tuple[URI, ...]]
     """Folders or URIs that `lacuna evaluate --out` wrote, two or more."""
     metrics: tuple[str, ...] = ()
     """Metrics to compare; all that the cards share by default."""

@@ -17,11 +17,12 @@ from typing import Any, Final
 from infra import storage
 from infra.cluster import connect_ray
 from infra.lock import lock_folder
-from infra.settings import apply_defaults, tracking_uri
+from infra.settings import apply_defaults, get_tracking_uri
 from infra.tracking import Tracking, Version
 from jobs import evaluate, promote, register, shard, train
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI, Name
 from jobs.progress import say
 from pipelines.data.config import DatasetConfig
 from pipelines.evaluation.report import render_fills
@@ -78,19 +79,23 @@ class Arguments:
     The same command continues an interrupted demo, and shows the report of a finished one.
     """
 
-    source: str = "packages"
+    source: Name = "packages"
     """Layout of the photos, such as folder or celeba; packages are photos that come with our dependencies."""
-    root: str | None = None
+    root: URI | None = None
     """Folder of the photos; packages needs none."""
-    out: str | None = None
+    out: URI | None = None
     """Folder for all results; by default demo/DIGEST, with a digest of the settings."""
+
+
+def check(arguments: Arguments) -> tuple[DemoConfig, str]:
+    """Settings of the demo and root of its photos; raises UsageError for an unknown source, or one without a root."""
+    config = choose_config(arguments.source)
+    return config, shard.resolve_root(shard.Arguments(config.shards, "", arguments.root))
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run or continue a demo, or show the report of a finished one."""
-    config = choose_config(arguments.source)
-    sources = shard.Arguments(config.shards, "", arguments.root)
-    root = shard.resolve_root(sources)
+    config, root = check(arguments)
     if not storage.exists(root):
         raise UsageError(f"no folder at {root}: give the folder of the photos with --root")
     digest = sha256_hex(canonical_json([asdict(config), str(Path(root).absolute())]))[:12]
@@ -144,7 +149,7 @@ class _Demo:
             say("1/5 shards")
             shard.run(shard.Arguments(self._config.shards, self._data, self._root))
             open_dataset(self._data).split("val")
-            tracking = Tracking(tracking_uri())
+            tracking = Tracking(get_tracking_uri())
             say("2/5 brief training of the first version")
             first = self._find_first_version(tracking)
             if tracking.find_alias(self._name, CHAMPION) is None:
@@ -169,7 +174,7 @@ class _Demo:
         train.run(train.Arguments(self._config.recipe, (self._data,), self._run, workers=WORKERS, images=images))
         evaluate.run(evaluate.Arguments(self._run, self._data, self._locate_scores(scores)))
         made = register.run(register.Arguments(self._run, self._locate_scores(scores), self._name))
-        return Tracking(tracking_uri()).get_version(self._name, made["version"])
+        return Tracking(get_tracking_uri()).get_version(self._name, made["version"])
 
     def _locate_scores(self, name: str) -> str:
         return str(self._out / "scores" / name)

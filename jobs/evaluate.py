@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from infra import storage
 from infra.lock import lock_folder
 from jobs.cli import run_as_module
+from jobs.options import URI, ModelURI
 from jobs.progress import progress, say
 from nets.filling import ProcedureName
 from pipelines.evaluation.card import PAGE_FILE, Progress
@@ -28,12 +29,12 @@ class Arguments:
     With --results instead of --model and --data: score another system's pictures, paired by name with photos and masks.
     """
 
-    out: str
+    out: URI
     """Folder or URI for scores.json, scores.html and pairs.parquet."""
-    model: str = ""
+    model: ModelURI | None = None
     """URI of a checkpoint or run, models:/NAME/VERSION, models:/NAME@champion, a filler such as telea, or
     onnx:FILE or torchscript:FILE."""
-    data: str = ""
+    data: URI | None = None
     """URI of the dataset. A network of track 2 is given the segmentation maps that it stores."""
     protocol: ProtocolName = "lacuna"
     """What the scores mean: Lacuna's own protocol or that of a paper's table. The options below replace parts of it."""
@@ -53,11 +54,11 @@ class Arguments:
     """How a network fills photos of another size than its own; by default the model's own way."""
     quantization: Quantization | None = None
     """How fills become whole levels."""
-    results: str = ""
+    results: URI | None = None
     """Folder, pattern or URI of the pictures that another system made."""
-    photos: str = ""
+    photos: URI | None = None
     """Folder, pattern or URI of the photos that it was given."""
-    masks: str = ""
+    masks: URI | None = None
     """Folder, pattern or URI of the masks, or with a color as --hole of the masked photos."""
     hole: str = "auto"
     """What marks a hole: auto, white, black, alpha (transparent), or a color such as "#ff00ff"."""
@@ -87,8 +88,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _score(arguments: Arguments, protocol: EvalProtocol, out: str, show: Progress) -> Scorecard:
-    if not arguments.results:
+    if arguments.model and arguments.data:
         return evaluate(arguments.model, storage.to_absolute(arguments.data), out, show, protocol)
+    assert arguments.results
+    assert arguments.photos
+    assert arguments.masks
     folders = ResultFolders(
         arguments.system, arguments.results, arguments.photos, arguments.masks, arguments.hole, arguments.missing
     )

@@ -9,6 +9,7 @@ from infra import storage
 from infra.uris import refuse_read_only, refuse_unwritable
 from jobs.cli import run_as_module
 from jobs.faults import refuse_empty
+from jobs.options import URI, ModelURI
 from jobs.progress import say
 from pipelines.export.formats import Format, read_facts, refuse_format, refuse_missing_packages, write_file
 from pipelines.export.source import open_source
@@ -28,20 +29,18 @@ class Arguments:
     LAMA_MODEL_URL names as its model `lama`.
     """
 
-    model: str
+    model: ModelURI
     """A checkpoint or run URI, `models:/NAME@champion` or `models:/NAME/VERSION`."""
     format: Format
     """Format to write; onnx needs the extra `lacuna[export]`."""
-    out: str
+    out: URI
     """URI of the file to write; over an exported file that is there, and over no other."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Export, test, write and report."""
-    refuse_empty(model=arguments.model, out=arguments.out)
-    refuse_read_only(arguments.out)
+    check(arguments)
     refuse_missing_packages(arguments.format)
-    _refuse_other_name(arguments.out, arguments.format)
     _refuse_other_file(arguments.out)
     source = open_source(arguments.model)
     refuse_format(source.network, arguments.format)
@@ -53,8 +52,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return {**written, "largest_difference": difference, **source.facts}
 
 
-def _refuse_other_name(out: str, form: Format) -> None:
-    """Raise UsageError for the name of a file of the other format."""
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for options that are empty, or name a folder or a file of the other format."""
+    out, form = arguments.out, arguments.format
+    refuse_empty(model=arguments.model, out=out)
+    refuse_read_only(out)
+    if out.endswith("/"):
+        raise UsageError(f"--out is {out}, a folder: name a file to write to")
     named = _SUFFIXES.get(PurePosixPath(out).suffix.lower(), form)
     if named != form:
         raise UsageError(f"--format is {form}, --out is {out}: name a file of that format, or give --format {named}")
@@ -62,8 +66,6 @@ def _refuse_other_name(out: str, form: Format) -> None:
 
 def _refuse_other_file(out: str) -> None:
     """Raise UsageError where something stands at `out` that was not exported, or where no file can."""
-    if out.endswith("/"):
-        raise UsageError(f"--out is {out}, a folder: name a file to write to")
     if (local := storage.to_local_path(out)) is not None:
         refuse_unwritable(local.parent)
     if not storage.exists(out):

@@ -10,13 +10,14 @@ from infra.lock import lock_folder
 from infra.uris import refuse_read_only, refuse_unwritable
 from jobs.cli import run_as_module
 from jobs.faults import VerbError, refuse_empty
+from jobs.options import URI, ModelURI
 from jobs.progress import say, slow_progress
 from nets.filling import NonFiniteFillError, ProcedureName
 from nets.procedures.network import ChallengeSteps
 from pipelines.evaluation.models import Model, choose_device, open_model
 from pipelines.filling.batch import Row, State, fill_all
 from pipelines.filling.encode import SUFFIXES, Encoding, Format, choose_encoding
-from pipelines.filling.files import PictureFiles, find_files, read_file, relative_to
+from pipelines.filling.files import PictureFiles, find_files, make_relative, read_file
 from pipelines.filling.fill_photo import FillSettings, fill_photo, refuse_untaken
 from pipelines.filling.hole import HoleColor, HoleSettings
 from pipelines.filling.orientation import MaskOrientation
@@ -36,22 +37,19 @@ class Arguments:
     """Fill the holes of photos of any size. All other pixels stay as they are, in PNG and in lossless WebP, unless
     --grow or --feather are given."""
 
-    model: str
+    model: ModelURI
     """`models:/NAME@champion`, `models:/NAME/VERSION`, a checkpoint or run URI; `telea`, `navier-stokes`, `biharmonic`,
     `nearest-patch` or `patchmatch`; `onnx:FILE` or `torchscript:FILE`, which runs code of the file's author."""
-    image: str
+    image: URI
     """The photo: a file; or many: a folder, or a pattern such as 'photos/*.jpg' (quoted). URIs of stores, too."""
-    out: str
+    out: URI
     """The file to write (.png, .jpg, .webp); for many photos, or with a / at its end, a folder."""
-    mask: str | None = None
-    """The mask of the photo's size: a file, folder or pattern, paired with the photos by name (`x.png`, `x_mask.png`);
-    one file goes with all photos. Left out with --hole alpha."""
+    mask: URI | None = None
+    """The mask, of the photo's size: a file for all photos, or a folder or pattern with names as `x_mask.png`."""
     hole: HoleColor = "auto"
-    """Color of the hole in the mask; auto is white, and refuses a mask that looks inverted. `alpha`: the photo's own
-    transparency is the hole."""
+    """Color of the hole in the mask; auto is white, unless that looks inverted. alpha: the transparent pixels."""
     mask_orientation: MaskOrientation = "auto"
-    """How masks, sketches and maps lie on photos that EXIF turns: as the photo is seen or as it is stored; auto decides
-    by their sizes."""
+    """How masks, sketches and maps lie on photos that EXIF turns: as seen or as stored; auto decides by their sizes."""
     grow: int = 0
     """Known pixels around the hole that are filled too, px: for tight and soft-edged masks."""
     feather: int = 0
@@ -62,9 +60,9 @@ class Arguments:
     """Quality, 1 to 100: of JPEG (default 95), or of WebP, which is lossless without it."""
     keep: tuple[Keepable, ...] = ("icc",)
     """Parts of the photo's file that the result keeps: transparency (alpha), color profile (icc), EXIF (exif)."""
-    sketch: str | None = None
+    sketch: URI | None = None
     """Strokes for a sketch-guided network, dark on light or light on dark: as --mask."""
-    segmentation: str | None = None
+    segmentation: URI | None = None
     """Segmentation map for a network of track 2: as --mask."""
     num_fills: int = 1
     """Number of different fills of each hole, in files numbered from 1; for a probabilistic network."""
@@ -75,16 +73,22 @@ class Arguments:
     procedure: ProcedureName | None = None
     """How a network fills photos that are not of its size; the model's own if not given."""
     ensemble: bool = False
-    """The mean of five fills, of the photo transposed, that turned and mirrored, as DeepGIN's authors did for the AIM
-    challenge; for a checkpoint."""
+    """The mean of five fills, of the photo turned and mirrored, as DeepGIN's authors did; for a checkpoint."""
     blur: bool = False
-    """Blur the fill a little, as DeepGIN's authors did for the AIM challenge; for a checkpoint."""
+    """Blur the fill a little, as DeepGIN's authors did; for a checkpoint."""
+
+
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for options that are empty or do not fit together."""
+    refuse_empty(**{name: getattr(arguments, name) for name in _URI_OPTIONS})
+    refuse_read_only(arguments.out)
+    if (arguments.mask is None) != (arguments.hole == "alpha"):
+        raise UsageError("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Fill the holes, write the results and report."""
-    refuse_empty(**{name: getattr(arguments, name) for name in _URI_OPTIONS})
-    refuse_read_only(arguments.out)
+    check(arguments)
     photos, others = _find_pictures(arguments)
     _refuse_file(arguments.out, photos)
     many = not photos.is_one or _is_folder_name(arguments.out)
@@ -122,8 +126,6 @@ def say_how(settings: FillSettings) -> None:
 
 def _find_pictures(arguments: Arguments) -> tuple[PictureFiles, dict[str, PictureFiles]]:
     """Photos, and the files beside them by option."""
-    if (arguments.mask is None) != (arguments.hole == "alpha"):
-        raise UsageError("give --mask, or --hole alpha for photos whose transparency is the hole: one of the two")
     given = {MASK: arguments.mask, "sketch": arguments.sketch, "segmentation": arguments.segmentation}
     photos = find_files(arguments.image, "--image")
     return photos, {option: find_files(uri, f"--{option}") for option, uri in given.items() if uri is not None}
@@ -159,11 +161,11 @@ def _refuse_overwriting(
 ) -> None:
     """Raise UsageError where results would replace what they are made of; one file may replace its photo."""
     if many:
-        refuse_overwriting(out, (file for job in jobs for file in settings.file_names(job.name)), given)
+        refuse_overwriting(out, (file for job in jobs for file in settings.list_file_names(job.name)), given)
         return
     results = _make_result_uris(out, settings)
-    inputs = [uri for job in jobs for uri in (*job.beside.values(), *([job.image] if len(results) > 1 else []))]
-    same = next((file for file in results if any(relative_to(file, uri) == "" for uri in inputs)), None)
+    inputs = [uri for job in jobs for uri in (*job.inputs.values(), *([job.image] if len(results) > 1 else []))]
+    same = next((file for file in results if any(make_relative(file, uri) == "" for uri in inputs)), None)
     if same is not None:
         raise UsageError(f"--out is {out}: {same} is the mask or another input; name another file")
 
@@ -171,7 +173,7 @@ def _refuse_overwriting(
 def _make_result_uris(out: str, settings: FillSettings) -> list[str]:
     """The file `out` itself, or a numbered one beside it for each of several fills."""
     stem, dot, suffix = out.rpartition(".")
-    return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.file_names(stem)]
+    return [f"{name.rpartition('.')[0]}{dot}{suffix}" for name in settings.list_file_names(stem)]
 
 
 def _make_facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _make_facts(arguments: Arguments, encoding: Encoding) -> dict[str, Any]:
 
 
 def _fill_one(out: str, job: Job, model: Model, settings: FillSettings) -> dict[str, Any]:
-    files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
+    files = {option: read_file(uri) for option, uri in {"image": job.image, **job.inputs}.items()}
     names = _make_result_uris(out, settings)
     try:
         with slow_progress("filling", lambda: (0, 1, job.image)):
@@ -208,7 +210,7 @@ def _fill_many(out: str, jobs: Sequence[Job], model: Model, settings: FillSettin
     records = FillRecords(
         out, {"model": identity, "procedure": model.procedure, "steps": asdict(steps), **settings.as_json()}
     )
-    records.refuse_foreign(file for job in jobs for file in settings.file_names(job.name))
+    records.refuse_foreign(file for job in jobs for file in settings.list_file_names(job.name))
     at = (0, "")
 
     def begin(number: int, job: Job) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.cli import run_as_module
+from jobs.options import URI, Name
 from jobs.progress import say
 from jobs.recipes import find_recipe
 from pipelines.data.build.benchmark import measure_dataset_rates, measure_processor_rates, measure_storage_rates
@@ -24,11 +25,11 @@ class Arguments:
     and --data, and of --recipe, for which loader workers run on all cores but one.
     """
 
-    out: str | None = None
+    out: URI | None = None
     """Folder or URI to write to and read from; by default a temporary folder."""
-    data: str | None = None
+    data: URI | None = None
     """URI of a dataset to read."""
-    recipe: str | None = None
+    recipe: Name | None = None
     """Name of a recipe: also measure how many loader workers a training with it on --data needs."""
     step_seconds: float | None = None
     """Seconds that a step of that training takes on a worker, without its data."""
@@ -38,15 +39,34 @@ class Arguments:
     """Seconds to measure in all, without start-up."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
-    """Measure, show a table and report."""
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for arguments that no machine and no dataset make possible."""
     if not 0 < arguments.budget_seconds < math.inf:
         raise UsageError(f"--budget-seconds is {arguments.budget_seconds}: it must be a finite number greater than 0")
-    if arguments.recipe is None and (arguments.step_seconds is not None or arguments.workers != 1):
-        raise UsageError("--step-seconds and --workers need a recipe: give one with --recipe")
+    if arguments.recipe is None:
+        if arguments.step_seconds is not None or arguments.workers != 1:
+            raise UsageError("--step-seconds and --workers need a recipe: give one with --recipe")
+        return
+    batch_size = find_recipe(arguments.recipe).batch_size
+    if arguments.data is None:
+        raise UsageError("--recipe needs a dataset: give one with --data")
+    if arguments.workers < 1 or batch_size % arguments.workers:
+        raise UsageError(
+            f"--workers {arguments.workers} does not divide the batch size {batch_size}: "
+            f"use {join_choices([n for n in range(1, batch_size + 1) if batch_size % n == 0])}"
+        )
+    if arguments.step_seconds is not None and not 0 < arguments.step_seconds < math.inf:
+        raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be a finite number greater than 0")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Measure, show a table and report."""
+    check(arguments)
     share = arguments.budget_seconds / (2 + (arguments.data is not None) + (arguments.recipe is not None))
     num_cores = len(os.sched_getaffinity(0))
-    loading = _measure_loading(arguments, num_cores, share) if arguments.recipe is not None else {}
+    loading: dict[str, float | None] = {}
+    if arguments.recipe is not None and arguments.data is not None:
+        loading = _measure_loading(arguments, arguments.recipe, arguments.data, num_cores, share)
     read = measure_dataset_rates(arguments.data, share) if arguments.data is not None else {}
     rates = (
         measure_storage_rates(arguments.out, share)
@@ -60,21 +80,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return {"num_cores": num_cores, **rounded}
 
 
-def _measure_loading(arguments: Arguments, num_cores: int, seconds: float) -> dict[str, float | None]:
+def _measure_loading(
+    arguments: Arguments, name: str, data: str, num_cores: int, seconds: float
+) -> dict[str, float | None]:
     """Rates of loader workers for the recipe on the dataset, and the number of them that its step needs."""
-    recipe = find_recipe(str(arguments.recipe))
-    if arguments.data is None:
-        raise UsageError("--recipe needs a dataset: give one with --data")
-    if arguments.workers < 1 or recipe.batch_size % arguments.workers:
-        choices = [n for n in range(1, recipe.batch_size + 1) if recipe.batch_size % n == 0]
-        raise UsageError(
-            f"--workers {arguments.workers} does not divide the batch size {recipe.batch_size}: "
-            f"use {join_choices(choices)}"
-        )
-    if arguments.step_seconds is not None and not 0 < arguments.step_seconds < math.inf:
-        raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be a finite number greater than 0")
+    recipe = find_recipe(name)
     own = recipe.batch_size // arguments.workers
-    stream = Stream((open_dataset(arguments.data),), recipe.stream, recipe.seed)
+    stream = Stream((open_dataset(data),), recipe.stream, recipe.seed)
     rates = measure_loader_rates(stream, own, max(1, num_cores - 1), seconds)  # one core is for the worker itself
     report: dict[str, float | None] = {f"images_per_second_of_{count}_loaders": rate for count, rate in rates.items()}
     if arguments.step_seconds is not None:

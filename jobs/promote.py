@@ -5,10 +5,11 @@ from typing import Any
 
 import tyro
 
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.tracking import Tracking
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import Name
 from jobs.progress import say
 from pipelines.registry.promotion import CHAMPION, promote
 
@@ -20,7 +21,7 @@ class Arguments:
     A first version must reach OpenCV's Telea and Navier-Stokes, which `lacuna evaluate` scores on the same pairs.
     """
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Name]
     """Name of the registered model."""
     version: tyro.conf.Positional[str]
     """Number of the version."""
@@ -31,7 +32,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Compare the version with the champion, move the alias and report."""
-    tracking = Tracking(tracking_uri())
+    tracking = Tracking(get_tracking_uri())
     verdict = promote(arguments.name, arguments.version, tracking, arguments.force)
     champion = tracking.find_alias(arguments.name, CHAMPION)
     report = {

@@ -8,6 +8,7 @@ import tyro
 
 from infra.tracking_values import flatten
 from jobs.cli import run_as_module
+from jobs.options import Name
 from jobs.progress import say
 from jobs.recipes import RECIPES, find_recipe
 
@@ -19,8 +20,14 @@ _LARGE: Final = 9999
 class Arguments:
     """List the recipes, or describe one: its source, the figures to expect, all its settings."""
 
-    name: tyro.conf.Positional[str | None] = None
+    name: tyro.conf.Positional[Name | None] = None
     """Name of the recipe to describe; if not given, all are listed."""
+
+
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for an unknown recipe."""
+    if arguments.name is not None:
+        find_recipe(arguments.name)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

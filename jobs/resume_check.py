@@ -21,6 +21,7 @@ from infra import storage
 from infra.cluster import is_ours
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI, Name
 from jobs.progress import progress, say
 from jobs.recipes import find_recipe
 from pipelines.checkpoints import Checkpoint, open_checkpoint
@@ -41,9 +42,9 @@ _KILLED: Final = "killed.json"
 class Arguments:
     """Check that a training of this recipe, killed and resumed, ends bit for bit where an undisturbed one does."""
 
-    recipe: tyro.conf.Positional[str]
+    recipe: tyro.conf.Positional[Name]
     """Name of the recipe."""
-    data: tuple[str, ...]
+    data: tuple[URI, ...]
     """URIs of datasets."""
     workers: int = 1
     """Processes that train together."""
@@ -53,7 +54,7 @@ class Arguments:
     """Processes that make the batches of each worker ahead."""
     steps: int = 12
     """Steps of each of the two trainings; a multiple of four, for their checkpoints."""
-    out: str | None = None
+    out: URI | None = None
     """URI of a folder for both, seen by all nodes and removed at the end; one on this machine if not given."""
 
 
@@ -75,9 +76,8 @@ class KillOnce:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train twice and compare; raises VerbError where the ends differ."""
     # Check all that the trainings need.
-    request = _make_request(arguments)
+    request = check(arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
-    refuse_settings(request)
     if missing := list(find_missing(request, datasets)):
         raise UsageError("; and ".join(missing))
     count_photo_operations(request.recipe)
@@ -105,9 +105,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return report
 
 
-def _make_request(arguments: Arguments) -> TrainRequest:
+def check(arguments: Arguments) -> TrainRequest:
+    """The trainings that are asked for; raises UsageError for settings that no data and no weights make possible."""
     recipe = _shorten(find_recipe(arguments.recipe), arguments)
-    return TrainRequest(
+    request = TrainRequest(
         recipe=recipe,
         data=arguments.data,
         out="",
@@ -117,6 +118,8 @@ def _make_request(arguments: Arguments) -> TrainRequest:
         num_loader_workers=arguments.loader_workers,
         device=arguments.device,
     )
+    refuse_settings(request)
+    return request
 
 
 def _shorten(recipe: TrainRecipe, arguments: Arguments) -> TrainRecipe:

@@ -11,6 +11,7 @@ import tyro
 
 from infra.lock import lock_folder
 from jobs.cli import run_as_module
+from jobs.options import URI, Key, parse_options
 from jobs.progress import progress, say
 from pipelines.data.build.eval_masks import has_file_masks, hash_mask_files
 from pipelines.data.build.pipeline import Progress, add_layer, build_dataset, check_plan
@@ -19,6 +20,7 @@ from pipelines.data.commit.commit import prune
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.config import DatasetConfig
 from pipelines.data.dataset.edit import merge_layers, remove_photos
+from pipelines.data.image.normalize import check_normalization
 from pipelines.data.sources import DATASETS
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import UsageError
@@ -35,13 +37,13 @@ class Arguments:
     """
 
     config: Annotated[DatasetConfig, tyro.conf.arg(name="")]
-    out: str
+    out: URI
     """Folder or URI of the dataset to build."""
-    root: str | None = None
+    root: URI | None = None
     """Folder, archive or URI of the source; packages needs none."""
     seed: int = 0
     """Seed of the held-out share and of the stored masks."""
-    mask_files: str | None = None
+    mask_files: URI | None = None
     """Folder or URI with the files of mask families such as irregular."""
 
 
@@ -49,13 +51,13 @@ class Arguments:
 class Change:
     """Change a dataset and keep its settings. Running readers continue with the old files until these are pruned."""
 
-    out: str
+    out: URI
     """Folder or URI of the dataset."""
-    add: str | None = None
+    add: URI | None = None
     """Folder, archive or URI of another root of the same source, whose photos become a layer."""
-    mask_files: str | None = None
+    mask_files: URI | None = None
     """Folder or URI with mask files, as in the build, for that layer."""
-    remove: tuple[str, ...] = ()
+    remove: tuple[Key, ...] = ()
     """Keys of photos to remove; @FILE reads keys from the lines of a file."""
     compact: bool = False
     """Merge all layers into one."""
@@ -70,13 +72,28 @@ CHANGES: Final = ("--add", "--remove", "--compact", "--prune")
 def parse(words: list[str]) -> Arguments | Change:
     """Arguments of a change if one of its options is given, else of a build."""
     if any(word.partition("=")[0] in CHANGES for word in words):
-        return tyro.cli(Change, args=words, prog="lacuna shard")
-    return tyro.cli(Arguments, args=words, prog="lacuna shard")
+        return parse_options(Change, "shard", words)
+    return parse_options(Arguments, "shard", words)
+
+
+def check(arguments: Arguments | Change) -> None:
+    """Raise UsageError for arguments that no root and no dataset make possible."""
+    if isinstance(arguments, Arguments):
+        resolve_root(arguments)
+        check_normalization(arguments.config)
+        return
+    if not (arguments.add or arguments.remove or arguments.compact or arguments.prune):
+        raise UsageError("no change given: give --add ROOT, --remove KEY, --compact or --prune")
+    if sum((arguments.add is not None, bool(arguments.remove), arguments.compact)) > 1:
+        raise UsageError(
+            "more than one change given: give one of --add, --remove and --compact, with or without --prune"
+        )
 
 
 def run(arguments: Arguments | Change) -> dict[str, Any]:
     """Build or change the dataset, and report."""
     # Check the arguments before any file is made.
+    check(arguments)
     started, stats = time.monotonic(), BuildStats()
     work = _prepare_change(arguments) if isinstance(arguments, Change) else _prepare_build(arguments)
     # Do the work.
@@ -129,12 +146,6 @@ def _plan(arguments: Arguments) -> Plan:
 
 def _prepare_change(change: Change) -> Work:
     open_dataset(change.out)
-    if not (change.add or change.remove or change.compact or change.prune):
-        raise UsageError("no change given: give --add ROOT, --remove KEY, --compact or --prune")
-    if sum((change.add is not None, bool(change.remove), change.compact)) > 1:
-        raise UsageError(
-            "more than one change given: give one of --add, --remove and --compact, with or without --prune"
-        )
     return partial(_change, change)
 
 

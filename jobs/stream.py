@@ -13,6 +13,7 @@ from infra import storage
 from infra.uris import refuse_read_only
 from infra.world import World
 from jobs.cli import run_as_module
+from jobs.options import URI, Name
 from jobs.progress import say
 from jobs.recipes import find_recipe
 from pipelines.manifest import open_dataset
@@ -28,32 +29,37 @@ _MAX_SHOWN: Final = 256
 class Arguments:
     """Write a picture of the photos, crops, flips and masks that a training sees, before it is started."""
 
-    data: tyro.conf.Positional[tuple[str, ...]]
+    data: tyro.conf.Positional[tuple[URI, ...]]
     """URIs of datasets."""
     show: int = 8
     """Number of photos."""
-    recipe: str | None = None
+    recipe: Name | None = None
     """Name of the recipe that sets stream and seed; by default the stream's defaults and seed 0."""
     images_seen: int = 0
     """Number of images that the training has seen before those shown."""
     mix: tuple[int, ...] = ()
     """Numbers of photos taken from each dataset in turn; by default photos are drawn from all alike."""
-    out: str = "stream.png"
+    out: URI = "stream.png"
     """File or URI of the picture."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
-    """Write the contact sheet and report what it shows."""
-    # Check the arguments.
+def check(arguments: Arguments) -> tuple[StreamConfig, int]:
+    """The stream's config and seed; raises UsageError for arguments that no dataset makes possible."""
     if not arguments.data:
         raise UsageError("no dataset given: give the URI of at least one")
     if not 1 <= arguments.show <= _MAX_SHOWN:
         raise UsageError(f"--show is {arguments.show}: it must be from 1 to {_MAX_SHOWN}")
     refuse_read_only(arguments.out)
-    config, seed = StreamConfig(), 0
-    if arguments.recipe is not None:
-        recipe = find_recipe(arguments.recipe)
-        config, seed = recipe.stream, recipe.seed
+    if arguments.recipe is None:
+        return StreamConfig(), 0
+    recipe = find_recipe(arguments.recipe)
+    return recipe.stream, recipe.seed
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Write the contact sheet and report what it shows."""
+    # Check the arguments and the datasets.
+    config, seed = check(arguments)
     datasets = tuple(open_dataset(uri) for uri in arguments.data)
     for dataset in datasets:
         refuse_missing_planes(dataset, config)

@@ -13,18 +13,15 @@ import tyro
 from infra.addresses import refuse_unsafe_address
 from infra.credentials import HOW_TO_LOG_IN, has_credentials, hide_credentials, names_secret
 from infra.jobs import Job, JobEnd, ask_status, connect, find_job, follow, start
+from infra.uris import refuse_invalid_uri
 from jobs.check_cluster import check_cluster, parse_check
-from jobs.cli import VERBS, get_module_name, run_as_module
+from jobs.cli import VERBS, get_module_name, parse_verb, run_as_module
 from jobs.faults import VerbError
+from jobs.options import list_files
 from jobs.progress import say
 from pipelines.records import UsageError
 
 _CHECK: Final = "--check-cluster"
-_PATHS: Final = (
-    *("--root", "--out", "--data", "--checkpoint", "--scores"),
-    *("--image", "--mask", "--sketch", "--segmentation"),
-)
-_MANY_PATHS: Final = "--data"
 _TRACKED: Final = ("train", "register", "promote", "rollback")
 _PASSED_VARIABLES: Final = ("MLFLOW_TRACKING_URI", "LACUNA_WEIGHTS")
 _BAD_USAGE, _INTERRUPTED, _TERMINATED = 2, 130, 143
@@ -98,8 +95,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     verb, *options = arguments.command
     environment = {name: os.environ[name] for name in _PASSED_VARIABLES if os.environ.get(name)}
     _drop_local_weights(environment)
-    _refuse_relative(options)
     _refuse_credentials(options, environment)
+    _check_options(verb, options)
     if verb in _TRACKED:
         _require_tracking(verb, environment.get("MLFLOW_TRACKING_URI", ""))
     # Run the job, and report its end.
@@ -178,17 +175,18 @@ def _choose_exit_code(end: JobEnd) -> int:
     return 128 - code if code < 0 else code
 
 
-def _refuse_relative(options: Sequence[str]) -> None:
-    """Raise UsageError for relative paths: a job works in its own folder, which is deleted with it."""
-    option = ""
-    for word in options:
-        path = word
-        if word.startswith("--"):
-            option, _, path = word.partition("=")
-        if option in _PATHS and path and not path.startswith("/") and "://" not in path:
+def _check_options(verb: str, options: list[str]) -> None:
+    """Raise UsageError for options that the verb itself refuses, and for relative paths.
+
+    A job works in its own folder, which is deleted with it.
+    """
+    module, arguments = parse_verb(verb, options)
+    if hasattr(module, "check"):
+        module.check(arguments)
+    for option, path in list_files(arguments):
+        refuse_invalid_uri(path)
+        if not path.startswith("/") and "://" not in path:
             raise UsageError(f"{option} {path} is relative: on a cluster give a URI or an absolute path")
-        if path and option != _MANY_PATHS:
-            option = ""
 
 
 def _refuse_credentials(options: Sequence[str], environment: dict[str, str]) -> None:

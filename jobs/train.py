@@ -1,16 +1,16 @@
 """`lacuna train`: a recipe and datasets -> weights and one MLflow run; the same command resumes from checkpoints."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import tyro
 
 from infra.lock import lock_folder
-from infra.settings import tracking_uri
-from infra.tracking import Status, require_login
+from infra.settings import get_tracking_uri
 from infra.tracking_faults import LoginError
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI, Name
 from jobs.progress import progress, say
 from jobs.recipe import show_settings
 from jobs.recipes import find_recipe
@@ -28,11 +28,14 @@ from pipelines.training.preflight import (
     find_missing,
     find_other_run,
     open_datasets,
-    plan,
     refuse_settings,
+    report_dry_run,
 )
 from pipelines.training.run import TrainRun, begin_attempt
 from pipelines.training.worker import read_incidents
+
+if TYPE_CHECKING:
+    from infra.tracking import Status
 
 _INCIDENTS_SHOWN: Final = 20
 _TERMS_SHOWN: Final = 3
@@ -43,18 +46,18 @@ _NO_TERMS: Final = ("gradient_norm_", "learning_rate_", "total_", "val_", *MEASU
 class Arguments:
     """Train a recipe. The same command again resumes; more --images trains on."""
 
-    recipe: tyro.conf.Positional[str]
+    recipe: tyro.conf.Positional[Name]
     """Name of the recipe."""
-    data: tuple[str, ...]
+    data: tuple[URI, ...]
     """URIs of datasets."""
-    out: str
+    out: URI
     """URI of the run."""
     workers: int = 1
     """Processes that train together, one core each."""
     images: int | None = None
     """Photos seen at which to stop; the recipe's own end if not given."""
     dry_run: bool = False
-    """Check and print the plan of the training, and do not train."""
+    """Check the training and print its costs, and do not train."""
     device: Device = "auto"
     """Device of the workers: a GPU each (cuda), CPUs alone (cpu), or GPUs where there are as many (auto)."""
     loader_workers: int = 0
@@ -70,20 +73,19 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train and report."""
     # Check settings, login, data, weights and --out.
-    request = _make_request(arguments)
-    refuse_settings(request)
-    require_login(tracking_uri())  # now, as a server that refuses the login never accepts a later call
+    request = check(arguments)
+    _require_login(get_tracking_uri())
     datasets, faults = open_datasets(request.data)
     missing = [*map(str, faults), *find_missing(request, datasets)]
     missing = missing or list(find_other_run(request, datasets))
     if arguments.dry_run:
-        return _report_plan(plan(request, datasets), missing)
+        return _show_dry_run(report_dry_run(request, datasets), missing)
     if missing:
         raise faults[0] if faults else UsageError("; and ".join(missing))
     operations = count_photo_operations(request.recipe)
     # Train, or only send what the tracking server lacks.
     with lock_folder(arguments.out):
-        train_run = build_run(request, datasets, tracking_uri=tracking_uri(), photo_operations=operations)
+        train_run = build_run(request, datasets, tracking_uri=get_tracking_uri(), photo_operations=operations)
         repair_commit_list(train_run.out)
         if is_over(arguments.out, request.recipe, request.until_images):
             _open_mlflow(train_run).sync("FINISHED")
@@ -103,11 +105,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def _make_request(arguments: Arguments) -> TrainRequest:
+def check(arguments: Arguments) -> TrainRequest:
+    """The training that is asked for; raises UsageError for settings that no data and no weights make possible."""
     recipe = find_recipe(arguments.recipe)
     if arguments.grad_accumulation is not None:
         recipe = replace(recipe, grad_accumulation=arguments.grad_accumulation)
-    return TrainRequest(
+    request = TrainRequest(
         recipe=recipe,
         data=arguments.data,
         out=arguments.out,
@@ -118,10 +121,20 @@ def _make_request(arguments: Arguments) -> TrainRequest:
         mix=arguments.mix,
         device=arguments.device,
     )
+    refuse_settings(request)
+    return request
 
 
-def _report_plan(report: dict[str, Any], missing: list[str]) -> dict[str, Any]:
-    """The plan, also shown line by line; raises VerbError with it where something is missing."""
+def _require_login(uri: str) -> None:
+    """Raise LoginError now: a server that refuses the login never accepts a later call."""
+    if uri.startswith("http"):
+        from infra.tracking import require_login  # takes seconds to import: only where there is a server
+
+        require_login(uri)
+
+
+def _show_dry_run(report: dict[str, Any], missing: list[str]) -> dict[str, Any]:
+    """Report of a dry run, also shown line by line; raises VerbError with it where something is missing."""
     show_settings({name: value for name, value in report.items() if value is not None})
     if missing:
         raise VerbError("; and ".join(missing), report | {"missing": missing}, exit_code=2)

@@ -8,6 +8,7 @@ import tyro
 from infra.lock import lock_folder
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI
 from jobs.progress import progress
 from pipelines.data.commit.commit import list_unnamed_files
 from pipelines.data.dataset.rebuild_manifest import recover_dataset
@@ -19,7 +20,7 @@ from pipelines.records import UsageError
 class Arguments:
     """Check every byte of a dataset; list damaged files and keys and exit with 1 if there are any."""
 
-    uri: tyro.conf.Positional[str]
+    uri: tyro.conf.Positional[URI]
     """Folder or URI of the dataset."""
     share: float = 1.0
     """Share of the shards to check, greater than 0 and at most 1."""
@@ -29,10 +30,15 @@ class Arguments:
     """First rebuild a lost or damaged manifest from the shards."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
-    """Check the dataset and report."""
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for an impossible share."""
     if not 0 < arguments.share <= 1:
         raise UsageError(f"--share is {arguments.share}: it must be greater than 0 and at most 1")
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Check the dataset and report."""
+    check(arguments)
     report: dict[str, Any] = {}
     if arguments.rebuild:
         with lock_folder(arguments.uri), progress() as show:

@@ -13,10 +13,11 @@ import tyro
 from torch import Tensor
 
 from infra import storage
-from infra.settings import code_revision
+from infra.settings import compute_code_revision
 from infra.weights import FILES, WeightsError, publish_weights, resolve_weights_folder
 from infra.weights_import import READERS, read_state_dict
 from jobs.cli import run_as_module
+from jobs.options import URI, Name
 from jobs.progress import say
 from nets import describe_network
 from nets.deepgin.network import DeepGIN
@@ -40,19 +41,19 @@ class Arguments:
     becomes a checkpoint at OUT/NAME.
     """
 
-    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    files: tyro.conf.Positional[tuple[URI, ...]] = ()
     """Paths or URIs of the published files."""
-    out: str | None = None
+    out: URI | None = None
     """Folder or URI to write to; by default LACUNA_WEIGHTS, or else the folder weights."""
-    checkpoint: str | None = None
+    checkpoint: URI | None = None
     """URI of your own checkpoint or run, instead of files: its generator becomes the file NAME.safetensors."""
-    name: str | None = None
+    name: Name | None = None
     """Name of that file, or of the checkpoint from latest_net_G.pth."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Read, check and write the files, and report their digests."""
-    name = _check_name(arguments)
+    name = check(arguments)
     folder = resolve_weights_folder() if arguments.out is None else storage.to_absolute(arguments.out)
     storage.to_writable_folder(folder)
     if arguments.checkpoint is not None:
@@ -66,7 +67,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return report
 
 
-def _check_name(arguments: Arguments) -> str:
+def check(arguments: Arguments) -> str:
     """Given name, empty if none is needed; raises UsageError for arguments that do not fit together."""
     files, name = arguments.files, arguments.name
     if bool(files) == (arguments.checkpoint is not None):
@@ -123,7 +124,7 @@ def _convert_generator(uri: str, out: str) -> str:
     recipe = {"name": _get_file_name(out), "source": _get_file_name(uri), "source_sha256": source_sha256}
     facts = {"images_seen": 0, "stage": "published", "datasets": [], "recipe": recipe, "run_id": source_sha256[:16]}
     facts |= {"network": describe_network(network.config), "size_px": _PUBLISHED_SIZE_PX}
-    facts |= {"code_revision": code_revision()}
+    facts |= {"code_revision": compute_code_revision()}
     checkpoint = save_checkpoint(out, {"generator": dict(network.state_dict())}, facts)
     say(f"{checkpoint.uri}  {checkpoint.file_sha256('generator')}")
     return checkpoint.uri

@@ -8,6 +8,7 @@ import tyro
 
 from jobs.cli import run_as_module
 from jobs.faults import VerbError
+from jobs.options import URI
 from jobs.progress import say
 from pipelines.data.dataset.edit import find_photo
 
@@ -18,7 +19,7 @@ class Arguments:
 
     key: tyro.conf.Positional[str]
     """The key: the photo's path under the root without its suffix, as in the shards' member names."""
-    data: str
+    data: URI
     """URI of the dataset."""
 
 

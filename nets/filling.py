@@ -65,19 +65,19 @@ def fill_levels(
     size_px: int,
     procedure: Procedure = LOCAL,
     steps: ChallengeSteps = PLAIN,
-    beside: Mapping[str, Tensor] = NOTHING,
+    guides: Mapping[str, Tensor] = NOTHING,
     noise: "Callable[[int], Noise] | None" = None,
 ) -> Tensor:
     """Images uint8 NHWC and masks uint8 NHW in {0, 1} -> inpainted uint8 NHWC, known pixels those of the image.
 
     All are in CPU memory, wherever the network is. Pictures of the network's own size go through it as one batch,
-    others one by one by the procedure. `beside` are further inputs by the names of the network's arguments, of the
+    others one by one by the procedure. `guides` are further inputs by the names of the network's arguments, of the
     photos' size: `sketch` N1HW in {0, 1}, `segmentation` N3HW in [0, 1]. `noise` maps the number of a photo in the
     batch to its noise; without it probabilistic networks take the mean of their posterior. Raises NonFiniteFillError.
     """
     # Bring each photo together with its further inputs.
     photos = [
-        Photo(*pair, {name: x[i] for name, x in beside.items()}, noise(i) if noise else None)
+        Photo(*pair, {name: x[i] for name, x in guides.items()}, noise(i) if noise else None)
         for i, pair in enumerate(zip(images, masks, strict=True))
     ]
     with torch.inference_mode():

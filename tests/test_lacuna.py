@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lacuna
-from infra.settings import PROJECT_ROOT, source_files
+from infra.settings import PROJECT_ROOT, list_source_files
 
 SLOW = ("torch", "ray", "mlflow", "cv2", "numpy")
 
@@ -43,7 +43,7 @@ def test_importing_it_imports_no_slow_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", [path for path in source_files() if path.name != "lacuna.py"], ids=str)
+@pytest.mark.parametrize("path", [path for path in list_source_files() if path.name != "lacuna.py"], ids=str)
 def test_no_package_imports_the_public_module(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):

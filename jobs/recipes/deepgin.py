@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from jobs.recipes.faces import faces
+from jobs.recipes.faces import make_faces
 from nets.deepgin.network import DeepGINConfig
 from nets.deepgin.objective import DeepGINObjectiveConfig
 from pipelines.stream.config import StreamConfig, Transform
@@ -95,4 +95,4 @@ def deepgin_faces() -> TrainRecipe:
     objective = DeepGINObjectiveConfig(
         network, critic_width=8, warm_up_images=5_800, perceptual_weight=0.0, style_weight=0.0
     )
-    return faces("deepgin-faces", objective)
+    return make_faces("deepgin-faces", objective)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from jobs.recipes.faces import GENERATOR, faces
+from jobs.recipes.faces import GENERATOR, make_faces
 from nets.baselines.edge import ECConfig
 from nets.baselines.gated import GCConfig
 from nets.baselines.objective import ALONE, ATTENTION, ENCODER, BaselineObjectiveConfig
@@ -44,7 +44,7 @@ def distill_places2() -> TrainRecipe:
     which drawn strokes stand here. Table 1: 29.15 dB at 10-20 %, 24.21 at 30-40 %, 22.35 at 40-50 %; FID 10.45, 29.14
     and 38.28. Hours: none printed. Widths and the 100,000 steps of AN before are ours. Needs VGG-16.
     """
-    return _paper("distill-places2", _PLACES2_STEPS)
+    return _make_paper("distill-places2", _PLACES2_STEPS)
 
 
 def distill_celeba() -> TrainRecipe:
@@ -52,7 +52,7 @@ def distill_celeba() -> TrainRecipe:
 
     Hours: none printed.
     """
-    celeba = _paper("distill-celeba", 400_000)
+    celeba = _make_paper("distill-celeba", 400_000)
     return replace(celeba, stream=replace(celeba.stream, resize="centre-square"))
 
 
@@ -61,7 +61,7 @@ def distill_paris() -> TrainRecipe:
 
     Hours: none printed.
     """
-    return _paper("distill-paris", 400_000)
+    return _make_paper("distill-paris", 400_000)
 
 
 def distill_printed_places2() -> TrainRecipe:
@@ -70,7 +70,7 @@ def distill_printed_places2() -> TrainRecipe:
     Algorithm 1 prints no interval. Their step costs as much as some of the generator's. Hours: none printed.
     """
     network, guidance = replace(_PAPER.network, additive_fusion=False), replace(_PAPER.guidance, every=1)
-    return _paper("distill-printed-places2", _PLACES2_STEPS, replace(_PAPER, network=network, guidance=guidance))
+    return _make_paper("distill-printed-places2", _PLACES2_STEPS, replace(_PAPER, network=network, guidance=guidance))
 
 
 def distill_ablation(name: str) -> TrainRecipe:
@@ -79,7 +79,7 @@ def distill_ablation(name: str) -> TrainRecipe:
     At 30-40 %: baseline 22.36 dB, Net1 22.84, Net2 22.79, Net3 22.98, Net4 23.54, Net5 22.54, Net6 23.62, Net7 24.08.
     Hours: none printed. Steps are those of Net8, as the paper names no others.
     """
-    return _paper(f"distill-{name}-places2", _PLACES2_STEPS, make_variant(name, _PAPER))
+    return _make_paper(f"distill-{name}-places2", _PLACES2_STEPS, make_variant(name, _PAPER))
 
 
 def distill_backbone(name: str) -> TrainRecipe:
@@ -88,17 +88,19 @@ def distill_backbone(name: str) -> TrainRecipe:
     At 30-40 %: GC 22.04 dB, GC* 22.74, GC-dagger 22.41, EC 22.18, EC* 22.62, EC# 22.06, PC 22.12 (Table 1). Hours: none
     printed. Optimizer and steps are those of DGI, which is ours, and errors are absolute ones alone.
     """
-    return _paper(f"{name}-places2", _PLACES2_STEPS, BACKBONES[name])
+    return _make_paper(f"{name}-places2", _PLACES2_STEPS, BACKBONES[name])
 
 
-def _paper(name: str, steps: int, objective: DistillObjectiveConfig | BaselineObjectiveConfig = _PAPER) -> TrainRecipe:
-    images = _before(objective.guidance) + _BATCH * steps
+def _make_paper(
+    name: str, steps: int, objective: DistillObjectiveConfig | BaselineObjectiveConfig = _PAPER
+) -> TrainRecipe:
+    images = _count_an_images(objective.guidance) + _BATCH * steps
     theta, psi = AdamConfig(2e-4, betas=(0.9, 0.999)), AdamConfig(1e-4, (0.9, 0.999), weight_decay=1e-4, unit_norm=True)
     return TrainRecipe(
         name=name,
         objective=objective,
         stream=StreamConfig(size_px=256, resize="squash", masks=("strokes",)),
-        optimizers=_optimizers(objective.guidance, theta, psi),
+        optimizers=_make_optimizers(objective.guidance, theta, psi),
         batch_size=_BATCH,
         images=images,
         constant_images=images,
@@ -107,12 +109,12 @@ def _paper(name: str, steps: int, objective: DistillObjectiveConfig | BaselineOb
     )
 
 
-def _before(guidance: GuidanceConfig) -> int:
+def _count_an_images(guidance: GuidanceConfig) -> int:
     """Photos that AN sees before the generator begins."""
     return guidance.auxiliary_images if guidance.has_teacher else 0
 
 
-def _optimizers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
+def _make_optimizers(guidance: GuidanceConfig, theta: AdamConfig, psi: AdamConfig) -> dict[str, AdamConfig]:
     """Optimizers of the networks that these lessons need: `psi` for the meta-networks, `theta` for all others."""
     needed = {"alignment": guidance.self_distillation, "auxiliary": guidance.has_teacher}
     others = {name: theta for name, is_needed in needed.items() if is_needed}
@@ -126,7 +128,7 @@ def distill_faces() -> TrainRecipe:
     adds to a smooth fill, steps of 4 photos with 3 masks each, higher learning rates that fall to zero, a
     small weight of the distillation, and a longer imagined step. Here 19.98 dB in the hole after 7 min (docs/log.md).
     """
-    return _faces("net8", "distill-faces")
+    return _make_faces("net8", "distill-faces")
 
 
 def distill_net1_faces() -> TrainRecipe:
@@ -134,7 +136,7 @@ def distill_net1_faces() -> TrainRecipe:
 
     Here 20.04 dB in the hole after 4 min (docs/log.md).
     """
-    return _faces("net1", "distill-net1-faces")
+    return _make_faces("net1", "distill-net1-faces")
 
 
 def distill_baseline_faces() -> TrainRecipe:
@@ -142,7 +144,7 @@ def distill_baseline_faces() -> TrainRecipe:
 
     Here 20.00 dB in the hole after 2 min (docs/log.md).
     """
-    return _faces("baseline", "distill-baseline-faces")
+    return _make_faces("baseline", "distill-baseline-faces")
 
 
 def distill_photos_128() -> TrainRecipe:
@@ -163,11 +165,11 @@ def distill_photos_128() -> TrainRecipe:
     )
     objective = DistillObjectiveConfig(network, ALONE, style_weight=0.0, confidence_px=33)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
-    recipe = faces("distill-photos-128", objective, {"generator": theta}, images=9_600, constant_images=3_200)
+    recipe = make_faces("distill-photos-128", objective, {"generator": theta}, images=9_600, constant_images=3_200)
     return replace(recipe, stream=replace(recipe.stream, size_px=128), procedure=Procedure(scale=2))
 
 
-def _faces(name: str, recipe: str) -> TrainRecipe:
+def _make_faces(name: str, recipe: str) -> TrainRecipe:
     network = DistillConfig(
         width=32, stem_width=12, encoder_blocks=(1, 3), decoder_blocks=1, key_pooling=(2, 1), residual=True
     )
@@ -176,5 +178,5 @@ def _faces(name: str, recipe: str) -> TrainRecipe:
     chosen = make_variant(name, objective)
     theta = replace(GENERATOR, learning_rate=1.5e-3)
     psi = replace(GENERATOR, learning_rate=1e-3, clip_norm=None, unit_norm=True)
-    before, optimizers = _before(chosen.guidance), _optimizers(chosen.guidance, theta, psi)
-    return faces(recipe, chosen, optimizers, images=before + _FACES, constant_images=before + _FACES // 3)
+    before, optimizers = _count_an_images(chosen.guidance), _make_optimizers(chosen.guidance, theta, psi)
+    return make_faces(recipe, chosen, optimizers, images=before + _FACES, constant_images=before + _FACES // 3)

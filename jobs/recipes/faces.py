@@ -17,7 +17,7 @@ CRITIC: Final = replace(GENERATOR, learning_rate=4e-4, betas=(0.5, 0.99))
 ADVERSARIES: Final = {"generator": GENERATOR, "critic": CRITIC}
 
 
-def faces(
+def make_faces(
     name: str,
     objective: Any,
     optimizers: Mapping[str, AdamConfig] = ADVERSARIES,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from jobs.recipes.faces import ADVERSARIES, GENERATOR, faces
+from jobs.recipes.faces import ADVERSARIES, GENERATOR, make_faces
 from nets.mhtma.critic import GlobalLocalCriticConfig
 from nets.mhtma.network import MHTMAConfig
 from nets.mhtma.objective import MHTMAObjectiveConfig
@@ -29,12 +29,12 @@ def mhtma_celebahq() -> TrainRecipe:
     Table II: 26.67 dB, SSIM 0.9008, FID 5.392 on 2,000 held-out photos. Needs VGG-16.
     The text at hand lost widths and weights of terms: those are ours, with them it has 16,169,624 parameters.
     """
-    return _paper("mhtma-celebahq", days=7, epoch=28_000)
+    return _make_paper("mhtma-celebahq", days=7, epoch=28_000)
 
 
 def mhtma_paris() -> TrainRecipe:
     """The paper's training on Paris StreetView: 14,900 photos, 6 days; it prints pictures of it, no figures."""
-    return _paper("mhtma-paris", days=6, epoch=14_900)
+    return _make_paper("mhtma-paris", days=6, epoch=14_900)
 
 
 def mhtma_places2() -> TrainRecipe:
@@ -42,7 +42,7 @@ def mhtma_places2() -> TrainRecipe:
 
     They are nine epochs, so that it cannot stop early.
     """
-    return _paper("mhtma-places2", days=10, epoch=1_803_460)
+    return _make_paper("mhtma-places2", days=10, epoch=1_803_460)
 
 
 def mhtma_ablation(name: str) -> TrainRecipe:
@@ -60,14 +60,14 @@ def mhtma_sketch_paris() -> TrainRecipe:
 
     Figures and hours: none printed of it; the days are those of Paris.
     """
-    paris = _paper("mhtma-sketch-paris", days=6, epoch=14_900)
+    paris = _make_paper("mhtma-sketch-paris", days=6, epoch=14_900)
     objective = replace(paris.objective, network=MHTMAConfig(sketch=True))
     return replace(
         paris, objective=objective, stream=replace(paris.stream, planes=("edge",), sketch_planes=("sketch",))
     )
 
 
-def _paper(name: str, days: int, epoch: int) -> TrainRecipe:
+def _make_paper(name: str, days: int, epoch: int) -> TrainRecipe:
     images = 16 * days * _STEPS_A_DAY
     return TrainRecipe(
         name=name,
@@ -94,7 +94,7 @@ def mhtma_faces() -> TrainRecipe:
     critic = GlobalLocalCriticConfig(64, 32, width=8, num_global=4, num_local=3, num_features=64)
     objective = MHTMAObjectiveConfig(network, critic, perceptual_weight=0.0, warm_up_images=6_000)
     optimizers = ADVERSARIES | {"generator": replace(GENERATOR, learning_rate=2e-3)}
-    return faces("mhtma-faces", objective, optimizers)
+    return make_faces("mhtma-faces", objective, optimizers)
 
 
 def mhtma_sketch_faces() -> TrainRecipe:
@@ -102,4 +102,4 @@ def mhtma_sketch_faces() -> TrainRecipe:
     plain = mhtma_faces()
     network = replace(plain.objective.network, sketch=True)
     objective = replace(plain.objective, network=network, sketch_dropout=0.5)
-    return faces("mhtma-sketch-faces", objective, plain.optimizers, sketch_planes=("sketch",))
+    return make_faces("mhtma-sketch-faces", objective, plain.optimizers, sketch_planes=("sketch",))

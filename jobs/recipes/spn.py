@@ -10,7 +10,7 @@ the last quarter, as it does here on CelebA and Places2). An epoch is whole batc
 from dataclasses import replace
 from typing import TypeVar
 
-from jobs.recipes.faces import ADVERSARIES, GENERATOR, faces
+from jobs.recipes.faces import ADVERSARIES, GENERATOR, make_faces
 from nets.spn.network import SPLConfig, SPNConfig
 from nets.spn.objective import SPNObjectiveConfig
 from nets.spn.targets import TResNetTarget
@@ -29,7 +29,7 @@ def spn_paris() -> TrainRecipe:
     authors: a day on two V100; 29.69 dB, SSIM 0.886, FID 36.82 on 100 photos (Table 1).
     """
     objective = SPNObjectiveConfig(prior_until_images=60 * _PARIS)
-    return _as_printed("spn-paris", objective, _PARIS, 75, drop=50)
+    return _make_printed("spn-paris", objective, _PARIS, 75, drop=50)
 
 
 def spn_celeba() -> TrainRecipe:
@@ -38,7 +38,7 @@ def spn_celeba() -> TrainRecipe:
     The authors: 33.52 dB, SSIM 0.937, FID 6.77 on the first 12,000 photos of the test split (Table 1). Hours: none
     printed.
     """
-    return _as_printed("spn-celeba", SPNObjectiveConfig(), _CELEBA, 40, drop=30, resize="centre-square")
+    return _make_printed("spn-celeba", SPNObjectiveConfig(), _CELEBA, 40, drop=30, resize="centre-square")
 
 
 def spn_places2() -> TrainRecipe:
@@ -47,7 +47,7 @@ def spn_places2() -> TrainRecipe:
     The authors: 27.72 dB, SSIM 0.877, FID 4.73 on the first 12,000 photos of the validation split (Table 1). Hours:
     none printed.
     """
-    return _as_printed("spn-places2", SPNObjectiveConfig(), _PLACES, 40, drop=30)
+    return _make_printed("spn-places2", SPNObjectiveConfig(), _PLACES, 40, drop=30)
 
 
 def spn_probabilistic_celebahq() -> TrainRecipe:
@@ -56,7 +56,7 @@ def spn_probabilistic_celebahq() -> TrainRecipe:
     Needs the files `tresnet_l_openimages` and `vgg19_features`. 70 epochs, as the read-me's command for CelebA-HQ says.
     The authors, the best of five fills: 28.90 dB, SSIM 0.881, FID 4.08 on 2,800 photos (Table 2). Hours: none printed.
     """
-    return _as_printed("spn-probabilistic-celebahq", _probabilistic(_CELEBAHQ), _CELEBAHQ, 70, drop=50)
+    return _make_printed("spn-probabilistic-celebahq", _make_probabilistic(_CELEBAHQ), _CELEBAHQ, 70, drop=50)
 
 
 def spn_probabilistic_paris() -> TrainRecipe:
@@ -65,7 +65,7 @@ def spn_probabilistic_paris() -> TrainRecipe:
     70 epochs, as on CelebA-HQ: the read-me has no command for Paris. The authors, the best of five fills: 28.56 dB,
     SSIM 0.865, FID 46.97 on 100 photos (Table 2). Hours: none printed.
     """
-    return _as_printed("spn-probabilistic-paris", _probabilistic(_PARIS), _PARIS, 70, drop=50)
+    return _make_printed("spn-probabilistic-paris", _make_probabilistic(_PARIS), _PARIS, 70, drop=50)
 
 
 def spl_paris() -> TrainRecipe:
@@ -74,7 +74,7 @@ def spl_paris() -> TrainRecipe:
     The authors: 29.38 dB, SSIM 0.882, FID 46.13 on 100 photos (SPN's Table 1). Hours: none printed.
     """
     objective = SPNObjectiveConfig(SPLConfig(), prior_until_images=60 * _PARIS)
-    return _as_printed("spl-paris", objective, _PARIS, 70, drop=50)
+    return _make_printed("spl-paris", objective, _PARIS, 70, drop=50)
 
 
 def spl_celeba() -> TrainRecipe:
@@ -101,7 +101,7 @@ def spn_faces() -> TrainRecipe:
     Ours: it adds to a smooth fill, steps are of 4 photos with 3 masks each, the critic weighs less, and rate and betas
     are those of the other recipes of faces.
     """
-    return _faces("spn-faces", _small(SPNConfig))
+    return _make_faces("spn-faces", _make_small(SPNConfig))
 
 
 def spn_probabilistic_faces() -> TrainRecipe:
@@ -109,12 +109,12 @@ def spn_probabilistic_faces() -> TrainRecipe:
 
     Half as many photos as the others: a step takes nearly twice as long.
     """
-    return _faces("spn-probabilistic-faces", replace(_small(SPNConfig), probabilistic=True), images=4_000)
+    return _make_faces("spn-probabilistic-faces", replace(_make_small(SPNConfig), probabilistic=True), images=4_000)
 
 
 def spl_faces() -> TrainRecipe:
     """A small SPL at 64x64 for minutes of two cores."""
-    return _faces("spl-faces", _small(SPLConfig))
+    return _make_faces("spl-faces", _make_small(SPLConfig))
 
 
 def spn_faces_128() -> TrainRecipe:
@@ -122,13 +122,13 @@ def spn_faces_128() -> TrainRecipe:
 
     The rate is two thirds of that at 64x64, as the network is wider.
     """
-    small = _at_128(spn_faces())
+    small = _resize_to_128(spn_faces())
     return replace(
         small,
         name="spn-faces-128",
         objective=replace(
             small.objective,
-            network=_small(SPNConfig, 32),
+            network=_make_small(SPNConfig, 32),
             target=TResNetTarget(weights=None, width=16),
             critic_width=32,
             prior_until_images=48_000,
@@ -148,14 +148,14 @@ def spn_faces_128_narrow() -> TrainRecipe:
 
     Here 20.38 dB in the hole after 55 min (docs/log.md).
     """
-    return _at_128(_faces("spn-faces-128-narrow", _small(SPNConfig), images=16_000))
+    return _resize_to_128(_make_faces("spn-faces-128-narrow", _make_small(SPNConfig), images=16_000))
 
 
-def _at_128(recipe: TrainRecipe) -> TrainRecipe:
+def _resize_to_128(recipe: TrainRecipe) -> TrainRecipe:
     return replace(recipe, stream=replace(recipe.stream, size_px=128, large_px=256))
 
 
-def _small(kind: type[_Config], width: int = 8) -> _Config:
+def _make_small(kind: type[_Config], width: int = 8) -> _Config:
     """All parts of the paper's network in a few channels."""
     return kind(
         width=width,
@@ -169,11 +169,11 @@ def _small(kind: type[_Config], width: int = 8) -> _Config:
     )
 
 
-def _probabilistic(epoch: int) -> SPNObjectiveConfig:
+def _make_probabilistic(epoch: int) -> SPNObjectiveConfig:
     return SPNObjectiveConfig(SPNConfig(probabilistic=True), prior_until_images=60 * epoch)
 
 
-def _as_printed(
+def _make_printed(
     name: str, objective: SPNObjectiveConfig, epoch: int, epochs: int, *, drop: int, resize: str = "squash"
 ) -> TrainRecipe:
     """Adam (0, 0.9) and 1e-4 for all networks, a tenth of it after `drop` epochs, 8 photos a step, one mask each."""
@@ -191,7 +191,7 @@ def _as_printed(
     )
 
 
-def _faces(name: str, network: SPNConfig | SPLConfig, images: int = 8_000) -> TrainRecipe:
+def _make_faces(name: str, network: SPNConfig | SPLConfig, images: int = 8_000) -> TrainRecipe:
     objective = SPNObjectiveConfig(
         network,
         TResNetTarget(weights=None, width=8),
@@ -204,4 +204,4 @@ def _faces(name: str, network: SPNConfig | SPLConfig, images: int = 8_000) -> Tr
         divergence_weight=0.005,
     )
     optimizers = ADVERSARIES | {"heads": GENERATOR}
-    return faces(name, objective, optimizers, images=images, constant_images=images * 35 // 100, large_px=128)
+    return make_faces(name, objective, optimizers, images=images, constant_images=images * 35 // 100, large_px=128)

@@ -47,7 +47,7 @@ class DilatedBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_with_norm(nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect", bias=False)),
+            *_add_norm(nn.Conv2d(channels, channels, 3, padding=2, dilation=2, padding_mode="reflect", bias=False)),
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False),
             nn.InstanceNorm2d(channels),
         )
@@ -63,18 +63,18 @@ class EdgeConnectGenerator(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, config: ECConfig, *, completion: bool) -> None:
         super().__init__()
         w = config.width
-        stem = _with_norm(nn.Conv2d(channels_in, w, 7, padding=3, padding_mode="reflect", bias=False))
+        stem = _add_norm(nn.Conv2d(channels_in, w, 7, padding=3, padding_mode="reflect", bias=False))
         self.levels = nn.ModuleList(
             [
-                nn.Sequential(*stem, *_with_norm(nn.Conv2d(w, 2 * w, 4, stride=2, padding=1, bias=False))),
-                nn.Sequential(*_with_norm(nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1, bias=False))),
+                nn.Sequential(*stem, *_add_norm(nn.Conv2d(w, 2 * w, 4, stride=2, padding=1, bias=False))),
+                nn.Sequential(*_add_norm(nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1, bias=False))),
             ]
         )
         self.completion = CompletionBlocks((2 * w, 4 * w)) if completion else None
         self.decoder = nn.Sequential(
             *(DilatedBlock(4 * w) for _ in range(config.num_blocks)),
-            *_with_norm(nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1, bias=False)),
-            *_with_norm(nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1, bias=False)),
+            *_add_norm(nn.ConvTranspose2d(4 * w, 2 * w, 4, stride=2, padding=1, bias=False)),
+            *_add_norm(nn.ConvTranspose2d(2 * w, w, 4, stride=2, padding=1, bias=False)),
             nn.Conv2d(w, channels_out, 7, padding=3, padding_mode="reflect"),
         )
 
@@ -84,7 +84,7 @@ class EdgeConnectGenerator(nn.Module):
         return self.decoder(x), features
 
 
-def _with_norm(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+def _add_norm(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
     return [convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU()]
 
 

@@ -73,7 +73,7 @@ class DeepGINConfig(LiteralChecked):
         """Input channels of each stage: picture, mask, segmentation map."""
         return 7 if self.segmentation else 4
 
-    def dilations(self, pyramid: tuple[int, ...]) -> tuple[int, ...]:
+    def choose_dilations(self, pyramid: tuple[int, ...]) -> tuple[int, ...]:
         """Dilations of the parallel branches of a block that has this pyramid in the paper."""
         return {"standard": (1,), "dilated": (2,), "spd": pyramid}[self.block]
 
@@ -120,7 +120,7 @@ class CoarseGenerator(nn.Module):
 
 
 def _build_block(config: DeepGINConfig, channels: int, pyramid: tuple[int, ...]) -> SPDBlock:
-    return SPDBlock(channels, config.dilations(pyramid), checkpointing=config.checkpointing)
+    return SPDBlock(channels, config.choose_dilations(pyramid), checkpointing=config.checkpointing)
 
 
 def _build_halvings(widths: list[int]) -> list[nn.Module]:

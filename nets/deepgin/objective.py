@@ -67,16 +67,16 @@ def build_deepgin_objective(config: DeepGINObjectiveConfig, weights: Weights) ->
     """Generator and critics with fresh weights, in a warm-up and an adversarial stage."""
     generator, critic = DeepGIN(config.network), TwoScalePatchCritic(config.critic_width)
     teachers = {name: VGGFeatures(19, tuple(_get_layers(config)), weights[name]) for name in config.needs_weights}
-    reconstruct = partial(_reconstruction_terms, hole_weight=config.hole_weight)
+    reconstruct = partial(_compute_reconstruction_terms, hole_weight=config.hole_weight)
     # Phases.
-    parts = [reconstruct, partial(_generator_terms, config.mode, critic)]
-    parts += [partial(_feature_terms, config, vgg) for vgg in teachers.values()]
+    parts = [reconstruct, partial(_compute_generator_terms, config.mode, critic)]
+    parts += [partial(_compute_feature_terms, config, vgg) for vgg in teachers.values()]
     l1_weights = dict.fromkeys(_list_reconstructions(config.network), 1.0)
     warm_up = Phase("reconstruct", ("generator",), reconstruct, l1_weights)
     generate = Phase(
         "generate", ("generator",), partial(_collect_terms, parts), l1_weights | _get_generator_weights(config)
     )
-    criticize = Phase("criticise", ("critic",), partial(_critic_terms, critic), {"critic": 0.5})
+    criticize = Phase("criticise", ("critic",), partial(_compute_critic_terms, critic), {"critic": 0.5})
     # Stages.
     forward = partial(_forward, generator)
     return Objective(
@@ -124,7 +124,7 @@ def _list_reconstructions(config: DeepGINConfig) -> tuple[str, ...]:
     return ("l1_coarse", "l1_low", "l1_out") if config.back_projection else ("l1_coarse", "l1_out")
 
 
-def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> Terms:
+def _compute_reconstruction_terms(o: Outputs, *, hole_weight: float) -> Terms:
     """L1 of the first guess, of the reduced picture and of the prediction (Eq. 1); the reduced mask is fractional."""
     image, mask, terms = o["image"], o["mask"], {}
     if "coarse" in o:
@@ -135,13 +135,13 @@ def _reconstruction_terms(o: Outputs, *, hole_weight: float) -> Terms:
     return terms | {"l1_out": hole_weighted_l1(o["predicted"], image, mask, hole_weight)}
 
 
-def _generator_terms(mode: Mode, critic: TwoScalePatchCritic, o: Outputs) -> Terms:
+def _compute_generator_terms(mode: Mode, critic: TwoScalePatchCritic, o: Outputs) -> Terms:
     variation = total_variation if mode == "paper" else total_variation_l2
     scores = critic(o["masked"], o["inpainted"])
     return {"adversarial": hinge_generator(scores), "total_variation": variation(o["inpainted"])}
 
 
-def _feature_terms(config: DeepGINObjectiveConfig, vgg: VGGFeatures, o: Outputs) -> Terms:
+def _compute_feature_terms(config: DeepGINObjectiveConfig, vgg: VGGFeatures, o: Outputs) -> Terms:
     """Perceptual and style loss, summed over prediction and inpainted picture (Eq. 4 and 5)."""
     layers, style_loss = _get_layers(config), style_l1 if config.mode == "paper" else style_l2
     with torch.no_grad():
@@ -162,6 +162,6 @@ def _resize_for_vgg(config: DeepGINObjectiveConfig, picture: Tensor) -> Tensor:
     return F.interpolate(picture, size=(config.vgg_size_px,) * 2, mode="bilinear", align_corners=True)
 
 
-def _critic_terms(critic: TwoScalePatchCritic, o: Outputs) -> Terms:
+def _compute_critic_terms(critic: TwoScalePatchCritic, o: Outputs) -> Terms:
     real, fake = critic(o["masked"], o["image"]), critic(o["masked"], o["inpainted"].detach())
     return {"critic": hinge_critic(real, fake)}

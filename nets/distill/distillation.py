@@ -50,26 +50,28 @@ class Distillation:
         """
         terms: Terms = {}
         if len(self.meta.gamma):
-            terms["cross"] = self._cross(student.encoded, teacher.encoded, mask)
+            terms["cross"] = self._distill_cross(student.encoded, teacher.encoded, mask)
         if self.alignment is not None:
-            terms["self"] = self._self(self.alignment, student.encoded, held, mask)
+            terms["self"] = self._distill_self(self.alignment, student.encoded, held, mask)
         if len(self.meta.t):
-            terms["attention"] = self._attention(student.attended, teacher.attended, mask)
+            terms["attention"] = self._distill_attention(student.attended, teacher.attended, mask)
         return terms
 
-    def _cross(self, student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    def _distill_cross(self, student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
         """sum over levels of rho(x*) |(x - gamma(x*)) M|^2 (Eq. 2)."""
         levels = zip(self.meta.gamma, self.meta.rho, student, teacher, strict=True)
         return torch.stack(
             [importance_weighted_l2(x, gamma(y), rho(y), reduce_hole(mask, x)) for gamma, rho, x, y in levels]
         ).sum()
 
-    def _self(self, alignment: Alignment, encoded: Sequence[Tensor], held: Sequence[Tensor], mask: Tensor) -> Tensor:
+    def _distill_self(
+        self, alignment: Alignment, encoded: Sequence[Tensor], held: Sequence[Tensor], mask: Tensor
+    ) -> Tensor:
         """sum over levels of phi(x_l+1) |(f_l(x_l) - x_l+1) M_l+1|^2, the deeper level the teacher (Eq. 3)."""
         levels = zip(self.meta.phi, alignment(encoded), held, strict=True)
         return torch.stack([importance_weighted_l2(x, y, phi(y), reduce_hole(mask, y)) for phi, x, y in levels]).sum()
 
-    def _attention(self, student: Sequence[Attended], teacher: Sequence[Attended], mask: Tensor) -> Tensor:
+    def _distill_attention(self, student: Sequence[Attended], teacher: Sequence[Attended], mask: Tensor) -> Tensor:
         """sum over attentions of the distance of their shares, the mean over the queries in the hole (Eq. 9)."""
         distances = []
         for number, (learned, target) in enumerate(zip(student, teacher, strict=True)):

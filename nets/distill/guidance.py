@@ -95,7 +95,7 @@ def build_guided_objective(
     inpaint = Phase(
         "inpaint",
         tuple(name for name in networks if name != "meta"),
-        lambda o: student.terms(o) | _lesson_terms(student, config, distillation, o),
+        lambda o: student.terms(o) | _compute_lesson_terms(student, config, distillation, o),
         {**student.weights, **dict.fromkeys(config.terms, config.weight)},
     )
     # Meta-networks learn from the student's own terms, the teacher before all others.
@@ -146,7 +146,7 @@ def _list_held(student: Student, config: GuidanceConfig) -> tuple[str, ...]:
     return tuple(f"{_HELD}encoded_{level}" for level in range(2, len(student.channels) + 1) if config.self_distillation)
 
 
-def _lesson_terms(student: Student, config: GuidanceConfig, distillation: Distillation, o: Outputs) -> Terms:
+def _compute_lesson_terms(student: Student, config: GuidanceConfig, distillation: Distillation, o: Outputs) -> Terms:
     teacher = _collect_features(student, config, o, _TEACHER) if config.has_teacher else Features()
     held = [o[name] for name in _list_held(student, config)]
     return distillation.terms(_collect_features(student, config, o, ""), teacher, held, o["mask"])

@@ -91,7 +91,7 @@ def build_distill_objective(config: DistillObjectiveConfig, weights: Weights) ->
     student = Student(
         generator,
         lambda i: generator(i.image, i.mask),
-        partial(inpainting_terms, vgg, config.confidence_px, config.blur),
+        partial(compute_inpainting_terms, vgg, config.confidence_px, config.blur),
         {"l1_out": config.reconstruction_weight} | ({"style": config.style_weight} if vgg else {}),
         [width] * config.network.num_levels,
         dict.fromkeys(levels, width),
@@ -103,7 +103,7 @@ def build_distill_objective(config: DistillObjectiveConfig, weights: Weights) ->
     return build_guided_objective(student, teacher, config.guidance, {"vgg16": vgg} if vgg else {})
 
 
-def inpainting_terms(vgg: VGGFeatures | None, confidence_px: int, blur: Blur, o: Outputs) -> Terms:
+def compute_inpainting_terms(vgg: VGGFeatures | None, confidence_px: int, blur: Blur, o: Outputs) -> Terms:
     """R_recon and, given VGG-16, R_style of the prediction and of the composite (Eq. 11)."""
     image, mask = o["image"], o["mask"]
     terms = {

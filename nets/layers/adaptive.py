@@ -129,13 +129,13 @@ class _RowSums(Function):
         gradient = gradient.contiguous()
         with disable_autocast(features):
             return (
-                _grad_by_features(gradient, weights, rows, len(features)),
-                _grad_by_weights(gradient, features, weights, rows),
+                _compute_feature_gradient(gradient, weights, rows, len(features)),
+                _compute_weight_gradient(gradient, features, weights, rows),
                 None,
             )
 
 
-def _grad_by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: int) -> Tensor:
+def _compute_feature_gradient(gradient: Tensor, weights: Tensor, rows: Tensor, num_features: int) -> Tensor:
     """Gradient P C: each row of features gets the gradients of its sums."""
     numbers, order = torch.sort(rows.flatten(), stable=True)
     ends = torch.arange(num_features + 1, device=rows.device, dtype=rows.dtype)
@@ -144,7 +144,7 @@ def _grad_by_features(gradient: Tensor, weights: Tensor, rows: Tensor, num_featu
     return F.embedding_bag(sums, gradient, starts, mode="sum", per_sample_weights=shares, include_last_offset=True)
 
 
-def _grad_by_weights(gradient: Tensor, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
+def _compute_weight_gradient(gradient: Tensor, features: Tensor, weights: Tensor, rows: Tensor) -> Tensor:
     """Gradient B T: products of a sum's gradient and each of its rows, by torch's own kernel, which copies no row."""
     number, taps = rows.shape
     sums = torch.arange(number, device=rows.device, dtype=rows.dtype)

@@ -60,11 +60,11 @@ def _pull_and_push(known: Tensor, weight: Tensor, num_sweeps: int, tiny: float) 
         spread = F.interpolate(filled, size=size, mode="bilinear", align_corners=False)
         filled = known + spread * (1 - weight)
         for _ in range(num_sweeps):
-            filled = known + _neighbors_mean(filled) * (1 - weight)
+            filled = known + _average_neighbors(filled) * (1 - weight)
     return filled
 
 
-def _neighbors_mean(x: Tensor) -> Tensor:
+def _average_neighbors(x: Tensor) -> Tensor:
     """Mean of the four neighbors of each pixel, N C H W -> same; borders are replicated."""
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]

@@ -60,7 +60,7 @@ def build_mhtma_objective(config: MHTMAObjectiveConfig, weights: Weights) -> Obj
     generator = MHTMA(config.network)
     critic = GlobalLocalCritic(config.critic, spectral=config.adversarial == "hinge")
     vgg = VGGFeatures(16, tuple(_LAYERS), weights[_VGG]) if config.perceptual_weight else None
-    compute_errors = partial(_error_terms, vgg, config.perceptual_on)
+    compute_errors = partial(_compute_error_terms, vgg, config.perceptual_on)
     error_weights = {"l1_coarse": config.coarse_weight, "l1_out": config.final_weight}
     error_weights |= {"perceptual": config.perceptual_weight} if vgg else {}
     # Phases and stages.
@@ -101,7 +101,7 @@ def _get_strokes(config: MHTMAObjectiveConfig, inputs: Inputs) -> Tensor | None:
     return inputs.planes["sketch"] * (inputs.noise.uniform("strokes", 1, 1, 1) >= config.sketch_dropout)
 
 
-def _error_terms(vgg: VGGFeatures | None, on: str, o: Outputs) -> Terms:
+def _compute_error_terms(vgg: VGGFeatures | None, on: str, o: Outputs) -> Terms:
     """Errors of both outputs in [-1, 1] (Eq. 2) and distances of feature maps (Eq. 3)."""
     image = o["image"]
     terms = {"l1_coarse": 2 * F.l1_loss(o["coarse"], image), "l1_out": 2 * F.l1_loss(o["predicted"], image)}
@@ -114,20 +114,20 @@ def _error_terms(vgg: VGGFeatures | None, on: str, o: Outputs) -> Terms:
 
 
 def _build_critic_phase(config: MHTMAObjectiveConfig, critic: GlobalLocalCritic) -> Phase:
-    terms: Callable[[Outputs], Terms] = partial(_hinge_terms, critic)
+    terms: Callable[[Outputs], Terms] = partial(_compute_hinge_terms, critic)
     weights = {"critic": 1.0}
     if config.adversarial == "wgan-gp":
-        terms, weights = partial(_wasserstein_terms, critic), weights | {"penalty": _PENALTY}
+        terms, weights = partial(_compute_wasserstein_terms, critic), weights | {"penalty": _PENALTY}
     return Phase("criticise", ("critic",), terms, weights)
 
 
-def _hinge_terms(critic: GlobalLocalCritic, o: Outputs) -> Terms:
+def _compute_hinge_terms(critic: GlobalLocalCritic, o: Outputs) -> Terms:
     """Hinge loss of the critic (Eq. 4)."""
     real, fake = (critic(picture, o["corners"]) for picture in (o["image"], o["inpainted"].detach()))
     return {"critic": hinge_critic([real], [fake])}
 
 
-def _wasserstein_terms(critic: GlobalLocalCritic, o: Outputs) -> Terms:
+def _compute_wasserstein_terms(critic: GlobalLocalCritic, o: Outputs) -> Terms:
     """Loss of the critic of WGAN-GP, with its penalty at a random point between each picture and its fill."""
     image, fake, blend = o["image"], o["inpainted"].detach(), o["blend"]
     between = (blend * image + (1 - blend) * fake).requires_grad_()

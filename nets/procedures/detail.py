@@ -106,7 +106,7 @@ def add_lacking_detail(filled: Tensor, mask: Tensor, matches: Matches) -> tuple[
     detail = filled - blur(filled, matches.scale)
     rows, columns = mask[0].nonzero().unbind(1)
     copied = torch.zeros_like(filled)
-    for weight, from_rows, from_columns in sources(matches, rows, columns, mask):
+    for weight, from_rows, from_columns in find_sources(matches, rows, columns, mask):
         copied[:, rows, columns] += weight * detail[:, from_rows, from_columns]
     around = fill_smoothly(_measure_energy(detail, 1 - mask, matches.scale).log()[None] * (1 - mask), mask[None])[
         0
@@ -124,7 +124,7 @@ def _measure_energy(detail: Tensor, where: Tensor, scale: int) -> Tensor:
     )
 
 
-def sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+def find_sources(matches: Matches, rows: Tensor, columns: Tensor, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Pixels P of a picture with the hole 1HW, which may be larger than what was matched -> for each of the four blocks
     around them: weights P and rows and columns P of the sources.
 

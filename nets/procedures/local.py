@@ -15,15 +15,15 @@ from nets.procedures.network import (
     ChallengeSteps,
     NetworkInput,
     Photo,
-    device_of,
     draw_noise,
     finish,
+    get_device,
     predict,
     refuse_non_finite,
 )
 from nets.procedures.resize import resize_plane
 from nets.procedures.restore import Part, restore, spread
-from nets.procedures.scale import mirror_to_square, reduce_known, small_size
+from nets.procedures.scale import mirror_to_square, reduce_known, scale_size
 from nets.procedures.windows import Group, group_holes
 
 _WINDOWS_AT_A_TIME: Final = 16
@@ -78,7 +78,7 @@ def _fill_small(
     network: nn.Module, photo: Photo, groups: Sequence[Group], first: int, size: WindowSize, steps: ChallengeSteps
 ) -> list[Part]:
     """The windows of these groups, filled at the network's size; `first` is the number of the first."""
-    device = device_of(network)
+    device = get_device(network)
     shown = [_show(photo, group, size.side_px, device) for group in groups]
     planes = {name: torch.stack([mirror_to_square(small[name], size.side_px) for small in shown]) for name in shown[0]}
     if photo.noise is not None:
@@ -103,9 +103,9 @@ def _fill_small(
 def _show(photo: Photo, group: Group, size_px: int, device: torch.device) -> dict[str, Tensor]:
     """The group's window and all beside it, its longer side `size_px`."""
     place = group.window.place
-    size = small_size(photo.hole[place].shape, size_px)
+    size = scale_size(photo.hole[place].shape, size_px)
     image, mask = reduce_known(photo.levels[place].to(device), photo.hole[place].to(device), size)
-    planes = {name: resize_plane(plane[:, *place].to(device), size) for name, plane in photo.beside.items()}
+    planes = {name: resize_plane(plane[:, *place].to(device), size) for name, plane in photo.guides.items()}
     return {"image": image, "mask": mask} | planes
 
 

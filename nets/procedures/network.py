@@ -63,7 +63,7 @@ class Photo:
     """uint8 HW3."""
     hole: Tensor
     """uint8 HW in {0, 1}."""
-    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    guides: Mapping[str, Tensor] = field(default_factory=dict)
     """Further inputs by the names of the network's arguments, float CHW."""
     noise: Noise | None = None
 
@@ -76,11 +76,11 @@ class NetworkInput:
     """N3HW in [0, 1]."""
     mask: Tensor
     """N1HW in {0, 1}."""
-    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    guides: Mapping[str, Tensor] = field(default_factory=dict)
     """Further inputs by the names of the network's arguments, NCHW."""
 
 
-def smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def compute_smooth_base(network: nn.Module, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Base that a residual network adds to in the hole, by the name of its argument `base`; empty for other networks.
 
     Image N3HW, mask N1HW -> N3HW. To be made once of all that belongs together: fills of parts would not fit.
@@ -102,14 +102,14 @@ def predict(network: nn.Module, pictures: NetworkInput, steps: ChallengeSteps) -
         return _run(network, pictures)["predicted"]
     views = []
     for there, back in _VIEWS:
-        turned = {name: there(x) for name, x in pictures.beside.items()}
+        turned = {name: there(x) for name, x in pictures.guides.items()}
         view = NetworkInput(there(pictures.image), there(pictures.mask), turned)
         views.append(back(_run(network, view)["predicted"]))
     return torch.stack(views).mean(dim=0)
 
 
 def _run(network: nn.Module, pictures: NetworkInput) -> dict[str, Tensor]:
-    outputs: dict[str, Tensor] = network(pictures.image, pictures.mask, **pictures.beside)
+    outputs: dict[str, Tensor] = network(pictures.image, pictures.mask, **pictures.guides)
     return outputs
 
 
@@ -150,6 +150,6 @@ def draw_noise(network: Any, image: Tensor, noises: Iterable[tuple[Noise, int]])
     return torch.stack([noise(number, shape) for noise, number in noises]).to(image.device)
 
 
-def device_of(network: nn.Module) -> torch.device:
+def get_device(network: nn.Module) -> torch.device:
     """Device of the network."""
     return next(network.parameters(), torch.empty(0)).device

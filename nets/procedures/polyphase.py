@@ -12,11 +12,11 @@ from nets.procedures.network import (
     ChallengeSteps,
     NetworkInput,
     Photo,
-    device_of,
+    compute_smooth_base,
     draw_noise,
     finish,
+    get_device,
     inpaint,
-    smooth_base,
     to_input,
     to_levels,
 )
@@ -34,12 +34,12 @@ def fill_polyphase(network: nn.Module, photo: Photo, size_px: int, steps: Challe
     bilinear mask is narrower. The smooth fill that a residual network adds to is made once, at the photo's size: fills
     of single phases differ, and the differences stand in the photo as a grid.
     """
-    image, mask = (x[0] for x in to_input(photo.levels[None], photo.hole[None], device_of(network)))
+    image, mask = (x[0] for x in to_input(photo.levels[None], photo.hole[None], get_device(network)))
     target = tuple(max(1, round(length / size_px)) * size_px for length in image.shape[1:])
     resized = resize(image * (1 - mask) + mask, target)
     holes = resize(mask, target).ne(0).float() if image.shape[1:] != target else mask
-    planes = {name: resize_plane(plane.to(image), target) for name, plane in photo.beside.items()}
-    planes |= {name: base[0] for name, base in smooth_base(network, resized[None], holes[None]).items()}
+    planes = {name: resize_plane(plane.to(image), target) for name, plane in photo.guides.items()}
+    planes |= {name: base[0] for name, base in compute_smooth_base(network, resized[None], holes[None]).items()}
     phases = {name: to_phases(plane, size_px) for name, plane in planes.items()}
     pictures, masks = to_phases(resized, size_px), to_phases(holes, size_px)
     if photo.noise is not None:
@@ -47,8 +47,8 @@ def fill_polyphase(network: nn.Module, photo: Photo, size_px: int, steps: Challe
     filled = []
     for start in range(0, len(pictures), _PHASES_AT_A_TIME):
         some = slice(start, start + _PHASES_AT_A_TIME)
-        beside = {name: x[some] for name, x in phases.items()}
-        filled.append(inpaint(network, NetworkInput(pictures[some], masks[some], beside), steps))
+        guides = {name: x[some] for name, x in phases.items()}
+        filled.append(inpaint(network, NetworkInput(pictures[some], masks[some], guides), steps))
     whole = resize(from_phases(torch.cat(filled), target), image.shape[1:])
     return to_levels(finish(whole[None], steps), mask[None], steps)[0]
 

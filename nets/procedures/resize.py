@@ -31,5 +31,5 @@ def pad_to_multiple(x: Tensor, multiple: int, least: int) -> Tensor:
     """N C H W with its last row and column repeated until both sides are a multiple, and not below `least`."""
     height, width = x.shape[2], x.shape[3]
     below = (max(height, least) + multiple - 1) // multiple * multiple - height
-    beside = (max(width, least) + multiple - 1) // multiple * multiple - width
-    return F.pad(x, [0, beside, 0, below], mode="replicate")
+    right = (max(width, least) + multiple - 1) // multiple * multiple - width
+    return F.pad(x, [0, right, 0, below], mode="replicate")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nets.procedures.detail import add_lacking_detail, match_blocks, sources
+from nets.procedures.detail import add_lacking_detail, find_sources, match_blocks
 from nets.procedures.scale import sample
 
 _TILE_PX: Final = 512
@@ -54,7 +54,7 @@ def restore(part: Part) -> Tensor:
         colors = colors + sample(rich, rows, columns, part.hole.shape)
         if matches is not None and part.hole.shape != part.small.shape[1:]:
             strengths = sample(strength, rows, columns, part.hole.shape)
-            for weight, *source in sources(matches, rows, columns, part.hole[None]):
+            for weight, *source in find_sources(matches, rows, columns, part.hole[None]):
                 colors = colors + strengths * weight * _compute_difference(part, *source)
         filled[rows, columns] = colors.clamp(0, 1).mul(255).round().to(torch.uint8).mT
     return filled

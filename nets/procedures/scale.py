@@ -15,7 +15,7 @@ _LONG_PX: Final = 2048
 """Longer windows are brought to half of this or more by means of blocks first."""
 
 
-def small_size(size: tuple[int, ...], size_px: int) -> tuple[int, int]:
+def scale_size(size: tuple[int, ...], size_px: int) -> tuple[int, int]:
     """Height and width of a part whose longer side is brought to `size_px`."""
     height, width = (max(1, round(length * size_px / max(size))) for length in size)
     return height, width

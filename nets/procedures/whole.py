@@ -13,9 +13,9 @@ from nets.procedures.network import (
     ChallengeSteps,
     NetworkInput,
     Photo,
-    device_of,
     draw_noise,
     finish,
+    get_device,
     inpaint,
     to_input,
     to_levels,
@@ -29,11 +29,11 @@ def fill_whole(network: nn.Module, photos: Sequence[Photo], steps: ChallengeStep
     Height and width are padded to multiples of `multiple_px`, to 64 at least unless that is 1. Raises
     NonFiniteFillError.
     """
-    device = device_of(network)
+    device = get_device(network)
     image, mask = to_input(torch.stack([p.levels for p in photos]), torch.stack([p.hole for p in photos]), device)
     height, width = image.shape[2:]
     least = LEAST_PX if multiple_px > 1 else 1
-    planes = {name: torch.stack([p.beside[name] for p in photos]).to(device) for name in photos[0].beside}
+    planes = {name: torch.stack([p.guides[name] for p in photos]).to(device) for name in photos[0].guides}
     planes = {name: pad_to_multiple(x, multiple_px, least) for name, x in planes.items()}
     padded, hole = (pad_to_multiple(x, multiple_px, least) for x in (image, mask))
     if photos[0].noise is not None:

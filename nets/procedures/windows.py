@@ -183,12 +183,12 @@ def _place_window(box: Window, size: tuple[int, ...], size_px: int, context: flo
     """The window of the holes in this box, in a photo of this height and width."""
     side = max(size_px, round(context * max(box.height, box.width)))
     (top, height), (left, width) = (
-        _center_span(start, length, min(side, whole))
+        _find_center_span(start, length, min(side, whole))
         for start, length, whole in ((box.top, box.height, size[0]), (box.left, box.width, size[1]))
     )
     return Window(max(0, min(top, size[0] - height)), max(0, min(left, size[1] - width)), height, width)
 
 
-def _center_span(start: int, length: int, side: int) -> tuple[int, int]:
+def _find_center_span(start: int, length: int, side: int) -> tuple[int, int]:
     """Start and length of `side` pixels with the same middle."""
     return start + length // 2 - side // 2, side

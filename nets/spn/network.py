@@ -97,7 +97,7 @@ class SemanticPriorGenerator(nn.Module):
         refuse_odd_size(image, self.multiple_px)
         known, residual = image * (1 - mask), self.config.residual
         painted = paint_hole(known, mask, base) if residual else known + mask
-        pyramid: Pyramid = self.prior(_double(painted), _double(mask), noise)
+        pyramid: Pyramid = self.prior(_double_size(painted), _double_size(mask), noise)
         deep = pyramid.priors[0]
         features = repeat_samples(self.encoder(painted, mask), deep)
         features = chain(self.blocks, features, deep, checkpointing=self.config.checkpointing)
@@ -109,7 +109,7 @@ class SemanticPriorGenerator(nn.Module):
         return {"predicted": predicted, "inpainted": inpainted} | priors | pyramid.posterior
 
 
-def _double(x: Tensor) -> Tensor:
+def _double_size(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
@@ -163,7 +163,7 @@ class SPN(SemanticPriorGenerator):
         """Decode by nearest x2 and a block, twice (Eq. 9); the block of a scale without a prior takes none."""
         for level, block in enumerate(self.ups, start=1):
             prior = priors[level : level + 1]
-            features = maybe_checkpoint(block, _double(features), *prior, checkpointing=self.config.checkpointing)
+            features = maybe_checkpoint(block, _double_size(features), *prior, checkpointing=self.config.checkpointing)
         return features
 
 

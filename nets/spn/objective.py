@@ -106,14 +106,14 @@ def build_spn_objective(config: SPNObjectiveConfig, weights: Weights) -> Objecti
     network = config.network
     generator = SPN(network) if isinstance(network, SPNConfig) else SPL(network)
     critic, parts, criticize = _build_adversaries(config)
-    parts.append((partial(_image_terms, emphasis=_HOLE_EMPHASIS[config.mode]), {"image": config.image_weight}))
+    parts.append((partial(_compute_image_terms, emphasis=_HOLE_EMPHASIS[config.mode]), {"image": config.image_weight}))
     # Networks and teachers.
     networks: dict[str, nn.Module] = {"generator": generator, "critic": critic}
     teachers: dict[str, nn.Module] = {}
     if config.has_feature_terms:
         teachers["features"] = VGGFeatures(19, list(_VGG_WEIGHTS["code"]), weights[_VGG_FILE], normalize=False)
         feature_weights = {"perceptual": config.perceptual_weight, "diversity": config.diversity_weight}
-        parts.append((partial(_feature_terms, teachers["features"], mode=config.mode), feature_weights))
+        parts.append((partial(_compute_feature_terms, teachers["features"], mode=config.mode), feature_weights))
     forward = partial(_forward, generator)
     last = Stage("adversarial", None, forward, (criticize, _build_generate_phase(("generator",), parts)))
     if config.target is None:
@@ -141,18 +141,18 @@ def _build_adversaries(config: SPNObjectiveConfig) -> tuple[nn.Module, list[Part
     """Build the critic, the generator's parts with it, and its own phase."""
     if not config.probabilistic:
         patch = PatchCritic(config.critic_width)
-        criticize = Phase("criticise", ("critic",), partial(_patch_critic_terms, patch), {"critic": 0.5})
-        return patch, [(partial(_patch_terms, patch), {"adversarial": config.adversarial_weight})], criticize
+        criticize = Phase("criticise", ("critic",), partial(_compute_patch_critic_terms, patch), {"critic": 0.5})
+        return patch, [(partial(_compute_patch_terms, patch), {"adversarial": config.adversarial_weight})], criticize
     matching = MatchingCritic(config.critic_width)
-    criticize = Phase("criticise", ("critic",), partial(_matching_critic_terms, matching), {"critic": 0.5})
+    criticize = Phase("criticise", ("critic",), partial(_compute_matching_critic_terms, matching), {"critic": 0.5})
     weights = {"adversarial": config.adversarial_weight, "feature_matching": config.feature_matching_weight}
-    posterior = (partial(_posterior_terms, mode=config.mode), {"divergence": config.divergence_weight})
-    return matching, [(partial(_matching_terms, matching), weights), posterior], criticize
+    posterior = (partial(_compute_posterior_terms, mode=config.mode), {"divergence": config.divergence_weight})
+    return matching, [(partial(_compute_matching_terms, matching), weights), posterior], criticize
 
 
 def _build_prior_part(config: SPNObjectiveConfig) -> Part:
     scales = [f"prior_{3 - depth}" for depth in range(config.num_scales)]
-    terms = partial(_prior_terms, scales=scales, emphasis=config.prior_emphasis)
+    terms = partial(_compute_prior_terms, scales=scales, emphasis=config.prior_emphasis)
     return terms, dict.fromkeys(scales, config.prior_weight)
 
 
@@ -182,7 +182,7 @@ def _forward_distilling(
     }
 
 
-def _prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
+def _compute_prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
     """Prior loss at each scale (Eq. 4); targets are resized to the prior's size by nearest neighbors."""
     terms = {}
     for scale in scales:
@@ -195,22 +195,22 @@ def _prior_terms(o: Outputs, *, scales: list[str], emphasis: float) -> Terms:
     return terms
 
 
-def _image_terms(o: Outputs, *, emphasis: float) -> Terms:
+def _compute_image_terms(o: Outputs, *, emphasis: float) -> Terms:
     """Image loss (Eq. 10)."""
     predicted = o["predicted"]
     image, mask = repeat_samples(o["image"], predicted), repeat_samples(o["mask"], predicted)
     return {"image": hole_weighted_l1(predicted, image, mask, 1 + emphasis)}
 
 
-def _patch_terms(critic: PatchCritic, o: Outputs) -> Terms:
+def _compute_patch_terms(critic: PatchCritic, o: Outputs) -> Terms:
     return {"adversarial": cross_entropy_generator(critic(o["predicted"]))}
 
 
-def _patch_critic_terms(critic: PatchCritic, o: Outputs) -> Terms:
+def _compute_patch_critic_terms(critic: PatchCritic, o: Outputs) -> Terms:
     return {"critic": cross_entropy_critic(critic(o["image"]), critic(o["predicted"].detach()))}
 
 
-def _matching_terms(critic: MatchingCritic, o: Outputs) -> Terms:
+def _compute_matching_terms(critic: MatchingCritic, o: Outputs) -> Terms:
     """Hinge loss and the first part of Eq. 13; features of the real picture are constants."""
     scores, features = critic(o["predicted"])
     with torch.no_grad():
@@ -219,17 +219,17 @@ def _matching_terms(critic: MatchingCritic, o: Outputs) -> Terms:
     return {"adversarial": hinge_generator([scores]), "feature_matching": feature_matching(features, target)}
 
 
-def _matching_critic_terms(critic: MatchingCritic, o: Outputs) -> Terms:
+def _compute_matching_critic_terms(critic: MatchingCritic, o: Outputs) -> Terms:
     (real, _), (fake, _) = critic(o["image"]), critic(o["predicted"].detach())
     return {"critic": hinge_critic([real], [fake])}
 
 
-def _posterior_terms(o: Outputs, *, mode: Mode) -> Terms:
+def _compute_posterior_terms(o: Outputs, *, mode: Mode) -> Terms:
     """Divergence of the posterior (Eq. 6)."""
     return {"divergence": gaussian_divergence(o["mean"], o["deviation"], mode)}
 
 
-def _feature_terms(features: nn.Module, o: Outputs, *, mode: Mode) -> Terms:
+def _compute_feature_terms(features: nn.Module, o: Outputs, *, mode: Mode) -> Terms:
     """Perceptual loss, the second part of Eq. 13, and diversity of the two samples (Eq. 14), in float32.
 
     Eq. 14 divides by the distance of the samples' features: rounded features are never near, and nothing is learned.

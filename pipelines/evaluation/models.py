@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from nets import build_network
 from nets.filling import LOCAL, NOTHING, PROCEDURES, Procedure, ProcedureName, fill_levels
 from nets.procedures.network import PLAIN, ChallengeSteps
@@ -162,7 +162,7 @@ def _refuse_guides(fill: Callable[[Pictures, Pictures], Pictures]) -> Filler:
 def _open_version(uri: str, procedure: ProcedureName | None, device: str) -> Model:
     from infra.tracking import Tracking
 
-    tracking = Tracking(tracking_uri())
+    tracking = Tracking(get_tracking_uri())
     version = tracking.find_version(uri)
     config = ({"procedure": procedure} if procedure else {}) | ({"device": device} if device != "cpu" else {})
     process = ModelProcess.from_version(version, tracking, config)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines.data.image.mask_files import photo_stems, strip_suffix
-from pipelines.filling.files import PictureFiles, relative_to
+from pipelines.filling.files import PictureFiles, make_relative
 from pipelines.filling.pairing import join_some, list_photo_names
 from pipelines.records import UsageError, make_key
 
@@ -60,16 +60,16 @@ def match_names(photos: PictureFiles, results: PictureFiles, masks: PictureFiles
     names = list_photo_names(photos)
     keys = _make_keys(photos, names)
     found = {role: _assign(photos, names, files, role) for role, files in ((RESULTS, results), (MASKS, masks))}
-    missing = {role: tuple(photos.uri(n) for n in names if n not in of_photos) for role, of_photos in found.items()}
+    missing = {role: tuple(photos.get_uri(n) for n in names if n not in of_photos) for role, of_photos in found.items()}
     complete = [name for name in names if all(name in of_photos for of_photos in found.values())]
-    triples = tuple(Triple(keys[n], photos.uri(n), found[RESULTS][n], found[MASKS][n]) for n in complete)
+    triples = tuple(Triple(keys[n], photos.get_uri(n), found[RESULTS][n], found[MASKS][n]) for n in complete)
     used = {uri for t in triples for uri in (t.photo, t.result, t.mask)}
     unused = {role: _count_unused(files, used) for role, files in ((RESULTS, results), (MASKS, masks))}
     return Matching(triples, missing, unused, len(names))
 
 
 def _count_unused(files: PictureFiles, used: set[str]) -> int:
-    return sum(files.uri(name) not in used for name in files.names)
+    return sum(files.get_uri(name) not in used for name in files.names)
 
 
 def _refuse_same_files(given: Mapping[str, PictureFiles]) -> None:
@@ -78,7 +78,7 @@ def _refuse_same_files(given: Mapping[str, PictureFiles]) -> None:
     for number, option in enumerate(options):
         for other in options[:number]:
             one, two = given[option], given[other]
-            if one.names != two.names or relative_to(one.root, two.root) != "":
+            if one.names != two.names or make_relative(one.root, two.root) != "":
                 continue
             if {option, other} == {"--photos", "--masks"} and len(list_photo_names(one)) < len(one.names):
                 continue
@@ -92,7 +92,7 @@ def _make_keys(photos: PictureFiles, names: Sequence[str]) -> dict[str, str]:
     """Key of each photo by its name; raises UsageError for namesakes and names that make no key."""
     stems = {name: _find_star_text(photos, name) or strip_suffix(name) for name in names}
     counts = Counter(stems.values())
-    twice = [photos.uri(name) for name in names if counts[stems[name]] > 1]
+    twice = [photos.get_uri(name) for name in names if counts[stems[name]] > 1]
     if twice:
         raise UsageError(f"--photos: {len(twice)} photos share a name: {join_some(twice)}; leave one of each")
     try:
@@ -134,18 +134,18 @@ def _index_photos(photos: PictureFiles, names: Sequence[str]) -> _Owners:
 def _assign(photos: PictureFiles, names: Sequence[str], files: PictureFiles, role: str) -> dict[str, str]:
     """URI of the file of a role for each photo that has one, by the photo's name; raises UsageError for two."""
     if files.is_one and (role == MASKS or len(names) == 1):
-        return dict.fromkeys(names, files.uri(files.names[0]))
+        return dict.fromkeys(names, files.get_uri(files.names[0]))
     owners, found = _index_photos(photos, names), dict[str, list[str]]()
-    own = {photos.uri(name) for name in names}
+    own = {photos.get_uri(name) for name in names}
     for name in list_photo_names(files) if role == RESULTS else files.names:
-        photo = None if files.uri(name) in own else owners.find(list(_list_stems(files, name, role)))
+        photo = None if files.get_uri(name) in own else owners.find(list(_list_stems(files, name, role)))
         if photo is not None:
-            found.setdefault(photo, []).append(files.uri(name))
+            found.setdefault(photo, []).append(files.get_uri(name))
     for photo, uris in found.items():
         if len(uris) > 1:
             raise UsageError(
-                f"{photos.uri(photo)} has {len(uris)} files in --{role}: {join_some(sorted(uris))}; leave one of them, "
-                f"or choose by a pattern such as '*_{'out_0' if role == RESULTS else 'mask'}.png'"
+                f"{photos.get_uri(photo)} has {len(uris)} files in --{role}: {join_some(sorted(uris))}; leave one "
+                f"of them, or choose by a pattern such as '*_{'out_0' if role == RESULTS else 'mask'}.png'"
             )
     return {photo: uris[0] for photo, uris in found.items()}
 

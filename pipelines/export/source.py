@@ -14,7 +14,7 @@ from typing import Any, Final
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from infra.settings import PROJECT_ROOT, code_revision, tracking_uri
+from infra.settings import PROJECT_ROOT, compute_code_revision, get_tracking_uri
 from nets import build_network
 from pipelines.checkpoints import open_checkpoint
 from pipelines.evaluation.scorecard import BASELINES
@@ -58,7 +58,7 @@ def _open_trained(uri: str) -> Source:
 def _open_version(uri: str) -> Source:
     from infra.tracking import Tracking
 
-    tracking = Tracking(tracking_uri())
+    tracking = Tracking(get_tracking_uri())
     version = tracking.find_version(uri)
     with TemporaryDirectory(prefix="lacuna-version-") as scratch:
         folder = fetch_version(version, tracking, Path(scratch))
@@ -95,6 +95,6 @@ def _make_source(
         "weights_sha256": digest,
         "network": canonical_json(description["network"]).decode(),
         "size_px": str(size_px),
-        "lacuna": f"{package_version('lacuna')} {code_revision()}",
+        "lacuna": f"{package_version('lacuna')} {compute_code_revision()}",
     }
     return Source(network, size_px, facts)

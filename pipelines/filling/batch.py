@@ -70,7 +70,7 @@ def _fill(ready: _Ready, model: Model, settings: FillSettings, records: FillReco
         return Row(ready.job, "skipped")
     try:
         filled = fill_photo(ready.job, ready.files, model, settings)
-        names = settings.file_names(ready.job.name)
+        names = settings.list_file_names(ready.job.name)
         records.write(ready.job.name, ready.inputs, zip(names, filled.files, strict=True))
     except (UsageError, NonFiniteFillError) as fault:
         return Row(ready.job, "refused", note=str(fault))
@@ -98,7 +98,7 @@ def _read_ahead(jobs: Sequence[Job], records: FillRecords) -> Iterator[_Ready | 
 
 def _read(job: Job, records: FillRecords) -> _Ready | str:
     try:
-        files = {option: read_file(uri) for option, uri in {"image": job.image, **job.beside}.items()}
+        files = {option: read_file(uri) for option, uri in {"image": job.image, **job.inputs}.items()}
         inputs = {option: sha256_hex(data) for option, data in files.items()}
         reason = records.find_state(job.name, inputs)
     except UsageError as fault:

@@ -32,7 +32,7 @@ class PictureFiles:
     is_deep: bool = True
     """Whether files in folders below the root count."""
 
-    def uri(self, name: str) -> str:
+    def get_uri(self, name: str) -> str:
         """URI of one of them."""
         return storage.join(self.root, name)
 
@@ -40,7 +40,7 @@ class PictureFiles:
         """Whether a file written to this folder could be one of these at the next run."""
         if self.is_one:
             return False
-        below = relative_to(uri, self.root)
+        below = make_relative(uri, self.root)
         return below is not None and (below == "" or self.is_deep)
 
 
@@ -62,7 +62,7 @@ def read_file(uri: str) -> bytes:
     return storage.read_bytes(uri) if local is None else storage.read_below(str(local.parent), local.name)
 
 
-def relative_to(uri: str, folder: str) -> str | None:
+def make_relative(uri: str, folder: str) -> str | None:
     """Path of a URI below a folder, "" for the folder itself, None elsewhere; links on a disk are followed."""
     inner, outer = (_resolve(place) for place in (uri, folder))
     if inner == outer:

@@ -51,16 +51,16 @@ class FillSettings:
         """All that results depend on beside the model and the files."""
         return {**asdict(self), "keep": sorted(self.keep)}
 
-    def file_names(self, name: str) -> list[str]:
+    def list_file_names(self, name: str) -> list[str]:
         """Names of the results of a photo: `name.png`, or `name_1.png` ... for several fills."""
         ends = [""] if self.num_fills == 1 else [f"_{number}" for number in range(1, self.num_fills + 1)]
         return [f"{name}{end}{self.encoding.suffix}" for end in ends]
 
 
-def refuse_untaken(model: Model, beside: Mapping[str, Any], num_fills: int) -> None:
+def refuse_untaken(model: Model, guides: Mapping[str, Any], num_fills: int) -> None:
     """Raise UsageError for what is given beside photos and masks to a model that does not take it."""
     name = model.identity["model"]
-    for plane in sorted({"sketch", "segmentation"} & set(beside)):
+    for plane in sorted({"sketch", "segmentation"} & set(guides)):
         if plane not in model.takes:
             raise UsageError(f"--{plane}: {name} takes no {plane}: leave it out, or name a network trained with one")
     if num_fills > 1 and "noise" not in model.takes:
@@ -87,10 +87,10 @@ def fill_photo(job: Job, files: Mapping[str, bytes], model: Model, settings: Fil
     """
     from_alpha = MASK not in files
     photo = read_photo(files["image"], job.image, frozenset(settings.keep), needs_alpha=from_alpha)
-    hole = read_hole(photo, files.get(MASK), job.beside.get(MASK, job.image), settings.hole)
+    hole = read_hole(photo, files.get(MASK), job.inputs.get(MASK, job.image), settings.hole)
     planes = {
         name: read_plane(name, files[name], photo, uri, settings.hole.orientation)
-        for name, uri in job.beside.items()
+        for name, uri in job.inputs.items()
         if name != MASK
     }
     height, width = photo.size
@@ -107,7 +107,7 @@ def _results(
 ) -> Iterator[bytes]:
     area = grow(hole, settings.hole.feather_px)
     alpha = photo.alpha if "alpha" in settings.keep else None
-    if alpha is not None and MASK not in job.beside:
+    if alpha is not None and MASK not in job.inputs:
         alpha = np.where(area > 0, np.uint8(255), alpha)  # what was transparent is filled now
     for number in range(settings.num_fills):
         noise = None if settings.num_fills == 1 else make_noise_keys(settings.seed, number, 1)

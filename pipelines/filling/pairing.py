@@ -12,7 +12,7 @@ from typing import Final
 
 from pipelines.data.archive.sidecars import is_map
 from pipelines.data.image.mask_files import is_mask_name, photo_stems, strip_suffix
-from pipelines.filling.files import PictureFiles, relative_to
+from pipelines.filling.files import PictureFiles, make_relative
 from pipelines.records import UsageError
 
 _NUM_NAMED: Final = 5
@@ -26,7 +26,7 @@ class Job:
     image: str
     name: str
     """Path of its result below the folder of results, without suffix."""
-    beside: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     """Files that belong to it: `mask`, `sketch`, `segmentation`."""
 
 
@@ -39,28 +39,28 @@ def pair(photos: PictureFiles, others: Mapping[str, PictureFiles]) -> tuple[Job,
     candidates = list_photo_names(photos)
     chosen = {option: _choose(photos, candidates, files, option) for option, files in others.items()}
     used = {uri for of_photos in chosen.values() for uri in of_photos.values()}
-    names = [name for name in candidates if photos.is_one or photos.uri(name) not in used]
+    names = [name for name in candidates if photos.is_one or photos.get_uri(name) not in used]
     if not names:
         raise UsageError(f"--image: every picture in {photos.given} is a mask or a map of another one")
     for option, of_photos in chosen.items():
         _refuse_lone(photos, names, of_photos, option)
     _refuse_same_results(photos, names)
     return tuple(
-        Job(photos.uri(name), strip_suffix(name), {option: of_photos[name] for option, of_photos in chosen.items()})
+        Job(photos.get_uri(name), strip_suffix(name), {option: of_photos[name] for option, of_photos in chosen.items()})
         for name in names
     )
 
 
 def find_left_out(photos: PictureFiles, jobs: Sequence[Job]) -> list[Job]:
     """Files among the photos that are not filled and belong to none that is: masks and maps by their names."""
-    used = {job.image for job in jobs} | {uri for job in jobs for uri in job.beside.values()}
-    return [Job(photos.uri(name), strip_suffix(name)) for name in photos.names if photos.uri(name) not in used]
+    used = {job.image for job in jobs} | {uri for job in jobs for uri in job.inputs.values()}
+    return [Job(photos.get_uri(name), strip_suffix(name)) for name in photos.names if photos.get_uri(name) not in used]
 
 
 def count_unused(jobs: Sequence[Job], others: Mapping[str, PictureFiles]) -> dict[str, int]:
     """How many files of each option belong to no photo; only options of which some do not."""
-    used = {uri for job in jobs for uri in job.beside.values()} | {job.image for job in jobs}
-    unused = {option: sum(files.uri(name) not in used for name in files.names) for option, files in others.items()}
+    used = {uri for job in jobs for uri in job.inputs.values()} | {job.image for job in jobs}
+    unused = {option: sum(files.get_uri(name) not in used for name in files.names) for option, files in others.items()}
     return {option: number for option, number in unused.items() if number}
 
 
@@ -77,7 +77,7 @@ def refuse_overwriting(out: str, results: Iterable[str], given: Sequence[Picture
     inputs = {
         f"{below}/{name}".lstrip("/")
         for files in given
-        if (below := relative_to(files.root, out)) is not None
+        if (below := make_relative(files.root, out)) is not None
         for name in files.names
     }
     if (same := next((file for file in results if file in inputs), None)) is not None:
@@ -102,7 +102,7 @@ def _is_beside(name: str, stems: set[str]) -> bool:
 def _choose(photos: PictureFiles, names: Sequence[str], files: PictureFiles, option: str) -> dict[str, str]:
     """URI of the file that belongs to each photo of `names`, by that; photos without one are left out."""
     if files.is_one:
-        return dict.fromkeys(names, files.uri(files.names[0]))
+        return dict.fromkeys(names, files.get_uri(files.names[0]))
     by_stem: dict[str, list[str]] = {}
     for name in names:
         for stem in (strip_suffix(name), name):  # `x.jpg.png` is a mask of `x.jpg`
@@ -110,11 +110,11 @@ def _choose(photos: PictureFiles, names: Sequence[str], files: PictureFiles, opt
     found: dict[str, list[str]] = {}
     for name in files.names:
         for photo in _find_photos(name, by_stem, option, photos, files):
-            found.setdefault(photo, []).append(files.uri(name))
+            found.setdefault(photo, []).append(files.get_uri(name))
     for photo, uris in found.items():
         if len(uris) > 1:
             raise UsageError(
-                f"{photos.uri(photo)} has {len(uris)} files for --{option}: {join_some(sorted(uris))}; "
+                f"{photos.get_uri(photo)} has {len(uris)} files for --{option}: {join_some(sorted(uris))}; "
                 "leave one of them"
             )
     return {photo: uris[0] for photo, uris in found.items()}
@@ -125,7 +125,7 @@ def _find_photos(
 ) -> list[str]:
     """Names of the photos that a file belongs to: those of its own stem, else the first that its name speaks of."""
     for stem in (strip_suffix(name), *_list_photo_stems(name, option)):
-        owners = [photo for photo in by_stem.get(stem, ()) if photos.uri(photo) != files.uri(name)]
+        owners = [photo for photo in by_stem.get(stem, ()) if photos.get_uri(photo) != files.get_uri(name)]
         if owners:
             return owners
     return []
@@ -141,7 +141,7 @@ def _list_photo_stems(name: str, option: str) -> list[str]:
 
 
 def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[str, str], option: str) -> None:
-    lone = [photos.uri(name) for name in names if name not in of_photos]
+    lone = [photos.get_uri(name) for name in names if name not in of_photos]
     if lone:
         example = strip_suffix(names[0])
         raise UsageError(
@@ -152,7 +152,7 @@ def _refuse_lone(photos: PictureFiles, names: Sequence[str], of_photos: Mapping[
 
 def _refuse_same_results(photos: PictureFiles, names: Sequence[str]) -> None:
     counts = Counter(map(strip_suffix, names))
-    twice = [photos.uri(name) for name in names if counts[strip_suffix(name)] > 1]
+    twice = [photos.get_uri(name) for name in names if counts[strip_suffix(name)] > 1]
     if twice:
         raise UsageError(
             f"results of {join_some(twice)} would have one name: fill them to different folders by patterns"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from infra.settings import PROJECT_ROOT, git_commit
+from infra.settings import PROJECT_ROOT, read_git_commit
 from infra.tracking import NO_MODEL_NAME, Tracking, Version
 from infra.tracking_faults import LoginError, TrackingError
 from nets.procedures.noise import make_noise_keys
@@ -174,7 +174,7 @@ def _make_tags(checkpoint: Checkpoint, card: Scorecard) -> dict[str, str]:
         "lacuna.recipe_sha256": sha256_hex(canonical_json(state["recipe"])),
         "lacuna.images_seen": str(checkpoint.images_seen),
         "lacuna.code": str(state["code_revision"]),
-        "lacuna.commit": git_commit() or "not in a checkout",
+        "lacuna.commit": read_git_commit() or "not in a checkout",
         "lacuna.run": str(state["run_id"]),
         PASSPORT_TAG: json.dumps(card.passport, sort_keys=True),
     }

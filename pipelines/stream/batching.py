@@ -29,7 +29,7 @@ from pipelines.stream.sketching import draw_sketch
 _MAX_REPLACEMENTS: Final = 100
 _MAX_ROUND: Final = 1000
 """Photos of one round of a mix."""
-_RANGES: Final = {"images_seen": (0, 2**62), "batch_size": (1, 2**20), "num_processes": (0, 1024)}
+_RANGES: Final = {"images_seen": (0, 2**62), "batch_size": (1, 2**20), "num_loader_workers": (0, 1024)}
 
 
 class Stream:
@@ -53,20 +53,22 @@ class Stream:
         """Photos in an epoch."""
         return self._order.num_samples
 
-    def batches(self, images_seen: int, batch_size: int, world: World, num_processes: int = 0) -> Iterator[Batch]:
+    def batches(self, images_seen: int, batch_size: int, world: World, num_loader_workers: int = 0) -> Iterator[Batch]:
         """Yield this rank's share of every global batch of `batch_size` photos from the counter on, without end.
 
-        `num_processes` loader workers make them ahead; with 0, this process makes them on demand. Raises
+        `num_loader_workers` loader workers make them ahead; with 0, this process makes them on demand. Raises
         CorruptDataError for a damaged photo, unless the config replaces it, OSError where a store does not answer for
         long, and UsageError at once where a number is out of range.
         """
-        for (name, (least, most)), value in zip(_RANGES.items(), (images_seen, batch_size, num_processes), strict=True):
+        for (name, (least, most)), value in zip(
+            _RANGES.items(), (images_seen, batch_size, num_loader_workers), strict=True
+        ):
             if not least <= value <= most:
                 raise UsageError(f"{name} is {value}: it must be from {least} to {most}")
         starts = count(images_seen, batch_size)
         steps = ([p for p in range(start, start + batch_size) if p % world.size == world.rank] for start in starts)
         photo_bytes = (3 + len(self._config.masks)) * self._config.size_px**2
-        return load(self._make_batch, steps, -(-batch_size // world.size) * photo_bytes, num_processes)
+        return load(self._make_batch, steps, -(-batch_size // world.size) * photo_bytes, num_loader_workers)
 
     def _make_batch(self, positions: list[int], memory: torch.Tensor) -> Batch:
         """Batch of the photos at these positions, its images and masks in the memory, uint8."""

@@ -77,15 +77,15 @@ class _Steps(Dataset[Batch | _SlotBatch | Exception]):
         return _SlotBatch(replace(batch, image=_ELSEWHERE, mask=_ELSEWHERE), slot, *layouts)
 
 
-def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
-    """Yield the batch of each step in order, made by `num_processes` workers; by this process if that is 0.
+def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_loader_workers: int) -> Iterator[Batch]:
+    """Yield the batch of each step in order, made by `num_loader_workers` workers; by this process if that is 0.
 
     `num_bytes` of memory are enough for any step. Batches lie in pinned memory where there is a GPU. Raises
     CorruptDataError, UsageError and OSError as `make` does, at their step, and JobError for any other fault of a worker
     or where one has ended. Torch reports an ended worker by a signal, so JobError may be raised anywhere.
     """
-    if num_processes:
-        batches = _load_ahead(make, steps, num_bytes, num_processes)
+    if num_loader_workers:
+        batches = _load_ahead(make, steps, num_bytes, num_loader_workers)
     else:
         batches = (make(positions, torch.empty(num_bytes, dtype=torch.uint8)) for positions in steps)
     pinned = torch.cuda.is_available()
@@ -93,13 +93,13 @@ def load(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: 
         yield batch.pin_memory() if pinned else batch
 
 
-def _load_ahead(make: Make, steps: Iterable[list[int]], num_bytes: int, num_processes: int) -> Iterator[Batch]:
-    slots = SharedBuffers(num_processes * _AHEAD + _HELD, num_bytes)
+def _load_ahead(make: Make, steps: Iterable[list[int]], num_bytes: int, num_loader_workers: int) -> Iterator[Batch]:
+    slots = SharedBuffers(num_loader_workers * _AHEAD + _HELD, num_bytes)
     loader = DataLoader(
         _Steps(make, slots, num_bytes),
         batch_size=None,
         sampler=((slots.take(), positions) for positions in steps),
-        num_workers=num_processes,
+        num_workers=num_loader_workers,
         prefetch_factor=_AHEAD,
         multiprocessing_context="fork",  # workers inherit open files and the shared slots
         collate_fn=cast("Callable[[list[Any]], Any]", _return_batch),  # no collation: a step is a whole batch

@@ -28,9 +28,9 @@ def measure_loader_rates(stream: Stream, batch_size: int, most: int, seconds: fl
     return {n: _measure_rate(stream, k * half, batch_size, n, seconds / len(counts)) for k, n in enumerate(counts)}
 
 
-def _measure_rate(stream: Stream, images_seen: int, batch_size: int, num_processes: int, seconds: float) -> float:
-    batches = stream.batches(images_seen, batch_size, World(), num_processes)
-    for _ in islice(batches, _WARMING_UP * num_processes):
+def _measure_rate(stream: Stream, images_seen: int, batch_size: int, num_loader_workers: int, seconds: float) -> float:
+    batches = stream.batches(images_seen, batch_size, World(), num_loader_workers)
+    for _ in islice(batches, _WARMING_UP * num_loader_workers):
         pass
     started, num_batches = time.perf_counter(), 0
     while not num_batches or time.perf_counter() - started < seconds:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infra import storage
 from infra.retry import retry_transient
-from infra.settings import code_revision
+from infra.settings import compute_code_revision
 from infra.world import World
 from pipelines.checkpoints import BEST, Checkpoint, find_latest_checkpoint, open_checkpoint
 from pipelines.manifest import Dataset
@@ -47,7 +47,7 @@ class Checkpointer:
         self._heartbeat = heartbeat
         self._validator = open_validator(datasets[0], run.recipe)
         self.best = retry_transient(lambda: find_best(run.out, run.recipe, state.images_seen), log.warning)
-        self._mlflow, self._code = MlflowSync(run), code_revision()  # before files change
+        self._mlflow, self._code = MlflowSync(run), compute_code_revision()  # before files change
         self._writes, self._uploads, self._shows = (ThreadPoolExecutor(max_workers=1) for _ in range(3))
         self._write: Future[None] | None = None
         self._upload: Future[None] | None = None

@@ -122,12 +122,12 @@ class _SavedTensors:
     """The tensors that a phase saves for backward, each once, except weights, which are in memory anyway."""
 
     def __init__(self, networks: list[nn.Module]) -> None:
-        self._weights = {_storage_id(t) for n in networks for t in n.state_dict(keep_vars=True).values()}
+        self._weights = {_get_storage_id(t) for n in networks for t in n.state_dict(keep_vars=True).values()}
         self._seen: dict[int, Any] = {}
 
     def add(self, tensor: Tensor) -> Tensor:
         """Add a tensor, as autograd calls it."""
-        if (key := _storage_id(tensor)) not in self._weights:
+        if (key := _get_storage_id(tensor)) not in self._weights:
             self._seen[key] = tensor.untyped_storage()  # kept alive, so that its id is not used again
         return tensor
 
@@ -138,7 +138,7 @@ class _SavedTensors:
         return count
 
 
-def _storage_id(tensor: Tensor) -> int:
+def _get_storage_id(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 

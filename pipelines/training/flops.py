@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nets.objective import BilevelPhase, Inputs, Phase, Stage
-from pipelines.training.precision import Precision, number_type
+from pipelines.training.precision import Precision, choose_number_type
 from pipelines.training.updates import sum_weighted
 
 GPU_BUSY: Final = "gpu_busy_share"
@@ -52,7 +52,7 @@ class DeviceFlops:
 def measure_peak(device: torch.device, precision: Precision) -> float:
     """Peak in operations a second, measured in a large matrix product: of a GPU, or of the cores of this process."""
     side = _SIDES[device.type]
-    square, times = torch.ones(side, side, device=device, dtype=number_type(precision)), []
+    square, times = torch.ones(side, side, device=device, dtype=choose_number_type(precision)), []
     for _ in range(_TRIES):
         started = time.perf_counter()
         float((square @ square)[0, 0])  # waits for a GPU

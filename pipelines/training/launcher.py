@@ -20,7 +20,7 @@ import torch
 
 from infra import storage
 from infra.cluster import connect_ray, count_cores, count_gpus, has_waiting_group
-from infra.world import RankLostError, World, current_world
+from infra.world import RankLostError, World, get_world
 from pipelines.checkpoints import find_newest_clock
 from pipelines.records import JobError
 from pipelines.training.checkpointer import PROGRESS_FILE
@@ -179,7 +179,7 @@ def _run_worker(config: dict[str, Any]) -> str | JobError:
     from ray.train import report
     from ray.train.torch import get_device
 
-    run, monitor, world = config["run"], config["monitor"], current_world(get_device())
+    run, monitor, world = config["run"], config["monitor"], get_world(get_device())
     try:
         with _forward_warnings(monitor):
             end = _find_end(run, monitor, world, is_elastic=config["is_elastic"])

@@ -30,12 +30,12 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return nullcontext()
 
 
-def number_type(precision: Precision) -> torch.dtype:
+def choose_number_type(precision: Precision) -> torch.dtype:
     """Type of the numbers that enter products; those of TensorFloat-32 are stored as float32."""
     return _HALVES.get(precision, torch.float32)
 
 
-def as_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors with half-width numbers turned into float32, as losses need them."""
     return {name: t.float() if t.dtype in _HALVES.values() else t for name, t in tensors.items()}
 

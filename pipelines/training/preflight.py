@@ -1,4 +1,4 @@
-"""Checks before a training, its plan, and the run that they build: shared by train, resume-check and --dry-run.
+"""Checks before a training, its dry run, and the run that they build: shared by train, resume-check and --dry-run.
 
 In: a `TrainRequest`. Out: all that is wrong or missing, at once and before any work; a `TrainRun` for `launch`.
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from infra import storage
 from infra.cluster import is_ours
-from infra.settings import code_revision, git_commit
-from infra.weights import WeightsError, load_weights, resolve_weights_folder, weights_sha256
+from infra.settings import compute_code_revision, read_git_commit
+from infra.weights import WeightsError, hash_weights, load_weights, resolve_weights_folder
 from nets import TEACHER_SHAPES
 from pipelines.manifest import Dataset, open_dataset
 from pipelines.records import CorruptDataError, UsageError, join_choices
@@ -134,7 +134,7 @@ def _find_missing_teachers(recipe: TrainRecipe) -> Iterator[str]:
     problems = []
     for name in recipe.objective.needs_weights:
         try:
-            weights_sha256([name])
+            hash_weights([name])
         except WeightsError as fault:
             problems.append(str(fault))
     if problems:
@@ -158,7 +158,7 @@ def find_other_run(request: TrainRequest, datasets: tuple[Dataset, ...]) -> Iter
         yield str(fault)
 
 
-def plan(request: TrainRequest, datasets: tuple[Dataset, ...]) -> dict[str, Any]:
+def report_dry_run(request: TrainRequest, datasets: tuple[Dataset, ...]) -> dict[str, Any]:
     """Report of --dry-run: the recipe with all its settings, and its costs; raises UsageError where it cannot run."""
     # Run it without numbers.
     recipe, num_masks = request.recipe, len(request.recipe.stream.masks)
@@ -244,12 +244,16 @@ def build_run(
 def _make_tags(datasets: tuple[Dataset, ...]) -> dict[str, str]:
     """Tags by which the MLflow run is found; the code is that of the newest start, checkpoints hold older ones."""
     digests = ",".join(dataset.manifest_sha256 for dataset in datasets)
-    return {"lacuna.datasets": digests, "lacuna.commit": git_commit() or "", "lacuna.code": code_revision()}
+    return {
+        "lacuna.datasets": digests,
+        "lacuna.commit": read_git_commit() or "",
+        "lacuna.code": compute_code_revision(),
+    }
 
 
 def _list_inputs(recipe: TrainRecipe, datasets: tuple[Dataset, ...]) -> Iterator[tuple[str, str, str]]:
     """Yield name, SHA-256 and URI of every dataset and file of weights."""
     for dataset in datasets:
         yield dataset.name, dataset.manifest_sha256, dataset.uri
-    for name, digest in weights_sha256(recipe.objective.needs_weights).items():
+    for name, digest in hash_weights(recipe.objective.needs_weights).items():
         yield name, digest, storage.join(resolve_weights_folder(), f"{name}.safetensors")

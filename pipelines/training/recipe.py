@@ -114,7 +114,7 @@ class TrainRecipe:
                     f"recipe {self.name}: a milestone is {(clock, factor)}: use a clock and a factor of at least 0"
                 )
 
-    def learning_rate_factor(self, images_seen: int) -> float:
+    def compute_learning_rate_factor(self, images_seen: int) -> float:
         """1 during the constant part, then linear to 0 at the end; times the factors of the milestones passed."""
         factor = math.prod(f for clock, f in self.lr_milestones if images_seen >= clock)
         if images_seen <= self.constant_images:

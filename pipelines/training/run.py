@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra import storage
-from infra.weights import weights_sha256
+from infra.weights import hash_weights
 from pipelines.checked_files import seal, unseal
 from pipelines.checkpoints import has_checkpoints, refuse_other_checkpoints
 from pipelines.manifest import Dataset
@@ -104,7 +104,7 @@ def _identify(recipe: TrainRecipe, datasets: tuple[Dataset, ...], mix: tuple[int
         "mix": list(mix),
     }
     if recipe.objective.needs_weights:
-        asked["teachers"] = weights_sha256(recipe.objective.needs_weights)
+        asked["teachers"] = hash_weights(recipe.objective.needs_weights)
     return asked
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from infra.world import World
 from nets.objective import BilevelPhase, Forward, Inputs, Outputs, Phase, Stage, Terms
 from pipelines.records import JobError
-from pipelines.training.precision import as_float32, autocast, exact_products
+from pipelines.training.precision import autocast, exact_products, to_float32
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 
@@ -38,7 +38,7 @@ class Updater:
     def forward(self, forward: Forward, inputs: Inputs) -> Outputs:
         """Outputs of the networks for a step's samples, computed in the recipe's precision."""
         with autocast(self.recipe.precision, self.world.device):
-            return as_float32(forward(inputs))
+            return to_float32(forward(inputs))
 
     def step(self, stage: Stage, parts: Sequence[Inputs]) -> Iterator[Terms]:
         """Make one step on these samples; yields the terms of each phase whose turn it is.
@@ -66,12 +66,12 @@ class Updater:
     def _update(self, phase: Phase, parts: Iterable[Outputs], count: int) -> Terms:
         """Update from the outputs of `count` parts of the step, one after the other."""
         # Accumulate gradients over the parts.
-        scale, parameters = self.state.scale, self._parameters(phase.trains)
+        scale, parameters = self.state.scale, self._list_parameters(phase.trains)
         gradients: Gradients = [None] * len(parameters)
         terms_of_parts, totals = list[Terms](), list[Tensor]()
         for outputs in parts:
             with autocast(self.recipe.precision, self.world.device):
-                terms = as_float32(phase.terms(outputs))
+                terms = to_float32(phase.terms(outputs))
             total = sum_weighted(terms, phase.weights) * (scale.factor / count)
             _accumulate(gradients, torch.autograd.grad(total, parameters, allow_unused=True))
             totals.append(total.detach())
@@ -94,7 +94,7 @@ class Updater:
         inpainting, the second derivative by central differences (DARTS, Eq. 8): four runs and four gradients, in
         float32 whatever the recipe's precision, as differences of half-width numbers would be all rounding.
         """
-        inner, outer = self._parameters(phase.inner.trains), self._parameters(phase.trains)
+        inner, outer = self._list_parameters(phase.inner.trains), self._list_parameters(phase.trains)
         # Compute the inner step, and the outer gradient after it.
         outputs = forward(inputs)
         held = {name: outputs[name].detach() for name in phase.held}
@@ -123,14 +123,14 @@ class Updater:
         """Gradients of the inner phase's loss for the networks of `trained`; raises NonFiniteError."""
         terms = phase.inner.terms(outputs)
         total = sum_weighted(terms, phase.inner.weights)
-        gradients, loss, bad_ranks = self._compute_gradients(total, self._parameters(trained.trains))
+        gradients, loss, bad_ranks = self._compute_gradients(total, self._list_parameters(trained.trains))
         if not bool(torch.isfinite(_measure_norm(gradients) + loss)):
             raise NonFiniteError(
                 self._diagnose(phase.inner, terms, self._name_non_finite(trained, gradients, bad_ranks))
             )
         return gradients
 
-    def _parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+    def _list_parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         return [p for name in names for p in self.state.objective.networks[name].parameters()]
 
     def _compute_gradients(self, total: Tensor, parameters: list[nn.Parameter]) -> tuple[Gradients, Tensor, Tensor]:
@@ -160,7 +160,7 @@ class Updater:
             raise NonFiniteError(self._diagnose(phase, terms, self._name_non_finite(phase, gradients, bad_ranks)))
         remaining, rates = iter(gradients), {}
         for name in phase.trains:
-            parameters = self._parameters((name,))
+            parameters = self._list_parameters((name,))
             rate = self._step_network(name, parameters, [next(remaining) for _ in parameters])
             rates[f"learning_rate_{name}"] = torch.tensor(rate)
         return _detach_terms(phase, terms) | {f"gradient_norm_{phase.name}": norm} | rates
@@ -171,7 +171,7 @@ class Updater:
         scale = _compute_scale(config, float(_measure_norm(gradients)))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else _match_layout(parameter, gradient).mul_(scale)
-        rate = config.learning_rate * self.recipe.learning_rate_factor(self.state.images_seen)
+        rate = config.learning_rate * self.recipe.compute_learning_rate_factor(self.state.images_seen)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         return rate

@@ -23,7 +23,7 @@ def pairs(image: object, **others: object) -> tuple[Job, ...]:
 
 def short(jobs: tuple[Job, ...], folder: Path, option: str = "mask") -> dict[str, str]:
     """Path of the mask by path of the photo, both below the folder."""
-    return {str(Path(j.image).relative_to(folder)): str(Path(j.beside[option]).relative_to(folder)) for j in jobs}
+    return {str(Path(j.image).relative_to(folder)): str(Path(j.inputs[option]).relative_to(folder)) for j in jobs}
 
 
 def test_folders_are_paired_by_path_without_suffix(tmp_path: Path) -> None:

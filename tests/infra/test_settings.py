@@ -15,9 +15,9 @@ from infra.settings import (
     PACKAGES,
     PROJECT_ROOT,
     apply_defaults,
-    code_revision,
-    git_commit,
-    tracking_uri,
+    compute_code_revision,
+    get_tracking_uri,
+    read_git_commit,
 )
 from infra.uris import InvalidURIError
 
@@ -53,12 +53,12 @@ def test_the_tracking_server_is_the_environments_or_a_database_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert tracking_uri() == "http://tracking:5000"
+    assert get_tracking_uri() == "http://tracking:5000"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert get_tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert get_tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_a_login_in_a_servers_address_is_refused_and_not_shown(uri: str, monkeyp
     """MLflow prints the address of every run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InvalidURIError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
-        tracking_uri()
+        get_tracking_uri()
     assert "4711" not in str(refusal.value)
 
 
 def revision() -> str:
     """What a process that begins now calls its code."""
-    code_revision.cache_clear()
-    return code_revision()
+    compute_code_revision.cache_clear()
+    return compute_code_revision()
 
 
 def test_code_that_changes_later_is_not_what_a_process_runs(copied: Path) -> None:
     before = revision()
     (copied / "nets" / "losses.py").write_text("")
-    assert code_revision() == before
+    assert compute_code_revision() == before
     assert revision() != before
 
 
@@ -116,15 +116,15 @@ def test_the_revision_changes_with_a_name_and_not_with_other_files(copied: Path)
 
 
 def test_the_commit_is_known_in_a_checkout_and_only_there(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert git_commit() is None
+    assert read_git_commit() is None
     monkeypatch.setattr(settings, "PROJECT_ROOT", PROJECT_ROOT)
     if (PROJECT_ROOT / ".git").exists():
-        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", git_commit() or "")
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", read_git_commit() or "")
 
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert git_commit() is None
+    assert read_git_commit() is None
 
 
 @pytest.mark.parametrize(

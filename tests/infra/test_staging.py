@@ -7,7 +7,7 @@ import pytest
 
 from infra import jobs, settings
 from infra.jobs import stage_code
-from infra.settings import MODULES, PACKAGES, PROJECT_ROOT, code_revision
+from infra.settings import MODULES, PACKAGES, PROJECT_ROOT, compute_code_revision
 from infra.uris import InvalidURIError
 
 
@@ -20,7 +20,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(PROJECT_ROOT / name, tmp_path)
     monkeypatch.setattr(settings, "PROJECT_ROOT", tmp_path)
     monkeypatch.setattr(jobs, "PROJECT_ROOT", tmp_path)
-    code_revision.cache_clear()
+    compute_code_revision.cache_clear()
     return tmp_path
 
 
@@ -49,16 +49,16 @@ def test_our_python_files_are_sent_and_nothing_else(tree: Path) -> None:
     (tree / "infra" / "token").symlink_to(tree / "token")
     (tree / "infra" / "home").symlink_to(Path.home())
     (tree / "secrets.py").write_text("KEY = 1")
-    code_revision.cache_clear()
+    compute_code_revision.cache_clear()
     assert read_staged() == before
 
 
 def test_the_revision_is_that_of_what_is_sent(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    there = code_revision()
+    there = compute_code_revision()
     with stage_code() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "PROJECT_ROOT", folder)
-        code_revision.cache_clear()
-        assert code_revision() == there
+        compute_code_revision.cache_clear()
+        assert compute_code_revision() == there
 
 
 def test_a_link_under_a_name_of_ours_is_refused(tree: Path) -> None:
@@ -89,7 +89,7 @@ def test_much_code_is_refused(tree: Path) -> None:
 
 
 def test_code_that_changes_meanwhile_is_not_sent_under_the_old_revision(tree: Path) -> None:
-    code_revision()
+    compute_code_revision()
     (tree / "nets" / "losses.py").write_text("")
     with pytest.raises(InvalidURIError, match="changed since the start: run the same command again"):
         read_staged()

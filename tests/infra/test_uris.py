@@ -6,7 +6,7 @@ import pytest
 
 from infra import storage
 from infra.lock import lock_folder
-from infra.settings import tracking_uri
+from infra.settings import get_tracking_uri
 from infra.uris import InvalidURIError, refuse_invalid_uri
 
 
@@ -100,10 +100,10 @@ def test_names_of_photos_are_no_keys(name: str) -> None:
 def test_what_can_be_no_tracking_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InvalidURIError, match=f"MLFLOW_TRACKING_URI is {uri}: give http"):
-        tracking_uri()
+        get_tracking_uri()
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///mlflow.db", "postgresql+psycopg2://u:p@h/db"])
 def test_servers_and_databases_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert tracking_uri() == uri
+    assert get_tracking_uri() == uri

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra.weights import FILES, WeightsError, load_weights, publish_weights, resolve_weights_folder, weights_sha256
+from infra.weights import FILES, WeightsError, hash_weights, load_weights, publish_weights, resolve_weights_folder
 from tests.weights import REAL, real_weights
 
 
@@ -35,7 +35,7 @@ def test_what_was_kept_is_read_again(folder: Path) -> None:
     digest = publish_weights(str(folder), "vgg19_features", tensors(), "vgg19-dcbb9e9d.pth", "ab" * 32)
     (state,) = load_weights(["vgg19_features"]).values()
     assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
-    assert weights_sha256(["vgg19_features"]) == {"vgg19_features": digest}
+    assert hash_weights(["vgg19_features"]) == {"vgg19_features": digest}
     assert digest == hashlib.sha256((folder / "vgg19_features.safetensors").read_bytes()).hexdigest()
     record = json.loads((folder / "vgg19_features.json").read_bytes())
     assert record == {"sha256": digest, "source": "vgg19-dcbb9e9d.pth", "source_sha256": "ab" * 32}
@@ -62,7 +62,7 @@ def test_an_absent_file_is_said_with_what_it_holds_where_it_goes_and_what_makes_
 def test_another_file_under_a_pinned_name_is_refused_with_both_digests(folder: Path, name: str) -> None:
     save_file(tensors(), folder / f"{name}.safetensors")
     digest = hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest()
-    for read in (load_weights, weights_sha256):
+    for read in (load_weights, hash_weights):
         with pytest.raises(
             WeightsError, match=rf"{name}.safetensors has the digest {digest}, not {FILES[name].sha256}"
         ):
@@ -105,7 +105,7 @@ def test_a_file_that_is_not_pinned_is_not_believed_without_its_record(
 
 def test_weights_of_ones_own_are_read_under_any_name(folder: Path) -> None:
     digest = publish_weights(str(folder), "spn_places2", tensors(), "run/checkpoints/000000000008", "ab" * 32)
-    assert weights_sha256(["spn_places2"]) == {"spn_places2": digest}
+    assert hash_weights(["spn_places2"]) == {"spn_places2": digest}
     (state,) = load_weights(["spn_places2"]).values()
     assert torch.equal(state["features.0.weight"], tensors()["features.0.weight"])
 
@@ -142,6 +142,6 @@ def test_the_folder_is_that_of_the_environment_or_of_where_one_stands(
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["vgg16_features", "alexnet_features", "lpips_alex_v0.1", "lpips_vgg_v0.1"])
 def test_real_weights_are_the_pinned_ones_and_are_written_as_the_same_bytes(name: str, tmp_path: Path) -> None:
-    digests = weights_sha256([name])
+    digests = hash_weights([name])
     assert digests == {name: FILES[name].sha256}
     assert publish_weights(str(tmp_path), name, real_weights(name), "their own", "") == digests[name]

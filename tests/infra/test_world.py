@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from infra.settings import PROJECT_ROOT
-from infra.world import RankLostError, World, current_world
+from infra.world import RankLostError, World, get_world
 from nets.layers.convolution import lay_channels_last
 
 pytestmark = pytest.mark.thorough
@@ -28,7 +28,7 @@ def _rank(rank: int, work: Work, folder: Path) -> None:
     torch.set_num_threads(1)
     store, patience = f"file://{folder}/store", timedelta(seconds=60)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=NUM_RANKS, timeout=patience)
-    work(current_world(), folder)
+    work(get_world(), folder)
     dist.destroy_process_group()
 
 
@@ -150,4 +150,4 @@ def test_alone_every_exchange_changes_nothing() -> None:
     world.average([tensor])
     world.barrier()
     assert tensor.tolist() == [1.0, 2.0]
-    assert current_world() == World(0, 1)
+    assert get_world() == World(0, 1)

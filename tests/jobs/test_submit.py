@@ -66,12 +66,13 @@ def test_a_training_without_a_tracking_server_is_refused(cluster: Cluster) -> No
 
 
 def test_a_verb_that_fails_gives_its_own_exit_code_and_words(cluster: Cluster, tmp_path: Path) -> None:
-    code, report, _ = cluster.submit("shard", "--source", "imagenet", "--out", str(tmp_path / "data"))
+    words = ("shard", "--source", "folder", "--root", str(tmp_path / "none"), "--out", str(tmp_path / "data"))
+    code, report, _ = cluster.submit(*words)
     assert (code, report["status"], report["exit_code"]) == (2, "FAILED", 2)
-    assert report["report"]["error"].startswith("unknown source 'imagenet'")
-    assert "unknown source 'imagenet'" in report["error"]
+    assert report["report"]["error"].startswith(f"no folder or archive at {tmp_path / 'none'}")
+    assert "no folder or archive at " in report["error"]
     assert report["error"].endswith("(correct the command before you run it again)")
-    second = cluster.submit("shard", "--source", "imagenet", "--out", str(tmp_path / "data"))[1]
+    second = cluster.submit(*words)[1]
     assert second["job_id"] == report["job_id"][:-1] + "2"  # a job that failed is tried again
 
 
@@ -97,7 +98,7 @@ def test_a_training_runs_as_a_job(cluster: Cluster, done: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize("token", ["a" * 64, ""])
 def test_a_wrong_or_missing_token_is_reported(cluster: Cluster, token: str) -> None:
-    words = ("verify", "data")
+    words = ("verify", "/data")
     code, report, _ = cluster.submit(*words, RAY_AUTH_TOKEN=token, RAY_AUTH_TOKEN_PATH="", HOME="/nonexistent")
     assert code == 1
     assert report["error"].startswith(f"no Ray cluster accepts jobs at {cluster.address}: ")
@@ -107,7 +108,7 @@ def test_a_wrong_or_missing_token_is_reported(cluster: Cluster, token: str) -> N
 
 def test_no_cluster_at_the_address_is_reported() -> None:
     (port,) = free_ports(1)
-    code, report, _ = lacuna("submit", "--cluster", f"http://127.0.0.1:{port}", "verify", "data", cwd=PROJECT_ROOT)
+    code, report, _ = lacuna("submit", "--cluster", f"http://127.0.0.1:{port}", "verify", "/data", cwd=PROJECT_ROOT)
     assert code == 1
     assert report["error"].startswith(f"no Ray cluster accepts jobs at http://127.0.0.1:{port}: ")
     assert "Give the address of its dashboard" in report["error"]

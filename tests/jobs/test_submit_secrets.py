@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.settings import PROJECT_ROOT, source_files
+from infra.settings import PROJECT_ROOT, list_source_files
 from tests.listening import listening
 from tests.planted import NODE_LOGIN, PLANTED, Cluster, data_of, find_sent_archives, secrets_in
 from tests.ray_head import RAY
@@ -35,7 +35,7 @@ def test_passwords_are_refused_and_not_sent(cluster: Cluster) -> None:
 
 def test_no_planted_secret_was_written_sent_or_printed(cluster: Cluster, done: Any) -> None:
     """It looks at all that the tests of `submit` before it did."""
-    ours = {str(path.relative_to(PROJECT_ROOT)) for path in source_files()}
+    ours = {str(path.relative_to(PROJECT_ROOT)) for path in list_source_files()}
     archives = find_sent_archives(cluster.relay.streams())
     assert archives
     assert all({name for name in archive.namelist() if not name.endswith("/")} == ours for archive in archives)

@@ -1,5 +1,6 @@
 """The words of `lacuna submit`: whose option is whose, and what is refused before a byte is sent."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,11 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
     """0.0.0.0 leads to this machine, and is not counted as it."""
     with listening(404) as server:
         address = f"http://0.0.0.0:{server.server_port}"
-        code, report, stderr = lacuna("submit", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
+        code, report, stderr = lacuna("submit", "--cluster", address, "verify", "/d", cwd=PROJECT_ROOT)
         assert (code, server.asked) == (2, [])
         assert f"--cluster {address} is plain http to another machine" in report["error"]
         assert report["error"] in stderr
-        code, report, _ = lacuna("submit", "--insecure", "--cluster", address, "verify", "d", cwd=PROJECT_ROOT)
+        code, report, _ = lacuna("submit", "--insecure", "--cluster", address, "verify", "/d", cwd=PROJECT_ROOT)
         assert code == 1
         assert server.asked
 
@@ -107,10 +108,6 @@ def test_clear_http_to_another_machine_is_not_even_tried() -> None:
             {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
             "MLFLOW_TRACKING_URI is sqlite:///mlflow.db, in the job's own folder",
         ),
-        (("shard", "--out", "data"), {}, "--out data is relative"),
-        (("shard", "--out=data"), {}, "--out data is relative"),
-        (("train", "r", "--data", "/a", "b", "--out", "/o"), {}, "--data b is relative"),
-        (("fill", "--image", "/a", "--sketch", "s.png", "--out", "/o/"), {}, "--sketch s.png is relative"),
         (("verify", "/d"), {"LACUNA_WEIGHTS": "s3://key:pass4711@b"}, "LACUNA_WEIGHTS holds a password"),
         (
             ("promote", "n", "1"),
@@ -134,10 +131,102 @@ def test_passwords_in_words_and_variables_are_refused_before_anything_is_sent(
     assert "4711" not in str(report) + stderr
 
 
-def test_a_word_behind_a_path_is_no_path() -> None:
-    words = ("submit", "--cluster", AT, "train", "--out", "/o", "deepgin-demo")
-    code, report, _ = lacuna(*words, cwd=PROJECT_ROOT, MLFLOW_TRACKING_URI="")
-    assert (code, report["error"][:28]) == (2, "MLFLOW_TRACKING_URI is not s")
+TRAIN = ("train", "deepgin-demo", "--data", "/d", "--out", "/o")
+FILL = ("fill", "--model", "telea", "--image", "/i.png", "--mask", "/m.png", "--out", "/o.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ((*TRAIN, "--speed", "9"), "bad usage: see `lacuna train --help`"),
+        (TRAIN[:-2], "bad usage: see `lacuna train --help`"),
+        ((*TRAIN, "--workers", "two"), "bad usage: see `lacuna train --help`"),
+        (("train", "deepgin-dmo", *TRAIN[2:]), "unknown recipe 'deepgin-dmo': nearest are deepgin-demo"),
+        (("resume-check", "nonsense", "--data", "/d"), "unknown recipe 'nonsense'"),
+        (("probe", "--recipe", "nonsense"), "unknown recipe 'nonsense'"),
+        (("stream", "/d", "--recipe", "nonsense", "--out", "/o.png"), "unknown recipe 'nonsense'"),
+        ((*TRAIN, "--workers", "3"), "--workers 3 does not divide the batch size 4: use 1, 2 or 4"),
+        ((*TRAIN, "--images", "7"), "--images is 7: use a multiple of the batch size 4"),
+        ((*TRAIN, "--min-workers", "2"), "--min-workers is 2: use 1 to 1"),
+        ((*TRAIN, "--loader-workers", "-1"), "--loader-workers is -1: use 0"),
+        ((*TRAIN, "--grad-accumulation", "3"), "--grad-accumulation 3 does not divide the 4 photos of a worker"),
+        (("resume-check", "deepgin-demo", "--data", "/d", "--steps", "5"), "--steps is 5: use a multiple of 4"),
+        (("shard", "--source", "imagenet", "--out", "/o"), "unknown source 'imagenet'"),
+        (("shard", "--source", "folder", "--out", "/o"), "--root is missing"),
+        (("shard", "--source", "folder", "--root", "/r", "--resize", "huge", "--out", "/o"), "unknown resize 'huge'"),
+        (("shard", "--out", "/o", "--add", "/r", "--compact"), "more than one change given"),
+        (("verify", "/d", "--share", "2"), "--share is 2.0: it must be greater than 0"),
+        (("weights", "/x.pth"), "/x.pth is no known file"),
+        (FILL[:-4] + FILL[-2:], "give --mask, or --hole alpha"),
+        (("export", "--model", "/r", "--format", "onnx", "--out", "/o.pt"), "--format is onnx, --out is /o.pt"),
+        (("demo", "--source", "imagenet"), "unknown source 'imagenet'"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
+)
+def test_what_the_verb_refuses_is_refused_before_the_cluster_is_asked(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], error: str
+) -> None:
+    assert_refused(capfd, words, error)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("verify", "d"), "URI d"),
+        (("verify", "--", "d"), "URI d"),
+        (("stream", "/a", "b", "--out", "/o.png"), "URI b"),
+        (("stream", "/a"), "--out stream.png"),
+        (("shard", "--source", "packages", "--out", "data"), "--out data"),
+        (("shard", "--source", "packages", "--out=data"), "--out data"),
+        (("shard", "--out", "/o", "--add", "more"), "--add more"),
+        (("shard", "--out", "/o", "--remove", "key", "@keys.txt"), "--remove keys.txt"),
+        (("shard", "--source", "packages", "--out", "/o", "--mask-files", "m"), "--mask-files m"),
+        (("train", "deepgin-demo", "--data", "/a", "b", "--out", "/o"), "--data b"),
+        (("train", "--data", "/a", "--out", "o", "--", "deepgin-demo"), "--out o"),
+        (("fill", "--sketch", "s.png", *FILL[1:]), "--sketch s.png"),
+        ((*FILL[:1], "--model=runs/mine", *FILL[3:]), "--model runs/mine"),
+        (("evaluate", "--model", "telea", "--data", "d", "--out", "/o"), "--data d"),
+        (("register", "--checkpoint", "c", "--scores", "/s", "--name", "n"), "--checkpoint c"),
+        (("where", "a/b", "--data", "d"), "--data d"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else "",
+)
+def test_a_relative_path_is_refused_in_every_form(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], path: str
+) -> None:
+    assert_refused(capfd, words, f"{path} is relative: on a cluster give a URI or an absolute path")
+
+
+def assert_refused(capfd: pytest.CaptureFixture[str], words: tuple[str, ...], error: str) -> None:
+    """The submission ends with exit code 2 and the message, and its server is not asked."""
+    with listening(404) as server:
+        code = main(["submit", "--cluster", server.address, *words])
+    captured = capfd.readouterr()
+    report = json.loads(captured.out)
+    assert (code, server.asked) == (2, []), report
+    assert error in report["error"]
+    assert f"error: {report['error']}" in captured.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        TRAIN,
+        ("train", "--out", "/o", "--data", "s3://b/a", "/b", "--workers", "2", "deepgin-demo"),
+        ("fill", "--model", "models:/n@champion", *FILL[3:]),
+        ("where", "a/b", "--data", "/d"),
+        ("shard", "--out", "/o", "--remove", "a/b"),
+    ],
+    ids=lambda words: " ".join(words)[:60],
+)
+def test_what_the_verb_takes_is_sent_to_the_cluster(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with listening(404) as server:
+        code = main(["submit", "--cluster", server.address, *words])
+        assert server.asked
+    assert (code, "no Ray cluster accepts jobs" in capfd.readouterr().err) == (1, True)
 
 
 def test_a_file_of_secrets_that_others_can_read_ends_every_verb_in_words(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infra.settings import PROJECT_ROOT
-from infra.weights import FILES, WeightsError, load_weights, weights_sha256
+from infra.weights import FILES, WeightsError, hash_weights, load_weights
 from jobs.weights import Arguments, run
 from nets import build_network, build_objective, describe_network
 from nets.deepgin.published import load_published
@@ -42,7 +42,7 @@ def test_the_verb_makes_a_file_and_its_record(tmp_path: Path) -> None:
     assert (code, report["out"]) == (0, str(tmp_path / "made"))
     digest = report["files"]["tresnet_l_openimages"]
     assert digest in stderr
-    assert weights_sha256(["tresnet_l_openimages"], str(tmp_path / "made")) == {"tresnet_l_openimages": digest}
+    assert hash_weights(["tresnet_l_openimages"], str(tmp_path / "made")) == {"tresnet_l_openimages": digest}
 
 
 def test_the_same_again_changes_nothing(tmp_path: Path) -> None:

@@ -50,10 +50,12 @@ def digest(batch: Batch) -> str:
     return whole.hexdigest()
 
 
-def batches(uri: str, start: int, num_steps: int, num_processes: int, world: World | None = None) -> Iterator[Batch]:
+def batches(
+    uri: str, start: int, num_steps: int, num_loader_workers: int, world: World | None = None
+) -> Iterator[Batch]:
     """So many steps of a fresh stream."""
     stream = Stream((open_dataset(uri),), CONFIG, seed=11)
-    return islice(stream.batches(start, BATCH, world or World(), num_processes), num_steps)
+    return islice(stream.batches(start, BATCH, world or World(), num_loader_workers), num_steps)
 
 
 def lines(uri: str, num_steps: int) -> list[str]:
@@ -61,10 +63,10 @@ def lines(uri: str, num_steps: int) -> list[str]:
     return [f"{BATCH * n} {digest(batch)}" for n, batch in enumerate(batches(uri, 0, num_steps, 0))]
 
 
-def start_rank(uri: str, said: Path, num_steps: int, num_processes: int, world: World | None = None) -> Rank:
+def start_rank(uri: str, said: Path, num_steps: int, num_loader_workers: int, world: World | None = None) -> Rank:
     """A rank that draws what is left of so many steps, as its file says, and adds to the file."""
     world = world or World()
-    words = (uri, said, num_steps, num_processes, world.rank, world.size)
+    words = (uri, said, num_steps, num_loader_workers, world.rank, world.size)
     command = [sys.executable, "-m", "tests.laws.streaming", *map(str, words)]
     return subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -74,11 +76,11 @@ def said_by(said: Path) -> list[str]:
     return said.read_text().split("\n")[:-1] if said.exists() else []
 
 
-def _main(uri: str, said: str, num_steps: str, num_processes: str, rank: str, size: str) -> None:
+def _main(uri: str, said: str, num_steps: str, num_loader_workers: str, rank: str, size: str) -> None:
     apply_defaults()
     done = len(said_by(Path(said)))
     with Path(said).open("w" if not done else "a") as out:
-        rest = batches(uri, done * BATCH, int(num_steps) - done, int(num_processes), World(int(rank), int(size)))
+        rest = batches(uri, done * BATCH, int(num_steps) - done, int(num_loader_workers), World(int(rank), int(size)))
         for number, batch in enumerate(rest, done):
             print(number * BATCH, digest(batch), file=out, flush=True)
             time.sleep(0.01)  # the step of a training, so that loaders are ahead

@@ -110,9 +110,9 @@ def has_asked(account: Account, num_requests: int) -> bool:
     return num_shard_requests(account) >= num_requests
 
 
-def finish(uri: str, said: Path, num_processes: int) -> None:
+def finish(uri: str, said: Path, num_loader_workers: int) -> None:
     """Draws what is left, to a good end."""
-    rank = start_rank(uri, said, NUM_STEPS, num_processes)
+    rank = start_rank(uri, said, NUM_STEPS, num_loader_workers)
     _, stderr = rank.communicate(timeout=4 * SECONDS_TO_END)
     assert rank.returncode == 0, stderr
 

@@ -92,30 +92,34 @@ def num_to_report(account: Account) -> int:
     return sum(faults[fault] for fault in ("500", "503", "404", "cut")) + faults["reset"] // 2
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
 @pytest.mark.parametrize("seed", range(NUM_PLANS))
 def test_a_store_that_fails_changes_nothing_and_every_failure_is_reported(
-    store: str, run_undisturbed: list[str], seed: int, num_processes: int
+    store: str, run_undisturbed: list[str], seed: int, num_loader_workers: int
 ) -> None:
     with through(plan_runs(seed)) as account:
-        taken = list(batches(store, 0, NUM_STEPS, num_processes))
+        taken = list(batches(store, 0, NUM_STEPS, num_loader_workers))
     assert [f"{BATCH * n} {digest(batch)}" for n, batch in enumerate(taken)] == run_undisturbed
     incidents = [incident for batch in taken for incident in batch.incidents]
     assert len(incidents) == num_to_report(account) > 0, (incidents, account.requests)
     assert all("failed" in incident for incident in incidents)
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
 def test_a_shard_that_vanishes_for_good_is_damage_that_names_it(
-    store: str, run_undisturbed: list[str], num_processes: int
+    store: str, run_undisturbed: list[str], num_loader_workers: int
 ) -> None:
     lost = max(open_dataset(store).split("train"), key=lambda shard: shard.size_bytes).file
-    assert_stops(store, run_undisturbed, num_processes, gone(lost), CorruptDataError, f"{re.escape(lost)} is missing")
+    assert_stops(
+        store, run_undisturbed, num_loader_workers, gone(lost), CorruptDataError, f"{re.escape(lost)} is missing"
+    )
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
-def test_a_store_that_fails_for_long_is_no_damage(store: str, run_undisturbed: list[str], num_processes: int) -> None:
-    assert_stops(store, run_undisturbed, num_processes, busy_for_ever, OSError, "by plan")
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
+def test_a_store_that_fails_for_long_is_no_damage(
+    store: str, run_undisturbed: list[str], num_loader_workers: int
+) -> None:
+    assert_stops(store, run_undisturbed, num_loader_workers, busy_for_ever, OSError, "by plan")
 
 
 def gone(file: str) -> Plan:
@@ -129,12 +133,12 @@ def busy_for_ever(request: Request, number: int) -> str:
 
 
 def assert_stops(
-    store: str, run_undisturbed: list[str], num_processes: int, plan: Plan, fault: type[Exception], message: str
+    store: str, run_undisturbed: list[str], num_loader_workers: int, plan: Plan, fault: type[Exception], message: str
 ) -> None:
     """The stream ends with this fault, and what came before it is the undisturbed sequence."""
     said: list[str] = []
     with through(plan), pytest.raises(fault, match=message):
-        for number, batch in enumerate(batches(store, 0, NUM_STEPS, num_processes)):
+        for number, batch in enumerate(batches(store, 0, NUM_STEPS, num_loader_workers)):
             said.append(f"{BATCH * number} {digest(batch)}")
     assert said == run_undisturbed[: len(said)]
     assert len(said) < NUM_STEPS

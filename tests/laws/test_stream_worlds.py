@@ -91,10 +91,10 @@ class Numbered:
         stream.reader = Numbers(datasets)
         return stream
 
-    def play(self, size: int, num_processes: int, first: int, num_batches: int, into: Seen) -> None:
+    def play(self, size: int, num_loader_workers: int, first: int, num_batches: int, into: Seen) -> None:
         """Batches from position `first` on by so many ranks; batch b of a rank is made by its process b mod n."""
         for rank in range(size):
-            makers = [self.stream() for _ in range(max(1, num_processes))]
+            makers = [self.stream() for _ in range(max(1, num_loader_workers))]
             for number in range(num_batches):
                 maker = makers[number % len(makers)]
                 assert isinstance(maker.reader, Numbers)
@@ -259,12 +259,12 @@ def test_pixels_are_the_same_for_any_ranks_and_processes(
         assert digest_by(datasets, weights, size, processes) == run_undisturbed, (size, processes)
 
 
-def digest_by(datasets: tuple[Dataset, ...], weights: tuple[int, ...], size: int, num_processes: int) -> str:
+def digest_by(datasets: tuple[Dataset, ...], weights: tuple[int, ...], size: int, num_loader_workers: int) -> str:
     """SHA-256 of keys, images and masks in the order of their positions, of 6 global batches of 12 from photo 21 on."""
     samples = {}
     for rank in range(size):
         stream = Stream(datasets, CONFIG, 7, weights)
-        for batch in islice(stream.batches(21, 12, World(rank, size), num_processes), 6):
+        for batch in islice(stream.batches(21, 12, World(rank, size), num_loader_workers), 6):
             for position, key, image, mask in zip(batch.positions, batch.keys, batch.image, batch.mask, strict=True):
                 samples[position] = key.encode() + image.numpy().tobytes() + mask.numpy().tobytes()
     assert sorted(samples) == list(range(21, 21 + 6 * 12))

@@ -98,7 +98,7 @@ def test_the_variant_has_its_blocks_and_its_attentions(variant: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("block", "reach"), [("standard", 2), ("dilated", 3)])
 def test_a_block_reaches_as_far_as_its_two_convolutions(block: Any, reach: int) -> None:
-    dilations = DeepGINConfig(block=block).dilations((2, 3, 4, 5))
+    dilations = DeepGINConfig(block=block).choose_dilations((2, 3, 4, 5))
     block, x = SPDBlock(8, dilations), torch.rand(1, 8, 17, 17)
     other = x.clone()
     other[..., 8, 8] += 1

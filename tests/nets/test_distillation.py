@@ -12,7 +12,7 @@ from nets.distill.confidence import compute_confidence
 from nets.distill.distillation import Attended, Distillation, Features
 from nets.distill.meta import Alignment, MetaNetworks
 from nets.distill.network import AuxiliaryNetwork
-from nets.distill.objective import VARIANTS, DistillObjectiveConfig, inpainting_terms, make_variant
+from nets.distill.objective import VARIANTS, DistillObjectiveConfig, compute_inpainting_terms, make_variant
 from nets.features import VGGFeatures
 from nets.losses import confidence_weighted_l1, gram, importance_weighted_l2
 from nets.objective import BilevelPhase, Objective, Phase
@@ -189,7 +189,7 @@ def test_style_compares_gram_matrices_of_prediction_and_composite() -> None:
         for picture in (predicted, o["inpainted"]):
             gap = (gram(vgg(picture)[name].double()) - gram(vgg(of.image)[name].double())).abs()
             exact += gap.mean().item() / divisor
-    assert inpainting_terms(vgg, 9, "code", o)["style"].item() == pytest.approx(exact, rel=1e-4)
+    assert compute_inpainting_terms(vgg, 9, "code", o)["style"].item() == pytest.approx(exact, rel=1e-4)
 
 
 def test_terms_and_weights_are_those_of_equation_11() -> None:

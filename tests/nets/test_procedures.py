@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.filling import Procedure, fill_levels
 from nets.layers.smooth import fill_smoothly
-from nets.procedures.detail import match_blocks, sources
+from nets.procedures.detail import find_sources, match_blocks
 from nets.procedures.restore import spread
 from nets.procedures.scale import reduce_known
 from nets.procedures.windows import group_holes
@@ -26,9 +26,9 @@ class Smooth(nn.Module):
         super().__init__()
         self.shown: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
 
-    def forward(self, image: Tensor, mask: Tensor, **beside: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, mask: Tensor, **guides: Tensor) -> dict[str, Tensor]:
         """N3SS -> N3SS."""
-        self.shown.append((image, mask, beside))
+        self.shown.append((image, mask, guides))
         painted = fill_smoothly(image * (1 - mask), mask)
         return {"predicted": painted, "inpainted": painted}
 
@@ -100,7 +100,7 @@ def test_windows_of_a_stroke_go_on_with_what_was_filled_before() -> None:
     class Other(Smooth):
         """Adds other clouds to every window."""
 
-        def forward(self, image: Tensor, mask: Tensor, **beside: Tensor) -> dict[str, Tensor]:
+        def forward(self, image: Tensor, mask: Tensor, **guides: Tensor) -> dict[str, Tensor]:
             painted = super().forward(image, mask)["predicted"]
             clouds = torch.rand(len(painted), 3, 4, 4) - 0.5
             made = painted + nn.functional.interpolate(clouds, size=painted.shape[2:], mode="bilinear")
@@ -170,7 +170,7 @@ def test_a_smooth_photo_is_filled_without_a_step_at_the_border(size: tuple[int, 
 
 def test_a_network_of_another_brightness_leaves_no_step_at_the_border() -> None:
     class Darker(Smooth):
-        def forward(self, image: Tensor, mask: Tensor, **beside: Tensor) -> dict[str, Tensor]:
+        def forward(self, image: Tensor, mask: Tensor, **guides: Tensor) -> dict[str, Tensor]:
             made = super().forward(image, mask)["predicted"] - 0.2
             return {"predicted": made, "inpainted": made}
 
@@ -184,12 +184,12 @@ def test_what_lies_beside_a_photo_comes_with_its_window() -> None:
     hole[150:158, 150:158] = 1
     sketch, segmentation = torch.zeros(1, 1, 200, 200), torch.zeros(1, 3, 200, 200)
     sketch[..., 154, :] = segmentation[..., 154:, :] = 1
-    fill_levels(network, photo[None], hole[None], SIZE_PX, beside={"sketch": sketch, "segmentation": segmentation})
-    (_, mask, beside), *others = network.shown
+    fill_levels(network, photo[None], hole[None], SIZE_PX, guides={"sketch": sketch, "segmentation": segmentation})
+    (_, mask, guides), *others = network.shown
     assert not others
     row = int(mask[0, 0].any(1).nonzero()[4])
-    assert torch.equal(beside["sketch"][0, 0].any(1).nonzero().flatten(), torch.tensor([row]))
-    assert torch.equal(beside["segmentation"][0, 0].any(1).nonzero().flatten(), torch.arange(row, SIZE_PX))
+    assert torch.equal(guides["sketch"][0, 0].any(1).nonzero().flatten(), torch.tensor([row]))
+    assert torch.equal(guides["segmentation"][0, 0].any(1).nonzero().flatten(), torch.arange(row, SIZE_PX))
 
 
 def test_windows_are_filled_as_one_batch() -> None:
@@ -237,7 +237,7 @@ def test_sources_of_detail_are_known_and_their_weights_keep_the_variance() -> No
     mask[:, 20:40, 25:45] = 1
     matches = match_blocks(picture, mask, 1)
     assert matches is not None
-    found = sources(matches, mask[0].nonzero()[:, 0], mask[0].nonzero()[:, 1], mask)
+    found = find_sources(matches, mask[0].nonzero()[:, 0], mask[0].nonzero()[:, 1], mask)
     assert all((mask[0, rows, columns][weight > 0] == 0).all() for weight, rows, columns in found)
     detail = torch.randn(64, 64)
     copied = sum(weight * detail[rows, columns] for weight, rows, columns in found)

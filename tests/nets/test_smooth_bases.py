@@ -14,7 +14,7 @@ from nets.baselines.partial import PCConfig
 from nets.deepgin.network import DeepGIN, DeepGINConfig
 from nets.filling import Procedure, fill_levels
 from nets.layers.smooth import fill_smoothly
-from nets.procedures.network import smooth_base
+from nets.procedures.network import compute_smooth_base
 from tests.nets.configs import SMALL_DISTILL, SMALL_MHTMA, TINY_SPL, TINY_SPN
 
 CONFIGS: Final[dict[str, Any]] = {
@@ -43,7 +43,7 @@ def test_the_base_that_a_network_is_given_is_the_one_it_would_make(name: str) ->
         build_network(describe_network(replace(CONFIGS[name], residual=True))).eval(),
         make_pictures(),
     )
-    alone, given = network(image, mask), network(image, mask, **smooth_base(network, image, mask))
+    alone, given = network(image, mask), network(image, mask, **compute_smooth_base(network, image, mask))
     assert torch.equal(alone["predicted"], given["predicted"])
 
 
@@ -61,7 +61,7 @@ def test_a_network_adds_to_the_base_it_is_given_and_does_not_look_outside_the_ho
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_network_that_is_not_residual_is_given_no_base(name: str) -> None:
-    assert smooth_base(build_network(describe_network(CONFIGS[name])), *make_pictures()) == {}
+    assert compute_smooth_base(build_network(describe_network(CONFIGS[name])), *make_pictures()) == {}
 
 
 @pytest.mark.parametrize("size", [(64, 96), (48, 16)], ids=str)

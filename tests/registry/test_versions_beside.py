@@ -77,10 +77,10 @@ def probabilistic(
 
 
 def assert_same_fills(
-    one: Model, other: Model, beside: Mapping[str, Any], size: tuple[int, int], noise: NDArray[np.uint64] | None = None
+    one: Model, other: Model, guides: Mapping[str, Any], size: tuple[int, int], noise: NDArray[np.uint64] | None = None
 ) -> None:
     images, masks = photos(*size)
-    fills = [model.fill(images, masks, beside, noise) for model in (one, other)]
+    fills = [model.fill(images, masks, guides, noise) for model in (one, other)]
     assert np.array_equal(fills[0], fills[1])
     assert not np.array_equal(fills[0], images)
 

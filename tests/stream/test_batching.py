@@ -227,15 +227,15 @@ def test_transforms_that_seldom_make_something_else_are_refused_when_they_do(dat
         ((99999999999999999999, 4, 0), "images_seen is 99999999999999999999"),
         ((0, 0, 0), "batch_size is 0: it must be from 1 to"),
         ((0, 10**9, 0), "batch_size is 1000000000"),
-        ((0, 4, -1), "num_processes is -1: it must be from 0 to 1024"),
+        ((0, 4, -1), "num_loader_workers is -1: it must be from 0 to 1024"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_at_once(
     dataset: Dataset, numbers: tuple[int, int, int], message: str
 ) -> None:
-    images_seen, batch_size, num_processes = numbers
+    images_seen, batch_size, num_loader_workers = numbers
     with pytest.raises(UsageError, match=message):
-        Stream((dataset,), CONFIG, 0).batches(images_seen, batch_size, World(), num_processes)
+        Stream((dataset,), CONFIG, 0).batches(images_seen, batch_size, World(), num_loader_workers)
 
 
 @pytest.mark.parametrize(("rank", "size"), [(5, 2), (2, 2), (-1, 2), (0, 0), (0, -1)])

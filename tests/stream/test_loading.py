@@ -51,11 +51,11 @@ def same(one: Batch, other: Batch) -> bool:
     return tensors and (one.keys, one.positions) == (other.keys, other.positions)
 
 
-@pytest.mark.parametrize("num_processes", [1, 2, 3])
-def test_loader_processes_change_nothing(dataset: Dataset, num_processes: int) -> None:
+@pytest.mark.parametrize("num_loader_workers", [1, 2, 3])
+def test_loader_processes_change_nothing(dataset: Dataset, num_loader_workers: int) -> None:
     stream = Stream((dataset,), CONFIG, 0)
     alone = list(islice(stream.batches(4, 6, World(1, 2)), 7))
-    loaded = list(islice(stream.batches(4, 6, World(1, 2), num_processes), 7))
+    loaded = list(islice(stream.batches(4, 6, World(1, 2), num_loader_workers), 7))
     assert all(same(*pair) for pair in zip(alone, loaded, strict=True))
 
 
@@ -105,14 +105,14 @@ def test_without_processes_nothing_is_made_ahead() -> None:
     assert made == [[0], [1]]
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
-def test_damage_comes_as_damage_at_its_step(num_processes: int) -> None:
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
+def test_damage_comes_as_damage_at_its_step(num_loader_workers: int) -> None:
     def make(positions: list[int], memory: torch.Tensor) -> Batch:
         if positions == [3]:
             raise CorruptDataError("shard 7 at member a.jpg")
         return batch_of(positions, memory)
 
-    batches = load(make, ([n] for n in range(100)), NUM_BYTES, num_processes)
+    batches = load(make, ([n] for n in range(100)), NUM_BYTES, num_loader_workers)
     assert [next(batches).positions for _ in range(3)] == [(0,), (1,), (2,)]
     with pytest.raises(CorruptDataError, match=r"^shard 7 at member a\.jpg$"):
         next(batches)
@@ -194,23 +194,25 @@ def damaged(dataset: Dataset, tmp_path: Path) -> tuple[Dataset, str]:
     return copy, reader.key(0, 0)
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
-def test_a_damaged_photo_stops_the_stream_at_its_position(damaged: tuple[Dataset, str], num_processes: int) -> None:
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
+def test_a_damaged_photo_stops_the_stream_at_its_position(
+    damaged: tuple[Dataset, str], num_loader_workers: int
+) -> None:
     dataset, key = damaged
     stream = Stream((dataset,), CONFIG, 0)
     position = next(p for p in range(stream.num_samples) if stream._order.locate(p) == (0, 0))
-    batches = stream.batches(0, 1, World(), num_processes)
+    batches = stream.batches(0, 1, World(), num_loader_workers)
     assert len(list(islice(batches, position))) == position
     with pytest.raises(CorruptDataError, match=f"is damaged at member {key}"):
         next(batches)
 
 
-@pytest.mark.parametrize("num_processes", [0, 2])
-def test_a_damaged_photo_may_be_replaced_and_is_named(damaged: tuple[Dataset, str], num_processes: int) -> None:
+@pytest.mark.parametrize("num_loader_workers", [0, 2])
+def test_a_damaged_photo_may_be_replaced_and_is_named(damaged: tuple[Dataset, str], num_loader_workers: int) -> None:
     dataset, key = damaged
     stream = Stream((dataset,), replace(CONFIG, damaged="replace"), 0)
     position = next(p for p in range(stream.num_samples) if stream._order.locate(p) == (0, 0))
-    batches = list(islice(stream.batches(0, 1, World(), num_processes), stream.num_samples))
+    batches = list(islice(stream.batches(0, 1, World(), num_loader_workers), stream.num_samples))
     incidents = {b.positions[0]: b.incidents for b in batches if b.incidents}
     assert list(incidents) == [position]
     assert f"{key}." in incidents[position][0]

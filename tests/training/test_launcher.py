@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from infra.cluster import has_waiting_group
-from infra.world import current_world
+from infra.world import get_world
 from pipelines.checkpoints import open_checkpoint
 from pipelines.manifest import Dataset
 from pipelines.records import JobError
@@ -42,7 +42,7 @@ class Watched(TrainRun):
         if name == "until_images":
             pids = Path(super().__getattribute__("out")).parent / "pids"
             pids.mkdir(exist_ok=True)
-            with (pids / str(current_world().rank)).open("a") as file:
+            with (pids / str(get_world().rank)).open("a") as file:
                 file.write(f"{os.getpid()}\n")
         elif name == "out":
             time.sleep(0.2)

@@ -76,7 +76,7 @@ class RecordingStream(Stream):
 
     positions: list[int]
 
-    def batches(self, images_seen: int, batch_size: int, world: World, num_processes: int = 0) -> Iterator[Batch]:
+    def batches(self, images_seen: int, batch_size: int, world: World, num_loader_workers: int = 0) -> Iterator[Batch]:
         self.positions = []
         for batch in super().batches(images_seen, batch_size, world):
             self.positions += batch.positions
@@ -159,7 +159,15 @@ def test_a_phase_runs_in_every_nth_step_only(dataset: Dataset) -> None:
 
 def test_the_learning_rate_falls_linearly_to_zero_after_the_constant_part() -> None:
     recipe = train_recipe(images=32, constant_images=16)
-    assert [recipe.learning_rate_factor(n) for n in (0, 16, 20, 24, 28, 32, 40)] == [1, 1, 0.75, 0.5, 0.25, 0, 0]
+    assert [recipe.compute_learning_rate_factor(n) for n in (0, 16, 20, 24, 28, 32, 40)] == [
+        1,
+        1,
+        0.75,
+        0.5,
+        0.25,
+        0,
+        0,
+    ]
 
 
 def test_an_update_is_made_with_the_learning_rate_of_its_clock(dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from nets.objective import Inputs, Objective, Outputs, Phase, Stage, Terms
 from pipelines.checkpoints import open_checkpoint
 from pipelines.noise import SampleNoise
 from pipelines.records import UsageError
-from pipelines.training.precision import PRECISIONS, LossScale, Precision, as_float32, prepare_process
+from pipelines.training.precision import PRECISIONS, LossScale, Precision, prepare_process, to_float32
 from pipelines.training.recipe import AdamConfig, TrainRecipe
 from pipelines.training.state import TrainState
 from pipelines.training.updates import NonFiniteError, Updater
@@ -186,7 +186,7 @@ def test_losses_are_made_of_float32() -> None:
         "single": torch.ones(2),
         "corner": torch.ones(2, dtype=torch.long),
     }
-    assert [t.dtype for t in as_float32(made).values()] == [torch.float32, torch.float32, torch.long]
+    assert [t.dtype for t in to_float32(made).values()] == [torch.float32, torch.float32, torch.long]
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -73,7 +73,7 @@ def test_the_clock_reaches_every_stage_on_a_whole_step(name: str) -> None:
 def test_a_recipe_ends_on_a_whole_step_and_its_learning_rates_never_rise(name: str) -> None:
     recipe = RECIPES[name]()
     assert recipe.images % recipe.batch_size == 0
-    factors = [recipe.learning_rate_factor(recipe.images * n // 100) for n in range(101)]
+    factors = [recipe.compute_learning_rate_factor(recipe.images * n // 100) for n in range(101)]
     assert factors[0] == 1.0
     assert factors == sorted(factors, reverse=True)
     assert factors[-1] == 0.0 or recipe.constant_images == recipe.images
@@ -144,7 +144,7 @@ def test_epochs_are_those_of_the_authors_read_me_files(name: str, epochs: int, p
     assert recipe.images == epochs * photos
     assert recipe.lr_milestones == ((50 * photos, 0.1),)
     assert recipe.objective.prior_until_images == prior * photos
-    assert recipe.learning_rate_factor(recipe.images) == 0.1
+    assert recipe.compute_learning_rate_factor(recipe.images) == 0.1
 
 
 def test_the_printed_distillation_replaces_features_and_guides_in_every_step() -> None:
@@ -160,13 +160,15 @@ def test_the_printed_distillation_replaces_features_and_guides_in_every_step() -
 
 def test_learning_rates_drop_at_their_clocks() -> None:
     recipe = train_recipe(images=32, constant_images=32, lr_milestones=((8, 0.1), (16, 0.5)))
-    assert [recipe.learning_rate_factor(n) for n in (0, 4, 8, 12)] == [1, 1, 0.1, 0.1]
-    assert [recipe.learning_rate_factor(n) for n in (16, 28, 32)] == pytest.approx([0.05] * 3)
+    assert [recipe.compute_learning_rate_factor(n) for n in (0, 4, 8, 12)] == [1, 1, 0.1, 0.1]
+    assert [recipe.compute_learning_rate_factor(n) for n in (16, 28, 32)] == pytest.approx([0.05] * 3)
 
 
 def test_drops_and_the_fall_to_zero_are_multiplied() -> None:
     recipe = train_recipe(images=32, constant_images=16, lr_milestones=((24, 0.1),))
-    assert [recipe.learning_rate_factor(n) for n in (16, 20, 24, 28, 32)] == pytest.approx([1, 0.75, 0.05, 0.025, 0])
+    assert [recipe.compute_learning_rate_factor(n) for n in (16, 20, 24, 28, 32)] == pytest.approx(
+        [1, 0.75, 0.05, 0.025, 0]
+    )
 
 
 def test_the_paper_has_its_number_of_parameters() -> None:

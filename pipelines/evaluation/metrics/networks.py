@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infra import storage
-from infra.weights import WeightsError, load_weights, resolve_weights_folder, weights_sha256
+from infra.weights import WeightsError, hash_weights, load_weights, resolve_weights_folder
 from infra.weights_import import read_state_dict
 from nets.features import VGGFeatures
 from nets.inception import FIDInception
@@ -70,7 +70,7 @@ class MetricNetworks:
         return _BATCH.get(self.device.type, _BATCH["cpu"])
 
     def compare_pairs(self, network: str, images: Levels, masks: Levels, fills: Levels) -> Columns:
-        """Distances of N pairs by LPIPS: of whole pictures, and the mean of the map over hole pixels; raises UsageError."""
+        """LPIPS of N pairs: of whole pictures, and the mean of its map over hole pixels; raises UsageError."""
         lpips = self._get(network, images)
         assert isinstance(lpips, LPIPS)
 
@@ -165,9 +165,9 @@ def _load(network: str) -> tuple[nn.Module, dict[str, str]]:
     files = _FILES[network]
     states = load_weights(files)
     if network == "vgg16":
-        return VGG16Means(states[files[0]]), weights_sha256(files)
+        return VGG16Means(states[files[0]]), hash_weights(files)
     features, heads = (states[name] for name in files)
-    return LPIPS("alex" if network == "lpips_alex" else "vgg", features, heads), weights_sha256(files)
+    return LPIPS("alex" if network == "lpips_alex" else "vgg", features, heads), hash_weights(files)
 
 
 def _load_inception() -> tuple[nn.Module, dict[str, str]]:
