@@ -148,7 +148,7 @@ class Painter(nn.Module):
 
 def write_script(path: Path, module: nn.Module) -> str:
     sink = io.BytesIO()
-    torch.jit.save(torch.jit.script(module), sink)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(module), sink)
     path.write_bytes(sink.getvalue())
     return f"torchscript:{path}"
 
