@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from infra import storage
 from nets.filling import NonFiniteFillError
+from nets.layers.smooth import fill_smoothly
 from pipelines.records import JobError, UsageError, sha256_hex
 
 Levels = NDArray[np.uint8]
@@ -102,10 +103,19 @@ def open_foreign_network(name: str, device: str = "cpu") -> ForeignNetwork:
 
 
 def _to_inputs(image: Levels, hole: NDArray[np.bool_], dtype: str) -> tuple[Array, Array]:
-    """Inputs of one of the two forms: image 13HW, 0 in the hole, and mask 11HW."""
+    """Inputs of one of the two forms, from an image 13HW that is 0 in its hole: image 13HW and mask 11HW."""
     if dtype == "uint8":
-        return image, np.where(hole, np.uint8(0), np.uint8(255))
+        return _paint_hole(image, hole), np.where(hole, np.uint8(0), np.uint8(255))
     return image.astype(np.float32) / 255, hole.astype(np.float32)
+
+
+def _paint_hole(image: Levels, hole: NDArray[np.bool_]) -> Levels:
+    """Image with colors from around the hole spread into it: MI-GAN's pipeline resizes and blends hole pixels, too.
+
+    With black there its fills have black edges, with the photo's own pixels they would have these at their edges.
+    """
+    filled = fill_smoothly(torch.from_numpy(image).float(), torch.from_numpy(hole).float(), num_sweeps=4)
+    return np.asarray(filled.round().clamp(0, 255).byte().numpy())
 
 
 def _open_onnx(data: bytes, name: str, _: str) -> tuple[Run, str]:

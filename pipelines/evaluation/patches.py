@@ -44,7 +44,7 @@ def read_patches(picture: NDArray[Any], places: Places, side: int) -> NDArray[An
     row, pixel, item = picture.strides
     shape = height - side + 1, width - side + 1, side, side * channels
     view: NDArray[Any] = np.lib.stride_tricks.as_strided(picture, shape, (row, pixel, row, item), writeable=False)
-    return view[places[:, 0], places[:, 1]].reshape(len(places), -1)
+    return view[places[:, 0], places[:, 1]].reshape(len(places), side * side * channels)
 
 
 def reduce_picture(picture: Levels, hole: Hole, factor: int) -> tuple[Levels, Hole]:

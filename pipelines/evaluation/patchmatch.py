@@ -101,7 +101,7 @@ def _build_pyramid(picture: Levels, hole: Hole) -> list[Level]:
     levels = [_make_level(picture, hole, side)]
     while _measure_depth(levels[-1].hole).max() > side / 2:
         smaller = reduce_picture(levels[-1].picture, levels[-1].hole, 2)
-        if min(smaller[1].shape) < 2 * side or choose_side(smaller[1]) < side:
+        if min(smaller[1].shape) < 2 * side or choose_side(smaller[1]) < side or not smaller[1].any():
             break
         levels.append(_make_level(*smaller, side))
     return levels[::-1]

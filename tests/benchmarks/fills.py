@@ -32,13 +32,13 @@ from nets.lpips import LPIPS
 from nets.procedures.resize import resize
 from pipelines.checkpoints import open_checkpoint
 from pipelines.data.build.benchmark import make_natural_photo
+from pipelines.evaluation.classical import METHODS
 from tests.benchmarks.fill_cases import Case, Levels, read_cases
 
 Fill = Callable[[Case], Levels]
 _LARGE: Final = ((512, 512), (1500, 2000), (3000, 4000), (8660, 11547))
 _MOST_ATTENDED_PX: Final = 512 * 512
 """Pixels of a photo that a network with attention sees at once, at most: memory grows with their square."""
-_CLASSICAL: Final = {"Telea": cv2.INPAINT_TELEA, "Navier-Stokes": cv2.INPAINT_NS}
 
 
 class TooLargeError(ValueError):
@@ -63,9 +63,14 @@ def open_model(uri: str) -> Model:
 
 
 def classical_ways() -> dict[str, Fill]:
-    """OpenCV's methods, and the smooth fill alone at the photo's size."""
-    ways: dict[str, Fill] = {name: partial(fill_classically, method) for name, method in _CLASSICAL.items()}
+    """Methods without training, and the smooth fill alone at the photo's size."""
+    ways: dict[str, Fill] = {name: partial(fill_by_name, name) for name in METHODS}
     return ways | {"smooth fill": lambda case: _finish(fill_smoothly(*_to_tensors(case))[0], case)}
+
+
+def fill_by_name(name: str, case: Case) -> Levels:
+    """The photo filled by a classical method."""
+    return np.asarray(METHODS[name].fill(case.photo[None], case.hole[None])[0], np.uint8)
 
 
 def fill_classically(method: int, case: Case) -> Levels:
@@ -202,7 +207,7 @@ def measure_one(model: Model, height: int, width: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--sizes", nargs="+", default=["256", "512", "own"])
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--one", default="")

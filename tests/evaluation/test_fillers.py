@@ -22,7 +22,7 @@ def stripes(height: int, width: int) -> Pictures:
 
 
 def fill(name: str, image: Pictures, mask: Pictures) -> Pictures:
-    return open_model(name).fill(image[None], mask[None])[0]
+    return np.asarray(open_model(name).fill(image[None], mask[None])[0], np.uint8)
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -79,6 +79,19 @@ def test_the_form_of_levels_gets_255_for_known(tmp_path: Path) -> None:
     assert np.array_equal(filled[masks == 0], images[masks == 0])
 
 
+def test_the_form_of_levels_sees_colors_from_around_the_hole(tmp_path: Path) -> None:
+    kinds: list[Any] = [
+        ("image", TensorProto.UINT8, ["n", 3, "h", "w"]),
+        ("mask", TensorProto.UINT8, ["n", 1, "h", "w"]),
+    ]
+    file = write_onnx(
+        tmp_path / "file.onnx", kinds, [helper.make_node("Identity", ["image"], ["out"])], TensorProto.UINT8
+    )
+    images, masks = np.full((1, 40, 50, 3), 90, np.uint8), pictures(1)[1]
+    images[masks == 1] = 255
+    assert (open_model(f"onnx:{file}").fill(images, masks) == 90).all()
+
+
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 
 
@@ -135,7 +148,7 @@ class Painter(nn.Module):
 
 def write_script(path: Path, module: nn.Module) -> str:
     sink = io.BytesIO()
-    torch.jit.save(torch.jit.script(module), sink)  # type: ignore[no-untyped-call]
+    torch.jit.save(torch.jit.script(module), sink)
     path.write_bytes(sink.getvalue())
     return f"torchscript:{path}"
 
