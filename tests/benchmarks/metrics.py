@@ -31,7 +31,7 @@ def read_pairs(side_px: int) -> tuple[Levels, Levels, Levels]:
     """Real photos, brush masks, and fills by Telea."""
     pairs = []
     for number, path in enumerate(sorted(DATA.glob("bsds500/*/*.jpg"))[: NUM_PAIRS[side_px]]):
-        pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[:321, :321]
+        pixels = np.ascontiguousarray(np.asarray(cv2.imread(str(path)))[:321, :321, ::-1])
         image = cv2.resize(pixels, (side_px, side_px), interpolation=cv2.INTER_AREA)
         mask, rng = np.zeros((side_px, side_px), np.uint8), np.random.default_rng(number)
         points = rng.integers(0, side_px, (5, 1, 2), np.int32)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.linalg import sqrtm
+from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 from skimage.metrics import structural_similarity
 from torch import Tensor
 

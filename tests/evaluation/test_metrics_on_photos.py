@@ -45,7 +45,7 @@ def read_pairs(side_px: int) -> Pairs:
     """The middle squares of 100 photos with a brush each, filled by Telea."""
     pairs = []
     for number, path in enumerate(sorted(Path(os.environ["LACUNA_DATA"]).glob("bsds500/*/*.jpg"))[:NUM_PHOTOS]):
-        pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        pixels = np.asarray(cv2.imread(str(path)))[..., ::-1]
         side = min(pixels.shape[:2])
         top, left = ((length - side) // 2 for length in pixels.shape[:2])
         square = np.ascontiguousarray(pixels[top : top + side, left : left + side])

@@ -129,7 +129,8 @@ def load_metric_networks(names: Sequence[str], device: str | torch.device = "cpu
             module, files = _load(str(network))
         except WeightsError as fault:
             raise UsageError(f"{name} needs the weights of {network}: {fault}") from None
-        modules[str(network)] = module.to(device, memory_format=torch.channels_last).eval()
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        modules[str(network)] = module.to(device).eval()
         digests |= files
     return MetricNetworks(modules, torch.device(device), digests)
 
