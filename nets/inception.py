@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from nets.features import load_pretrained
 
-FEATURES: Final = 2048
-_SIDE_PX: Final = 299
+SIDE_PX: Final = 299
+"""Side to which pictures of any size are resized."""
 
 Kernel = int | tuple[int, int]
 
@@ -37,12 +37,9 @@ Pool = Literal["average", "maximum", "reduce"]
 
 
 class FIDInception(nn.Module):
-    """Pooled features of the Inception network, never trained.
+    """Pooled features of the Inception network."""
 
-    Raises ValueError if a tensor is missing or has another shape.
-    """
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()
         channels = 3
         for name, width, kernel, stride, padding in _STEM:
@@ -52,19 +49,26 @@ class FIDInception(nn.Module):
             block = _Mixed(channels, paths, pool, pool_width)
             self.add_module(name, block)
             channels = block.width
-        counts = {
-            key: torch.zeros((), dtype=torch.long) for key in self.state_dict() if key.endswith("batches_tracked")
-        }
-        load_pretrained(self, counts | dict(state), "FID Inception")
 
     def forward(self, image: Tensor) -> Tensor:
         """N3HW in [0, 1] -> N 2048."""
-        x = F.interpolate(image, size=(_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False) * 2 - 1
+        x = F.interpolate(image, size=(SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False) * 2 - 1
         for name, layer in self.named_children():
             x = layer(x)
             if name in _POOLED:
                 x = F.max_pool2d(x, 3, stride=2)
         return x.mean(dim=(2, 3))
+
+
+def load_fid_inception(state: Mapping[str, Tensor]) -> FIDInception:
+    """Network with the published weights, frozen; raises ValueError if a tensor is missing or has another shape.
+
+    The file may hold a classifier, and need not hold counts of batches.
+    """
+    network = FIDInception()
+    counts = {key: tensor for key, tensor in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    load_pretrained(network, counts | dict(state), "FID Inception")
+    return network
 
 
 class _Convolution(nn.Module):

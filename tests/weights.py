@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nets.inception import FIDInception
 from nets.spn.teacher import TResNetTrunk
 
 REAL = pytest.mark.skipif("LACUNA_WEIGHTS" not in os.environ, reason="LACUNA_WEIGHTS names no folder of real weights")
@@ -60,6 +61,25 @@ def random_network(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """A state dict for this network, all its numbers normal and small."""
     generator = torch.Generator().manual_seed(seed)
     return {k: torch.randn(t.shape, generator=generator) * 0.1 for k, t in network.state_dict().items()}
+
+
+@cache
+def random_inception() -> dict[str, Tensor]:
+    """FID's Inception network without its classifier, in the published layout, drawn key by key in order of keys."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {key: tensor.shape for key, tensor in FIDInception().state_dict().items()}
+    state: dict[str, Tensor] = {}
+    for key in sorted(shapes):
+        if key.endswith("num_batches_tracked"):
+            state[key] = torch.zeros((), dtype=torch.long)
+            continue
+        numbers = torch.randn(shapes[key], generator=generator)
+        if numbers.dim() > 1:
+            state[key] = numbers * (2 / numbers[0].numel()) ** 0.5
+        else:
+            scale = {"running_var": numbers.abs() / 4 + 1, "weight": numbers / 8 + 1}
+            state[key] = scale.get(key.rpartition(".")[2], numbers / 8)
+    return state
 
 
 @cache

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from typing import Final
 
@@ -22,18 +21,19 @@ from infra import storage
 from infra.weights import WeightsError, hash_weights, load_weights, resolve_weights_folder
 from infra.weights_import import read_state_dict
 from nets.features import VGGFeatures
-from nets.inception import FIDInception
+from nets.inception import SIDE_PX, load_fid_inception
 from nets.lpips import LPIPS, average_maps, sum_maps
 from pipelines.evaluation.metrics.levels import Levels
-from pipelines.evaluation.metrics.names import REGISTRY
+from pipelines.evaluation.metrics.names import REGISTRY, select_metrics
 from pipelines.evaluation.metrics.pairs import Columns, check_pictures
 from pipelines.records import UsageError
 
 INCEPTION_FILE: Final = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256: Final = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """The file that pytorch-fid and torch-fidelity publish and read."""
-_BATCH: Final = {"cpu": 1, "cuda": 32}
-"""Pairs or pictures of a batch by device: on a CPU more at once take as long, and the digits could depend on others."""
+_CPU_BATCH: Final = (8, 8 * 64 * 64)
+"""Most pairs or pictures of a batch on a CPU, and their pixels: more at once take memory, and no less time."""
+_GPU_BATCH: Final = 32
 _MIN_SIDE_PX: Final = {"lpips_alex": 31, "lpips_vgg": 16, "vgg16": 16, "inception": 11}
 """Least sides that the networks' pools take."""
 _FILES: Final = {
@@ -64,30 +64,32 @@ class MetricNetworks:
     device: torch.device
     digests: Mapping[str, str]
 
-    @cached_property
-    def batch(self) -> int:
-        """Pairs or pictures that pass at once."""
-        return _BATCH.get(self.device.type, _BATCH["cpu"])
+    def compare_pairs(self, network: str, images: Levels, fills: Levels, masks: Levels | None = None) -> Columns:
+        """Compare N pairs by LPIPS: whole pictures and, given masks, the mean of the map over hole pixels.
 
-    def compare_pairs(self, network: str, images: Levels, masks: Levels, fills: Levels) -> Columns:
-        """LPIPS of N pairs: of whole pictures, and the mean of its map over hole pixels; raises UsageError."""
+        The map is the published `spatial` one, each layer resized to the picture bilinearly. Raises UsageError.
+        """
         lpips = self._get(network, images)
         assert isinstance(lpips, LPIPS)
 
-        def compare(image: Tensor, fill: Tensor, mask: Tensor) -> Tensor:
+        def compare(image: Tensor, fill: Tensor, *mask: Tensor) -> Tensor:
             maps = lpips.compare(image, fill)
-            weights = mask.double()
-            hole = (sum_maps(maps, (mask.shape[1], mask.shape[2])) * weights).sum((1, 2)) / weights.sum((1, 2))
-            return torch.stack([hole, average_maps(maps).double()], dim=1)
+            columns = [average_maps(maps).double()]
+            if mask:
+                total = (sum_maps(maps, (image.shape[2], image.shape[3])) * mask[0]).sum(
+                    dim=(1, 2), dtype=torch.float64
+                )
+                columns.append(total / mask[0].sum(dim=(1, 2)))
+            return torch.stack(columns, dim=1)
 
-        found = self._run(compare, images, fills, masks)
-        return {f"{network}_hole": found[:, 0], f"{network}_image": found[:, 1]}
+        found = self._run(network, compare, images, fills, *(() if masks is None else (masks,)))
+        return {f"{network}_{name}": column for name, column in zip(("image", "hole"), found.T, strict=False)}
 
     def compute_features(self, network: str, pictures: Levels) -> NDArray[np.float32]:
         """Features N D of pictures NHWC; raises UsageError for a network that is not loaded, and for its input."""
         check_pictures("pictures", pictures)
         module = self._get(network, pictures)
-        return self._run(module, pictures).astype(np.float32)
+        return self._run(network, module, pictures).astype(np.float32)
 
     def _get(self, network: str, pictures: Levels) -> nn.Module:
         if network not in self.modules:
@@ -97,13 +99,13 @@ class MetricNetworks:
             raise UsageError(f"{network}: pictures are {width}x{height} px: height and width must be at least {least}")
         return self.modules[network]
 
-    def _run(self, work: Callable[..., Tensor], *inputs: Levels) -> NDArray[np.float64]:
+    def _run(self, network: str, work: Callable[..., Tensor], *inputs: Levels) -> NDArray[np.float64]:
         """Pass inputs in batches of one shape, the last filled up with its last row; rows as float64."""
-        rows = []
+        rows, size = [], _choose_batch(network, self.device, inputs[0].shape)
         with torch.inference_mode(), _exact_convolutions():
-            for start in range(0, len(inputs[0]), self.batch):
-                parts = [levels[start : start + self.batch] for levels in inputs]
-                full = [np.concatenate([part, part[-1:].repeat(self.batch - len(part), axis=0)]) for part in parts]
+            for start in range(0, len(inputs[0]), size):
+                parts = [levels[start : start + size] for levels in inputs]
+                full = [np.concatenate([part, part[-1:].repeat(size - len(part), axis=0)]) for part in parts]
                 made = work(*(self._to_tensor(levels) for levels in full))
                 rows.append(made[: len(parts[0])].double().cpu().numpy())
         return np.concatenate(rows)
@@ -127,6 +129,7 @@ def load_metric_networks(names: Sequence[str], device: str | torch.device = "cpu
             module, files = _load(str(network))
         except WeightsError as fault:
             raise UsageError(f"{name} needs the weights of {network}: {fault}") from None
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         modules[str(network)] = module.to(device).eval()
         digests |= files
     return MetricNetworks(modules, torch.device(device), digests)
@@ -144,8 +147,7 @@ def measure_diversity(
     for number in range(len(fills)):
         check_pictures("fills", fills[number])
     columns: Columns = {}
-    everywhere = np.ones(fills.shape[1:4], np.uint8)
-    for name in names:
+    for name in (metric.name for metric in select_metrics(list(names), "fills")):
         twos = []
         for one, two in combinations(fills, 2):
             if name == "diversity_l1":
@@ -153,9 +155,18 @@ def measure_diversity(
             elif networks is None:
                 raise UsageError(f"{name} needs a network: pass what load_metric_networks returns")
             else:
-                twos.append(networks.compare_pairs("lpips_alex", one, everywhere, two)["lpips_alex_image"])
+                twos.append(networks.compare_pairs("lpips_alex", one, two)["lpips_alex_image"])
         columns[name] = np.mean(twos, axis=0)
     return columns
+
+
+def _choose_batch(network: str, device: torch.device, shape: tuple[int, ...]) -> int:
+    """Size of batches: it depends on the network, the device and the pictures' size NHWC alone."""
+    if device.type != "cpu":
+        return _GPU_BATCH
+    most, pixels = _CPU_BATCH
+    side = SIDE_PX if network == "inception" else 0
+    return min(most, max(1, pixels // max(shape[1] * shape[2], side * side)))
 
 
 def _load(network: str) -> tuple[nn.Module, dict[str, str]]:
@@ -181,7 +192,7 @@ def _load_inception() -> tuple[nn.Module, dict[str, str]]:
     data = storage.read_bytes(uri)
     if (digest := hashlib.sha256(data).hexdigest()) != INCEPTION_SHA256:
         raise WeightsError(f"{uri} has the digest {digest}, not {INCEPTION_SHA256}: it is damaged or another file")
-    return FIDInception(read_state_dict(data)), {INCEPTION_FILE: digest}
+    return load_fid_inception(read_state_dict(data)), {INCEPTION_FILE: digest}
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def measure_pairs(
     for network in filter(None, methods.values()):
         if networks is None:
             raise UsageError(f"{network} is not loaded: pass what load_metric_networks returns")
-        found |= networks.compare_pairs(network, images, masks, fills)
+        found |= networks.compare_pairs(network, images, fills, masks if f"{network}_hole" in names else None)
     columns = {name: found[name] for name in names}
     check_finite(columns)
     return columns

@@ -116,5 +116,9 @@ def _compute_mmd(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
 
 
 def _kernel(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
-    kernel: NDArray[np.float64] = (one @ two.T / one.shape[1] + 1) ** 3
-    return kernel
+    kernel = one @ two.T
+    kernel /= one.shape[1]
+    kernel += 1
+    cubic: NDArray[np.float64] = kernel * kernel  # a power takes ten times as long
+    cubic *= kernel
+    return cubic
