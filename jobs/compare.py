@@ -10,6 +10,7 @@ from jobs.cli import run_as_module
 from jobs.options import URI
 from jobs.progress import say
 from pipelines.evaluation.comparison import Comparison, compare
+from pipelines.evaluation.metrics import REGISTRY
 from pipelines.evaluation.scorecard import ALL, Scorecard, load_scorecard
 from pipelines.evaluation.tables import Table
 from pipelines.records import UsageError
@@ -34,7 +35,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if len(set(arguments.scores)) < len(arguments.scores):
         raise UsageError("a scorecard is given twice: give each once")
     cards = [load_scorecard(storage.to_absolute(uri)) for uri in arguments.scores]
-    shared = [m for m in cards[0].metrics if all(m in card.metrics for card in cards)]
+    ranked = [m for m in cards[0].metrics if REGISTRY[m].higher_is_better is not None]
+    shared = [m for m in ranked if all(m in card.metrics for card in cards)]
     metrics = arguments.metrics or tuple(shared)
     gains = {
         uri: {metric: compare(card, cards[0], metric, arguments.seed) for metric in metrics}

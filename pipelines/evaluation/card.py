@@ -22,7 +22,7 @@ from pipelines.evaluation.scorecard import (
     save_scorecard,
 )
 from pipelines.evaluation.scores_page import Shown, choose_shown, render_page
-from pipelines.evaluation.scoring import ChunkScores, list_pair_metrics, score_sets
+from pipelines.evaluation.scoring import ChunkScores, list_metrics, score_sets
 from pipelines.masks.bins import BINS
 from pipelines.records import JobError, UsageError, canonical_json, find_difference, sha256_hex
 
@@ -59,7 +59,7 @@ def make_card(
         "quantisation": _QUANTIZATIONS[protocol.quantization],
         "regions": "hole: mask pixels of the inpainted picture; image: all its pixels",
         "bins": list(BINS),
-        "sets": {name: REGISTRY[name].description for name in protocol.metrics if REGISTRY[name].kind == "set"},
+        "sets": {name: REGISTRY[name].description for name in list_metrics(protocol, "set")},
         "mean": "over pairs",
         "columns": list(protocol.columns),
     }
@@ -91,7 +91,7 @@ def _describe_protocol(protocol: EvalProtocol) -> dict[str, Any]:
     return {
         "asking": asking,
         "protocol_sha256": sha256_hex(canonical_json(asking)),
-        "metrics": {name: REGISTRY[name].description for name in list_pair_metrics(protocol)},
+        "metrics": {name: REGISTRY[name].description for name in list_metrics(protocol, "pair", "fills")},
         "versions": _list_versions(),
     }
 

@@ -63,6 +63,8 @@ def compare(challenger: Scorecard, champion: Scorecard, metric: str, seed: int =
     for card, name in ((challenger, "challenger"), (champion, "champion")):
         if metric not in card.metrics:
             raise UsageError(f"the scores of the {name} have no {metric}: use one of {', '.join(card.metrics)}")
+    if REGISTRY[metric].higher_is_better is None:
+        raise UsageError(f"{metric} says how much fills differ, not how good they are: compare another metric")
     refuse_unlike(challenger.passport, champion.passport, metric)
     # Pair the rows and compute the gains.
     ours, theirs = _pair_rows(challenger.rows, champion.rows)

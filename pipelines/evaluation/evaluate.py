@@ -131,8 +131,8 @@ def _score_chunk(subject: Subject, chunk: int) -> tuple[int, ChunkScores]:
         baselines = {
             name: open_model(name).fill(pairs.images, pairs.masks) for name in list_baselines(subject.identity["model"])
         }
-        fills = _choose_fills(model, pairs, subject.protocol)
-        parts.append(score_pairs(pairs, fills, subject.protocol, baselines))
+        best, several = _choose_fills(model, pairs, subject.protocol)
+        parts.append(score_pairs(pairs, best, subject.protocol, baselines, several))
     return chunk, ChunkScores.merge(parts)
 
 
@@ -153,7 +153,7 @@ def _draw_chunk(subject: Subject, chunk: int, wanted: set[tuple[str, str]]) -> d
     drawn: dict[tuple[str, str], Shown] = {}
     for pairs in _parts(subject, chunk):
         places = [i for i, pair in enumerate(zip(pairs.keys, pairs.specs, strict=True)) if pair in wanted]
-        fills = _choose_fills(model, pairs, subject.protocol) if places else pairs.images
+        fills = _choose_fills(model, pairs, subject.protocol)[0] if places else pairs.images
         holes = whiten_hole(pairs.images, pairs.masks)
         drawn |= {(pairs.keys[i], pairs.specs[i]): Shown(pairs.images[i], holes[i], fills[i]) for i in places}
     return drawn
@@ -168,18 +168,14 @@ def _parts(subject: Subject, chunk: int) -> Iterator[Pairs]:
     return read_pairs(subject.data, protocol.split, protocol.resize, protocol.size, chunk, with_maps)
 
 
-def _choose_fills(model: Model, pairs: Pairs, protocol: EvalProtocol) -> Pictures:
-    """Fill of each pair: of several the one of the highest PSNR in the hole; two of each are held at a time."""
-    best = fill_at_one_shape(model, pairs, protocol, 0)
-    if protocol.num_fills == 1:
-        return best
-    highest = measure_pairs(pairs.images, pairs.masks, best, (BEST_BY,))[BEST_BY]
-    for number in range(1, protocol.num_fills):
-        fills = fill_at_one_shape(model, pairs, protocol, number)
-        scores = measure_pairs(pairs.images, pairs.masks, fills, (BEST_BY,))[BEST_BY]
-        better = scores > highest
-        best, highest = np.where(better[:, None, None, None], fills, best), np.where(better, scores, highest)
-    return best
+def _choose_fills(model: Model, pairs: Pairs, protocol: EvalProtocol) -> tuple[Pictures, list[Pictures]]:
+    """Fill of each pair, of several the one of the highest PSNR in the hole; and all fills, a batch for each number."""
+    several = [fill_at_one_shape(model, pairs, protocol, number) for number in range(protocol.num_fills)]
+    if len(several) == 1:
+        return several[0], several
+    scores = [measure_pairs(pairs.images, pairs.masks, fills, (BEST_BY,))[BEST_BY] for fills in several]
+    best = np.argmax(scores, axis=0)  # the first of equal ones
+    return np.stack([several[number][pair] for pair, number in enumerate(best)]), several
 
 
 def fill_at_one_shape(model: Model, pairs: Pairs, protocol: EvalProtocol, number: int) -> Pictures:

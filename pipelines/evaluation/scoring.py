@@ -4,7 +4,7 @@ In: pairs and their fills. Out: rows with every metric of a pair, and features i
 the pairs alone, so chunks that are scored anywhere can be laid end to end.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.evaluation.metrics import REGISTRY, measure_pairs
-from pipelines.evaluation.metrics.networks import MetricNetworks, load_metric_networks
+from pipelines.evaluation.metrics.names import Kind
+from pipelines.evaluation.metrics.networks import MetricNetworks, load_metric_networks, measure_diversity
 from pipelines.evaluation.metrics.sets import measure_sets
 from pipelines.evaluation.models import Pictures
 from pipelines.evaluation.pairs import Pairs
@@ -58,6 +59,10 @@ def choose_metrics(protocol: EvalProtocol) -> tuple[EvalProtocol, list[str]]:
     """
     if unknown := [name for name in protocol.metrics if name not in REGISTRY]:
         raise UsageError(f"unknown metric {unknown[0]!r}: use one of {', '.join(REGISTRY)}")
+    if (diverse := list_metrics(protocol, "fills")) and protocol.num_fills < 2:
+        raise UsageError(
+            f"{diverse[0]} compares fills of a pair, there is one: use --num-fills with a sampling network"
+        )
     load_networks(protocol.metrics)
     names, notes = list(protocol.metrics), []
     for alternatives in protocol.with_weights:
@@ -84,12 +89,20 @@ def load_networks(names: tuple[str, ...]) -> MetricNetworks:
 
 
 def score_pairs(
-    pairs: Pairs, fills: Pictures, protocol: EvalProtocol, baselines: Mapping[str, Pictures]
+    pairs: Pairs,
+    fills: Pictures,
+    protocol: EvalProtocol,
+    baselines: Mapping[str, Pictures],
+    several: Sequence[Pictures] = (),
 ) -> ChunkScores:
-    """Scores of the pairs' fills and of the fills of each baseline; raises JobError naming a pair without a score."""
-    names = list_pair_metrics(protocol)
-    columns = _measure(pairs, fills, [*_POOLED, *names], protocol)
-    beside = {name: _measure(pairs, pictures, names, protocol) for name, pictures in baselines.items()}
+    """Scores of the pairs' fills and of the fills of each baseline; `several` are all fills that were drawn of each.
+
+    Raises JobError naming a pair without a score.
+    """
+    names = list_metrics(protocol, "pair")
+    columns = _measure(pairs, fills, [*_POOLED, *names], protocol) | _measure_diversity(several, protocol)
+    same = dict.fromkeys(list_metrics(protocol, "fills"), np.zeros(len(fills)))  # a baseline always fills alike
+    beside = {name: _measure(pairs, pictures, names, protocol) | same for name, pictures in baselines.items()}
     rows = []
     for i, (key, spec, mask) in enumerate(zip(pairs.keys, pairs.specs, pairs.masks, strict=True)):
         place = {"key": key, "recipe": spec, "family": spec.split(" ")[0], "bin": find_bin(mask)}
@@ -100,9 +113,15 @@ def score_pairs(
     return ChunkScores(rows, *_compute_features(pairs, fills, protocol))
 
 
-def list_pair_metrics(protocol: EvalProtocol) -> list[str]:
-    """Metrics of single pairs."""
-    return [name for name in protocol.metrics if REGISTRY[name].kind == "pair"]
+def list_metrics(protocol: EvalProtocol, *kinds: Kind) -> list[str]:
+    """Names of the protocol's metrics of these kinds."""
+    return [name for name in protocol.metrics if REGISTRY[name].kind in kinds]
+
+
+def _measure_diversity(several: Sequence[Pictures], protocol: EvalProtocol) -> dict[str, NDArray[np.float64]]:
+    """Diversity of the fills of each pair, N by name; nothing where no metric asks for it."""
+    names = list_metrics(protocol, "fills")
+    return measure_diversity(np.stack(several), names, load_networks(protocol.metrics)) if names else {}
 
 
 def _measure(pairs: Pairs, fills: Pictures, names: list[str], protocol: EvalProtocol) -> dict[str, NDArray[np.float64]]:
@@ -120,7 +139,7 @@ def _measure(pairs: Pairs, fills: Pictures, names: list[str], protocol: EvalProt
 
 def _list_set_networks(protocol: EvalProtocol) -> list[str]:
     """Names of the networks whose features the protocol's metrics of sets compare."""
-    return sorted({str(REGISTRY[m].network) for m in protocol.metrics if REGISTRY[m].kind == "set"})
+    return sorted({str(REGISTRY[name].network) for name in list_metrics(protocol, "set")})
 
 
 def _compute_features(
@@ -138,7 +157,7 @@ def _compute_features(
 
 def score_sets(scores: ChunkScores, protocol: EvalProtocol) -> SetScores:
     """Metrics of sets over all pairs, the protocol's columns and mask families; those with two pairs or more."""
-    names = [name for name in protocol.metrics if REGISTRY[name].kind == "set"]
+    names = list_metrics(protocol, "set")
     found: SetScores = {name: {} for name in names}
     for group, index in _list_groups(scores.rows, protocol):
         keys = list(dict.fromkeys(scores.rows[i]["key"] for i in index))

@@ -79,7 +79,7 @@ def _list_other_means(card: Scorecard) -> dict[str, list[str]]:
         "mean of bins": [_format(name, average_bins(columns[name], bins)) for name in card.metrics],
         "pooled": [
             _format(name, pool_pixels(name, columns, counts))
-            if REGISTRY[name].region in counts and not name.startswith("lpips")
+            if REGISTRY[name].region in counts and REGISTRY[name].kind == "pair" and not name.startswith("lpips")
             else ""
             for name in card.metrics
         ],

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.guides import make_noise_of_fill
 from pipelines.evaluation.models import open_model
 from pipelines.evaluation.pairs import read_chunk
 from pipelines.evaluation.protocol import EvalProtocol
-from pipelines.evaluation.scorecard import Scorecard
+from pipelines.evaluation.scorecard import ALL, Scorecard
 from pipelines.manifest import Dataset
 from pipelines.records import UsageError
 from pipelines.training.run import TrainRun
@@ -49,6 +50,26 @@ def test_the_best_of_several_fills_is_the_best_of_each_pair(
         errors = [(pairs.images[n].astype(float) - fill[n])[pairs.masks[n] > 0] for fill in fills]
         best = min(float((error**2).mean()) for error in errors)
         assert rows[pair]["psnr_hole"] == pytest.approx(10 * torch.tensor(255**2 / best).log10().item(), abs=0.05)
+
+
+def test_diversity_is_that_of_the_fills_and_is_not_compared(
+    dataset: Dataset, tmp_path: Path, ray_cluster: None
+) -> None:
+    model = save_network(PROBABILISTIC, tmp_path / "run").uri
+    protocol = EvalProtocol(num_fills=3, metrics=(*EvalProtocol().metrics, "diversity_l1"))
+    card = score_model(model, dataset, tmp_path / "scores", protocol)
+    opened, pairs = open_model(model), read_chunk(dataset.uri, "val", "centre-square", 0)
+    fills = [opened.fill(pairs.images, pairs.masks, noise=make_noise_of_fill(pairs, n)).astype(int) for n in range(3)]
+    rows = {(row["key"], row["recipe"]): row for row in card.rows}
+    for n, pair in enumerate(zip(pairs.keys, pairs.specs, strict=True)):
+        twos = [np.abs(fills[a][n] - fills[b][n]).mean() / 2.55 for a, b in ((0, 1), (0, 2), (1, 2))]
+        assert rows[pair]["diversity_l1"] == pytest.approx(np.mean(twos), rel=0.05)
+    assert card.mean("diversity_l1") > 0
+    assert card.baselines["telea"]["diversity_l1"][ALL].mean == 0
+    with pytest.raises(UsageError, match="says how much fills differ"):
+        compare(card, card, "diversity_l1")
+    with pytest.raises(UsageError, match="diversity_l1 compares fills of a pair, there is one"):
+        score_model(model, dataset, tmp_path / "one", replace(protocol, num_fills=1))
 
 
 def test_noise_belongs_to_the_pair_and_not_to_its_place(dataset: Dataset) -> None:
