@@ -89,7 +89,7 @@ def tar_members(stream: ForwardReader) -> Iterator[TarMember]:
     while any(block := stream.read_exactly(BLOCK_BYTES)):
         kind, size = _check_header(block, stream.position - BLOCK_BYTES), _parse_number(block[124:136])
         if kind in _EXTENSIONS:
-            (for_all if kind == _PAX_FOR_ALL else own).update(_parse_extension(kind, _read_padded(stream, size)))
+            (for_all if kind == _PAX_FOR_ALL else own).update(_read_extension(stream, kind, size))
             continue
         member, end = _parse_member(stream, block, kind, size, for_all | own)
         own = {}
@@ -120,7 +120,9 @@ def _parse_member(
     size = int(fields.get("size", size))
     refusal = _find_refusal(kind, fields)
     if kind == _SPARSE:
-        _skip_sparse_map(stream, block)
+        more = block[482]  # the map of an old GNU sparse member may have further blocks before its data
+        while more:
+            more = stream.read_exactly(BLOCK_BYTES)[504]
     if size < 0:
         raise ValueError(f"{name!r} has a negative size")
     if kind in _WITHOUT_DATA or kind == _FOLDER:
@@ -167,14 +169,11 @@ def _pad_size(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _read_padded(stream: ForwardReader, size: int) -> bytes:
+def _read_extension(stream: ForwardReader, kind: bytes, size: int) -> dict[str, str]:
+    """Fields of an extended header for the next member; a pax record is `<length> <name>=<value>` and a line end."""
     if not 0 <= size <= _MAX_EXTENSION_BYTES:
         raise ValueError(f"an extended header before byte {stream.position} claims {size} bytes")
-    return stream.read_exactly(_pad_size(size))[:size]
-
-
-def _parse_extension(kind: bytes, data: bytes) -> dict[str, str]:
-    """Fields of an extended header for the next member; a pax record is `<length> <name>=<value>` and a line end."""
+    data = stream.read_exactly(_pad_size(size))[:size]
     if kind == _LONG_LINK:
         return {}
     if kind == _LONG_NAME:
@@ -189,10 +188,3 @@ def _parse_extension(kind: bytes, data: bytes) -> dict[str, str]:
         fields[_decode_text(name)] = value.decode("utf-8", "surrogateescape")
         start += length
     return fields
-
-
-def _skip_sparse_map(stream: ForwardReader, block: bytes) -> None:
-    """Skip the further blocks that the map of an old GNU sparse member has before its data."""
-    more = block[482]
-    while more:
-        more = stream.read_exactly(BLOCK_BYTES)[504]

@@ -6,8 +6,7 @@ resolved, because a file that is rejected later must not hold the key of one tha
 
 from typing import Any
 
-from pipelines.data.build.reread import read_unchanged
-from pipelines.data.build.scan import to_photo
+from pipelines.data.build.scan import read_unchanged, to_photo
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import format_beside_reason, has_mask_colors, has_picture_name, is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo
