@@ -87,7 +87,9 @@ def tar_members(stream: ForwardReader) -> Iterator[TarMember]:
     for_all: dict[str, str] = {}
     own: dict[str, str] = {}
     while any(block := stream.read_exactly(BLOCK_BYTES)):
-        kind, size = _check_header(block, stream.position - BLOCK_BYTES), _parse_number(block[124:136])
+        if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):  # its checksum
+            raise ValueError(f"there is no tar header at byte {stream.position - BLOCK_BYTES}")
+        kind, size = block[156:157], _parse_number(block[124:136])
         if kind in _EXTENSIONS:
             (for_all if kind == _PAX_FOR_ALL else own).update(_read_extension(stream, kind, size))
             continue
@@ -116,7 +118,8 @@ def _parse_member(
     stream: ForwardReader, block: bytes, kind: bytes, size: int, fields: dict[str, str]
 ) -> tuple[TarMember, int]:
     """The member of a header block, and the position of the next one."""
-    name = fields.get("path") or _parse_name(block)
+    prefix = _decode_text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    name = fields.get("path") or (f"{prefix}/" if prefix else "") + _decode_text(block[:100])
     size = int(fields.get("size", size))
     refusal = _find_refusal(kind, fields)
     if kind == _SPARSE:
@@ -138,13 +141,6 @@ def _find_refusal(kind: bytes, fields: dict[str, str]) -> str | None:
     return None if kind in _REGULAR or kind == _FOLDER else f"it is no file but of tar type {kind!r}"
 
 
-def _check_header(block: bytes, position: int) -> bytes:
-    """Type of a header block; raises ValueError where its checksum differs."""
-    if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise ValueError(f"there is no tar header at byte {position}")
-    return block[156:157]
-
-
 def _parse_number(field: bytes) -> int:
     """Number in a header field: octal digits, or binary behind a first byte of 0x80."""
     if field[0] == 0x80:
@@ -153,12 +149,6 @@ def _parse_number(field: bytes) -> int:
         return int(field.partition(b"\0")[0].strip() or b"0", 8)
     except ValueError:
         raise ValueError(f"{field!r} is no number of a tar header") from None
-
-
-def _parse_name(block: bytes) -> str:
-    name = _decode_text(block[:100])
-    prefix = _decode_text(block[345:500]) if block[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
 
 
 def _decode_text(field: bytes) -> str:
