@@ -80,7 +80,8 @@ def save_checkpoint(
     Then drop all but this one, the one before it and those of the clocks `keep`. Later damaged ones are dropped too, as
     the training went on from an earlier one; later sound ones are another command's.
     """
-    _ensure_commit_list(out)  # a checkpoint must not exist before the list
+    if _try_read_list(out) is None:  # a checkpoint must not exist before the list
+        repair_commit_list(out)
     uri = _make_uri(out, state["images_seen"])
     digests = {}
     for name, tensors in sorted(files.items()):
@@ -127,13 +128,12 @@ def _can_open(open_folder: Callable[[str], Checkpoint], uri: str) -> bool:
     return True
 
 
-def _ensure_commit_list(out: str) -> None:
+def _try_read_list(out: str) -> tuple[int, ...] | None:
+    """Clocks of the run's list, None where it is missing or damaged."""
     try:
-        missing = read_commit_list(out) is None
+        return read_commit_list(out)
     except CorruptDataError:
-        missing = True
-    if missing:
-        repair_commit_list(out)
+        return None
 
 
 def repair_commit_list(out: str) -> None:
@@ -181,12 +181,7 @@ def find_latest_checkpoint(out: str) -> Checkpoint | None:
     is sound: no training starts over in silence.
     """
     uris = _list_uris(out)
-    try:
-        listed = read_commit_list(out) or ()
-    except CorruptDataError:
-        if not uris:
-            raise
-        listed = ()
+    listed = (_try_read_list(out) if uris else read_commit_list(out)) or ()
     clocks = sorted({*map(_parse_clock, uris), *listed}, reverse=True)
     for clock in clocks:
         try:
@@ -202,11 +197,7 @@ def find_latest_checkpoint(out: str) -> Checkpoint | None:
 
 def list_committed_after(out: str, images_seen: int) -> list[int]:
     """Clocks of the committed checkpoints after this one; those of the run's list only if it can be read."""
-    try:
-        listed = read_commit_list(out) or ()
-    except CorruptDataError:
-        listed = ()
-    return [clock for clock in _list_committed(out, listed) if clock > images_seen]
+    return [clock for clock in _list_committed(out, _try_read_list(out) or ()) if clock > images_seen]
 
 
 def has_checkpoints(out: str) -> bool:

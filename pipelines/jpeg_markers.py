@@ -56,20 +56,18 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def repair_segments(data: bytes, fault: str) -> bytes:
-    """JPEG of the same coded pixels without the possible causes of a decoder's `fault`; the same bytes without any."""
-    padding = _PADDING.search(fault)
-    return _drop_padding(data, int(padding[1])) if padding else _keep_needed_segments(data)
+    """JPEG of the same coded pixels without the possible causes of a decoder's `fault`; the same bytes without any.
 
-
-def _drop_padding(data: bytes, num_bytes: int) -> bytes:
-    """Bytes without zeros between the last coded pixels and the end marker; the same where other bytes are there.
-
-    `num_bytes` were not decoded; the decoder holds more of them in its buffer, so all zeros are removed.
+    Zeros between the last coded pixels and the end marker are removed, unless other bytes are there. The decoder holds
+    more of them in its buffer than it counts, so all zeros go.
     """
+    padding = _PADDING.search(fault)
+    if padding is None:
+        return _keep_needed_segments(data)
     end = max((segment.end for segment in segments(data)), default=0)
     coded = data[:end].rstrip(b"\0")
     coded += b"\0" * coded.endswith(b"\xff")  # the zero behind a coded 0xFF is part of it
-    return coded + data[end:] if end - len(coded) >= num_bytes else data
+    return coded + data[end:] if end - len(coded) >= int(padding[1]) else data
 
 
 def _keep_needed_segments(data: bytes) -> bytes:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 MAX_KEY_BYTES: Final = 200
-_KEY: Final = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2}|(?<=[^/])/(?=[^/]))+")
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _SIMPLE_PATH: Final = re.compile(r"((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]*)?")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
@@ -78,11 +77,6 @@ def make_key(path: str) -> str:
     if len(key) > MAX_KEY_BYTES:
         raise ValueError(f"key longer than {MAX_KEY_BYTES} bytes")
     return key
-
-
-def is_key(text: str) -> bool:
-    """Whether the text follows the key grammar."""
-    return len(text) <= MAX_KEY_BYTES and _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

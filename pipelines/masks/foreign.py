@@ -38,7 +38,9 @@ def read_mask(
     gray = turn(read_gray(data, where))
     refuse_other_size((gray.shape[0], gray.shape[1]), size, where)
     mask = to_mask(gray, hole, where, soft)
-    _refuse_odd(mask, hole, where)
+    if hole == "auto":
+        advice = "the color of the hole. Use --hole black if black is the hole, --hole white if white is"
+        _refuse_inverted(mask, _SUSPICIOUS_RATIO, where, f"white, {advice}")
     return mask, find_gray_known(gray, hole)
 
 
@@ -75,13 +77,8 @@ def refuse_odd_file(gray: NDArray[np.uint8], hole: str, where: str) -> None:
 
     Unfit is gray, empty, full, or more hole than any file of such a family has: then the hole is the other color.
     """
-    mask = to_mask(gray, hole, where)
-    ratio, border = float(mask.mean()), _measure_border(mask)
-    if ratio > _LARGEST_RATIO and border > _SUSPICIOUS_BORDER:
-        raise UsageError(
-            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are {hole}, the color of the "
-            "hole in this family. Use the family whose hole has the other color"
-        )
+    advice = "the color of the hole in this family. Use the family whose hole has the other color"
+    _refuse_inverted(to_mask(gray, hole, where), _LARGEST_RATIO, where, f"{hole}, {advice}")
 
 
 def read_gray(data: bytes, where: str) -> NDArray[np.uint8]:
@@ -136,15 +133,8 @@ def _refuse_one_color(mask: NDArray[np.uint8], hole: str, where: str) -> None:
         raise UsageError(f"{where} is {state}. Give a hole with something around it (hole color: {hole})")
 
 
-def _measure_border(mask: NDArray[np.uint8]) -> float:
-    """Share of the border's pixels that are hole, in [0, 1]."""
-    return float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
-
-
-def _refuse_odd(mask: NDArray[np.uint8], hole: str, where: str) -> None:
-    ratio, border = float(mask.mean()), _measure_border(mask)
-    if hole == "auto" and ratio > _SUSPICIOUS_RATIO and border > _SUSPICIOUS_BORDER:
-        raise UsageError(
-            f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are white, the color of the "
-            "hole. Use --hole black if black is the hole, --hole white if white is"
-        )
+def _refuse_inverted(mask: NDArray[np.uint8], most: float, where: str, color: str) -> None:
+    """Raise UsageError, with the color and advice, where more than `most` of the mask and its border are hole."""
+    ratio, border = float(mask.mean()), float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+    if ratio > most and border > _SUSPICIOUS_BORDER:
+        raise UsageError(f"{where} looks inverted: {ratio:.0%} of it and {border:.0%} of its border are {color}")

@@ -16,19 +16,17 @@ _INVERSE = 16342  # 65536 over the standard deviation in `_to_normal`, the root 
 def sketch_freeform(height: int, width: int, rng: KeyedRng, side_px: int = 256) -> Sketch:
     """Sketch of a mask HxW: brush and box, the box 96 to 128 px each way at a side of 256, at most half the canvas."""
     pen = draw_zigzag(height, width, rng, side_px)
-    rows, columns = (_draw_interval(side, min(side_px, side) // 2, rng) for side in (height, width))
-    return pen.sketch((rows, columns))
+    box = []
+    for side in (height, width):  # an interval anywhere on the side, shrunk by up to an eighth at both ends
+        nominal = min(side_px, side) // 2
+        start, shrink = rng.integer(0, max(0, side - nominal - 1)), rng.integer(0, nominal // 8)
+        box.append(slice(start + shrink, start + nominal - shrink))
+    return pen.sketch((box[0], box[1]))
 
 
 def sketch_freeform_brush(height: int, width: int, rng: KeyedRng, side_px: int = 256) -> Sketch:
     """Sketch of a mask HxW: the brush alone."""
     return draw_zigzag(height, width, rng, side_px).sketch()
-
-
-def _draw_interval(side: int, nominal: int, rng: KeyedRng) -> slice:
-    """Interval of the box on one axis: a nominal one anywhere, then shrunk by up to an eighth at both ends."""
-    start, shrink = rng.integer(0, max(0, side - nominal - 1)), rng.integer(0, nominal // 8)
-    return slice(start + shrink, start + nominal - shrink)
 
 
 def draw_zigzag(height: int, width: int, rng: KeyedRng, side_px: int) -> Pen:

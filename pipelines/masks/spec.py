@@ -92,8 +92,9 @@ def draw_masks(specs: Sequence[MaskSpec], files: Callable[[str], bytes] | None =
         waiting = [number for number in range(len(specs)) if number not in masks]
         if not waiting:
             return [masks[number] for number in range(len(specs))]
-        if turn and (fixed := next((n for n in waiting if not _may_differ(specs[n])), None)) is not None:
-            raise UnreachableRatioError(_describe_failure(specs[fixed], 1))
+        for spec in (specs[n] for n in waiting if turn):
+            if spec.file and not FILE_MASKS[spec.family].is_random:  # another try gives the same mask
+                raise UnreachableRatioError(_describe_failure(spec, 1))
         for number, drawn in _draw_once({n: (specs[n], rngs[n]) for n in waiting}, files):
             mask, wanted = resize_nearest(drawn, *specs[number].size_px), specs[number].bin
             if 0 < np.count_nonzero(mask) < mask.size and wanted in (ANY, find_bin(mask)):
@@ -101,11 +102,6 @@ def draw_masks(specs: Sequence[MaskSpec], files: Callable[[str], bytes] | None =
     raise UnreachableRatioError(
         _describe_failure(next(spec for n, spec in enumerate(specs) if n not in masks), _MAX_TRIES)
     )
-
-
-def _may_differ(spec: MaskSpec) -> bool:
-    """Whether another try may give another mask."""
-    return spec.file is None or FILE_MASKS[spec.family].is_random
 
 
 def _draw_once(

@@ -23,7 +23,9 @@ class Augmentation:
     def __init__(self, config: StreamConfig, seed: int) -> None:
         self._size, self._from = config.size_px, config.resize_px or config.size_px
         self._key = derive_seed(seed, "augment")
-        self._transform = _compose(config)
+        others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
+        transforms = [transform.build() for transform in config.augment]
+        self._transform = A.Compose(transforms, additional_targets=others, is_check_shapes=False)
         self._philox: Any = np.random.Philox()
         self._random = PythonRng(self._philox)
         self._transform.set_random_state(np.random.Generator(self._philox), self._random)
@@ -58,9 +60,3 @@ class Augmentation:
                 f"augment brings photos of {self._from} px to {width}x{height}, size_px is {self._size}: "
                 "set resize_px to the size before the crop, and size_px to the size of the crop"
             )
-
-
-def _compose(config: StreamConfig) -> A.Compose:
-    others = dict.fromkeys(config.planes, "mask") | ({LARGE: "image"} if config.large_px else {})
-    transforms = [transform.build() for transform in config.augment]
-    return A.Compose(transforms, additional_targets=others, is_check_shapes=False)

@@ -72,7 +72,11 @@ class Stream:
 
     def _make_batch(self, positions: list[int], memory: torch.Tensor) -> Batch:
         """Batch of the photos at these positions, its images and masks in the memory, uint8."""
-        image, masks = self._split_memory(memory, len(positions))
+        # Lay the images NHWC and the masks NKHW side by side into the memory.
+        count, size, num_masks = len(positions), self._config.size_px, len(self._config.masks)
+        pixels = count * size**2
+        image = memory[: 3 * pixels].view(count, size, size, 3)
+        masks = memory[3 * pixels : (3 + num_masks) * pixels].view(count, num_masks, size, size)
         # Read the photos and their planes.
         keys, incidents, planes = [], [], []
         for position, into in zip(positions, image.numpy(), strict=True):
@@ -92,13 +96,6 @@ class Stream:
         stacked = {name: _to_channels_first(torch.from_numpy(np.stack([p[name] for p in planes]))) for name in names}
         incidents += self.reader.traffic.drain()
         return Batch(tuple(keys), tuple(positions), _to_channels_first(image), masks, stacked, tuple(incidents))
-
-    def _split_memory(self, memory: torch.Tensor, num_photos: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images NHWC and masks NKHW, side by side in the memory."""
-        size, num_masks = self._config.size_px, len(self._config.masks)
-        pixels = num_photos * size**2
-        image, masks = memory[: 3 * pixels], memory[3 * pixels : (3 + num_masks) * pixels]
-        return image.view(num_photos, size, size, 3), masks.view(num_photos, num_masks, size, size)
 
     def _read_sample(self, position: int, into: Picture) -> tuple[str, dict[str, Picture], list[str]]:
         """Write the image of a global position to `into` SxSx3; returns its key, its planes and what was replaced."""

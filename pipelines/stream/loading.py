@@ -7,7 +7,7 @@ within seconds when a process on either side is killed; the pixels lie in slots 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -102,7 +102,7 @@ def _load_ahead(make: Make, steps: Iterable[list[int]], num_bytes: int, num_load
         num_workers=num_loader_workers,
         prefetch_factor=_AHEAD,
         multiprocessing_context="fork",  # workers inherit open files and the shared slots
-        collate_fn=cast("Callable[[list[Any]], Any]", _return_batch),  # no collation: a step is a whole batch
+        collate_fn=lambda batch: batch,  # no collation: a step is a whole batch
         generator=torch.Generator(),  # keeps DataLoader from drawing from the global one
     )
     batches = iter(loader)
@@ -120,7 +120,3 @@ def _take_next(batches: Iterator[Batch | _SlotBatch | Exception]) -> Batch | _Sl
     except (RuntimeError, OSError, EOFError) as fault:  # the last two: it ended while it was handing a batch over
         what = str(fault) or type(fault).__name__
         return JobError(f"a loader worker failed: {what}. Run the command again: it goes on from the last checkpoint")
-
-
-def _return_batch(batch: Batch | _SlotBatch | Exception) -> Batch | _SlotBatch | Exception:
-    return batch

@@ -71,7 +71,7 @@ class ShardReader:
         self._cache = cache
         self._index = lru_cache(maxsize=_OPEN_SHARDS)(self._read_index)
         self._file = lru_cache(maxsize=_OPEN_SHARDS)(self._open)
-        self._threads = lru_cache(maxsize=1)(_start_threads)
+        self._threads = lru_cache(maxsize=1)(lambda _process: ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead"))
         self.traffic = Traffic()
         """Traffic of shards; their tables are not counted."""
 
@@ -140,13 +140,10 @@ class ShardReader:
         try:
             return call()
         except FileNotFoundError:
-            raise CorruptDataError(
-                f"{self._make_uri(shard)} is missing: restore the shard or build the dataset again"
-            ) from None
+            problem = "is missing:"
         except EOFError as fault:
-            raise CorruptDataError(
-                f"{self._make_uri(shard)} is cut: {fault}; restore the shard or build the dataset again"
-            ) from None
+            problem = f"is cut: {fault};"
+        raise CorruptDataError(f"{self._make_uri(shard)} {problem} restore the shard or build the dataset again")
 
     def _read_index(self, shard: int) -> ShardIndex:
         dataset, record = self._shard(shard)
@@ -172,8 +169,3 @@ class ShardReader:
     def _make_uri(self, shard: int) -> str:
         dataset, record = self._shard(shard)
         return storage.join(dataset.uri, record.file)
-
-
-def _start_threads(_process: int) -> ThreadPoolExecutor:
-    """Threads of this process: a forked process has none of its parent's."""
-    return ThreadPoolExecutor(_FETCHING_THREADS, "fetch-ahead")

@@ -87,9 +87,11 @@ def tar_members(stream: ForwardReader) -> Iterator[TarMember]:
     for_all: dict[str, str] = {}
     own: dict[str, str] = {}
     while any(block := stream.read_exactly(BLOCK_BYTES)):
-        kind, size = _check_header(block, stream.position - BLOCK_BYTES), _parse_number(block[124:136])
+        if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):  # its checksum
+            raise ValueError(f"there is no tar header at byte {stream.position - BLOCK_BYTES}")
+        kind, size = block[156:157], _parse_number(block[124:136])
         if kind in _EXTENSIONS:
-            (for_all if kind == _PAX_FOR_ALL else own).update(_parse_extension(kind, _read_padded(stream, size)))
+            (for_all if kind == _PAX_FOR_ALL else own).update(_read_extension(stream, kind, size))
             continue
         member, end = _parse_member(stream, block, kind, size, for_all | own)
         own = {}
@@ -116,11 +118,14 @@ def _parse_member(
     stream: ForwardReader, block: bytes, kind: bytes, size: int, fields: dict[str, str]
 ) -> tuple[TarMember, int]:
     """The member of a header block, and the position of the next one."""
-    name = fields.get("path") or _parse_name(block)
+    prefix = _decode_text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    name = fields.get("path") or (f"{prefix}/" if prefix else "") + _decode_text(block[:100])
     size = int(fields.get("size", size))
     refusal = _find_refusal(kind, fields)
     if kind == _SPARSE:
-        _skip_sparse_map(stream, block)
+        more = block[482]  # the map of an old GNU sparse member may have further blocks before its data
+        while more:
+            more = stream.read_exactly(BLOCK_BYTES)[504]
     if size < 0:
         raise ValueError(f"{name!r} has a negative size")
     if kind in _WITHOUT_DATA or kind == _FOLDER:
@@ -136,13 +141,6 @@ def _find_refusal(kind: bytes, fields: dict[str, str]) -> str | None:
     return None if kind in _REGULAR or kind == _FOLDER else f"it is no file but of tar type {kind!r}"
 
 
-def _check_header(block: bytes, position: int) -> bytes:
-    """Type of a header block; raises ValueError where its checksum differs."""
-    if _parse_number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
-        raise ValueError(f"there is no tar header at byte {position}")
-    return block[156:157]
-
-
 def _parse_number(field: bytes) -> int:
     """Number in a header field: octal digits, or binary behind a first byte of 0x80."""
     if field[0] == 0x80:
@@ -153,12 +151,6 @@ def _parse_number(field: bytes) -> int:
         raise ValueError(f"{field!r} is no number of a tar header") from None
 
 
-def _parse_name(block: bytes) -> str:
-    name = _decode_text(block[:100])
-    prefix = _decode_text(block[345:500]) if block[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
-
-
 def _decode_text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
@@ -167,14 +159,11 @@ def _pad_size(size: int) -> int:
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _read_padded(stream: ForwardReader, size: int) -> bytes:
+def _read_extension(stream: ForwardReader, kind: bytes, size: int) -> dict[str, str]:
+    """Fields of an extended header for the next member; a pax record is `<length> <name>=<value>` and a line end."""
     if not 0 <= size <= _MAX_EXTENSION_BYTES:
         raise ValueError(f"an extended header before byte {stream.position} claims {size} bytes")
-    return stream.read_exactly(_pad_size(size))[:size]
-
-
-def _parse_extension(kind: bytes, data: bytes) -> dict[str, str]:
-    """Fields of an extended header for the next member; a pax record is `<length> <name>=<value>` and a line end."""
+    data = stream.read_exactly(_pad_size(size))[:size]
     if kind == _LONG_LINK:
         return {}
     if kind == _LONG_NAME:
@@ -189,10 +178,3 @@ def _parse_extension(kind: bytes, data: bytes) -> dict[str, str]:
         fields[_decode_text(name)] = value.decode("utf-8", "surrogateescape")
         start += length
     return fields
-
-
-def _skip_sparse_map(stream: ForwardReader, block: bytes) -> None:
-    """Skip the further blocks that the map of an old GNU sparse member has before its data."""
-    more = block[482]
-    while more:
-        more = stream.read_exactly(BLOCK_BYTES)[504]

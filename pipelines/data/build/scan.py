@@ -45,6 +45,7 @@ from pipelines.records import (
     Absent,
     ByteRange,
     CorruptDataError,
+    JobError,
     Photo,
     Plane,
     Rejected,
@@ -296,3 +297,17 @@ def _check_photo(photo: Photo, raw: bytes, config: DatasetConfig) -> tuple[str |
     if isinstance(header, Rejected):
         return content, photo.refusal or header.reason
     return content, find_mask_reason(raw, photo.path, photo.refusal, config)
+
+
+def read_unchanged(plan: Plan, photo: Photo, crc32: int) -> bytes:
+    """Bytes of a scanned file; raises JobError where they have changed since."""
+    try:
+        raw = read_photo(plan.root, photo)
+        if isal_zlib.crc32(raw) == crc32:
+            return raw
+    except CorruptDataError:
+        pass
+    raise JobError(
+        f"{photo.path} under {plan.root} changed during the build: put it back as it was, or delete {plan.at()} "
+        "and build again"
+    )

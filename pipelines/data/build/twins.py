@@ -6,8 +6,7 @@ resolved, because a file that is rejected later must not hold the key of one tha
 
 from typing import Any
 
-from pipelines.data.build.reread import read_unchanged
-from pipelines.data.build.scan import to_photo
+from pipelines.data.build.scan import read_unchanged, to_photo
 from pipelines.data.commit.workspace import Plan
 from pipelines.data.image.mask_files import format_beside_reason, has_mask_colors, has_picture_name, is_mask_reason
 from pipelines.data.image.normalize import name_memory_faults, normalize_photo
@@ -26,7 +25,13 @@ def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]]) -> list[str | Non
     """
     reasons, photos, masks = list[str | None](), list[str](), set[str]()
     for row in rows:
-        reason, is_mask = (row["refusal"], False) if row["refusal"] else _check_twin(plan, row)
+        reason, is_mask = row["refusal"], False
+        if not reason:
+            raw = read_unchanged(plan, to_photo(row), row["crc32"])
+            with name_memory_faults(row["path"]):
+                sample = normalize_photo(raw, plan.config)
+            reason = sample.reason if isinstance(sample, Rejected) else None
+            is_mask = has_mask_colors(raw, row["path"], plan.config)
         reasons.append(reason)
         if is_mask:
             masks.add(row["path"])
@@ -36,13 +41,3 @@ def find_twin_refusals(plan: Plan, rows: list[dict[str, Any]]) -> list[str | Non
         return reasons
     beside = format_beside_reason(min(photos))
     return [beside if row["path"] in masks else reason for row, reason in zip(rows, reasons, strict=True)]
-
-
-def _check_twin(plan: Plan, row: dict[str, Any]) -> tuple[str | None, bool]:
-    """Reason to reject a file, or None, and whether it looks like a mask."""
-    photo = to_photo(row)
-    raw = read_unchanged(plan, photo, row["crc32"])
-    with name_memory_faults(photo.path):
-        sample = normalize_photo(raw, plan.config)
-    is_mask = has_mask_colors(raw, photo.path, plan.config)
-    return sample.reason if isinstance(sample, Rejected) else None, is_mask

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -21,9 +20,8 @@ from pipelines.data.archive.read import read_photo
 from pipelines.data.archive.system_files import is_system_file_reason
 from pipelines.data.build.dedup import select_resolved
 from pipelines.data.build.eval_masks import make_eval_masks
-from pipelines.data.build.reread import read_unchanged
 from pipelines.data.build.roofline import NUM_TIMED, estimate_photo_seconds
-from pipelines.data.build.scan import to_photo
+from pipelines.data.build.scan import read_unchanged, to_photo
 from pipelines.data.build.timing import Cost, Stopwatch
 from pipelines.data.commit.workspace import ROWS_AT_A_TIME, Layout, Plan
 from pipelines.data.image.mask_files import is_mask_reason
@@ -85,13 +83,9 @@ def publish_shard(
             writer = ShardWriter(stream)
             table = make_table(write(writer))
             writer.close(shard.about)
-        return _publish(out, shard, writer, table, path)
-
-
-def _publish(out: str, shard: ShardId, writer: ShardWriter, table: pa.Table, path: Path) -> ShardRecord:
-    sha256 = writer.sha256.hexdigest()
-    file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
-    storage.publish_file(storage.join(out, file), path)
+        sha256 = writer.sha256.hexdigest()
+        file = f"{shard.split}/{shard.source}-{shard.number:06d}-{sha256[:12]}.tar"
+        storage.publish_file(storage.join(out, file), path)
     return publish_table(out, shard.about, file, sha256, writer.size_bytes, table)
 
 
