@@ -29,6 +29,10 @@ _JOIN_TRIES: Final = "2"
 """Each lasts 40 s. Ray's default of 20 would be a quarter of an hour without a message."""
 _OOM_RETRIES: Final = "RAY_task_oom_retries"
 _RUN_AGAIN: Final = "Run the same command again to continue."
+_GRPC_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+"""Preface and empty settings of an HTTP/2 client."""
+_GRPC_SETTINGS: Final = b"\x04"
+"""Type of the frame with which a server answers."""
 _CONNECT_SECONDS: Final = 10.0
 _NAME_LENGTH: Final = 200
 
@@ -92,10 +96,15 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _check_listener(address: str) -> None:
-    """Raise OSError where nothing listens, for which Ray would wait minutes; `auto` has no address to check."""
+    """Raise OSError where nothing speaks gRPC, for which Ray would wait minutes; `auto` has no address to check."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    if not (colon and port.isdecimal()):
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(_GRPC_GREETING)
+            if connection.recv(4)[3:] != _GRPC_SETTINGS:
+                raise ConnectionError("what listens there is no Ray head")
 
 
 def _start(ray: Any, num_cpus: int | None) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
+from fsspec.implementations.local import LocalFileSystem
 
 from infra import storage
+from infra.object_store import translate_faults
 
 _FILE: Final = ".lock"
 _POLL_SECONDS: Final = 0.01
@@ -52,5 +54,6 @@ def lock_folder(uri: str) -> Iterator[None]:
         if not is_held:
             holder = (folder / _FILE).read_text().strip() or "unknown"
             raise LockedError(f"process {holder} works in {uri}: wait for its end, or give another --out")
-        (folder / _FILE).write_text(str(os.getpid()))
+        with translate_faults(LocalFileSystem(), str(folder / _FILE)):
+            (folder / _FILE).write_text(str(os.getpid()))
         yield

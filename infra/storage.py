@@ -24,7 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from infra.credentials import load_secrets
 from infra.object_store import create_remote, translate_faults
-from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_file, refuse_invalid_uri, refuse_read_only
+from infra.uris import LOCAL, SCHEME, InvalidURIError, refuse_invalid_uri, refuse_read_only, refuse_unwritable
 
 ASIDE = ".aside-"
 _FOLDERS_AHEAD: Final = 16
@@ -104,10 +104,10 @@ def to_local_path(uri: str) -> Path | None:
 
 
 def to_writable_folder(uri: str) -> Path | None:
-    """Path of a local folder, None on a store; raises InvalidURIError for a file and for a read-only URI."""
+    """Path of a local folder, None on a store; raises InvalidURIError for a file and for what takes no files."""
     refuse_read_only(uri)
     if (folder := to_local_path(uri)) is not None:
-        refuse_file(folder)
+        refuse_unwritable(folder)
     return folder
 
 

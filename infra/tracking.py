@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import unquote, urlsplit
@@ -67,10 +68,14 @@ class Tracking:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         load_secrets()
-        _make_database(uri)
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        self._client = cast("MlflowClient", ExplainedCalls(MlflowClient(uri, uri), uri))
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        """Client, made with the database at the first call that needs it."""
+        _make_database(self.uri)
+        return cast("MlflowClient", ExplainedCalls(MlflowClient(self.uri, self.uri), self.uri))
 
     def open_run(self, logical_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Find the MLflow run of a logical run, or create it with the tags; return MLflow's id of it."""

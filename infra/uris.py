@@ -6,6 +6,7 @@ the file system as soon as a path is joined to it.
 
 import os
 import re
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -68,8 +69,14 @@ def refuse_file(folder: Path) -> None:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise InvalidURIError as `refuse_file` does, and for a folder that this user cannot write to."""
+    """Raise InvalidURIError as `refuse_file` does, and for a folder that takes no files of this user."""
     refuse_file(folder)
     part = next(part for part in (folder, *folder.parents) if part.exists())
     if not os.access(part, os.W_OK | os.X_OK):
         raise InvalidURIError(f"cannot write to {folder}: {part} is read-only for this user; give another folder")
+    try:
+        tempfile.TemporaryFile(dir=part).close()
+    except OSError as fault:  # as in /proc
+        raise InvalidURIError(
+            f"cannot write to {folder}: {part} takes no files ({fault.strerror}); give another folder"
+        ) from None

@@ -40,11 +40,12 @@ _OF_A_FILE: Final = ("onnx:", "torchscript:")
 
 def parse_options(arguments: type[_Arguments], verb: str, words: Sequence[str]) -> _Arguments:
     """Arguments of a verb; raises SystemExit after the reason is on stderr, or after help is on stdout."""
+    # tyro joins lines of a description unless they begin with a space.
     width = min(shutil.get_terminal_size().columns, 120)
     paragraphs = (getdoc(arguments) or "").split("\n\n")
-    description = "\n\n".join(textwrap.fill(" ".join(paragraph.split()), width) for paragraph in paragraphs)
+    lines = (textwrap.fill(" ".join(text.split()), width, subsequent_indent=" ") for text in paragraphs)
     flags = (tyro.conf.FlagCreatePairsOff,)  # --dry-run alone, without --no-dry-run
-    return tyro.cli(arguments, args=list(words), prog=f"lacuna {verb}", description=description, config=flags)
+    return tyro.cli(arguments, args=list(words), prog=f"lacuna {verb}", description="\n\n".join(lines), config=flags)
 
 
 def list_files(arguments: Any) -> Iterator[tuple[str, str]]:

@@ -12,23 +12,24 @@ class DatasetConfig:
     """Settings of a build: with the files and the seed, they decide all bytes of the shards."""
 
     source: str
-    """The dataset's layout, a name of DATASETS."""
+    """Layout of the photos: folder, packages (photos of our dependencies), or of a published dataset: ade20k-aim,
+    celeba, celebahq, ffhq, oxford-buildings, paris-streetview, places2-128, places365-easy, -large or -small."""
     splits: str | None = None
-    """One of the source's ways to split it; None is the published one."""
+    """One of the source's ways to split it; the published one if not given."""
     planes: tuple[str, ...] = ()
     """Pictures beside the photos that are stored with them, where they exist: `seg`, `edge`."""
     duplicates: str = "bytes"
     """Two files are one photo if they have the same `bytes`, or the same upright RGB `pixels`; that decodes all."""
     resize: str = "none"
-    """Policy that brings photos to one size, a name of RESIZES; "none" keeps the bytes of the file where it can."""
+    """How photos get one size: squash, centre-square, short-side, celeba-178; none keeps a file's bytes if it can."""
     size_px: int | None = None
-    """Size for the policy; None goes with "none" alone."""
+    """Size for --resize, px; not given with none."""
     encode: str = "png"
-    """Encoder of photos whose bytes are not kept, a name of ENCODERS."""
+    """Encoder of photos whose bytes are not kept: png or jpeg."""
     scaled_decode: bool = False
     """Decode a JPEG that is reduced at a fraction of its size: faster, with slightly different pixels."""
     decode_check: bool = True
-    """Decode photos whose bytes are kept, too, to find damaged pixels here and not in a training."""
+    """Decode photos whose bytes are kept, too, to find damaged pixels now; --no-decode-check leaves that out."""
     holdout: float = 0.0
     """Share of the train photos that goes to the split val, by a digest of their key."""
     min_side_px: int = 32

@@ -61,7 +61,7 @@ def choose_metrics(protocol: EvalProtocol) -> tuple[EvalProtocol, list[str]]:
         raise UsageError(f"unknown metric {unknown[0]!r}: use one of {', '.join(REGISTRY)}")
     if (diverse := list_metrics(protocol, "fills")) and protocol.num_fills < 2:
         raise UsageError(
-            f"{diverse[0]} compares fills of a pair, there is one: use --num-fills with a sampling network"
+            f"{diverse[0]} compares fills of a pair, there is one: give --num-fills to a network that draws"
         )
     load_networks(protocol.metrics)
     names, notes = list(protocol.metrics), []

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -204,6 +205,22 @@ def test_a_cluster_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None
     assert report["error"].startswith(f"could not join the Ray cluster at RAY_ADDRESS={address}: ")
     assert report["error"].endswith("or unset RAY_ADDRESS to work on this machine alone")
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 404 Not Found\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b""])
+def test_a_port_at_which_no_ray_head_listens_is_said_before_ray_waits(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(answer)
+                client.recv(100)
+
+        Thread(target=serve, daemon=True).start()
+        done = run_here("from infra.cluster import connect_ray\nconnect_ray(1).__enter__()", RAY_ADDRESS=address)
+    assert f"could not join the Ray cluster at RAY_ADDRESS={address}: what listens there is no Ray head" in done.stderr
 
 
 EATING = """

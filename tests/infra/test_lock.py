@@ -107,3 +107,13 @@ def test_the_newest_holder_is_named(folder: Path) -> None:
 def test_object_stores_have_no_lock() -> None:
     with lock_folder("memory://lock/x"), lock_folder("memory://lock/x"):
         pass
+
+
+def test_a_full_disk_is_named_with_the_file_of_the_lock(folder: Path) -> None:
+    """A limit of the size of files stands for the full disk: both end the write of the holder's number."""
+    full = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    full += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    command = [sys.executable, "-c", full + HOLD, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=False, input="")
+    assert done.returncode == 1
+    assert f"no space to write {folder / '.lock'}: free some, then run the same command again" in done.stderr

@@ -316,3 +316,11 @@ def test_a_run_that_ended_without_its_server_is_reported_by_the_same_command_lat
     assert (report["run_id"], report["images_seen"]) == (trained.run_id, 32)
     run_id = tracking.open_run(trained.run_id, "tiny", {}, {})
     assert [step for step, _ in history(client, run_id, "l1_out")] == CLOCKS
+
+
+@pytest.mark.parametrize("uri", ["models:/x", "models:/x/one", "models:/x@", "models:/a/b/1"])
+def test_a_name_that_means_no_version_makes_no_database(tmp_path: Path, uri: str) -> None:
+    tracking = Tracking(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(FileNotFoundError, match=f"{uri} names no version: give models:/NAME/NUMBER"):
+        tracking.find_version(uri)
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,9 @@ from infra.settings import PROJECT_ROOT
 from jobs import cli
 from jobs.cli import VERBS
 from jobs.faults import VerbError
+from pipelines.data.image.decode import ENCODERS
+from pipelines.data.image.resize import RESIZES
+from pipelines.data.sources import DATASETS
 from pipelines.manifest import Dataset
 from pipelines.records import CorruptDataError, JobError, UsageError
 from tests.making import lacuna
@@ -180,6 +183,27 @@ def test_every_verb_has_arguments_a_run_and_help(capfd: pytest.CaptureFixture[st
     assert f"lacuna {verb}" in out
     options = {field.name for field in fields(module.Arguments)} - {"recipe", "config", "command"}
     assert all(option.replace("_", "-") in out.lower() for option in options)
+
+
+def test_the_help_of_shard_lists_the_names_that_it_takes(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["shard", "--help"]) == 0
+    text = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    for option, names in (("--source", DATASETS), ("--resize", RESIZES), ("--encode", ENCODERS)):
+        (said,) = re.findall(rf"{option} STR (.*?)\((?:required|default)", text)
+        listed = set(re.findall(r"[\w-]+", said.replace("-large or -small", "places365-large places365-small")))
+        assert names.keys() <= listed, names.keys() - listed
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_keeps_within_the_width(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str, columns: int
+) -> None:
+    """The line of usage is tyro's, which does not wrap it."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert cli.main([verb, "--help"]) == 0
+    _, *lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > columns] == []
 
 
 @pytest.mark.parametrize(

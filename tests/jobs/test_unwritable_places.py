@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from infra.settings import PROJECT_ROOT
+from jobs.cli import main
+from pipelines.manifest import Dataset
 from tests.jobs.fills import photos_and_masks
 
 pytestmark = pytest.mark.thorough
@@ -50,3 +52,26 @@ def test_export_says_so_before_it_opens_a_model(tmp_path: Path) -> None:
     assert report["error"] == (
         f"cannot write to {tmp_path}/locked: {tmp_path}/locked is read-only for this user; give another folder"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fill", "--model", "nowhere", "--image", "{photo}", "--hole", "alpha", "--out", "/proc/o.png"),
+        ("export", "--model", "nowhere", "--format", "torchscript", "--out", "/proc/m.pt"),
+        ("train", "deepgin-demo", "--data", "{data}", "--out", "/proc/run"),
+        ("train", "deepgin-demo", "--data", "{data}", "--out", "/proc/run", "--dry-run"),
+        ("shard", "--source", "folder", "--root", "{root}", "--out", "/proc"),
+        ("evaluate", "--model", "telea", "--data", "{data}", "--out", "/proc/scores"),
+    ],
+    ids=lambda words: words[0] + words[-1],
+)
+def test_a_folder_of_the_kernel_is_refused_before_work(
+    capfd: pytest.CaptureFixture[str], dataset: Dataset, photos: Path, words: tuple[str, ...]
+) -> None:
+    given = {"data": dataset.uri, "root": str(photos), "photo": str(next(photos.rglob("*.jpg")))}
+    code = main([word.format(**given) for word in words])
+    report = json.loads(capfd.readouterr().out)
+    assert code == 2, report
+    assert report["error"].startswith("cannot write to /proc")
+    assert "/proc takes no files (" in report["error"]
