@@ -7,7 +7,7 @@ import inspect
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import lacuna
 
@@ -53,6 +53,13 @@ def _describe(name: str, value: Any) -> str:
 def _signature(value: Any) -> str:
     """The signature, a line for each argument where there are many."""
     signature = inspect.signature(value, eval_str=False)
+    plain = get_type_hints(value.__init__ if inspect.isclass(value) else value)  # without the kinds of options
+    signature = signature.replace(
+        parameters=[
+            parameter.replace(annotation=plain[name]) if "Annotated" in str(parameter.annotation) else parameter
+            for name, parameter in signature.parameters.items()
+        ]
+    )
     line = str(signature).replace("pipelines.", "").replace("numpy.", "")
     if len(line) <= 90:
         return line
