@@ -12,9 +12,10 @@ from jobs.recipes import find_recipe
 from pipelines.data.build.benchmark import measure_dataset_rates, measure_processor_rates, measure_storage_rates
 from pipelines.data.config import DatasetConfig
 from pipelines.manifest import open_dataset
-from pipelines.records import UsageError, join_choices
+from pipelines.records import UsageError
 from pipelines.stream.batching import Stream
 from pipelines.stream.rate import count_needed_loaders, measure_loader_rates
+from pipelines.training.preflight import refuse_uneven_shares
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,12 @@ def check(arguments: Arguments) -> None:
         if arguments.step_seconds is not None or arguments.workers != 1:
             raise UsageError("--step-seconds and --workers need a recipe: give one with --recipe")
         return
-    batch_size = find_recipe(arguments.recipe).batch_size
+    recipe = find_recipe(arguments.recipe)
     if arguments.data is None:
         raise UsageError("--recipe needs a dataset: give one with --data")
-    if arguments.workers < 1 or batch_size % arguments.workers:
-        raise UsageError(
-            f"--workers {arguments.workers} does not divide the batch size {batch_size}: "
-            f"use {join_choices([n for n in range(1, batch_size + 1) if batch_size % n == 0])}"
-        )
+    if arguments.workers < 1:
+        raise UsageError(f"--workers is {arguments.workers}: use at least 1")
+    refuse_uneven_shares(recipe, arguments.workers)
     if arguments.step_seconds is not None and not 0 < arguments.step_seconds < math.inf:
         raise UsageError(f"--step-seconds is {arguments.step_seconds}: it must be a finite number greater than 0")
 

@@ -157,21 +157,20 @@ def _change(change: Change, show: Progress, stats: BuildStats) -> tuple[Dataset,
         plan = Plan(change.add, change.out, config, dataset.commit["seed"], change.mask_files)
         dataset = add_layer(plan, show, stats)
     if change.remove:
-        dataset = remove_photos(change.out, _read_keys(change.remove), show, stats)
+        keys = [key for word in change.remove for key in _read_keys(word)]
+        dataset = remove_photos(change.out, keys, show, stats)
     if change.compact:
         dataset = merge_layers(change.out, show, stats)
     return dataset, prune(change.out) if change.prune else []
 
 
-def _read_keys(words: tuple[str, ...]) -> list[str]:
-    """Keys from the command line, with those of each `@FILE`."""
-    return [key for word in words for key in (_read_lines(word[1:]) if word.startswith("@") else [word])]
-
-
-def _read_lines(path: str) -> list[str]:
-    if not Path(path).is_file():
-        raise UsageError(f"--remove @{path}: no such file; give one with a key in each line")
-    return [line for line in Path(path).read_text().splitlines() if line]
+def _read_keys(word: str) -> list[str]:
+    """The word itself, or the keys in the lines of an `@FILE`."""
+    if not word.startswith("@"):
+        return [word]
+    if not Path(word[1:]).is_file():
+        raise UsageError(f"--remove {word}: no such file; give one with a key in each line")
+    return [line for line in Path(word[1:]).read_text().splitlines() if line]
 
 
 def resolve_root(arguments: Arguments) -> str:

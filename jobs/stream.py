@@ -73,7 +73,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "picture": arguments.out,
         "keys": list(batch.keys),
         "positions": list(batch.positions),
-        "hole_ratios": {name: _measure_ratios(batch.mask[:, k]) for k, name in enumerate(config.masks)},
+        "hole_ratios": {
+            name: [round(float(mask.float().mean()), 4) for mask in batch.mask[:, number]]
+            for number, name in enumerate(config.masks)
+        },
         "num_samples": stream.num_samples,
         "incidents": list(batch.incidents),
     }
@@ -94,10 +97,6 @@ def _to_rgb(stack: torch.Tensor) -> NDArray[np.uint8]:
     """Pictures uint8 NHWx3 from uint8 NCHW: gray ones get three channels, a fourth channel is dropped."""
     pictures = stack.permute(0, 2, 3, 1).numpy()
     return np.repeat(pictures, 3, axis=3) if pictures.shape[3] == 1 else np.ascontiguousarray(pictures[..., :3])
-
-
-def _measure_ratios(masks: torch.Tensor) -> list[float]:
-    return [round(float(mask.float().mean()), 4) for mask in masks]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import inspect
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import lacuna
 
@@ -53,11 +53,24 @@ def _describe(name: str, value: Any) -> str:
 def _signature(value: Any) -> str:
     """The signature, a line for each argument where there are many."""
     signature = inspect.signature(value, eval_str=False)
+    plain = [p.replace(annotation=_strip_kinds(p.annotation)) for p in signature.parameters.values()]
+    signature = signature.replace(parameters=plain)
     line = str(signature).replace("pipelines.", "").replace("numpy.", "")
     if len(line) <= 90:
         return line
     arguments = ",\n".join(f"    {argument}" for argument in map(str, signature.parameters.values()))
     return f"(\n{arguments},\n)"
+
+
+def _strip_kinds(annotation: Any) -> Any:
+    """The type without the kinds of options, which are for the command line."""
+    if "Annotated" not in str(annotation):
+        return annotation
+
+    def bearer() -> None: ...
+
+    bearer.__annotations__ = {"type": annotation}
+    return get_type_hints(bearer)["type"]
 
 
 def _members(kind: type) -> list[str]:

@@ -182,13 +182,6 @@ def _find_bounds(holes: Tensor) -> tuple[int, int, int, int]:
 def _place_window(box: Window, size: tuple[int, ...], size_px: int, context: float) -> Window:
     """The window of the holes in this box, in a photo of this height and width."""
     side = max(size_px, round(context * max(box.height, box.width)))
-    (top, height), (left, width) = (
-        _find_center_span(start, length, min(side, whole))
-        for start, length, whole in ((box.top, box.height, size[0]), (box.left, box.width, size[1]))
-    )
+    height, width = min(side, size[0]), min(side, size[1])
+    top, left = box.top + box.height // 2 - height // 2, box.left + box.width // 2 - width // 2
     return Window(max(0, min(top, size[0] - height)), max(0, min(left, size[1] - width)), height, width)
-
-
-def _find_center_span(start: int, length: int, side: int) -> tuple[int, int]:
-    """Start and length of `side` pixels with the same middle."""
-    return start + length // 2 - side // 2, side

@@ -65,7 +65,7 @@ def refuse_settings(request: TrainRequest) -> None:
     if not 1 <= request.min_workers <= workers:
         raise UsageError(f"--min-workers is {request.min_workers}: use 1 to {workers}, the number of --workers")
     for number in range(request.min_workers, workers + 1):
-        _refuse_uneven_shares(recipe, number)
+        refuse_uneven_shares(recipe, number)
     if not 0 < request.until_images <= recipe.images or request.until_images % recipe.batch_size:
         raise UsageError(
             f"--images is {request.until_images}: use a multiple of the batch size {recipe.batch_size}, "
@@ -73,7 +73,7 @@ def refuse_settings(request: TrainRequest) -> None:
         )
 
 
-def _refuse_uneven_shares(recipe: TrainRecipe, num_workers: int) -> None:
+def refuse_uneven_shares(recipe: TrainRecipe, num_workers: int) -> None:
     """Raise UsageError where so many workers cannot have equal shares of a step, or not in equal parts."""
     if recipe.batch_size % num_workers:
         raise UsageError(

@@ -143,7 +143,10 @@ class TrainState:
         }
         average = {} if self.average is None else {AVERAGE: self.average.state_dict()}
         files = {
-            name: {key: _copy_to_cpu(x) for key, x in tensors.items()}
+            name: {
+                key: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+                for key, tensor in tensors.items()
+            }
             for name, tensors in (networks | moments | average).items()
         }
         return Snapshot(files, {**facts, "images_seen": self.images_seen, "loss_scale": asdict(self.scale)})
@@ -161,10 +164,6 @@ class TrainState:
             self.average.load_state_dict(checkpoint.tensors(AVERAGE))
         self.scale = LossScale(**checkpoint.state["loss_scale"])
         self.images_seen = checkpoint.images_seen
-
-
-def _copy_to_cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _collect_moments(optimizer: torch.optim.Adam, network: nn.Module) -> dict[str, Tensor]:
