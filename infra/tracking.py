@@ -167,12 +167,13 @@ class Tracking:
         config: Mapping[str, str],
         has_optional_inputs: bool,
         metadata: Mapping[str, Any],
+        scores: Mapping[str, float],
     ) -> str:
         """Store a pyfunc made of a code file, other files and our packages; return the model's URI.
 
         `shapes` are those of its uint8 inputs by name and of its `output`, -1 for any length. `params` are whole
         numbers and `config` text for `load_model`, with their defaults. With `has_optional_inputs`, which MLflow's
-        tensors cannot express, the model itself checks its inputs.
+        tensors cannot express, the model itself checks its inputs. `scores` become metrics of the run and of the model.
         """
         status = self._client.get_run(run_id).info.status
         try:
@@ -188,6 +189,7 @@ class Tracking:
                     pip_requirements=list(requirements),
                     metadata=dict(metadata),
                 )
+                mlflow.log_metrics(dict(scores), run_id=run_id, model_id=info.model_id)
         finally:
             self._client.update_run(run_id, status)  # `start_run` has set it to finished or failed
         return str(info.model_uri)

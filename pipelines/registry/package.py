@@ -96,6 +96,7 @@ def _store(folder: Path, checkpoint: Checkpoint, card: Scorecard, model: Model, 
             "procedure": asdict(checkpoint.procedure),
             "trained": describe_training(checkpoint.state),
         },
+        scores={f"score_{metric}": card.mean(metric) for metric in card.metrics},
     )
 
 

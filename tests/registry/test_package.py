@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from infra.tracking import Tracking, Version
 from pipelines.checkpoints import Checkpoint
@@ -24,7 +25,7 @@ from pipelines.registry.package import SCORES_TAG, WEIGHTS_TAG, register
 from pipelines.registry.promotion import CHAMPION, promote
 from pipelines.training.run import TrainRun
 from pipelines.versions import list_files, make_version_tags
-from tests.making import photo
+from tests.making import SIZE_PX, photo
 
 pytestmark = pytest.mark.thorough
 
@@ -161,6 +162,20 @@ def test_tags_lead_back_to_weights_data_recipe_code_and_scores(
     assert len(tags[SCORES_TAG]) == len(tags["lacuna.recipe_sha256"]) == 64
 
 
+def test_final_scores_are_metrics_of_the_run_and_of_the_logged_model(
+    version: Version, card: Scorecard, tracking: Tracking
+) -> None:
+    client = MlflowClient(tracking.uri)
+    found = client.get_model_version(version.name, version.number)
+    of_run = client.get_run(str(found.run_id)).data.metrics
+    of_model = {
+        m.key: m.value for m in client.get_logged_model(str(found.source).removeprefix("models:/")).metrics or []
+    }
+    for metric in card.metrics:
+        assert of_run[f"score_{metric}"] == pytest.approx(card.mean(metric))
+        assert of_model[f"score_{metric}"] == pytest.approx(card.mean(metric))
+
+
 def test_the_version_hangs_on_the_run_of_its_training(
     version: Version, checkpoint: Checkpoint, tracking: Tracking
 ) -> None:
@@ -198,7 +213,8 @@ def test_a_process_of_its_own_fills_a_photo_of_any_size(stored: ModelProcess, ch
 
 def test_a_process_of_its_own_says_which_weights_it_has(stored: ModelProcess, checkpoint: Checkpoint) -> None:
     weights = checkpoint.file_sha256("generator")
-    expected = {"weights_sha256": weights, "takes": [], "procedure": asdict(checkpoint.procedure)}
+    trained = {"recipe": "tiny", "resize": "random-square", "size_px": SIZE_PX}
+    expected = {"weights_sha256": weights, "takes": [], "procedure": asdict(checkpoint.procedure), "trained": trained}
     assert stored.metadata == expected
 
 
