@@ -93,11 +93,8 @@ def test_similarity_is_that_of_scikit_image(side_px: int, exact: bool) -> None:
 def test_similarity_of_the_cut_map_is_that_of_torchmetrics(exact: bool) -> None:
     pairs = read_pairs(64)
     scores = measure_pairs(*pairs, ["ssim_valid_image"], exact=exact)["ssim_valid_image"]
-    theirs = structural_similarity_index_measure(
-        *(torch.cat([to_double(picture) for picture in part]) for part in (pairs.fills, pairs.images)),
-        data_range=255.0,
-        return_full_image=True,
-    )[1]
+    fills, images = (torch.cat([to_double(picture) for picture in part]) for part in (pairs.fills, pairs.images))
+    theirs = structural_similarity_index_measure(fills, images, data_range=255.0, return_full_image=True)[1]
     inner = theirs[..., BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]  # its mirror leaves out the edge
     assert scores.tolist() == pytest.approx(inner.mean(dim=(1, 2, 3)).tolist(), abs=max(1e-6, SSIM_TOLERANCE[exact]))
 
