@@ -45,6 +45,7 @@ bench: $(VENV)/dev ## speed and memory beside the peers, on the photos under LAC
 	$(BIN)/python -m tests.benchmarks.memory_of_changes
 	$(BIN)/python -m tests.benchmarks.scale
 	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.metrics
 
 check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff format --check .

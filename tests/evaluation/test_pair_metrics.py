@@ -73,10 +73,14 @@ def test_every_form_of_ssim_is_that_of_scikit_image(
 
 @EXACT
 def test_the_smallest_hole_has_all_digits(exact: bool) -> None:
-    images, masks, fills = make_pairs(3, 80, 80, 2, composed=False)
-    masks[:] = 0
-    masks[:, 40, 40] = 1
-    expected = [map_ssim(*pair, GAUSSIAN)[40, 40].mean() for pair in zip(images, fills, strict=True)]
+    image = np.full((80, 80, 3), 3, np.uint8)
+    image[:, 60:] = 250  # so the hole is far from its tile's mean
+    fill = image.copy()
+    fill[30:50, 30:50] += np.random.default_rng(0).integers(0, 21, (20, 20, 3), np.uint8)
+    images, fills = (np.stack([picture] * 20) for picture in (image, fill))
+    masks = np.zeros((20, 80, 80), np.uint8)
+    masks[range(20), range(30, 50), 40] = 1
+    expected = map_ssim(image, fill, GAUSSIAN)[30:50, 40].mean(axis=-1).tolist()
     scores = measure_pairs(images, masks, fills, ["ssim_hole"], exact=exact)["ssim_hole"]
     assert scores.tolist() == pytest.approx(expected, abs=SSIM_TOLERANCE[exact])
 
