@@ -80,14 +80,14 @@ def _score_pair(pair: ResultPair, protocol: EvalProtocol) -> ChunkScores:
 
 
 def _describe_files(found: ResultSet) -> list[str]:
-    """Notes on how the hole was found and on files that are not scored."""
+    """Say how the hole was found, and which files are not scored."""
     skipped = [f"{len(uris)} of {found.num_photos} photos are not scored: {why}" for why, uris in found.skipped.items()]
     unused = [f"{count} files of --{role} belong to no photo" for role, count in found.unused.items() if count]
     return [f"the hole is {found.hole.color}: {found.hole.evidence}", *skipped, *unused]
 
 
 def _describe_changes(rows: list[dict[str, Any]]) -> list[str]:
-    """Note on known pixels that the system changed; scores are of composed pictures."""
+    """Say how many known pixels the system changed; scores are of composed pictures."""
     changed = [row for row in rows if row["known_change_share"] > 0]
     if not changed:
         return []

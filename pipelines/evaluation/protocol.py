@@ -26,7 +26,7 @@ _SETTINGS: Final = ("name", "strokes", "num_fills", "size", "procedure", "segmen
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """What the scores of a model mean; by default Lacuna's own protocol."""
+    """Meaning of the scores of a model; by default Lacuna's own protocol."""
 
     name: ProtocolName = "lacuna"
     split: str = "val"

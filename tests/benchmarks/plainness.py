@@ -1,4 +1,4 @@
-"""Rooms, language and size of the code at two revisions: `python -m tests.benchmarks.plainness OLD [NEW]`.
+"""Structure, language and size of the code at two revisions: `python -m tests.benchmarks.plainness OLD [NEW]`.
 
 In: two commits, HEAD as the second by default. Out: a table with a column for each, of figures that are counted from
 its files: nothing of the code is run.
@@ -31,10 +31,10 @@ def measure(revision: str) -> dict[str, str]:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(scratch, filter="data")
         root = Path(scratch)
-        return measure_rooms(root) | measure_readme(root) | measure_code(root)
+        return measure_structure(root) | measure_readme(root) | measure_code(root)
 
 
-def measure_rooms(root: Path) -> dict[str, str]:
+def measure_structure(root: Path) -> dict[str, str]:
     """Parts and arrows of pipelines/data, files of pipelines/training."""
     arrows = find_arrows("pipelines.data", root)
     return {
