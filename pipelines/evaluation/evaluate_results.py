@@ -27,7 +27,7 @@ _AS_GIVEN: Final = ("psnr_image", "ssim_image", "l1_image")
 
 @dataclass(frozen=True)
 class ResultFolders:
-    """What a system was given and what it made, by paths, patterns or URIs."""
+    """Photos and masks that a system was given and its results, by paths, patterns or URIs."""
 
     system: str
     results: str
