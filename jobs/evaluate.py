@@ -15,6 +15,7 @@ from pipelines.evaluation.evaluate_results import ResultFolders, evaluate_result
 from pipelines.evaluation.pairs import EvalSize
 from pipelines.evaluation.protocol import PROTOCOLS, EvalProtocol, ProtocolName, Quantization
 from pipelines.evaluation.scorecard import Scorecard
+from pipelines.evaluation.scoring import refuse_unknown_metrics
 from pipelines.evaluation.tables import list_tables
 from pipelines.records import UsageError
 
@@ -68,9 +69,15 @@ class Arguments:
     """Name of the system in the scorecard."""
 
 
+def check(arguments: Arguments) -> None:
+    """Raise UsageError for options that are missing, do not fit together, or name no metric."""
+    _refuse_unfit_options(arguments)
+    refuse_unknown_metrics(make_protocol(arguments))
+
+
 def run(arguments: Arguments) -> dict[str, Any]:
     """Score the model or the results, store the scores and report."""
-    _refuse_unfit_options(arguments)
+    check(arguments)
     protocol, out = make_protocol(arguments), storage.to_absolute(arguments.out)
     with lock_folder(arguments.out), progress() as show:
         card = _score(arguments, protocol, out, lambda *n: show("evaluating", *n))

@@ -6,7 +6,7 @@ and chunks are merged in list order, so the digits do not depend on the number o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from pipelines.evaluation.pairs import (
     read_pairs,
     refuse_missing_maps,
 )
-from pipelines.evaluation.protocol import EvalProtocol
+from pipelines.evaluation.protocol import PROTOCOLS, EvalProtocol
 from pipelines.evaluation.scorecard import Scorecard, name_pair
 from pipelines.evaluation.scores_page import Shown
 from pipelines.evaluation.scoring import BEST_BY, ChunkScores, choose_metrics, score_pairs
@@ -91,6 +91,8 @@ def _fit_protocol(name: str, dataset_name: str, protocol: EvalProtocol) -> tuple
             f"{name} rounds its fills, the protocol {protocol.name} truncates them: evaluate its checkpoint, or add "
             "--quantization round"
         )
+    if is_fixed(name) and protocol.procedure == PROTOCOLS[protocol.name].procedure:
+        protocol = replace(protocol, procedure=None)  # the paper's procedure is for networks
     model = _open(name, protocol)
     fitted = protocol.fit(model, dataset_name)
     return (model if fitted.procedure == protocol.procedure else _open(name, fitted)), fitted

@@ -4,7 +4,7 @@ In: folders of results, photos and masks. Out: a `Scorecard` of the composed res
 they are given beside them, and how much the system changed known pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -43,7 +43,8 @@ def evaluate_results(folders: ResultFolders, out: str, progress: Progress, proto
     Raises UsageError, before any pair is scored, for files that do not fit together.
     """
     # Check all files before the first pair.
-    protocol, notes = choose_metrics(protocol)
+    as_they_are = replace(protocol, size="own", num_fills=1, procedure=None, quantization="round")
+    protocol, notes = choose_metrics(as_they_are)
     found = open_results(folders.results, folders.photos, folders.masks, folders.hole, folders.missing)
     identity = {"model": f"results:{folders.system}", "inputs_sha256": found.inputs_sha256}
     settings = {"results": found.as_json(), "resize": "none"}

@@ -6,6 +6,7 @@ the pairs alone, so chunks that are scored anywhere can be laid end to end.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final
 
@@ -57,8 +58,7 @@ def choose_metrics(protocol: EvalProtocol) -> tuple[EvalProtocol, list[str]]:
 
     Raises UsageError for an unknown metric or one of `protocol.metrics` whose weights are missing.
     """
-    if unknown := [name for name in protocol.metrics if name not in REGISTRY]:
-        raise UsageError(f"unknown metric {unknown[0]!r}: use one of {', '.join(REGISTRY)}")
+    refuse_unknown_metrics(protocol)
     if (diverse := list_metrics(protocol, "fills")) and protocol.num_fills < 2:
         raise UsageError(
             f"{diverse[0]} compares fills of a pair, there is one: give --num-fills to a network that draws"
@@ -72,6 +72,14 @@ def choose_metrics(protocol: EvalProtocol) -> tuple[EvalProtocol, list[str]]:
             notes.append(f"{alternatives[0]} of the protocol {protocol.name} needs weights that are missing: {instead}")
         names += [chosen] if chosen and chosen not in names else []
     return replace(protocol, metrics=tuple(names), with_weights=()), notes
+
+
+def refuse_unknown_metrics(protocol: EvalProtocol) -> None:
+    """Raise UsageError for a metric that is none, with the nearest names."""
+    for name in protocol.metrics:
+        if name not in REGISTRY:
+            near = get_close_matches(name, REGISTRY, n=6, cutoff=0.3) or list(protocol.metrics[:6])
+            raise UsageError(f"unknown metric {name!r}: the nearest are {', '.join(near)}; docs/metrics.md has all")
 
 
 def _has_weights(name: str) -> bool:

@@ -77,6 +77,15 @@ def test_a_papers_protocol_stands_in_the_passport_and_its_columns_in_the_tables(
     assert load_scorecard(str(tmp_path / "spn")) == card
 
 
+def test_the_papers_procedure_is_for_networks(
+    trained: TrainRun, dataset: Dataset, tmp_path: Path, ray_cluster: None
+) -> None:
+    protocol = replace(PROTOCOLS["deepgin"], with_weights=())
+    cards = {name: score(name, dataset, tmp_path / str(n), protocol) for n, name in enumerate(("telea", trained.out))}
+    assert [card.passport["asking"].get("procedure") for card in cards.values()] == [None, "polyphase"]
+    assert {row["height_px"] for row in cards["telea"].rows} != {32}
+
+
 def test_another_protocol_than_the_recipes_is_noted(
     trained: TrainRun, dataset: Dataset, tmp_path: Path, ray_cluster: None
 ) -> None:
@@ -115,6 +124,6 @@ def test_metrics_without_weights_are_left_out_with_a_note_or_refused_by_name(
     asked = EvalProtocol(metrics=(*EvalProtocol().metrics, "lpips_vgg_hole"))
     with pytest.raises(UsageError, match="lpips_vgg_hole needs the weights of lpips_vgg: no file at"):
         score("telea", dataset, tmp_path / "out", asked)
-    with pytest.raises(UsageError, match="unknown metric 'lpips': use one of psnr_hole, "):
+    with pytest.raises(UsageError, match=r"unknown metric 'lpips': the nearest are .*lpips_"):
         score("telea", dataset, tmp_path / "out", replace(asked, metrics=("psnr_hole", "lpips")))
     assert not (tmp_path / "out").exists()
