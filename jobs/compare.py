@@ -21,7 +21,7 @@ class Arguments:
     """Compare scorecards over the same pairs with the first one: a paired bootstrap over photos."""
 
     scores: tyro.conf.Positional[tuple[URI, ...]]
-    """Folders or URIs that `lacuna evaluate --out` wrote, two or more."""
+    """Scores: folders or URIs that `lacuna evaluate --out` wrote, two or more."""
     metrics: tuple[str, ...] = ()
     """Metrics to compare; all that the cards share by default."""
     seed: int = 0

@@ -33,8 +33,7 @@ class Arguments:
     out: URI
     """Folder or URI for scores.json, scores.html and pairs.parquet."""
     model: ModelURI | None = None
-    """URI of a checkpoint or run, models:/NAME/VERSION, models:/NAME@champion, a filler such as telea, or
-    onnx:FILE or torchscript:FILE."""
+    """Checkpoint or run, models:/NAME/VERSION, models:/NAME@champion, a filler such as telea, or onnx:FILE."""
     data: URI | None = None
     """URI of the dataset. A network of track 2 is given the segmentation maps that it stores."""
     protocol: ProtocolName = "lacuna"

@@ -120,7 +120,8 @@ def make_network_model(
 
 def describe_training(state: Mapping[str, Any]) -> dict[str, Any]:
     """Name, resize and size of the training that a checkpoint's description names; empty for bare networks."""
-    if (recipe := state.get("recipe")) is None:
+    recipe = state.get("recipe", {})
+    if "stream" not in recipe:
         return {}
     return {"recipe": recipe["name"], "resize": recipe["stream"]["resize"], "size_px": state["size_px"]}
 
