@@ -172,7 +172,7 @@ class _Demo:
     def _train_version(self, images: int | None, scores: str) -> Version:
         """Train up to `images` images seen, score and register."""
         train.run(train.Arguments(self._config.recipe, (self._data,), self._run, workers=WORKERS, images=images))
-        evaluate.run(evaluate.Arguments(self._run, self._data, self._locate_scores(scores)))
+        evaluate.run(evaluate.Arguments(model=self._run, data=self._data, out=self._locate_scores(scores)))
         made = register.run(register.Arguments(self._run, self._locate_scores(scores), self._name))
         return Tracking(get_tracking_uri()).get_version(self._name, made["version"])
 

@@ -23,7 +23,7 @@ _OF_A_DATASET: Final = ("split", "resize", "num_fills", "procedure", "quantizati
 """Options that a folder of results, which is scored as it is, does not have."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Score a model on the held-out photos of a dataset, each with the masks that the dataset stores for it.
 

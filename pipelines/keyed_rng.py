@@ -5,6 +5,7 @@ stable, by integer arithmetic, so a path gives the same masks, crops and orders 
 """
 
 import hashlib
+import operator
 import random
 import threading
 from json.encoder import encode_basestring_ascii
@@ -119,7 +120,12 @@ class KeyedRng:
         return low + ((self._ready or self._read_ahead()).pop() * (high - low + 1) >> 64)  # inlined `word`, for speed
 
     def integers(self, count: int, *sides: int) -> NDArray[np.int64]:
-        """Throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32."""
+        """Throws of dice, count x len(sides): column k holds uniform integers in [0, sides[k]), below 2**32.
+
+        Raises TypeError for a side that is no whole number, such as a tuple of sides.
+        """
+        for side in sides:
+            operator.index(side)
         upper = self.words(count * len(sides)).reshape(count, len(sides)) >> np.uint64(32)
         return (upper * np.array(sides, np.uint64) >> np.uint64(32)).astype(np.int64)
 

@@ -206,3 +206,8 @@ def test_pythons_generator_is_fair() -> None:
     assert chi_square(np.bincount([rng.randrange(10) for _ in range(4000)], minlength=10)) < 9 + 5 * 18**0.5
     assert np.mean([rng.random() for _ in range(4000)]) == pytest.approx(0.5, abs=0.02)
     assert np.mean([rng.getrandbits(130) >> 129 for _ in range(4000)]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_sides_in_a_tuple_are_refused_and_not_taken_for_one_die() -> None:
+    with pytest.raises(TypeError):
+        KeyedRng("dice").integers(3, (5, 7))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ _NEAREST: Final = {"ssim": "ssim_image", "l1": "l1_image", "lpips": "lpips_alex_
 """Our metric beside a printed one whose definition the paper does not state."""
 _FAMILIES: Final = {"rectangles": "rectangle"}
 """Mask family of a part of a printed table."""
-_DIGITS: Final = {"dB": 2, "%": 3}
+_DIGITS: Final = {"dB": 2, "% of 255": 3}
 
 
 @dataclass(frozen=True)

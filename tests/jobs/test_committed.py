@@ -22,7 +22,7 @@ NEWEST, OLDER = f"{32:012d}", f"{24:012d}"
 def scores(trained: TrainRun, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Scores of the newest checkpoint."""
     out = str(tmp_path_factory.mktemp("scores") / "scores")
-    evaluate(Evaluation(out, trained.out, dataset.uri))
+    evaluate(Evaluation(out=out, model=trained.out, data=dataset.uri))
     return out
 
 
