@@ -114,8 +114,8 @@ def read_commit(uri: str) -> dict[str, Any]:
     commit = _read_record(uri, COMMIT_FILE)
     if commit is None:
         raise UsageError(
-            f"no dataset at {uri}: {COMMIT_FILE} is missing. Build it with `lacuna shard --source NAME --out {uri}`, or, "
-            f"if there was one, rebuild the record with `lacuna verify {uri} --rebuild`"
+            f"no dataset at {uri}: {COMMIT_FILE} is missing. Build it with `lacuna shard --source NAME --out {uri}`, "
+            f"or, if there was one, rebuild the record with `lacuna verify {uri} --rebuild`"
         )
     with suppress(PermissionError):  # a store's answer for a missing name where names may not be listed
         while (newer := _read_record(uri, name_successor(commit))) is not None:

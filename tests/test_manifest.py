@@ -115,7 +115,7 @@ def test_a_committed_dataset_opens(tmp_path: Path) -> None:
 def test_a_place_without_commit_record_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
     commit_dataset(tmp_path, (record(0),))
     (tmp_path / COMMIT_FILE).unlink()
-    with pytest.raises(UsageError, match=rf"no dataset at {tmp_path}: .*`lacuna shard --out {tmp_path}`"):
+    with pytest.raises(UsageError, match=rf"no dataset at {tmp_path}: .*`lacuna shard --source NAME --out {tmp_path}`"):
         open_dataset(str(tmp_path))
     with pytest.raises(UsageError, match="no dataset at"):
         open_dataset(str(tmp_path / "nowhere"))

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from infra import storage
 from pipelines.checked_files import read_checked, read_parquet, seal, table_bytes, unseal
-from pipelines.evaluation.metrics import METRICS
+from pipelines.evaluation.metrics import METRICS, REGISTRY
 from pipelines.evaluation.pairs import EvalSize, hash_pair_list
 from pipelines.masks.bins import BINS
 from pipelines.records import CorruptDataError, Score, UsageError, sha256_hex
@@ -52,7 +52,8 @@ class Scorecard:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that every row has."""
-        return tuple(self.passport.get("metrics", METRICS))
+        measured = self.passport.get("metrics", METRICS)  # JSON has sorted the names
+        return tuple(name for name in dict.fromkeys((*METRICS, *REGISTRY)) if name in measured)
 
     @cached_property
     def scores(self) -> Scores:
