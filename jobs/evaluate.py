@@ -19,6 +19,8 @@ from pipelines.evaluation.scoring import refuse_unknown_metrics
 from pipelines.evaluation.tables import list_tables
 from pipelines.records import UsageError
 
+_OF_RESULTS: Final = {"hole": "auto", "missing": "refuse"}
+"""Options of a folder of results, with their defaults."""
 _OF_A_DATASET: Final = ("split", "resize", "num_fills", "procedure", "quantization", "size")
 """Options that a folder of results, which is scored as it is, does not have."""
 
@@ -65,7 +67,7 @@ class Arguments:
     missing: Literal["refuse", "skip"] = "refuse"
     """What to do with photos that have no result."""
     system: str = ""
-    """Name of the system in the scorecard."""
+    """Name of the system in the scorecard; needed with --results, as are --photos and --masks."""
 
 
 def check(arguments: Arguments) -> None:
@@ -124,11 +126,22 @@ def _refuse_unfit_options(arguments: Arguments) -> None:
         way = "--model and --data, or --results, --photos, --masks and --system"
         raise UsageError(f"{', '.join(missing)} is missing: give {way}")
     extra = [name for name in other if getattr(arguments, name)]
+    if not arguments.results:
+        extra += [name for name, default in _OF_RESULTS.items() if getattr(arguments, name) != default]
     if arguments.results:
         extra += [name for name in _OF_A_DATASET if getattr(arguments, name) is not None]
         extra += ["strokes"] * arguments.strokes
     if extra:
         raise UsageError(f"--{extra[0].replace('_', '-')} does not go with --{wanted[0]}: leave it out")
+    _refuse_input_as_output(arguments)
+
+
+def _refuse_input_as_output(arguments: Arguments) -> None:
+    """Raise UsageError where the scores would lie among what is scored."""
+    out = storage.to_absolute(arguments.out).rstrip("/")
+    for name in ("data", "results", "photos", "masks"):
+        if (uri := getattr(arguments, name)) and storage.to_absolute(uri).rstrip("/") == out:
+            raise UsageError(f"--out is the folder of --{name}: name another one for the scores")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipelines.records import UsageError
 NUM_RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 MIN_PHOTOS: Final = 5
-_REPORTED: Final = ("metrics", "sets", "columns", "notes")
+_REPORTED: Final = ("metrics", "sets", "columns", "notes", "results")
 """Fields of a passport that say what was measured besides, and change no number."""
 
 

@@ -33,7 +33,7 @@ from pipelines.evaluation.pairs import (
 from pipelines.evaluation.protocol import PROTOCOLS, EvalProtocol
 from pipelines.evaluation.scorecard import Scorecard, name_pair
 from pipelines.evaluation.scores_page import Shown
-from pipelines.evaluation.scoring import BEST_BY, ChunkScores, choose_metrics, score_pairs
+from pipelines.evaluation.scoring import BEST_BY, ChunkScores, choose_metrics, describe_sets, score_pairs
 from pipelines.manifest import open_dataset
 from pipelines.pictures import whiten_hole
 from pipelines.records import JobError, UsageError, canonical_json
@@ -76,7 +76,7 @@ def evaluate(
     # Score all chunks.
     scores = _score_all([(subject, chunk) for chunk in range(chunks)], progress)
     # Check the card and publish it.
-    facts: dict[str, Any] = {"dataset": dataset.name, "notes": [*notes, *metric_notes]}
+    facts: dict[str, Any] = {"dataset": dataset.name, "notes": [*notes, *metric_notes, *describe_sets(scores)]}
     if protocol.size is not None:
         facts["masks"] = find_mask_sources(row["recipe"] for row in scores.rows)
     card = make_card(opened.identity, settings | facts, protocol, scores)

@@ -98,7 +98,12 @@ class EvalProtocol:
 
     def describe_differences(self, model: Model, is_same_size: bool) -> list[str]:
         """Differences between the fitted protocol and the training of the model, in words."""
-        trained, notes = model.trained, list[str]()
+        paper, trained = PROTOCOLS[self.name], model.trained
+        notes = [
+            f"{name} is {getattr(self, name)}; the protocol {self.name} has {getattr(paper, name)}"
+            for name in ("size", "quantization")
+            if getattr(self, name) != getattr(paper, name) and self.name != "lacuna"
+        ]
         if not trained:
             return notes
         if (own := HELD_OUT.get(trained["resize"], trained["resize"])) != self.resize and self.size != "own":
@@ -108,9 +113,9 @@ class EvalProtocol:
                 f"pairs have another size than the network's {trained['size_px']} px: it fills them by its procedure "
                 f"{self.procedure or model.procedure}"
             )
-        paper = find_paper_protocol(trained["recipe"])
-        if self.name not in ("lacuna", paper):
-            notes.append(f"the protocol is that of {self.name}; the recipe {trained['recipe']} is one of {paper}")
+        family = find_paper_protocol(trained["recipe"])
+        if self.name not in ("lacuna", family):
+            notes.append(f"the protocol is that of {self.name}; the recipe {trained['recipe']} is one of {family}")
         return notes
 
 

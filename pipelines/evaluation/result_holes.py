@@ -19,7 +19,7 @@ from pipelines.decoding import Picture
 from pipelines.evaluation.result_files import PictureFile, read_layers, read_opaque
 from pipelines.filling.orientation import lay_on
 from pipelines.filling.pairing import join_some
-from pipelines.masks.foreign import read_gray, to_mask
+from pipelines.masks.foreign import find_gray_known, read_gray, to_mask
 from pipelines.records import UsageError
 
 COLORS: Final = ("white", "black")
@@ -89,17 +89,22 @@ def check_masks(pairs: Sequence[Files], choice: HoleChoice, hole: str) -> None:
         raise UsageError(f"{len(refused)} of {len(pairs)} masks are refused: {join_some(refused)}")
 
 
-def read_hole_mask(file: PictureFile, photo: Header, color: str) -> Picture:
-    """Mask HxW in {0, 1} as the photo lies; raises UsageError naming a file that is none of this appearance."""
+def read_hole_mask(file: PictureFile, photo: Header, color: str) -> tuple[Picture, int]:
+    """Mask HxW in {0, 1} as the photo lies, and its number of gray pixels that count as known.
+
+    Raises UsageError naming a file that is none of this appearance.
+    """
     if color in COLORS:
         turn = lay_on(photo, file.header.orientation, "auto", file.uri)
-        return to_mask(turn(read_gray(file.read(), file.uri)), color, file.uri)
+        levels = turn(read_gray(file.read(), file.uri))
+        return to_mask(levels, color, file.uri), int(find_gray_known(levels, color).sum())
     if color == "alpha":
         layers, _ = read_layers(file, photo)
         if layers.ndim == 2 or layers.shape[2] != 4:
             raise UsageError(f"{file.uri} has no transparency: use --hole white, black or a color")
-        return to_mask(255 - layers[..., 3], "transparent", file.uri)
-    return _read_color_mask(file, photo, color)
+        levels = 255 - layers[..., 3]
+        return to_mask(levels, "transparent", file.uri), int(find_gray_known(levels, "transparent").sum())
+    return _read_color_mask(file, photo, color), 0
 
 
 def to_levels(color: str) -> NDArray[np.uint8]:
@@ -178,7 +183,7 @@ def _choose_by_difference(pairs: Sequence[Files]) -> HoleChoice:
 
 def _measure_difference(files: Files, color: str) -> tuple[float, float]:
     """Mean absolute difference of result and photo, levels, inside the hole of this color and outside."""
-    mask = read_hole_mask(files.mask, files.photo.header, color).astype(bool)
+    mask = read_hole_mask(files.mask, files.photo.header, color)[0].astype(bool)
     photo, _ = read_opaque(files.photo)
     result, _ = read_opaque(files.result, files.photo.header)
     difference = np.abs(photo.astype(np.int16) - result).mean(axis=2)
@@ -191,7 +196,7 @@ Check = Callable[[Files, str, Picture], None]
 def _find_refusal(files: Files, color: str, check: Check) -> str | None:
     """Reason to refuse a mask, with its name, or None."""
     try:
-        check(files, color, read_hole_mask(files.mask, files.photo.header, color))
+        check(files, color, read_hole_mask(files.mask, files.photo.header, color)[0])
     except UsageError as refusal:
         return str(refusal)
     return None

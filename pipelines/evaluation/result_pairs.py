@@ -59,7 +59,7 @@ def read_result_pair(key: str, files: Files, color: str) -> ResultPair:
     """
     image, of_photo = read_opaque(files.photo)
     given, of_result = read_opaque(files.result, files.photo.header)
-    mask = read_hole_mask(files.mask, files.photo.header, color)
+    mask, num_gray = read_hole_mask(files.mask, files.photo.header, color)
     difference = np.asarray(cv2.absdiff(given, image), np.uint8)
     change = _measure_change(difference, 1 - mask)
     if change.max_levels > 0:
@@ -67,6 +67,7 @@ def read_result_pair(key: str, files: Files, color: str) -> ResultPair:
     composed = np.asarray(cv2.copyTo(given, mask, image.copy()), np.uint8)
     notes = [f"photo: {note}" for note in of_photo] + [f"result: {note}" for note in of_result]
     notes += ["result: gray, its photo is in color"] if _is_gray(given) and not _is_gray(image) else []
+    notes += [f"mask: {num_gray} gray pixels count as known, as they are nearer to it"] if num_gray else []
     notes += _note_same_color(image, mask, color)
     return ResultPair(key, _make_spec(mask), files.mask.uri, image, mask, given, composed, change, tuple(notes))
 

@@ -22,6 +22,10 @@ from pipelines.pictures import encode_png
 _NUM_SHOWN: Final = 3
 _SHOWN_BY: Final = "psnr_hole"
 _BARS: Final = ("psnr_hole", "ssim_hole", "lpips_alex_hole", "lpips_alex_image")
+_INTERVALS: Final = (
+    f"Whiskers are 95 % intervals of the mean, by photos drawn again; bins of fewer than {MIN_PHOTOS} photos have none."
+)
+_PAIRS: Final = "Each row: the photo, its hole in white, the result."
 _BAR_PX: Final = 420
 _WIDTH_PX: Final = 700
 _MAX_SIDE_PX: Final = 512
@@ -46,33 +50,32 @@ def choose_shown(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 def render_page(card: Scorecard, shown: Mapping[str, tuple[Mapping[str, Any], Shown]]) -> str:
     """HTML of the page."""
-    model = escape(card.model["model"])
+    title = card.model["model"].removeprefix("results:")
     parts = [
-        f"<h1>Scores of {model}</h1>",
+        f"<h1>Scores of {escape(title)}</h1>",
         f"<p class=lead>{escape(describe_scores(card))}</p>",
         *(f"<p class=note>{escape(note)}</p>" for note in card.passport.get("notes", ())),
         *(_render_table(table) for table in list_tables(card)),
-        "<h2>By hole ratio</h2><p>Whiskers are 95 % intervals of the mean over photos drawn again.</p>",
+        f"<h2>Means with intervals</h2><p>{_INTERVALS}</p>",
         *(_render_bars(card, name) for name in _BARS if name in card.metrics),
-        "<h2>Pairs</h2>",
+        f"<h2>Pairs</h2><p>{_PAIRS}</p>",
         *(_render_pair(title, row, pictures) for title, (row, pictures) in shown.items()),
         "<h2>Passport</h2>",
         _render_passport(card.passport),
     ]
     head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    title = f"<title>Scores of {model}</title><style>{_STYLE}</style>"
-    return f"<!doctype html><html lang=en>{head}{title}<body>{''.join(parts)}</body></html>\n"
+    style = f"<title>Scores of {escape(title)}</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang=en>{head}{style}<body>{''.join(parts)}</body></html>\n"
 
 
 def describe_scores(card: Scorecard) -> str:
     """The scores in a sentence."""
     photos = len({row["key"] for row in card.rows})
-    others = ", ".join(f"{name} {scores[_SHOWN_BY][ALL].mean:.2f}" for name, scores in card.baselines.items())
-    return (
-        f"{card.mean(_SHOWN_BY):.2f} dB PSNR in the hole, the mean over {len(card.rows):,} pairs of {photos:,} photos"
-        + (f" ({others})" if others else "")
-        + "."
-    )
+    mean = card.mean(_SHOWN_BY)
+    others = {name: scores[_SHOWN_BY][ALL].mean for name, scores in card.baselines.items()}
+    words = [f"{name} has {'more' if other > mean else 'less'}, {other:.2f}" for name, other in others.items()]
+    count = f"{len(card.rows):,} pair{'s' * (len(card.rows) > 1)} of {photos:,} photo{'s' * (photos > 1)}"
+    return "; ".join([f"{mean:.2f} dB PSNR in the hole, the mean over {count}", *words]) + "."
 
 
 def _render_table(table: Table) -> str:
@@ -92,7 +95,7 @@ def _render_bars(card: Scorecard, metric: str) -> str:
     unit = "" if info.unit == "1" else f"{info.unit}, "
     title = f"<h3>{metric} ({escape(unit)}{'higher' if info.higher_is_better else 'lower'} is better)</h3>"
     names = [f"<span class=mark{n}>&#9646; {escape(name)}</span>" for n, name in enumerate(card.baselines)]
-    legend = f"<p class=legend>&#9646; the model {' '.join(names)}</p>"
+    legend = f"<p class=legend>&#9646; {escape(card.model['model'].removeprefix('results:'))} {' '.join(names)}</p>"
     return f"{title}{legend}<svg viewBox='0 0 {_WIDTH_PX} {height}' width={_WIDTH_PX} role=img>{lines}</svg>"
 
 
@@ -122,7 +125,7 @@ def _render_pair(title: str, row: Mapping[str, Any], pictures: Shown) -> str:
     images = "".join(f"<img alt={name} src='{_encode(getattr(pictures, name))}'>" for name in Shown._fields)
     spec, key = escape(row["recipe"]), escape(row["key"])
     caption = f"<b>{title}</b>: {key}, {scores}<br><small>{spec}</small>"
-    return f"<figure>{images}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure><div>{images}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _encode(picture: Picture) -> str:
@@ -156,5 +159,7 @@ td:first-child,th:first-child{text-align:left;white-space:nowrap}.passport td{te
 svg{max-width:100%;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}svg tspan{opacity:.6}rect{fill:var(--bar)}
 path{stroke:var(--ink);fill:none}path.mark0,path.mark1{stroke-width:3}.legend{color:var(--bar);margin:0}
 .mark0{stroke:var(--mark);color:var(--mark)}.mark1{stroke:var(--other);color:var(--other)}
-figure{margin:1em 0}img{height:min(30vw,256px);image-rendering:pixelated;margin-right:4px}small{overflow-wrap:anywhere}
+figure{margin:1em 0}figure div{display:flex;gap:4px}
+img{width:min(32%,256px);object-fit:contain;image-rendering:pixelated}
+small{overflow-wrap:anywhere}
 """

@@ -179,6 +179,21 @@ def score_sets(scores: ChunkScores, protocol: EvalProtocol) -> SetScores:
     return found
 
 
+def describe_sets(scores: ChunkScores) -> list[str]:
+    """Say where metrics of sets rest on fewer pictures than they have features, or on too few for any."""
+    notes = []
+    for network, features in scores.fills.items():
+        photos, width = len(scores.photos[network]), features[0].shape[0]
+        if photos < 2:
+            notes.append(f"metrics of sets by {network} need two photos or more: left out")
+        elif photos < width:
+            notes.append(
+                f"metrics of sets by {network} rest on {photos} photos, fewer than its {width} features: compare them "
+                "on the same pairs only"
+            )
+    return notes
+
+
 def _list_groups(rows: list[dict[str, Any]], protocol: EvalProtocol) -> Iterator[tuple[str, list[int]]]:
     """Yield the names of groups of pairs and the numbers of their rows."""
     yield ALL, list(range(len(rows)))

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from pipelines.evaluation.comparison import compare
 from pipelines.evaluation.evaluate_results import ResultFolders, evaluate_results
 from pipelines.evaluation.metrics import METRICS
 from pipelines.evaluation.protocol import EvalProtocol
@@ -77,6 +78,27 @@ def test_the_same_command_reads_the_scores_and_another_result_is_refused(tmp_pat
     save(tmp_path / "out" / "000.png", draw_photo(99))
     with pytest.raises(UsageError, match=r"holds scores with model\.inputs_sha256 = "):
         score(tmp_path)
+
+
+def test_two_systems_on_the_same_pairs_are_compared(white: tuple[Path, Scorecard], tmp_path: Path) -> None:
+    write_system(tmp_path, 20, "black")
+    for number in range(20):
+        photo, mask = draw_photo(number), draw_mask(number)
+        save(tmp_path / "out" / f"{number:03d}.png", np.where(mask[..., None] > 0, np.uint8(0), photo))
+    other = score(tmp_path, "black", system="zero")
+    gain = compare(white[1], other, "psnr_hole").overall
+    assert gain.num_pairs == 20
+    assert gain.gain == pytest.approx(white[1].mean("psnr_hole") - other.mean("psnr_hole"))
+    assert gain.low > 0
+
+
+def test_gray_edges_of_masks_are_counted_in_a_note(tmp_path: Path, ray_cluster: None) -> None:
+    write_system(tmp_path, 6)
+    mask = draw_mask(2) * np.uint8(255)
+    mask[25, 8:16] = 90
+    save(tmp_path / "masks" / "002.png", mask)
+    notes = score(tmp_path).passport["notes"]
+    assert [note for note in notes if note.startswith("1 of 6 pairs: mask: 8 gray pixels count as known")]
 
 
 class Page(HTMLParser):

@@ -39,3 +39,22 @@ def test_one_card_twice_the_same_and_unlike_ones_are_refused(tmp_path: Path, cap
         code, report, _ = run(capfd, "compare", *words)
         assert code in (1, 2)
         assert error in report["error"]
+
+
+def test_evaluate_refuses_options_of_the_other_way_and_inputs_as_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "r")
+    results = ("--results", folder, "--photos", "p", "--masks", "m", "--system", "s")
+    for words, error in (
+        (("--model", "telea", "--data", "d", "--out", "o", "--hole", "white"), "--hole does not go with --model"),
+        (("--model", "telea", "--data", "d", "--out", "o", "--missing", "skip"), "--missing does not go with --model"),
+        ((*results, "--out", "o", "--size", "64"), "--size does not go with --results"),
+        ((*results, "--out", folder), "--out is the folder of --results"),
+        ((*results[:-2], "--out", "o"), "--system is missing"),
+        ((*results, "--out", "o", "--metrics", "ssim"), "unknown metric 'ssim': the nearest are"),
+        (("--out", "o"), "--model, --data is missing"),
+    ):
+        code, report, _ = run(capfd, "evaluate", *words)
+        assert (code, error in report["error"]) == (2, True), report
+    assert not list(tmp_path.iterdir())
