@@ -228,7 +228,7 @@ def _get_result(ray: Any, reference: Any, name: str) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as fault:
         if isinstance(fault.cause, Exception):
-            raise fault.cause from None
+            raise fault.cause from fault  # its text has the lines of the task, of foreign code, too
         raise
     except ray.exceptions.OutOfMemoryError:
         raise TaskLostError(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -65,6 +66,17 @@ def test_an_exception_is_raised_as_itself(fault: Exception) -> None:
         list(run_tasks(fail, [(n,) for n in range(5)]))
     assert type(caught.value) is type(fault)
     assert str(caught.value) == str(fault)
+
+
+def test_a_traceback_names_the_line_of_the_task() -> None:
+    def read_label(number: int) -> str:
+        return {"a": "b"}["label of " + str(number)]
+
+    with pytest.raises(KeyError) as fault:
+        list(run_tasks(read_label, [(7,)]))
+    text = "".join(traceback.format_exception(fault.value))
+    assert "in read_label" in text
+    assert "test_cluster.py" in text
 
 
 def test_results_before_the_fault_have_been_handed_out() -> None:
