@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_KEY_BYTES: Final = 200
+SPLITS: Final = ("train", "val", "test", "rest")
+"""Splits that a source gives; `rest` is what a choice leaves over, so that every file stays on the ledger."""
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _SIMPLE_PATH: Final = re.compile(r"((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]*)?")
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/-")
@@ -108,7 +110,12 @@ class Found:
     def as_photo(
         self, split: str, label: str | None = None, refusal: str | None = None, planes: tuple[Plane, ...] = ()
     ) -> Photo:
-        """Photo of this file as an input of the dataset; the file's own refusal comes before other ones."""
+        """Photo of this file as an input of the dataset; the file's own refusal comes before other ones.
+
+        Raises UsageError for a split that is none of SPLITS.
+        """
+        if split not in SPLITS:
+            raise UsageError(f"{self.path} is in the split {split!r}: use one of {', '.join(SPLITS)}")
         return Photo(self.path, split, label, self.size_bytes, self.refusal or refusal, self.place, planes)
 
 
