@@ -150,11 +150,11 @@ def _list_fields(passport: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1c2128;--paper:#fff;--line:#d0d7de;--bar:#4c78a8;--mark:#c44e52;--other:#e0a030}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--line:#30363d;--bar:#6ea0d6;--mark:#ff7b72;--other:#f2c14e}}
-body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1000px;
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1150px;
 margin:2em auto;padding:0 1em}
 .lead{font-size:1.2em}.note{border-left:4px solid var(--mark);padding-left:.8em}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{border-bottom:1px solid var(--line);padding:.25em .8em;text-align:right}
+td,th{border-bottom:1px solid var(--line);padding:.25em .55em;text-align:right}
 td:first-child,th:first-child{text-align:left;white-space:nowrap}.passport td{text-align:left;overflow-wrap:anywhere}
 svg{max-width:100%;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}svg tspan{opacity:.6}rect{fill:var(--bar)}
 path{stroke:var(--ink);fill:none}path.mark0,path.mark1{stroke-width:3}.legend{color:var(--bar);margin:0}
