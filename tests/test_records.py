@@ -8,17 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pipelines.records import (
-    MAX_KEY_BYTES,
-    SPLITS,
-    Found,
-    Score,
-    UsageError,
-    canonical_json,
-    find_difference,
-    make_key,
-    sha256_hex,
-)
+from pipelines.records import MAX_KEY_BYTES, Score, canonical_json, find_difference, make_key, sha256_hex
 
 GRAMMAR = re.compile(r"([A-Za-z0-9_-]|=[0-9A-F]{2})+(/([A-Za-z0-9_-]|=[0-9A-F]{2})+)*")
 NAMES = st.text(st.sampled_from("abcXYZ019_- .éß漢"), min_size=1, max_size=12).filter(lambda n: n.strip(".") != "")
@@ -158,9 +148,3 @@ def test_canonical_json_does_not_depend_on_the_order_of_fields(fields: dict[str,
 
 def test_digest_of_nothing_is_the_known_one() -> None:
     assert sha256_hex(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-def test_a_source_gives_one_of_the_four_splits() -> None:
-    assert [Found("a.jpg", 3).as_photo(split).split for split in SPLITS] == list(SPLITS)
-    with pytest.raises(UsageError, match=r"a\.jpg is in the split 'trian': use one of train, val, test, rest"):
-        Found("a.jpg", 3).as_photo("trian")

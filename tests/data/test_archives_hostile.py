@@ -182,7 +182,7 @@ def test_a_directory_entry_that_swallows_the_next_is_damage(
     whole = zip_bytes({"bad.jpg": b"x", "good.jpg": b"y", "last.jpg": b"z"})
     assert (b"PK\6\6" in whole) is zip64
     data = edit(whole, 32, "<H", 46 + len("good.jpg"))  # the length of its comment
-    with pytest.raises(UsageError, match="its directory holds 3 entries and should hold 4; 0 files"):
+    with pytest.raises(UsageError, match="its directory holds 3 entries and should hold 4"):
         list_photos("folder", put(str(tmp_path / "all.zip"), data))
 
 
@@ -234,15 +234,11 @@ def test_what_swells_beyond_its_size_is_stopped(tmp_path: Path) -> None:
         (".tgz", lambda data: data, "is torn: Not a gzipped file"),
         (".tar.bz2", lambda data: b"BZh9" + data, "is torn: Invalid data stream"),
         (".tar.xz", lambda data: data, "is torn: .*format"),
-        (".zip", lambda data: zip_bytes(TREE)[:-30], "is torn: File is not a zip file"),
+        (".zip", lambda data: zip_bytes(TREE)[:-30], "is torn: it has no end record"),
         (".zip", lambda data: zip_bytes(TREE)[100:], "it is a part of a zip only"),
-        (
-            ".zip",
-            lambda data: edit(zip_bytes(TREE), 12, "<L", 60, end=True),
-            "is torn: Bad magic number for central directory",
-        ),
+        (".zip", lambda data: edit(zip_bytes(TREE), 12, "<L", 60, end=True), "is torn: there is no entry|directory"),
         (".zip", lambda data: edit(zip_bytes(TREE), 10, "<H", 9, end=True), "holds 5 entries and should hold 9"),
-        (".zip", lambda data: b"", "is torn: File is not a zip file"),
+        (".zip", lambda data: b"", "is torn: it has no end record"),
     ],
 )
 def test_a_torn_archive_is_refused_saying_how_far_it_was_read(

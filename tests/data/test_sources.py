@@ -1,15 +1,17 @@
 """Sources: what each layout is listed as, and how a root that is none of it is refused."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from infra import storage
-from pipelines.data.sources import DATASETS
+from pipelines.data.archive.tree import Tree
+from pipelines.data.sources import DATASETS, Source
 from pipelines.data.sources.packages import TRAIN, VAL, find_packages_root
-from pipelines.records import UsageError, make_key, sha256_hex
+from pipelines.records import SPLITS, Found, Photo, UsageError, make_key, sha256_hex
 from tests.data.trees import absent, list_photos, write_files
 from tests.making import photo
 
@@ -145,3 +147,15 @@ def test_packages_elsewhere_are_refused_naming_the_first_photo(tmp_path: Path) -
 
 def test_only_packages_have_a_root_of_their_own() -> None:
     assert [name for name, source in DATASETS.items() if source.default_root] == ["packages"]
+
+
+def test_a_source_gives_one_of_the_four_splits() -> None:
+    def list_photos(_: Tree, split: str) -> Iterator[Photo]:
+        yield Found("a.jpg", 3).as_photo(split)
+
+    source = Source(list_photos, (*SPLITS, "trian"))
+    assert [
+        p.split for s in SPLITS for p in source.list_items("memory://x", s, "memory://y") if isinstance(p, Photo)
+    ] == list(SPLITS)
+    with pytest.raises(UsageError, match=r"a\.jpg is in the split 'trian': use one of train, val, test, rest"):
+        list(source.list_items("memory://x", "trian", "memory://y"))

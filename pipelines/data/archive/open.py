@@ -14,15 +14,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, BinaryIO, Final, TypeVar
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipInfo
 
 from fsspec.implementations.local import LocalFileSystem
 
 from infra import storage
 from pipelines.data.archive.read import unpack_pieces
 from pipelines.data.archive.tar_reader import ForwardReader, tar_members
-from pipelines.data.archive.zip_reader import find_refusal, zip_members
+from pipelines.data.archive.zip_reader import ZipMember, find_data_start, zip_members
 from pipelines.records import ByteRange, Found, UsageError
 
 _UNPACK: Final[dict[str, Callable[..., Any]]] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
@@ -42,10 +42,9 @@ _LARGEST_SIZE: Final = (1 << 63) - 1
 """A header may claim more; the column of sizes has 64 bits and a sign."""
 _MAX_PATH_CHARACTERS: Final = 4096
 _READ_AHEAD_BYTES: Final = 8 << 20
+_MEMBERS_IN_ORDER: Final = 2000
 _PIECE_BYTES: Final = 1 << 20
-_TORN: Final = (
-    BadZipFile, NotImplementedError, ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError,
-)  # fmt: skip
+_TORN: Final = (ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,11 @@ def open_archive(uri: str) -> Iterator[ArchiveFile]:
     ahead = {} if isinstance(fs, LocalFileSystem) else {"block_size": _READ_AHEAD_BYTES, "cache_type": "readahead"}
     kind = _find_kind(uri)
     with fs.open(path, "rb", **ahead) as stream:
-        if kind == "zip":
-            yield from _open_zip(uri, stream, int(fs.size(path)))
-        else:
+        if kind != "zip":
             yield from _open_tar(uri, stream, _UNPACK.get(kind), int(fs.size(path)))
+            return
+        with fs.open(path, "rb", **ahead) as directory:
+            yield from _open_zip(uri, stream, directory, int(fs.size(path)))
 
 
 def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: int) -> Iterator[ArchiveFile]:
@@ -102,26 +102,27 @@ def _open_tar(uri: str, raw: BinaryIO, unpack: Callable[..., Any] | None, size: 
             pass
 
 
-def _open_zip(uri: str, stream: BinaryIO, size: int) -> Iterator[ArchiveFile]:
-    is_local = storage.to_local_path(uri) is not None
-    for member, start in _ReadingLog(uri).guard(zip_members(stream, size)):
-        yield _make_zip_file(uri, stream, member, start, is_local)
+def _open_zip(uri: str, stream: BinaryIO, directory: BinaryIO, size: int) -> Iterator[ArchiveFile]:
+    reading, is_local = _ReadingLog(uri), storage.to_local_path(uri) is not None
+    members = reading.guard(zip_members(directory, size))
+    while some := list(islice(members, _MEMBERS_IN_ORDER)):
+        for member in sorted(some, key=lambda m: m.header):  # so that the archive is read forwards
+            reading.note_file(member.name)
+            yield _make_zip_file(uri, stream, member, is_local)
 
 
-def _make_zip_file(uri: str, stream: BinaryIO, member: ZipInfo, start: int | None, is_local: bool) -> ArchiveFile:
-    refusal = find_refusal(member)
+def _make_zip_file(uri: str, stream: BinaryIO, member: ZipMember, is_local: bool) -> ArchiveFile:
+    start, refusal = find_data_start(stream, member), member.refusal
     if start is None:
         refusal = refusal or "its data is not where the directory of the archive says"
-    deflated = member.compress_type == ZIP_DEFLATED
-    place = ByteRange(uri, start or 0, member.compress_size, deflated, member.CRC)
+    place = ByteRange(uri, start or 0, member.stored_bytes, member.deflated, member.crc32)
 
     def pieces() -> Iterator[bytes]:
         stream.seek(place.offset)
         left = range(place.stored_bytes, 0, -_PIECE_BYTES)
-        return unpack_pieces((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.file_size)
+        return unpack_pieces((stream.read(min(_PIECE_BYTES, n)) for n in left), place, member.size)
 
-    found = _make_found(member.filename, member.file_size, place if is_local else None, refusal)
-    return ArchiveFile(found, pieces)
+    return ArchiveFile(_make_found(member.name, member.size, place if is_local else None, refusal), pieces)
 
 
 def _make_found(name: str, size: int, place: ByteRange | None, refusal: str | None) -> Found:

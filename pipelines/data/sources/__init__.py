@@ -23,7 +23,7 @@ from pipelines.data.sources import (
 )
 from pipelines.data.sources.folder import list_folder
 from pipelines.data.sources.packages import find_packages_root, list_packages
-from pipelines.records import Absent, Photo, UsageError
+from pipelines.records import SPLITS, Absent, Photo, UsageError
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,19 @@ class Source:
         splits = splits or self.splits[0]
         if splits not in self.splits:
             raise UsageError(f"unknown splits {splits!r}: this source has {', '.join(self.splits)}")
-        return self.list_photos(Tree(root, self.archives, spool_to), splits)
+        return _refuse_other_splits(self.list_photos(Tree(root, self.archives, spool_to), splits))
 
     def list_archives(self, root: str) -> list[str]:
         """URIs of the archives that are read in place of folders: the root itself, or some under it."""
         return Tree(root, self.archives, "memory://unused").list_archives()
+
+
+def _refuse_other_splits(items: Iterator[Photo | Absent]) -> Iterator[Photo | Absent]:
+    """Yield the items; raises UsageError for a photo in a split that is none of SPLITS."""
+    for item in items:
+        if isinstance(item, Photo) and item.split not in SPLITS:
+            raise UsageError(f"{item.path} is in the split {item.split!r}: use one of {', '.join(SPLITS)}")
+        yield item
 
 
 DATASETS: dict[str, Source] = {
